@@ -1,0 +1,1 @@
+"""Opens an artifact in its own runtime, questions it, measures and judges it."""
