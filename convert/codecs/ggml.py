@@ -1,0 +1,110 @@
+"""GGUF's block quantisations by libggml, the library that will read them: its bytes are the reference."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convert.errors import Failure
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class BlockType:
+    """A ggml_type: its number, weights a block, bytes a block."""
+
+    number: int
+    block_size: int
+    block_bytes: int
+    # Weights a second that one core quantises, measured with `make bench`; for the plan's estimate of time.
+    weights_per_s: float
+
+
+BLOCK_TYPES = {
+    "Q4_0": BlockType(2, 32, 18, 250e6),
+    "Q4_1": BlockType(3, 32, 20, 250e6),
+    "Q5_0": BlockType(6, 32, 22, 200e6),
+    "Q5_1": BlockType(7, 32, 24, 200e6),
+    "Q8_0": BlockType(8, 32, 34, 350e6),
+    "Q2_K": BlockType(10, 256, 84, 12e6),
+    "Q3_K": BlockType(11, 256, 110, 30e6),
+    "Q4_K": BlockType(12, 256, 144, 15e6),
+    "Q5_K": BlockType(13, 256, 176, 18e6),
+    "Q6_K": BlockType(14, 256, 210, 35e6),
+    "IQ4_NL": BlockType(20, 32, 18, 6e6),
+    "IQ4_XS": BlockType(23, 256, 136, 6e6),
+}
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """Load libggml-base from the installed llama-cpp-python without importing the package."""
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.origin is None:
+        raise Failure(
+            "quantised GGUF needs llama-cpp-python, and it is not installed",
+            "pip install 'modelwright[gguf]'",
+        )
+    folder = Path(spec.origin).parent / "lib"
+    for name in ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll"):
+        if (folder / name).is_file():
+            library = ctypes.CDLL(os.fspath(folder / name))
+            break
+    else:
+        raise Failure(
+            f"{folder}: llama-cpp-python came without libggml-base",
+            "reinstall it: pip install --force-reinstall --no-binary :all: llama-cpp-python",
+        )
+    size, pointer = ctypes.c_int64, ctypes.c_void_p
+    library.ggml_quantize_chunk.restype = ctypes.c_size_t
+    library.ggml_quantize_chunk.argtypes = [ctypes.c_int, pointer, pointer, size, size, size, pointer]
+    library.ggml_row_size.restype = ctypes.c_size_t
+    library.ggml_row_size.argtypes = [ctypes.c_int, size]
+    library.ggml_validate_row_data.restype = ctypes.c_bool
+    library.ggml_validate_row_data.argtypes = [ctypes.c_int, pointer, ctypes.c_size_t]
+    for block_type in BLOCK_TYPES.values():
+        # Some types build lookup tables on first use; ggml guards that with a lock, and here it is done once.
+        library.ggml_quantize_init(block_type.number)
+    return library
+
+
+@dataclass(frozen=True, slots=True)
+class Ggml:
+    """One of ggml's block types, with the importance of each column where an imatrix gives it."""
+
+    name: str
+    importance: bytes | None = None  # float32, one a column; bytes, so that codecs compare by value
+
+    def row_bytes(self, columns: int) -> tuple[int, ...]:
+        block_type = BLOCK_TYPES[self.name]
+        return (columns // block_type.block_size * block_type.block_bytes,)
+
+    def encode(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.uint8], ...]:
+        count, columns = rows.shape
+        number = BLOCK_TYPES[self.name].number
+        (row_bytes,) = self.row_bytes(columns)
+        out = np.empty((count, row_bytes), np.uint8)
+        source = np.ascontiguousarray(rows)
+        library = _library()
+        written = library.ggml_quantize_chunk(
+            number, source.ctypes.data, out.ctypes.data, 0, count, columns, self.importance
+        )
+        if written != out.nbytes or not library.ggml_validate_row_data(number, out.ctypes.data, out.nbytes):
+            raise Failure(f"{self.name}: a row quantises to something that llama.cpp would refuse")
+        return (out,)
+
+
+def version() -> str:
+    """Name the build of libggml that made the bytes."""
+    from importlib.metadata import version as installed
+
+    return installed("llama-cpp-python")

@@ -1,0 +1,123 @@
+"""A checkpoint's config.json, asked for numbers by name: what is missing or wrong is said by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MAX_CONFIG_BYTES = 16 * 1024 * 1024
+# A size beyond this is damage or an attack: no tensor of ours could be planned with it.
+MAX_SIZE = 1 << 31
+
+
+@dataclass(frozen=True)
+class Config:
+    """The keys of config.json, typed at the moment they are asked for."""
+
+    values: Mapping[str, Any]
+    where: str = "config.json"
+
+    def has(self, key: str) -> bool:
+        """Tell whether the key stands there with a value."""
+        return self.values.get(key) is not None
+
+    def size(self, *keys: str, default: int | None = None) -> int:
+        """Read a positive whole number under the first of these keys that is set."""
+        key, value = self._first(keys, default)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self._wrong(key, value, "a whole number")
+        if not 0 < value < MAX_SIZE:
+            raise self._wrong(key, value, f"a number from 1 to {MAX_SIZE - 1}")
+        return value
+
+    def real(self, *keys: str, default: float | None = None) -> float:
+        """Read a positive finite number under the first of these keys that is set."""
+        key, value = self._first(keys, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._wrong(key, value, "a number")
+        if not (math.isfinite(value) and value > 0):
+            raise self._wrong(key, value, "a positive number")
+        return float(value)
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Read true or false."""
+        value = self.values.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, "true or false")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Read a string."""
+        _, value = self._first((key,), default)
+        if not isinstance(value, str):
+            raise self._wrong(key, value, "a string")
+        return value
+
+    def section(self, key: str) -> Config | None:
+        """Read an object inside, or None where there is none."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise self._wrong(key, value, "an object")
+        return Config(value, f"{self.where}: {key}")
+
+    def reals(self, key: str) -> tuple[float, ...]:
+        """Read a list of numbers, empty where there is none."""
+        value = self.values.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(
+            isinstance(item, int | float) and math.isfinite(item) for item in value
+        ):
+            raise self._wrong(key, value, "a list of numbers")
+        return tuple(float(item) for item in value)
+
+    def _first(self, keys: tuple[str, ...], default: float | str | None) -> tuple[str, Any]:
+        for key in keys:
+            if self.has(key):
+                return key, self.values[key]
+        if default is None:
+            raise Failure(
+                f"{self.where}: {' or '.join(keys)} is missing",
+                "the file is incomplete; fetch it again from where the model came from",
+            )
+        return keys[0], default
+
+    def _wrong(self, key: str, value: object, wanted: str) -> Failure:
+        shown = json.dumps(value, default=str)[:60]
+        return Failure(
+            f"{self.where}: {key} is {shown}, and should be {wanted}",
+            "the file is damaged; fetch it again from where the model came from",
+        )
+
+
+def read_config(folder: Path, name: str = "config.json") -> Config:
+    """Read a JSON object from the checkpoint's folder."""
+    path = folder / name
+    if not path.is_file():
+        raise Failure(
+            f"{path}: there is no {name}",
+            "a checkpoint is a folder with config.json, weights and tokenizer files",
+        )
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise Failure(f"{path}: larger than any {name} has reason to be", "fetch the file again")
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Failure(f"{path}: not valid JSON: {error}", "fetch the file again") from error
+    if not isinstance(values, dict):
+        raise Failure(f"{path}: holds no JSON object", "fetch the file again")
+    return Config(values, name)
