@@ -1,0 +1,94 @@
+"""Which files of a folder hold the weights, and which tensor each of them promises."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from convert.checkpoint.safetensors import parse_json
+from convert.checkpoint.tensor import shown
+from convert.errors import Failure
+
+Format = Literal["safetensors", "torch"]
+
+# In the order of preference: safetensors before anything that is a pickle.
+_SINGLE: dict[Format, str] = {"safetensors": "model.safetensors", "torch": "pytorch_model.bin"}
+_MAX_INDEX_BYTES = 100_000_000
+_REWRITE = "the index and the shards are of different versions: download the folder again"
+_WEIGHT_SUFFIXES = (
+    ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".gguf", ".index.json",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The files to read, and, where an index stands, the tensors it promises in each."""
+
+    format: Format
+    files: tuple[Path, ...]
+    promised: Mapping[str, Path] | None  # tensor name → shard; None without an index
+    index: Path | None
+
+
+def find_weights(folder: Path) -> Weights:
+    """Find a folder's weights: safetensors if there are any, else PyTorch's own format."""
+    if not folder.is_dir():
+        raise Failure(f"{folder}: not a folder", "name the folder that holds config.json and the weights")
+    for format_, name in _SINGLE.items():
+        single, index = folder / name, folder / f"{name}.index.json"
+        if index.exists():
+            weights = _read_index(folder, index, format_)
+            if single.exists() and single not in weights.files:
+                raise Failure(
+                    f"{folder}: both {name} and {index.name} stand here, and the index does not use {name}",
+                    "remove the one that is not this model's",
+                )
+            return weights
+        if single.exists():
+            return Weights(format_, (single,), None, None)
+    raise _nothing_found(folder)
+
+
+def _read_index(folder: Path, index: Path, format_: Format) -> Weights:
+    try:
+        if index.stat().st_size > _MAX_INDEX_BYTES:
+            raise Failure(f"{index}: longer than any index ({_MAX_INDEX_BYTES} bytes)", _REWRITE)
+        text = index.read_bytes()
+    except OSError as error:
+        raise Failure(f"{index}: cannot be read: {error.strerror}") from error
+    weight_map = parse_json(text, str(index), _REWRITE).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise Failure(f"{index}: has no weight_map", _REWRITE)
+    promised = {}
+    for tensor, shard in weight_map.items():
+        # A bare name only: a link out of the folder is the Hub cache's way, a path out is an attack.
+        if not isinstance(shard, str) or not shard.isprintable() or shard in {"", ".", ".."} or "/" in shard:
+            raise Failure(
+                f"{index}: {shown(tensor)}: {shown(str(shard))} is not the name of a file in this folder",
+                "an index names its shards without a path; get the model from where you trust it",
+            )
+        promised[tensor] = folder / shard
+    files = tuple(sorted(set(promised.values())))
+    if missing := [file.name for file in files if not file.is_file()]:
+        tensor = next(name for name, file in promised.items() if file.name == missing[0])
+        raise Failure(
+            f"{index}: {len(missing)} of {len(files)} shards are missing: "
+            f"{shown(', '.join(missing))} ({shown(missing[0])} should hold {shown(tensor)})",
+            "download the missing shards into the folder",
+        )
+    return Weights(format_, files, promised, index)
+
+
+def _nothing_found(folder: Path) -> Failure:
+    found = sorted(file.name for file in folder.iterdir() if file.name.endswith(_WEIGHT_SUFFIXES))
+    wanted = " or ".join(_SINGLE.values())
+    listing = shown(", ".join(found)) if found else "nothing that looks like weights"
+    if any(name.startswith("adapter_") for name in found):
+        hint = "an adapter has no model of its own: merge it into its base model and save that"
+    elif any("-of-" in name for name in found):
+        hint = "shards need their index: put model.safetensors.index.json beside them"
+    elif any(name.endswith(".gguf") for name in found):
+        hint = "a GGUF is an outcome, not a source: name the model that it was made from"
+    else:
+        hint = "save the model with Transformers' save_pretrained, which writes model.safetensors"
+    return Failure(f"{folder}: no {wanted}, with or without an index; found: {listing}", hint)

@@ -1,0 +1,78 @@
+"""A file mapped into memory: views without copies, pages given back on request."""
+
+import mmap
+from pathlib import Path
+from stat import S_ISREG
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.checkpoint.tensor import STORED_AS, TensorInfo
+from convert.errors import Failure
+
+_LFS_POINTER = b"version https://git-lfs"
+
+
+class MappedFile:
+    """A read-only map of a whole file, whose length is taken once, at opening.
+
+    A file that somebody truncates afterwards kills the process with SIGBUS at the next read of
+    the lost part: mapped memory has no other way to say so. What `source` hands out is pinned
+    and nobody writes to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # Before opening, since to open a named pipe is to wait for its writer.
+            if not S_ISREG(path.stat().st_mode):
+                raise Failure(f"{path}: not a regular file")
+            with path.open("rb") as file:
+                self.size_bytes = file.seek(0, 2)
+                if not self.size_bytes:
+                    raise Failure(f"{path}: the file is empty", "download it again")
+                self.bytes = mmap.mmap(file.fileno(), self.size_bytes, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # ValueError: the file shrank in between
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise Failure(f"{path}: cannot be read: {reason}") from error
+        if self.bytes[: len(_LFS_POINTER)] == _LFS_POINTER:
+            raise Failure(
+                f"{path}: a Git LFS pointer stands here, not the weights",
+                "run `git lfs pull` in that folder, or name the model by its Hub repo",
+            )
+
+    def view(self, info: TensorInfo, start: int, stop: int) -> npt.NDArray[Any]:
+        """Rows [start, stop) of axis 0 as an array on the mapped bytes; a scalar is one row."""
+        dtype = STORED_AS[info.dtype]
+        shape = (stop - start, *info.shape[1:]) if info.shape else ()
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        first, _ = _span_bytes(info, start, stop)
+        return np.ndarray(shape, dtype, buffer=self.bytes, offset=first, strides=info.strides_bytes)
+
+    def release(self, info: TensorInfo, start: int, stop: int) -> None:
+        """Drop the pages under rows [start, stop); a later read brings them back unchanged.
+
+        The page that holds the last byte stays, since the next rows begin there; the one that
+        holds the first byte goes. So a walk through the file leaves nothing behind it.
+        """
+        first, end = _span_bytes(info, start, stop)
+        first -= first % mmap.PAGESIZE
+        if end < self.size_bytes:
+            end -= end % mmap.PAGESIZE
+        if first < end:
+            self.bytes.madvise(mmap.MADV_DONTNEED, first, end - first)
+
+
+def _span_bytes(info: TensorInfo, start: int, stop: int) -> tuple[int, int]:
+    """The first byte of rows [start, stop) and the one after their last, in the file."""
+    if not info.size_bytes or start == stop:
+        return info.offset_bytes, info.offset_bytes
+    if info.strides_bytes is None:
+        row_bytes = info.size_bytes // info.shape[0] if info.shape else info.size_bytes
+        return info.offset_bytes + start * row_bytes, info.offset_bytes + stop * row_bytes
+    first = info.offset_bytes + start * info.strides_bytes[0]
+    sizes = (stop - start, *info.shape[1:])
+    reach = sum((size - 1) * stride for size, stride in zip(sizes, info.strides_bytes, strict=True))
+    return first, first + reach + STORED_AS[info.dtype].itemsize
