@@ -1,0 +1,98 @@
+"""artifacts/: made unseen, put in place whole, found again by their key."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from convert.store import inventory, staging
+from convert.store.inventory import (
+    ArtifactReport,
+    Difference,
+    Flaw,
+    Listed,
+    State,
+    clean,
+    inspect_artifact,
+    list_artifacts,
+)
+from convert.store.manifest import (
+    MANIFEST_NAME,
+    SCHEMA,
+    DamagedManifest,
+    Deviation,
+    FileEntry,
+    Manifest,
+    MissingManifest,
+    NewerManifest,
+    SourceRecord,
+    artifact_key,
+    read_manifest,
+)
+from convert.store.shelf import Removed, Shelf
+from convert.store.space import allocate, free_bytes, require_space
+from convert.store.staging import Staging, seal
+
+__all__ = [
+    "MANIFEST_NAME",
+    "SCHEMA",
+    "ArtifactReport",
+    "DamagedManifest",
+    "Deviation",
+    "Difference",
+    "FileEntry",
+    "Flaw",
+    "Listed",
+    "Manifest",
+    "MissingManifest",
+    "NewerManifest",
+    "Removed",
+    "SourceRecord",
+    "Staging",
+    "State",
+    "Store",
+    "allocate",
+    "artifact_key",
+    "clean",
+    "free_bytes",
+    "inspect_artifact",
+    "list_artifacts",
+    "read_manifest",
+    "require_space",
+    "seal",
+]
+
+
+class Store:
+    """The artifacts below one folder, as a build sees them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._shelf = Shelf(root)
+
+    def folder(self, recipe: str, target: str) -> Path:
+        """Where this artifact stands, or will."""
+        return self._shelf.place(recipe, target)
+
+    def standing(self, recipe: str, target: str) -> Manifest | None:
+        """The manifest of what stands there; None where nothing does, a Failure where it is damaged."""
+        try:
+            return read_manifest(self.folder(recipe, target))
+        except MissingManifest:
+            return None
+
+    def is_up_to_date(self, recipe: str, target: str, key: str) -> bool:
+        """Whether what stands has this key and every file at its size; reads nothing but the manifest."""
+        try:
+            manifest = self.standing(recipe, target)
+        except (DamagedManifest, NewerManifest):
+            return False
+        if manifest is None or manifest.key != key or manifest.target != target:
+            return False
+        return next(inventory.misses(self.folder(recipe, target), manifest), None) is None
+
+    def stage(self, recipe: str, target: str, key: str) -> AbstractContextManager[Staging]:
+        """A fresh folder to build in; several may be open at once, each committed by itself."""
+        return staging.stage(self._shelf, recipe, target, key)
+
+    def sweep(self) -> tuple[Removed, ...]:
+        """Remove what killed builds left; to be called before a build asks how much disk is free."""
+        return staging.sweep(self._shelf)

@@ -1,0 +1,112 @@
+"""SHA-256 of many large files at once: hashing releases the interpreter, so threads suffice."""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any
+
+from convert.errors import Failure
+from convert.store.fault import explained
+
+# Large enough that the interpreter is not in the way, small enough to stay in a core's cache.
+_BUFFER_BYTES = 1 << 20
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What was read of one file."""
+
+    size_bytes: int
+    sha256: str
+
+
+class _StoppedError(Exception):
+    """Another file failed, or the person did not want to wait."""
+
+
+def digest_files(
+    paths: Iterable[Path],
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    is_synced: bool = False,
+) -> dict[Path, Digest]:
+    """The digest of every file; `is_synced` also waits until each is on the disk, while others are hashed.
+
+    `progress` is told bytes as they are hashed, by one thread at a time.
+    """
+    wanted = sorted(set(paths), key=lambda path: (-_size_bytes(path), path))  # the longest first
+    if not wanted:
+        return {}
+    workers = min(threads or os.cpu_count() or 1, len(wanted))
+    stop, turn = Event(), Lock()
+
+    def tell(count: int) -> None:
+        if progress is not None:
+            with turn:
+                progress(count)
+
+    with ThreadPoolExecutor(workers * (2 if is_synced else 1)) as pool:
+        syncs: list[Future[None]] = []
+        digests: dict[Path, Future[Digest]] = {}
+        try:
+            for path in wanted:
+                if is_synced:
+                    syncs.append(pool.submit(sync, path))
+                digests[path] = pool.submit(_digest, path, tell, stop)
+            pending: list[Future[Any]] = [*syncs, *digests.values()]
+            done, _ = wait(pending, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+        except BaseException:
+            # Without this an interrupt would wait for gigabytes.
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {path: digests[path].result() for path in sorted(digests)}
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries, are on the disk."""
+    with explained(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            # Some network file systems cannot sync a folder, and order its entries themselves.
+            if not (error.errno == errno.EINVAL and stat.S_ISDIR(os.fstat(descriptor).st_mode)):
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def _size_bytes(path: Path) -> int:
+    with explained(path):
+        return path.lstat().st_size
+
+
+def _digest(path: Path, tell: Progress, stop: Event) -> Digest:
+    hasher, size = hashlib.sha256(), 0
+    buffer = memoryview(bytearray(_BUFFER_BYTES))
+    with explained(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb", buffering=0) as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Failure(f"{path}: not a regular file", "an artifact holds plain files only")
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            while count := stream.readinto(buffer):
+                if stop.is_set():
+                    raise _StoppedError
+                hasher.update(buffer[:count])
+                size += count
+                tell(count)
+    return Digest(size, hasher.hexdigest())

@@ -1,0 +1,219 @@
+"""manifest.json: what an artifact was made from and what it holds; and the key that tells builds apart."""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
+
+from convert.errors import Failure
+from convert.store.fault import explained
+
+SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+
+# Far above any real one (10,000 tensors make about 1 MB); a bigger one is not ours.
+_LARGEST_BYTES = 64 << 20
+
+
+class MissingManifest(Failure):
+    """The folder holds no manifest: nothing was completed there, or it was not made here."""
+
+
+class DamagedManifest(Failure):
+    """There is a manifest, and it cannot be trusted."""
+
+
+class NewerManifest(Failure):
+    """The manifest's schema is one that this version does not know; it may well be sound."""
+
+
+def _relative(path: str) -> str:
+    parts = path.split("/")
+    if any(part in {"", ".", ".."} for part in parts) or any(mark in path for mark in "\\\0"):
+        raise ValueError("must be a relative path with forward slashes that stays inside its folder")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_relative)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+SizeBytes = Annotated[int, Field(ge=0)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class FileEntry(_Record):
+    """One file, by the path relative to the folder that it came from or lies in."""
+
+    path: RelativePath
+    size_bytes: SizeBytes
+    sha256: Sha256
+
+
+def _by_path(files: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
+    paths = [entry.path for entry in files]
+    if len(set(paths)) != len(paths):
+        raise ValueError("names a file twice")
+    return tuple(sorted(files, key=lambda entry: entry.path))
+
+
+Files = Annotated[tuple[FileEntry, ...], AfterValidator(_by_path)]
+
+
+class SourceRecord(_Record):
+    """What was read: a Hub repo at a commit, or a local folder, of which only the digests are told."""
+
+    repo: str | None
+    commit: str | None
+    files: Files
+
+
+class Deviation(_Record):
+    """Something that came out otherwise than the recipe asked, tensor by tensor or for the whole."""
+
+    subject: str
+    wanted: str
+    got: str
+    why: str
+
+
+class Manifest(_Record):
+    """An artifact's whole provenance; `files` is filled in by `Staging.commit`."""
+
+    schema_version: Annotated[int, Field(alias="schema")] = SCHEMA
+    key: Sha256
+    recipe: str
+    source: SourceRecord
+    target: str
+    format: str
+    options: dict[str, JsonValue]
+    tools: dict[str, str]
+    files: Files = ()
+    tensors: dict[str, str]
+    deviations: tuple[Deviation, ...] = ()
+    licence: str | None
+    chat_template_sha256: Sha256 | None
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    @field_validator("deviations")
+    @classmethod
+    def _sorted(cls, deviations: tuple[Deviation, ...]) -> tuple[Deviation, ...]:
+        return tuple(sorted(deviations, key=lambda each: (each.subject, each.wanted, each.got, each.why)))
+
+    def with_files(self, files: tuple[FileEntry, ...]) -> Self:
+        """The same manifest, telling these files."""
+        return self.model_copy(update={"files": _by_path(files)})
+
+    @property
+    def size_bytes(self) -> int:
+        """What the shipped files weigh together, the manifest itself left out."""
+        return sum(entry.size_bytes for entry in self.files)
+
+    def to_bytes(self) -> bytes:
+        """The manifest as it stands on disk: the same bytes for the same content."""
+        content = self.model_dump(mode="json", by_alias=True)
+        text = json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+        return f"{text}\n".encode()
+
+
+def artifact_key(
+    *,
+    source_digests: Mapping[str, str],
+    target: str,
+    options: Mapping[str, JsonValue],
+    tools: Mapping[str, str],
+    also: Mapping[str, JsonValue] | None = None,
+) -> str:
+    """Digest of what determines an artifact's bytes.
+
+    The commit is left out on purpose: one that touches none of the files read changes nothing.
+    Whatever else reaches the bytes (the repo's name in the metadata, the calibration) goes into `also`.
+    """
+    determinants = {
+        "schema": SCHEMA,
+        "source": dict(source_digests),
+        "target": target,
+        "options": dict(options),
+        "tools": dict(tools),
+        "also": dict(also or {}),
+    }
+    text = json.dumps(determinants, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the artifact in `folder`; one that is absent, damaged or unknown is a Failure."""
+    path = folder / MANIFEST_NAME
+    return _parse(_read(path), path)
+
+
+def _read(path: Path) -> bytes:
+    with explained(path):
+        try:
+            # Neither followed nor waited for: a link or a pipe by that name is no manifest.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            raise MissingManifest(
+                f"{path.parent}: no {MANIFEST_NAME} there, so no artifact",
+                "`modelwright list` shows those that stand",
+            ) from None
+        with os.fdopen(descriptor, "rb") as stream:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                raise _damaged(path, "is not a regular file")
+            if about.st_size > _LARGEST_BYTES:
+                raise _damaged(path, f"has {about.st_size} bytes, which no manifest has")
+            return stream.read()
+
+
+def _parse(data: bytes, path: Path) -> Manifest:
+    try:
+        content: Any = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise _damaged(path, "is not a JSON object")
+    schema = content.get("schema")
+    if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA:
+        raise NewerManifest(
+            f"{path}: schema {schema} is newer than this version knows ({SCHEMA})", "upgrade modelwright"
+        )
+    if schema != SCHEMA or isinstance(schema, bool):
+        raise _damaged(path, f"names no schema that ever was ({schema!r})")
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _damaged(path, f"{where}: {first['msg']}") from error
+    if not manifest.files:
+        raise _damaged(path, "names no files")
+    return manifest
+
+
+def _damaged(path: Path, what: str) -> DamagedManifest:
+    line = " ".join(what.split())
+    return DamagedManifest(
+        f"{path}: {line}", "convert the recipe again; `modelwright clean` removes damaged ones"
+    )
+
+
+def inside(folder: Path, path: RelativePath) -> Path:
+    """Where a manifest's path lies below `folder`."""
+    return folder.joinpath(*PurePosixPath(path).parts)

@@ -1,0 +1,54 @@
+"""Room on the disk, asked for before the work begins."""
+
+import errno
+import os
+from pathlib import Path
+
+from convert.errors import Failure
+from convert.store.fault import explained, failure_from
+
+# What a file system answers that cannot reserve, where the C library does not write zeros instead.
+_CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
+
+
+def free_bytes(path: Path) -> int:
+    """What an unprivileged writer may still use where `path` is, or will be."""
+    standing = path.absolute()
+    while not standing.exists() and standing != standing.parent:
+        standing = standing.parent
+    with explained(standing):
+        about = os.statvfs(standing)
+    return about.f_bavail * about.f_frsize
+
+
+def require_space(path: Path, needed_bytes: int) -> None:
+    """Refuse before anything is read when the disk cannot hold what will be written."""
+    free = free_bytes(path)
+    if free < needed_bytes:
+        raise Failure(
+            f"{path}: {_readable(needed_bytes)} needed, {_readable(free)} free",
+            f"free {_readable(needed_bytes - free)}, convert fewer targets with --only, "
+            "or choose another disk with --out",
+        )
+
+
+def allocate(descriptor: int, size_bytes: int, path: Path) -> None:
+    """Give an empty file its final size, blocks reserved, so that no later write finds the disk full."""
+    if size_bytes == 0:
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size_bytes)
+    except OSError as error:
+        if error.errno not in _CANNOT_RESERVE:
+            raise failure_from(error, path) from error
+        with explained(path):
+            os.ftruncate(descriptor, size_bytes)
+
+
+def _readable(size_bytes: int) -> str:
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
