@@ -1,6 +1,12 @@
 """The one exception that a person sees, and the exit codes of the command line."""
 
+from __future__ import annotations
+
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Exit(IntEnum):
@@ -23,8 +29,26 @@ class Failure(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def problems(self) -> tuple[Failure, ...]:
+        """What to print, one line and one hint each; more than one where several things were found wrong."""
+        return (self,)
+
 
 class UsageFailure(Failure):
     """The command line or the recipe is wrong; nothing was attempted."""
 
     exit_code = Exit.USAGE
+
+
+class UsageFailures(UsageFailure):
+    """Everything that is wrong with a recipe, found in one go."""
+
+    def __init__(self, problems: Sequence[Failure]) -> None:
+        super().__init__("\n".join(problem.message for problem in problems))
+        self._problems = tuple(problems)
+
+    @property
+    def problems(self) -> tuple[Failure, ...]:
+        """Each of them, in the order of the file."""
+        return self._problems

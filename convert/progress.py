@@ -1,0 +1,26 @@
+"""How work in bytes is reported while it happens; the command line decides what a person sees of it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+
+class Progress(Protocol):
+    """Receives reports from any thread."""
+
+    def stage(self, label: str, total_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a stage; what it yields is called with the bytes done since the last call."""
+
+
+class Silent:
+    """Reports nothing."""
+
+    @contextmanager
+    def stage(self, label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG002
+        """Open a stage that nobody watches."""
+        yield lambda done_bytes: None  # noqa: ARG005

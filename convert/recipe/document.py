@@ -1,0 +1,225 @@
+"""YAML to plain values, remembering the line and the spelling of each; nothing in it is ever executed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import yaml
+
+Value = None | str | int | float | bool | list["Value"] | dict[str, "Value"]
+Where = tuple[str | int, ...]  # keys and indices from the top, e.g. ("targets", "gguf", "quants", 0)
+
+# A recipe is a page of text; these bounds only stop aliases that multiply and files that are no recipes.
+MAX_TEXT_BYTES = 256 * 1024
+MAX_NODES = 10_000
+MAX_DEPTH = 32
+
+_TAG = "tag:yaml.org,2002:"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the plain words of YAML 1.2, which is what editors check against.
+
+    YAML 1.1 would read `no` as false, 010 as 8, 2024-01-01 as a date and 1e-3 as text.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name and shape
+
+
+_Loader.add_implicit_resolver(_TAG + "null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver(
+    _TAG + "bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    _TAG + "int", re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    _TAG + "float",
+    re.compile(
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+.0123456789"),
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong, at a line."""
+
+    line: int
+    where: Where
+    what: str
+    hint: str
+
+
+class DocumentError(Exception):
+    """The text is no document to work with."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__(faults[0].what)
+        self.faults = faults
+
+
+@dataclass
+class Document:
+    """The values of a YAML text, and where in the text each was written."""
+
+    value: Value = None
+    lines: dict[Where, int] = field(default_factory=dict)
+    spelling: dict[Where, str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+    def line(self, where: Where) -> int:
+        """The line of the nearest thing that was written: a missing key is missing from its parent."""
+        while where and where not in self.lines:
+            where = where[:-1]
+        return self.lines.get(where, 1)
+
+
+def parse(raw: bytes) -> Document:
+    """The document in `raw`; faults that leave a usable document are in it, others are raised."""
+    node = _compose(_decode(raw))
+    if node is None:
+        raise DocumentError(
+            Fault(1, (), "the file is empty", "a recipe has at least `model:` and `targets:`")
+        )
+    document = Document()
+    document.value = _Walk(document).value(node, (), depth=0)
+    return document
+
+
+def _decode(raw: bytes) -> str:
+    if len(raw) > MAX_TEXT_BYTES:
+        what = f"larger than {MAX_TEXT_BYTES // 1024} KiB: this is no recipe"
+        raise DocumentError(Fault(1, (), what, "name a YAML file of a page or so"))
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DocumentError(
+            Fault(line, (), f"byte 0x{raw[error.start]:02x} is not UTF-8 text", "save the file as UTF-8")
+        ) from None
+
+
+def _compose(text: str) -> yaml.Node | None:
+    try:
+        node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, int(error.position)) + 1
+        what = f"character U+{ord(str(error.character)):04X} is not allowed in YAML"
+        raise DocumentError(
+            Fault(line, (), what, "remove it, or write it as an escape in double quotes")
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        what = " ".join(f"this is not YAML: {error.problem or error.context}".split())
+        raise DocumentError(Fault(line, (), what, _syntax_hint(what))) from None
+    except RecursionError:
+        raise _too_deep(1, ()) from None
+    return node
+
+
+def _syntax_hint(what: str) -> str:
+    if r"'\t'" in what:
+        return "indent with spaces, not with tabs"
+    if "single document" in what:
+        return "one file holds one recipe: remove the `---` and what follows"
+    if "alias" in what:
+        return (
+            "a `*` at the start of a value names an `&` anchor: put quotes around the text if none is meant"
+        )
+    return "look at this line and the one above: a missing space after `:`, a bracket or a quote left open"
+
+
+def _too_deep(line: int, where: Where) -> DocumentError:
+    return DocumentError(Fault(line, where[:4], "nested too deeply", "a recipe has three or four levels"))
+
+
+class _Walk:
+    """Turns nodes into values; an alias is walked again wherever it stands, so the nodes are counted."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._nodes = 0
+
+    def value(self, node: yaml.Node, where: Where, depth: int) -> Value:
+        """The plain value of one node."""
+        line = node.start_mark.line + 1
+        self._document.lines.setdefault(where, line)
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            what = f"more than {MAX_NODES} values, aliases counted"
+            raise DocumentError(Fault(line, where[:4], what, "write the values out; a recipe needs few"))
+        if depth > MAX_DEPTH:
+            raise _too_deep(line, where)
+        if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
+            return self._mapping(node, where, depth)
+        if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
+            return [self.value(item, (*where, index), depth + 1) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, where, line)
+        self._fault(line, where, f"the tag {_short(node.tag)} has no meaning in a recipe", "remove the tag")
+        return None
+
+    def _mapping(self, node: yaml.MappingNode, where: Where, depth: int) -> dict[str, Value]:
+        values: dict[str, Value] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != _TAG + "str":
+                self._fault(
+                    line, where, "a key must be a plain word", "put the key in quotes, or mend the line"
+                )
+                continue
+            key = str(key_node.value)
+            here = (*where, key)
+            if key in values:
+                first = self._document.lines[here]
+                self._fault(line, here, f"written twice, first in line {first}", "keep one of them")
+                continue
+            self._document.lines[here] = line
+            values[key] = self.value(value_node, here, depth + 1)
+        return values
+
+    def _scalar(self, node: yaml.ScalarNode, where: Where, line: int) -> Value:
+        text = str(node.value)
+        self._document.spelling[where] = text
+        kind = node.tag.removeprefix(_TAG)
+        try:
+            return _plain(kind, text)
+        except KeyError:
+            self._fault(
+                line, where, f"the tag {_short(node.tag)} has no meaning in a recipe", "remove the tag"
+            )
+        except ValueError:
+            self._fault(
+                line, where, f"{text[:40]!r} cannot be read as {kind}", "mend it, or put it in quotes"
+            )
+        return None
+
+    def _fault(self, line: int, where: Where, what: str, hint: str) -> None:
+        self._document.faults.append(Fault(line, where, what, hint))
+
+
+def _plain(kind: str, text: str) -> Value:
+    """The value of a scalar; KeyError for a kind of another schema, ValueError for text that is none."""
+    match kind:
+        case "str":
+            text.encode()  # ValueError: an escaped half of a surrogate pair is no text
+            return text
+        case "null":
+            return None
+        case "bool":
+            return {"true": True, "false": False}[text.lower()]
+        case "int":
+            if len(text) > 40:
+                raise ValueError(text)
+            return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+        case "float":
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    raise KeyError(kind)
+
+
+def _short(tag: str) -> str:
+    return "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag[:40]

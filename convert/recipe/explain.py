@@ -1,0 +1,206 @@
+"""What pydantic found, in the words of a person's YAML file: where, what, and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+import typing
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from convert.recipe.document import Document, Fault, Where
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic import ValidationError
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
+# Formats of the design that a later version builds: no typing mistakes, so not worth a guess.
+_PLANNED = ("onnx", "gptq", "awq", "hf")
+
+_KINDS = {
+    "string_type": "text",
+    "path_type": "a path",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "tuple_type": "a list",
+    "model_type": "a mapping of options",
+    "model_attributes_type": "a mapping of options",
+    "dict_type": "a mapping of options",
+    "mapping_type": "a mapping of options",
+}
+
+
+def explain(error: ValidationError, document: Document, model: type[BaseModel]) -> list[Fault]:
+    """Each finding once, in the order of the file."""
+    faults: dict[Where, Fault] = {}
+    for details in error.errors(include_url=False):
+        where = _where(details, document)
+        if any(where[: len(fault.where)] == fault.where for fault in document.faults if fault.where):
+            continue  # already said: the value could not even be read
+        what, hint = _words(details, where, document, model)
+        faults[where] = Fault(document.line(where), where, what, hint)  # the last of a union's is the widest
+    return list(faults.values())
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant."""
+    lower = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    return lower[found[0]] if found else None
+
+
+def _where(details: ErrorDetails, document: Document) -> Where:
+    """The path in the file: pydantic's own, without the names it gives to the arms of a union."""
+    where: Where = ()
+    for step in details["loc"]:
+        if (*where, step) in document.lines:
+            where = (*where, step)
+    if details["type"] == "missing":
+        where = (*where, details["loc"][-1])
+    return where
+
+
+def _words(
+    details: ErrorDetails, where: Where, document: Document, model: type[BaseModel]
+) -> tuple[str, str]:
+    kind, context, given = details["type"], details.get("ctx", {}), details["input"]
+    field = _field(model, where)
+    match kind:
+        case "recipe":
+            words = context["what"], context["hint"]
+        case "missing":
+            words = "is missing", _example(where, field)
+        case "extra_forbidden":
+            words = _unknown_key(where, model)
+        case "enum" | "literal_error":
+            words = _not_one_of(given, field)
+        case "too_short":
+            words = "is empty", _example(where, field)
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            words = f"{_shown(given)} is out of bounds", _bound(context)
+        case _ if kind in _KINDS:
+            words = _wrong_kind(kind, given, document.spelling.get(where), where, field)
+        case _:
+            words = " ".join(details["msg"].split()), _example(where, field)
+    return words
+
+
+def _bound(context: Mapping[str, Any]) -> str:
+    signs = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
+    return next(
+        f"write a number {words} {context[sign]:g}" for sign, words in signs.items() if sign in context
+    )
+
+
+def _unknown_key(where: Where, model: type[BaseModel]) -> tuple[str, str]:
+    key = str(where[-1])
+    parent = _model(model, where[:-1])
+    known = sorted(parent.model_fields) if parent else []
+    if where[:-1] == ("targets",):
+        builds = f"it builds {', '.join(known)}"
+        if key in _PLANNED:
+            return "this version does not build it", f"{builds}; take {key} out of the recipe"
+        guess = nearest(key, known)
+        return "unknown format", f"did you mean {guess}? {builds}" if guess else builds
+    guess = nearest(key, known)
+    listed = f"known here: {', '.join(known)}"
+    return "unknown key", f"did you mean {guess}? {listed}" if guess else listed
+
+
+def _not_one_of(given: object, field: FieldInfo | None) -> tuple[str, str]:
+    known = _choices(field.annotation) if field else []
+    guess = nearest(given, known) if isinstance(given, str) else None
+    listed = f"one of {', '.join(known)}"
+    return f"{_shown(given)} is not known", f"did you mean {guess}? {listed}" if guess else listed
+
+
+def _wrong_kind(
+    kind: str, given: object, spelt: str | None, where: Where, field: FieldInfo | None
+) -> tuple[str, str]:
+    wanted = _KINDS[kind]
+    if given is None and not spelt:
+        return f"is empty, but must be {wanted}", _example(where, field)
+    if wanted in ("text", "a path") and spelt is not None:
+        read = {bool: "true or false", type(None): "nothing"}.get(type(given), "a number")
+        return f"{spelt} is read as {read}, but must be text", f'put it in quotes: "{spelt}"'
+    if kind == "bool_type":
+        return f"must be true or false, not {_shown(given)}", "write true or false, without quotes"
+    if wanted.endswith("number") and isinstance(given, str):
+        return f"{_shown(given)} is text, but must be {wanted}", "write digits, without quotes and units"
+    if kind == "tuple_type" and isinstance(given, str):
+        return f"must be a list, not {_shown(given)}", f"put it in brackets: [{given[:40]}]"
+    return f"must be {wanted}, not {_shown(given)}", _example(where, field)
+
+
+def _example(where: Where, field: FieldInfo | None) -> str:
+    key = str(where[-1]) if where else ""
+    if field and field.examples:
+        return f"write e.g. {key}: {_flow(field.examples[0])}"
+    if field and field.description:
+        return field.description
+    return "see recipes/schema.json for what a recipe may say"
+
+
+def _flow(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    text = str(value)
+    return json.dumps(text) if "{" in text else text
+
+
+def _shown(value: object) -> str:
+    kind = {dict: "a mapping", list: "a list", type(None): "nothing", bool: str(value).lower()}.get(
+        type(value)
+    )
+    text = kind or (repr(value) if isinstance(value, str) else str(value))
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _field(model: type[BaseModel], where: Where) -> FieldInfo | None:
+    """The field that a path leads to; an item of a list is its list's."""
+    while where and isinstance(where[-1], int):
+        where = where[:-1]
+    parent = _model(model, where[:-1]) if where else None
+    return parent.model_fields.get(str(where[-1])) if parent else None
+
+
+def _model(model: type[BaseModel], where: Where) -> type[BaseModel] | None:
+    for step in where:
+        fields: Mapping[str, FieldInfo] = model.model_fields
+        inner = _arms(fields[str(step)].annotation) if step in fields else []
+        models = [arm for arm in inner if isinstance(arm, type) and issubclass(arm, BaseModel)]
+        if not models:
+            return None
+        model = models[0]
+    return model
+
+
+def _arms(annotation: object) -> list[Any]:
+    """A type, taken apart: the arms of a union, the items of a tuple, what `Annotated` wraps."""
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType, tuple):
+        return [part for arm in typing.get_args(annotation) for part in _arms(arm)]
+    if origin is typing.Annotated:
+        return _arms(typing.get_args(annotation)[0])
+    return [annotation]
+
+
+def _choices(annotation: object) -> list[str]:
+    found: list[str] = []
+    for arm in _arms(annotation):
+        if typing.get_origin(arm) is typing.Literal:
+            found += [str(value) for value in typing.get_args(arm)]
+        elif isinstance(arm, type) and issubclass(arm, Enum):
+            found += [str(member) for member in arm]
+    return found

@@ -1,0 +1,126 @@
+"""Reads a recipe and says everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from convert.errors import Failure, UsageFailures
+from convert.recipe.document import MAX_TEXT_BYTES, Document, DocumentError, Fault, Value, Where, parse
+from convert.recipe.explain import explain
+from convert.recipe.find import find
+from convert.recipe.model import Contents, Recipe, Strict, TargetOptions, local_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+
+class _Targets(Strict):
+    """The formats that the model becomes, and their options."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+
+def load(path_or_name: str | Path, formats: Mapping[str, type[TargetOptions]]) -> Recipe:
+    """The recipe in a file, or of that name in recipes/; UsageFailures names every fault in it."""
+    path = find(path_or_name)
+    with path.open("rb") as file:
+        raw = file.read(MAX_TEXT_BYTES + 1)
+    try:
+        document = parse(raw)
+    except DocumentError as error:
+        _refuse(path, error.faults)
+    value = document.value
+    if not isinstance(value, dict):
+        what = "a recipe is a mapping of keys to values"
+        _refuse(path, [Fault(document.line(()), (), what, "start with e.g. `model: Qwen/Qwen-7B-Chat`")])
+
+    model = _file_model(formats)
+    context = {"beside": path.parent}
+    faults = list(document.faults)
+    try:
+        read = model.model_validate_json(json.dumps(value), context=context)
+    except ValidationError as error:
+        faults += explain(error, document, model)
+    faults += _across(document, value, formats, path.parent)
+    if faults:
+        _refuse(path, sorted(faults, key=lambda fault: fault.line))
+
+    given: dict[str, Any] = {key: getattr(read, key) for key in read.model_fields_set}
+    targets = {
+        name: getattr(given["targets"], name) for name in formats if name in given["targets"].model_fields_set
+    }
+    return Recipe(**{**given, "targets": targets}, name=path.stem, path=path, text=raw.decode("utf-8"))
+
+
+def json_schema(formats: Mapping[str, type[TargetOptions]]) -> dict[str, Any]:
+    """What editors complete and check recipes by."""
+    schema = _file_model(formats).model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _file_model(formats: Mapping[str, type[TargetOptions]]) -> type[BaseModel]:
+    """The shape of a recipe file where these formats are built."""
+    fields: dict[str, Any] = {
+        name: (
+            options,
+            Field(
+                default=None,
+                json_schema_extra=_leave_out_default,
+                description=(options.__doc__ or name).split("\n")[0],
+            ),
+        )
+        for name, options in formats.items()
+    }
+    targets = create_model("Targets", __base__=_Targets, __doc__=_Targets.__doc__, **fields)
+    described = Field(description="The formats to build.", examples=[{"gguf": {"quants": ["Q4_K_M"]}}])
+    return create_model("Recipe", __base__=Contents, __doc__=Contents.__doc__, targets=(targets, described))
+
+
+def _leave_out_default(schema: dict[str, Any]) -> None:
+    """A target is there or not; null is no value for it."""
+    schema.pop("default", None)
+
+
+def _across(
+    document: Document, value: Mapping[str, Value], formats: Mapping[str, type[TargetOptions]], beside: Path
+) -> Iterable[Fault]:
+    """What no section shows alone; read from the raw values, so that other faults do not hide these."""
+    model = value.get("model")
+    if "revision" in value and isinstance(model, str) and local_folder(model, beside):
+        where: Where = ("revision",)
+        yield Fault(document.line(where), where, "a local folder has no revisions", "remove this line")
+    targets = value.get("targets")
+    if "targets" in value and not targets and isinstance(targets, dict):
+        where = ("targets",)
+        yield Fault(document.line(where), where, "is empty", "write e.g. targets: {gguf: {quants: [Q4_K_M]}}")
+    for name, given in targets.items() if isinstance(targets, dict) else ():
+        if name not in formats or value.get("calibration") is not None:
+            continue
+        try:
+            options = formats[name].model_validate_json(json.dumps(given), context={"beside": beside})
+        except ValidationError:
+            continue  # explained already
+        if options.learns_by:
+            where = ("targets", name, options.learns_by)
+            what = "needs a calibration text, and the recipe has none"
+            yield Fault(
+                document.line(where), where, what, "add e.g. calibration: {packs: [searchqa, lessonpack]}"
+            )
+
+
+def _refuse(path: Path, faults: Iterable[Fault]) -> NoReturn:
+    raise UsageFailures([Failure(_line(path, fault), fault.hint) for fault in faults])
+
+
+def _line(path: Path, fault: Fault) -> str:
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{_key(step)}" for step in fault.where)
+    return f"{path}:{fault.line}: {where[1:] + ': ' if where else ''}{fault.what}"
+
+
+def _key(key: str) -> str:
+    """A key as a person may read it on one line."""
+    return key if key.isprintable() and len(key) <= 60 else repr(key[:57] + "...")

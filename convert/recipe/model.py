@@ -1,0 +1,244 @@
+"""What a recipe may say: strict, frozen models, each field with its bounds and an example."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+# Scenario packs that verification and calibration know.
+Pack = Literal["searchqa", "lessonpack"]
+
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
+_REVISION = re.compile(r"[A-Za-z0-9][\w./+-]{0,249}", re.ASCII)
+_PLACEHOLDERS = ("user", "model", "target")
+
+
+def wrong(what: str, hint: str) -> PydanticCustomError:
+    """A finding for a validator to raise, with the words a person will read."""
+    return PydanticCustomError("recipe", "{what}", {"what": what, "hint": hint})
+
+
+class Strict(BaseModel):
+    """No conversions, no unknown keys, no changes afterwards."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TargetOptions(Strict):
+    """The options of one target; each format has its own."""
+
+    @property
+    def learns_by(self) -> str | None:
+        """The option, if any, that needs the recipe's calibration text."""
+        return None
+
+
+def local_folder(model: str, beside: Path) -> Path | None:
+    """The folder that `model` names, seen from the recipe's folder; None for a Hub repo."""
+    folder = Path(model).expanduser()
+    folder = folder if folder.is_absolute() else beside / folder
+    is_spelt_as_path = model.startswith((".", "/", "~"))
+    return folder if is_spelt_as_path or folder.is_dir() else None
+
+
+def _check_model(model: str, info: ValidationInfo) -> str:
+    beside = _beside(info)
+    if beside is None:
+        return model  # what it means depends on where the recipe lies
+    folder = local_folder(model, beside)
+    # The Hub reserves these words, so such a name can only be meant as a folder.
+    is_meant_as_folder = folder or model.split("/", maxsplit=1)[0] in ("models", "datasets", "spaces")
+    if is_meant_as_folder and not (folder and folder.is_dir()):
+        raise wrong(
+            f"there is no folder {model}", f"the path is taken from the recipe's own folder, {beside}"
+        )
+    if folder:
+        return model
+    if "://" in model:
+        name = model.split("://", 1)[1].split("/", 1)[-1]
+        raise wrong("an address is no repo name", f"write it as owner/name: {'/'.join(name.split('/')[:2])}")
+    return _check_repo_id(model)
+
+
+def _check_repo_id(repo: str) -> str:
+    if not _REPO_ID.fullmatch(repo) or ".." in repo or "--" in repo or repo.endswith((".git", ".", "-")):
+        hint = "write owner/name as on the Hub, e.g. Qwen/Qwen-7B-Chat, or a local folder as ./folder"
+        raise wrong(f"{_clip(repo)} is neither a Hub repo nor a folder", hint)
+    return repo
+
+
+def _check_revision(revision: str) -> str:
+    if not _REVISION.fullmatch(revision) or ".." in revision:
+        raise wrong(f"{_clip(revision)} cannot be a revision", "name a branch, a tag or a commit, e.g. main")
+    return revision
+
+
+def _check_file(path: Path, info: ValidationInfo) -> Path:
+    beside = _beside(info)
+    if beside and not (beside / path.expanduser()).is_file():
+        raise wrong(f"there is no file {path}", "the path is taken from the recipe's own folder")
+    return path
+
+
+def _check_template(repo: str) -> str:
+    unknown = [name for name in re.findall(r"\{([^{}]*)\}", repo) if name not in _PLACEHOLDERS]
+    if unknown:
+        raise wrong(f"{{{unknown[0]}}} has no meaning here", "use {user}, {model} and {target}")
+    filled = re.sub(r"\{[^{}]*\}", "x", repo)
+    if not _REPO_ID.fullmatch(filled):
+        raise wrong(f"{_clip(repo)} does not make a repo name", 'write e.g. "{user}/{model}-{target}"')
+    return repo
+
+
+def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A validator: nothing twice."""
+    twice = sorted({str(value) for value in values if values.count(value) > 1})
+    if twice:
+        raise wrong(f"{', '.join(twice)} twice", "name each once")
+    return values
+
+
+def _beside(info: ValidationInfo) -> Path | None:
+    return info.context.get("beside") if info.context else None
+
+
+def _clip(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+ExistingFile = Annotated[Path, AfterValidator(_check_file)]
+_EACH_ONCE: dict[str, JsonValue] = {"uniqueItems": True}
+_Packs = Annotated[
+    tuple[Pack, ...], Field(min_length=1, json_schema_extra=_EACH_ONCE), AfterValidator(unique)
+]
+
+
+class Calibration(Strict):
+    """The text that GPTQ, AWQ and importance matrices learn from."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [key]} for key in ("packs", "text", "dataset")]}
+    )
+
+    packs: _Packs | None = Field(
+        default=None, description="Scenario packs to take texts from.", examples=[["searchqa"]]
+    )
+    text: ExistingFile | None = Field(
+        default=None, description="A UTF-8 text file.", examples=["calibration.txt"]
+    )
+    dataset: Annotated[str, AfterValidator(_check_repo_id)] | None = Field(
+        default=None, description="A Hub dataset, owner/name.", examples=["Salesforce/wikitext"]
+    )
+    samples: int = Field(default=128, ge=1, le=100_000, description="How many samples.")
+    length: int = Field(default=2048, ge=16, le=131_072, description="Tokens in each sample.")
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="Chooses the samples; the same seed, the same text."
+    )
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        given = [key for key in ("packs", "text", "dataset") if getattr(self, key) is not None]
+        if len(given) != 1:
+            what = f"{' and '.join(given)} together" if given else "no text to learn from"
+            raise wrong(what, "name one of packs, text and dataset, e.g. packs: [searchqa, lessonpack]")
+        return self
+
+
+class Gates(Strict):
+    """How much an artifact may lose against its source; null switches a gate off."""
+
+    smoke_drop: float | None = Field(
+        default=0.05, ge=0, le=1, description="Share of smoke checks that may be lost."
+    )
+    ppl_ratio: float | None = Field(
+        default=1.05, ge=1, le=100, description="Ceiling of perplexity over the source's."
+    )
+    kl_mean: float | None = Field(
+        default=0.05, ge=0, le=100, description="Ceiling of the mean KL divergence, in nats."
+    )
+    kl_p99: float | None = Field(
+        default=None, ge=0, le=100, description="Ceiling of its 99th percentile, in nats."
+    )
+    top1: float | None = Field(
+        default=0.90, ge=0, le=1, description="Floor of the share of equal top-1 tokens."
+    )
+    size_bytes: int | None = Field(default=None, ge=1, description="Ceiling of the artifact's size.")
+    ttft_s: float | None = Field(
+        default=None, gt=0, description="Ceiling of the time to the first token, in seconds."
+    )
+    load_s: float | None = Field(default=None, gt=0, description="Ceiling of the time to load, in seconds.")
+    prefill_tok_s: float | None = Field(
+        default=None, gt=0, description="Floor of the prompt speed, in tokens a second."
+    )
+    decode_tok_s: float | None = Field(
+        default=None, gt=0, description="Floor of the answer speed, in tokens a second."
+    )
+    peak_rss_bytes: int | None = Field(default=None, ge=1, description="Ceiling of the resident memory.")
+    peak_anon_bytes: int | None = Field(
+        default=None, ge=1, description="Ceiling of it without file-backed pages."
+    )
+
+
+class Verify(Strict):
+    """Which questions are asked, and what decides."""
+
+    scenarios: _Packs = Field(
+        default=("searchqa", "lessonpack"), description="Scenarios to run.", examples=[["searchqa"]]
+    )
+    gates: Gates = Field(default=Gates(), description="Limits that decide whether an artifact passed.")
+
+
+class Publish(Strict):
+    """Where what passed goes."""
+
+    repo: Annotated[str, AfterValidator(_check_template)] = Field(
+        description="The Hub repo; {user}, {model} and {target} are filled in.",
+        examples=["{user}/{model}-{target}"],
+    )
+    private: bool = Field(default=True, description="Whether a new repo is private.")
+
+
+class Contents(Strict):
+    """A model, and what it should become."""
+
+    model: Annotated[str, AfterValidator(_check_model)] = Field(
+        description="A Hub repo as owner/name, or a folder, seen from the recipe's own.",
+        examples=["Qwen/Qwen-7B-Chat"],
+    )
+    revision: Annotated[str, AfterValidator(_check_revision)] = Field(
+        default="main", description="A branch, tag or commit; it is resolved to a commit.", examples=["main"]
+    )
+    calibration: Calibration | None = Field(
+        default=None, description="The text to calibrate with.", examples=[{"packs": ["searchqa"]}]
+    )
+    verify: Verify = Field(
+        default=Verify(), description="How artifacts are judged.", examples=[{"scenarios": ["searchqa"]}]
+    )
+    publish: Publish | None = Field(
+        default=None,
+        description="Where artifacts that passed go.",
+        examples=[{"repo": "{user}/{model}-{target}"}],
+    )
+
+
+class Recipe(Contents):
+    """A recipe that was read and found right."""
+
+    name: str
+    path: Path
+    text: str
+    targets: Mapping[str, TargetOptions]
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that the model lies in; None where it is a Hub repo."""
+        return local_folder(self.model, self.path.parent)
+
+    def locate(self, path: Path) -> Path:
+        """Where a file that the recipe names lies."""
+        return self.path.parent / path.expanduser()
