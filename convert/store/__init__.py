@@ -3,7 +3,9 @@
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from convert.errors import Failure
 from convert.store import inventory, staging
+from convert.store.digest import Progress
 from convert.store.inventory import (
     ArtifactReport,
     Difference,
@@ -27,6 +29,7 @@ from convert.store.manifest import (
     artifact_key,
     read_manifest,
 )
+from convert.store.model_file import FileReport, Tally, inspect_file
 from convert.store.shelf import Removed, Shelf
 from convert.store.space import allocate, free_bytes, require_space
 from convert.store.staging import Staging, seal
@@ -39,6 +42,7 @@ __all__ = [
     "Deviation",
     "Difference",
     "FileEntry",
+    "FileReport",
     "Flaw",
     "Listed",
     "Manifest",
@@ -49,16 +53,31 @@ __all__ = [
     "Staging",
     "State",
     "Store",
+    "Tally",
     "allocate",
     "artifact_key",
     "clean",
     "free_bytes",
+    "inspect",
     "inspect_artifact",
+    "inspect_file",
     "list_artifacts",
     "read_manifest",
     "require_space",
     "seal",
 ]
+
+
+def inspect(
+    path: Path, *, verify: bool = False, threads: int | None = None, progress: Progress | None = None
+) -> ArtifactReport | FileReport:
+    """What can be said of an artifact's folder, its manifest, or a bare model file."""
+    if not path.exists():
+        raise Failure(f"{path}: no such file or folder", "`modelwright list` shows what stands")
+    if path.is_file() and path.name != MANIFEST_NAME:
+        return inspect_file(path)
+    folder = path.parent if path.name == MANIFEST_NAME else path
+    return inspect_artifact(folder, verify=verify, threads=threads, progress=progress)
 
 
 class Store:
