@@ -1,0 +1,140 @@
+"""A tokenizer as GGUF key-values, such that llama.cpp splits, joins, wraps and stops as the source does."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from gguf import GGUFValueType, Keys
+
+from convert.errors import Failure
+from convert.tokenizer import Kind, Tokenizer, TokenType
+from convert.tokenizer.spacing import SPACE
+
+Field: TypeAlias = tuple[str, GGUFValueType, Any, GGUFValueType | None]
+
+_KEY = Keys.Tokenizer
+
+
+def vocabulary_fields(tokenizer: Tokenizer) -> list[Field]:
+    """(key, type, value, type of an array's elements), in the order of llama.cpp's own converter."""
+    if tokenizer.eos_id is None:
+        raise Failure(
+            "the tokenizer has no end-of-text token, and llama.cpp would stop at one of its own choice",
+            "name the eos_token in tokenizer_config.json",
+        )
+    is_spm = tokenizer.kind is Kind.SPM_BPE
+    if is_spm:
+        _check_joins(tokenizer)
+    fields: list[Field] = [
+        (_KEY.MODEL, GGUFValueType.STRING, "llama" if is_spm else "gpt2", None),
+        (_KEY.PRE, GGUFValueType.STRING, tokenizer.pre, None),
+        _array(_KEY.LIST, GGUFValueType.STRING, _texts(tokenizer)),
+    ]
+    if tokenizer.scores is not None:
+        fields.append(_array(_KEY.SCORES, GGUFValueType.FLOAT32, list(tokenizer.scores)))
+    fields.append(_array(_KEY.TOKEN_TYPE, GGUFValueType.INT32, [int(kind) for kind in tokenizer.types]))
+    if not is_spm:
+        merges = [f"{left} {right}" for left, right in tokenizer.merges]
+        fields.append(_array(_KEY.MERGES, GGUFValueType.STRING, merges))
+    fields += [(key, GGUFValueType.UINT32, identity, None) for key, identity in _roles(tokenizer)]
+    fields += [
+        (_KEY.ADD_BOS, GGUFValueType.BOOL, tokenizer.add_bos, None),
+        (_KEY.ADD_EOS, GGUFValueType.BOOL, tokenizer.add_eos, None),
+    ]
+    if is_spm:
+        fields.append((_KEY.ADD_PREFIX, GGUFValueType.BOOL, tokenizer.add_space_prefix, None))
+    if tokenizer.chat_template is not None:
+        fields.append((_KEY.CHAT_TEMPLATE, GGUFValueType.STRING, tokenizer.chat_template, None))
+    return fields
+
+
+def vocabulary_deviations(tokenizer: Tokenizer) -> list[str]:
+    """Where llama.cpp reads text otherwise than the source, for the manifest: a line each."""
+    found = []
+    if b'"normalizer":{"type":"NFC"}' in tokenizer.json:
+        found.append("tokenizer: llama.cpp does not bring text to NFC before it splits it")
+    stripping = sum(token.lstrip or token.rstrip for token in tokenizer.added)
+    if stripping:
+        found.append(
+            f"tokenizer: {stripping} added tokens take in the spaces beside them, "
+            "which llama.cpp does for models with Phi-3 in their name only"
+        )
+    left = _unwritten(tokenizer)[1:]
+    if left:
+        names = ", ".join(tokenizer.tokens[identity] for identity in left)
+        found.append(f"tokenizer: GGUF has no key left to say that these also end generation: {names}")
+    return found
+
+
+def _array(key: str, kind: GGUFValueType, values: list[Any]) -> Field:
+    return key, GGUFValueType.ARRAY, values, kind
+
+
+def _roles(tokenizer: Tokenizer) -> list[tuple[str, int]]:
+    """Without a key llama.cpp assumes the ids of Llama 2 or of Falcon, so a missing bos becomes eos."""
+    bos = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    # Any token may stand as end of message: all that llama.cpp does with it is stop there.
+    further = next(iter(_unwritten(tokenizer)), None)
+    roles = (
+        (_KEY.BOS_ID, bos),
+        (_KEY.EOS_ID, tokenizer.eos_id),
+        (_KEY.EOT_ID, tokenizer.eot_id),
+        (_KEY.EOM_ID, further),
+        (_KEY.UNK_ID, tokenizer.unk_id),
+        (_KEY.PAD_ID, tokenizer.pad_id),
+    )
+    return [(key, identity) for key, identity in roles if identity is not None]
+
+
+# src/llama-vocab.cpp, special_eog_ids: these stop generation by their text.
+_STOPS_BY_TEXT = frozenset({
+    "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>",
+    "<|end_of_text|>", "<eos>", "<EOT>", "[EOS]", "<|return|>", "<|call|>",
+})  # fmt: skip
+
+
+def _unwritten(tokenizer: Tokenizer) -> list[int]:
+    """Ids that end generation and that llama.cpp finds neither by role nor by text."""
+    known = (tokenizer.eos_id, tokenizer.eot_id)
+    return [
+        identity
+        for identity in tokenizer.eog_ids
+        if identity not in known and tokenizer.tokens[identity] not in _STOPS_BY_TEXT
+    ]
+
+
+def _texts(tokenizer: Tokenizer) -> list[str]:
+    """llama.cpp looks for user-defined tokens in the text as it came, and aborts on two that are equal."""
+    taken = set(tokenizer.tokens)
+    texts = []
+    for text, kind in zip(tokenizer.tokens, tokenizer.types, strict=True):
+        plain = text
+        if kind is TokenType.USER_DEFINED and tokenizer.kind is Kind.SPM_BPE:
+            plain = text.replace(SPACE, " ")
+            if plain != text and plain in taken:
+                plain = text
+            taken.add(plain)
+        texts.append(plain)
+    return texts
+
+
+def _check_joins(tokenizer: Tokenizer) -> None:
+    """llama.cpp joins any two neighbours that make a token; the source must allow each such join too."""
+    plain = {
+        text for text, kind in zip(tokenizer.tokens, tokenizer.types, strict=True) if kind is TokenType.NORMAL
+    }
+    merges = set(tokenizer.merges)
+    for token in plain:
+        for cut in range(1, len(token)):
+            left, right = token[:cut], token[cut:]
+            is_reached = (cut == 1 or left in plain) and (cut == len(token) - 1 or right in plain)
+            if is_reached and (left, right) not in merges:
+                raise Failure(
+                    f"tokenizer: llama.cpp would join {left!r} and {right!r}, which the source does not",
+                    "leave the gguf target out: only what sentencepiece made can be written for this family",
+                )
+    missing = next((byte for byte in range(256) if f"<0x{byte:02X}>" not in set(tokenizer.tokens)), None)
+    if missing is not None:
+        raise Failure(
+            f"tokenizer: the byte token <0x{missing:02X}> is missing, which llama.cpp falls back on"
+        )

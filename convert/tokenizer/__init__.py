@@ -1,0 +1,6 @@
+"""One canonical tokenizer from whatever files a checkpoint brings."""
+
+from convert.tokenizer.assembly import load
+from convert.tokenizer.model import AddedToken, Kind, Tokenizer, TokenType
+
+__all__ = ["AddedToken", "Kind", "TokenType", "Tokenizer", "load"]

@@ -1,0 +1,156 @@
+"""From a checkpoint's files to the canonical tokenizer."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import Failure
+from convert.tokenizer import score, special, wrapping
+from convert.tokenizer.document import Document, check
+from convert.tokenizer.model import Kind, Tokenizer, TokenType
+from convert.tokenizer.source import find_document
+from convert.tokenizer.spacing import has_space_prefix
+from convert.tokenizer.template import find_template
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+# conversion/base.py, does_token_look_special: left unmarked in the files of some families, and llama.cpp
+# acts on a few of them by their text whatever their type.
+_LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL)
+_SOME_LENGTH = 1_000_000_000  # Transformers writes 1e30 for "no limit"
+
+
+def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: int) -> Tokenizer:
+    """Read the tokenizer of the checkpoint in `folder`; `vocab_size` counts the embedding's rows."""
+    settings = special.read_settings(folder, config)
+    document = find_document(folder, model_type, settings.tokenizer, vocab_size)
+    document = document.with_added(special.added_tokens(settings, document))
+    check(document)
+    highest = max(document.ids.values())
+    if highest >= vocab_size:
+        raise Failure(
+            f"{document.origin}: token {highest} is beyond the {vocab_size} rows of the model's embedding",
+            "the tokenizer and the weights are not of one model",
+        )
+    template = find_template(folder, model_type, settings)
+    roles = special.resolve(settings, document, template)
+    if model_type == "qwen" and template is not None and roles.eot is not None:
+        # Qwen-1's chat files name no token: its code stops at the end of a turn.
+        roles = replace(roles, eos=roles.eot)
+    add_bos, add_eos = wrapping.read_wrapping(document, settings.tokenizer, roles)
+    document = wrapping.write_wrapping(document, roles, add_bos=add_bos, add_eos=add_eos)
+    tokens, types = _list(document, vocab_size, roles.unk)
+    return Tokenizer(
+        kind=document.kind,
+        tokens=tokens,
+        types=types,
+        merges=document.merges,
+        scores=_scores(folder, document, types) if document.kind is Kind.SPM_BPE else None,
+        added=document.added,
+        bos_id=roles.bos,
+        eos_id=roles.eos,
+        unk_id=roles.unk,
+        pad_id=roles.pad,
+        eot_id=roles.eot,
+        eog_ids=roles.eog,
+        add_bos=add_bos,
+        add_eos=add_eos,
+        add_space_prefix=document.kind is Kind.SPM_BPE and has_space_prefix(document),
+        chat_template=template,
+        json=document.to_bytes(),
+        config=_config(settings, roles, tokens, template, add_bos=add_bos, add_eos=add_eos),
+    )
+
+
+def _list(
+    document: Document, vocab_size: int, unk_id: int | None
+) -> tuple[tuple[str, ...], tuple[TokenType, ...]]:
+    """Every id's text and type; ids that no token has are filled, since runtimes want no holes."""
+    is_spm = document.kind is Kind.SPM_BPE
+    tokens: list[str | None] = [None] * vocab_size
+    types = [TokenType.UNUSED] * vocab_size
+    for token, identity in document.vocab.items():
+        tokens[identity] = token
+        types[identity] = TokenType.BYTE if is_spm and _BYTE.fullmatch(token) else TokenType.NORMAL
+    for added in document.added:
+        tokens[added.id] = added.content
+        is_control = added.special or _LOOKS_SPECIAL.fullmatch(added.content)
+        types[added.id] = TokenType.CONTROL if is_control else TokenType.USER_DEFINED
+    if is_spm and unk_id is not None:
+        types[unk_id] = TokenType.UNKNOWN
+    known = document.ids
+    filled = tuple(
+        _padding(identity, known) if token is None else token for identity, token in enumerate(tokens)
+    )
+    return filled, tuple(types)
+
+
+def _padding(identity: int, known: Mapping[str, int]) -> str:
+    name = f"[PAD{identity}]"
+    while name in known:
+        name = f"[{name}]"
+    return name
+
+
+def _scores(folder: Path, document: Document, types: tuple[TokenType, ...]) -> tuple[float, ...]:
+    """From tokenizer.model where there is one, since those are the scores that the merges came from."""
+    scores = score.from_merges(document.merges, document.vocab, len(types))
+    path = folder / "tokenizer.model"
+    if path.is_file():
+        tokens = {identity: token for token, identity in document.vocab.items()}
+        for identity, (piece, value) in enumerate(score.read_scores(path)):
+            if identity >= len(types) or types[identity] is not TokenType.NORMAL:
+                continue
+            if tokens[identity] != piece:
+                raise Failure(
+                    f"token {identity} is {piece!r} in {path.name}, "
+                    f"and {tokens[identity]!r} in {document.origin}",
+                    "delete the one of the two files that is not of this model",
+                )
+            scores[identity] = value
+    return tuple(scores)
+
+
+def _config(
+    settings: special.Settings,
+    roles: special.Roles,
+    tokens: tuple[str, ...],
+    template: str | None,
+    *,
+    add_bos: bool,
+    add_eos: bool,
+) -> dict[str, Any]:
+    """tokenizer_config.json for a class that takes tokenizer.json at its word, in every release."""
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "add_bos_token": add_bos,
+        "add_eos_token": add_eos,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": _max_length(settings),
+    }
+    for role in special.ROLES:
+        is_denied = f"{role}_token" in settings.tokenizer and settings.tokenizer[f"{role}_token"] is None
+        identity = getattr(roles, role)
+        config[f"{role}_token"] = None if is_denied or identity is None else tokens[identity]
+    extra = [token.content for token in special.extra_tokens(settings)]
+    if extra:
+        config["additional_special_tokens"] = extra
+    if template is not None:
+        config["chat_template"] = template
+    return config
+
+
+def _max_length(settings: special.Settings) -> int | None:
+    candidates = (
+        settings.tokenizer.get("model_max_length"),
+        *(settings.model.get(key) for key in ("max_position_embeddings", "n_positions", "seq_length")),
+    )
+    for value in candidates:
+        if isinstance(value, int) and 0 < value < _SOME_LENGTH:
+            return value
+    return None

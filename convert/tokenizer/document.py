@@ -1,0 +1,215 @@
+"""tokenizer.json as data: what every source is brought to, and what the canonical file is written from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from convert.errors import Failure
+from convert.tokenizer.file import BROKEN, Json
+from convert.tokenizer.model import AddedToken, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SUPPORTED = (
+    "supported: byte-level BPE (GPT-2, Qwen, Llama 3) and BPE with byte fallback (Llama 2, Mistral, Gemma)"
+)
+_T = TypeVar("_T")
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A vocabulary, its merges and the steps around them, in the terms of Hugging Face's `tokenizers`."""
+
+    origin: str  # the file to name in messages
+    vocab: dict[str, int]
+    merges: tuple[tuple[str, str], ...]
+    added: tuple[AddedToken, ...]
+    normalizer: Json = None
+    pre_tokenizer: Json = None
+    post_processor: Json = None
+    decoder: Json = None
+    unk_token: str | None = None
+    fuse_unk: bool = False
+    byte_fallback: bool = False
+    ignore_merges: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """Which of the two ways of making symbols this is."""
+        if any(step["type"] == "ByteLevel" for step in steps(self.pre_tokenizer, "pretokenizers")):
+            return Kind.BYTE_BPE
+        if self.byte_fallback:
+            return Kind.SPM_BPE
+        raise Failure(f"{self.origin}: neither a ByteLevel pre-tokenizer nor byte_fallback", SUPPORTED)
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """Every token, added ones among them, and its id."""
+        return {**self.vocab, **{token.content: token.id for token in self.added}}
+
+    def with_added(self, tokens: Iterable[AddedToken]) -> Document:
+        """The document with tokens that another file speaks of; a later word on the same id wins."""
+        added = {token.id: token for token in (*self.added, *tokens)}
+        return replace(self, added=tuple(added[identity] for identity in sorted(added)))
+
+    def to_bytes(self) -> bytes:
+        """The canonical tokenizer.json: same tokenizer, same bytes."""
+        # Strings are read by every version of every library; only a merge with a space in it needs a pair.
+        is_plain = not any(" " in left or " " in right for left, right in self.merges)
+        content = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [
+                {"id": token.id, "content": token.content}
+                | {flag: getattr(token, flag) for flag in (*_FLAGS, "special")}
+                for token in self.added
+            ],
+            "normalizer": self.normalizer,
+            "pre_tokenizer": self.pre_tokenizer,
+            "post_processor": self.post_processor,
+            "decoder": self.decoder,
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": self.unk_token,
+                "continuing_subword_prefix": None,
+                "end_of_word_suffix": None,
+                "fuse_unk": self.fuse_unk,
+                "byte_fallback": self.byte_fallback,
+                "ignore_merges": self.ignore_merges,
+                "vocab": dict(sorted(self.vocab.items(), key=lambda item: item[1])),
+                "merges": [f"{left} {right}" if is_plain else [left, right] for left, right in self.merges],
+            },
+        }
+        return (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8")
+
+
+def steps(stage: Json, children: str) -> list[dict[str, Any]]:
+    """The stages of a normalizer or pre-tokenizer, sequences within sequences laid out flat."""
+    if stage is None:
+        return []
+    if stage.get("type") == "Sequence":
+        return [step for inner in stage[children] for step in steps(inner, children)]
+    return [stage]
+
+
+def read_document(content: dict[str, Any], origin: str) -> Document:
+    """A tokenizer.json that someone else wrote, checked as far as we rely on it."""
+    model = _field(content, "model", dict, origin)
+    if model.get("type", "BPE") != "BPE":
+        raise Failure(f"{origin}: model.type {model['type']!r} is not supported", SUPPORTED)
+    for key in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(key):
+            raise Failure(f"{origin}: model.{key} {model[key]!r} is not supported", SUPPORTED)
+    document = Document(
+        origin=origin,
+        vocab=_field(model, "vocab", dict, origin, "model."),
+        merges=tuple(_merge(merge, f"{origin}: model.merges[{place}]") for place, merge in
+                     enumerate(_field(model, "merges", list, origin, "model."))),
+        added=tuple(_added(token, f"{origin}: added_tokens[{place}]") for place, token in
+                    enumerate(content.get("added_tokens") or [])),
+        normalizer=_stage(content, "normalizer", "normalizers", origin),
+        pre_tokenizer=_stage(content, "pre_tokenizer", "pretokenizers", origin),
+        post_processor=_stage(content, "post_processor", "processors", origin),
+        decoder=_stage(content, "decoder", "decoders", origin),
+        unk_token=model.get("unk_token"),
+        fuse_unk=bool(model.get("fuse_unk")),
+        byte_fallback=bool(model.get("byte_fallback")),
+        ignore_merges=bool(model.get("ignore_merges")),
+    )  # fmt: skip
+    check(document)
+    return document
+
+
+def check(document: Document) -> None:
+    """Every id is one token's alone, every merge joins tokens into a token."""
+    names = {"tokenizer.json": ("model.vocab", "model.merges[{}]")}
+    vocab_name, merge_name = names.get(document.origin, ("the vocabulary", "merge {}"))
+    seen: dict[int, str] = {}
+    for token, identity in document.vocab.items():
+        if not isinstance(identity, int) or isinstance(identity, bool) or identity < 0:
+            raise Failure(f"{document.origin}: {vocab_name}: {token!r} has the id {identity!r}", BROKEN)
+        if identity in seen:
+            raise Failure(
+                f"{document.origin}: {vocab_name}: {seen[identity]!r} and {token!r} share the id {identity}",
+                BROKEN,
+            )
+        seen[identity] = token
+    contents: dict[str, int] = {}
+    for added in document.added:
+        other = seen.get(added.id)
+        if (
+            document.vocab.get(added.content, added.id) != added.id
+            or contents.get(added.content, added.id) != added.id
+        ):
+            raise Failure(f"{document.origin}: the added token {added.content!r} has two ids", BROKEN)
+        if other is not None and other != added.content:
+            raise Failure(
+                f"{document.origin}: {other!r} and the added token {added.content!r} share the id {added.id}",
+                BROKEN,
+            )
+        seen[added.id] = added.content
+        contents[added.content] = added.id
+    for place, (left, right) in enumerate(document.merges):
+        for token in (left, right, left + right):
+            if token not in document.vocab:
+                raise Failure(
+                    f"{document.origin}: {merge_name.format(place)}: {token!r} is not in the vocabulary",
+                    BROKEN,
+                )
+
+
+def read_added(value: Json, identity: int, where: str, *, special: bool) -> AddedToken:
+    """A token as the configuration files write it: its text, or an object with flags."""
+    if isinstance(value, str):
+        return AddedToken(identity, value, special)
+    if not isinstance(value, dict) or not isinstance(value.get("content"), str):
+        raise Failure(f"{where}: a token was expected, not {value!r}", BROKEN)
+    flags = {flag: bool(value.get(flag)) for flag in _FLAGS}
+    return AddedToken(identity, value["content"], bool(value.get("special", special)), **flags)
+
+
+def _added(value: Json, where: str) -> AddedToken:
+    if not isinstance(value, dict) or not isinstance(value.get("id"), int) or value["id"] < 0:
+        raise Failure(f"{where}: a token with its id was expected, not {value!r}", BROKEN)
+    return read_added(value, value["id"], where, special=False)
+
+
+def _merge(value: Json, where: str) -> tuple[str, str]:
+    """Older files write "a b", newer ones ["a", "b"]."""
+    pair = value.split(" ") if isinstance(value, str) else value
+    if (
+        not isinstance(pair, list)
+        or len(pair) != 2
+        or not all(isinstance(part, str) and part for part in pair)
+    ):
+        raise Failure(f"{where}: a pair of tokens was expected, not {value!r}", BROKEN)
+    return pair[0], pair[1]
+
+
+def _field(content: dict[str, Any], key: str, kind: type[_T], origin: str, prefix: str = "") -> _T:
+    value = content.get(key)
+    if not isinstance(value, kind):
+        said = "missing" if value is None else f"not a JSON {'object' if kind is dict else 'array'}"
+        raise Failure(f"{origin}: {prefix}{key} is {said}", BROKEN)
+    return value
+
+
+def _stage(content: dict[str, Any], key: str, children: str, origin: str) -> Json:
+    stage = content.get(key)
+    pending = [stage] if stage is not None else []
+    while pending:
+        step = pending.pop()
+        if not isinstance(step, dict) or not isinstance(step.get("type"), str):
+            raise Failure(f"{origin}: {key}: a step with its type was expected, not {step!r}", BROKEN)
+        if step["type"] == "Sequence":
+            inner = step.get(children)
+            if not isinstance(inner, list):
+                raise Failure(f"{origin}: {key}: a Sequence without {children}", BROKEN)
+            pending += inner
+    return stage

@@ -1,0 +1,73 @@
+"""The canonical tokenizer: what every format writes from, whatever the source looked like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from functools import cached_property
+from typing import Any
+
+from convert.tokenizer import pretokenizer
+
+
+class Kind(StrEnum):
+    """How text becomes symbols, before any merge."""
+
+    BYTE_BPE = "byte-bpe"  # every byte a printable character: GPT-2, Qwen, Llama 3
+    SPM_BPE = "spm-bpe"  # characters, "▁" for a space, <0xNN> for the rest: Llama 2, Mistral, Phi-3, Gemma
+
+
+class TokenType(IntEnum):
+    """What a token is; the values are those of GGUF's `tokenizer.ggml.token_type`."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that is cut out of the text before the vocabulary is asked."""
+
+    id: int
+    content: str
+    special: bool
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+    normalized: bool = False
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """One vocabulary with its rules, and the files that say the same to Hugging Face's libraries."""
+
+    kind: Kind
+    tokens: tuple[str, ...]  # index is the id; filled up to the model's vocabulary with "[PAD{id}]"
+    types: tuple[TokenType, ...]
+    merges: tuple[tuple[str, str], ...]
+    scores: tuple[float, ...] | None  # SPM_BPE only
+    added: tuple[AddedToken, ...]
+    bos_id: int | None
+    eos_id: int | None
+    unk_id: int | None
+    pad_id: int | None
+    eot_id: int | None  # ends a turn of a chat, where that is a token of its own
+    eog_ids: tuple[int, ...]  # everything that must stop generation, ascending
+    add_bos: bool
+    add_eos: bool
+    add_space_prefix: bool  # SPM_BPE: "▁" before the first word
+    chat_template: str | None
+    json: bytes  # tokenizer.json
+    config: dict[str, Any]  # tokenizer_config.json
+
+    @cached_property
+    def pre(self) -> str:
+        """Llama.cpp's name for the pre-tokenizer; a Failure where it has none.
+
+        Asked for by GGUF alone, so a tokenizer that llama.cpp cannot split may still go to other formats.
+        """
+        return "default" if self.kind is Kind.SPM_BPE else pretokenizer.identify(self.json)

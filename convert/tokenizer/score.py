@@ -1,0 +1,98 @@
+"""Scores for sentencepiece-like vocabularies: llama.cpp joins neighbours by score and knows no merges."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from convert.errors import Failure
+from convert.tokenizer.file import BROKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_PIECE, _TRAINER = 1, 2  # fields of sentencepiece's ModelProto
+_MODEL_TYPE, _BPE = 3, 2  # a field of its TrainerSpec, and the value that means BPE
+
+
+def from_merges(merges: Sequence[tuple[str, str]], vocab: Mapping[str, int], size: int) -> list[float]:
+    """The earlier a token is made, the higher its score; what no merge makes is never joined."""
+    scores = [0.0] * size
+    for rank, (left, right) in enumerate(merges):
+        identity = vocab[left + right]
+        if scores[identity] == 0.0:
+            scores[identity] = -float(rank + 1)
+    return scores
+
+
+def read_scores(path: Path) -> list[tuple[str, float]]:
+    """The pieces of a tokenizer.model and their scores, by id."""
+    pieces = []
+    try:
+        model = path.read_bytes()
+        for field, value in _fields(model):
+            if field == _PIECE and isinstance(value, bytes):
+                pieces.append(_piece(value))
+            elif field == _TRAINER and isinstance(value, bytes):
+                kind = next((number for name, number in _fields(value) if name == _MODEL_TYPE), 1)
+                if kind != _BPE:
+                    raise Failure(
+                        f"{path.name}: a sentencepiece model of type {kind!r}, and only BPE (2) is supported"
+                    )
+    except OSError as fault:
+        raise Failure(f"{path.name}: {fault.strerror}") from None
+    except (ValueError, struct.error, IndexError):
+        raise Failure(f"{path.name}: not a sentencepiece model, or a damaged one", BROKEN) from None
+    if not pieces:
+        raise Failure(f"{path.name}: no pieces in it", BROKEN)
+    return pieces
+
+
+def _piece(message: bytes) -> tuple[str, float]:
+    text, score = "", 0.0
+    for field, value in _fields(message):
+        if field == 1 and isinstance(value, bytes):
+            text = value.decode("utf-8")
+        elif field == 2 and isinstance(value, float):
+            score = value
+    return text, score
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | float | bytes]]:
+    """Field numbers and values of a protobuf message, undecoded."""
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        field, wire = key >> 3, key & 7
+        if wire == _VARINT:
+            value, place = _varint(message, place)
+            yield field, value
+        elif wire == _BYTES:
+            size, place = _varint(message, place)
+            if place + size > len(message):
+                raise ValueError
+            yield field, message[place : place + size]
+            place += size
+        elif wire == _FIXED32:
+            yield field, struct.unpack_from("<f", message, place)[0]
+            place += 4
+        elif wire == _FIXED64:
+            yield field, struct.unpack_from("<d", message, place)[0]
+            place += 8
+        else:
+            raise ValueError
+
+
+def _varint(message: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+        shift += 7
+        if shift > 63:
+            raise ValueError

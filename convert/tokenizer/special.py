@@ -1,0 +1,180 @@
+"""What a checkpoint says of special tokens: which there are, which begins, ends, fills and stops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import Failure
+from convert.tokenizer.document import read_added
+from convert.tokenizer.file import BROKEN, read_object_if_there
+from convert.tokenizer.model import AddedToken, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from convert.tokenizer.document import Document
+
+ROLES = ("bos", "eos", "unk", "pad")
+_LISTS = ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens")
+# The classes of Transformers fall back on these where no file names a token.
+_DEFAULTS = {
+    Kind.BYTE_BPE: {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"},
+    Kind.SPM_BPE: {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
+}
+# Ends one speaker's turn in the chat formats of the families that we convert.
+_ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The JSON files around a vocabulary, as they stand."""
+
+    tokenizer: dict[str, Any]  # tokenizer_config.json
+    special: dict[str, Any]  # special_tokens_map.json
+    added: dict[str, Any]  # added_tokens.json
+    generation: dict[str, Any]  # generation_config.json
+    model: Mapping[str, Any]  # config.json
+
+    def named(self, role: str) -> str | None:
+        """The text of a role's token where a tokenizer file names it."""
+        for name, content in _files(self):
+            value = content.get(f"{role}_token")
+            if value is not None:
+                return read_added(value, 0, f"{name}: {role}_token", special=True).content
+        return None
+
+    def numbered(self, role: str) -> tuple[str, tuple[int, ...]]:
+        """The file that gives a role's ids by number, and the ids; generation_config.json is asked first."""
+        for name, content in (("generation_config.json", self.generation), ("config.json", self.model)):
+            value = content.get(f"{role}_token_id")
+            if value is None:
+                continue
+            ids = value if isinstance(value, list) else [value]
+            if not all(isinstance(identity, int) and not isinstance(identity, bool) for identity in ids):
+                raise Failure(f"{name}: {role}_token_id {value!r} is not an id or a list of ids", BROKEN)
+            return name, tuple(ids)
+        return "", ()
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The ids that mean something to a runtime."""
+
+    bos: int | None
+    eos: int | None
+    unk: int | None
+    pad: int | None
+    eot: int | None
+    eog: tuple[int, ...]
+
+
+def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
+    """Whatever of these files is there."""
+    return Settings(
+        tokenizer=read_object_if_there(folder / "tokenizer_config.json"),
+        special=read_object_if_there(folder / "special_tokens_map.json"),
+        added=read_object_if_there(folder / "added_tokens.json"),
+        generation=read_object_if_there(folder / "generation_config.json"),
+        model=config,
+    )
+
+
+def added_tokens(settings: Settings, document: Document) -> list[AddedToken]:
+    """Tokens that the files beside the vocabulary add to it, or declare special."""
+    found = {token.content: token for token in document.added}
+    named = {token.content: token for token in _named_tokens(settings)}
+    for content, identity in settings.added.items():
+        if not isinstance(identity, int) or identity < 0:
+            raise Failure(f"added_tokens.json: {content!r} has the id {identity!r}", BROKEN)
+        found.setdefault(content, AddedToken(identity, content, special=content in named))
+    where = "tokenizer_config.json: added_tokens_decoder"
+    for digits, value in (settings.tokenizer.get("added_tokens_decoder") or {}).items():
+        if not digits.isdecimal():
+            raise Failure(f"{where}: {digits!r} is not an id", BROKEN)
+        token = read_added(value, int(digits), f"{where}[{digits}]", special=False)
+        if found.get(token.content, token).id != token.id:
+            raise Failure(
+                f"{where}: {token.content!r} has the id {digits}, and {found[token.content].id} elsewhere",
+                BROKEN,
+            )
+        found[token.content] = token
+    for content, token in named.items():
+        if content not in found and content in document.vocab:
+            flags = {flag: getattr(token, flag) for flag in ("lstrip", "rstrip", "single_word", "normalized")}
+            found[content] = AddedToken(document.vocab[content], content, special=True, **flags)
+    return list(found.values())
+
+
+def resolve(settings: Settings, document: Document, template: str | None) -> Roles:
+    """Who plays which role; a token that is named but not there is a fault, not an absence."""
+    ids = document.ids
+    roles = {role: _role(settings, role, ids) for role in ROLES}
+    for role, content in _DEFAULTS[document.kind].items():
+        # Only what no file decides otherwise: "bos_token": null says that there is none.
+        if roles[role] is None and f"{role}_token" not in settings.tokenizer:
+            roles[role] = ids.get(content)
+    if roles["unk"] is None and document.unk_token is not None:
+        roles["unk"] = ids.get(document.unk_token)
+    name, stops = settings.numbered("eos")
+    if name == "config.json" and settings.named("eos") is not None:
+        stops = ()  # config.json keeps the class's default there, often of another vocabulary
+    for identity in stops:
+        _check_id(identity, ids, f"{name}: eos_token_id")
+    eot = _end_of_turn(document, template, stops)
+    everything = {identity for identity in (*stops, roles["eos"], eot) if identity is not None}
+    return Roles(**roles, eot=eot, eog=tuple(sorted(everything)))
+
+
+def _role(settings: Settings, role: str, ids: dict[str, int]) -> int | None:
+    content = settings.named(role)
+    if content is not None:
+        if content not in ids:
+            raise Failure(
+                f"the {role}_token {content!r} of tokenizer_config.json is not in the vocabulary", BROKEN
+            )
+        return ids[content]
+    name, numbers = settings.numbered(role)
+    if not numbers or role == "unk":
+        return None
+    _check_id(numbers[0], ids, f"{name}: {role}_token_id")
+    return numbers[0]
+
+
+def _check_id(identity: int, ids: dict[str, int], where: str) -> None:
+    if not 0 <= identity <= max(ids.values(), default=-1):
+        raise Failure(
+            f"{where} {identity} is beyond the vocabulary of {max(ids.values(), default=-1) + 1}", BROKEN
+        )
+
+
+def _end_of_turn(document: Document, template: str | None, stops: tuple[int, ...]) -> int | None:
+    added = {token.content: token.id for token in document.added}
+    present = [content for content in _ENDS_OF_TURN if content in added]
+    for content in present:
+        if added[content] in stops or (template is not None and content in template):
+            return added[content]
+    return None
+
+
+def extra_tokens(settings: Settings) -> Iterator[AddedToken]:
+    """Special tokens that are listed rather than named for a role."""
+    for name, content in _files(settings):
+        for key in _LISTS:
+            # A list in most releases of Transformers, names and tokens in some of the fourth and fifth.
+            value = content.get(key) or []
+            for token in value.values() if isinstance(value, dict) else value:
+                yield read_added(token, 0, f"{name}: {key}", special=True)
+
+
+def _named_tokens(settings: Settings) -> Iterator[AddedToken]:
+    for name, content in _files(settings):
+        for role in ROLES:
+            if content.get(f"{role}_token") is not None:
+                yield read_added(content[f"{role}_token"], 0, f"{name}: {role}_token", special=True)
+    yield from extra_tokens(settings)
+
+
+def _files(settings: Settings) -> tuple[tuple[str, dict[str, Any]], ...]:
+    return ("tokenizer_config.json", settings.tokenizer), ("special_tokens_map.json", settings.special)

@@ -1,0 +1,80 @@
+"""The chat template: found, never run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convert.errors import Failure
+from convert.tokenizer.file import BROKEN, Json, read_object, read_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jinja2.parser import Parser
+
+    from convert.tokenizer.special import Settings
+
+# Qwen-1 ships none: its code lays turns out like this, and puts this system prompt where none is given.
+CHATML = (
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}"
+    "{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}"
+    "{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def find_template(folder: Path, model_type: str, settings: Settings) -> str | None:
+    """The template that the source's own tokenizer would use, or none for a model that does not chat."""
+    name, value = "tokenizer_config.json", settings.tokenizer.get("chat_template")
+    if value is None and (folder / "chat_template.jinja").is_file():
+        name, value = "chat_template.jinja", read_text(folder / "chat_template.jinja")
+    if value is None and (folder / "chat_template.json").is_file():
+        name = "chat_template.json"
+        value = read_object(folder / name).get("chat_template")
+    if value is None:
+        is_raw = settings.generation.get("chat_format") == "raw"
+        return CHATML if model_type == "qwen" and not is_raw else None
+    text = _default(value, name)
+    _check(text, name)
+    return text
+
+
+def _default(value: Json, name: str) -> str:
+    """Some models ship several by name; "default" is the one that is used unasked."""
+    if isinstance(value, str):
+        return value
+    named = value
+    if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+        named = {entry.get("name"): entry.get("template") for entry in value}
+    if isinstance(named, dict) and isinstance(named.get("default"), str):
+        return str(named["default"])
+    raise Failure(f"{name}: chat_template is neither a text nor a list with one named 'default'", BROKEN)
+
+
+def _check(text: str, name: str) -> None:
+    """Parse as Transformers would; nothing in the template is run."""
+    from jinja2 import TemplateError, nodes  # noqa: PLC0415  (models without a template need none of it)
+    from jinja2.ext import Extension  # noqa: PLC0415
+    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
+
+    class Generation(Extension):
+        """Transformers' own tag around what the assistant says."""
+
+        tags = {"generation"}  # noqa: RUF012  (jinja2's interface)
+
+        def parse(self, parser: Parser) -> nodes.Node:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.Scope(body, lineno=line)
+
+    environment = ImmutableSandboxedEnvironment(extensions=[Generation, "jinja2.ext.loopcontrols"])
+    try:
+        environment.parse(text)
+    except TemplateError as fault:
+        line = getattr(fault, "lineno", 1)
+        raise Failure(f"{name}: chat_template, line {line}: {fault.message}", BROKEN) from None
+    except RecursionError:
+        raise Failure(f"{name}: chat_template is nested too deeply", BROKEN) from None
