@@ -1,8 +1,8 @@
 """Recipes: what to convert, to what, and what decides whether it went well."""
 
-from convert.recipe.find import find, known
-from convert.recipe.load import json_schema, load
+from convert.recipe.lookup import find, known
 from convert.recipe.model import Calibration, Gates, Publish, Recipe, TargetOptions, Verify
+from convert.recipe.reader import json_schema, load
 
 __all__ = [
     "Calibration",

@@ -106,8 +106,8 @@ def _compose(text: str) -> yaml.Node | None:
     try:
         node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, int(error.position)) + 1
-        what = f"character U+{ord(str(error.character)):04X} is not allowed in YAML"
+        line = text.count("\n", 0, error.position) + 1
+        what = f"character U+{ord(text[error.position]):04X} is not allowed in YAML"
         raise DocumentError(
             Fault(line, (), what, "remove it, or write it as an escape in double quotes")
         ) from None
@@ -211,7 +211,9 @@ def _plain(kind: str, text: str) -> Value:
         case "null":
             return None
         case "bool":
-            return {"true": True, "false": False}[text.lower()]
+            if text.lower() not in ("true", "false"):
+                raise ValueError(text)
+            return text.lower() == "true"
         case "int":
             if len(text) > 40:
                 raise ValueError(text)

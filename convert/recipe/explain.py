@@ -46,6 +46,8 @@ def explain(error: ValidationError, document: Document, model: type[BaseModel]) 
         where = _where(details, document)
         if any(where[: len(fault.where)] == fault.where for fault in document.faults if fault.where):
             continue  # already said: the value could not even be read
+        if details["type"] == "too_short" and details["input"]:
+            continue  # already said: its items were refused, so pydantic counts none
         what, hint = _words(details, where, document, model)
         faults[where] = Fault(document.line(where), where, what, hint)  # the last of a union's is the widest
     return list(faults.values())

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from convert.errors import Failure, UsageFailures
 from convert.recipe.document import MAX_TEXT_BYTES, Document, DocumentError, Fault, Value, Where, parse
 from convert.recipe.explain import explain
-from convert.recipe.find import find
+from convert.recipe.lookup import find
 from convert.recipe.model import Contents, Recipe, Strict, TargetOptions, local_folder
 
 if TYPE_CHECKING:
