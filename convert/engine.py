@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import threading
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 SLICE_WEIGHTS = 1 << 19
 # Slices waiting beside those being encoded; with the threads they bound the memory of a pass.
 SLICES_WAITING = 2
-# What a slice holds at most: source, float32, rearranged, encoded and one scratch copy, 4 bytes a weight each.
+# What a slice holds at most: source, float32, rearranged, encoded, scratch; 4 bytes a weight each.
 SLICE_BYTES = SLICE_WEIGHTS * 4 * 5
 
 
@@ -133,7 +134,7 @@ def _pass(
         finally:
             places.release()
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="encode") as pool:
+    def submit(pool: ThreadPoolExecutor) -> None:
         try:
             for name in checkpoint.tensors:
                 for task in _slices(
@@ -141,12 +142,15 @@ def _pass(
                 ):
                     places.acquire()
                     if failures:
-                        raise failures[0]
+                        return
                     pool.submit(work, task)
         except BaseException:
             # Ctrl-C among them: what waits in the pool must not be encoded first.
             failures.append(KeyboardInterrupt())
             raise
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="encode") as pool:
+        submit(pool)
     if failures:
         raise failures[0]
 
@@ -212,7 +216,7 @@ def _slices(
     shape = checkpoint.tensors[name].shape
     columns = math.prod(shape) // max(1, shape[-1] if is_transposed else shape[0] if shape else 1)
     edges = sorted({edge for target in targets for edge in (target.first_row, target.stop_row)})
-    for first, stop in zip(edges, edges[1:], strict=False):
+    for first, stop in itertools.pairwise(edges):
         here = tuple(target for target in targets if target.first_row <= first and stop <= target.stop_row)
         if not here:
             continue
@@ -223,7 +227,7 @@ def _slices(
 
 
 def _write(descriptor: int, data: bytes | NDArray[np.uint8], offset_bytes: int) -> None:
-    view = memoryview(data).cast("B")
+    view = memoryview(data).cast("B")  # type: ignore[arg-type] # numpy's arrays are buffers from 3.12 on
     while view:
         written = os.pwrite(descriptor, view, offset_bytes)
         view = view[written:]

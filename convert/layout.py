@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A canonical tensor's rows on their way into a slot, rearranged in whole groups where the format asks."""
+    """A canonical tensor's rows on their way into a slot, rearranged in whole groups where need be."""
 
     ref: Ref
     rows: int

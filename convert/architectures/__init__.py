@@ -1,4 +1,4 @@
-"""What a checkpoint's config.json and tensor names mean: one file per model_type, the file name its registry."""
+"""What config.json and tensor names mean: one file per model_type, and its name is the registry."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_NAMES_SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """How a family of checkpoints names the roles; roles that share a name are stacked in it, in this order."""
+    """How a family of checkpoints names the roles; roles of one name are stacked in it, in this order."""
 
     names: Mapping[Role, str]
     prefix: str = ""  # an outer module that some files name and others leave out
@@ -39,8 +39,8 @@ class Architecture(Protocol):
     CLASSES: tuple[str, ...]
     NAMING: Naming
 
-    @staticmethod
-    def describe(config: Config) -> Decoder: ...
+    def describe(self, config: Config) -> Decoder:
+        """Read the sizes and switches."""
 
 
 def supported() -> tuple[str, ...]:

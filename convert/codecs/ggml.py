@@ -101,10 +101,3 @@ class Ggml:
         if written != out.nbytes or not library.ggml_validate_row_data(number, out.ctypes.data, out.nbytes):
             raise Failure(f"{self.name}: a row quantises to something that llama.cpp would refuse")
         return (out,)
-
-
-def version() -> str:
-    """Name the build of libggml that made the bytes."""
-    from importlib.metadata import version as installed
-
-    return installed("llama-cpp-python")

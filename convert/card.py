@@ -1,0 +1,44 @@
+"""The front matter of a source's README.md: its licence, languages, base model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_CARD_BYTES = 4 * 1024 * 1024
+
+
+def front_matter(folder: Path) -> tuple[dict[str, Any], str]:
+    """Read the front matter; the second value says what was wrong with it, and is empty when nothing was."""
+    path = folder / "README.md"
+    if not path.is_file():
+        return {}, ""
+    if path.stat().st_size > MAX_CARD_BYTES:
+        return {}, f"README.md is larger than {MAX_CARD_BYTES} bytes, and was not read"
+    text = path.read_text("utf-8", errors="replace").lstrip("\ufeff")
+    opening, _, rest = text.partition("\n")
+    if opening.strip() != "---":
+        return {}, ""
+    block, _, _ = rest.partition("\n---")
+    try:
+        content = yaml.safe_load(block)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return {}, f"README.md's front matter is no YAML: {str(error).splitlines()[0]}"
+    if not isinstance(content, dict | None):
+        return {}, "README.md's front matter is no mapping"
+    return {str(key): value for key, value in (content or {}).items()}, ""
+
+
+def licence(card: dict[str, Any]) -> str | None:
+    """Name the licence as the Hub does; a licence of its own by its own name."""
+    value = card.get("license")
+    if isinstance(value, list):
+        value = ",".join(map(str, value))
+    name = card.get("license_name")
+    if value == "other" and isinstance(name, str):
+        return name
+    return value if isinstance(value, str) else None

@@ -1,0 +1,232 @@
+"""GGUF, the format of llama.cpp: one artifact a quant, all from one read of the source."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING
+
+import gguf as gguf_py
+
+from convert.codecs.ggml import BLOCK_TYPES, Ggml
+from convert.codecs.plain import Plain
+from convert.formats import Deviation, Model, Planned, Weights
+from convert.formats.gguf import metadata, tensors
+from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
+from convert.formats.gguf.mixture import MIXTURES, Chooser, Shape
+from convert.formats.gguf.options import GgufOptions
+from convert.formats.gguf.vocabulary import vocabulary_fields
+from convert.layout import Layout, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pydantic import JsonValue
+
+    from convert.codecs import Codec
+    from convert.formats.gguf.importance import Importance
+    from convert.formats.gguf.tensors import FileTensor
+    from convert.progress import Progress
+    from convert.recipe import Recipe
+
+OPTIONS = GgufOptions
+PREFIX = "gguf-"
+# What one core writes of plain floats; for the plan's estimate of time.
+PLAIN_WEIGHTS_PER_S = 400e6
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all quants share: the vocabulary's fields, and the importance of the columns."""
+
+    vocabulary: Mapping[str, Field]
+    has_imatrix: bool
+    importance: Importance | None = field(default=None, repr=False)
+
+
+def targets(options: GgufOptions) -> tuple[str, ...]:
+    return tuple(PREFIX + quant.value for quant in options.quants)
+
+
+def target_options(options: GgufOptions, target: str) -> dict[str, JsonValue]:
+    imatrix = options.imatrix_file.name if options.imatrix_file else options.learns_by and "calibration"
+    return {
+        "quant": target.removeprefix(PREFIX),
+        "imatrix": imatrix,
+        "split_max_bytes": options.split_max_bytes,
+    }
+
+
+def tools() -> dict[str, str]:
+    return {"gguf": installed("gguf"), "llama-cpp-python": installed("llama-cpp-python")}
+
+
+def inputs(options: GgufOptions, recipe: Recipe) -> dict[str, str]:
+    if options.imatrix_file is not None:
+        return {"imatrix": _sha256(recipe.locate(options.imatrix_file))}
+    if options.learns_by and recipe.calibration is not None and recipe.calibration.text is not None:
+        settings = recipe.calibration.model_dump_json(include={"samples", "length", "seed"})
+        digest = _sha256(recipe.locate(recipe.calibration.text))
+        return {"calibration": digest, "calibration settings": settings}
+    return {}
+
+
+def prepare(
+    model: Model, options: GgufOptions, recipe: Recipe, weights: Weights | None, progress: Progress
+) -> Prepared:
+    """Turn the vocabulary into fields; once there are weights, read or make the importance matrix."""
+    vocabulary = {
+        key: Field(value, value_type, item_type)
+        for key, value_type, value, item_type in vocabulary_fields(model.tokenizer)
+    }
+    has_imatrix = options.imatrix is not None
+    importance = None
+    if has_imatrix and weights is not None:
+        importance = find_importance(model, options, recipe, weights, progress)
+    return Prepared(vocabulary, has_imatrix, importance)
+
+
+def lay_out(model: Model, options: GgufOptions, target: str, prepared: Prepared) -> Planned:
+    """Choose every tensor's type and place, and pack the headers."""
+    quant = target.removeprefix(PREFIX)
+    listed = list(tensors.file_tensors(model.decoder))
+    shapes = [
+        Shape(tensor.name, tensor.shape[0], tensor.shape[-1] if tensor.is_matrix else 1, tensor.is_matrix)
+        for tensor in listed
+    ]
+    chooser = Chooser(quant, model.decoder, shapes, has_imatrix=prepared.has_imatrix)
+    types = {shape.name: chooser.choose(shape) for shape in shapes}
+    parameter_count = sum(_count(tensor.shape) for tensor in listed)
+    fields = metadata.fields(model, MIXTURES[quant].file_type, parameter_count)
+    fields |= prepared.vocabulary
+    if prepared.importance is not None:
+        fields |= _importance_fields(prepared.importance)
+    shards = _shards(listed, types, options.split_max_bytes)
+    layouts = []
+    for number, shard in enumerate(shards, 1):
+        shard_fields: Mapping[str, Field] = fields
+        name = f"{model.title}-{quant}.gguf"
+        if len(shards) > 1:
+            name = f"{model.title}-{quant}-{number:05}-of-{len(shards):05}.gguf"
+            shard_fields = _split_fields(number, len(shards), len(listed), fields)
+        layouts.append(_layout(name, shard_fields, shard, types, prepared.importance))
+    weights: Counter[str] = Counter()
+    for tensor in listed:
+        weights[types[tensor.name]] += _count(tensor.shape)
+    seconds = sum(
+        count / (BLOCK_TYPES[name].weights_per_s if name in BLOCK_TYPES else PLAIN_WEIGHTS_PER_S)
+        for name, count in weights.items()
+    )
+    return Planned(
+        target,
+        tuple(layouts),
+        encodings={tensor.name: types[tensor.name] for tensor in listed},
+        deviations=_deviations(chooser, listed, types, prepared),
+        cpu_s=seconds,
+    )
+
+
+def _shards(
+    listed: Sequence[FileTensor], types: Mapping[str, str], max_bytes: int | None
+) -> list[list[FileTensor]]:
+    """Fill files up to the limit, as llama-gguf-split does; a tensor larger than that has one of its own."""
+    shards: list[list[FileTensor]] = [[]]
+    filled_bytes = 0
+    for tensor in listed:
+        size_bytes = align(tensor_bytes(tensor.shape, types[tensor.name]))
+        if max_bytes is not None and shards[-1] and filled_bytes + size_bytes > max_bytes:
+            shards.append([])
+            filled_bytes = 0
+        shards[-1].append(tensor)
+        filled_bytes += size_bytes
+    return shards
+
+
+def _layout(
+    path: str,
+    fields: Mapping[str, Field],
+    shard: Sequence[FileTensor],
+    types: Mapping[str, str],
+    importance: Importance | None,
+) -> Layout:
+    sizes = [align(tensor_bytes(tensor.shape, types[tensor.name])) for tensor in shard]
+    offsets = list(itertools.accumulate(sizes, initial=0))
+    entries = [
+        Entry(tensor.name, tensor.shape, types[tensor.name], offset)
+        for tensor, offset in zip(shard, offsets, strict=False)
+    ]
+    header = pack(fields, entries)
+    fixed, slots = [(0, header)], []
+    for tensor, offset in zip(shard, offsets, strict=False):
+        if tensor.data:
+            fixed.append((len(header) + offset, tensor.data))
+        else:
+            codec = _codec(types[tensor.name], tensor.name, importance)
+            slots.append(Slot(tensor.name, tensor.pieces, codec, (len(header) + offset,)))
+    return Layout(path, len(header) + offsets[-1], tuple(fixed), tuple(slots))
+
+
+def _codec(type_name: str, tensor_name: str, importance: Importance | None) -> Codec:
+    if type_name in ("F32", "F16", "BF16"):
+        return Plain(type_name)  # type: ignore[arg-type]
+    values = importance.values.get(tensor_name) if importance else None
+    return Ggml(type_name, None if values is None else values.tobytes())
+
+
+def _split_fields(
+    number: int, count: int, tensor_count: int, fields: Mapping[str, Field]
+) -> dict[str, Field]:
+    """Put the model's fields in the first file alone, and the split's in each."""
+    value_types = gguf_py.GGUFValueType
+    split = {
+        gguf_py.Keys.Split.LLM_KV_SPLIT_NO: Field(number - 1, value_types.UINT16),
+        gguf_py.Keys.Split.LLM_KV_SPLIT_COUNT: Field(count, value_types.UINT16),
+        gguf_py.Keys.Split.LLM_KV_SPLIT_TENSORS_COUNT: Field(tensor_count, value_types.INT32),
+    }
+    return {**(fields if number == 1 else {}), **split}
+
+
+def _importance_fields(importance: Importance) -> dict[str, Field]:
+    """Say what llama-quantize says of the matrix that it used."""
+    string, number = gguf_py.GGUFValueType.STRING, gguf_py.GGUFValueType.UINT32
+    fields = {
+        "quantize.imatrix.file": Field(importance.file_name, string),
+        "quantize.imatrix.entries_count": Field(len(importance.values), number),
+        "quantize.imatrix.chunks_count": Field(importance.chunk_count, number),
+    }
+    if importance.datasets:
+        fields["quantize.imatrix.dataset"] = Field(importance.datasets[0], string)
+    return fields
+
+
+def _deviations(
+    chooser: Chooser, listed: Sequence[FileTensor], types: Mapping[str, str], prepared: Prepared
+) -> tuple[Deviation, ...]:
+    """Name every tensor that is coarser or finer than the quant's name says."""
+    columns = {tensor.name: tensor.shape[-1] for tensor in listed}
+    fallen = [
+        Deviation(name, wanted, types[name], f"{columns[name]} columns are no whole number of blocks")
+        for name, wanted in chooser.wanted.items()
+    ]
+    missing = [
+        Deviation(name, "importance of its columns", "none", "the matrix does not have this tensor")
+        for name in (prepared.importance.missing if prepared.importance else ())
+        if types.get(name) in BLOCK_TYPES
+    ]
+    return (*fallen, *missing)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

@@ -1,0 +1,125 @@
+"""The key-values of a GGUF file: who the model is, its sizes, how its positions turn."""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import gguf
+
+from convert.errors import Failure
+from convert.formats.gguf.header import Field
+from convert.formats.gguf.tensors import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from convert.decoder import Decoder, RopeScaling
+    from convert.formats import Model
+
+# generation_config.json's settings that llama.cpp takes as a model's own defaults.
+SAMPLING = {
+    "top_k": "sampling_top_k",
+    "top_p": "sampling_top_p",
+    "min_p": "sampling_min_p",
+    "temperature": "sampling_temp",
+}
+
+
+def fields(model: Model, file_type: int, parameter_count: int) -> dict[str, Field]:
+    """Collect everything but the vocabulary, with gguf-py's own knowledge of keys and types."""
+    writer = gguf.GGUFWriter(None, ARCHITECTURES[model.decoder.family])
+    writer.add_type(gguf.GGUFType.MODEL)
+    _add_identity(writer, model, parameter_count)
+    _add_sizes(writer, model.decoder)
+    _add_positions(writer, model.decoder)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_file_type(file_type)
+    return {key: Field(value.value, value.type, value.sub_type) for key, value in writer.kv_data[0].items()}
+
+
+def _add_identity(writer: Any, model: Model, parameter_count: int) -> None:
+    """Say whose model this is, from its card and repository; a folder's name stays out."""
+    try:
+        metadata = gguf.Metadata.apply_metadata_heuristic(
+            gguf.Metadata(), dict(model.card), None, PurePosixPath(model.title), parameter_count
+        )
+        metadata.name = metadata.name or model.title
+        if model.repo is not None:
+            organisation, _, _ = model.repo.rpartition("/")
+            if metadata.organization is None and organisation:
+                metadata.organization = gguf.Metadata.id_to_title(organisation)
+            metadata.source_repo_url = f"https://huggingface.co/{model.repo}"
+        metadata.size_label = metadata.size_label or gguf.size_label(parameter_count, 0, 0, 0)
+        for key, attribute in SAMPLING.items():
+            value = model.generation.get(key)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                setattr(metadata, attribute, value)
+        metadata.set_gguf_meta_model(writer)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Failure(
+            f"the model card's front matter cannot be carried over: {error}",
+            "mend README.md beside the weights",
+        ) from error
+
+
+def _add_sizes(writer: Any, decoder: Decoder) -> None:
+    writer.add_block_count(decoder.layer_count)
+    writer.add_context_length(decoder.context_length)
+    writer.add_embedding_length(decoder.hidden_size)
+    writer.add_feed_forward_length(decoder.mlp_size)
+    writer.add_head_count(decoder.head_count)
+    writer.add_head_count_kv(decoder.kv_head_count)
+    writer.add_vocab_size(decoder.vocab_size)
+    if decoder.norm == "rms":
+        writer.add_layer_norm_rms_eps(decoder.norm_eps)
+    else:
+        writer.add_layer_norm_eps(decoder.norm_eps)
+    if decoder.family == "gemma" or decoder.head_size * decoder.head_count != decoder.hidden_size:
+        writer.add_key_length(decoder.head_size)
+        writer.add_value_length(decoder.head_size)
+    if decoder.family == "phi3":
+        # Zero tells Phi-4 from the Phi-3 models that look back over a window.
+        writer.add_sliding_window(decoder.sliding_window or 0)
+
+
+def _add_positions(writer: Any, decoder: Decoder) -> None:
+    rope = decoder.rope
+    if rope is None:
+        return
+    writer.add_rope_dimension_count(rope.dimensions)
+    writer.add_rope_freq_base(rope.theta)
+    scaling = rope.scaling
+    if decoder.family == "phi3":
+        original = scaling.original_context_length if scaling else decoder.context_length
+        writer.add_rope_scaling_orig_ctx_len(original)
+    if scaling is None:
+        return
+    if scaling.kind == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(scaling.factor)
+    elif scaling.kind == "yarn":
+        _add_yarn(writer, scaling)
+    elif scaling.kind == "longrope":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
+        writer.add_rope_scaling_attn_factors(_longrope_attention(decoder, scaling))
+
+
+def _add_yarn(writer: Any, scaling: RopeScaling) -> None:
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(scaling.factor)
+    writer.add_rope_scaling_orig_ctx_len(scaling.original_context_length)
+    if scaling.attention_factor is not None:
+        writer.add_rope_scaling_yarn_attn_factor(scaling.attention_factor)
+    if scaling.beta_fast is not None:
+        writer.add_rope_scaling_yarn_beta_fast(scaling.beta_fast)
+    if scaling.beta_slow is not None:
+        writer.add_rope_scaling_yarn_beta_slow(scaling.beta_slow)
+
+
+def _longrope_attention(decoder: Decoder, scaling: RopeScaling) -> float:
+    if scaling.attention_factor is not None:
+        return scaling.attention_factor
+    stretch = decoder.context_length / scaling.original_context_length
+    if stretch <= 1:
+        return 1.0
+    return math.sqrt(1 + math.log(stretch) / math.log(scaling.original_context_length))

@@ -1,0 +1,171 @@
+"""Which type each tensor gets in llama.cpp's mixtures: llama_tensor_get_type, as data and small rules."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from convert.codecs.ggml import BLOCK_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from convert.decoder import Decoder
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """A llama_ftype: its number, and the type that most tensors get."""
+
+    file_type: int
+    default: str
+
+
+MIXTURES = {
+    "F32": Mixture(0, "F32"),
+    "F16": Mixture(1, "F16"),
+    "BF16": Mixture(32, "BF16"),
+    "Q8_0": Mixture(7, "Q8_0"),
+    "Q6_K": Mixture(18, "Q6_K"),
+    "Q5_K_M": Mixture(17, "Q5_K"),
+    "Q5_K_S": Mixture(16, "Q5_K"),
+    "Q5_0": Mixture(8, "Q5_0"),
+    "Q4_K_M": Mixture(15, "Q4_K"),
+    "Q4_K_S": Mixture(14, "Q4_K"),
+    "Q4_0": Mixture(2, "Q4_0"),
+    "Q3_K_L": Mixture(13, "Q3_K"),
+    "Q3_K_M": Mixture(12, "Q3_K"),
+    "Q3_K_S": Mixture(11, "Q3_K"),
+    "Q2_K": Mixture(10, "Q2_K"),
+    "IQ4_XS": Mixture(30, "IQ4_XS"),
+    "IQ4_NL": Mixture(25, "IQ4_NL"),
+}
+
+# tensor_type_fallback: what a row takes that is no whole number of 256-weight blocks.
+FALLBACKS = {
+    "IQ4_XS": "IQ4_NL",
+    "Q2_K": "Q4_0",
+    "Q3_K": "Q4_0",
+    "Q4_K": "Q5_0",
+    "Q5_K": "Q5_1",
+    "Q6_K": "Q8_0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the choice of a type looks at: the name in the file, and the matrix's size."""
+
+    name: str
+    rows: int
+    columns: int
+    is_matrix: bool
+
+
+class Chooser:
+    """Chooses types tensor by tensor; the layers must come in their order, as llama.cpp counts them."""
+
+    def __init__(self, quant: str, decoder: Decoder, shapes: Iterable[Shape], *, has_imatrix: bool) -> None:
+        names = [shape.name for shape in shapes]
+        self.quant = quant
+        self.default = MIXTURES[quant].default
+        self.has_imatrix = has_imatrix
+        self.layer_count = decoder.layer_count
+        self.value_count = sum(_is_value(name) for name in names)
+        self.is_tied = "output.weight" not in names
+        self.shared_heads = decoder.head_count // decoder.kv_head_count
+        # LLM_TYPE_70B: 80 layers, and in Llama's case grouped heads.
+        self.is_70b = decoder.layer_count == 80 and (
+            decoder.family == "qwen2" or (decoder.family in ("llama", "mistral") and self.shared_heads > 1)
+        )
+        self.seen: Counter[str] = Counter()
+        # What the mixture wanted where a row's length forbade it, by tensor.
+        self.wanted: dict[str, str] = {}
+
+    def choose(self, shape: Shape) -> str:
+        """Name the type of one tensor."""
+        if not _is_quantised(shape):
+            return "F32"
+        if self.default not in BLOCK_TYPES:
+            return self.default
+        wanted = self._mixed(shape)
+        fitting = fit(wanted, shape.columns)
+        if fitting != wanted:
+            self.wanted[shape.name] = wanted
+        return fitting
+
+    def _mixed(self, shape: Shape) -> str:
+        name, quant, default = shape.name, self.quant, self.default
+        if name == "output.weight" or (self.is_tied and name == "token_embd.weight"):
+            if shape.columns % BLOCK_TYPES[default].block_size:
+                return "Q8_0"
+            return "Q8_0" if default == "Q8_0" else "Q6_K"
+        if _is_value(name):
+            index = self.seen["value"]
+            self.seen["value"] += 1
+            return self._value(index)
+        if "ffn_down" in name:
+            index = self.seen["down"]
+            self.seen["down"] += 1
+            return self._down(index)
+        if "attn_output.weight" in name:
+            return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}.get(quant, default)
+        return default
+
+    def _value(self, index: int) -> str:
+        quant, new = self.quant, self.default
+        if quant == "Q2_K":
+            new = "Q4_K" if self.shared_heads >= 4 else "Q3_K"
+        elif quant == "Q3_K_M":
+            new = "Q5_K" if index < 2 else "Q4_K"
+        elif quant == "Q3_K_L" or (quant in ("IQ4_NL", "IQ4_XS") and self.shared_heads >= 4):
+            new = "Q5_K"
+        elif quant in ("Q4_K_M", "Q5_K_M") and _takes_more_bits(index, self.value_count):
+            new = "Q6_K"
+        elif quant == "Q4_K_S" and index < 4:
+            new = "Q5_K"
+        if self.is_70b and new in ("Q3_K", "Q4_K"):
+            return "Q5_K"
+        return new
+
+    def _down(self, index: int) -> str:
+        quant, layers = self.quant, self.layer_count
+        is_early = index < layers // 8
+        if quant == "Q3_K_M":
+            return "Q5_K" if index < layers // 16 else "Q4_K"
+        if quant in ("Q4_K_M", "Q5_K_M"):
+            return "Q6_K" if _takes_more_bits(index, layers) else self.default
+        always = {"Q2_K": "Q3_K", "Q3_K_L": "Q5_K"}
+        early = {"Q4_K_S": "Q5_K"}
+        if self.has_imatrix:
+            early |= {"Q4_0": "Q4_1", "Q5_0": "Q5_1"}
+        else:
+            early |= {"IQ4_NL": "Q5_K", "IQ4_XS": "Q5_K"}
+        return always.get(quant) or (early.get(quant, self.default) if is_early else self.default)
+
+
+def fit(type_name: str, columns: int) -> str:
+    """Fall back as llama-quantize does where a row is no whole number of blocks."""
+    if columns % BLOCK_TYPES[type_name].block_size == 0:
+        return type_name
+    fallback = FALLBACKS.get(type_name, type_name)
+    return fallback if columns % BLOCK_TYPES[fallback].block_size == 0 else "F16"
+
+
+def _is_value(name: str) -> bool:
+    return "attn_v.weight" in name or "attn_qkv.weight" in name
+
+
+def _is_quantised(shape: Shape) -> bool:
+    """Tell what llama.cpp keeps in 32 bits: vectors, norms, learned positions."""
+    return (
+        shape.is_matrix
+        and shape.name.endswith("weight")
+        and not shape.name.endswith("_norm.weight")
+        and shape.name != "position_embd.weight"
+    )
+
+
+def _takes_more_bits(index: int, count: int) -> bool:
+    return index < count // 8 or index >= 7 * count // 8 or (index - count // 8) % 3 == 2

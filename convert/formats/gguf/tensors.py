@@ -1,0 +1,158 @@
+"""The tensors of a GGUF file: how llama.cpp names the roles, fuses some and wants some rearranged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convert.decoder import Decoder, Ref, Role
+from convert.layout import Piece
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+ARCHITECTURES = {
+    "gemma": "gemma",
+    "gpt2": "gpt2",
+    "llama": "llama",
+    "mistral": "llama",
+    "phi3": "phi3",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+}
+
+NAMES = {
+    Role.EMBED: "token_embd",
+    Role.POSITION: "position_embd",
+    Role.ATTN_NORM: "attn_norm",
+    Role.ATTN_Q: "attn_q",
+    Role.ATTN_K: "attn_k",
+    Role.ATTN_V: "attn_v",
+    Role.ATTN_Q_NORM: "attn_q_norm",
+    Role.ATTN_K_NORM: "attn_k_norm",
+    Role.ATTN_OUT: "attn_output",
+    Role.MLP_NORM: "ffn_norm",
+    Role.MLP_GATE: "ffn_gate",
+    Role.MLP_UP: "ffn_up",
+    Role.MLP_DOWN: "ffn_down",
+    Role.FINAL_NORM: "output_norm",
+    Role.HEAD: "output",
+}
+
+# llama.cpp's graphs for these read one tensor where the canonical form has several.
+FUSED = {
+    "gpt2": {Role.ATTN_Q: "attn_qkv", Role.ATTN_K: "attn_qkv", Role.ATTN_V: "attn_qkv"},
+    "phi3": {
+        Role.ATTN_Q: "attn_qkv",
+        Role.ATTN_K: "attn_qkv",
+        Role.ATTN_V: "attn_qkv",
+        Role.MLP_GATE: "ffn_up",
+    },
+}
+
+# llama.cpp turns neighbouring dimensions of Llama's heads, and Transformers the two halves.
+INTERLEAVED = ("llama", "mistral")
+
+
+@dataclass(frozen=True, slots=True)
+class Interleave:
+    """Bring the two halves of each head's rows into neighbouring rows."""
+
+    head_size: int
+
+    def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        halves = rows.reshape(-1, 2, self.head_size // 2, rows.shape[1])
+        return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class AddOne:
+    """Store Gemma's norms whole."""
+
+    def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return rows + np.float32(1)
+
+
+@dataclass(frozen=True, slots=True)
+class FileTensor:
+    """A tensor of the file before its type is chosen; `shape` is (rows, columns), or (n,)."""
+
+    name: str
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...] = ()
+    data: bytes = b""  # of a tensor that is computed rather than read, in float32
+
+    @property
+    def is_matrix(self) -> bool:
+        return len(self.shape) > 1
+
+
+def file_tensors(decoder: Decoder) -> Iterator[FileTensor]:
+    """List the tensors of the file in the model's order."""
+    fused = FUSED.get(decoder.family, {})
+    yield from _computed(decoder)
+    pieces: dict[str, list[Piece]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for ref, shape in decoder.shapes():
+        stem = fused.get(ref.role, NAMES[ref.role])
+        name = f"{stem}.{ref.part}" if ref.layer is None else f"blk.{ref.layer}.{stem}.{ref.part}"
+        pieces.setdefault(name, []).append(_piece(decoder, ref, shape))
+        rows = shapes.get(name, (0,))[0] + shape[0]
+        shapes[name] = (rows, *shape[1:])
+    for name, parts in pieces.items():
+        yield FileTensor(name, shapes[name], tuple(parts))
+
+
+def _piece(decoder: Decoder, ref: Ref, shape: tuple[int, ...]) -> Piece:
+    columns = shape[1] if len(shape) > 1 else 1
+    if decoder.family in INTERLEAVED and ref.role in (Role.ATTN_Q, Role.ATTN_K):
+        return Piece(ref, shape[0], columns, Interleave(decoder.head_size), decoder.head_size)
+    if decoder.has_unit_norm_offset and ref.role in (Role.ATTN_NORM, Role.MLP_NORM, Role.FINAL_NORM):
+        return Piece(ref, shape[0], columns, AddOne())
+    return Piece(ref, shape[0], columns)
+
+
+def _computed(decoder: Decoder) -> Iterator[FileTensor]:
+    """Make the tensors of rotary factors, where positions are scaled by frequency."""
+    if decoder.rope is None or decoder.rope.scaling is None:
+        return
+    scaling = decoder.rope.scaling
+    if scaling.kind == "llama3":
+        yield _vector("rope_freqs.weight", llama3_factors(decoder))
+    elif scaling.kind == "longrope":
+        yield _vector("rope_factors_long.weight", np.array(scaling.long_factors, np.float32))
+        yield _vector("rope_factors_short.weight", np.array(scaling.short_factors, np.float32))
+
+
+def _vector(name: str, values: NDArray[np.float32]) -> FileTensor:
+    return FileTensor(name, values.shape, data=values.tobytes())
+
+
+def llama3_factors(decoder: Decoder) -> NDArray[np.float32]:
+    """By how much Llama 3 slows each frequency: fast ones not, slow ones by the factor, smoothly between."""
+    rope = decoder.rope
+    if rope is None or rope.scaling is None:
+        raise ValueError("a decoder without scaled rotary positions has no factors")
+    scaling = rope.scaling
+    exponents = np.arange(0, rope.dimensions, 2, dtype=np.float32) / np.float32(rope.dimensions)
+    frequencies = np.float32(1) / np.float32(rope.theta) ** exponents
+    slow_wavelength = scaling.original_context_length / scaling.low_freq_factor
+    fast_wavelength = scaling.original_context_length / scaling.high_freq_factor
+    factors = []
+    for frequency in frequencies:
+        wavelength = 2 * math.pi / float(frequency)
+        if wavelength < fast_wavelength:
+            factors.append(1.0)
+        elif wavelength > slow_wavelength:
+            factors.append(scaling.factor)
+        else:
+            smooth = (scaling.original_context_length / wavelength - scaling.low_freq_factor) / (
+                scaling.high_freq_factor - scaling.low_freq_factor
+            )
+            factors.append(1 / ((1 - smooth) / scaling.factor + smooth))
+    return np.array(factors, np.float32)

@@ -1,0 +1,114 @@
+"""What a conversion would read, build and write, and what that costs, said before any of it is done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from convert import engine, pipeline
+from convert.source import missing_bytes
+from convert.store import free_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from convert.pipeline import Found, Job
+    from convert.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """One file of an artifact."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class PlannedTarget:
+    """One artifact, and whether it stands already."""
+
+    target: str
+    folder: str
+    files: tuple[PlannedFile, ...]
+    size_bytes: int
+    is_up_to_date: bool
+    deviations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole conversion; sizes are exact, memory is a bound, time is an estimate."""
+
+    recipe: str
+    model: str
+    commit: str | None
+    family: str
+    parameter_count: int
+    read_bytes: int
+    download_bytes: int
+    targets: tuple[PlannedTarget, ...]
+    peak_memory_bytes: int
+    disk_needed_bytes: int
+    disk_free_bytes: int
+    estimated_s: float
+    deviations: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the plan as JSON has it."""
+        return asdict(self)
+
+
+def plan(
+    recipe: Recipe,
+    *,
+    out: Path,
+    only: tuple[str, ...] = (),
+    threads: int | None = None,
+    offline: bool | None = None,
+) -> Plan:
+    """Go through every stage that needs no weights."""
+    settings = pipeline.begin(recipe, out, only, threads=threads, offline=offline)
+    found = pipeline.find(settings)
+    model = pipeline.describe(settings, found)
+    jobs = pipeline.lay_out(settings, found, model)
+    missing = [job for job in jobs if not job.is_up_to_date]
+    written_bytes = sum(job.planned.size_bytes for job in missing)
+    count = threads or engine.available_threads()
+    decoder = model.decoder
+    widest_row = max(shape[-1] for _, shape in decoder.shapes())
+    return Plan(
+        recipe=recipe.name,
+        model=recipe.model,
+        commit=found.listing.commit,
+        family=decoder.family,
+        parameter_count=decoder.parameter_count,
+        read_bytes=found.weight_bytes if missing else 0,
+        download_bytes=missing_bytes(found.listing, found.weights, hub=settings.hub) if missing else 0,
+        targets=tuple(_target(settings, job) for job in jobs),
+        peak_memory_bytes=pipeline.PROGRAM_BYTES + engine.peak_bytes(count, widest_row),
+        disk_needed_bytes=written_bytes,
+        disk_free_bytes=free_bytes(out),
+        estimated_s=_seconds(missing, found, count, written_bytes),
+        deviations=tuple(deviation.why for deviation in model.deviations),
+    )
+
+
+def _target(settings: pipeline.Settings, job: Job) -> PlannedTarget:
+    planned = job.planned
+    return PlannedTarget(
+        planned.target,
+        str(settings.store.folder(settings.recipe.name, planned.target)),
+        tuple(PlannedFile(layout.path, layout.size_bytes) for layout in planned.layouts),
+        planned.size_bytes,
+        job.is_up_to_date,
+        tuple(f"{each.subject}: {each.got} for {each.wanted}, {each.why}" for each in planned.deviations),
+    )
+
+
+def _seconds(jobs: list[Job], found: Found, threads: int, written_bytes: int) -> float:
+    """Add up encoding on all cores and the disk's share; hashing what was written reads it once more."""
+    if not jobs:
+        return 0.0
+    disk_bytes = found.weight_bytes + 2 * written_bytes
+    return sum(job.planned.cpu_s for job in jobs) / threads + disk_bytes / pipeline.DISK_BYTES_PER_S

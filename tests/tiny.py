@@ -1,0 +1,191 @@
+"""Seeded random models of every architecture, made in a moment, shaped to exercise the rules."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convert.architectures import find_architecture
+from convert.codecs.plain import to_bf16
+from convert.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+VOCAB_SIZE = 512
+
+LLAMA_LIKE = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "gpt2": {
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": VOCAB_SIZE,
+        "n_embd": 256,
+        "n_layer": 4,
+        "n_head": 4,
+        "n_positions": 256,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    },
+    "qwen": {
+        "architectures": ["QWenLMHeadModel"],
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": 256,
+        # Half of it, 344, is no multiple of 256, nor of 32's own fallback partner: Qwen-1.8B has such rows.
+        "intermediate_size": 2 * 352,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "kv_channels": 64,
+        "layer_norm_epsilon": 1e-6,
+        "rotary_emb_base": 10000,
+        "rotary_pct": 1.0,
+        "seq_length": 256,
+        "max_position_embeddings": 1024,
+        "no_bias": True,
+        "use_dynamic_ntk": True,
+        "use_logn_attn": True,
+        "tie_word_embeddings": False,
+    },
+    "qwen2": {**LLAMA_LIKE, "architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": True},
+    "qwen3": {**LLAMA_LIKE, "architectures": ["Qwen3ForCausalLM"], "head_dim": 64},
+    "llama": {
+        **LLAMA_LIKE,
+        "architectures": ["LlamaForCausalLM"],
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
+    "mistral": {
+        **LLAMA_LIKE,
+        "architectures": ["MistralForCausalLM"],
+        "num_key_value_heads": 4,
+        "sliding_window": None,
+    },
+    "phi3": {
+        **LLAMA_LIKE,
+        "architectures": ["Phi3ForCausalLM"],
+        "num_key_value_heads": 8,
+        "sliding_window": None,
+        "pad_token_id": 0,
+    },
+    "gemma": {
+        **LLAMA_LIKE,
+        "architectures": ["GemmaForCausalLM"],
+        "head_dim": 64,
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "tie_word_embeddings": True,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to make: the type, what its config says differently, the dtype, and the names' outer module."""
+
+    model_type: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "BF16"
+    shards: int = 1
+    has_prefix: bool = True
+    seed: int = 0
+
+
+def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
+    """Make the source's tensors, under the source's names and in its own shapes."""
+    config = {**CONFIGS[recipe.model_type], "model_type": recipe.model_type, **recipe.changes}
+    architecture = find_architecture(Config(config))
+    naming = architecture.NAMING
+    decoder = architecture.describe(Config(config))
+    random = np.random.default_rng(recipe.seed)
+    stacks: dict[str, list[NDArray[np.float32]]] = {}
+    flipped: set[str] = set()
+    for ref, shape in decoder.shapes():
+        prefix = naming.prefix if recipe.has_prefix else ""
+        name = prefix + naming.names[ref.role].format(layer=ref.layer) + f".{ref.part}"
+        name = naming.aliases.get(name, name)
+        spread = 0.15 if len(shape) > 1 else 0.3
+        centre = (
+            1.0 if "norm" in ref.role and ref.part == "weight" and not decoder.has_unit_norm_offset else 0.0
+        )
+        values = random.standard_normal(shape, np.float32) * np.float32(spread) + np.float32(centre)
+        stacks.setdefault(name, []).append(values)
+        if ref.part == "weight" and ref.role in naming.transposed:
+            flipped.add(name)
+    joined = {name: np.concatenate(parts) for name, parts in stacks.items()}
+    return {name: values.T.copy() if name in flipped else values for name, values in joined.items()}
+
+
+def make(folder: Path, recipe: Recipe) -> Path:
+    """Write a checkpoint: config.json and safetensors, without a tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {**CONFIGS[recipe.model_type], "model_type": recipe.model_type, **recipe.changes}
+    (folder / "config.json").write_text(json.dumps(config, indent=1), "utf-8")
+    made = tensors(recipe)
+    names = list(made)
+    if recipe.shards == 1:
+        write_safetensors(folder / "model.safetensors", made, recipe.dtype)
+        return folder
+    index: dict[str, str] = {}
+    for number in range(recipe.shards):
+        name = f"model-{number + 1:05}-of-{recipe.shards:05}.safetensors"
+        part = {key: made[key] for key in names[number :: recipe.shards]}
+        write_safetensors(folder / name, part, recipe.dtype)
+        index |= dict.fromkeys(part, name)
+    total = sum((folder / name).stat().st_size for name in set(index.values()))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {"total_size": total}, "weight_map": index}), "utf-8"
+    )
+    return folder
+
+
+def write_safetensors(path: Path, made: Mapping[str, NDArray[np.float32]], dtype: str) -> None:
+    """Write tensors as the safetensors format has them, without its library and so without torch."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    blobs: list[bytes] = []
+    start = 0
+    for name, values in made.items():
+        blob = stored(values, dtype).tobytes()
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(values.shape),
+            "data_offsets": [start, start + len(blob)],
+        }
+        start += len(blob)
+        blobs.append(blob)
+    text = json.dumps(header).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blobs))
+
+
+def stored(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+    """Round to what the file holds."""
+    if dtype == "BF16":
+        return to_bf16(values)
+    return values.astype({"F32": np.float32, "F16": np.float16}[dtype])
