@@ -1,0 +1,69 @@
+# Everything a person types. `make` alone prints this list.
+MODEL  ?= tiny
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# torch must come first and by this exact version: anything looser brings several GB of CUDA packages.
+TORCH  := torch==2.13.0
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+# The vision half of llama.cpp is not used here, and is a third of its build.
+LLAMA_BUILD := CMAKE_ARGS="-DLLAVA_BUILD=OFF $$CMAKE_ARGS"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup convert verify publish test test-slow check style bench tiny-models clean
+
+help:  ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
+	  while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@printf '\n  MODEL=<recipe> picks a file of recipes/, and is %s when left out\n' '$(MODEL)'
+
+setup: $(VENV)/.everything  ## install everything into .venv, once
+
+convert: $(VENV)/.conversion  ## convert recipes/$MODEL.yaml into artifacts/$MODEL
+	$(BIN)/modelwright convert $(MODEL)
+
+verify: $(VENV)/.everything  ## open, question, measure and judge what was converted
+	$(BIN)/modelwright verify $(MODEL)
+
+publish: $(VENV)/.conversion  ## publish what passed
+	$(BIN)/modelwright publish $(MODEL)
+
+test: $(VENV)/.everything  ## the quick tests: offline, without tokens, a few minutes
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.everything  ## the slow tests
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.everything  ## lint, formatting and types; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+style: $(VENV)/.everything  ## mend lint and formatting in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.everything  ## measure time and memory on a model of Qwen-1.8B's shape, beside llama.cpp's own tools
+	$(BIN)/python tests/bench/conversion.py
+
+tiny-models: $(VENV)/.everything  ## train the two models of recipes/models again (hours on a CPU)
+	$(BIN)/python recipes/models/train.py
+
+clean:  ## remove what was built here, the environment among it
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.conversion: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing what a conversion needs; llama.cpp is compiled once, which takes a few minutes."
+	$(LLAMA_BUILD) $(PIP) --editable '.[gguf]'
+	@touch $@
+
+$(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing everything; llama.cpp is compiled once, which takes a few minutes."
+	$(PIP) $(TORCH)
+	$(LLAMA_BUILD) $(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.conversion
