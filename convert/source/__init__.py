@@ -1,0 +1,23 @@
+"""A model's files, pinned to a commit and checked: from a local folder, the Hub, or the cache on disk.
+
+`list_source` says what there is, `fetch_small` brings everything but the weights, `fetch` brings all.
+"""
+
+from convert.source.fetch import fetch, fetch_small, list_source, missing_bytes
+from convert.source.hub import Hub
+from convert.source.listing import FileDigest, Listing, Pinned, is_legal, weight_files
+from convert.source.patience import Patience
+
+__all__ = [
+    "FileDigest",
+    "Hub",
+    "Listing",
+    "Patience",
+    "Pinned",
+    "fetch",
+    "fetch_small",
+    "is_legal",
+    "list_source",
+    "missing_bytes",
+    "weight_files",
+]

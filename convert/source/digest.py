@@ -1,0 +1,106 @@
+"""Digests of files, computed once: what was hashed is remembered until the file changes."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+from convert.source.crew import Watch
+from convert.source.listing import FileDigest
+
+_CHUNK_BYTES = 1 << 20
+_TICK_S = 0.05
+
+
+class Hasher:
+    """The digests that the Hub would list for a stream of a known size."""
+
+    def __init__(self, expected: FileDigest) -> None:
+        self.size_bytes = 0
+        self._sha256 = hashlib.sha256()
+        self._git_sha1 = hashlib.sha1(b"blob %d\0" % expected.size_bytes, usedforsecurity=False)
+        # Only small files are compared by it, and on weights it would double the work.
+        self._is_git = expected.git_sha1 is not None
+
+    def update(self, chunk: bytes) -> None:
+        """Add the next bytes of the stream."""
+        self.size_bytes += len(chunk)
+        self._sha256.update(chunk)
+        if self._is_git:
+            self._git_sha1.update(chunk)
+
+    def digest(self) -> FileDigest:
+        """What the bytes so far amount to."""
+        return FileDigest(
+            self.size_bytes, self._sha256.hexdigest(), self._git_sha1.hexdigest() if self._is_git else None
+        )
+
+
+def feed(path: Path, hasher: Hasher, watch: Watch) -> None:
+    """Hash what a file holds."""
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            watch.check()
+            hasher.update(chunk)
+            watch.advance(len(chunk))
+
+
+class DigestNotes:
+    """Digests by path, each valid while the file's size, times and inode stay what they were."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "digests"
+
+    def recall(self, path: Path) -> FileDigest | None:
+        """The digest from before, if the file was not touched since."""
+        try:
+            note = json.loads(self._note(path).read_text())
+            if note["stat"] != _identity(path.stat()):
+                return None
+            return FileDigest(path.stat().st_size, note["sha256"], note["git_sha1"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # no note, or a damaged one: the file is hashed again
+
+    def remember(self, path: Path, digest: FileDigest) -> None:
+        """Note the digest of a file as it is now."""
+        note = {"stat": _identity(path.stat()), "sha256": digest.sha256, "git_sha1": digest.git_sha1}
+        try:
+            write_atomically(self._note(path), json.dumps(note))
+        except OSError:
+            return  # a home that cannot be written costs the next run a hash, nothing else
+
+    def _note(self, path: Path) -> Path:
+        return self._folder / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.json"
+
+
+def _identity(stat: os.stat_result) -> list[int]:
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def digest_file(path: Path, expected: FileDigest, notes: DigestNotes, watch: Watch) -> FileDigest:
+    """The digest of a file on disk, from the notes if they prove what is expected, or by reading it."""
+    known = notes.recall(path)
+    if known and known.proves(expected):
+        watch.advance(known.size_bytes)
+        return known
+    before = path.stat()
+    hasher = Hasher(expected)
+    feed(path, hasher, watch)
+    digest = hasher.digest()
+    # A file written within the clock's last tick could be written again without its times showing it.
+    is_settled = time.time() - before.st_mtime > _TICK_S
+    if is_settled and _identity(before) == _identity(path.stat()):
+        notes.remember(path, digest)
+    return digest

@@ -1,0 +1,233 @@
+"""One file's bytes from the Hub to the disk: resumed where it stopped, checked before it counts.
+
+The Hub's client downloads too, but it never compares a digest, starts a killed download over, and raises at
+once when a connection is reset or a server answers 503. So listings come through the client, and bodies
+through this loop, on the client's own HTTP session.
+"""
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from convert.errors import Failure
+from convert.source.crew import Watch
+from convert.source.digest import Hasher, feed
+from convert.source.hub import Hub, client, is_digest
+from convert.source.listing import FileDigest
+from convert.source.patience import Again, Tally
+from convert.source.refusal import UNTRUSTED, Asked, broken, refusal
+
+if TYPE_CHECKING:
+    import httpx2
+
+_REAL_PROGRESS_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file of a repo at a commit, and what it must turn out to be."""
+
+    repo: str
+    commit: str
+    name: str
+    expected: FileDigest
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return f"{self.repo}/{self.name}"
+
+    def url(self, hub: Hub) -> str:
+        """Where its body is."""
+        return f"{hub.endpoint}/{self.repo}/resolve/{self.commit}/{quote(self.name)}"
+
+
+class Part:
+    """A file that grows, hashed as it grows; what an earlier run left is its beginning."""
+
+    def __init__(self, path: Path, wanted: Wanted, watch: Watch) -> None:
+        self.watch = watch
+        self._path = path
+        self._wanted = wanted
+        self._hasher = Hasher(wanted.expected)
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: what a kill leaves is then exactly what was counted.
+            self._file = path.open("ab", buffering=0)
+        try:
+            with self._writing():
+                if self._file.tell() > wanted.expected.size_bytes:
+                    self._file.truncate(0)
+                feed(path, self._hasher, watch)
+        except BaseException:
+            self._file.close()
+            raise
+
+    @property
+    def here_bytes(self) -> int:
+        """How much has arrived."""
+        return self._hasher.size_bytes
+
+    def append(self, chunk: bytes) -> None:
+        """Write the next bytes."""
+        view = memoryview(chunk)
+        with self._writing():
+            while view:
+                view = view[self._file.write(view) :]
+        self._hasher.update(chunk)
+        self.watch.advance(len(chunk))
+
+    def restart(self) -> None:
+        """Forget everything: it turned out to be something else."""
+        if self.here_bytes:
+            self.watch.advance(-self.here_bytes)
+            self._hasher = Hasher(self._wanted.expected)
+            with self._writing():
+                self._file.truncate(0)
+
+    def seal(self) -> FileDigest:
+        """Make it durable: a digest noted for bytes that a power cut takes away would be a lie."""
+        with self._writing():
+            os.fsync(self._file.fileno())
+        return self._hasher.digest()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(error, self._path, self._wanted.label) from None
+
+
+def download(hub: Hub, wanted: Wanted, part_path: Path, watch: Watch) -> FileDigest:
+    """Complete the part file; on return its content is right, on Failure it is resumable or gone."""
+    for _ in range(2):
+        part = Part(part_path, wanted, watch)
+        try:
+            _fill(hub, wanted, part)
+            digest = part.seal()
+        finally:
+            part.close()
+        if digest.proves(wanted.expected):
+            return digest
+        part_path.unlink()
+        watch.advance(-digest.size_bytes)
+    raise Failure(f"{wanted.label}: downloaded twice, and not with the digest that the Hub lists", UNTRUSTED)
+
+
+def _fill(hub: Hub, wanted: Wanted, part: Part) -> None:
+    import httpx2  # noqa: PLC0415  the client's own HTTP library
+
+    hint = "run the same command again later: what was downloaded is kept"
+    tally = Tally(wanted.label, hint, hub.patience, part.watch.stop)
+    while part.here_bytes < wanted.expected.size_bytes:
+        began_bytes = part.here_bytes
+        try:
+            _get(hub, wanted, part)
+        except (httpx2.RequestError, httpx2.StreamError) as error:
+            fault = broken(error, hub.endpoint)
+        except Again as again:
+            fault = again
+        else:
+            continue
+        if isinstance(fault, Failure):
+            raise fault
+        part.watch.check()
+        if part.here_bytes - began_bytes >= _REAL_PROGRESS_BYTES:
+            tally.forgive()
+        tally.wait(fault)
+
+
+def _get(hub: Hub, wanted: Wanted, part: Part) -> None:
+    """One request for what is missing."""
+    import httpx2  # noqa: PLC0415
+
+    patience = hub.patience
+    # Identity, or a compressed body would make offsets mean something else.
+    headers = {**hub.headers(), "accept-encoding": "identity"}
+    if part.here_bytes:
+        headers["range"] = f"bytes={part.here_bytes}-"
+    timeout = httpx2.Timeout(patience.read_timeout_s, connect=patience.connect_timeout_s, pool=None)
+    session = client().utils.get_session()
+    # On a redirect to another origin (the CDN) httpx2 drops the token; a test holds it to that.
+    url = wanted.url(hub)
+    with session.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as answer:
+        if answer.status_code == 416:
+            part.restart()
+            raise Again("the server cannot resume")
+        if answer.status_code not in (200, 206):
+            asked = Asked(hub.endpoint, wanted.repo, wanted.commit, wanted.name, "authorization" in headers)
+            raise refusal(asked, answer.status_code, answer.headers)
+        _check_identity(hub, wanted, [*answer.history, answer])
+        _check_size(wanted, answer.headers, part)
+        for chunk in answer.iter_raw():
+            part.watch.check()
+            if part.here_bytes + len(chunk) > wanted.expected.size_bytes:
+                raise _wrong_size(wanted, "more")
+            part.append(chunk)
+    if part.here_bytes < wanted.expected.size_bytes:
+        raise Again("the body ended early")
+
+
+def _check_identity(hub: Hub, wanted: Wanted, answers: "list[httpx2.Response]") -> None:
+    """Compare the ETag that the Hub itself gives; a CDN's behind it names its own storage."""
+    import httpx2  # noqa: PLC0415
+
+    for answer in answers:
+        if answer.url.origin != httpx2.URL(hub.endpoint).origin:
+            continue
+        etag = answer.headers.get("x-linked-etag")
+        if etag is None and not answer.is_redirect:
+            etag = answer.headers.get("etag")
+        if etag is None:
+            continue
+        digest = etag.removeprefix("W/").strip('"')
+        if not is_digest(digest):
+            raise Failure(f"{wanted.label}: the ETag {etag[:80]!r} is not a digest", UNTRUSTED)
+        if digest not in (wanted.expected.sha256, wanted.expected.git_sha1):
+            raise Failure(f"{wanted.label}: the Hub offers another file than it lists", UNTRUSTED)
+        linked = answer.headers.get("x-linked-size")
+        if linked is not None and linked != str(wanted.expected.size_bytes):
+            raise _wrong_size(wanted, linked)
+
+
+def _check_size(wanted: Wanted, headers: Mapping[str, str], part: Part) -> None:
+    """Whether the body continues where the part ends, and will end where the file does."""
+    size = str(wanted.expected.size_bytes)
+    if "content-range" in headers:
+        span, _, total = headers["content-range"].removeprefix("bytes ").partition("/")
+        if total not in (size, "*"):
+            raise _wrong_size(wanted, total)
+        if span.partition("-")[0] != str(part.here_bytes):
+            part.restart()
+            raise Again("the server resumed at the wrong place")
+        return
+    if part.here_bytes:  # the server sends everything again
+        part.restart()
+    if headers.get("content-length", size) != size:
+        raise _wrong_size(wanted, headers["content-length"])
+
+
+def _wrong_size(wanted: Wanted, found: str) -> Failure:
+    listed = wanted.expected.size_bytes
+    return Failure(f"{wanted.label}: the Hub lists {listed} bytes and sends {found}", UNTRUSTED)
+
+
+def unwritable(error: OSError, path: Path, label: str) -> Failure:
+    """What the disk said, as a Failure."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure(
+            f"{label}: no space left in {path.parent}",
+            "free some, or set HF_HUB_CACHE to another disk; what came is kept, and the next run resumes",
+        )
+    where = error.filename or path
+    return Failure(f"{where}: cannot be used: {error.strerror}", "check the folder, or set HF_HUB_CACHE")

@@ -1,0 +1,178 @@
+"""From a listing to checked files on disk."""
+
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from convert.errors import Failure
+from convert.progress import Progress, Silent
+from convert.source.cache import RepoCache
+from convert.source.crew import Watch, run_all
+from convert.source.digest import DigestNotes, digest_file
+from convert.source.download import Wanted, download, unwritable
+from convert.source.hub import COMMIT, Hub, check_names, list_repo
+from convert.source.listing import FileDigest, Listing, Pinned, list_folder, small_files, weight_files
+
+_THREADS = 8
+# What a nearly full disk should keep for everybody else.
+_SPARE_BYTES = 64 << 20
+
+
+def list_source(model: str, revision: str = "main", *, hub: Hub | None = None) -> Listing:
+    """What there is: in a folder if `model` is one, else in the Hub repo at the revision's commit."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return list_folder(model, folder)
+    if folder.is_absolute() or model.startswith(("./", "../", "~")):
+        raise Failure(f"{model}: no such folder", "check `model:` in the recipe")
+    check_names(model, revision)
+    hub = hub or Hub.from_environment()
+    cache = RepoCache(hub, model)
+    commit = cache.read_ref(revision) if hub.is_offline or COMMIT.fullmatch(revision) else None
+    known = cache.read_listing(model, commit) if commit else None
+    if known:
+        return known
+    if hub.is_offline:
+        if commit and (found := cache.read_snapshot(model, commit)):
+            return found
+        raise Failure(
+            f"{model}: offline, and revision {revision!r} is not in {hub.cache}",
+            "run once without HF_HUB_OFFLINE, or name a local folder",
+        )
+    listing = list_repo(hub, model, revision)
+    with suppress(OSError):  # a cache that can only be read serves those who have everything in it
+        cache.write_ref(revision, str(listing.commit))
+    cache.write_listing(listing)
+    return listing
+
+
+def fetch_small(listing: Listing, *, hub: Hub | None = None, progress: Progress | None = None) -> Pinned:
+    """Everything but the weights, which stay `pending`: enough to refuse a model before they come."""
+    pinned = _fetch(listing, small_files(listing), hub or Hub.from_environment(), progress)
+    weights = weight_files(listing, lambda name: (pinned.folder / name).read_bytes())
+    return replace(pinned, pending={name: listing.files[name] for name in weights})
+
+
+def fetch(listing: Listing, *, hub: Hub | None = None, progress: Progress | None = None) -> Pinned:
+    """Everything that a conversion needs, on disk and checked."""
+    hub = hub or Hub.from_environment()
+    small = fetch_small(listing, hub=hub, progress=progress)
+    weights = _fetch(listing, tuple(small.pending), hub, progress)
+    return replace(weights, files={**small.files, **weights.files})
+
+
+def missing_bytes(listing: Listing, names: Iterable[str], *, hub: Hub | None = None) -> int:
+    """How much of these files a fetch would still download."""
+    if listing.folder:
+        return 0
+    cache = RepoCache(hub or Hub.from_environment(), listing.model)
+    return sum(cache.missing_bytes(str(listing.commit), name, listing.files[name]) for name in names)
+
+
+def _fetch(listing: Listing, names: tuple[str, ...], hub: Hub, progress: Progress | None) -> Pinned:
+    errand = _Errand(listing, hub, RepoCache(hub, listing.model), DigestNotes(hub.notes))
+    missing = 0 if hub.is_offline else missing_bytes(listing, names, hub=hub)
+    if missing:
+        _require_space(hub.cache, missing, listing.model)
+        errand.cache.sweep(digest.blob for digest in listing.files.values() if digest.blob)
+    # The largest first: it decides when the last thread is done.
+    order = sorted(names, key=lambda name: -listing.files[name].size_bytes)
+    total_bytes = sum(listing.files[name].size_bytes for name in names)
+    with (progress or Silent()).stage("download" if missing else "check", total_bytes) as tell:
+        watch = Watch(tell)
+        digests = run_all([partial(errand.job, name, watch) for name in order], watch, _THREADS)
+    folder = listing.folder or errand.cache.snapshot(str(listing.commit))
+    return Pinned(folder, listing.repo, listing.commit, dict(sorted(zip(order, digests, strict=True))))
+
+
+@dataclass(frozen=True)
+class _Errand:
+    """Brings one file after the other."""
+
+    listing: Listing
+    hub: Hub
+    cache: RepoCache
+    notes: DigestNotes
+
+    @property
+    def job(self) -> Callable[[str, Watch], FileDigest]:
+        """What has to be done for each file."""
+        if self.listing.folder:
+            return partial(self.local, self.listing.folder)
+        return self.cached if self.hub.is_offline else self.obtained
+
+    def local(self, folder: Path, name: str, watch: Watch) -> FileDigest:
+        """The file is there already; make its digest."""
+        expected = self.listing.files[name]
+        try:
+            digest = digest_file(folder / name, expected, self.notes, watch)
+        except OSError as error:
+            raise Failure(f"{folder / name}: cannot be read: {error.strerror}", "check the folder") from None
+        if not digest.proves(expected):
+            raise Failure(
+                f"{folder / name}: changed while it was read", "let its writer finish, then run again"
+            )
+        return digest
+
+    def cached(self, name: str, watch: Watch) -> FileDigest:
+        """Offline: the file must stand, and be right."""
+        where = f"{self.listing.model}/{name}"
+        if not self.cache.standing(str(self.listing.commit), name, self.listing.files[name]):
+            raise Failure(f"{where}: offline, and not in the cache", "run once without HF_HUB_OFFLINE")
+        try:
+            found = self.checked(name, watch)
+        except OSError as error:
+            raise unwritable(error, self.cache.folder, where) from None
+        if not found:
+            raise Failure(
+                f"{where}: the cached copy is damaged", "run once without HF_HUB_OFFLINE to mend it"
+            )
+        return found
+
+    def obtained(self, name: str, watch: Watch) -> FileDigest:
+        """Online: what stands and is right is used, by whichever tool it came; the rest is downloaded."""
+        expected = self.listing.files[name]
+        key, commit = str(expected.blob), str(self.listing.commit)
+        try:
+            if found := self.checked(
+                name, watch
+            ):  # without the lock: a cache that can only be read serves too
+                return found
+            with self.cache.lock(key, watch.stop):
+                if found := self.checked(name, watch):  # the lock's last holder may have made it
+                    return found
+                wanted = Wanted(str(self.listing.repo), commit, name, expected)
+                digest = download(self.hub, wanted, self.cache.part(key), watch)
+                blob = self.cache.blob(key)
+                self.cache.part(key).replace(blob)
+                self.notes.remember(blob, digest)
+                self.cache.link(commit, name, blob)
+                return digest
+        except OSError as error:
+            raise unwritable(error, self.cache.folder, f"{self.listing.model}/{name}") from None
+
+    def checked(self, name: str, watch: Watch) -> FileDigest | None:
+        """The digest of the file in the cache, shown in the snapshot, if it is what is expected."""
+        expected, commit = self.listing.files[name], str(self.listing.commit)
+        path = self.cache.standing(commit, name, expected)
+        if path is None:
+            return None
+        digest = digest_file(path, expected, self.notes, watch)
+        if not digest.proves(expected):
+            watch.advance(-digest.size_bytes)
+            return None
+        self.cache.link(commit, name, path)
+        return digest
+
+
+def _require_space(folder: Path, needed_bytes: int, model: str) -> None:
+    standing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free_bytes = shutil.disk_usage(standing).free
+    if free_bytes < needed_bytes + _SPARE_BYTES:
+        raise Failure(
+            f"{model}: {needed_bytes / 1e9:.1f} GB to download, {free_bytes / 1e9:.1f} GB free in {folder}",
+            "free some, or set HF_HUB_CACHE to a folder on another disk",
+        )

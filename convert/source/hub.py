@@ -1,0 +1,149 @@
+"""The Hub: where it is, who asks, what a repo holds at a commit, and what its refusals mean."""
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from convert.errors import Failure, UsageFailure
+from convert.source.listing import FileDigest, Listing, refuse_escaping
+from convert.source.patience import Again, Patience, Tally
+from convert.source.refusal import UNTRUSTED, Asked, broken, refusal
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+_TRUE = frozenset({"1", "ON", "YES", "TRUE"})
+_REPO = re.compile(r"(\w([\w.-]{0,94}\w)?/)?\w([\w.-]{0,94}\w)?", re.ASCII)
+_REVISION = re.compile(r"[\w+=@#-][\w.+=@#/-]*", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where models come from and are kept; `from_environment` is what a person's shell says."""
+
+    endpoint: str
+    cache: Path  # in the layout of the Hub's own client, so that no tool downloads a model twice
+    notes: Path  # ours: digests already computed, listings of commits
+    token: str | None = field(default=None, repr=False)
+    is_offline: bool = False
+    patience: Patience = field(default_factory=Patience)
+
+    @classmethod
+    def from_environment(cls, *, is_offline: bool | None = None) -> "Hub":
+        """Read the variables that the Hub's client reads, now rather than when it was imported."""
+        env = os.environ
+        home = Path(env.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        hf_home = Path(os.path.expandvars(env.get("HF_HOME") or str(home / "huggingface"))).expanduser()
+        cache = env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE")
+        endpoint = (env.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+        if not re.match(r"https?://[^/\s]+", endpoint):
+            raise UsageFailure(
+                f"HF_ENDPOINT: {endpoint!r} is no web address", "for example https://huggingface.co"
+            )
+        asked = (env.get("HF_HUB_OFFLINE") or env.get("TRANSFORMERS_OFFLINE") or "").upper() in _TRUE
+        return cls(
+            endpoint=endpoint,
+            cache=Path(os.path.expandvars(cache)).expanduser() if cache else hf_home / "hub",
+            notes=home / "modelwright",
+            is_offline=asked if is_offline is None else is_offline,
+        )
+
+    def headers(self) -> dict[str, str]:
+        """Who asks: the given token, or the one of HF_TOKEN or `hf auth login`."""
+        build = client().utils.build_hf_headers
+        headers: dict[str, str] = build(token=self.token, library_name="modelwright")
+        return headers
+
+
+def client() -> "ModuleType":
+    """The Hub's client, imported when first needed, with its Xet transport off: bodies come by plain HTTP."""
+    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+    import huggingface_hub  # noqa: PLC0415  0.3 s that `--help` does not pay
+    import huggingface_hub.utils  # noqa: PLC0415
+
+    return huggingface_hub
+
+
+def check_names(model: str, revision: str) -> None:
+    """Refuse what cannot be a repo or a revision before it becomes part of a path or a URL."""
+    if not _REPO.fullmatch(model) or ".." in model or "--" in model:
+        raise UsageFailure(
+            f"model: {model!r} is neither a folder nor the name of a Hub repo",
+            "write OWNER/NAME as on the Hub, or a folder's path starting with ./ or /",
+        )
+    if not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision:
+        raise UsageFailure(f"revision: {revision!r} is no branch, tag or commit", "main is the usual one")
+
+
+def list_repo(hub: Hub, model: str, revision: str) -> Listing:
+    """Ask the Hub what the repo holds at the revision, and which commit that is."""
+    hint = "check the connection, or set HF_HUB_OFFLINE=1 to work from what is in the cache"
+    # Fewer tries than for a body: a person waits, and nothing is lost.
+    patience = replace(hub.patience, tries=min(4, hub.patience.tries))
+    tally = Tally(model, hint, patience, Event())
+    while True:
+        try:
+            return _listing(hub, model, _ask(hub, model, revision))
+        except Again as again:
+            tally.wait(again)
+
+
+def _ask(hub: Hub, model: str, revision: str) -> "ModelInfo":
+    """One call of the client, its exceptions turned into ours."""
+    library = client()
+    import httpx2  # noqa: PLC0415  the client's own HTTP library
+
+    api = library.HfApi(endpoint=hub.endpoint, token=hub.token, library_name="modelwright")
+    try:
+        info: ModelInfo = api.model_info(
+            model, revision=revision, files_metadata=True, timeout=hub.patience.read_timeout_s
+        )
+    except library.errors.OfflineModeIsEnabled:
+        raise Failure(f"{model}: the Hub's client is in offline mode", "unset HF_HUB_OFFLINE") from None
+    except library.errors.HfHubHTTPError as error:
+        asked = Asked(hub.endpoint, model, revision, is_authorized="authorization" in hub.headers())
+        raise refusal(asked, error.response.status_code, error.response.headers) from None
+    except httpx2.RequestError as error:
+        raise broken(error, hub.endpoint) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _nonsense(model, hub) from None
+    return info
+
+
+def _nonsense(model: str, hub: Hub) -> Failure:
+    return Failure(f"{model}: {hub.endpoint} gave an answer that is not a Hub's", "check HF_ENDPOINT")
+
+
+def _listing(hub: Hub, model: str, info: "ModelInfo") -> Listing:
+    if not isinstance(info.sha, str) or not COMMIT.fullmatch(info.sha) or not isinstance(info.siblings, list):
+        raise _nonsense(model, hub)
+    refuse_escaping((str(sibling.rfilename) for sibling in info.siblings), model)
+    files = {sibling.rfilename: _digest(model, sibling) for sibling in info.siblings}
+    # A renamed repo answers under its new name (gpt2 → openai-community/gpt2): that is what gets recorded.
+    repo = info.id if isinstance(info.id, str) and _REPO.fullmatch(info.id) else model
+    return Listing(model, repo, info.sha, None, files)
+
+
+def _digest(model: str, sibling: "RepoSibling") -> FileDigest:
+    where = f"{model}/{sibling.rfilename}: the Hub lists it"
+    size, digest = sibling.size, FileDigest(sibling.size or 0, git_sha1=sibling.blob_id)
+    if sibling.lfs is not None:
+        # The git blob of an LFS file is its pointer, so blob_id says nothing about the content.
+        digest = FileDigest(sibling.lfs.size, sha256=sibling.lfs.sha256)
+        size = sibling.lfs.size if size is None else size
+    if not isinstance(size, int) or size < 0 or size != digest.size_bytes:
+        raise Failure(f"{where} with sizes that make no sense", UNTRUSTED)
+    if not is_digest(digest.blob):
+        raise Failure(f"{where} with a digest that is not hexadecimal", UNTRUSTED)
+    return digest
+
+
+def is_digest(text: object) -> bool:
+    """Whether this is a SHA-1 or SHA-256 in hexadecimal, safe as a file name."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text) is not None

@@ -1,0 +1,149 @@
+"""What a model consists of, and which of its files a conversion needs."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
+
+from convert.errors import Failure
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """What is known of a file's content: the Hub gives sha256 for LFS files, git_sha1 for the rest."""
+
+    size_bytes: int
+    sha256: str | None = None
+    git_sha1: str | None = None
+
+    @property
+    def blob(self) -> str | None:
+        """The digest that the Hub names the content by."""
+        return self.sha256 or self.git_sha1
+
+    def proves(self, expected: "FileDigest") -> bool:
+        """Whether all that is expected is known of this one, and equal."""
+        return self.size_bytes == expected.size_bytes and all(
+            wanted in (None, found)
+            for wanted, found in ((expected.sha256, self.sha256), (expected.git_sha1, self.git_sha1))
+        )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a model before any is fetched: a Hub repo at a commit, or a local folder."""
+
+    model: str
+    repo: str | None
+    commit: str | None
+    folder: Path | None
+    files: Mapping[str, FileDigest]
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """Files on disk whose content was checked, and the weights that were left out (by `fetch_small`)."""
+
+    folder: Path
+    repo: str | None
+    commit: str | None
+    files: Mapping[str, FileDigest]
+    pending: Mapping[str, FileDigest] = field(default_factory=dict)
+
+
+# In the order that Transformers looks for them; the first that is there is the model.
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_INDEX = ".index.json"
+_SMALL = frozenset({
+    "config.json", "generation_config.json",
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
+    "README.md",
+})  # fmt: skip
+# Authors call it LICENSE, LICENCE.txt, "Tongyi Qianwen LICENSE AGREEMENT"…
+_LEGAL = re.compile(r"(?i)[^/]*(licen[sc]e|notice|copying|use_policy)[^/]*")
+
+
+def is_escaping(name: str) -> bool:
+    """Whether a file of this name would land outside its folder, on any system."""
+    # Read as Windows does: it knows both separators, drives and UNC shares.
+    path = PureWindowsPath(name)
+    return not name or "\0" in name or bool(path.drive or path.root) or ".." in path.parts
+
+
+def refuse_escaping(names: Iterable[str], where: str) -> None:
+    """A name that leaves the folder is no accident: nothing of such a source is touched."""
+    for name in names:
+        if is_escaping(name):
+            raise Failure(
+                f"{where}: the file name {name!r} leaves the model's folder",
+                "do not trust this source; nothing was downloaded",
+            )
+
+
+def weights_entry(listing: Listing) -> str:
+    """The file that the weights start from: the one file, or the index that names the shards."""
+    for name in WEIGHTS:
+        if name in listing.files:
+            return name
+    if any(name.endswith(".gguf") for name in listing.files):
+        hint = "it holds GGUF files: name the repo that those were made from"
+    elif any(re.fullmatch(r".*-\d+-of-\d+\.(safetensors|bin)", name) for name in listing.files):
+        hint = "it holds shards but not the index that says which tensor is where"
+    else:
+        hint = f"one of these is needed: {', '.join(WEIGHTS)}"
+    raise Failure(f"{listing.model}: no weights that can be read", hint)
+
+
+def small_files(listing: Listing) -> tuple[str, ...]:
+    """Everything that a conversion needs but the weights; the index of sharded weights is among them."""
+    if "config.json" not in listing.files:
+        raise Failure(f"{listing.model}: no config.json", "name a model in Transformers' form")
+    entry = weights_entry(listing)
+    needed = {name for name in listing.files if _is_small(name)}
+    return tuple(sorted(needed | {entry} if entry.endswith(_INDEX) else needed))
+
+
+def _is_small(name: str) -> bool:
+    return name in _SMALL or ("/" not in name and name.endswith(".tiktoken")) or is_legal(name)
+
+
+def is_legal(name: str) -> bool:
+    """Whether this is a licence or notice, which travels with every derivative."""
+    return _LEGAL.fullmatch(name) is not None and not name.startswith(".")
+
+
+def weight_files(listing: Listing, read: Callable[[str], bytes]) -> tuple[str, ...]:
+    """The files that hold the weights; `read` gives the content of the index."""
+    entry = weights_entry(listing)
+    if not entry.endswith(_INDEX):
+        return (entry,)
+    where = f"{listing.model}: {entry}"
+    try:
+        shards = set(json.loads(read(entry))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Failure(f"{where} has no weight_map", "the index is damaged; fetch the model again") from None
+    if not shards or not all(isinstance(shard, str) for shard in shards):
+        raise Failure(f"{where} names no shards", "the index is damaged; fetch the model again")
+    refuse_escaping(shards, where)
+    suffix = entry.removesuffix(_INDEX).rpartition(".")[2]
+    for shard in sorted(shards):
+        if shard not in listing.files or "/" in shard or not shard.endswith(f".{suffix}"):
+            raise Failure(f"{where} names {shard!r}, which is not there", "the model is incomplete")
+    return tuple(sorted(shards))
+
+
+def list_folder(model: str, folder: Path) -> Listing:
+    """What lies at the top of a local folder; digests are made when the files are fetched."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.is_file())
+        files = {path.name: FileDigest(path.stat().st_size) for path in paths}
+    except OSError as error:
+        raise Failure(f"{folder}: cannot be read: {error.strerror}", "check its permissions") from None
+    return Listing(model, None, None, folder, files)

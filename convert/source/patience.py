@@ -1,0 +1,82 @@
+"""How often and how long a request is repeated before a person is told."""
+
+import email.utils
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from threading import Event
+
+from convert.errors import Failure
+
+RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class Stopped(Exception):  # noqa: N818  not an error: another thread failed or a person pressed Ctrl-C
+    """The run is being ended; leave what is resumable and return."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Limits on repetition; the defaults ride out a restart of a load balancer and a minute of rate limit."""
+
+    tries: int = 6
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 20.0
+    total_wait_s: float = 300.0
+    connect_timeout_s: float = 15.0
+    read_timeout_s: float = 30.0
+
+
+class Again(Exception):  # noqa: N818  carried to the one place that waits
+    """The request failed in a way that may pass."""
+
+    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.wait_s = wait_s
+
+
+class Tally:
+    """Counts the failures of one file and waits between them."""
+
+    def __init__(self, label: str, hint: str, patience: Patience, stop: Event) -> None:
+        self._label = label
+        self._hint = hint
+        self._patience = patience
+        self._stop = stop
+        self._failures = 0
+        self._waited_s = 0.0
+
+    def forgive(self) -> None:
+        """Real progress was made: the failures so far say nothing about the next."""
+        self._failures = 0
+
+    def wait(self, again: Again) -> None:
+        """Sleep before the next try, or say that there will be none."""
+        self._failures += 1
+        pause_s = self._patience.first_wait_s * 2 ** (self._failures - 1)
+        pause_s = min(pause_s, self._patience.longest_wait_s)
+        if again.wait_s is not None:
+            pause_s = again.wait_s
+        if self._failures >= self._patience.tries:
+            raise Failure(f"{self._label}: {again.reason}; gave up after {self._failures} tries", self._hint)
+        if self._waited_s + pause_s > self._patience.total_wait_s:
+            raise Failure(f"{self._label}: {again.reason}, and wants a wait of {pause_s:.0f} s", self._hint)
+        self._waited_s += pause_s
+        if self._stop.wait(pause_s):
+            raise Stopped
+
+
+def asked_wait_s(headers: Mapping[str, str]) -> float | None:
+    """What the server asked for: Retry-After in seconds or as a date, or the Hub's RateLimit."""
+    asked = headers.get("retry-after", "").strip()
+    if asked.isdigit():
+        return float(asked)
+    if asked:
+        try:
+            return max(0.0, email.utils.parsedate_to_datetime(asked).timestamp() - time.time())
+        except ValueError:
+            return None
+    limit = re.search(r"\br=0;\s*t=(\d{1,9})\b", headers.get("ratelimit", ""))  # "api";r=0;t=55
+    return float(limit[1]) if limit else None

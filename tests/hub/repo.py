@@ -1,0 +1,57 @@
+"""Model repos as a Hub keeps them: commits of files, and names for commits."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+LFS_SUFFIXES = (".safetensors", ".bin", ".h5", ".msgpack", ".ot", ".onnx", ".tflite", ".tiktoken")
+
+
+def git_sha1(content: bytes) -> str:
+    """What git calls a blob."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def sha256(content: bytes) -> str:
+    """What LFS calls it."""
+    return hashlib.sha256(content).hexdigest()
+
+
+@dataclass
+class Repo:
+    """A model repo: the files of each commit, and names for commits."""
+
+    name: str
+    is_private: bool = False
+    is_gated: bool = False
+    readers: set[str] = field(default_factory=set)  # users whom a gated or private repo lets in
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    refs: dict[str, str] = field(default_factory=dict)
+    lies: dict[str, dict[str, Any]] = field(default_factory=dict)  # by file: what a listing says instead
+
+    def commit(self, files: dict[str, bytes], ref: str = "main") -> str:
+        """Add a commit, and let a branch or tag be it."""
+        text = repr(sorted((name, sha256(content)) for name, content in files.items()))
+        oid = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.commits[oid] = dict(files)
+        self.refs[ref] = oid
+        return oid
+
+    def find(self, revision: str) -> str | None:
+        """The commit that a branch, tag or commit is."""
+        oid = self.refs.get(revision, revision)
+        return oid if oid in self.commits else None
+
+
+def is_lfs(name: str, content: bytes) -> bool:
+    """Whether the Hub would keep this file out of git."""
+    return name.endswith(LFS_SUFFIXES) or len(content) > 10_000_000
+
+
+class Refused(Exception):  # noqa: N818  an answer, not an error
+    """The status and the code that the Hub refuses a request with."""
+
+    def __init__(self, status: int, code: str = "") -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code

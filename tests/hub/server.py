@@ -1,0 +1,213 @@
+"""A Hub on loopback: the calls of the real one that the project makes, and its bad days on demand.
+
+Which calls it answers is a table of routes, so that those by which a Hub is written can be added as rows.
+"""
+
+import contextlib
+import json
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.hub.reading import ROUTES, Route
+from tests.hub.repo import Refused, Repo
+
+CHUNK_BYTES = 16 << 10
+
+
+@dataclass
+class Fault:
+    """Something that goes wrong, for the next `times` requests whose path contains `path`."""
+
+    kind: str  # status | reset | cut | slow | flip | size | etag | no-range | stall
+    path: str = "/resolve/"
+    times: int = 1
+    status: int = 503
+    headers: dict[str, str] = field(default_factory=dict)
+    after_bytes: int = 0  # of the body: where it happens
+    pause_s: float = 0.0  # between chunks of a slow body
+
+
+@dataclass
+class Exchange:
+    """One request as it came, and what was sent."""
+
+    method: str
+    path: str
+    range: str | None
+    authorization: str | None
+    status: int = 0
+    sent_bytes: int = 0
+
+
+class HubServer:
+    """The server; its repos, users and faults may change while it runs."""
+
+    def __init__(self, cdn: "HubServer | None" = None, routes: Sequence[Route] = ROUTES) -> None:
+        self.routes = routes
+        self.cdn = cdn  # where LFS bodies are redirected to, if anywhere
+        self.repos: dict[str, Repo] = {}
+        self.renamed: dict[str, str] = {}
+        self.users: dict[str, str] = {}  # token → user
+        self.blobs: dict[str, bytes] = {}  # what a CDN serves
+        self.faults: list[Fault] = []
+        self.log: list[Exchange] = []
+        self.lock = threading.Lock()
+        handler = type("Handler", (Handler,), {"hub": self})
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._http.daemon_threads = True
+        self._http.block_on_close = False
+        self.endpoint = f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def add(self, name: str, files: dict[str, bytes], **settings: Any) -> Repo:
+        """Put a repo on the Hub."""
+        repo = Repo(name, **settings)
+        repo.commit(files)
+        self.repos[name] = repo
+        return repo
+
+    def take_fault(self, path: str) -> Fault | None:
+        """The fault that this request meets, one occurrence fewer from now on."""
+        with self.lock:
+            for fault in self.faults:
+                if fault.times > 0 and fault.path in path:
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def bodies(self, name: str) -> list[Exchange]:
+        """The downloads of one file, in the order in which they began."""
+        return [
+            exchange
+            for exchange in self.log
+            if exchange.path.endswith(f"/{name}") and exchange.method == "GET"
+        ]
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    hub: HubServer
+    protocol_version = "HTTP/1.1"
+    exchange: Exchange
+    fault: Fault | None
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
+        """The log is `hub.log`."""
+
+    def answer(self) -> None:
+        """Find the row of the table and let it answer."""
+        url = urlsplit(self.path)
+        self.query = {key: values[-1] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
+        self.body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.exchange = Exchange(
+            self.command, url.path, self.headers.get("range"), self.headers.get("authorization")
+        )
+        self.hub.log.append(self.exchange)
+        self.fault = self.hub.take_fault(url.path)
+        try:
+            if self.fault and self.fault.kind == "status":
+                self.send(b"", self.fault.headers, status=self.fault.status)
+                return
+            if self.fault and self.fault.kind == "reset" and not self.fault.after_bytes:
+                self.reset()
+                return
+            self.dispatch(url.path)
+        except Refused as refused:
+            headers = {"X-Error-Code": refused.code} if refused.code else {}
+            self.send(b'{"error":"refused"}', headers, status=refused.status)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def dispatch(self, path: str) -> None:
+        """Let the first row that fits answer."""
+        for methods, pattern, handle in self.hub.routes:
+            match = re.fullmatch(pattern, path)
+            if match and self.command in methods.split("|"):
+                handle(self, **{key: unquote(value or "") for key, value in match.groupdict().items()})
+                return
+        raise Refused(404)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer  # noqa: N815  the base class names them so
+
+    def send(self, body: bytes, headers: dict[str, str], *, status: int = 200) -> None:
+        """Answer, with what the fault makes of the body."""
+        self.exchange.status = status
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self._send_body(body)
+
+    def _send_body(self, body: bytes) -> None:
+        fault = self.fault or Fault("none")
+        for start in range(0, len(body), CHUNK_BYTES):
+            chunk = body[start : start + CHUNK_BYTES]
+            if fault.kind in {"reset", "cut", "stall"} and start + len(chunk) > fault.after_bytes:
+                self._write(chunk[: fault.after_bytes - start])
+                self.close_connection = True
+                if fault.kind == "reset":
+                    self.reset()
+                if fault.kind == "stall":
+                    time.sleep(fault.pause_s)
+                return
+            if fault.kind == "slow":
+                time.sleep(fault.pause_s)
+            self._write(chunk)
+
+    def _write(self, chunk: bytes) -> None:
+        self.wfile.write(chunk)
+        self.exchange.sent_bytes += len(chunk)
+
+    def reset(self) -> None:
+        """Hang up as a dying server does."""
+        # What was sent should arrive: a reset throws away what the client has not read yet.
+        time.sleep(0.05)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+
+    def finish(self) -> None:
+        """Close, also what was reset."""
+        with contextlib.suppress(OSError, ValueError):
+            super().finish()
+
+    def send_json(self, value: object) -> None:
+        """Answer a call of the API."""
+        self.send(json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    def user(self) -> str | None:
+        """Who asks."""
+        token = (self.headers.get("authorization") or "").removeprefix("Bearer ")
+        if token and token not in self.hub.users:
+            raise Refused(401)
+        return self.hub.users.get(token)
+
+    def open(self, name: str, revision: str = "main", *, is_content: bool = False) -> tuple[Repo, str]:
+        """The repo and commit, if this user may see them."""
+        user = self.user()
+        repo = self.hub.repos.get(name)
+        if repo is None or (repo.is_private and user not in repo.readers):
+            raise Refused(401 if user is None else 404, "RepoNotFound")
+        if is_content and repo.is_gated and user not in repo.readers:
+            raise Refused(401 if user is None else 403, "GatedRepo")
+        commit = repo.find(revision or "main")
+        if commit is None:
+            raise Refused(404, "RevisionNotFound")
+        return repo, commit
