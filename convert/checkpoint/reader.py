@@ -11,6 +11,7 @@ from convert.checkpoint.index import Weights, find_weights
 from convert.checkpoint.mapped import MappedFile
 from convert.checkpoint.safetensors import read_safetensors
 from convert.checkpoint.tensor import TensorInfo, shown
+from convert.checkpoint.torch_file import read_torch
 from convert.errors import Failure
 
 _REFETCH = "the index and the shards are of different versions: download the folder again"
@@ -62,12 +63,11 @@ class Checkpoint:
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Open a folder of weights: every header is checked, no tensor is read."""
     weights = find_weights(folder)
-    if weights.format == "torch":
-        raise Failure(f"{weights.files[0]}: PyTorch's own format is not read yet", "save it as safetensors")
+    read_header = {"safetensors": read_safetensors, "torch": read_torch}[weights.format]
     files = {path: MappedFile(path) for path in weights.files}
     tensors: dict[str, TensorInfo] = {}
     for path, file in files.items():
-        for info in read_safetensors(file):
+        for info in read_header(file):
             if other := tensors.get(info.name):
                 raise Failure(
                     f"{folder}: {shown(info.name)} is both in {other.file.name} and in {path.name}", _REFETCH

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoint_files import sound
 from safetensors.torch import save_file
-from safetensors_bytes import sound
 
 from convert.checkpoint import open_checkpoint
 from convert.errors import Failure

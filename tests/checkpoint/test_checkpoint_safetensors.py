@@ -6,42 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoint_files import TORCH_DTYPES, assemble, bits, entry, seeded_tensors, sound
 from safetensors.torch import save_file
-from safetensors_bytes import assemble, entry, sound
 
 from convert.checkpoint import open_checkpoint
 from convert.errors import Failure
-
-TORCH_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-
-
-def bits(tensor: torch.Tensor) -> bytes:
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def seeded_tensors() -> dict[str, torch.Tensor]:
-    noise = torch.Generator().manual_seed(7)
-    tensors = {
-        f"layer.{dtype}": torch.randint(0, 2, (5, 3), generator=noise).to(torch_dtype)
-        for dtype, torch_dtype in TORCH_DTYPES.items()
-    }
-    tensors["scalar"] = torch.tensor(2.5)
-    tensors["empty"] = torch.zeros(0, 4)
-    tensors["名字"] = torch.randn(4, 2, 3, generator=noise)
-    return tensors
 
 
 def test_every_dtype_is_read_as_the_reference_library_wrote_it(tmp_path: Path) -> None:
@@ -187,7 +156,7 @@ def test_every_flip_in_the_header_is_refused_or_read(tmp_path: Path) -> None:
     noise = np.random.default_rng(3)
     file = tmp_path / "model.safetensors"
     refused = 0
-    for _ in range(3000):
+    for _ in range(1000):
         damaged = bytearray(whole)
         for _ in range(noise.integers(1, 4)):
             damaged[noise.integers(data_start)] = noise.integers(256)
@@ -195,7 +164,7 @@ def test_every_flip_in_the_header_is_refused_or_read(tmp_path: Path) -> None:
         if fault := fault_of(tmp_path):
             assert fault.isprintable()
             refused += 1
-    assert refused > 2500
+    assert refused > 800
 
 
 def fault_of(folder: Path) -> str | None:
