@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
 from convert.tokenizer import score, special, wrapping
-from convert.tokenizer.document import Document, check
+from convert.tokenizer.encoder import open_encoder
 from convert.tokenizer.model import Kind, Tokenizer, TokenType
+from convert.tokenizer.sanity import check_document
 from convert.tokenizer.source import find_document
 from convert.tokenizer.spacing import has_space_prefix
 from convert.tokenizer.template import find_template
@@ -17,6 +18,8 @@ from convert.tokenizer.template import find_template
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from convert.tokenizer.document import Document
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 # conversion/base.py, does_token_look_special: left unmarked in the files of some families, and llama.cpp
@@ -30,7 +33,7 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
     settings = special.read_settings(folder, config)
     document = find_document(folder, model_type, settings.tokenizer, vocab_size)
     document = document.with_added(special.added_tokens(settings, document))
-    check(document)
+    check_document(document)
     highest = max(document.ids.values())
     if highest >= vocab_size:
         raise Failure(
@@ -42,8 +45,11 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
     if model_type == "qwen" and template is not None and roles.eot is not None:
         # Qwen-1's chat files name no token: its code stops at the end of a turn.
         roles = replace(roles, eos=roles.eot)
+    document = document.with_added(special.implied_tokens(roles, document))
     add_bos, add_eos = wrapping.read_wrapping(document, settings.tokenizer, roles)
     document = wrapping.write_wrapping(document, roles, add_bos=add_bos, add_eos=add_eos)
+    tokenizer_json = document.to_bytes()
+    open_encoder(tokenizer_json, document.origin)
     tokens, types = _list(document, vocab_size, roles.unk)
     return Tokenizer(
         kind=document.kind,
@@ -62,7 +68,7 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
         add_eos=add_eos,
         add_space_prefix=document.kind is Kind.SPM_BPE and has_space_prefix(document),
         chat_template=template,
-        json=document.to_bytes(),
+        json=tokenizer_json,
         config=_config(settings, roles, tokens, template, add_bos=add_bos, add_eos=add_eos),
     )
 
@@ -75,6 +81,8 @@ def _list(
     tokens: list[str | None] = [None] * vocab_size
     types = [TokenType.UNUSED] * vocab_size
     for token, identity in document.vocab.items():
+        if types[identity] is TokenType.BYTE:
+            continue  # the character that it stands for is an alias
         tokens[identity] = token
         types[identity] = TokenType.BYTE if is_spm and _BYTE.fullmatch(token) else TokenType.NORMAL
     for added in document.added:

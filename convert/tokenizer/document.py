@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convert.errors import Failure
+from convert.tokenizer.encoder import steps
 from convert.tokenizer.file import BROKEN, Json
 from convert.tokenizer.model import AddedToken, Kind
 
@@ -89,24 +90,15 @@ class Document:
         return (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8")
 
 
-def steps(stage: Json, children: str) -> list[dict[str, Any]]:
-    """The stages of a normalizer or pre-tokenizer, sequences within sequences laid out flat."""
-    if stage is None:
-        return []
-    if stage.get("type") == "Sequence":
-        return [step for inner in stage[children] for step in steps(inner, children)]
-    return [stage]
-
-
 def read_document(content: dict[str, Any], origin: str) -> Document:
-    """A tokenizer.json that someone else wrote, checked as far as we rely on it."""
+    """A tokenizer.json that someone else wrote: each part is of its kind, the whole is yet to be checked."""
     model = _field(content, "model", dict, origin)
     if model.get("type", "BPE") != "BPE":
         raise Failure(f"{origin}: model.type {model['type']!r} is not supported", SUPPORTED)
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
             raise Failure(f"{origin}: model.{key} {model[key]!r} is not supported", SUPPORTED)
-    document = Document(
+    return Document(
         origin=origin,
         vocab=_field(model, "vocab", dict, origin, "model."),
         merges=tuple(_merge(merge, f"{origin}: model.merges[{place}]") for place, merge in
@@ -122,46 +114,6 @@ def read_document(content: dict[str, Any], origin: str) -> Document:
         byte_fallback=bool(model.get("byte_fallback")),
         ignore_merges=bool(model.get("ignore_merges")),
     )  # fmt: skip
-    check(document)
-    return document
-
-
-def check(document: Document) -> None:
-    """Every id is one token's alone, every merge joins tokens into a token."""
-    names = {"tokenizer.json": ("model.vocab", "model.merges[{}]")}
-    vocab_name, merge_name = names.get(document.origin, ("the vocabulary", "merge {}"))
-    seen: dict[int, str] = {}
-    for token, identity in document.vocab.items():
-        if not isinstance(identity, int) or isinstance(identity, bool) or identity < 0:
-            raise Failure(f"{document.origin}: {vocab_name}: {token!r} has the id {identity!r}", BROKEN)
-        if identity in seen:
-            raise Failure(
-                f"{document.origin}: {vocab_name}: {seen[identity]!r} and {token!r} share the id {identity}",
-                BROKEN,
-            )
-        seen[identity] = token
-    contents: dict[str, int] = {}
-    for added in document.added:
-        other = seen.get(added.id)
-        if (
-            document.vocab.get(added.content, added.id) != added.id
-            or contents.get(added.content, added.id) != added.id
-        ):
-            raise Failure(f"{document.origin}: the added token {added.content!r} has two ids", BROKEN)
-        if other is not None and other != added.content:
-            raise Failure(
-                f"{document.origin}: {other!r} and the added token {added.content!r} share the id {added.id}",
-                BROKEN,
-            )
-        seen[added.id] = added.content
-        contents[added.content] = added.id
-    for place, (left, right) in enumerate(document.merges):
-        for token in (left, right, left + right):
-            if token not in document.vocab:
-                raise Failure(
-                    f"{document.origin}: {merge_name.format(place)}: {token!r} is not in the vocabulary",
-                    BROKEN,
-                )
 
 
 def read_added(value: Json, identity: int, where: str, *, special: bool) -> AddedToken:

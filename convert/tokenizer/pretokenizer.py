@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING
 
 from convert.errors import Failure
+from convert.tokenizer.encoder import open_encoder, steps
 
 if TYPE_CHECKING:
     from convert.tokenizer.file import Json
@@ -74,15 +75,22 @@ _NAME_OF_STEPS = {
 }
 
 
+_LEAVE_OUT = "leave the gguf target out; the other formats carry these steps themselves"
+
+
 def identify(tokenizer_json: bytes) -> str:
     """The value of `tokenizer.ggml.pre` for a byte-level tokenizer."""
-    from tokenizers import Tokenizer  # noqa: PLC0415  (not needed to plan)
-
-    ids = Tokenizer.from_str(tokenizer_json.decode("utf-8")).encode(_CHECK_TEXT).ids
+    content = json.loads(tokenizer_json)
+    normalizer = steps(content["normalizer"], "normalizers")
+    if any(step["type"] != "NFC" for step in normalizer):
+        raise Failure(
+            f"tokenizer: llama.cpp does not change text as {json.dumps(normalizer, ensure_ascii=False)} does",
+            _LEAVE_OUT,
+        )
+    ids = open_encoder(tokenizer_json).encode(_CHECK_TEXT).ids
     known = _NAME_OF_DIGEST.get(hashlib.sha256(str(ids).encode()).hexdigest())
     if known:
         return known
-    content = json.loads(tokenizer_json)
     described = tuple(describe(content["pre_tokenizer"]))
     name = _NAME_OF_STEPS.get((described, content["model"]["ignore_merges"]))
     if name is None:
@@ -90,7 +98,7 @@ def identify(tokenizer_json: bytes) -> str:
             "tokenizer: llama.cpp has no pre-tokenizer that splits text by "
             + ", then ".join(described)
             + (" and skips the merges for whole words" if content["model"]["ignore_merges"] else ""),
-            "leave the gguf target out; the other formats carry the expression itself",
+            _LEAVE_OUT,
         )
     return name
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
 from convert.tokenizer.bytelevel import spell
-from convert.tokenizer.document import Document, check, read_document
+from convert.tokenizer.document import Document, read_document
 from convert.tokenizer.file import BROKEN, read_object, read_text
 from convert.tokenizer.model import AddedToken
 from convert.tokenizer.pretokenizer import QWEN2
@@ -67,16 +67,9 @@ def _from_vocab(folder: Path, model_type: str, settings: dict[str, Any]) -> Docu
             f"vocab.json, merges.txt: how {name or model_type!r} splits text is not written in them",
             "add the tokenizer.json of the model",
         )
-    document = Document(
-        origin="vocab.json",
-        vocab=read_object(folder / "vocab.json"),
-        merges=(),
-        added=(),
-        **steps,
-    )
-    check(document)
-    merges = _read_merges(folder / "merges.txt", document.vocab)
-    return Document(origin="vocab.json", vocab=document.vocab, merges=merges, added=(), **steps)
+    vocab = read_object(folder / "vocab.json")
+    merges = _read_merges(folder / "merges.txt", vocab)
+    return Document(origin="vocab.json", vocab=vocab, merges=merges, added=(), **steps)
 
 
 def _read_merges(path: Path, vocab: dict[str, int]) -> tuple[tuple[str, str], ...]:
@@ -97,17 +90,16 @@ def _read_merges(path: Path, vocab: dict[str, int]) -> tuple[tuple[str, str], ..
 def _from_ranks(path: Path, vocab_size: int) -> Document:
     ranks = read_ranks(path)
     merges = recover_merges(ranks, path.name)
+    spelt = {token: spell(token) for token in ranks}
     first = max(ranks.values()) + 1
     room = max(vocab_size - first, 3)
-    document = Document(
+    return Document(
         origin=path.name,
-        vocab={spell(token): rank for token, rank in ranks.items()},
-        merges=tuple((spell(left), spell(right)) for left, right in merges),
+        vocab={spelt[token]: rank for token, rank in ranks.items()},
+        merges=tuple((spelt[left], spelt[right]) for left, right in merges),
         added=tuple(
             AddedToken(first + place, content, special=True)
             for place, content in enumerate(_QWEN_SPECIAL[:room])
         ),
         **_QWEN_STEPS,
     )
-    check(document)
-    return document

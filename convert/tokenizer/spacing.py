@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
-from convert.tokenizer.document import steps
+from convert.tokenizer.encoder import steps
 
 if TYPE_CHECKING:
     from convert.tokenizer.document import Document

@@ -54,7 +54,8 @@ class Settings:
             ids = value if isinstance(value, list) else [value]
             if not all(isinstance(identity, int) and not isinstance(identity, bool) for identity in ids):
                 raise Failure(f"{name}: {role}_token_id {value!r} is not an id or a list of ids", BROKEN)
-            return name, tuple(ids)
+            if ids and min(ids) >= 0:  # -1 says that there is none
+                return name, tuple(ids)
         return "", ()
 
 
@@ -90,7 +91,10 @@ def added_tokens(settings: Settings, document: Document) -> list[AddedToken]:
             raise Failure(f"added_tokens.json: {content!r} has the id {identity!r}", BROKEN)
         found.setdefault(content, AddedToken(identity, content, special=content in named))
     where = "tokenizer_config.json: added_tokens_decoder"
-    for digits, value in (settings.tokenizer.get("added_tokens_decoder") or {}).items():
+    decoder = settings.tokenizer.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict):
+        raise Failure(f"{where} is not a JSON object", BROKEN)
+    for digits, value in decoder.items():
         if not digits.isdecimal():
             raise Failure(f"{where}: {digits!r} is not an id", BROKEN)
         token = read_added(value, int(digits), f"{where}[{digits}]", special=False)
@@ -125,6 +129,20 @@ def resolve(settings: Settings, document: Document, template: str | None) -> Rol
     eot = _end_of_turn(document, template, stops)
     everything = {identity for identity in (*stops, roles["eos"], eot) if identity is not None}
     return Roles(**roles, eot=eot, eog=tuple(sorted(everything)))
+
+
+def implied_tokens(roles: Roles, document: Document) -> list[AddedToken]:
+    """Tokens with a role that no file adds to the vocabulary: they must not come out of plain text either."""
+    added = {token.id for token in document.added}
+    texts = {identity: token for token, identity in document.vocab.items()}
+    ids = {roles.bos, roles.eos, roles.pad, *roles.eog} - added
+    if document.kind is Kind.SPM_BPE:
+        ids.add(roles.unk)
+    return [
+        AddedToken(identity, texts[identity], special=True)
+        for identity in sorted(identity for identity in ids - added if identity is not None)
+        if identity in texts
+    ]
 
 
 def _role(settings: Settings, role: str, ids: dict[str, int]) -> int | None:
@@ -164,6 +182,8 @@ def extra_tokens(settings: Settings) -> Iterator[AddedToken]:
         for key in _LISTS:
             # A list in most releases of Transformers, names and tokens in some of the fourth and fifth.
             value = content.get(key) or []
+            if not isinstance(value, list | dict):
+                raise Failure(f"{name}: {key} is neither a list nor an object", BROKEN)
             for token in value.values() if isinstance(value, dict) else value:
                 yield read_added(token, 0, f"{name}: {key}", special=True)
 

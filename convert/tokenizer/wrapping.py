@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
-from convert.tokenizer.document import steps
+from convert.tokenizer.encoder import steps
 from convert.tokenizer.model import Kind
 
 if TYPE_CHECKING:

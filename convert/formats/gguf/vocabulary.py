@@ -51,8 +51,11 @@ def vocabulary_fields(tokenizer: Tokenizer) -> list[Field]:
 def vocabulary_deviations(tokenizer: Tokenizer) -> list[str]:
     """Where llama.cpp reads text otherwise than the source, for the manifest: a line each."""
     found = []
-    if b'"normalizer":{"type":"NFC"}' in tokenizer.json:
+    # Quotes within tokens are escaped, so these can be nothing but the steps themselves.
+    if b'{"type":"NFC"}' in tokenizer.json:
         found.append("tokenizer: llama.cpp does not bring text to NFC before it splits it")
+    if tokenizer.add_space_prefix and b'"prepend_scheme":"first"' in tokenizer.json:
+        found.append("tokenizer: llama.cpp puts a space before every text that follows a special token")
     stripping = sum(token.lstrip or token.rstrip for token in tokenizer.added)
     if stripping:
         found.append(

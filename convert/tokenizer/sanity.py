@@ -1,0 +1,61 @@
+"""What a vocabulary must hold to before anything is built on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convert.errors import Failure
+from convert.tokenizer.file import BROKEN
+
+if TYPE_CHECKING:
+    from convert.tokenizer.document import Document
+
+
+def check_document(document: Document) -> None:
+    """Every id is one token's alone, every token is text, every merge joins two tokens into a third."""
+    where = f"{document.origin}: " + ("model.vocab" if document.origin == "tokenizer.json" else "vocabulary")
+    owner: dict[int, str] = {}
+    for token, identity in document.vocab.items():
+        if not isinstance(identity, int) or isinstance(identity, bool) or identity < 0:
+            raise Failure(f"{where}: {token!r} has the id {identity!r}", BROKEN)
+        other = owner.setdefault(identity, token)
+        if other != token and not (_is_byte_of(token, other) or _is_byte_of(other, token)):
+            raise Failure(f"{where}: {other!r} and {token!r} share the id {identity}", BROKEN)
+    _check_text(document, where)
+    _check_added(document, owner)
+    for place, (left, right) in enumerate(document.merges):
+        for token in (left, right, left + right):
+            if token not in document.vocab:
+                raise Failure(
+                    f"{document.origin}: model.merges[{place}]: {token!r} is not in the vocabulary", BROKEN
+                )
+
+
+def _is_byte_of(byte: str, character: str) -> bool:
+    """Gemma's file gives "\\t" the id of its byte token, so that merges can name it."""
+    return len(character) == 1 and byte == f"<0x{ord(character):02X}>"
+
+
+def _check_text(document: Document, where: str) -> None:
+    texts = [*document.vocab, *(token.content for token in document.added)]
+    try:
+        "".join(texts).encode("utf-8")
+    except UnicodeEncodeError:
+        culprit = next(text for text in texts if any("\ud800" <= letter <= "\udfff" for letter in text))
+        raise Failure(f"{where}: {culprit!r} is half a character, which UTF-8 cannot hold", BROKEN) from None
+
+
+def _check_added(document: Document, owner: dict[int, str]) -> None:
+    contents: dict[str, int] = {}
+    for added in document.added:
+        if not added.content:
+            raise Failure(f"{document.origin}: the added token {added.id} is empty", BROKEN)
+        earlier = contents.setdefault(added.content, added.id)
+        if earlier != added.id or document.vocab.get(added.content, added.id) != added.id:
+            raise Failure(f"{document.origin}: the added token {added.content!r} has two ids", BROKEN)
+        other = owner.setdefault(added.id, added.content)
+        if other != added.content:
+            raise Failure(
+                f"{document.origin}: {other!r} and the added token {added.content!r} share the id {added.id}",
+                BROKEN,
+            )
