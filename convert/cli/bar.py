@@ -1,0 +1,71 @@
+"""Progress bars with bytes, rate and time left, for a terminal."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from convert.cli.text import duration, rate, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class _Amounts(ProgressColumn):
+    """How much of how much, how fast, and how long still; what it took once it is done."""
+
+    def render(self, task: Task) -> Text:
+        """The words to the right of the bar, short enough for 80 columns."""
+        if task.finished:
+            took_s = task.finished_time or 0.0
+            return Text(f"{size(task.completed)} in {duration(took_s)} ({rate(task.completed, took_s)})")
+        speed = f" {size(task.speed)}/s" if task.speed else ""
+        left = f" {duration(task.time_remaining)} left" if task.time_remaining is not None else ""
+        return Text(f"{size(task.completed)}/{size(task.total or 0)}{speed}{left}")
+
+
+class Bars:
+    """A bar for each stage; they stay when they are done, below each other."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False)
+        self._lock = Lock()
+        self._open_stages = 0
+        self._display = self._new_display()
+
+    @contextmanager
+    def stage(self, label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+        """Open a stage beside those that are open."""
+        with self._lock:
+            if not self._open_stages:
+                # A display that was stopped would print its old bars once more.
+                self._display = self._new_display()
+                self._display.start()
+            self._open_stages += 1
+            display = self._display
+        task = display.add_task(label, total=max(total_bytes, 1))
+
+        def advance(more_bytes: int) -> None:
+            display.advance(task, more_bytes)
+
+        try:
+            yield advance
+            if not total_bytes:
+                display.update(task, total=0, completed=0)
+        finally:
+            with self._lock:
+                self._open_stages -= 1
+                if not self._open_stages:
+                    display.stop()
+
+    def _new_display(self) -> Progress:
+        label = TextColumn("{task.description}", markup=False, table_column=Column(min_width=8))
+        return Progress(
+            label, BarColumn(bar_width=20), _Amounts(), console=self._console, refresh_per_second=4
+        )

@@ -1,0 +1,61 @@
+"""`modelwright clean`: remove what is of no use in the artifacts' folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from convert.cli.option import OUT, answering
+from convert.errors import UsageFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from convert.cli.output import Output
+    from convert.store import Removed
+
+
+@answering
+@OUT
+# Not by default: a recipe that was given by its path is in no recipes/, and its artifacts took hours.
+@click.option(
+    "--orphans",
+    "is_orphaned",
+    is_flag=True,
+    help="Remove sound artifacts too whose recipe is in no recipes/.",
+)
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Show what would be removed, and remove nothing.")
+def command(output: Output, out: Path, *, is_orphaned: bool, is_dry_run: bool) -> None:
+    """Remove leftovers and damaged artifacts.
+
+    Leftovers are what killed builds left behind. Folders that were not made here stay, and so
+    does what a build is working on.
+    """
+    from convert.recipe import known  # noqa: PLC0415 - pydantic
+    from convert.store import clean  # noqa: PLC0415
+
+    recipes = known()
+    if is_orphaned and not recipes:
+        raise UsageFailure("there is no recipe here to judge by", "run it where the folder recipes/ is")
+    removed = clean(out, dry_run=is_dry_run, keep=recipes.__contains__ if is_orphaned else None)
+    size_bytes = sum(each.size_bytes for each in removed)
+    data = {"is_dry_run": is_dry_run, "removed": removed, "size_bytes": size_bytes}
+    output.answer(data, lambda: _lines(removed, is_dry_run=is_dry_run))
+
+
+def _lines(removed: Sequence[Removed], *, is_dry_run: bool) -> Iterator[str]:
+    from convert.cli.text import count, size, table  # noqa: PLC0415
+
+    if not removed:
+        yield "nothing to remove"
+        return
+    yield from table(
+        ("size", "path", "why"),
+        [(size(each.size_bytes), str(each.path), each.why) for each in removed],
+        right="size",
+    )
+    yield ""
+    verb = "would be removed" if is_dry_run else "removed"
+    yield f"{count(len(removed), 'folder')} {verb}, {size(sum(each.size_bytes for each in removed))}"

@@ -1,0 +1,84 @@
+"""`modelwright list`: the recipes that can be named, and the artifacts that stand."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convert.cli.option import OUT, answering
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from convert.cli.output import Output
+
+
+@answering
+@OUT
+@click.option("--schema", "is_schema", is_flag=True, help="Print the JSON Schema of recipes instead.")
+def command(output: Output, out: Path, *, is_schema: bool) -> None:
+    """Show the recipes and the artifacts there are."""
+    from convert.formats import option_models  # noqa: PLC0415 - pydantic and the formats take their time
+    from convert.recipe import json_schema  # noqa: PLC0415
+    from convert.store import list_artifacts  # noqa: PLC0415
+
+    if is_schema:
+        click.echo(json.dumps(json_schema(option_models()), indent=2))
+        return
+    recipes = _recipes()
+    artifacts = [
+        {
+            "recipe": each.recipe,
+            "target": each.target,
+            "path": each.path,
+            "size_bytes": each.size_bytes,
+            "state": each.state,
+            "problem": each.problem,
+        }
+        for each in list_artifacts(out)
+    ]
+    output.answer({"recipes": recipes, "artifacts": artifacts}, lambda: _lines(recipes, artifacts, out))
+
+
+def _recipes() -> list[dict[str, Any]]:
+    """Every recipe, one that is wrong with what is wrong first."""
+    from convert.cli.reading import read  # noqa: PLC0415
+    from convert.errors import Failure  # noqa: PLC0415
+    from convert.recipe import known  # noqa: PLC0415
+
+    found: list[dict[str, Any]] = []
+    for name, path in known().items():
+        entry: dict[str, Any] = {"name": name, "path": path, "model": None, "targets": [], "problem": None}
+        try:
+            recipe = read(str(path))
+        except Failure as failure:
+            entry["problem"] = failure.problems[0].message
+        else:
+            entry |= {"model": recipe.model, "targets": list(recipe.targets)}
+        found.append(entry)
+    return found
+
+
+def _lines(recipes: list[dict[str, Any]], artifacts: list[dict[str, Any]], out: Path) -> Iterator[str]:
+    from convert.cli.text import size, table  # noqa: PLC0415
+
+    if recipes:
+        rows = [
+            (entry["name"], ", ".join(entry["targets"]) or "—", entry["model"] or entry["problem"])
+            for entry in recipes
+        ]
+        yield from table(("recipe", "targets", "model"), rows)
+    else:
+        yield "no recipes: there is no folder recipes/ here"
+    yield ""
+    if artifacts:
+        entries = [
+            (each["recipe"], each["target"], size(each["size_bytes"]), each["state"]) for each in artifacts
+        ]
+        yield from table(("recipe", "artifact", "size", "state"), entries, right="size")
+        yield from (f"{each['state']}: {each['problem']}" for each in artifacts if each["problem"])
+    else:
+        yield f"no artifacts in {out}/ yet"

@@ -1,0 +1,76 @@
+"""`modelwright plan`: what a conversion would read, build and write, before any of it is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, answering
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from convert.cli.output import Output
+    from convert.plan import Plan
+
+
+@answering
+@RECIPE
+@ONLY
+@OUT
+@THREADS
+@OFFLINE
+def command(
+    output: Output, recipe: str, only: tuple[str, ...], out: Path, threads: int | None, *, is_offline: bool
+) -> None:
+    """Show what a conversion would read, build and write.
+
+    No weights are downloaded. Sizes are exact, memory is a bound, time is an estimate without the
+    download. A model that cannot be converted, or a disk that is too small, is refused here.
+    """
+    from convert.cli.reading import read  # noqa: PLC0415 - pydantic
+    from convert.cli.text import size  # noqa: PLC0415
+    from convert.errors import Failure  # noqa: PLC0415
+    from convert.plan import plan  # noqa: PLC0415 - brings the formats and their codecs
+
+    offline = is_offline or None  # otherwise the Hub's own environment variable decides
+    planned = plan(read(recipe), out=out, only=only, threads=threads, offline=offline)
+    output.answer(planned.as_dict(), lambda: _lines(planned))
+    lacking_bytes = planned.disk_needed_bytes - planned.disk_free_bytes
+    if lacking_bytes > 0:
+        raise Failure(
+            f"{out}: {size(lacking_bytes)} too little space on this disk",
+            "choose another folder with --out, or fewer targets with --only",
+        )
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    from convert.cli.text import duration, facts, size, table  # noqa: PLC0415
+
+    is_done = all(target.is_up_to_date for target in plan.targets)
+    download = f", {size(plan.download_bytes)} of it to download" if plan.download_bytes else ", all here"
+    yield from facts(
+        [
+            ("model", f"{plan.model} at {plan.commit}" if plan.commit else f"{plan.model}, a local folder"),
+            ("family", f"{plan.family}, {plan.parameter_count / 1e6:,.1f} million parameters"),
+            ("read", "nothing" if is_done else size(plan.read_bytes) + download),
+            ("written", f"{size(plan.disk_needed_bytes)}, with {size(plan.disk_free_bytes)} free"),
+            ("memory", "hardly any" if is_done else f"{size(plan.peak_memory_bytes)} at most"),
+            ("time", "none" if is_done else f"about {duration(plan.estimated_s)}"),
+        ]
+    )
+    yield ""
+    rows = [
+        (target.target, size(target.size_bytes), "up to date" if target.is_up_to_date else "to build", file)
+        for target in plan.targets
+        for file in [target.files[0].path if len(target.files) == 1 else f"{len(target.files)} files"]
+    ]
+    yield from table(("artifact", "size", "state", "file"), rows, right="size")
+    deviations = [
+        *plan.deviations,
+        *(f"{each.target}: {why}" for each in plan.targets for why in each.deviations),
+    ]
+    if deviations:
+        yield ""
+        yield "not as the recipe or the source has it:"
+        yield from (f"  {why}" for why in deviations)

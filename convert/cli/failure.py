@@ -1,0 +1,75 @@
+"""From an exception to the lines a person reads on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+import click
+
+from convert.errors import Exit, Failure, UsageFailure
+
+# Packages that only some formats need, and the extra that brings each.
+_EXTRAS = {"llama_cpp": "gguf", "torch": "torch", "transformers": "torch", "safetensors": "torch"}
+
+
+def report(error: BaseException) -> int:
+    """Print what happened; the exit code that says it."""
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        _print([Failure("interrupted", "what was complete stands; the same command builds the rest")])
+        return Exit.INTERRUPTED
+    failure = error if isinstance(error, Failure) else _translated(error)
+    if failure is None:
+        traceback.print_exception(error)
+        _print([_bug(error)])
+        return Exit.FAILED
+    _print(failure.problems)
+    return failure.exit_code
+
+
+def _translated(error: BaseException) -> Failure | None:
+    """What a person can do something about; None for a bug."""
+    if isinstance(error, click.ClickException):
+        return UsageFailure(_sentence(error), _usage_hint(error))
+    if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").split(".")[0])):
+        return Failure(f"{error.name} is not installed", f'pip install "modelwright[{extra}]"')
+    if isinstance(error, MemoryError):
+        return Failure("not enough memory", "close other programs, or use fewer threads: --threads 1")
+    if isinstance(error, OSError) and error.errno is not None:
+        from convert.store.fault import failure_from  # noqa: PLC0415 - the one table of these, rarely needed
+
+        named = error.filename
+        return failure_from(error, Path(named) if isinstance(named, str) else Path("a file"))
+    return None
+
+
+def _sentence(error: click.ClickException) -> str:
+    text = error.format_message().rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"see {context.command_path if context else 'modelwright'} --help"
+
+
+def _bug(error: BaseException) -> Failure:
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return Failure(
+        f"this is a bug in modelwright: {what}", "report it with the lines above, the command and the recipe"
+    )
+
+
+def _print(problems: tuple[Failure, ...] | list[Failure]) -> None:
+    for problem in problems:
+        click.echo(f"error: {_one_line(problem.message)}", file=sys.stderr)
+        if problem.hint:
+            click.echo(f"hint:  {_one_line(problem.hint)}", file=sys.stderr)
+
+
+def _one_line(text: str) -> str:
+    """A name from a file may hold anything; a terminal must not obey it."""
+    return "".join(
+        char if char.isprintable() else " " if char in "\n\t" else repr(char)[1:-1] for char in text
+    )

@@ -1,0 +1,126 @@
+"""Finds the command, runs it, and turns whatever happens into lines and an exit code, in this one place."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from convert.cli.failure import report
+from convert.cli.option import QUIET
+from convert.errors import Exit, UsageFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROGRAM = "modelwright"
+_COMPLETION_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
+
+# In the order in which a person meets them; each is a file of that name in command/.
+COMMANDS = ("plan", "convert", "list", "inspect", "clean", "completion")
+
+
+class Commands(click.Group):
+    """Knows its commands by name and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Every command."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"convert.cli.command.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuse an unknown command with the one that was probably meant."""
+        name = args[0]
+        if name not in COMMANDS and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            guess = f"did you mean {near[0]}? " if near else ""
+            raise UsageFailure(
+                f"there is no command {name}", f"{guess}the commands are {', '.join(COMMANDS)}"
+            )
+        return super().resolve_command(ctx, args)
+
+
+def _print_version(context: click.Context, _: click.Parameter, is_wanted: bool) -> None:  # noqa: FBT001 - click's signature
+    if not is_wanted or context.resilient_parsing:
+        return
+    from importlib.metadata import version  # noqa: PLC0415 - 20 ms that no other command needs
+
+    click.echo(f"{PROGRAM} {version(PROGRAM)}")
+    context.exit()
+
+
+@click.group(
+    cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+@QUIET
+@click.pass_context
+def program(context: click.Context, *, is_quiet: bool) -> None:
+    """Download, convert, verify and publish a language model, all from one YAML recipe.
+
+    RECIPE is the path of a recipe, or the name of one in recipes/.
+    """
+    context.obj = is_quiet
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command line to its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no umlauts is no reason to fail.
+        with suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = _invoke(list(sys.argv[1:] if args is None else args))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the answer has seen enough; the interpreter must not complain at its end either.
+        _redirect_to_nothing(sys.stdout)
+        return Exit.FAILED
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the one place that catches everything
+        return report(error)
+    return code
+
+
+def _invoke(args: list[str]) -> int:
+    # Not click's own main(): it would print a blank line at Ctrl-C, and errors in another form.
+    if instruction := os.environ.get(_COMPLETION_VARIABLE):
+        from click.shell_completion import shell_complete  # noqa: PLC0415 - for the shell alone
+
+        return shell_complete(program, {}, PROGRAM, _COMPLETION_VARIABLE, instruction)
+    try:
+        with program.make_context(PROGRAM, args) as context:
+            code = program.invoke(context)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    return Exit.DONE if code is None else int(code)
+
+
+def _redirect_to_nothing(stream: TextIO) -> None:
+    with suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)

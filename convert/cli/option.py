@@ -1,0 +1,99 @@
+"""Options and arguments that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convert.cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.shell_completion import CompletionItem
+
+QUIET = click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Print nothing but errors.")
+_JSON = click.option("--json", "is_json", is_flag=True, help="Print the answer as JSON.")
+
+
+class _RecipeName(click.ParamType[str]):
+    """A path, or a name that the shell can complete."""
+
+    name = "recipe"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002 - click's signature
+        incomplete: str,
+    ) -> list[CompletionItem[str]]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - for the shell alone
+
+        from convert.recipe.lookup import known  # noqa: PLC0415
+
+        names = [CompletionItem(name) for name in known() if name.startswith(incomplete)]
+        return names or [CompletionItem(incomplete, type="file")]
+
+
+class _TargetName(click.ParamType[str]):
+    """A target of the recipe that stands earlier on the line."""
+
+    name = "target"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click's signature
+        incomplete: str,
+    ) -> list[CompletionItem[str]]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - for the shell alone
+
+        from convert.cli.reading import target_names  # noqa: PLC0415
+
+        return [
+            CompletionItem(name)
+            for name in target_names(ctx.params.get("recipe"))
+            if name.startswith(incomplete)
+        ]
+
+
+RECIPE = click.argument("recipe", type=_RecipeName())
+ONLY = click.option(
+    "--only",
+    type=_TargetName(),
+    multiple=True,
+    help="Leave the other targets out: a format (gguf) or one artifact (gguf-Q4_K_M). May be repeated.",
+)
+OUT = click.option(
+    "--out",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("artifacts"),
+    show_default=True,
+    help="Where artifacts stand.",
+)
+OFFLINE = click.option(
+    "--offline", "is_offline", is_flag=True, help="Use what was downloaded before; no network."
+)
+THREADS = click.option(
+    "--threads", metavar="N", type=click.IntRange(min=1), help="How many cores to use; all by default."
+)
+
+
+def answering(function: Callable[..., Any]) -> click.Command:
+    """A command that gives an answer: it has --json and --quiet, and gets the sink to print through."""
+
+    @wraps(function)
+    def with_output(*, is_json: bool, is_quiet: bool, **given: Any) -> Any:
+        is_quiet = is_quiet or bool(click.get_current_context().find_object(bool))
+        return function(output=Output(is_json=is_json, is_quiet=is_quiet), **given)
+
+    name = function.__module__.rsplit(".", 1)[-1]
+    command = click.command(name)(QUIET(_JSON(with_output)))
+    command.params.sort(
+        key=lambda option: option.name in ("is_json", "is_quiet")
+    )  # a command's own come first
+    return command

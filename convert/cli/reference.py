@@ -1,0 +1,75 @@
+"""Every command and option as Markdown, written from the commands: `python -m convert.cli.reference`.
+
+With a file's name as its argument it writes the text between that file's markers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from convert.cli.frame import COMMANDS, PROGRAM, program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BEGIN, END = "<!-- commands -->", "<!-- /commands -->"
+
+
+def reference() -> str:
+    """The whole section, without its markers."""
+    context = click.Context(program, info_name=PROGRAM)
+    lines = ["Each of them, and the program itself, has `-h` or `--help`.", ""]
+    lines += [f"`{PROGRAM} [OPTIONS] COMMAND …`", "", *_options(program, context), ""]
+    for name in COMMANDS:
+        command = program.get_command(context, name)
+        if command is not None:
+            lines += _section(name, command, click.Context(command, info_name=name, parent=context))
+    return "\n".join(lines).strip() + "\n"
+
+
+def written_into(text: str) -> str:
+    """`text` with this section between its markers."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise click.UsageError(f"the markers {BEGIN} and {END} are missing")
+    return f"{before}{BEGIN}\n{reference()}{END}{after}"
+
+
+def _section(name: str, command: click.Command, context: click.Context) -> Iterator[str]:
+    usage = " ".join([PROGRAM, name, *command.collect_usage_pieces(context)])
+    yield from (f"### {name}", "", f"`{usage}`", "")
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        if paragraph.startswith("\b\n"):
+            yield from ("```", paragraph.removeprefix("\b\n"), "```", "")
+        else:
+            yield from (" ".join(paragraph.split()), "")
+    yield from (*_options(command, context), "")
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[str]:
+    records = [
+        parameter.get_help_record(context)
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+    ]
+    if records:
+        yield "| option | |"
+        yield "|---|---|"
+    for record in records:
+        if record:
+            spelling, meaning = (cell.replace("|", r"\|") for cell in record)
+            yield f"| `{spelling}` | {meaning.replace('  [', ' [')} |"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2:
+        file = Path(sys.argv[1])
+        file.write_text(written_into(file.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        sys.stdout.write(reference())

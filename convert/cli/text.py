@@ -1,0 +1,63 @@
+"""Numbers and tables for people; plain text, so that it reads the same on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def size(size_bytes: float) -> str:
+    """Bytes in decimal units, as the Hub and disk makers count."""
+    amount, unit = float(size_bytes), _UNITS[0]
+    for unit in _UNITS:
+        if abs(amount) < 999.5 or unit == _UNITS[-1]:
+            break
+        amount /= 1000
+    digits = 0 if unit == "B" or abs(amount) >= 99.95 else 1 if abs(amount) >= 9.995 else 2
+    return f"{amount:.{digits}f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """A time span with the unit that fits."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 100:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def rate(size_bytes: float, seconds: float) -> str:
+    """Bytes per second."""
+    return f"{size(size_bytes / seconds) if seconds > 0 else '—'}/s"
+
+
+def count(amount: int, noun: str) -> str:
+    """A number and its noun: 1 file, 2 files."""
+    return f"{amount} {noun}{'' if amount == 1 else 's'}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> Iterator[str]:
+    """Columns under their heads; those whose heads are in `right` (words) are aligned to the right."""
+    body = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+    is_right = [title in right.split() for title in head]
+    for row in [list(head), *body]:
+        cells = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, is_right, strict=True)
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Names and what is said of them, one below the other."""
+    width = max(len(name) for name, _ in pairs)
+    return (f"{name.ljust(width)}  {value}" for name, value in pairs)
