@@ -20,7 +20,7 @@ for _name in TOKENS:
     os.environ.pop(_name, None)
 
 
-class NetworkTouched(AssertionError):
+class NetworkTouchedError(AssertionError):
     """A test reached for the network."""
 
 
@@ -31,13 +31,13 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def guarded_connect(self: socket.socket, address: Any) -> None:
         if self.family != socket.AF_UNIX and not str(address[0]).startswith(LOOPBACK):
-            raise NetworkTouched(f"a test connects to {address}")
+            raise NetworkTouchedError(f"a test connects to {address}")
         connect(self, address)
 
     def guarded_look_up(host: Any, *rest: Any, **more: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else host
         if name is not None and not name.startswith(LOOPBACK):
-            raise NetworkTouched(f"a test looks up {name}")
+            raise NetworkTouchedError(f"a test looks up {name}")
         return look_up(host, *rest, **more)
 
     monkeypatch.setattr(socket.socket, "connect", guarded_connect)

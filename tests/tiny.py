@@ -115,6 +115,7 @@ class Recipe:
     shards: int = 1
     has_prefix: bool = True
     seed: int = 0
+    spread: float = 0.15
 
 
 def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
@@ -130,7 +131,7 @@ def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
         prefix = naming.prefix if recipe.has_prefix else ""
         name = prefix + naming.names[ref.role].format(layer=ref.layer) + f".{ref.part}"
         name = naming.aliases.get(name, name)
-        spread = 0.15 if len(shape) > 1 else 0.3
+        spread = recipe.spread * (1 if len(shape) > 1 else 2)
         centre = (
             1.0 if "norm" in ref.role and ref.part == "weight" and not decoder.has_unit_norm_offset else 0.0
         )

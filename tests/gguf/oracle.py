@@ -1,0 +1,137 @@
+"""llama.cpp itself, asked to quantise and to run what was written."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+import gguf
+import llama_cpp
+import numpy as np
+
+from convert import engine
+from convert.architectures import bind, find_architecture
+from convert.checkpoint import open_checkpoint
+from convert.config import read_config
+from convert.formats import Model
+from convert.formats.gguf import Prepared, lay_out, targets
+from convert.formats.gguf.header import Field
+from convert.formats.gguf.mixture import MIXTURES
+from convert.formats.gguf.options import GgufOptions, Quant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from convert.formats.gguf.importance import Importance
+    from numpy.typing import NDArray
+
+VALUE = gguf.GGUFValueType
+
+
+def plain_vocabulary(size: int) -> dict[str, Field]:
+    """A vocabulary of numbered tokens: what llama.cpp needs to load a file whose text does not matter."""
+    return {
+        "tokenizer.ggml.model": Field("gpt2", VALUE.STRING),
+        "tokenizer.ggml.pre": Field("gpt-2", VALUE.STRING),
+        "tokenizer.ggml.tokens": Field([f"<{number}>" for number in range(size)], VALUE.ARRAY, VALUE.STRING),
+        "tokenizer.ggml.token_type": Field([1] * size, VALUE.ARRAY, VALUE.INT32),
+        "tokenizer.ggml.merges": Field(["< 1"], VALUE.ARRAY, VALUE.STRING),
+    }
+
+
+def convert_folder(
+    folder: Path,
+    out: Path,
+    quants: Sequence[str],
+    *,
+    threads: int = 2,
+    split_max_size: str | None = None,
+    importance: Importance | None = None,
+) -> dict[str, list[Path]]:
+    """Convert a checkpoint without a tokenizer; name the files of each quant."""
+    config = read_config(folder)
+    architecture = find_architecture(config)
+    decoder = architecture.describe(config)
+    model = Model("Tiny", None, decoder, None, folder)  # type: ignore[arg-type] # no text passes here
+    options = GgufOptions(quants=tuple(Quant(quant) for quant in quants), split_max_size=split_max_size)
+    prepared = Prepared(plain_vocabulary(decoder.vocab_size), importance is not None, importance)
+    out.mkdir(parents=True, exist_ok=True)
+    with open_checkpoint(folder) as checkpoint:
+        origins, _ = bind(decoder, architecture.NAMING, checkpoint.tensors)
+        planned = [lay_out(model, options, target, prepared) for target in targets(options)]
+        outputs = [
+            engine.Output(layout, out / layout.path) for artifact in planned for layout in artifact.layouts
+        ]
+        engine.run(checkpoint, origins, outputs, threads=threads)
+    return {
+        quant: [out / layout.path for layout in artifact.layouts]
+        for quant, artifact in zip(quants, planned, strict=True)
+    }
+
+
+class _ImatrixData(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("data", ctypes.POINTER(ctypes.c_float)),
+        ("size", ctypes.c_size_t),
+    )
+
+
+def quantize(
+    source: Path, target: Path, quant: str, importance: Mapping[str, NDArray[np.float32]] | None = None
+) -> None:
+    """Let llama.cpp quantise a file."""
+    silence()
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = MIXTURES[quant].file_type
+    params.nthread = 2
+    rows: Any = None
+    if importance is not None:
+        rows = (_ImatrixData * (len(importance) + 1))()
+        for row, (name, values) in zip(rows, importance.items(), strict=False):
+            row.name, row.size = name.encode(), values.size
+            row.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        params.imatrix = ctypes.cast(rows, ctypes.c_void_p)
+    status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
+    assert status == 0, f"llama.cpp refused to quantise {source} to {quant}"
+
+
+def tensors(*paths: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """Read the type, shape and bytes of every tensor."""
+    return {
+        tensor.name: (
+            tensor.tensor_type.name,
+            tuple(int(size) for size in tensor.shape),
+            tensor.data.tobytes(),
+        )
+        for path in paths
+        for tensor in gguf.GGUFReader(path).tensors
+    }
+
+
+def fields(path: Path) -> dict[str, Any]:
+    """Read the key-values."""
+    return {key: field.contents() for key, field in gguf.GGUFReader(path).fields.items()}
+
+
+def logits(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
+    """Run a file in llama.cpp, with a cache of 32 bits, and give the logits of every position."""
+    silence()
+    model = llama_cpp.Llama(
+        str(path), n_ctx=256, logits_all=True, verbose=False, n_threads=1, type_k=0, type_v=0
+    )
+    try:
+        model.eval([int(token) for token in tokens])
+        return np.array(model.scores[: len(tokens)], np.float32)
+    finally:
+        model.close()
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _say_nothing(_level: int, _text: bytes, _data: int) -> None: ...
+
+
+def silence() -> None:
+    """Keep llama.cpp's own log out of the tests' output."""
+    llama_cpp.llama_log_set(_say_nothing, ctypes.c_void_p(0))
