@@ -6,6 +6,7 @@ from pathlib import Path
 from convert.errors import Failure
 from convert.store import inventory, staging
 from convert.store.digest import Progress
+from convert.store.fault import explained
 from convert.store.inventory import (
     ArtifactReport,
     Difference,
@@ -72,9 +73,11 @@ def inspect(
     path: Path, *, verify: bool = False, threads: int | None = None, progress: Progress | None = None
 ) -> ArtifactReport | FileReport:
     """What can be said of an artifact's folder, its manifest, or a bare model file."""
-    if not path.exists():
+    with explained(path):
+        is_file, exists = path.is_file(), path.exists()
+    if not exists:
         raise Failure(f"{path}: no such file or folder", "`modelwright list` shows what stands")
-    if path.is_file() and path.name != MANIFEST_NAME:
+    if is_file and path.name != MANIFEST_NAME:
         return inspect_file(path)
     folder = path.parent if path.name == MANIFEST_NAME else path
     return inspect_artifact(folder, verify=verify, threads=threads, progress=progress)

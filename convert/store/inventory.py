@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from convert.errors import Failure
 from convert.store.digest import Progress, digest_files
 from convert.store.fault import explained
 from convert.store.lock import in_turn
@@ -14,8 +15,6 @@ from convert.store.manifest import (
     MANIFEST_NAME,
     DamagedManifest,
     Manifest,
-    MissingManifest,
-    NewerManifest,
     inside,
     read_manifest,
 )
@@ -29,7 +28,7 @@ class State(StrEnum):
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"  # the manifest is sound, the files are not those it names
     DAMAGED = "damaged"  # the manifest itself is not
-    NEWER = "newer"  # written by a version that knows more
+    UNKNOWN = "unknown"  # written by a version that knows more, or closed to us: not ours to judge
 
 
 @dataclass(frozen=True)
@@ -185,10 +184,10 @@ def _listed(folder: Path) -> Listed:
 
     try:
         manifest = read_manifest(folder)
-    except NewerManifest as failure:
-        return as_found(State.NEWER, None, failure.message)
-    except (DamagedManifest, MissingManifest) as failure:
+    except DamagedManifest as failure:
         return as_found(State.DAMAGED, None, failure.message)
+    except Failure as failure:
+        return as_found(State.UNKNOWN, None, failure.message)
     first = next(misses(folder, manifest), None)
     if first is not None:
         return as_found(State.INCOMPLETE, manifest, f"{folder / first.path}: {first.flaw}")

@@ -1,5 +1,6 @@
 """manifest.json: what an artifact was made from and what it holds; and the key that tells builds apart."""
 
+import errno
 import hashlib
 import json
 import os
@@ -173,13 +174,20 @@ def _read(path: Path) -> bytes:
                 f"{path.parent}: no {MANIFEST_NAME} there, so no artifact",
                 "`modelwright list` shows those that stand",
             ) from None
-        with os.fdopen(descriptor, "rb") as stream:
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise _damaged(path, "is a symbolic link") from None
+        try:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise _damaged(path, "is not a regular file")
             if about.st_size > _LARGEST_BYTES:
                 raise _damaged(path, f"has {about.st_size} bytes, which no manifest has")
-            return stream.read()
+            with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                return stream.read()
+        finally:
+            os.close(descriptor)
 
 
 def _parse(data: bytes, path: Path) -> Manifest:

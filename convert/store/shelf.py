@@ -50,6 +50,9 @@ class Shelf:
     def require_free(self, recipe: str, target: str) -> None:
         """Refuse to build where something stands that is not ours to replace."""
         place = self.place(recipe, target)
+        with explained(self.root):
+            if self.root.exists() and not self.root.is_dir():
+                raise _occupied(self.root)
         for folder in (self.staging, place.parent, place):
             with explained(folder):
                 try:
@@ -62,13 +65,20 @@ class Shelf:
                     f"remove the link; to keep artifacts elsewhere, link or name {self.root} as a whole",
                 )
             if not stat.S_ISDIR(mode):
-                raise Failure(f"{folder}: a file stands where a folder is needed", "move that file away")
+                raise _occupied(folder)
         with explained(place):
             if place.exists() and any(place.iterdir()) and not os.path.lexists(place / MANIFEST_NAME):
                 raise Failure(
                     f"{place}: holds files but no {MANIFEST_NAME}, so it was not made here",
                     "move that folder away, or choose another with --out",
                 )
+
+
+def _occupied(folder: Path) -> Failure:
+    return Failure(
+        f"{folder}: a file stands where a folder is needed",
+        "move that file away, or choose another folder with --out",
+    )
 
 
 def checked_name(name: str, what: str) -> str:

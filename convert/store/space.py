@@ -14,9 +14,9 @@ _CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno
 def free_bytes(path: Path) -> int:
     """What an unprivileged writer may still use where `path` is, or will be."""
     standing = path.absolute()
-    while not standing.exists() and standing != standing.parent:
-        standing = standing.parent
-    with explained(standing):
+    with explained(path):
+        while not standing.exists() and standing != standing.parent:
+            standing = standing.parent
         about = os.statvfs(standing)
     return about.f_bavail * about.f_frsize
 

@@ -171,10 +171,10 @@ def berth_for_removal(shelf: Shelf, recipe: str, target: str) -> Iterator[Path]:
 
 def sweep(shelf: Shelf, *, dry_run: bool = False) -> tuple[Removed, ...]:
     """Remove what killed builds left in staging; what a living process still holds stays."""
-    if not shelf.staging.is_dir():
-        return ()
     swept: list[Removed] = []
     with explained(shelf.staging):
+        if not shelf.staging.is_dir():
+            return ()
         for lock in sorted(shelf.staging.glob("*.lock")):
             descriptor = seize(lock)
             if descriptor is None:
