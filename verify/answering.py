@@ -1,0 +1,89 @@
+"""From logits to an answer: choosing a token, turning bytes into text, stopping where it should."""
+
+from __future__ import annotations
+
+import codecs
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from verify.runtimes import Piece
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import NDArray
+
+    from verify.runtimes import Request
+
+
+class Chooser:
+    """Picks the next token: the most likely one, or a seeded draw; the same in every runtime."""
+
+    def __init__(self, request: Request) -> None:
+        self._temperature = request.temperature
+        self._random = np.random.default_rng(request.seed)
+
+    def choose(self, row: NDArray[np.float32]) -> int:
+        """Pick from one row of logits."""
+        if self._temperature <= 0:
+            return int(row.argmax())
+        scaled = row.astype(np.float64) / self._temperature
+        weights = np.cumsum(np.exp(scaled - scaled.max()))
+        return int(
+            np.searchsorted(weights, self._random.random() * weights[-1], side="right").clip(max=len(row) - 1)
+        )
+
+
+class Ending:
+    """Text as it becomes certain, held back while it may be the beginning of a stop string."""
+
+    def __init__(self, stops: Collection[str]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, piece: bytes) -> tuple[str, bool]:
+        """Take the bytes of one token; gives what is certain, and whether a stop string was reached."""
+        self._held += self._decoder.decode(piece)
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            text, self._held = self._held[: min(found)], ""
+            return text, True
+        keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
+        certain = len(self._held) - keep
+        text, self._held = self._held[:certain], self._held[certain:]
+        return text, False
+
+    def rest(self) -> str:
+        """What was held back, once nothing more comes."""
+        text, self._held = self._held + self._decoder.decode(b"", final=True), ""
+        return text
+
+
+class Answer:
+    """One answer as it grows, from tokens to pieces."""
+
+    def __init__(self, request: Request, ends: Collection[int]) -> None:
+        self._request = request
+        self._ends = frozenset() if request.ignores_end else frozenset((*ends, *request.stop_ids))
+        self._ending = Ending(() if request.ignores_end else request.stop)
+        self._count = 0
+
+    def add(self, token: int, piece: bytes, t_s: float) -> Piece:
+        """Take one token; the piece says whether it is the last."""
+        self._count += 1
+        if token in self._ends:
+            return Piece(token, self._ending.rest(), t_s, "end")
+        text, is_stopped = self._ending.feed(piece)
+        if is_stopped:
+            return Piece(token, text, t_s, "stop")
+        if self._count >= self._request.max_tokens:
+            return Piece(token, text + self._ending.rest(), t_s, "length")
+        return Piece(token, text, t_s)
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many of the text's last characters could begin the stop string."""
+    longest = min(len(text), len(stop) - 1)
+    return next((size for size in range(longest, 0, -1) if stop.startswith(text[-size:])), 0)

@@ -1,0 +1,117 @@
+"""The parts of llama.cpp that the runtime is built from: the vocabulary, the batch, the log."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+WARN = 3  # ggml_log_level
+CONTINUED = 5
+
+
+class Vocabulary:
+    """A model's tokens: text to ids, and back."""
+
+    def __init__(self, lib: Any, model: Any) -> None:
+        self._lib = lib
+        self._vocab = lib.llama_model_get_vocab(model)
+        self._pieces: dict[int, bytes] = {}
+        self.size = int(lib.llama_vocab_n_tokens(self._vocab))
+        self.bos_id = _known(lib.llama_vocab_bos(self._vocab))
+        self.eos_id = _known(lib.llama_vocab_eos(self._vocab))
+        self.adds_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
+        self.ends = tuple(token for token in range(self.size) if lib.llama_vocab_is_eog(self._vocab, token))
+
+    def tokenize(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
+        """Text to ids; `add_bos` adds whatever the vocabulary says is to be added."""
+        raw = text.encode()
+        room = len(raw) + 16
+        while True:
+            ids = (ctypes.c_int32 * room)()
+            count = self._lib.llama_tokenize(self._vocab, raw, len(raw), ids, room, add_bos, special)
+            if count >= 0:
+                return list(ids[:count])
+            room = -count
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Ids to text, markup shown, and nothing tidied."""
+        array = (ctypes.c_int32 * len(ids))(*(self.checked(token) for token in ids))
+        room = 16 * len(ids) + 16
+        while True:
+            text = ctypes.create_string_buffer(room)
+            is_cut, is_shown = False, True
+            count = self._lib.llama_detokenize(self._vocab, array, len(ids), text, room, is_cut, is_shown)
+            if count >= 0:
+                return text.raw[:count].decode("utf-8", "replace")
+            room = -count
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token, which may be a part of a character."""
+        if token not in self._pieces:
+            room, is_shown = 64, True
+            text = ctypes.create_string_buffer(room)
+            count = self._lib.llama_token_to_piece(self._vocab, token, text, room, 0, is_shown)
+            if count < 0:
+                text = ctypes.create_string_buffer(-count)
+                count = self._lib.llama_token_to_piece(self._vocab, token, text, -count, 0, is_shown)
+            self._pieces[token] = text.raw[:count]
+        return self._pieces[token]
+
+    def markup(self) -> dict[str, str]:
+        """What a chat template may ask for by name."""
+        named = {"bos_token": self.bos_id, "eos_token": self.eos_id}
+        return {
+            name: "" if token is None else self.piece(token).decode("utf-8", "replace")
+            for name, token in named.items()
+        }
+
+    def checked(self, token: int) -> int:
+        """An id that exists; llama.cpp would stop the process over another."""
+        if not 0 <= token < self.size:
+            raise Failure(f"token {token} is outside the vocabulary of {self.size}")
+        return token
+
+
+class Batch:
+    """llama.cpp's batch, filled anew for each call."""
+
+    def __init__(self, lib: Any, size: int) -> None:
+        self.raw = lib.llama_batch_init(size, 0, 1)
+
+    def fill(self, entries: Iterable[tuple[int, int, int, bool]]) -> None:
+        """Take (token, position, sequence, wants logits) of each."""
+        raw, count = self.raw, 0
+        for at, (token, position, sequence, wants) in enumerate(entries):
+            raw.token[at] = token
+            raw.pos[at] = position
+            raw.n_seq_id[at] = 1
+            raw.seq_id[at][0] = sequence
+            raw.logits[at] = wants
+            count = at + 1
+        raw.n_tokens = count
+
+
+def log_to_stderr(lib: Any) -> Any:
+    """Let through what a failed check quotes, warnings and errors; the caller keeps what this returns."""
+    level = 0
+
+    @lib.llama_log_callback  # type: ignore[untyped-decorator]
+    def log(at: int, text: bytes, _: Any) -> None:
+        nonlocal level
+        level = level if at == CONTINUED else at
+        if level >= WARN:
+            sys.stderr.write(text.decode("utf-8", "replace"))
+            sys.stderr.flush()
+
+    lib.llama_log_set(log, ctypes.c_void_p(0))
+    return log
+
+
+def _known(token: int) -> int | None:
+    return token if token >= 0 else None
