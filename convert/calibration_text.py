@@ -1,0 +1,121 @@
+"""A text file of any size in pieces of a bounded one: all of a short file, stretches of a long one."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+from typing import IO, TYPE_CHECKING
+
+from convert.errors import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# A piece given to the tokenizer, and a stretch of a long file.
+PIECE_BYTES = 1 << 20
+# The longest line of a .jsonl file; those of a plain text are read in parts where they are long.
+MAX_LINE_BYTES = 16 << 20
+# Bytes that continue a UTF-8 character, found first where a stretch begins within one.
+CONTINUATIONS = bytes(range(0x80, 0xC0))
+
+
+def read_text(path: Path, max_bytes: int, seed: int) -> Iterator[str]:
+    """Read about `max_bytes` of a text: all of it, or stretches from all over it that the seed chooses."""
+    try:
+        with path.open("rb") as file:
+            size_bytes = file.seek(0, 2)
+            is_jsonl = path.suffix.lower() == ".jsonl"
+            for first, stop in _stretches(size_bytes, max_bytes, seed):
+                lines = _lines(file, first, stop, in_parts=not is_jsonl)
+                is_last = stop == size_bytes
+                yield from _pieces(
+                    _documents(path, lines) if is_jsonl else _decoded(path, lines, is_last=is_last)
+                )
+    except OSError as error:
+        raise Failure(
+            f"{path}: cannot be read: {error.strerror or error}", "check the path in the recipe"
+        ) from error
+
+
+def _stretches(size_bytes: int, max_bytes: int, seed: int) -> list[tuple[int, int]]:
+    if size_bytes <= max_bytes:
+        return [(0, size_bytes)]
+    firsts = range(0, size_bytes, PIECE_BYTES)
+    drawn = sorted(firsts, key=lambda first: hashlib.sha256(f"{seed} {first}".encode()).digest())
+    return [
+        (first, min(size_bytes, first + PIECE_BYTES)) for first in sorted(drawn[: max_bytes // PIECE_BYTES])
+    ]
+
+
+def _lines(file: IO[bytes], first: int, stop: int, *, in_parts: bool) -> Iterator[tuple[int, bytes]]:
+    """Give the lines that begin in a stretch, with their places; long ones, where they may be, in parts."""
+    max_bytes = PIECE_BYTES if in_parts else MAX_LINE_BYTES
+    position = first
+    # One byte earlier, so that a line that begins just here is not skipped.
+    file.seek(max(0, first - 1))
+    if first:
+        skipped = file.readline(stop - first + 1)
+        if skipped.endswith(b"\n"):
+            position += len(skipped) - 1
+        elif not in_parts:
+            return
+    elif file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
+        position += len(codecs.BOM_UTF8)
+    file.seek(position)
+    while position < stop and (line := file.readline(max_bytes)):
+        yield position, line
+        position += len(line)
+
+
+def _decoded(path: Path, lines: Iterator[tuple[int, bytes]], *, is_last: bool) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    is_first = True
+    position = 0
+    try:
+        for position, line in lines:
+            yield decoder.decode(line.lstrip(CONTINUATIONS) if is_first and position else line)
+            is_first = False
+        yield decoder.decode(b"", final=is_last)
+    except UnicodeDecodeError as error:
+        raise Failure(
+            f"{path}: not UTF-8 text (byte {position + error.start}: {error.reason})",
+            "save it as UTF-8",
+        ) from error
+
+
+def _documents(path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[str]:
+    """Read the `text` of each line's JSON object."""
+    for position, line in lines:
+        if not line.strip():
+            continue
+        try:
+            document = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            what = "is longer than a line may be" if len(line) == MAX_LINE_BYTES else "is not JSON"
+            raise Failure(
+                f"{path}: the line at byte {position} {what}: {error}", "write one JSON object a line"
+            ) from error
+        text = document.get("text") if isinstance(document, dict) else None
+        if not isinstance(text, str):
+            raise Failure(
+                f"{path}: the line at byte {position} has no `text`",
+                'write each line as {"text": "…"}',
+            )
+        yield text + "\n"
+
+
+def _pieces(texts: Iterator[str]) -> Iterator[str]:
+    """Gather lines, so that the tokenizer is not asked for each, and cut what is too long for it."""
+    held: list[str] = []
+    held_size = 0
+    for text in texts:
+        for first in range(0, len(text), PIECE_BYTES):
+            held.append(text[first : first + PIECE_BYTES])
+            held_size += len(held[-1])
+            if held_size >= PIECE_BYTES:
+                yield "".join(held)
+                held, held_size = [], 0
+    if held_size:
+        yield "".join(held)
