@@ -10,7 +10,7 @@ from typing import TypeVar
 from convert.source.patience import Stopped
 
 T = TypeVar("T")
-_GRACE_S = 1.0
+_GRACE_S = 0.3
 
 
 @dataclass(frozen=True)

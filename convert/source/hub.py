@@ -65,6 +65,7 @@ def client() -> "ModuleType":
     """The Hub's client, imported when first needed, with its Xet transport off: bodies come by plain HTTP."""
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     import huggingface_hub  # noqa: PLC0415  0.3 s that `--help` does not pay
+    import huggingface_hub.errors  # noqa: PLC0415
     import huggingface_hub.utils  # noqa: PLC0415
 
     return huggingface_hub
@@ -111,8 +112,8 @@ def _ask(hub: Hub, model: str, revision: str) -> "ModelInfo":
         raise refusal(asked, error.response.status_code, error.response.headers) from None
     except httpx2.RequestError as error:
         raise broken(error, hub.endpoint) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise _nonsense(model, hub) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _nonsense(model, hub) from error
     return info
 
 
@@ -123,7 +124,9 @@ def _nonsense(model: str, hub: Hub) -> Failure:
 def _listing(hub: Hub, model: str, info: "ModelInfo") -> Listing:
     if not isinstance(info.sha, str) or not COMMIT.fullmatch(info.sha) or not isinstance(info.siblings, list):
         raise _nonsense(model, hub)
-    refuse_escaping((str(sibling.rfilename) for sibling in info.siblings), model)
+    if not all(isinstance(sibling.rfilename, str) for sibling in info.siblings):
+        raise _nonsense(model, hub)
+    refuse_escaping((sibling.rfilename for sibling in info.siblings), model)
     files = {sibling.rfilename: _digest(model, sibling) for sibling in info.siblings}
     # A renamed repo answers under its new name (gpt2 → openai-community/gpt2): that is what gets recorded.
     repo = info.id if isinstance(info.id, str) and _REPO.fullmatch(info.id) else model

@@ -78,17 +78,7 @@ def _refs(request: Handler, repo: str) -> None:
     request.send_json({"branches": refs, "converts": [], "tags": []})
 
 
-def _renamed(request: Handler, repo: str, **_: str) -> None:
-    if repo not in request.hub.renamed:
-        raise Refused(404, "RepoNotFound")
-    target = request.path.replace(f"/{repo}", f"/{request.hub.renamed[repo]}", 1)
-    request.send(b"", {"Location": target}, status=307)
-
-
 def _resolve(request: Handler, repo: str, rev: str, path: str) -> None:
-    if repo in request.hub.renamed:
-        _renamed(request, repo)
-        return
     found, commit = request.open(repo, rev, is_content=True)
     content = found.commits[commit].get(path)
     if content is None:

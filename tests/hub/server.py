@@ -104,6 +104,7 @@ class Handler(BaseHTTPRequestHandler):
 
     hub: HubServer
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
     exchange: Exchange
     fault: Fault | None
 
@@ -139,7 +140,13 @@ class Handler(BaseHTTPRequestHandler):
         for methods, pattern, handle in self.hub.routes:
             match = re.fullmatch(pattern, path)
             if match and self.command in methods.split("|"):
-                handle(self, **{key: unquote(value or "") for key, value in match.groupdict().items()})
+                named = {key: unquote(value or "") for key, value in match.groupdict().items()}
+                new_name = self.hub.renamed.get(named.get("repo", ""))
+                if new_name:
+                    location = self.path.replace(f"/{named['repo']}", f"/{new_name}", 1)
+                    self.send(b"", {"Location": location}, status=307)
+                else:
+                    handle(self, **named)
                 return
         raise Refused(404)
 

@@ -1,0 +1,12 @@
+"""As a script: fetch the model of ENDPOINT into FOLDER, in a process that a test may kill."""
+
+import sys
+from pathlib import Path
+
+from convert.source import Hub, Patience, fetch, list_source
+
+if __name__ == "__main__":
+    endpoint, folder, model = sys.argv[1:]
+    hub = Hub(endpoint, Path(folder) / "hub", Path(folder) / "notes", patience=Patience(read_timeout_s=20))
+    pinned = fetch(list_source(model, hub=hub), hub=hub)
+    print(pinned.files["model.safetensors"].sha256)
