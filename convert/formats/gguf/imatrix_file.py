@@ -1,0 +1,198 @@
+"""llama.cpp's files of importance matrices: both forms are read, the newer one is written."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFValueType
+
+from convert.errors import Failure
+from convert.formats.gguf.header import ALIGNMENT_BYTES, SCALARS, Entry, Field, align, pack
+from convert.formats.gguf.walk import Walk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+DATASETS = "imatrix.datasets"  # LLM_KV_IMATRIX_DATASETS and its neighbours
+CHUNK_COUNT = "imatrix.chunk_count"
+CHUNK_SIZE = "imatrix.chunk_size"
+SUMS = ".in_sum2"
+COUNTS = ".counts"
+
+GGUF_VERSIONS = (2, 3)
+MAX_RANK = 4  # GGML_MAX_DIMS
+MAX_NESTING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Squares of a matrix's inputs, added up column by column, and over how many tokens (or calls)."""
+
+    squares: NDArray[np.float32] = field(repr=False)
+    count: int
+
+    def mean(self) -> NDArray[np.float32]:
+        """Divide as llama-quantize does; what was never seen counts as one."""
+        if self.count <= 0:
+            return np.ones_like(self.squares)
+        mean: NDArray[np.float32] = self.squares / np.float32(self.count)
+        return mean
+
+
+@dataclass(frozen=True, slots=True)
+class ImatrixFile:
+    """What such a file holds, its names in their order."""
+
+    sums: Mapping[str, Sum]
+    datasets: tuple[str, ...]
+    chunk_count: int
+    chunk_size: int  # tokens in each; the older form does not say
+
+
+def read_imatrix(path: Path) -> ImatrixFile:
+    """Read an importance matrix in GGUF or in the older form, which begins with the number of its entries."""
+    walk = Walk(path)
+    return _read_gguf(walk) if walk.starts_with(b"GGUF") else _read_legacy(walk)
+
+
+def imatrix_bytes(content: ImatrixFile) -> bytes:
+    """Pack an importance matrix as llama-imatrix writes it."""
+    value_types = GGUFValueType
+    fields = {
+        "general.type": Field("imatrix", value_types.STRING),
+        DATASETS: Field(list(content.datasets), value_types.ARRAY, value_types.STRING),
+        CHUNK_COUNT: Field(content.chunk_count, value_types.UINT32),
+        CHUNK_SIZE: Field(content.chunk_size, value_types.UINT32),
+    }
+    entries, blobs, offset_bytes = [], [], 0
+    for name, summed in sorted(content.sums.items()):
+        counted = np.array([summed.count], np.float32)
+        for suffix, values in ((SUMS, summed.squares), (COUNTS, counted)):
+            blob = values.astype("<f4").tobytes()
+            entries.append(Entry(name + suffix, values.shape, "F32", offset_bytes))
+            blobs.append(blob.ljust(align(len(blob)), b"\0"))
+            offset_bytes += len(blobs[-1])
+    return pack(fields, entries) + b"".join(blobs)
+
+
+def _read_legacy(walk: Walk) -> ImatrixFile:
+    entry_count = walk.number("i", "the number of entries")
+    if entry_count < 1:
+        raise walk.fault(f"no importance matrix: it counts {entry_count} entries")
+    sums: dict[str, Sum] = {}
+    for index in range(entry_count):
+        what = f"entry {index}"
+        name = walk.name(walk.number("i", f"{what}'s name"), f"{what}'s name")
+        call_count, value_count = walk.number("i", what), walk.number("i", what)
+        if value_count < 1 or name in sums:
+            raise walk.fault(
+                f"{name} has {value_count} values" if value_count < 1 else f"{name} stands twice"
+            )
+        # Means times calls; where there were none, llama-quantize takes them as they are.
+        sums[name] = Sum(walk.floats(value_count, f"{name}'s values"), max(1, call_count))
+    if not walk.left_bytes:
+        return ImatrixFile(sums, (), 0, 0)
+    chunk_count = walk.number("i", "the number of chunks")
+    dataset = walk.text(walk.number("i", "the dataset's name"), "the dataset's name")
+    return ImatrixFile(sums, (dataset,) if dataset else (), max(0, chunk_count), 0)
+
+
+def _read_gguf(walk: Walk) -> ImatrixFile:
+    walk.skip(4, "the magic")
+    version = walk.number("I", "the version")
+    if version not in GGUF_VERSIONS:
+        raise walk.fault(f"GGUF version {version}, and 2 and 3 are read here")
+    tensor_count, field_count = walk.number("Q", "the tensor count"), walk.number("Q", "the key count")
+    fields = {}
+    for index in range(field_count):
+        key = walk.name(walk.number("Q", f"key {index}"), f"key {index}")
+        fields[key] = _value(walk, key, _type(walk, key), 0)
+    datasets, chunk_count, chunk_size = (fields.get(key) for key in (DATASETS, CHUNK_COUNT, CHUNK_SIZE))
+    if not isinstance(datasets, list) or not isinstance(chunk_count, int) or not isinstance(chunk_size, int):
+        raise Failure(
+            f"{walk.path}: a GGUF file, but no importance matrix: "
+            f"{DATASETS}, {CHUNK_COUNT} or {CHUNK_SIZE} is missing",
+            "name the file that llama-imatrix wrote",
+        )
+    places = [_place(walk, index) for index in range(tensor_count)]
+    alignment = fields.get("general.alignment", ALIGNMENT_BYTES)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise walk.fault(f"general.alignment is {alignment!r}")
+    data_start = -(-walk.at // alignment) * alignment
+    arrays: dict[str, NDArray[np.float32]] = {}
+    for name, count, offset_bytes in places:
+        if name in arrays:
+            raise walk.fault(f"{name} stands twice")
+        walk.at = data_start + offset_bytes
+        arrays[name] = walk.floats(count, name)
+    return ImatrixFile(_paired(walk, arrays), tuple(map(str, datasets)), chunk_count, chunk_size)
+
+
+def _paired(walk: Walk, arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, Sum]:
+    names = sorted(
+        {name.removesuffix(SUMS).removesuffix(COUNTS) for name in arrays if name.endswith((SUMS, COUNTS))}
+    )
+    if not names:
+        raise walk.fault("no importance matrix: it holds no entries")
+    sums = {}
+    for name in names:
+        squares, counts = arrays.get(name + SUMS), arrays.get(name + COUNTS)
+        if squares is None or counts is None:
+            raise walk.fault(
+                f"{name} has {'counts and no sums' if squares is None else 'sums and no counts'}"
+            )
+        if counts.size > 1:
+            raise Failure(
+                f"{walk.path}: {name} has counts for {counts.size} experts, and mixtures are not supported",
+                "name the importance matrix of a dense model",
+            )
+        if not counts.size or not squares.size or not np.isfinite(counts[0]):
+            raise walk.fault(f"{name} has no values or no count")
+        # std::lround rounds halves away from zero.
+        sums[name] = Sum(squares, int(np.floor(np.float64(counts[0]) + 0.5)))
+    return sums
+
+
+def _place(walk: Walk, index: int) -> tuple[str, int, int]:
+    name = walk.name(walk.number("Q", f"tensor {index}'s name"), f"tensor {index}'s name")
+    rank = walk.number("I", f"{name}'s rank")
+    if rank > MAX_RANK:
+        raise walk.fault(f"{name} has {rank} dimensions, more than {MAX_RANK}")
+    count = 1
+    for _ in range(rank):
+        count *= walk.number("Q", f"{name}'s shape")
+    kind, offset_bytes = walk.number("I", f"{name}'s type"), walk.number("Q", f"{name}'s place")
+    if kind != GGMLQuantizationType.F32:
+        raise walk.fault(f"{name} is of type {kind}, and sums and counts are F32")
+    return name, count, offset_bytes
+
+
+def _type(walk: Walk, key: str) -> GGUFValueType:
+    number = walk.number("I", f"{key}'s type")
+    try:
+        return GGUFValueType(number)
+    except ValueError:
+        raise walk.fault(f"{key} has the value type {number}, which GGUF does not know") from None
+
+
+def _value(walk: Walk, key: str, kind: GGUFValueType, depth: int) -> int | float | str | Sequence[Any] | None:
+    """Read a value; of arrays only those of texts, the others are passed over."""
+    if kind is GGUFValueType.STRING:
+        return walk.text(walk.number("Q", key), key)
+    if kind is not GGUFValueType.ARRAY:
+        number: int | float = walk.number(SCALARS[kind], key)
+        return number
+    if depth >= MAX_NESTING:
+        raise walk.fault(f"{key} nests arrays more than {MAX_NESTING} deep")
+    item, count = _type(walk, key), walk.number("Q", f"{key}'s length")
+    if item in SCALARS:
+        walk.skip(count * struct.calcsize(SCALARS[item]), key)
+        return None
+    # Each item takes bytes, so that a false count runs into the file's end.
+    return [_value(walk, key, item, depth + 1) for _ in range(count)]

@@ -1,0 +1,203 @@
+"""How much each column of a matrix matters to a quant: read from llama.cpp's files, or learned from text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convert.calibration import windows as cut_windows
+from convert.errors import Failure, UsageFailure
+from convert.formats.gguf.imatrix_file import ImatrixFile, Sum, imatrix_bytes, read_imatrix
+from convert.formats.gguf.tensors import file_tensors
+from convert.forward import Forward
+from convert.spill import states
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from convert.calibration import Windows
+    from convert.decoder import Decoder, Ref
+    from convert.formats import Model, Weights
+    from convert.formats.gguf.options import GgufOptions
+    from convert.progress import Progress
+    from convert.recipe import Recipe
+
+# Tokens that pass through a layer together; a longer window passes alone.
+BATCH_TOKENS = 2048
+# What a matrix that is computed here is called where llama-quantize names the file.
+COMPUTED_NAME = "imatrix.gguf"
+# llama-imatrix leaves these out, and llama-quantize does without.
+NEVER_COLLECTED = ("token_embd.weight", "output.weight")
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Mean squares of what each matrix is multiplied with, a float32 a column, by its name in GGUF."""
+
+    values: Mapping[str, NDArray[np.float32]] = field(repr=False)
+    datasets: tuple[str, ...]
+    chunk_count: int
+    file_name: str
+    chunk_size: int = 0  # tokens in each chunk, 0 where the file does not say
+    sums: Mapping[str, Sum] = field(default_factory=dict, repr=False)  # where the values come from
+    missing: tuple[str, ...] = ()  # matrices of the model that it says nothing of
+    text_digest: str = ""  # of the calibration windows, where it was learned here
+
+
+def find_importance(
+    model: Model, options: GgufOptions, recipe: Recipe, weights: Weights, progress: Progress
+) -> Importance:
+    """Read the importance matrix that a recipe names, or learn one from its calibration text."""
+    decoder = model.decoder
+    if options.imatrix_file is not None:
+        return fit(read_importance(recipe.locate(options.imatrix_file)), decoder)
+    if recipe.calibration is None:
+        raise UsageFailure(
+            "targets.gguf.imatrix: calibration, and the recipe has no calibration text",
+            "add e.g. calibration: {text: FILE}",
+        )
+    windows = cut_windows(recipe.calibration, recipe.path.parent, model.tokenizer, decoder.context_length)
+    with progress.stage("importance matrix", work_bytes(decoder, windows)) as advance:
+        return compute_importance(decoder, weights, windows, advance)
+
+
+def read_importance(path: Path) -> Importance:
+    """Read either of llama.cpp's forms into the values that llama-quantize would hand to its kernels."""
+    return _from_sums(read_imatrix(path), str(path), path.name)
+
+
+def fit(importance: Importance, decoder: Decoder) -> Importance:
+    """Check a matrix against the model that it is for, and name what it says nothing of."""
+    columns = _columns(decoder)
+    strangers = [
+        name
+        for name in importance.values
+        if (layer := re.match(r"blk\.(\d+)\.", name)) and int(layer[1]) >= decoder.layer_count
+    ]
+    if strangers or not importance.values.keys() & columns.keys():
+        what = (
+            f"{strangers[0]} is in none of the model's {decoder.layer_count} layers"
+            if strangers
+            else "none of its entries is a matrix of this model"
+        )
+        raise Failure(f"{importance.file_name}: {what}", "it was made from another model")
+    kept = dict(importance.values)
+    for name, values in importance.values.items():
+        if name not in columns or values.size == columns[name]:
+            continue
+        if name != "token_embd.weight":
+            raise Failure(
+                f"{importance.file_name}: {name} has {values.size} values, "
+                f"and the model's has {columns[name]} columns",
+                "it was made from another model",
+            )
+        # llama-quantize does without it then, here as there.
+        del kept[name]
+    missing = tuple(name for name in columns if name not in kept and name not in NEVER_COLLECTED)
+    return replace(importance, values=kept, missing=missing)
+
+
+def compute_importance(
+    decoder: Decoder,
+    weights: Weights,
+    windows: Windows,
+    advance: Callable[[int], None] = lambda _bytes: None,
+    scratch: Path | None = None,
+) -> Importance:
+    """Run the windows through the model, and add up the squares of what each matrix of a layer meets.
+
+    Memory holds one batch's activations and, up to a bound, the hidden states of all; what is beyond goes to
+    a temporary file in `scratch`.
+    """
+    forward = Forward(decoder, weights.checkpoint, weights.origins)
+    tally = _Tally(decoder)
+    batches = list(_batches(windows))
+    with states([(*batch.shape, decoder.hidden_size) for batch in batches], scratch) as hidden:
+        for layer in range(decoder.layer_count):
+            for index, batch in enumerate(batches):
+                before = hidden.load(index) if layer else forward.embed(batch)
+                after = forward.layer(layer, before, tally.observe)
+                hidden.store(index, after)
+                advance(after.nbytes)
+    sums = {
+        name: Sum(squares.astype(np.float32), windows.token_count)
+        for name, squares in sorted(tally.squares.items())
+    }
+    content = ImatrixFile(sums, (windows.source,), len(windows.tokens), windows.length)
+    return replace(_from_sums(content, windows.source, COMPUTED_NAME), text_digest=windows.digest)
+
+
+def work_bytes(decoder: Decoder, windows: Windows) -> int:
+    """Count the hidden states that a computation passes through the layers: what `advance` adds up to."""
+    return 4 * decoder.hidden_size * decoder.layer_count * windows.token_count
+
+
+def pack_importance(importance: Importance) -> bytes:
+    """Pack a matrix in llama.cpp's GGUF form; read back, it gives the same values."""
+    sums = {name: importance.sums.get(name) or Sum(values, 1) for name, values in importance.values.items()}
+    return imatrix_bytes(
+        ImatrixFile(sums, importance.datasets, importance.chunk_count, importance.chunk_size)
+    )
+
+
+def write_importance(importance: Importance, path: Path) -> None:
+    """Write a matrix in llama.cpp's GGUF form."""
+    path.write_bytes(pack_importance(importance))
+
+
+def _from_sums(content: ImatrixFile, where: str, file_name: str) -> Importance:
+    values = {name: summed.mean() for name, summed in content.sums.items()}
+    for name, mean in values.items():
+        if not np.isfinite(mean).all():
+            raise Failure(
+                f"{where}: the importance of {name} holds a value that is infinite or not a number",
+                "make it from sound weights: llama-quantize refuses such a matrix too",
+            )
+    return Importance(
+        values, content.datasets, content.chunk_count, file_name, content.chunk_size, content.sums
+    )
+
+
+def _columns(decoder: Decoder) -> dict[str, int]:
+    """Name the matrices that an importance matrix may speak of, with their columns."""
+    return {
+        tensor.name: tensor.shape[1]
+        for tensor in file_tensors(decoder)
+        if tensor.is_matrix and tensor.name != "position_embd.weight"
+    }
+
+
+def _batches(windows: Windows) -> Iterator[NDArray[np.int32]]:
+    """Stack windows of one length, (texts, positions)."""
+    for length, group in groupby(windows.tokens, key=len):
+        alike = list(group)
+        step = max(1, BATCH_TOKENS // length)
+        for first in range(0, len(alike), step):
+            yield np.stack(alike[first : first + step])
+
+
+class _Tally:
+    """Adds up, by the file's names: several matrices may be one tensor there, and are counted once."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.squares: dict[str, NDArray[np.float64]] = {}
+        self._names: dict[Ref, str] = {
+            tensor.pieces[0].ref: tensor.name
+            for tensor in file_tensors(decoder)
+            if tensor.is_matrix and tensor.name.startswith("blk.")
+        }
+
+    def observe(self, refs: tuple[Ref, ...], rows: NDArray[np.float32]) -> None:
+        # float32 within a batch, as llama-imatrix adds; float64 over all of them, which it does not.
+        squares = np.einsum("ij,ij->j", rows, rows)
+        for ref in refs:
+            if ref in self._names:
+                name = self._names[ref]
+                self.squares[name] = self.squares.get(name, 0) + squares.astype(np.float64)
