@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _LINE_EVERY_S = 5.0
+_WORTH_A_LINE_S = 0.1
 
 
 def meter(*, is_shown: bool, stream: TextIO | None = None) -> Progress:
@@ -59,7 +60,8 @@ class Lines:
 
         yield advance
         took_s = self._clock() - began
-        self._say(f"{label}: {size(done_bytes)} in {duration(took_s)} ({rate(done_bytes, took_s)})")
+        if took_s >= _WORTH_A_LINE_S:
+            self._say(f"{label}: {size(done_bytes)} in {duration(took_s)} ({rate(done_bytes, took_s)})")
 
     @staticmethod
     def _midway(label: str, done_bytes: int, total_bytes: int, took_s: float) -> str:

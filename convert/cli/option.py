@@ -53,11 +53,9 @@ class _TargetName(click.ParamType[str]):
 
         from convert.cli.reading import target_names  # noqa: PLC0415
 
-        return [
-            CompletionItem(name)
-            for name in target_names(ctx.params.get("recipe"))
-            if name.startswith(incomplete)
-        ]
+        # An option that still waits for its value leaves the arguments before it unassigned.
+        recipe = ctx.params.get("recipe") or next(iter(ctx.args), None)
+        return [CompletionItem(name) for name in target_names(recipe) if name.startswith(incomplete)]
 
 
 RECIPE = click.argument("recipe", type=_RecipeName())

@@ -22,7 +22,7 @@ BEGIN, END = "<!-- commands -->", "<!-- /commands -->"
 
 def reference() -> str:
     """The whole section, without its markers."""
-    context = click.Context(program, info_name=PROGRAM)
+    context = click.Context(program, info_name=PROGRAM, **program.context_settings)
     lines = ["Each of them, and the program itself, has `-h` or `--help`.", ""]
     lines += [f"`{PROGRAM} [OPTIONS] COMMAND …`", "", *_options(program, context), ""]
     for name in COMMANDS:

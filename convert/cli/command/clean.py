@@ -46,16 +46,15 @@ def command(output: Output, out: Path, *, is_orphaned: bool, is_dry_run: bool) -
 
 
 def _lines(removed: Sequence[Removed], *, is_dry_run: bool) -> Iterator[str]:
-    from convert.cli.text import count, size, table  # noqa: PLC0415
+    from convert.cli.text import count, size  # noqa: PLC0415
 
     if not removed:
         yield "nothing to remove"
         return
-    yield from table(
-        ("size", "path", "why"),
-        [(size(each.size_bytes), str(each.path), each.why) for each in removed],
-        right="size",
-    )
+    for each in removed:
+        why = each.why.removeprefix(f"{each.path}/").removeprefix(f"{each.path}: ")
+        yield f"{size(each.size_bytes):>7}  {each.path}"
+        yield f"         {why}"
     yield ""
     verb = "would be removed" if is_dry_run else "removed"
     yield f"{count(len(removed), 'folder')} {verb}, {size(sum(each.size_bytes for each in removed))}"
