@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from convert.errors import Failure, UsageFailures
+from convert.formats.gguf.mixture import MIXTURES
 from convert.formats.gguf.options import GgufOptions, Quant
 from convert.recipe import Recipe, TargetOptions, load
 
@@ -206,3 +207,7 @@ def test_a_file_of_one_line_of_findings_is_a_failure_like_any_other(tmp_path: Pa
         read(tmp_path, "model: a/b\n")
     assert str(raised.value) == f"{tmp_path}/r.yaml:1: targets: is missing"
     assert raised.value.exit_code == 2
+
+
+def test_every_quant_that_can_be_asked_for_can_be_built() -> None:
+    assert [quant.value for quant in Quant] == list(MIXTURES)
