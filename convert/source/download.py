@@ -133,7 +133,7 @@ def _fill(hub: Hub, wanted: Wanted, part: Part) -> None:
         began_bytes = part.here_bytes
         try:
             _get(hub, wanted, part)
-        except (httpx2.RequestError, httpx2.StreamError) as error:
+        except (httpx2.RequestError, httpx2.StreamError, client().errors.OfflineModeIsEnabled) as error:
             fault = broken(error, hub.endpoint)
         except Again as again:
             fault = again

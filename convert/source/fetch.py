@@ -144,6 +144,8 @@ class _Errand:
             with self.cache.lock(key, watch.stop):
                 if found := self.checked(name, watch):  # the lock's last holder may have made it
                     return found
+                if damaged := self.cache.standing(commit, name, expected):
+                    damaged.unlink()  # now, so that no other tool trusts it if the download fails
                 wanted = Wanted(str(self.listing.repo), commit, name, expected)
                 digest = download(self.hub, wanted, self.cache.part(key), watch)
                 blob = self.cache.blob(key)

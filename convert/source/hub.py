@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from convert.errors import Failure, UsageFailure
 from convert.source.listing import FileDigest, Listing, refuse_escaping
@@ -42,7 +43,7 @@ class Hub:
         hf_home = Path(os.path.expandvars(env.get("HF_HOME") or str(home / "huggingface"))).expanduser()
         cache = env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE")
         endpoint = (env.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-        if not re.match(r"https?://[^/\s]+", endpoint):
+        if not _is_web_address(endpoint):
             raise UsageFailure(
                 f"HF_ENDPOINT: {endpoint!r} is no web address", "for example https://huggingface.co"
             )
@@ -58,7 +59,19 @@ class Hub:
         """Who asks: the given token, or the one of HF_TOKEN or `hf auth login`."""
         build = client().utils.build_hf_headers
         headers: dict[str, str] = build(token=self.token, library_name="modelwright")
+        if not re.fullmatch(r"(Bearer [!-~]+)?", headers.get("authorization", "")):
+            raise Failure(
+                "HF_TOKEN: not a token: it holds a space or a letter that none has", "copy it again"
+            )
         return headers
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and not re.search(r"\s", text)
+    except ValueError:
+        return False
 
 
 def client() -> "ModuleType":
@@ -100,25 +113,28 @@ def _ask(hub: Hub, model: str, revision: str) -> "ModelInfo":
     library = client()
     import httpx2  # noqa: PLC0415  the client's own HTTP library
 
+    is_authorized = "authorization" in hub.headers()
     api = library.HfApi(endpoint=hub.endpoint, token=hub.token, library_name="modelwright")
     try:
         info: ModelInfo = api.model_info(
             model, revision=revision, files_metadata=True, timeout=hub.patience.read_timeout_s
         )
-    except library.errors.OfflineModeIsEnabled:
-        raise Failure(f"{model}: the Hub's client is in offline mode", "unset HF_HUB_OFFLINE") from None
     except library.errors.HfHubHTTPError as error:
-        asked = Asked(hub.endpoint, model, revision, is_authorized="authorization" in hub.headers())
+        asked = Asked(hub.endpoint, model, revision, is_authorized=is_authorized)
         raise refusal(asked, error.response.status_code, error.response.headers) from None
-    except httpx2.RequestError as error:
+    except (httpx2.RequestError, library.errors.OfflineModeIsEnabled) as error:
         raise broken(error, hub.endpoint) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _nonsense(model, hub) from error
+    except OSError as error:  # certificates that SSL_CERT_FILE or SSL_CERT_DIR name and nobody can read
+        raise Failure(f"{hub.endpoint}: {error}", "check SSL_CERT_FILE and SSL_CERT_DIR") from None
     return info
 
 
 def _nonsense(model: str, hub: Hub) -> Failure:
-    return Failure(f"{model}: {hub.endpoint} gave an answer that is not a Hub's", "check HF_ENDPOINT")
+    return Failure(
+        f"{model}: {hub.endpoint} gave an answer that is not a Hub's", "check HF_ENDPOINT and HTTPS_PROXY"
+    )
 
 
 def _listing(hub: Hub, model: str, info: "ModelInfo") -> Listing:

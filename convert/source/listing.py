@@ -71,10 +71,11 @@ _LEGAL = re.compile(r"(?i)[^/]*(licen[sc]e|notice|copying|use_policy)[^/]*")
 
 
 def is_escaping(name: str) -> bool:
-    """Whether a file of this name would land outside its folder, on any system."""
+    """Whether a file of this name would land outside its folder on any system, or play with a terminal."""
     # Read as Windows does: it knows both separators, drives and UNC shares.
     path = PureWindowsPath(name)
-    return not name or "\0" in name or bool(path.drive or path.root) or ".." in path.parts
+    is_control = any(ord(letter) < 32 or ord(letter) == 127 for letter in name)
+    return not name or is_control or bool(path.drive or path.root) or ".." in path.parts
 
 
 def refuse_escaping(names: Iterable[str], where: str) -> None:

@@ -28,6 +28,8 @@ class Asked:
 def broken(error: Exception, endpoint: str) -> Again | Failure:
     """A connection that failed, without the exception's text: that may quote a header, and so the token."""
     kind = type(error).__name__
+    if kind == "OfflineModeIsEnabled":
+        return Failure(f"{endpoint}: the Hub's client is in offline mode", "unset HF_HUB_OFFLINE")
     if kind in {"TooManyRedirects", "UnsupportedProtocol", "LocalProtocolError"}:
         return Failure(f"{endpoint}: no request can be made ({kind})", "check HF_ENDPOINT and HF_TOKEN")
     if "Timeout" in kind:

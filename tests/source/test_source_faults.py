@@ -4,12 +4,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+import huggingface_hub
 import pytest
 
 from convert.errors import Failure, UsageFailure
 from convert.source import Hub, Patience, fetch, fetch_small, list_source
 from tests.hub.server import Fault, HubServer
-from tests.source.model import CONFIG, INDEX, MODEL, NEEDED, SHARDS, WEIGHTS, assert_right, parts
+from tests.source.model import CONFIG, INDEX, MODEL, NEEDED, SHARDS, WEIGHTS, assert_right, blob, parts
 
 TOKEN = "hf_" + "s3cret" * 5
 BODY = "model.safetensors"
@@ -88,7 +89,7 @@ def test_a_long_wait_is_not_waited(server: HubServer, hub: Hub) -> None:
         (Fault("status", status=401), r"access refused \(401\)"),
         (Fault("status", status=404, headers={"X-Error-Code": "EntryNotFound"}), "listed, but not there"),
         (Fault("status", status=418), "answered 418"),
-        (Fault("flip", times=2), "not with the digest"),
+        (Fault("flip", times=2), "downloaded twice, and not with the digest"),
         (Fault("size"), "lists 400000 bytes and sends 12345"),
         (Fault("etag", headers={"ETag": '"../../evil"'}), "is not a digest"),
         (Fault("etag", headers={"ETag": f'"{"ab" * 32}"'}), "another file than it lists"),
@@ -119,6 +120,7 @@ LIES: dict[str, dict[str, object]] = {
     "drive": {"rfilename": "C:model.safetensors"},
     "share": {"rfilename": "\\\\host\\share\\x"},
     "null": {"rfilename": "a\0b"},
+    "escape": {"rfilename": "LICENSE\x1b[2J"},
     "empty": {"rfilename": ""},
     "number": {"rfilename": 5},
 }
@@ -282,7 +284,7 @@ def test_the_token_stays_with_the_hub(
 @pytest.mark.parametrize("fault", [Fault("status", "/", status=403), Fault("reset", "/", times=99), None])
 def test_no_error_quotes_the_token(server: HubServer, hub: Hub, fault: Fault | None) -> None:
     server.faults += [fault] if fault else []
-    for token in (TOKEN, f"{TOKEN}\nx: y"):
+    for token in (TOKEN, f"{TOKEN}\nx: y", f"{TOKEN}é"):
         with pytest.raises(Failure) as caught:
             get(replace(hub, token=token))
         assert TOKEN not in f"{caught.value.message} {caught.value.hint} {caught.value.__cause__!r}"
@@ -297,3 +299,21 @@ def test_a_repo_can_hold_empty_files(server: HubServer, hub: Hub) -> None:
     server.repos[MODEL].commit({**NEEDED, "merges.txt": b"", "added_tokens.json": b""})
     pinned = fetch(list_source(MODEL, hub=hub), hub=hub)
     assert_right(pinned, {**NEEDED, "merges.txt": b"", "added_tokens.json": b""})
+
+
+def test_certificates_that_cannot_be_read(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    huggingface_hub.close_session()  # the next one reads them
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+    with pytest.raises(Failure) as caught:
+        list_source(MODEL, hub=hub)
+    assert "SSL_CERT_FILE" in caught.value.hint
+
+
+def test_a_damaged_blob_does_not_outlive_a_failed_download(server: HubServer, hub: Hub) -> None:
+    fetch(list_source(MODEL, hub=hub), hub=hub)
+    path = blob(hub, BODY, WEIGHTS)
+    path.write_bytes(bytes(len(WEIGHTS)))
+    server.faults.append(Fault("status", BODY, times=99))
+    with pytest.raises(Failure, match="gave up"):
+        get(hub)
+    assert not path.exists()

@@ -164,7 +164,11 @@ def test_the_shell_says_where_the_hub_is(tmp_path: Path, monkeypatch: pytest.Mon
     hub = Hub.from_environment()
     assert (hub.cache, hub.endpoint, hub.is_offline) == (tmp_path / "hf/hub", "http://127.0.0.1:9", True)
     assert not Hub.from_environment(is_offline=False).is_offline
-    monkeypatch.setenv("HF_ENDPOINT", "huggingface.co")
+
+
+@pytest.mark.parametrize("endpoint", ["huggingface.co", "https://", "ftp://x", "https://[::1", "http://a b"])
+def test_an_endpoint_that_is_none(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
     with pytest.raises(UsageFailure, match="HF_ENDPOINT"):
         Hub.from_environment()
 
