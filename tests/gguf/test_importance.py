@@ -1,0 +1,225 @@
+"""Importance matrices against llama.cpp's own collection and Transformers' activations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import gguf
+import numpy as np
+import pytest
+
+from convert.architectures import bind, find_architecture
+from convert.calibration import Windows
+from convert.checkpoint import open_checkpoint
+from convert.config import read_config
+from convert.errors import Failure, UsageFailure
+from convert.formats import Weights
+from convert.formats.gguf.importance import (
+    Importance,
+    compute_importance,
+    find_importance,
+    fit,
+    pack_importance,
+    read_importance,
+    work_bytes,
+    write_importance,
+)
+from convert.formats.gguf.options import GgufOptions, Quant
+from convert.progress import Silent
+from tests import tiny
+from tests.gguf import oracle
+from tests.gguf.collector import collect
+
+if TYPE_CHECKING:
+    from convert.decoder import Decoder
+
+# ggml looks GELU up in a table of 16-bit floats, which its own results show.
+TABLED = {"gpt2": 2e-2, "gemma": 5e-3}
+LENGTHS = (64, 64, 64, 40)
+
+
+def opened(folder: Path) -> tuple[Decoder, Weights]:
+    config = read_config(folder)
+    architecture = find_architecture(config)
+    decoder = architecture.describe(config)
+    checkpoint = open_checkpoint(folder)
+    origins, _ = bind(decoder, architecture.NAMING, checkpoint.tensors)
+    return decoder, Weights(checkpoint, origins)
+
+
+def windows(vocab_size: int, lengths: tuple[int, ...] = LENGTHS) -> Windows:
+    random = np.random.default_rng(0)
+    tokens = tuple(random.integers(0, vocab_size, length).astype(np.int32) for length in lengths)
+    return Windows(tokens, "text.txt", max(lengths), "digest")
+
+
+@pytest.mark.parametrize("model_type", tiny.CONFIGS)
+def test_what_llama_imatrix_collects(model_type: str, tmp_path: Path) -> None:
+    folder = tiny.make(tmp_path / "model", tiny.Recipe(model_type, dtype="F32"))
+    decoder, weights = opened(folder)
+    texts = windows(decoder.vocab_size)
+    (path,) = oracle.convert_folder(folder, tmp_path / "out", ["F32"])["F32"]
+    theirs = collect(path, texts.tokens)
+    ours = compute_importance(decoder, weights, texts)
+    assert ours.values.keys() == theirs.keys()
+    for name, squares in theirs.items():
+        tolerance = TABLED.get(model_type, 1e-4)
+        wanted = squares / texts.token_count
+        np.testing.assert_allclose(ours.values[name], wanted, rtol=tolerance, err_msg=name)
+    assert fit(ours, decoder).missing == ()
+    assert (ours.chunk_count, ours.chunk_size, ours.datasets) == (4, 64, ("text.txt",))
+    assert (ours.file_name, ours.text_digest) == ("imatrix.gguf", "digest")
+
+
+MODULES = {
+    "GPT2": (
+        "transformer.h.{layer}.",
+        {
+            "attn.c_attn": "attn_qkv",
+            "attn.c_proj": "attn_output",
+            "mlp.c_fc": "ffn_up",
+            "mlp.c_proj": "ffn_down",
+        },
+    ),
+    "Phi3": (
+        "model.layers.{layer}.",
+        {
+            "self_attn.qkv_proj": "attn_qkv",
+            "self_attn.o_proj": "attn_output",
+            "mlp.gate_up_proj": "ffn_up",
+            "mlp.down_proj": "ffn_down",
+        },
+    ),
+    "Qwen3": (
+        "model.layers.{layer}.",
+        {
+            "self_attn.q_proj": "attn_q",
+            "self_attn.k_proj": "attn_k",
+            "self_attn.v_proj": "attn_v",
+            "self_attn.o_proj": "attn_output",
+            "mlp.gate_proj": "ffn_gate",
+            "mlp.up_proj": "ffn_up",
+            "mlp.down_proj": "ffn_down",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_what_transformers_multiplies(kind: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from tests import test_forward as made  # noqa: PLC0415 - asks for torch
+
+    model = made.make(kind, made.GPT2 if kind == "GPT2" else made.SIZES)
+    model.save_pretrained(tmp_path)
+    decoder, weights = opened(tmp_path)
+    texts = windows(decoder.vocab_size)
+    sums: dict[str, Any] = {}
+
+    def hook(name: str) -> Any:
+        def add(_module: Any, inputs: tuple[Any, ...]) -> None:
+            squares = inputs[0].double().square().sum(dim=(0, 1)).numpy()
+            sums[name] = sums.get(name, 0) + squares
+
+        return add
+
+    prefix, modules = MODULES[kind]
+    for layer in range(decoder.layer_count):
+        for module, name in modules.items():
+            target = model.get_submodule(prefix.format(layer=layer) + module)
+            target.register_forward_pre_hook(hook(f"blk.{layer}.{name}.weight"))
+    for text in texts.tokens:
+        with torch.no_grad():
+            model(torch.from_numpy(text[None].astype(np.int64)))
+    ours = compute_importance(decoder, weights, texts)
+    assert ours.values.keys() == sums.keys()
+    for name, squares in sums.items():
+        np.testing.assert_allclose(ours.values[name], squares / texts.token_count, rtol=1e-4, err_msg=name)
+
+
+def test_spilt_and_batched_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"num_hidden_layers": 2})))
+    texts = windows(decoder.vocab_size)
+    wanted = compute_importance(decoder, weights, texts)
+    monkeypatch.setattr("convert.formats.gguf.importance.BATCH_TOKENS", 128)
+    monkeypatch.setattr("convert.spill.MAX_MEMORY_BYTES", 0)
+    done: list[int] = []
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    found = compute_importance(decoder, weights, texts, done.append, scratch)
+    assert sum(done) == work_bytes(decoder, texts)
+    for name, values in wanted.values.items():
+        np.testing.assert_allclose(found.values[name], values, rtol=1e-5)
+    assert not list(scratch.iterdir())
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"num_hidden_layers": 1})))
+    monkeypatch.setattr("convert.spill.MAX_MEMORY_BYTES", 0)
+    with pytest.raises(Failure, match=r"nowhere: \d+ bytes of activations cannot be kept here: No such file"):
+        compute_importance(decoder, weights, windows(decoder.vocab_size), scratch=tmp_path / "nowhere")
+
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    with pytest.raises(Failure, match="No space left on device") as raised:
+        compute_importance(decoder, weights, windows(decoder.vocab_size), scratch=tmp_path)
+    assert "TMPDIR" in raised.value.hint
+
+
+def test_written_and_read_back(tmp_path: Path) -> None:
+    decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe("llama", {"num_hidden_layers": 2})))
+    made = compute_importance(decoder, weights, windows(decoder.vocab_size, (50, 21)))
+    path = tmp_path / "imatrix.gguf"
+    write_importance(made, path)
+    found = read_importance(path)
+    assert found.values.keys() == made.values.keys()
+    for name, values in made.values.items():
+        np.testing.assert_array_equal(found.values[name], values)
+    assert (found.datasets, found.chunk_count, found.chunk_size) == (("text.txt",), 2, 50)
+    reader = gguf.GGUFReader(path)
+    assert reader.fields["general.type"].contents() == "imatrix"
+    tensors = {tensor.name: tensor.data for tensor in reader.tensors}
+    assert tensors["blk.0.ffn_up.weight.counts"].tolist() == [71.0]
+    assert len(tensors) == 2 * len(made.values)
+
+
+def of(values: dict[str, int]) -> Importance:
+    return Importance({name: np.ones(size, np.float32) for name, size in values.items()}, (), 1, "i.dat")
+
+
+def test_a_matrix_is_held_against_the_model(tmp_path: Path) -> None:
+    decoder, _ = opened(tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"num_hidden_layers": 1})))
+    names = {
+        f"blk.0.{name}.weight": 256
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up")
+    }
+    assert fit(of({**names, "blk.0.ffn_down.weight": 768}), decoder).missing == ()
+    assert fit(of(names), decoder).missing == ("blk.0.ffn_down.weight",)
+    kept = fit(of({**names, "token_embd.weight": 512, "output.weight": 256}), decoder)
+    assert "token_embd.weight" not in kept.values
+    for values, what in (
+        ({"blk.0.attn_q.weight": 257}, "attn_q.weight has 257 values, and the model's has 256 columns"),
+        ({**names, "blk.1.attn_q.weight": 256}, "blk.1.attn_q.weight is in none of the model's 1 layers"),
+        ({"blk.0.attn_qkv.weight": 256}, "none of its entries is a matrix of this model"),
+    ):
+        with pytest.raises(Failure, match=what):
+            fit(of(values), decoder)
+
+
+def test_found_by_what_the_recipe_says(tmp_path: Path) -> None:
+    decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"num_hidden_layers": 1})))
+    made = compute_importance(decoder, weights, windows(decoder.vocab_size, (40,)))
+    (tmp_path / "given.gguf").write_bytes(pack_importance(made))
+    model: Any = SimpleNamespace(decoder=decoder, tokenizer=None)
+    recipe: Any = SimpleNamespace(calibration=None, path=tmp_path / "a.yaml", locate=tmp_path.joinpath)
+    options = GgufOptions(quants=(Quant.Q4_K_M,), imatrix=Path("given.gguf"))
+    found = find_importance(model, options, recipe, weights, Silent())
+    assert found.file_name == "given.gguf"
+    assert found.values.keys() == made.values.keys()
+    options = GgufOptions(quants=(Quant.Q4_K_M,), imatrix="calibration")
+    with pytest.raises(UsageFailure, match="no calibration text"):
+        find_importance(model, options, recipe, weights, Silent())
