@@ -8,9 +8,9 @@ escapes in names, which Unpickler does not do, and warns of them. So only its na
 import pickletools
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
+from typing import NamedTuple
 
 _MAX_PICKLE_BYTES = 64 * 2**20  # a state dict of 50,000 tensors takes eight
 
@@ -39,9 +39,8 @@ class PickleSource:
         return self.take(newline + 1 - self.position)[:-1].decode("utf-8")
 
 
-@dataclass(frozen=True)
-class Opcode:
-    """One instruction; an opcode that no state dict needs comes without its argument."""
+class Opcode(NamedTuple):
+    """One instruction, cheap to make since there are millions; one that is refused has no argument."""
 
     name: str
     argument: object

@@ -156,7 +156,7 @@ def test_every_flip_in_the_header_is_refused_or_read(tmp_path: Path) -> None:
     noise = np.random.default_rng(3)
     file = tmp_path / "model.safetensors"
     refused = 0
-    for _ in range(1000):
+    for _ in range(600):
         damaged = bytearray(whole)
         for _ in range(noise.integers(1, 4)):
             damaged[noise.integers(data_start)] = noise.integers(256)
@@ -164,7 +164,7 @@ def test_every_flip_in_the_header_is_refused_or_read(tmp_path: Path) -> None:
         if fault := fault_of(tmp_path):
             assert fault.isprintable()
             refused += 1
-    assert refused > 800
+    assert refused > 500
 
 
 def fault_of(folder: Path) -> str | None:
