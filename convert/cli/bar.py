@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, TextIO
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from convert.cli.meter import WORTH_A_LINE_S
 from convert.cli.text import duration, rate, size
 
 if TYPE_CHECKING:
@@ -49,18 +51,20 @@ class Bars:
                 self._display.start()
             self._open_stages += 1
             display = self._display
-        task = display.add_task(label, total=max(total_bytes, 1))
+        task = display.add_task(label, total=total_bytes or None)
+        began = time.monotonic()
 
         def advance(more_bytes: int) -> None:
             display.advance(task, more_bytes)
 
         try:
             yield advance
-            if not total_bytes:
-                display.update(task, total=0, completed=0)
+            if time.monotonic() - began < WORTH_A_LINE_S:
+                display.update(task, visible=False)
         finally:
             with self._lock:
                 self._open_stages -= 1
+                display.live.transient = not any(task.visible for task in display.tasks)
                 if not self._open_stages:
                     display.stop()
 

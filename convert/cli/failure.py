@@ -39,8 +39,9 @@ def _translated(error: BaseException) -> Failure | None:
     if isinstance(error, OSError) and error.errno is not None:
         from convert.store.fault import failure_from  # noqa: PLC0415 - the one table of these, rarely needed
 
-        named = error.filename
-        return failure_from(error, Path(named) if isinstance(named, str) else Path("a file"))
+        named = error.filename if isinstance(error.filename, str) else "-"
+        failure = failure_from(error, Path(named))
+        return Failure(failure.message.removeprefix("-: "), failure.hint)
     return None
 
 

@@ -95,13 +95,15 @@ def run(args: Sequence[str] | None = None) -> int:
         code = _invoke(list(sys.argv[1:] if args is None else args))
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read the answer has seen enough; the interpreter must not complain at its end either.
-        _redirect_to_nothing(sys.stdout)
-        return Exit.FAILED
+        code = Exit.FAILED  # whoever read the answer has seen enough
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - the one place that catches everything
-        return report(error)
+        code = report(error)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _redirect_to_nothing(sys.stdout)  # or the interpreter would complain at its end
     return code
 
 

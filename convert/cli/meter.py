@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _LINE_EVERY_S = 5.0
-_WORTH_A_LINE_S = 0.1
+WORTH_A_LINE_S = 0.1  # what was over before it could be read needs no line
 
 
 def meter(*, is_shown: bool, stream: TextIO | None = None) -> Progress:
@@ -60,13 +60,13 @@ class Lines:
 
         yield advance
         took_s = self._clock() - began
-        if took_s >= _WORTH_A_LINE_S:
+        if took_s >= WORTH_A_LINE_S:
             self._say(f"{label}: {size(done_bytes)} in {duration(took_s)} ({rate(done_bytes, took_s)})")
 
     @staticmethod
     def _midway(label: str, done_bytes: int, total_bytes: int, took_s: float) -> str:
         left_s = took_s * (total_bytes - done_bytes) / done_bytes if done_bytes > 0 else None
-        left = f", {duration(left_s)} left" if left_s is not None else ""
+        left = f", {duration(round(left_s))} left" if left_s is not None else ""
         share = f"{100 * done_bytes // total_bytes:3d} %"
         amounts = f"{size(done_bytes)} of {size(total_bytes)}"
         return f"{label}: {share}, {amounts}, {rate(done_bytes, took_s)}{left}"

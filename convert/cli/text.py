@@ -22,8 +22,8 @@ def size(size_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span with the unit that fits."""
-    if seconds < 9.95:
+    """A time span with the unit that fits; tenths only of what is no whole number."""
+    if seconds < 9.95 and isinstance(seconds, float):
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 100:
@@ -37,6 +37,17 @@ def duration(seconds: float) -> str:
 def rate(size_bytes: float, seconds: float) -> str:
     """Bytes per second."""
     return f"{size(size_bytes / seconds) if seconds > 0 else '—'}/s"
+
+
+def parameters(amount: int) -> str:
+    """How large a model is."""
+    if amount < 1_000_000:
+        return f"{amount:,} parameters"
+    return (
+        f"{amount / 1e9:.2f} billion parameters"
+        if amount >= 999.5e6
+        else f"{amount / 1e6:.0f} million parameters"
+    )
 
 
 def count(amount: int, noun: str) -> str:

@@ -139,7 +139,7 @@ def test_plan_is_a_page(run: Run, asked: Mapping[str, Any]) -> None:
         ran.out
         == """\
 model    Qwen/Qwen-7B-Chat at 0123456789abcdef0123456789abcdef01234567
-family   qwen2, 7,721.3 million parameters
+family   qwen2, 7.72 billion parameters
 read     15.4 GB, 15.4 GB of it to download
 written  4.90 GB, with 81.5 GB free
 memory   500 MB at most

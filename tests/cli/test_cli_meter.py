@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import pytest
 
 from convert.cli.bar import Bars
 from convert.cli.meter import Lines, meter
-from convert.cli.text import duration, rate, size, table
+from convert.cli.text import duration, parameters, rate, size, table
 from convert.progress import Silent
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def test_lines_are_few_and_the_last_says_it_all() -> None:
             clock.now += 0.125
             advance(10_000_000)
     assert stream.getvalue().splitlines() == [
-        "convert:  40 %, 400 MB of 1.00 GB, 80.0 MB/s, 7.5 s left",
-        "convert:  80 %, 800 MB of 1.00 GB, 80.0 MB/s, 2.5 s left",
+        "convert:  40 %, 400 MB of 1.00 GB, 80.0 MB/s, 8 s left",
+        "convert:  80 %, 800 MB of 1.00 GB, 80.0 MB/s, 2 s left",
         "convert: 1.00 GB in 12 s (80.0 MB/s)",
     ]
 
@@ -72,9 +73,9 @@ def test_bytes_that_were_wrong_may_be_taken_back() -> None:
             clock.now += 2
             advance(step)
     assert stream.getvalue().splitlines() == [
-        "download:  60 %, 60 B of 100 B, 30 B/s, 1.3 s left",
+        "download:  60 %, 60 B of 100 B, 30 B/s, 1 s left",
         "download:   0 %, 0 B of 100 B, 0 B/s",
-        "download:  60 %, 60 B of 100 B, 10 B/s, 4.0 s left",
+        "download:  60 %, 60 B of 100 B, 10 B/s, 4 s left",
         "download: 100 B in 8.0 s (12 B/s)",
     ]
 
@@ -109,6 +110,7 @@ def test_a_bar_shows_bytes_rate_and_what_it_took_within_80_columns(monkeypatch: 
     for label in ("download", "convert"):
         with bars.stage(label, 3_670_000_000) as advance:
             advance(3_000_000_000)
+            time.sleep(0.15)
             advance(670_000_000)
     with bars.stage("nothing", 0):
         pass
@@ -117,6 +119,7 @@ def test_a_bar_shows_bytes_rate_and_what_it_took_within_80_columns(monkeypatch: 
     assert plain.count("download") == plain.rpartition("download")[0].count("download") + 1
     assert plain.rindex("download") < plain.index("convert")  # a bar that is done is not drawn again
     assert max(map(len, plain.splitlines())) <= 80
+    assert "\n" not in plain.rpartition("nothing")[2]  # what took no time at all is wiped away
 
 
 def test_the_stream_decides(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,9 +149,23 @@ def test_sizes_have_three_digits(amount: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (12_345, "12,345"),
+        (124_439_808, "124 million"),
+        (999_600_000, "1.00 billion"),
+        (7_721_324_544, "7.72 billion"),
+    ],
+)
+def test_models_are_named_by_their_parameters(amount: int, text: str) -> None:
+    assert parameters(amount) == f"{text} parameters"
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0.0 s"),
+        (0, "0 s"),
+        (0.04, "0.0 s"),
         (9.94, "9.9 s"),
         (9.96, "10 s"),
         (99.4, "99 s"),

@@ -110,14 +110,13 @@ def _file_data(report: FileReport) -> dict[str, Any]:
 
 
 def _file_lines(report: FileReport) -> Iterator[str]:
-    from convert.cli.text import facts, size, table  # noqa: PLC0415
+    from convert.cli.text import facts, parameters, size, table  # noqa: PLC0415
 
     said = [
         ("file", str(report.path)),
         ("format", report.format),
-        ("size", size(report.size_bytes)),
         ("architecture", report.architecture or "not said"),
-        ("parameters", f"{report.parameters:,}"),
+        ("size", f"{size(report.size_bytes)}, {parameters(report.parameters)}"),
         ("tensors", str(report.tensor_count)),
     ]
     yield from facts(said)

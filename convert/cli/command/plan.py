@@ -45,14 +45,14 @@ def command(
 
 
 def _lines(plan: Plan) -> Iterator[str]:
-    from convert.cli.text import duration, facts, size, table  # noqa: PLC0415
+    from convert.cli.text import duration, facts, parameters, size, table  # noqa: PLC0415
 
     is_done = all(target.is_up_to_date for target in plan.targets)
     download = f", {size(plan.download_bytes)} of it to download" if plan.download_bytes else ", all here"
     yield from facts(
         [
             ("model", f"{plan.model} at {plan.commit}" if plan.commit else f"{plan.model}, a local folder"),
-            ("family", f"{plan.family}, {plan.parameter_count / 1e6:,.1f} million parameters"),
+            ("family", f"{plan.family}, {parameters(plan.parameter_count)}"),
             ("read", "nothing" if is_done else size(plan.read_bytes) + download),
             ("written", f"{size(plan.disk_needed_bytes)}, with {size(plan.disk_free_bytes)} free"),
             ("memory", "hardly any" if is_done else f"{size(plan.peak_memory_bytes)} at most"),
