@@ -73,14 +73,23 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One artifact: what it will be, and the key that tells whether it stands already."""
+class Wanted:
+    """One artifact to be, and the key that tells whether it stands already."""
 
     format: Format
     options: Any
-    planned: Planned
+    target: str
     key: str
     is_up_to_date: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One artifact to build, planned to the byte."""
+
+    wanted: Wanted
+    prepared: Any  # what the format shares between its targets
+    planned: Planned
 
 
 @dataclass(frozen=True)
@@ -115,28 +124,24 @@ def convert(
     began = time.monotonic()
     asked = begin(recipe, out, only, progress=progress, threads=threads, offline=offline)
     found = find(asked)
-    model = describe(asked, found)
-    jobs = lay_out(asked, found, model)
-    missing = [job for job in jobs if not job.is_up_to_date]
+    wanted = choose(asked, found)
+    missing = [each for each in wanted if not each.is_up_to_date]
     if missing:
+        model = describe(asked, found)
+        jobs = lay_out(asked, model, missing)
         asked.store.sweep()
-        require_space(out, sum(job.planned.size_bytes for job in missing) + SPARE_BYTES)
+        require_space(out, sum(job.planned.size_bytes for job in jobs) + SPARE_BYTES)
         pinned = fetch(found.listing, hub=asked.hub, progress=asked.progress)
         with open_checkpoint(pinned.folder) as checkpoint:
             architecture = find_architecture(read_config(pinned.folder))
             origins, _ = bind(model.decoder, architecture.NAMING, checkpoint.tensors)
             weights = Weights(checkpoint, origins)
-            build(asked, pinned, model, weights, learn(asked, model, weights, missing))
-    results = tuple(
-        ArtifactResult(
-            job.planned.target,
-            asked.store.folder(recipe.name, job.planned.target),
-            "up to date" if job.is_up_to_date else "built",
-            job.planned.size_bytes,
-        )
-        for job in jobs
+            build(asked, pinned, model, weights, learn(asked, model, weights, jobs))
+    return Converted(
+        tuple(_result(asked, each) for each in wanted),
+        found.weight_bytes if missing else 0,
+        time.monotonic() - began,
     )
-    return Converted(results, found.weight_bytes if missing else 0, time.monotonic() - began)
 
 
 def find(settings: Settings) -> Found:
@@ -154,7 +159,7 @@ def find(settings: Settings) -> Found:
 
 def describe(settings: Settings, found: Found) -> Model:
     """Read config.json and the tokenizer: what cannot be converted is refused here, before any weights."""
-    recipe, folder = settings.recipe, found.pinned.folder
+    folder = found.pinned.folder
     config = read_config(folder)
     decoder = find_architecture(config).describe(config)
     tokenizer = load_tokenizer(folder, config.text("model_type"), config.values, decoder.vocab_size)
@@ -165,7 +170,7 @@ def describe(settings: Settings, found: Found) -> Model:
         else {}
     )
     return Model(
-        title=found.listing.repo.rpartition("/")[2] if found.listing.repo else recipe.name,
+        title=_title(settings.recipe, found),
         repo=found.listing.repo,
         decoder=decoder,
         tokenizer=tokenizer,
@@ -180,40 +185,56 @@ def describe(settings: Settings, found: Found) -> Model:
     )
 
 
-def lay_out(settings: Settings, found: Found, model: Model) -> tuple[Job, ...]:
-    """Plan every file to the byte, and see which artifacts stand already."""
-    jobs: list[Job] = []
-    formats = registry()
-    for name, options in settings.recipe.targets.items():
+def choose(settings: Settings, found: Found) -> tuple[Wanted, ...]:
+    """Name the artifacts that are asked for, and see which of them stand already."""
+    recipe, formats = settings.recipe, registry()
+    wanted: list[Wanted] = []
+    for name, options in recipe.targets.items():
         format_ = formats[name]
-        prepared = format_.prepare(model, options, settings.recipe, None, settings.progress)
-        inputs = format_.inputs(options, settings.recipe)
+        inputs = format_.inputs(options, recipe)
         for target in format_.targets(options):
             key = artifact_key(
                 source_digests=found.digests,
                 target=target,
                 options=format_.target_options(options, target),
                 tools=_tools(format_),
-                also={"title": model.title, "repo": model.repo, **inputs},
+                also={"title": _title(recipe, found), "repo": found.listing.repo, **inputs},
             )
-            planned = format_.lay_out(model, options, target, prepared)
-            is_up_to_date = settings.store.is_up_to_date(settings.recipe.name, target, key)
-            jobs.append(Job(format_, options, planned, key, is_up_to_date))
-    return _chosen(jobs, settings.recipe, settings.only)
+            is_up_to_date = settings.store.is_up_to_date(recipe.name, target, key)
+            wanted.append(Wanted(format_, options, target, key, is_up_to_date))
+    return _chosen(wanted, recipe, settings.only)
 
 
-def learn(settings: Settings, model: Model, weights: Weights, jobs: Iterable[Job]) -> list[Job]:
-    """Let each format look at the weights once, and plan again with what it learnt."""
+def lay_out(settings: Settings, model: Model, wanted: Iterable[Wanted]) -> list[Job]:
+    """Plan every file to the byte."""
     prepared: dict[int, Any] = {}
-    planned: list[Job] = []
+    jobs: list[Job] = []
+    for each in wanted:
+        format_, options = each.format, each.options
+        if id(options) not in prepared:
+            prepared[id(options)] = format_.prepare(model, options, settings.recipe)
+        ready = prepared[id(options)]
+        jobs.append(Job(each, ready, format_.lay_out(model, options, each.target, ready)))
+    return jobs
+
+
+def learn(settings: Settings, model: Model, weights: Weights, jobs: list[Job]) -> list[Job]:
+    """Let each format that learns from the weights do so once, and plan its files again."""
+    learnt: dict[int, Any] = {}
+    replanned: list[Job] = []
     for job in jobs:
-        if id(job.options) not in prepared:
-            prepared[id(job.options)] = job.format.prepare(
-                model, job.options, settings.recipe, weights, settings.progress
+        format_, options = job.wanted.format, job.wanted.options
+        if id(options) not in learnt:
+            learnt[id(options)] = format_.learn(
+                job.prepared, model, options, settings.recipe, weights=weights, progress=settings.progress
             )
-        layout = job.format.lay_out(model, job.options, job.planned.target, prepared[id(job.options)])
-        planned.append(replace(job, planned=layout))
-    return planned
+        ready = learnt[id(options)]
+        if ready is job.prepared:
+            replanned.append(job)
+        else:
+            planned = format_.lay_out(model, options, job.wanted.target, ready)
+            replanned.append(replace(job, prepared=ready, planned=planned))
+    return replanned
 
 
 def build(settings: Settings, pinned: Pinned, model: Model, weights: Weights, jobs: list[Job]) -> None:
@@ -224,7 +245,9 @@ def build(settings: Settings, pinned: Pinned, model: Model, weights: Weights, jo
         outputs: list[engine.Output] = []
         stagings = []
         for job in jobs:
-            staging = stack.enter_context(settings.store.stage(recipe.name, job.planned.target, job.key))
+            staging = stack.enter_context(
+                settings.store.stage(recipe.name, job.wanted.target, job.wanted.key)
+            )
             stagings.append(staging)
             outputs += (
                 engine.Output(layout, staging.allocate(layout.path, layout.size_bytes))
@@ -259,20 +282,36 @@ def begin(
     return Settings(recipe, Store(out), hub, only, threads, progress or Silent())
 
 
-def _chosen(jobs: list[Job], recipe: Recipe, only: tuple[str, ...]) -> tuple[Job, ...]:
+def _title(recipe: Recipe, found: Found) -> str:
+    """Name the model: a folder's own name stays out, so that its bytes do not depend on where it lies."""
+    return found.listing.repo.rpartition("/")[2] if found.listing.repo else recipe.name
+
+
+def _chosen(wanted: list[Wanted], recipe: Recipe, only: tuple[str, ...]) -> tuple[Wanted, ...]:
     """Keep what --only names: an artifact, or a format with all of its artifacts."""
     if not only:
-        return tuple(jobs)
-    names = {job.planned.target for job in jobs} | set(recipe.targets)
+        return tuple(wanted)
+    names = {each.target for each in wanted} | set(recipe.targets)
     for name in only:
         if name not in names:
             raise UsageFailure(
                 f"--only {name}: {recipe.path} has no such target", f"it has: {', '.join(sorted(names))}"
             )
+    asked_options = [recipe.targets[name] for name in only if name in recipe.targets]
     return tuple(
-        job
-        for job in jobs
-        if job.planned.target in only or any(job.options is recipe.targets.get(name) for name in only)
+        each
+        for each in wanted
+        if each.target in only or any(each.options is options for options in asked_options)
+    )
+
+
+def _result(settings: Settings, wanted: Wanted) -> ArtifactResult:
+    manifest = settings.store.standing(settings.recipe.name, wanted.target)
+    return ArtifactResult(
+        wanted.target,
+        settings.store.folder(settings.recipe.name, wanted.target),
+        "up to date" if wanted.is_up_to_date else "built",
+        manifest.size_bytes if manifest else 0,
     )
 
 
@@ -288,7 +327,7 @@ def _tools(format_: Format) -> dict[str, str]:
 def _manifest(settings: Settings, pinned: Pinned, model: Model, job: Job) -> Manifest:
     template = model.tokenizer.chat_template
     return Manifest(
-        key=job.key,
+        key=job.wanted.key,
         recipe=settings.recipe.text,
         source=SourceRecord(
             repo=pinned.repo,
@@ -298,10 +337,10 @@ def _manifest(settings: Settings, pinned: Pinned, model: Model, job: Job) -> Man
                 for name, digest in pinned.files.items()
             ),
         ),
-        target=job.planned.target,
-        format=job.planned.target.partition("-")[0],
-        options=job.format.target_options(job.options, job.planned.target),
-        tools=_tools(job.format),
+        target=job.wanted.target,
+        format=job.wanted.target.partition("-")[0],
+        options=job.wanted.format.target_options(job.wanted.options, job.wanted.target),
+        tools=_tools(job.wanted.format),
         tensors=dict(job.planned.encodings),
         deviations=tuple(
             DeviationRecord(**asdict(deviation)) for deviation in (*model.deviations, *job.planned.deviations)

@@ -71,8 +71,8 @@ def plan(
     settings = pipeline.begin(recipe, out, only, threads=threads, offline=offline)
     found = pipeline.find(settings)
     model = pipeline.describe(settings, found)
-    jobs = pipeline.lay_out(settings, found, model)
-    missing = [job for job in jobs if not job.is_up_to_date]
+    jobs = pipeline.lay_out(settings, model, pipeline.choose(settings, found))
+    missing = [job for job in jobs if not job.wanted.is_up_to_date]
     written_bytes = sum(job.planned.size_bytes for job in missing)
     count = threads or engine.available_threads()
     decoder = model.decoder
@@ -101,7 +101,7 @@ def _target(settings: pipeline.Settings, job: Job) -> PlannedTarget:
         str(settings.store.folder(settings.recipe.name, planned.target)),
         tuple(PlannedFile(layout.path, layout.size_bytes) for layout in planned.layouts),
         planned.size_bytes,
-        job.is_up_to_date,
+        job.wanted.is_up_to_date,
         tuple(f"{each.subject}: {each.got} for {each.wanted}, {each.why}" for each in planned.deviations),
     )
 

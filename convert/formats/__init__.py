@@ -86,10 +86,20 @@ class Format(Protocol):
     def inputs(self, options: Any, recipe: Recipe) -> dict[str, str]:
         """Digest the files, besides the source's, that reach the bytes."""
 
-    def prepare(
-        self, model: Model, options: Any, recipe: Recipe, weights: Weights | None, progress: Progress
+    def prepare(self, model: Model, options: Any, recipe: Recipe) -> Any:
+        """Compute once what all targets share and needs no weights."""
+
+    def learn(
+        self,
+        prepared: Any,
+        model: Model,
+        options: Any,
+        recipe: Recipe,
+        *,
+        weights: Weights,
+        progress: Progress,
     ) -> Any:
-        """Compute once what all targets share; without weights, what a plan can know."""
+        """Add what only the weights can tell; the same object where there is nothing to add."""
 
     def lay_out(self, model: Model, options: Any, target: str, prepared: Any) -> Planned:
         """Plan one artifact."""
@@ -98,7 +108,7 @@ class Format(Protocol):
 def registry() -> dict[str, Format]:
     """Load every format there is."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return {name: importlib.import_module(f"{__name__}.{name}") for name in names}  # type: ignore[misc]
+    return {name: importlib.import_module(f"{__name__}.{name}") for name in names}
 
 
 def option_models() -> dict[str, type[TargetOptions]]:

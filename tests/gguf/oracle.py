@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from convert.formats.gguf.importance import Importance
     from numpy.typing import NDArray
+
+    from convert.formats.gguf.importance import Importance
 
 VALUE = gguf.GGUFValueType
 
@@ -55,7 +56,7 @@ def convert_folder(
     decoder = architecture.describe(config)
     model = Model("Tiny", None, decoder, None, folder)  # type: ignore[arg-type] # no text passes here
     options = GgufOptions(quants=tuple(Quant(quant) for quant in quants), split_max_size=split_max_size)
-    prepared = Prepared(plain_vocabulary(decoder.vocab_size), importance is not None, importance)
+    prepared = Prepared(plain_vocabulary(decoder.vocab_size), (), importance is not None, importance)
     out.mkdir(parents=True, exist_ok=True)
     with open_checkpoint(folder) as checkpoint:
         origins, _ = bind(decoder, architecture.NAMING, checkpoint.tensors)
@@ -70,14 +71,6 @@ def convert_folder(
     }
 
 
-class _ImatrixData(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("data", ctypes.POINTER(ctypes.c_float)),
-        ("size", ctypes.c_size_t),
-    )
-
-
 def quantize(
     source: Path, target: Path, quant: str, importance: Mapping[str, NDArray[np.float32]] | None = None
 ) -> None:
@@ -88,11 +81,11 @@ def quantize(
     params.nthread = 2
     rows: Any = None
     if importance is not None:
-        rows = (_ImatrixData * (len(importance) + 1))()
+        rows = (llama_cpp.llama_model_imatrix_data * (len(importance) + 1))()
         for row, (name, values) in zip(rows, importance.items(), strict=False):
             row.name, row.size = name.encode(), values.size
             row.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        params.imatrix = ctypes.cast(rows, ctypes.c_void_p)
+        params.imatrix = rows
     status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
     assert status == 0, f"llama.cpp refused to quantise {source} to {quant}"
 

@@ -94,11 +94,13 @@ def qwen1_logits(made: dict[str, NDArray[np.float32]], config: dict[str, Any]) -
 
     def normed(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
         scale = np.sqrt((values**2).mean(-1, keepdims=True) + config["layer_norm_epsilon"])
-        return values / scale * weights[name]
+        out: NDArray[np.float64] = values / scale * weights[name]
+        return out
 
     def turned(values: NDArray[np.float64]) -> NDArray[np.float64]:
         first, second = np.split(values, 2, axis=-1)
-        return values * cosine + np.concatenate([-second, first], axis=-1) * sine
+        out: NDArray[np.float64] = values * cosine + np.concatenate([-second, first], axis=-1) * sine
+        return out
 
     hidden = weights["transformer.wte.weight"][TOKENS]
     future = np.triu(np.full((length, length), -np.inf), 1)

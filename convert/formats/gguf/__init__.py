@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from convert.formats.gguf import metadata, tensors
 from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
 from convert.formats.gguf.mixture import MIXTURES, Chooser, Shape
 from convert.formats.gguf.options import GgufOptions
-from convert.formats.gguf.vocabulary import vocabulary_fields
+from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
 from convert.layout import Layout, Slot
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Prepared:
     """What all quants share: the vocabulary's fields, and the importance of the columns."""
 
     vocabulary: Mapping[str, Field]
+    deviations: Sequence[str]
     has_imatrix: bool
     importance: Importance | None = field(default=None, repr=False)
 
@@ -75,19 +76,30 @@ def inputs(options: GgufOptions, recipe: Recipe) -> dict[str, str]:
     return {}
 
 
-def prepare(
-    model: Model, options: GgufOptions, recipe: Recipe, weights: Weights | None, progress: Progress
-) -> Prepared:
-    """Turn the vocabulary into fields; once there are weights, read or make the importance matrix."""
+def prepare(model: Model, options: GgufOptions, recipe: Recipe) -> Prepared:  # noqa: ARG001
+    """Turn the vocabulary into fields."""
     vocabulary = {
         key: Field(value, value_type, item_type)
         for key, value_type, value, item_type in vocabulary_fields(model.tokenizer)
     }
-    has_imatrix = options.imatrix is not None
-    importance = None
-    if has_imatrix and weights is not None:
-        importance = find_importance(model, options, recipe, weights, progress)
-    return Prepared(vocabulary, has_imatrix, importance)
+    return Prepared(vocabulary, vocabulary_deviations(model.tokenizer), options.imatrix is not None)
+
+
+def learn(
+    prepared: Prepared,
+    model: Model,
+    options: GgufOptions,
+    recipe: Recipe,
+    *,
+    weights: Weights,
+    progress: Progress,
+) -> Prepared:
+    """Read or make the importance matrix, where one is asked for."""
+    if options.imatrix is None:
+        return prepared
+    from convert.formats.gguf.importance import find_importance  # noqa: PLC0415 - brings a forward pass
+
+    return replace(prepared, importance=find_importance(model, options, recipe, weights, progress))
 
 
 def lay_out(model: Model, options: GgufOptions, target: str, prepared: Prepared) -> Planned:
@@ -124,6 +136,7 @@ def lay_out(model: Model, options: GgufOptions, target: str, prepared: Prepared)
     return Planned(
         target,
         tuple(layouts),
+        files=_learnt_files(prepared.importance),
         encodings={tensor.name: types[tensor.name] for tensor in listed},
         deviations=_deviations(chooser, listed, types, prepared),
         cpu_s=seconds,
@@ -203,6 +216,15 @@ def _importance_fields(importance: Importance) -> dict[str, Field]:
     return fields
 
 
+def _learnt_files(importance: Importance | None) -> dict[str, bytes]:
+    """Ship a matrix that was learnt here, so that others can quantise by it; one that was given is theirs."""
+    if importance is None or not importance.text_digest:
+        return {}
+    from convert.formats.gguf.importance import pack_importance  # noqa: PLC0415 - brings a forward pass
+
+    return {importance.file_name: pack_importance(importance)}
+
+
 def _deviations(
     chooser: Chooser, listed: Sequence[FileTensor], types: Mapping[str, str], prepared: Prepared
 ) -> tuple[Deviation, ...]:
@@ -217,7 +239,11 @@ def _deviations(
         for name in (prepared.importance.missing if prepared.importance else ())
         if types.get(name) in BLOCK_TYPES
     ]
-    return (*fallen, *missing)
+    said = [
+        Deviation("tokenizer", "as the source", "llama.cpp's reading", text.removeprefix("tokenizer: "))
+        for text in prepared.deviations
+    ]
+    return (*fallen, *missing, *said)
 
 
 def _sha256(path: Path) -> str:

@@ -54,8 +54,11 @@ def vocabulary_deviations(tokenizer: Tokenizer) -> list[str]:
     # Quotes within tokens are escaped, so these can be nothing but the steps themselves.
     if b'{"type":"NFC"}' in tokenizer.json:
         found.append("tokenizer: llama.cpp does not bring text to NFC before it splits it")
-    if tokenizer.add_space_prefix and b'"prepend_scheme":"first"' in tokenizer.json:
-        found.append("tokenizer: llama.cpp puts a space before every text that follows a special token")
+    if tokenizer.add_space_prefix and b'"type":"Metaspace"' in tokenizer.json:
+        found.append(
+            "tokenizer: llama.cpp puts a space before the text even where it begins with a space, "
+            "and again after each special token"
+        )
     stripping = sum(token.lstrip or token.rstrip for token in tokenizer.added)
     if stripping:
         found.append(
