@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import base64
 import functools
 import gzip
 import json
@@ -14,6 +15,9 @@ from typing import Any
 from strings import all_strings
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
+
+from convert.tokenizer.bytelevel import spell
+from convert.tokenizer.pretokenizer import QWEN2
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tokenizers"
 LLAMA3_REGEX = (
@@ -40,6 +44,20 @@ def qwen_folder() -> Path:
         folder / "generation_config.json",
         {"chat_format": "chatml", "eos_token_id": 151643, "pad_token_id": 151643, "max_new_tokens": 512},
     )
+    return folder
+
+
+@functools.cache
+def small_qwen_folder() -> Path:
+    """qwen.tiktoken of 1,000 ranks: the same steps and special tokens around a vocabulary of our own."""
+    vocab = train_byte_level(QWEN2, 1000).get_vocab()
+    byte_of = {spell(bytes([byte])): byte for byte in range(256)}
+    lines = [
+        base64.b64encode(bytes(byte_of[letter] for letter in token)) + b" %d\n" % identity
+        for token, identity in sorted(vocab.items(), key=lambda item: item[1])
+    ]
+    folder = new_folder()
+    (folder / "qwen.tiktoken").write_bytes(b"".join(lines))
     return folder
 
 
