@@ -10,10 +10,10 @@ from random import Random
 
 import pytest
 import torch
-from checkpoint_files import sound
 
 from convert.checkpoint import open_checkpoint, to_f32
 from convert.errors import Failure
+from tests.checkpoint.checkpoint_files import sound
 
 LIMIT_BYTES = 64 * 2**20
 MANY = pytest.mark.parametrize("count", [500, pytest.param(6_000, marks=pytest.mark.slow)])

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint_files import sound
 from safetensors.torch import save_file
 
 from convert.checkpoint import open_checkpoint
 from convert.errors import Failure
+from tests.checkpoint.checkpoint_files import sound
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import TORCH_DTYPES, assemble, bits, entry, seeded_tensors, sound
 from safetensors.torch import save_file
 
 from convert.checkpoint import open_checkpoint
 from convert.errors import Failure
+from tests.checkpoint.checkpoint_files import TORCH_DTYPES, assemble, bits, entry, seeded_tensors, sound
 
 
 def test_every_dtype_is_read_as_the_reference_library_wrote_it(tmp_path: Path) -> None:

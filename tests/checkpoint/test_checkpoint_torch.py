@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import TORCH_DTYPES, bits, seeded_tensors
 from safetensors.torch import save_file
 
 from convert.checkpoint import open_checkpoint
 from convert.errors import Failure
+from tests.checkpoint.checkpoint_files import TORCH_DTYPES, bits, seeded_tensors
 
 FORMS = {"zip": True, "stream": False}
 
