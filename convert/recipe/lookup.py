@@ -33,21 +33,16 @@ def find(path_or_name: str | Path) -> Path:
     path = Path(path_or_name)
     if path.is_file():
         return path
-    if path.is_dir():
-        raise UsageFailure(
-            f"{path} is a folder, not a recipe", "name a YAML file, or a recipe that `list` shows"
-        )
     recipes = known()
-    is_bare_name = path.parent == Path() and path.suffix in ("", ".yaml", ".yml")
-    name = path.stem if path.suffix in (".yaml", ".yml") else path.name
+    is_yaml = path.suffix in (".yaml", ".yml")
+    name = path.stem if is_yaml else path.name  # qwen2.5 has no suffix
     if path.parent == Path() and name in recipes:
         return recipes[name]
-    return _refuse(path, name, recipes, is_bare_name=is_bare_name)
-
-
-def _refuse(path: Path, name: str, recipes: dict[str, Path], *, is_bare_name: bool) -> Path:
+    if path.is_dir():
+        what = f"{path} is a folder, not a recipe"
+        raise UsageFailure(what, "name a YAML file, or a recipe that `list` shows")
     guess = nearest(name, recipes)
     listed = f"there are {', '.join(recipes)}" if recipes else "there is no folder recipes/ here"
     hint = f"did you mean {guess}? {listed}" if guess else listed
-    what = "no recipe is called" if is_bare_name else "there is no file"
-    raise UsageFailure(f"{what} {path}", hint)
+    is_path = path.parent != Path() or (path.suffix and not is_yaml and not guess)
+    raise UsageFailure(f"{'there is no file' if is_path else 'no recipe is called'} {path}", hint)

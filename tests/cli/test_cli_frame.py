@@ -192,6 +192,19 @@ def test_a_reader_that_goes_away_is_no_bug() -> None:
     assert (ran.returncode, ran.stderr) == (1, "")
 
 
+def test_an_answer_that_finds_no_room_is_an_error() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - a device
+        ran = subprocess.run(
+            [sys.executable, "-m", "convert.cli", "list", "--schema"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: the disk is full\nhint:  ")
+
+
 def test_a_terminal_without_umlauts_is_written_to_all_the_same() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "convert.cli", "plan", "日本"]

@@ -34,6 +34,11 @@ def test_a_path_is_taken_as_it_is(here: Path) -> None:
     assert find("notes.txt") == Path("notes.txt")
 
 
+def test_a_folder_of_the_same_name_hides_no_recipe(here: Path) -> None:
+    (here / "work/gpt2").mkdir()
+    assert find("gpt2") == here / "shipped/gpt2.yaml"
+
+
 @pytest.mark.parametrize(
     ("typed", "what", "hint"),
     [
