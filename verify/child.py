@@ -85,12 +85,12 @@ class Server:
         except Failure as failure:
             return _fault(FaultKind.REFUSED, failure.message)
         except MemoryError:
-            traceback.print_exc()
+            traceback.print_exc(limit=-4)
             return _fault(FaultKind.OUT_OF_MEMORY, "it could not get the memory that it asked for")
         except GoneError:
             raise
         except Exception as error:  # noqa: BLE001  (whatever a runtime raises is a finding about the artifact)
-            traceback.print_exc()
+            traceback.print_exc(limit=-4)
             return _fault(FaultKind.CRASHED, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
 
     @property

@@ -13,7 +13,7 @@ from verify.protocol import PROTOCOL, Channel, GarbledError, GoneError, Header, 
 from verify.runtimes import Info, Piece, Request, Settings, Tick
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -86,11 +86,11 @@ class Worker:
         args = {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
         return self._call("template", args, lambda done: str(done["text"]))
 
-    def logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    def logits(self, ids: Sequence[int]) -> Generator[NDArray[np.float32], None, None]:
         """The logits after each id, in order, in blocks of rows (n, vocab) of no more than 16 MiB."""
         return self._stream("logits", {"ids": list(ids)}, unpack)
 
-    def generate(self, request: Request) -> Iterator[Piece]:
+    def generate(self, request: Request) -> Generator[Piece, None, None]:
         """Continue, token by token; closing the iterator cancels."""
         return self._stream("generate", asdict(request), _piece)
 
@@ -98,7 +98,7 @@ class Worker:
         """Continue, and give the whole text."""
         return "".join(piece.text for piece in self.generate(request))
 
-    def together(self, requests: Sequence[Request]) -> Iterator[Tick]:
+    def together(self, requests: Sequence[Request]) -> Generator[Tick, None, None]:
         """Continue several requests at once; says only when each token came."""
         return self._stream("together", {"requests": [asdict(one) for one in requests]}, _tick)
 
@@ -137,7 +137,7 @@ class Worker:
         *,
         done: Callable[[Header], None] = lambda _: None,
         seconds: float | None = None,
-    ) -> Iterator[T]:
+    ) -> Generator[T, None, None]:
         """Ask, and read the parts as they come; only the time spent waiting for the child counts."""
         if self._fault is not None:
             raise WorkerFailure(self._fault)
@@ -222,11 +222,11 @@ def _no_part(_: Header, __: bytearray) -> None:
 
 
 def _piece(header: Header, _: bytearray) -> Piece:
-    return Piece(header["token"], str(header["text"]), float(header["t_s"]), header["end"])
+    return Piece(header["token"], str(header["text"]), float(header["t_s"]), header["end"], header["tokens"])
 
 
 def _tick(header: Header, _: bytearray) -> Tick:
-    return Tick(int(header["index"]), float(header["t_s"]))
+    return Tick(int(header["index"]), float(header["t_s"]), int(header["count"]))
 
 
 def _opened(done: Header) -> tuple[Info, float, dict[str, str]]:

@@ -80,14 +80,16 @@ class Piece:
     text: str
     t_s: float
     end: str | None = None  # on the last piece: "end" (the model's own), "stop" (a stop string), "length"
+    tokens: int | None = None  # on a server's last piece: how many it says there were
 
 
 @dataclass(frozen=True)
 class Tick:
-    """One token of one of several answers that are made together."""
+    """One token of one of several answers that are made together; a server may send more than one at once."""
 
     index: int
     t_s: float
+    count: int = 1
 
 
 class Runtime(Protocol):

@@ -1,0 +1,94 @@
+"""The source's tokenizer, as a folder with tokenizer.json and tokenizer_config.json."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class Canonical:
+    """Text to ids and back by `tokenizers`; what a folder does not say about its markup, its config may."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        from tokenizers import Tokenizer, decoders  # noqa: PLC0415  (in the child only)
+
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise Failure(f"{folder}: no tokenizer.json", "name the folder that has one in options.tokenizer")
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as fault:  # noqa: BLE001  (tokenizers raises Exception itself)
+            raise Failure(f"{path}: {fault}") from None
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        # What the post-processor adds is asked for, or not; markup is read, or is text.
+        self._stream = decoders.DecodeStream
+        settings = _object(folder / "tokenizer_config.json")
+        generation = _object(folder / "generation_config.json")
+        self.markup = {
+            name: text
+            for name in ("bos_token", "eos_token", "unk_token", "pad_token")
+            if (text := _text(settings.get(name))) is not None
+        }
+        self.chat_template = _template(folder, settings)
+        self.bos_id = self._id("bos_token", config, "bos_token_id")
+        self.eos_id = self._id("eos_token", config, "eos_token_id")
+        ends = [self.eos_id, *_ids(config.get("eos_token_id")), *_ids(generation.get("eos_token_id"))]
+        self.eog_ids = tuple(sorted({end for end in ends if end is not None}))
+        self.adds_bos = self.bos_id is not None and self.encode("a", special=False, add_bos=True)[:1] == [
+            self.bos_id
+        ]
+
+    def encode(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
+        """Text to ids."""
+        self._tokenizer.encode_special_tokens = not special
+        return list(self._tokenizer.encode(text, add_special_tokens=add_bos).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text, markup shown."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def pieces(self) -> Any:
+        """Decode a stream: call it with each id; gives text, or none while a character is incomplete."""
+        stream = self._stream(skip_special_tokens=False)
+        return lambda token: stream.step(self._tokenizer, token)
+
+    def _id(self, name: str, config: dict[str, Any], key: str) -> int | None:
+        if name in self.markup:
+            found = self._tokenizer.token_to_id(self.markup[name])
+            return None if found is None else int(found)
+        return next(iter(_ids(config.get(key))), None)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError as fault:
+        raise Failure(f"{path}: {fault}") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _ids(value: object) -> list[int]:
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
+
+
+def _text(value: object) -> str | None:
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) else None
+
+
+def _template(folder: Path, settings: dict[str, Any]) -> str | None:
+    value = settings.get("chat_template")
+    if isinstance(value, list):
+        value = next((one.get("template") for one in value if one.get("name") == "default"), None)
+    if value is None and (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text("utf-8")
+    return value if isinstance(value, str) else None

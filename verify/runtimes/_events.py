@@ -1,0 +1,116 @@
+"""One request to an OpenAI-compatible server, and its answer as a stream of events."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from convert.errors import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_LINE_BYTES = 1 << 20
+SAID_CHARS = 200
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where it is, and how it is addressed; the key is sent, and never shown."""
+
+    base: str
+    timeout_s: float
+    key: str | None = None
+
+    def __repr__(self) -> str:
+        """Leave the key out, wherever this is printed."""
+        return f"Server({self.base!r})"
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Open a connection of its own; redirects are not followed, so that the key stays with this host."""
+        parts = urlsplit(self.base)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Failure(f"{self.base}: is no address of a server", "it looks like http://localhost:8000/v1")
+        made: http.client.HTTPConnection
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            made = http.client.HTTPSConnection(
+                parts.hostname, parts.port, timeout=self.timeout_s, context=context
+            )
+        else:
+            made = http.client.HTTPConnection(parts.hostname, parts.port, timeout=self.timeout_s)
+        try:
+            made.connect()
+        except OSError as fault:
+            raise Failure(
+                f"no server answers at {self.base}: {fault}", "start it, or correct the address"
+            ) from None
+        return made
+
+    def get(self, path: str) -> Any:
+        """Ask for a small document."""
+        connection = self.connect()
+        try:
+            response = self._send(connection, "GET", path, None)
+            return json.loads(response.read(MAX_LINE_BYTES))
+        except ValueError:
+            raise Failure(f"{self.base}{path}: the answer is no JSON") from None
+        except (OSError, http.client.HTTPException) as fault:
+            raise self._broken(path, fault) from None
+        finally:
+            connection.close()
+
+    def stream(
+        self, connection: http.client.HTTPConnection, path: str, body: dict[str, Any]
+    ) -> Iterator[Any]:
+        """Ask, and give each event as it arrives, to the last."""
+        try:
+            response = self._send(connection, "POST", path, json.dumps(body).encode())
+            yield from self._events(path, response)
+        except (OSError, http.client.HTTPException) as fault:
+            raise self._broken(path, fault) from None
+
+    def _send(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None
+    ) -> http.client.HTTPResponse:
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        connection.request(method, urlsplit(self.base).path.rstrip("/") + path, body, headers)
+        response = connection.getresponse()
+        if response.status != http.client.OK:
+            said = response.read(MAX_LINE_BYTES).decode("utf-8", "replace")
+            raise Failure(f"{self.base}{path}: the server answers {response.status}: {shortened(said)}")
+        return response
+
+    def _events(self, path: str, response: http.client.HTTPResponse) -> Iterator[Any]:
+        while line := response.readline(MAX_LINE_BYTES):
+            name, _, data = line.strip().partition(b":")
+            if name != b"data":  # a comment that keeps the line open, an empty line, or another field
+                continue
+            if data.strip() == b"[DONE]":
+                return
+            try:
+                event = json.loads(data)
+            except ValueError:
+                said = shortened(data.decode("utf-8", "replace"))
+                raise Failure(f"{self.base}{path}: an event is no JSON: {said}") from None
+            if not isinstance(event, dict) or "error" in event:
+                raise Failure(f"{self.base}{path}: the server breaks off: {shortened(json.dumps(event))}")
+            yield event
+        raise Failure(f"{self.base}{path}: the server broke off its answer before the end")
+
+    def _broken(self, path: str, fault: Exception) -> Failure:
+        if isinstance(fault, TimeoutError):
+            return Failure(f"{self.base}{path}: the server was silent for {self.timeout_s:g} s")
+        return Failure(f"{self.base}{path}: the connection broke: {type(fault).__name__}: {fault}")
+
+
+def shortened(text: str) -> str:
+    """One line of what a server said."""
+    line = " ".join(text.split())
+    return line if len(line) <= SAID_CHARS else line[:SAID_CHARS] + "…"

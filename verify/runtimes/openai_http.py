@@ -1,0 +1,163 @@
+"""Any server with OpenAI's completions and chats: vLLM, TGI, SGLang, llama-server, Ollama and their kin.
+
+Text goes to /completions, a chat to /chat/completions, where the server's own template lays it out. Nothing
+is tried twice: this measures. Options: ``model`` (else the server's first), ``api_key_env`` (the environment
+variable that holds the key), ``timeout_s`` (of silence), ``body`` (sent with every request), ``endless``
+(sent with those that are to run to their last token, such as ``{"ignore_eos": true}``).
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from convert.errors import Failure
+from verify.runtimes import Info, Piece, Request, Settings, Tick
+from verify.runtimes._events import Server
+
+if TYPE_CHECKING:
+    import http.client
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+OPTIONS = frozenset({"model", "api_key_env", "timeout_s", "body", "endless"})
+ENDS = {"stop": "end", "length": "length"}
+
+
+def suits(_: Path) -> bool:
+    """A server is named by its address; no folder is one."""
+    return False
+
+
+def preload() -> dict[str, str]:
+    """There are no natives."""
+    return {}
+
+
+def open_runtime(path: str, settings: Settings) -> OpenAiHttp:
+    """Find the server and its model."""
+    return OpenAiHttp(path, settings)
+
+
+class OpenAiHttp:
+    """A server, one of its models, and a connection for each request."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        options = dict(settings.options)
+        if unknown := set(options) - OPTIONS:
+            known = ", ".join(sorted(OPTIONS))
+            raise Failure(f"openai_http: no such option: {', '.join(sorted(unknown))}", f"it has {known}")
+        base = url.rstrip("/") + ("" if urlsplit(url).path.strip("/") else "/v1")
+        key_name = options.get("api_key_env")
+        key = os.environ.get(key_name) if key_name else None
+        if key_name and not key:
+            raise Failure(f"{key_name} is not set", "it should hold the server's key")
+        self._server = Server(base, float(options.get("timeout_s", 300.0)), key)
+        self._body: dict[str, Any] = dict(options.get("body", {}))
+        self._endless: dict[str, Any] = dict(options.get("endless", {}))
+        self._model = str(options["model"]) if "model" in options else self._first_model()
+        self.info = Info(
+            "openai_http", ("generate", "together"), settings.context, notes={"model": self._model}
+        )
+
+    def generate(self, request: Request) -> Generator[Piece, None, None]:
+        """Ask, and give each event's text as it comes."""
+        connection = self._server.connect()
+        try:
+            yield from self._pieces(connection, request, time.perf_counter())
+        finally:
+            connection.close()
+
+    def together(self, requests: Sequence[Request]) -> Generator[Tick, None, None]:
+        """Ask several at once, each on a connection of its own; the clock starts when all are connected."""
+        connections = [self._server.connect() for _ in requests]
+        sockets = [connection.sock for connection in connections]
+        came: queue.Queue[Tick | Failure | None] = queue.Queue()
+        start = time.perf_counter()
+
+        def follow(index: int, request: Request) -> None:
+            seen = 0
+            try:
+                for piece in self._pieces(connections[index], request, start):
+                    count = (piece.tokens or seen) - seen if piece.end else 1
+                    seen += count
+                    if count:
+                        came.put(Tick(index, piece.t_s, count))
+                came.put(None)
+            except Failure as failure:
+                came.put(failure)
+            except Exception as error:  # noqa: BLE001  (a thread's error must reach the one who waits for it)
+                came.put(Failure(f"{type(error).__name__}: {error}"))
+
+        threads = [threading.Thread(target=follow, args=pair, daemon=True) for pair in enumerate(requests)]
+        for thread in threads:
+            thread.start()
+        try:
+            open_count = len(threads)
+            while open_count:
+                event = came.get()
+                if isinstance(event, Failure):
+                    raise event
+                if event is None:
+                    open_count -= 1
+                else:
+                    yield event
+        finally:
+            for one in sockets:  # also those that a thread still reads from
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _pieces(
+        self, connection: http.client.HTTPConnection, request: Request, start: float
+    ) -> Generator[Piece, None, None]:
+        path, body = self._addressed(request)
+        end, tokens = None, None
+        for event in self._server.stream(connection, path, body):
+            if isinstance(usage := event.get("usage"), dict):
+                tokens = usage.get("completion_tokens", tokens)
+            for choice in event.get("choices") or ():
+                text = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
+                end = choice.get("finish_reason") or end
+                if text:
+                    yield Piece(None, text, time.perf_counter() - start)
+        yield Piece(None, "", time.perf_counter() - start, ENDS.get(end or "stop", end), tokens)
+
+    def _addressed(self, request: Request) -> tuple[str, dict[str, Any]]:
+        """Where a request goes, and what is sent."""
+        body: dict[str, Any] = {
+            "model": self._model,
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
+            "seed": request.seed,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if request.stop:
+            body["stop"] = list(request.stop)
+        if request.ignores_end:
+            body |= self._endless
+        body |= self._body
+        if request.messages is not None:
+            return "/chat/completions", body | {"messages": [dict(one) for one in request.messages]}
+        if request.text is None:
+            raise Failure("a server is asked in text, not in token ids")
+        return "/completions", body | {"prompt": request.text}
+
+    def _first_model(self) -> str:
+        listing = self._server.get("/models")
+        try:
+            return str(listing["data"][0]["id"])
+        except (KeyError, IndexError, TypeError):
+            raise Failure(
+                f"{self._server.base}/models: names no model", "name one in options.model"
+            ) from None
