@@ -1,0 +1,93 @@
+"""Imports point one way, and `--help` brings nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# A module may import from its own step and from those before it.
+STEPS = (
+    ("errors", "progress"),
+    ("recipe",),
+    ("source",),
+    ("checkpoint", "config", "card"),
+    ("decoder", "rotary"),
+    ("architectures",),
+    ("tokenizer", "calibration", "calibration_text"),
+    ("codecs",),
+    ("layout",),
+    ("engine", "forward", "spill"),
+    ("formats",),
+    ("store",),
+    ("pipeline", "plan"),
+    ("cli",),
+)
+ORDER = {name: number for number, step in enumerate(STEPS) for name in step}
+# What verification may know of the conversion: it must judge an artifact that came from elsewhere.
+SEEN_BY_VERIFY = ("convert.errors", "convert.recipe", "convert.progress", "convert.store")
+
+
+def imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules("convert"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    own = path.relative_to(ROOT / "convert").parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    assert own in ORDER, f"convert/{own} has no place in the order of imports"
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "verify":
+            assert own in ("cli", "pipeline"), f"{path} imports {name}"
+        if parts[0] == "convert" and len(parts) > 1 and parts[1] in ORDER:
+            assert ORDER[parts[1]] <= ORDER[own], f"{path} imports {name}"
+
+
+def test_verify_sees_little_of_convert() -> None:
+    for path in modules("verify"):
+        strangers = {
+            name
+            for name in imported(path)
+            if name.startswith("convert.") and not name.startswith(SEEN_BY_VERIFY)
+        }
+        assert not strangers, f"{path} imports {strangers}"
+
+
+def test_help_brings_nothing_heavy() -> None:
+    heavy = (
+        "torch",
+        "transformers",
+        "numpy",
+        "pydantic",
+        "huggingface_hub",
+        "gguf",
+        "llama_cpp",
+        "tokenizers",
+    )
+    script = (
+        "import sys; from convert.cli import main\n"
+        "sys.argv = ['modelwright', 'convert', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"print(sorted(set({heavy!r}) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
