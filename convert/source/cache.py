@@ -19,6 +19,7 @@ from convert.source.patience import Stopped
 
 _PART = ".incomplete"
 _FORGOTTEN_S = 24 * 3600
+_WRITING_S = 60
 
 
 class RepoCache:
@@ -118,14 +119,21 @@ class RepoCache:
                     continue  # another revision's, perhaps interrupted a minute ago: its next run resumes it
                 held = self._try_lock(match[1])
                 if held is not None:  # so its writer is gone
-                    path.unlink()
-                    os.close(held)
+                    try:
+                        path.unlink()
+                    finally:
+                        os.close(held)
 
     def write_ref(self, revision: str, commit: str) -> None:
         """Note which commit a branch or tag was, for offline runs and for other tools."""
         path = self.folder / "refs" / revision
-        if revision != commit and self.read_ref(revision) != commit:
-            write_atomically(path, commit)
+        if revision == commit or self.read_ref(revision) == commit:
+            return
+        # Left by a killed run, it would be taken for a ref, and the client would call the repo corrupt.
+        for stray in path.parent.glob(f"{path.name}.*.tmp"):
+            if time.time() - stray.stat().st_mtime > _WRITING_S:
+                stray.unlink(missing_ok=True)
+        write_atomically(path, commit)
 
     def read_ref(self, revision: str) -> str | None:
         """The commit that a revision was when last seen."""

@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -47,6 +48,14 @@ class Exchange:
     sent_bytes: int = 0
 
 
+class _Quiet(ThreadingHTTPServer):
+    """Clients that die or hang up are what the tests are about, and no news."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class HubServer:
     """The server; its repos, users and faults may change while it runs."""
 
@@ -61,7 +70,7 @@ class HubServer:
         self.log: list[Exchange] = []
         self.lock = threading.Lock()
         handler = type("Handler", (Handler,), {"hub": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._http = _Quiet(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
         self._http.block_on_close = False
         self.endpoint = f"http://127.0.0.1:{self._http.server_address[1]}"

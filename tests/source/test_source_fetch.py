@@ -209,6 +209,16 @@ def test_orphans_of_killed_downloads_are_swept(hub: Hub) -> None:
     assert parts(hub) == [recent.name]
 
 
+def test_a_half_written_ref_is_swept(hub: Hub) -> None:
+    refs = hub.cache / "models--acme--tiny/refs"
+    refs.mkdir(parents=True)
+    for name, age_s in {"main.1-2.tmp": 1000, "main.3-4.tmp": 0}.items():
+        (refs / name).touch()
+        os.utime(refs / name, (time.time() - age_s,) * 2)
+    list_source(MODEL, hub=hub)
+    assert sorted(path.name for path in refs.iterdir()) == ["main", "main.3-4.tmp"]
+
+
 def test_progress_adds_up_whatever_happens(server: HubServer, hub: Hub) -> None:
     from contextlib import contextmanager  # noqa: PLC0415
 
