@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ORPHAN_CHECK_S = 0.5
 # A template is a stranger's program: this much CPU time, over all threads, is far more than any needs.
-TEMPLATE_CPU_S = 5.0
+TEMPLATE_CPU_S = 2.0
 # A frame of logits; more rows go in more frames.
 FRAME_BYTES = 16 << 20
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-INTERVAL_S = 0.02
+INTERVAL_S = 0.03
 FIELDS = frozenset({"VmRSS", "RssAnon", "RssShmem", "VmHWM"})
 
 

@@ -166,11 +166,11 @@ class LlamaCpp:
 
     def together(self, requests: Sequence[Request]) -> Generator[Tick, None, None]:
         """Continue several in one context of their own, a token of each in every batch."""
-        start = time.perf_counter()
         if len(requests) > BATCH:
             raise Failure(f"llama_cpp: {len(requests)} requests at once, and a batch holds {BATCH}")
         need = sum(len(request.ids or ()) + request.max_tokens for request in requests)
         context = self._new_context(need, sequences=len(requests))
+        start = time.perf_counter()
         try:
             choosers = [Chooser(request) for request in requests]
             chosen: dict[int, int] = {}

@@ -1,0 +1,178 @@
+"""Speed and memory of several artifacts, taken in turns, so that a noisy minute hits all of them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from verify.fault import WorkerFailure
+from verify.limits import available_memory
+from verify.runtimes import Request
+from verify.sample import Samples
+from verify.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from verify.fault import Fault
+    from verify.runtimes import Info
+    from verify.sample import Measured
+    from verify.worker import Launch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured; every artifact gets the same."""
+
+    prompt_tokens: int = 256
+    answer_tokens: int = 64
+    openings: int = 2  # each is a process of its own: where its memory lies differs, and so does its speed
+    rounds: int = 3  # repetitions per opening, after a warm-up
+    concurrency: tuple[int, ...] = (1, 4, 10)
+    concurrent_tokens: int = 100
+    concurrent_prompt_tokens: int = 32
+    seed: int = 0
+
+
+def measure_in_turns(
+    launches: Mapping[str, Launch], plan: Plan | None = None, *, keeps_open: bool | None = None
+) -> dict[str, Measured | Fault]:
+    """Measure each artifact; what fails is out of the rounds, and has its fault instead of figures.
+
+    Only one works at a time. They stay open between their turns where their files fit in half the memory that
+    is to spare, or where `keeps_open` says so; else each turn opens anew.
+    """
+    plan = plan or Plan()
+    stays = fits_together(launches.values()) if keeps_open is None else keeps_open
+    contest = _Contest({name: _Entry(launch, plan) for name, launch in launches.items()}, stays=stays)
+    with contest:
+        for opening in range(plan.openings):
+            for turn in range(plan.rounds):
+                contest.each(partial(_Entry.repeat, number=turn + opening * plan.rounds))
+            contest.close()
+        for count in plan.concurrency:
+            contest.each(partial(_Entry.crowd, count=count))
+    return {name: entry.fault or entry.figures() for name, entry in contest.entries.items()}
+
+
+def fits_together(launches: Iterable[Launch]) -> bool:
+    """Could all of these stay in memory at once, with as much again to spare?"""
+    return 2 * sum(_size(launch.path) for launch in launches) < available_memory()
+
+
+def _size(path: str | Path) -> int:
+    found = Path(path)
+    files = [found] if found.is_file() else found.rglob("*") if found.is_dir() else ()
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+class _Contest:
+    """The artifacts that are still in it, taking turns."""
+
+    def __init__(self, entries: dict[str, _Entry], *, stays: bool) -> None:
+        self.entries = entries
+        self._stays = stays
+        self._turn = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def each(self, step: Callable[[_Entry], None]) -> None:
+        """One turn for each, a different one first every time."""
+        names = list(self.entries)
+        self._turn += 1
+        for place in range(len(names)):
+            entry = self.entries[names[(place + self._turn) % len(names)]]
+            if entry.fault is not None:
+                continue
+            try:
+                step(entry)
+            except WorkerFailure as failure:
+                entry.fault = failure.fault
+            if not self._stays or entry.fault is not None:
+                entry.close()
+
+    def close(self) -> None:
+        """End every child."""
+        for entry in self.entries.values():
+            entry.close()
+
+
+class _Entry:
+    """One artifact: its worker while it is open, and what was measured of it."""
+
+    def __init__(self, launch: Launch, plan: Plan) -> None:
+        self.fault: Fault | None = None
+        self._launch, self._plan = launch, plan
+        self._worker: Worker | None = None
+        self._samples = Samples()
+
+    def repeat(self, number: int) -> None:
+        """Take one repetition."""
+        worker = self._open()
+        request = self._request(worker.info, number)
+        pieces = list(worker.generate(request))
+        self._samples.take(request, pieces)
+        self._samples.note_cache(worker, request, pieces)
+        self._samples.note_peaks(worker)
+
+    def crowd(self, count: int) -> None:
+        """Answer so many requests at once, where the runtime can; memory is not looked at any more."""
+        worker = self._open()
+        if "together" not in worker.info.can:
+            return
+        plan = self._plan
+        length, answer = plan.concurrent_prompt_tokens, plan.concurrent_tokens
+        seeds = [f"{plan.seed} {count} {index}" for index in range(count)]
+        requests = [prompt(worker.info, length, answer, seed) for seed in seeds]
+        ticks = list(worker.together(requests))
+        if ticks:
+            self._samples.throughput[count] = sum(tick.count for tick in ticks) / max(
+                tick.t_s for tick in ticks
+            )
+
+    def figures(self) -> Measured:
+        """What was found."""
+        return self._samples.figures()
+
+    def close(self) -> None:
+        """End the child."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def _open(self) -> Worker:
+        if self._worker is None:
+            self._worker = Worker(self._launch)
+            self._samples.load_s.append(self._worker.load_s)
+            self._samples.kv_computed = self._worker.info.kv_bytes_per_token
+            warm_up = self._request(self._worker.info, -1)
+            pieces = list(self._worker.generate(warm_up))
+            self._samples.note_cache(self._worker, warm_up, pieces)
+        return self._worker
+
+    def _request(self, info: Info, number: int) -> Request:
+        """A prompt of its own for each repetition, unknown to any prefix cache; warm-ups are shorter."""
+        plan = self._plan
+        length, answer = plan.prompt_tokens, plan.answer_tokens
+        if number < 0:
+            length, answer = max(1, length // 2), max(2, answer // 4)
+        return prompt(info, length, answer, f"{plan.seed} {number}")
+
+
+def prompt(info: Info, length: int, answer: int, seed: str) -> Request:
+    """Something to read and to continue, cut to the context; nonsense is as quick as sense."""
+    draw = random.Random(seed)  # noqa: S311  (no secret)
+    answer = max(1, min(answer, info.context // 2))
+    if "tokenize" not in info.can or not info.vocab_size:
+        words = " ".join(str(draw.randrange(100, 1000)) for _ in range(max(1, length // 2)))
+        return Request(text=words, max_tokens=answer, ignores_end=True)
+    length = max(1, min(length, info.context - answer))
+    ids = tuple(draw.randrange(info.vocab_size) for _ in range(length))
+    return Request(ids=ids, max_tokens=answer, ignores_end=True)

@@ -1,0 +1,142 @@
+"""What repetitions add up to: medians with their quartiles, and the highest peaks."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from verify.fault import Fault, FaultKind, WorkerFailure
+from verify.memory import Peaks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from verify.runtimes import Piece, Request
+    from verify.worker import Worker
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some repetitions, and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast an artifact was."""
+
+    load_s: Spread
+    ttft_s: Spread
+    prefill_tok_s: Spread | None  # a server does not say when it had read the prompt, nor how long that was
+    decode_tok_s: Spread | None  # none where no answer had two tokens
+    inter_token_p50_s: float | None
+    inter_token_p95_s: float | None
+    throughput_tok_s: Mapping[int, float]  # by number of concurrent requests
+    prompt_tokens: int | None
+    answer_tokens: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How much it took: for one request at a time, in a context as long as the launch asks for."""
+
+    peak_rss_bytes: int
+    peak_anon_bytes: int
+    kv_bytes_per_token: float | None  # measured: what the cache gained between two answers
+    kv_bytes_per_token_computed: int | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One artifact's figures."""
+
+    speed: Speed
+    memory: Memory | None  # none of a server: its process is not ours to look at
+
+
+@dataclass
+class Samples:
+    """What was seen of one artifact, repetition by repetition."""
+
+    load_s: list[float] = field(default_factory=list)
+    ttft_s: list[float] = field(default_factory=list)
+    prefill_tok_s: list[float] = field(default_factory=list)
+    decode_tok_s: list[float] = field(default_factory=list)
+    gaps_s: list[float] = field(default_factory=list)
+    throughput: dict[int, float] = field(default_factory=dict)
+    cache: dict[int, int] = field(default_factory=dict)  # bytes by tokens
+    peaks: Peaks | None = None
+    kv_computed: int | None = None
+    prompt_tokens: int | None = None
+    answer_tokens: int = 0
+
+    def take(self, request: Request, pieces: Sequence[Piece]) -> None:
+        """Note the times of one answer."""
+        times = [piece.t_s for piece in pieces if piece.token is not None or piece.text]
+        if not times:
+            raise WorkerFailure(Fault(FaultKind.REFUSED, "it answered nothing at all"))
+        count = pieces[-1].tokens or len(times)
+        self.answer_tokens = max(self.answer_tokens, count)
+        self.ttft_s.append(times[0])
+        if request.ids is not None:
+            self.prompt_tokens = len(request.ids)
+            self.prefill_tok_s.append(len(request.ids) / times[0])
+        if count > 1 and times[-1] > times[0]:
+            self.decode_tok_s.append((count - 1) / (times[-1] - times[0]))
+        self.gaps_s += [after - before for before, after in pairwise(times)]
+
+    def note_cache(self, worker: Worker, request: Request, pieces: Sequence[Piece]) -> None:
+        """Note what the cache holds; the last token of an answer was never read."""
+        if "cache" in worker.info.can and request.ids is not None:
+            self.cache[len(request.ids) + len(pieces) - 1] = worker.cache_bytes()
+
+    def note_peaks(self, worker: Worker) -> None:
+        """Keep the highest of all openings; a server's memory is elsewhere."""
+        if "logits" not in worker.info.can:
+            return
+        seen, known = worker.peaks(), self.peaks or Peaks(0, 0)
+        self.peaks = Peaks(max(seen.rss_bytes, known.rss_bytes), max(seen.anon_bytes, known.anon_bytes))
+
+    def figures(self) -> Measured:
+        """Sum up."""
+        speed = Speed(
+            load_s=spread(self.load_s),
+            ttft_s=spread(self.ttft_s),
+            prefill_tok_s=spread(self.prefill_tok_s) if self.prefill_tok_s else None,
+            decode_tok_s=spread(self.decode_tok_s) if self.decode_tok_s else None,
+            inter_token_p50_s=percentile(self.gaps_s, 50) if self.gaps_s else None,
+            inter_token_p95_s=percentile(self.gaps_s, 95) if self.gaps_s else None,
+            throughput_tok_s=dict(self.throughput),
+            prompt_tokens=self.prompt_tokens,
+            answer_tokens=self.answer_tokens,
+        )
+        if self.peaks is None:
+            return Measured(speed, None)
+        memory = Memory(self.peaks.rss_bytes, self.peaks.anon_bytes, self._growth(), self.kv_computed)
+        return Measured(speed, memory)
+
+    def _growth(self) -> float | None:
+        if len(self.cache) < 2:
+            return None
+        fewest, most = min(self.cache), max(self.cache)
+        return (self.cache[most] - self.cache[fewest]) / (most - fewest)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Sum up repetitions."""
+    return Spread(statistics.median(values), percentile(values, 25), percentile(values, 75), len(values))
+
+
+def percentile(values: Sequence[float], rank: float) -> float:
+    """Between the two values that the rank falls between."""
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * rank / 100
+    below = ordered[math.floor(place)]
+    return below + (ordered[math.ceil(place)] - below) * (place - math.floor(place))
