@@ -151,9 +151,11 @@ def find(settings: Settings) -> Found:
     # Nothing vouches for a folder but its content, so that is read now; what was read before is remembered.
     small = fetch_small(listing, hub=settings.hub, progress=settings.progress)
     pinned = fetch(listing, hub=settings.hub, progress=settings.progress) if listing.folder else small
-    names = sorted({*pinned.files, *pinned.pending})
-    said_by = pinned.files if listing.folder else listing.files
-    digests = {name: said_by[name].blob or "" for name in names}
+    # What the listing says of a repo's file is known before it is here, and is the same afterwards.
+    digests = {
+        name: str(listing.files[name].blob or digest.sha256 or digest.git_sha1)
+        for name, digest in sorted({**pinned.pending, **pinned.files}.items())
+    }
     return Found(listing, pinned, digests, tuple(small.pending))
 
 
