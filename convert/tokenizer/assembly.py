@@ -45,8 +45,8 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
     if model_type == "qwen" and template is not None and roles.eot is not None:
         # Qwen-1's chat files name no token: its code stops at the end of a turn.
         roles = replace(roles, eos=roles.eot)
+    roles, add_bos, add_eos = wrapping.read_wrapping(document, settings.tokenizer, roles)
     document = document.with_added(special.implied_tokens(roles, document))
-    add_bos, add_eos = wrapping.read_wrapping(document, settings.tokenizer, roles)
     document = wrapping.write_wrapping(document, roles, add_bos=add_bos, add_eos=add_eos)
     tokenizer_json = document.to_bytes()
     open_encoder(tokenizer_json, document.origin)

@@ -18,6 +18,7 @@ SUPPORTED = (
     "supported: byte-level BPE (GPT-2, Qwen, Llama 3) and BPE with byte fallback (Llama 2, Mistral, Gemma)"
 )
 _T = TypeVar("_T")
+_NAMES: dict[type, str] = {dict: "object", list: "array", str: "string"}
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
@@ -104,12 +105,12 @@ def read_document(content: dict[str, Any], origin: str) -> Document:
         merges=tuple(_merge(merge, f"{origin}: model.merges[{place}]") for place, merge in
                      enumerate(_field(model, "merges", list, origin, "model."))),
         added=tuple(_added(token, f"{origin}: added_tokens[{place}]") for place, token in
-                    enumerate(content.get("added_tokens") or [])),
+                    enumerate(_field({"added_tokens": [], **content}, "added_tokens", list, origin))),
         normalizer=_stage(content, "normalizer", "normalizers", origin),
         pre_tokenizer=_stage(content, "pre_tokenizer", "pretokenizers", origin),
         post_processor=_stage(content, "post_processor", "processors", origin),
         decoder=_stage(content, "decoder", "decoders", origin),
-        unk_token=model.get("unk_token"),
+        unk_token=_field(model, "unk_token", str, origin, "model.") if model.get("unk_token") else None,
         fuse_unk=bool(model.get("fuse_unk")),
         byte_fallback=bool(model.get("byte_fallback")),
         ignore_merges=bool(model.get("ignore_merges")),
@@ -147,7 +148,7 @@ def _merge(value: Json, where: str) -> tuple[str, str]:
 def _field(content: dict[str, Any], key: str, kind: type[_T], origin: str, prefix: str = "") -> _T:
     value = content.get(key)
     if not isinstance(value, kind):
-        said = "missing" if value is None else f"not a JSON {'object' if kind is dict else 'array'}"
+        said = "missing" if value is None else f"not a JSON {_NAMES[kind]}"
         raise Failure(f"{origin}: {prefix}{key} is {said}", BROKEN)
     return value
 

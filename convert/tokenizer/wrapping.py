@@ -7,32 +7,37 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
 from convert.tokenizer.encoder import steps
+from convert.tokenizer.file import BROKEN
 from convert.tokenizer.model import Kind
 
 if TYPE_CHECKING:
     from convert.tokenizer.document import Document
+    from convert.tokenizer.file import Json
     from convert.tokenizer.special import Roles
 
 _BYTES_ONLY = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 
 
-def read_wrapping(document: Document, settings: dict[str, Any], roles: Roles) -> tuple[bool, bool]:
-    """(bos before, eos after); tokenizer_config.json's word wins, as it does in Transformers."""
-    before, after = _from_post_processor(document, roles)
+def read_wrapping(document: Document, settings: dict[str, Any], roles: Roles) -> tuple[Roles, bool, bool]:
+    """(roles, bos before, eos after); tokenizer_config.json's word wins, as it does in Transformers."""
+    first, last = _around(document, roles)
+    if roles.bos is None:
+        roles = replace(roles, bos=first)
     answers = []
-    for role, identity, found in (("bos", roles.bos, before), ("eos", roles.eos, after)):
+    for role, identity, found in (("bos", roles.bos, first), ("eos", roles.eos, last)):
         said = settings.get(f"add_{role}_token")
-        wanted = said if isinstance(said, bool) else found
+        wanted = said if isinstance(said, bool) else found is not None
         if wanted and identity is None:
             raise Failure(f"tokenizer_config.json: add_{role}_token is true, and there is no {role}_token")
         answers.append(wanted)
-    return answers[0], answers[1]
+    return roles, answers[0], answers[1]
 
 
 def write_wrapping(document: Document, roles: Roles, *, add_bos: bool, add_eos: bool) -> Document:
-    """The document with a post-processor that does just this."""
-    if (add_bos, add_eos) == _from_post_processor(document, roles):
-        return document
+    """The document with a post-processor of our own that does just this.
+
+    The library takes a template whose tokens it was never told of, and panics when it is put to use.
+    """
     if not (add_bos or add_eos):
         return replace(document, post_processor=_BYTES_ONLY if document.kind is Kind.BYTE_BPE else None)
     texts = {identity: content for content, identity in document.ids.items()}
@@ -56,19 +61,29 @@ def write_wrapping(document: Document, roles: Roles, *, add_bos: bool, add_eos: 
     return replace(document, post_processor=template)
 
 
-def _from_post_processor(document: Document, roles: Roles) -> tuple[bool, bool]:
-    before = after = False
+def _around(document: Document, roles: Roles) -> tuple[int | None, int | None]:
+    """The ids that the post-processor puts before and after a text."""
+    ids: list[int | None] = [None]  # None is the text itself
     for step in steps(document.post_processor, "processors"):
-        if step["type"] == "ByteLevel":
-            continue
-        ids = [
-            document.ids.get(item["SpecialToken"]["id"]) if "SpecialToken" in item else "text"
-            for item in step.get("single", [])
-        ]
-        before, after = ids[:1] == [roles.bos], ids[-1:] == [roles.eos]
-        if step["type"] != "TemplateProcessing" or ids[before : len(ids) - after] != ["text"]:
-            raise Failure(
-                f"{document.origin}: post_processor {step['type']} puts more around a text than "
-                "the first token before it and the last one after it"
-            )
-    return before, after
+        if step["type"] != "ByteLevel":
+            items = step.get("single")
+            ids = [_id_of(item, document) for item in (items if isinstance(items, list) else [])]
+    if None in ids and len(ids) <= 3:
+        before, after = ids[: ids.index(None)], ids[ids.index(None) + 1 :]
+        if before in ([], [roles.bos], [ids[0]] * (roles.bos is None)) and after in ([], [roles.eos]):
+            return next(iter(before), None), next(iter(after), None)
+    raise Failure(
+        f"{document.origin}: post_processor puts more around a text than bos before it and eos after it",
+        "only these two can be said in every format",
+    )
+
+
+def _id_of(item: Json, document: Document) -> int | None:
+    if isinstance(item, dict):
+        special = item.get("SpecialToken")
+        name = special.get("id") if isinstance(special, dict) else None
+        if isinstance(name, str) and name in document.ids:
+            return document.ids[name]
+        if "Sequence" in item:
+            return None
+    raise Failure(f"{document.origin}: post_processor: {item!r} is neither a text nor a token", BROKEN)
