@@ -53,10 +53,10 @@ def find_document(folder: Path, model_type: str, settings: dict[str, Any], vocab
             f"{ranks[0].name}: how {model_type!r} splits text is not written in it",
             "add the tokenizer.json of the model",
         )
-    raise Failure(
-        f"no tokenizer in {folder.name}",
-        "wanted: tokenizer.json, or vocab.json and merges.txt, or a .tiktoken file",
-    )
+    wanted = "tokenizer.json, or vocab.json and merges.txt, or a .tiktoken file"
+    if (folder / "tokenizer.model").is_file():
+        raise Failure("tokenizer.model alone does not say how text is prepared for it", f"add {wanted}")
+    raise Failure("the checkpoint has no tokenizer", f"wanted: {wanted}")
 
 
 def _from_vocab(folder: Path, model_type: str, settings: dict[str, Any]) -> Document:

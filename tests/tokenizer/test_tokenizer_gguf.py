@@ -10,6 +10,7 @@ import gguf
 import pytest
 from gguf import GGUFValueType
 from test_tokenizer_agreement import loaded
+from tokenizers import Tokenizer as Encoder
 from vocabularies import added, copy_of, spm_folder, write_json
 from vocabulary_runtime import Runtime, write_vocabulary
 
@@ -114,3 +115,21 @@ def test_deviations_are_said() -> None:
     of_flags, of_ends = vocabulary_deviations(ends)
     assert of_flags.startswith("tokenizer: 1 added tokens take in the spaces beside them")
     assert of_ends.endswith(f"also end generation: {ends.tokens[2]}, {ends.tokens[3]}")
+
+
+def test_phi_3_takes_in_spaces_by_its_name(tmp_path: Path) -> None:
+    """GGUF cannot say that a token strips what follows: llama.cpp does it where general.name says "phi-3"."""
+    folder = copy_of(spm_folder())
+    content = json.loads((folder / "tokenizer.json").read_text())
+    first = len(content["model"]["vocab"])
+    texts = ("<|endoftext|>", "<|user|>", "<|end|>")
+    entries = [added(first + place, text, special=True) for place, text in enumerate(texts)]
+    content["added_tokens"] += [entries[0], *(entry | {"rstrip": True} for entry in entries[1:])]
+    content["added_tokens"][2] |= {"rstrip": True, "special": False}  # </s>, as in the original
+    write_json(folder / "tokenizer.json", content)
+    tokenizer = load(folder, "phi3", {}, first + 3)
+    ids = Encoder.from_str(tokenizer.json.decode()).encode("<|user|>\n a</s> b<|end|>\n").ids
+    text = "<|user|>\n a</s> b<|end|>\n"
+    assert Runtime(tokenizer, tmp_path / "v.gguf", "Phi-3 mini").encode(text, special=True) == ids
+    assert Runtime(tokenizer, tmp_path / "v.gguf", "Phi 3 mini").encode(text, special=True) != ids
+    assert "Phi-3" in vocabulary_deviations(tokenizer)[0]

@@ -175,7 +175,13 @@ def test_kinds() -> None:
 
 
 def test_no_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="no tokenizer in"):
+    with pytest.raises(Failure, match="the checkpoint has no tokenizer"):
+        load(tmp_path, "llama", {}, 10)
+
+
+def test_tokenizer_model_alone(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"")
+    with pytest.raises(Failure, match=r"tokenizer\.model alone does not say"):
         load(tmp_path, "llama", {}, 10)
 
 

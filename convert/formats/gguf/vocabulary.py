@@ -126,8 +126,11 @@ def _texts(tokenizer: Tokenizer) -> list[str]:
 
 def _check_joins(tokenizer: Tokenizer) -> None:
     """llama.cpp joins any two neighbours that make a token; the source must allow each such join too."""
+    # A dict for its order: the same vocabulary is refused with the same words.
     plain = {
-        text for text, kind in zip(tokenizer.tokens, tokenizer.types, strict=True) if kind is TokenType.NORMAL
+        text: None
+        for text, kind in zip(tokenizer.tokens, tokenizer.types, strict=True)
+        if kind is TokenType.NORMAL
     }
     merges = set(tokenizer.merges)
     for token in plain:
@@ -139,8 +142,6 @@ def _check_joins(tokenizer: Tokenizer) -> None:
                     f"tokenizer: llama.cpp would join {left!r} and {right!r}, which the source does not",
                     "leave the gguf target out: only what sentencepiece made can be written for this family",
                 )
-    missing = next((byte for byte in range(256) if f"<0x{byte:02X}>" not in set(tokenizer.tokens)), None)
-    if missing is not None:
-        raise Failure(
-            f"tokenizer: the byte token <0x{missing:02X}> is missing, which llama.cpp falls back on"
-        )
+    missing = sorted({f"<0x{byte:02X}>" for byte in range(256)} - set(tokenizer.tokens))
+    if missing:
+        raise Failure(f"tokenizer: the byte token {missing[0]} is missing, which llama.cpp falls back on")
