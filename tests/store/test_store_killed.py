@@ -33,7 +33,7 @@ CALLS = (
     *("openat", "write", "pwrite64", "mkdir", "rename", "renameat2", "fsync", "fallocate", "flock"),
     *("unlink", "unlinkat", "rmdir", "close"),
 )
-FEW_CALLS = ("mkdir", "rename", "renameat2", "fallocate", "unlinkat")
+FEW_CALLS = ("rename", "renameat2", "fallocate", "unlinkat")
 
 
 def run(root: Path, mark: str, *mode: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
