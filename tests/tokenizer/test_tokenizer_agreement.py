@@ -11,8 +11,10 @@ from typing import TypeAlias
 import pytest
 import tiktoken
 import tokenizers
-from strings import all_strings, not_nfc
-from vocabularies import (
+
+from convert.tokenizer import Tokenizer, TokenType, load
+from tests.tokenizer.strings import all_strings, not_nfc
+from tests.tokenizer.vocabularies import (
     gemma_folder,
     gpt2_folder,
     llama3_folder,
@@ -21,9 +23,7 @@ from vocabularies import (
     small_qwen_folder,
     spm_folder,
 )
-from vocabulary_runtime import Runtime
-
-from convert.tokenizer import Tokenizer, TokenType, load
+from tests.tokenizer.vocabulary_runtime import Runtime
 
 Encode: TypeAlias = Callable[[list[str]], list[list[int]]]
 

@@ -6,7 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from vocabularies import (
+
+from convert.errors import Failure
+from convert.formats.gguf.vocabulary import vocabulary_fields
+from convert.tokenizer import load
+from tests.tokenizer.vocabularies import (
     copy_of,
     gpt2_folder,
     llama3_folder,
@@ -15,10 +19,6 @@ from vocabularies import (
     spm_folder,
     write_json,
 )
-
-from convert.errors import Failure
-from convert.formats.gguf.vocabulary import vocabulary_fields
-from convert.tokenizer import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

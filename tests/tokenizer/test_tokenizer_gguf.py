@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import gguf
 import pytest
 from gguf import GGUFValueType
-from test_tokenizer_agreement import loaded
 from tokenizers import Tokenizer as Encoder
-from vocabularies import added, copy_of, spm_folder, write_json
-from vocabulary_runtime import Runtime, write_vocabulary
 
 from convert.errors import Failure
 from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
 from convert.tokenizer import TokenType, load
+from tests.tokenizer.test_tokenizer_agreement import loaded
+from tests.tokenizer.vocabularies import added, copy_of, spm_folder, write_json
+from tests.tokenizer.vocabulary_runtime import Runtime, write_vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path

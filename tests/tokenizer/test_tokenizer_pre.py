@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_tokenizer_agreement import STRINGS, differences, encoders, loaded
 from tokenizers import Tokenizer
-from vocabularies import LLAMA3_REGEX, new_folder, train_byte_level
-from vocabulary_runtime import Runtime
 
 from convert.errors import Failure
 from convert.tokenizer import load
 from convert.tokenizer.pretokenizer import QWEN2, identify
+from tests.tokenizer.test_tokenizer_agreement import STRINGS, differences, encoders, loaded
+from tests.tokenizer.vocabularies import LLAMA3_REGEX, new_folder, train_byte_level
+from tests.tokenizer.vocabulary_runtime import Runtime
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vocabularies import qwen_folder
 
 from convert.errors import Failure
 from convert.tokenizer.rank import read_ranks, recover_merges
+from tests.tokenizer.vocabularies import qwen_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def test_merges_of_a_real_vocabulary_are_those_of_bpe() -> None:
     assert time.process_time() - started < 3
     assert len(merges) == 151643 - 256
     assert [ranks[left + right] for left, right in merges] == list(range(256, 151643))
-    seeded = random.Random(0)  # noqa: S311  (not for secrets)
+    seeded = random.Random(0)
     for left, right in seeded.sample(merges, 6000):
         assert bpe(left + right, ranks, ranks[left + right]) == [left, right]
 

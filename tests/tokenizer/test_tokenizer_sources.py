@@ -6,9 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_tokenizer_agreement import STRINGS, canonical, differences, encoders, loaded
 from tokenizers import Tokenizer
-from vocabularies import (
+
+from convert.errors import Failure
+from convert.formats.gguf.vocabulary import vocabulary_deviations
+from convert.tokenizer import Kind, TokenType, load
+from tests.tokenizer.test_tokenizer_agreement import STRINGS, canonical, differences, encoders, loaded
+from tests.tokenizer.vocabularies import (
     FIXTURES,
     copy_of,
     gemma_folder,
@@ -20,11 +24,7 @@ from vocabularies import (
     spm_folder,
     write_json,
 )
-from vocabulary_runtime import Runtime
-
-from convert.errors import Failure
-from convert.formats.gguf.vocabulary import vocabulary_deviations
-from convert.tokenizer import Kind, TokenType, load
+from tests.tokenizer.vocabulary_runtime import Runtime
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,13 +6,21 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_tokenizer_agreement import loaded, runtime
 from tokenizers import Tokenizer as Encoder
-from vocabularies import added, copy_of, gpt2_folder, llama3_folder, small_qwen_folder, spm_folder, write_json
-from vocabulary_runtime import Runtime
 
 from convert.errors import Failure
 from convert.tokenizer import Tokenizer, TokenType, load
+from tests.tokenizer.test_tokenizer_agreement import loaded, runtime
+from tests.tokenizer.vocabularies import (
+    added,
+    copy_of,
+    gpt2_folder,
+    llama3_folder,
+    small_qwen_folder,
+    spm_folder,
+    write_json,
+)
+from tests.tokenizer.vocabulary_runtime import Runtime
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from test_tokenizer_agreement import loaded
-from vocabularies import write_json
 
 from convert.errors import Failure
 from convert.tokenizer.special import read_settings
 from convert.tokenizer.template import find_template
+from tests.tokenizer.test_tokenizer_agreement import loaded
+from tests.tokenizer.vocabularies import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from test_tokenizer_agreement import STRINGS, loaded, source
-from vocabularies import write_json
+
+from tests.tokenizer.test_tokenizer_agreement import STRINGS, loaded, source
+from tests.tokenizer.vocabularies import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,12 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from strings import all_strings
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
 
 from convert.tokenizer.bytelevel import spell
 from convert.tokenizer.pretokenizer import QWEN2
+from tests.tokenizer.strings import all_strings
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tokenizers"
 LLAMA3_REGEX = (
