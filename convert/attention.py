@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from numpy.typing import NDArray
 
     from convert.frequency import Turning
 
-# Scores held at once: 16 MB.
-MAX_SCORES = 1 << 22
+# Scores that a thread holds at once: 4 MB.
+MAX_SCORES = 1 << 20
 
 
 def turn(heads: NDArray[np.float32], turning: Turning) -> None:
@@ -31,32 +33,53 @@ def attend(
     keys: NDArray[np.float32],
     values: NDArray[np.float32],
     window: int | None,
+    pool: Executor,
 ) -> NDArray[np.float32]:
     """Let each position see itself and those before it, the last `window` of them where there is one.
 
     All are (texts, positions, heads, size), keys and values with fewer heads where these are shared.
     """
-    texts, positions, head_count, size = queries.shape
-    shared = head_count // keys.shape[2]
+    texts, _, head_count, _ = queries.shape
+    groups = keys.shape[2]
+    shared = head_count // groups
     out = np.empty_like(queries)
-    scale = np.float32(size**-0.5)
-    for text in range(texts):
-        for group in range(keys.shape[2]):
-            heads = slice(group * shared, (group + 1) * shared)
-            first = 0
-            while first < positions:
-                seen_from = 0 if window is None else max(0, first - window + 1)
-                stop = min(positions, first + _block(first - seen_from, shared))
-                rows = np.s_[text, first:stop, heads]
-                asked = np.ascontiguousarray(queries[rows].swapaxes(0, 1)) * scale
-                answer = _weighted(
-                    asked.reshape(-1, size),
-                    keys[text, seen_from:stop, group],
-                    values[text, seen_from:stop, group],
-                    _hidden(first, stop, seen_from, window),
-                )
-                out[rows] = answer.reshape(shared, stop - first, size).swapaxes(0, 1)
-                first = stop
+
+    def attend_one(text: int, group: int) -> None:
+        heads = slice(group * shared, (group + 1) * shared)
+        asked = np.ascontiguousarray(queries[text, :, heads].swapaxes(0, 1))
+        known = np.ascontiguousarray(keys[text, :, group])
+        seen = np.ascontiguousarray(values[text, :, group].T)
+        out[text, :, heads] = _attend_one(asked, known, seen, window).swapaxes(0, 1)
+
+    places = list(np.ndindex(texts, groups))
+    for _done in pool.map(attend_one, *zip(*places, strict=True)):
+        pass
+    return out
+
+
+def _attend_one(
+    queries: NDArray[np.float32],
+    keys: NDArray[np.float32],
+    values: NDArray[np.float32],
+    window: int | None,
+) -> NDArray[np.float32]:
+    """Attend in one text with those heads that share their keys; values are (size, positions)."""
+    shared, positions, size = queries.shape
+    queries = queries * np.float32(size**-0.5)
+    out = np.empty_like(queries)
+    first = 0
+    with np.errstate(all="ignore"):
+        while first < positions:
+            seen_from = 0 if window is None else max(0, first - window + 1)
+            stop = min(positions, first + _block(first - seen_from, shared))
+            answer = _weighted(
+                queries[:, first:stop].reshape(-1, size),
+                keys[seen_from:stop],
+                values[:, seen_from:stop],
+                _hidden(first, stop, seen_from, window),
+            )
+            out[:, first:stop] = answer.reshape(shared, stop - first, size)
+            first = stop
     return out
 
 
@@ -83,6 +106,6 @@ def _weighted(
     np.copyto(scores.reshape(-1, *hidden.shape), -np.inf, where=hidden)
     scores -= scores.max(axis=1, keepdims=True)
     np.exp(scores, out=scores)
-    answer: NDArray[np.float32] = scores @ values
+    answer: NDArray[np.float32] = scores @ values.T
     answer /= scores.sum(axis=1, keepdims=True)
     return answer

@@ -5,18 +5,21 @@ Weights are read through their origins in slices of rows: memory holds neither t
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convert.attention import attend, turn
+from convert.blas import single_threaded
 from convert.checkpoint import to_f32
 from convert.decoder import Ref, Role
+from convert.engine import available_threads
 from convert.errors import Failure
 from convert.frequency import turning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -27,17 +30,27 @@ if TYPE_CHECKING:
     # Told which matrices are about to be multiplied with the same (tokens, columns).
     Observe = Callable[[tuple[Ref, ...], Rows], None]
 
-# Weights widened at once: 16 MB, large enough that the product takes far longer than the reading.
-SLICE_WEIGHTS = 1 << 22
+# Weights that a thread widens at once: 2 MB, so that most matrices give each thread some.
+SLICE_WEIGHTS = 1 << 19
 # Tokens that pass through an MLP together: its inner rows are the widest of a layer.
 MLP_TOKENS = 1024
 
 
 class Forward:
-    """The layers of one model, applied to hidden states of (texts, positions, hidden size)."""
+    """The layers of one model, applied to hidden states of (texts, positions, hidden size).
 
-    def __init__(self, decoder: Decoder, checkpoint: Checkpoint, origins: Mapping[Ref, Origin]) -> None:
+    The work is cut in the same places for any number of threads, and so its results are the same.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        checkpoint: Checkpoint,
+        origins: Mapping[Ref, Origin],
+        threads: int | None = None,
+    ) -> None:
         self.decoder = decoder
+        self._pool = ThreadPoolExecutor(threads or available_threads(), thread_name_prefix="forward")
         self._checkpoint = checkpoint
         self._origins = origins
         self._shapes = dict(decoder.shapes())
@@ -61,7 +74,7 @@ class Forward:
         """Pass hidden states through one layer."""
         flat: Rows = hidden.reshape(-1, hidden.shape[2]).copy()
         # What overflows is found below, and named by its layer.
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), single_threaded():
             flat += self._attention(index, flat, hidden.shape[:2], observe)
             for first in range(0, len(flat), MLP_TOKENS):
                 rows = flat[first : first + MLP_TOKENS]
@@ -79,7 +92,8 @@ class Forward:
         for index in range(self.decoder.layer_count):
             hidden = self.layer(index, hidden)
         head = Role.EMBED if self.decoder.is_tied else Role.HEAD
-        return self._linear(Ref(head), self._norm(Ref(Role.FINAL_NORM), hidden[0]))
+        with single_threaded():
+            return self._linear(Ref(head), self._norm(Ref(Role.FINAL_NORM), hidden[0]))
 
     def _attention(
         self, index: int, flat: Rows, texts_positions: tuple[int, ...], observe: Observe | None
@@ -99,7 +113,7 @@ class Forward:
             positions = turning(decoder, decoder.rope, texts_positions[1])
             turn(queries, positions)
             turn(keys, positions)
-        seen = attend(queries, keys, values, decoder.sliding_window).reshape(len(flat), -1)
+        seen = attend(queries, keys, values, decoder.sliding_window, self._pool).reshape(len(flat), -1)
         out = Ref(Role.ATTN_OUT, index)
         if observe:
             observe((out,), seen)
@@ -140,30 +154,40 @@ class Forward:
 
     def _linear(self, ref: Ref, rows: Rows) -> Rows:
         """Multiply (tokens, in) by a matrix of (out, in), and add its bias where it has one."""
-        out = np.empty((len(rows), self._shapes[ref][0]), np.float32)
-        for first, stop, columns in self._columns(ref):
-            np.matmul(rows, columns, out=out[:, first:stop])
+        out_size, in_size = self._shapes[ref]
+        out = np.empty((len(rows), out_size), np.float32)
+        step = max(1, SLICE_WEIGHTS // in_size)
+
+        def multiply(first: int) -> None:
+            stop = min(out_size, first + step)
+            with np.errstate(all="ignore"):
+                np.matmul(rows, self._rows(ref, first, stop).T, out=out[:, first:stop])
+
+        for _done in self._pool.map(multiply, range(0, out_size, step)):
+            pass
+        self._release(ref)
         bias = Ref(ref.role, ref.layer, "bias")
         if bias in self._shapes:
             out += self._vector(bias)
         return out
 
-    def _columns(self, ref: Ref) -> Iterator[tuple[int, int, Rows]]:
-        """Walk over a matrix, slice by slice, as (in, some of out)."""
+    def _rows(self, ref: Ref, first: int, stop: int) -> Rows:
+        """Read some rows of a matrix, (rows, in)."""
         origin = self._origins[ref]
-        info = self._checkpoint.tensors[origin.name]
-        out_size, in_size = self._shapes[ref]
-        step = max(1, SLICE_WEIGHTS // in_size)
-        for first in range(0, out_size, step):
-            stop = min(out_size, first + step)
-            start, end = origin.first_row + first, origin.first_row + stop
-            if origin.is_transposed:
-                yield first, stop, to_f32(self._checkpoint.read(origin.name)[:, start:end], info.dtype)
-            else:
-                yield first, stop, to_f32(self._checkpoint.read(origin.name, start, end), info.dtype).T
-                self._checkpoint.release(origin.name, start, end)
+        start, end = origin.first_row + first, origin.first_row + stop
+        if origin.is_transposed:
+            stored = self._checkpoint.read(origin.name)[:, start:end].T
+        else:
+            stored = self._checkpoint.read(origin.name, start, end)
+        return to_f32(stored, self._checkpoint.tensors[origin.name].dtype)
+
+    def _release(self, ref: Ref) -> None:
+        """Let the kernel drop what was read, so that resident memory does not grow with the model."""
+        origin = self._origins[ref]
         if origin.is_transposed:
             self._checkpoint.release(origin.name)
+        else:
+            self._checkpoint.release(origin.name, origin.first_row, origin.first_row + self._shapes[ref][0])
 
     def _vector(self, ref: Ref) -> Rows:
         first, size = self._origins[ref].first_row, self._shapes[ref][0]

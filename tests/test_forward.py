@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -238,7 +239,9 @@ def test_attention_in_blocks_is_attention_at_once(
     wanted = np.einsum("thqk,tkhd->tqhd", weights, np.repeat(values, 2, axis=2))
     for scores_held in (1 << 22, 100):
         monkeypatch.setattr("convert.attention.MAX_SCORES", scores_held)
-        np.testing.assert_allclose(attend(queries, keys, values, window), wanted, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(
+            attend(queries, keys, values, window, ThreadPoolExecutor(2)), wanted, atol=1e-5, rtol=0
+        )
 
 
 def test_gelu_is_within_its_promise_of_erf() -> None:

@@ -148,11 +148,24 @@ def test_spilt_and_batched_gives_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     done: list[int] = []
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    found = compute_importance(decoder, weights, texts, done.append, scratch)
+    found = compute_importance(decoder, weights, texts, advance=done.append, scratch=scratch)
     assert sum(done) == work_bytes(decoder, texts)
     for name, values in wanted.values.items():
         np.testing.assert_allclose(found.values[name], values, rtol=1e-5)
     assert not list(scratch.iterdir())
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama"])
+def test_the_same_bits_for_any_number_of_threads(model_type: str, tmp_path: Path) -> None:
+    # Sizes that OpenBLAS would cut at other places for other numbers of threads.
+    sizes = {"n_embd": 768, "n_layer": 1} if model_type == "gpt2" else {"hidden_size": 1000}
+    recipe = tiny.Recipe(model_type, {**sizes, "num_hidden_layers": 1, "head_dim": 64})
+    decoder, weights = opened(tiny.make(tmp_path / "model", recipe))
+    texts = windows(decoder.vocab_size, (200, 200, 131))
+    found = [
+        pack_importance(compute_importance(decoder, weights, texts, threads=threads)) for threads in (1, 2, 4)
+    ]
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

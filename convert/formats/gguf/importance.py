@@ -65,7 +65,7 @@ def find_importance(
         )
     windows = cut_windows(recipe.calibration, recipe.path.parent, model.tokenizer, decoder.context_length)
     with progress.stage("importance matrix", work_bytes(decoder, windows)) as advance:
-        return compute_importance(decoder, weights, windows, advance)
+        return compute_importance(decoder, weights, windows, advance=advance)
 
 
 def read_importance(path: Path) -> Importance:
@@ -108,15 +108,17 @@ def compute_importance(
     decoder: Decoder,
     weights: Weights,
     windows: Windows,
+    *,
     advance: Callable[[int], None] = lambda _bytes: None,
     scratch: Path | None = None,
+    threads: int | None = None,
 ) -> Importance:
     """Run the windows through the model, and add up the squares of what each matrix of a layer meets.
 
     Memory holds one batch's activations and, up to a bound, the hidden states of all; what is beyond goes to
     a temporary file in `scratch`.
     """
-    forward = Forward(decoder, weights.checkpoint, weights.origins)
+    forward = Forward(decoder, weights.checkpoint, weights.origins, threads)
     tally = _Tally(decoder)
     batches = list(_batches(windows))
     with states([(*batch.shape, decoder.hidden_size) for batch in batches], scratch) as hidden:
