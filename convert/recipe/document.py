@@ -77,21 +77,22 @@ class Document:
         return self.lines.get(where, 1)
 
 
-def parse(raw: bytes) -> Document:
-    """The document in `raw`; faults that leave a usable document are in it, others are raised."""
-    node = _compose(_decode(raw))
+def parse(raw: bytes, kind: str = "recipe", keys: str = "`model:` and `targets:`") -> Document:
+    """The document in `raw`; faults that leave a usable document are in it, others are raised.
+
+    `kind` is what a person calls such a file, and `keys` what it has at least.
+    """
+    node = _compose(_decode(raw, kind), kind)
     if node is None:
-        raise DocumentError(
-            Fault(1, (), "the file is empty", "a recipe has at least `model:` and `targets:`")
-        )
+        raise DocumentError(Fault(1, (), "the file is empty", f"a {kind} has at least {keys}"))
     document = Document()
-    document.value = _Walk(document).value(node, (), depth=0)
+    document.value = _Walk(document, kind).value(node, (), depth=0)
     return document
 
 
-def _decode(raw: bytes) -> str:
+def _decode(raw: bytes, kind: str) -> str:
     if len(raw) > MAX_TEXT_BYTES:
-        what = f"larger than {MAX_TEXT_BYTES // 1024} KiB: this is no recipe"
+        what = f"larger than {MAX_TEXT_BYTES // 1024} KiB: this is no {kind}"
         raise DocumentError(Fault(1, (), what, "name a YAML file of a page or so"))
     try:
         return raw.decode("utf-8")
@@ -102,7 +103,7 @@ def _decode(raw: bytes) -> str:
         ) from None
 
 
-def _compose(text: str) -> yaml.Node | None:
+def _compose(text: str, kind: str) -> yaml.Node | None:
     try:
         node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     except yaml.reader.ReaderError as error:
@@ -115,17 +116,17 @@ def _compose(text: str) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         what = " ".join(f"this is not YAML: {error.problem or error.context}".split())
-        raise DocumentError(Fault(line, (), what, _syntax_hint(what))) from None
+        raise DocumentError(Fault(line, (), what, _syntax_hint(what, kind))) from None
     except RecursionError:
-        raise _too_deep(1, ()) from None
+        raise _too_deep(1, (), kind) from None
     return node
 
 
-def _syntax_hint(what: str) -> str:
+def _syntax_hint(what: str, kind: str) -> str:
     if r"'\t'" in what:
         return "indent with spaces, not with tabs"
     if "single document" in what:
-        return "one file holds one recipe: remove the `---` and what follows"
+        return f"one file holds one {kind}: remove the `---` and what follows"
     if "alias" in what:
         return (
             "a `*` at the start of a value names an `&` anchor: put quotes around the text if none is meant"
@@ -133,15 +134,16 @@ def _syntax_hint(what: str) -> str:
     return "look at this line and the one above: a missing space after `:`, a bracket or a quote left open"
 
 
-def _too_deep(line: int, where: Where) -> DocumentError:
-    return DocumentError(Fault(line, where[:4], "nested too deeply", "a recipe has three or four levels"))
+def _too_deep(line: int, where: Where, kind: str) -> DocumentError:
+    return DocumentError(Fault(line, where[:4], "nested too deeply", f"a {kind} has a few levels"))
 
 
 class _Walk:
     """Turns nodes into values; an alias is walked again wherever it stands, so the nodes are counted."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, kind: str) -> None:
         self._document = document
+        self._kind = kind
         self._nodes = 0
 
     def value(self, node: yaml.Node, where: Where, depth: int) -> Value:
@@ -151,16 +153,20 @@ class _Walk:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             what = f"more than {MAX_NODES} values, aliases counted"
-            raise DocumentError(Fault(line, where[:4], what, "write the values out; a recipe needs few"))
+            raise DocumentError(
+                Fault(line, where[:4], what, f"write the values out; a {self._kind} needs few")
+            )
         if depth > MAX_DEPTH:
-            raise _too_deep(line, where)
+            raise _too_deep(line, where, self._kind)
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
             return self._mapping(node, where, depth)
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
             return [self.value(item, (*where, index), depth + 1) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, where, line)
-        self._fault(line, where, f"the tag {_short(node.tag)} has no meaning in a recipe", "remove the tag")
+        self._fault(
+            line, where, f"the tag {_short(node.tag)} has no meaning in a {self._kind}", "remove the tag"
+        )
         return None
 
     def _mapping(self, node: yaml.MappingNode, where: Where, depth: int) -> dict[str, Value]:
@@ -190,7 +196,7 @@ class _Walk:
             return _plain(kind, text)
         except KeyError:
             self._fault(
-                line, where, f"the tag {_short(node.tag)} has no meaning in a recipe", "remove the tag"
+                line, where, f"the tag {_short(node.tag)} has no meaning in a {self._kind}", "remove the tag"
             )
         except ValueError:
             self._fault(

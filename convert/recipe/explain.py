@@ -179,6 +179,8 @@ def _field(model: type[BaseModel], where: Where) -> FieldInfo | None:
 
 def _model(model: type[BaseModel], where: Where) -> type[BaseModel] | None:
     for step in where:
+        if isinstance(step, int):
+            continue  # an item of a list has its list's model
         fields: Mapping[str, FieldInfo] = model.model_fields
         inner = _arms(fields[str(step)].annotation) if step in fields else []
         models = [arm for arm in inner if isinstance(arm, type) and issubclass(arm, BaseModel)]

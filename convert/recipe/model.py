@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-# Scenario packs that verification and calibration know.
+# Scenario packs that verification and calibration know by name; verification takes a person's own by path.
 Pack = Literal["searchqa", "lessonpack"]
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
@@ -85,6 +86,18 @@ def _check_file(path: Path, info: ValidationInfo) -> Path:
     return path
 
 
+def _check_scenario(name: str, info: ValidationInfo) -> str:
+    known = get_args(Pack)
+    if name in known:
+        return name
+    if not name.endswith((".yaml", ".yml")):
+        guess = difflib.get_close_matches(name.lower(), known, n=1)
+        listed = f"write {', '.join(known)} or the path of a pack, e.g. packs/mine.yaml"
+        raise wrong(f"{_clip(name)} is not known", f"did you mean {guess[0]}? {listed}" if guess else listed)
+    _check_file(Path(name), info)
+    return name
+
+
 def _check_template(repo: str) -> str:
     unknown = [name for name in re.findall(r"\{([^{}]*)\}", repo) if name not in _PLACEHOLDERS]
     if unknown:
@@ -115,6 +128,14 @@ ExistingFile = Annotated[Path, AfterValidator(_check_file)]
 _EACH_ONCE: dict[str, JsonValue] = {"uniqueItems": True}
 _Packs = Annotated[
     tuple[Pack, ...], Field(min_length=1, json_schema_extra=_EACH_ONCE), AfterValidator(unique)
+]
+_Scenario = Annotated[
+    str,
+    AfterValidator(_check_scenario),
+    Field(json_schema_extra={"anyOf": [{"enum": list(get_args(Pack))}, {"pattern": r"\.ya?ml$"}]}),
+]
+_Scenarios = Annotated[
+    tuple[_Scenario, ...], Field(min_length=1, json_schema_extra=_EACH_ONCE), AfterValidator(unique)
 ]
 
 
@@ -187,8 +208,10 @@ class Gates(Strict):
 class Verify(Strict):
     """Which questions are asked, and what decides."""
 
-    scenarios: _Packs = Field(
-        default=("searchqa", "lessonpack"), description="Scenarios to run.", examples=[["searchqa"]]
+    scenarios: _Scenarios = Field(
+        default=("searchqa", "lessonpack"),
+        description="Scenarios to run: searchqa, lessonpack, or the path of a pack of your own.",
+        examples=[["searchqa"]],
     )
     gates: Gates = Field(default=Gates(), description="Limits that decide whether an artifact passed.")
 

@@ -32,11 +32,11 @@ def load(path_or_name: str | Path, formats: Mapping[str, type[TargetOptions]]) -
     try:
         document = parse(raw)
     except DocumentError as error:
-        _refuse(path, error.faults)
+        refuse(path, error.faults)
     value = document.value
     if not isinstance(value, dict):
         what = "a recipe is a mapping of keys to values"
-        _refuse(path, [Fault(document.line(()), (), what, "start with e.g. `model: Qwen/Qwen-7B-Chat`")])
+        refuse(path, [Fault(document.line(()), (), what, "start with e.g. `model: Qwen/Qwen-7B-Chat`")])
 
     model = _file_model(formats)
     context = {"beside": path.parent}
@@ -47,7 +47,7 @@ def load(path_or_name: str | Path, formats: Mapping[str, type[TargetOptions]]) -
         faults += explain(error, document, model)
     faults += _across(document, value, formats, path.parent)
     if faults:
-        _refuse(path, sorted(faults, key=lambda fault: fault.line))
+        refuse(path, sorted(faults, key=lambda fault: fault.line))
 
     given: dict[str, Any] = {key: getattr(read, key) for key in read.model_fields_set}
     targets = {
@@ -112,7 +112,8 @@ def _across(
             )
 
 
-def _refuse(path: Path, faults: Iterable[Fault]) -> NoReturn:
+def refuse(path: Path, faults: Iterable[Fault]) -> NoReturn:
+    """Say everything that is wrong with a file, each with its line."""
     raise UsageFailures([Failure(_line(path, fault), fault.hint) for fault in faults])
 
 
