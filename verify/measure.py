@@ -132,10 +132,9 @@ class _Entry:
         seeds = [f"{plan.seed} {count} {index}" for index in range(count)]
         requests = [prompt(worker.info, length, answer, seed) for seed in seeds]
         ticks = list(worker.together(requests))
-        if ticks:
-            self._samples.throughput[count] = sum(tick.count for tick in ticks) / max(
-                tick.t_s for tick in ticks
-            )
+        took_s = max((tick.t_s for tick in ticks), default=0.0)
+        if took_s > 0:
+            self._samples.throughput[count] = sum(tick.count for tick in ticks) / took_s
 
     def figures(self) -> Measured:
         """What was found."""

@@ -2,8 +2,9 @@
 
 Text goes to /completions, a chat to /chat/completions, where the server's own template lays it out. Nothing
 is tried twice: this measures. Options: ``model`` (else the server's first), ``api_key_env`` (the environment
-variable that holds the key), ``timeout_s`` (of silence), ``body`` (sent with every request), ``endless``
-(sent with those that are to run to their last token, such as ``{"ignore_eos": true}``).
+variable that holds the key), ``timeout_s`` (of silence), ``body`` (sent with every request: some servers
+punish repetition unless told not to, llama_cpp.server by ``{"repeat_penalty": 1.0}``), ``endless`` (sent with
+those that are to run to their last token, such as ``{"ignore_eos": true}``).
 """
 
 from __future__ import annotations
@@ -130,7 +131,9 @@ class OpenAiHttp:
                 end = choice.get("finish_reason") or end
                 if text:
                     yield Piece(None, text, time.perf_counter() - start)
-        yield Piece(None, "", time.perf_counter() - start, ENDS.get(end or "stop", end), tokens)
+        if end is None:  # llama_cpp.server does this to a request when the next one comes
+            raise Failure(f"{self._server.base}{path}: the server ended an answer without saying why")
+        yield Piece(None, "", time.perf_counter() - start, ENDS.get(end, end), tokens)
 
     def _addressed(self, request: Request) -> tuple[str, dict[str, Any]]:
         """Where a request goes, and what is sent."""

@@ -1,0 +1,436 @@
+"""Three runtimes, one interface: what they say of the same tiny model agrees."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.gguf import oracle
+from verify.answering import Answer, Chooser, Ending
+from verify.fault import FaultKind, WorkerFailure
+from verify.limits import Limits
+from verify.runtimes import Request, Settings
+from verify.runtimes.llama_cpp import find_file
+from verify.template import render
+from verify.worker import Launch, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tests.verify.conftest import Made
+
+LIMITS = Limits(open_s=120, request_s=60)
+TEXT = "太阳系有八颗行星。 The largest is Jupiter"
+CHAT: tuple[dict[str, str], ...] = (
+    {"role": "system", "content": "你是一个具有丰富教学经验的AI助理"},
+    {"role": "user", "content": "太阳系有几颗行星？"},
+)
+LAID_OUT = (
+    "<|im_start|>system\n你是一个具有丰富教学经验的AI助理<|im_end|>\n"
+    "<|im_start|>user\n太阳系有几颗行星？<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+def opened(runtime: str, path: Path | str, **options: Any) -> Worker:
+    return Worker(Launch(runtime, path, Settings(threads=1, options=options), LIMITS))
+
+
+def logits(worker: Worker, ids: list[int]) -> NDArray[np.float32]:
+    return np.concatenate(list(worker.logits(ids)))
+
+
+@pytest.fixture(scope="module")
+def gguf(chat: Made) -> Iterator[Worker]:
+    with opened("llama_cpp", chat.f32) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def source(chat: Made) -> Iterator[Worker]:
+    with opened("transformers", chat.source) as worker:
+        yield worker
+
+
+def test_a_runtime_says_what_it_has_opened(gguf: Worker, source: Worker) -> None:
+    for info in (gguf.info, source.info):
+        assert (info.context, info.context_length, info.vocab_size) == (256, 256, tiny.VOCAB_SIZE)
+        assert (info.eos_id, info.adds_bos) == (511, False)
+        assert 511 in info.eog_ids
+        assert info.chat_template is not None
+        assert set(info.can) >= {"tokenize", "detokenize", "template", "logits", "generate", "cache"}
+    assert gguf.info.chat_template == source.info.chat_template
+    assert gguf.versions.keys() == {"llama-cpp-python"}
+    assert source.versions.keys() == {"torch", "transformers"}
+    # 4 layers x keys and values x 2 heads x 32 values, of 2 and of 4 bytes
+    assert (gguf.info.kv_bytes_per_token, source.info.kv_bytes_per_token) == (1024, 2048)
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_tokenizers_agree(gguf: Worker, source: Worker, *, special: bool) -> None:
+    for text in (TEXT, LAID_OUT, "", " a  b\n\n1234 it's", "e\u0301 🪐"):
+        ids = gguf.tokenize(text, special=special)
+        assert ids == source.tokenize(text, special=special)
+        assert gguf.detokenize(ids) == source.detokenize(ids) == text
+    assert (511 in gguf.tokenize(LAID_OUT, special=special)) is special
+
+
+def test_templates_agree(gguf: Worker, source: Worker) -> None:
+    assert gguf.apply_template(CHAT) == source.apply_template(CHAT) == LAID_OUT
+    assert not gguf.apply_template(CHAT, add_generation_prompt=False).endswith("assistant\n")
+
+
+def test_logits_agree_at_every_position(gguf: Worker, source: Worker) -> None:
+    ids = gguf.tokenize(TEXT)
+    ours, theirs = logits(gguf, ids), logits(source, ids)
+    assert ours.shape == theirs.shape == (len(ids), tiny.VOCAB_SIZE)
+    assert np.abs(ours - theirs).max() < 2e-3  # the cache of llama.cpp has 16 bits
+    assert np.array_equal(ours, logits(gguf, ids))
+
+
+def test_answers_agree(gguf: Worker, source: Worker) -> None:
+    for request in (
+        Request(text=TEXT, max_tokens=12),
+        Request(messages=CHAT, max_tokens=12),
+        Request(messages=CHAT, max_tokens=12, temperature=0.8, seed=7),
+    ):
+        ours, theirs = list(gguf.generate(request)), list(source.generate(request))
+        assert [piece.token for piece in ours] == [piece.token for piece in theirs]
+        assert [piece.t_s for piece in ours] == sorted(piece.t_s for piece in ours)
+        assert ours[-1].end == theirs[-1].end == "length"
+        assert all(piece.end is None for piece in ours[:-1])
+
+
+def test_a_chat_is_read_with_its_markup(gguf: Worker) -> None:
+    ids = tuple(gguf.tokenize(LAID_OUT, special=True))
+    asked = [list(gguf.generate(Request(max_tokens=6, **way))) for way in ({"ids": ids}, {"messages": CHAT})]
+    assert [piece.token for piece in asked[0]] == [piece.token for piece in asked[1]]
+
+
+def test_an_answer_ends_at_the_model_s_own_end(gguf: Worker, source: Worker) -> None:
+    free = [piece.token for piece in gguf.generate(Request(text=TEXT, max_tokens=6, ignores_end=True))]
+    for worker in (gguf, source):
+        pieces = list(worker.generate(Request(text=TEXT, max_tokens=6, stop_ids=(free[2] or 0,))))
+        assert len(pieces) == free.index(free[2]) + 1
+        assert pieces[-1].end == "end"
+
+
+def test_an_answer_goes_no_further_than_the_context(gguf: Worker, source: Worker) -> None:
+    for worker in (gguf, source):
+        ids = tuple(range(200)) + tuple(range(50))
+        pieces = list(worker.generate(Request(ids=ids, max_tokens=100, ignores_end=True)))
+        assert len(pieces) == 6
+        for refused in (Request(ids=ids + ids), Request(ids=()), Request(ids=(512,)), Request(ids=(-1,))):
+            with pytest.raises(WorkerFailure) as caught:
+                list(worker.generate(refused))
+            assert caught.value.fault.kind is FaultKind.REFUSED
+        with pytest.raises(WorkerFailure, match="do not fit the context of 256"):
+            list(worker.logits([1] * 257))
+
+
+def test_answers_made_together_are_as_long_as_alone(gguf: Worker, source: Worker) -> None:
+    requests = [Request(ids=tuple(range(5 + 3 * n)), max_tokens=7 + n, ignores_end=True) for n in range(4)]
+    ticks = list(gguf.together(requests))
+    assert [sum(tick.index == n for tick in ticks) for n in range(4)] == [7, 8, 9, 10]
+    with pytest.raises(WorkerFailure, match="no call 'together'"):
+        list(source.together(requests))
+
+
+def test_the_cache_grows_by_what_is_computed(gguf: Worker, source: Worker) -> None:
+    for worker in (gguf, source):
+        sizes = []
+        for count in (20, 60):
+            list(worker.logits(list(range(count))))
+            sizes.append(worker.cache_bytes())
+        grown = (sizes[1] - sizes[0]) / 40
+        assert worker.info.kv_bytes_per_token is not None
+        # llama.cpp writes a cell's position and sequence beside its keys and values.
+        assert 0 <= grown - worker.info.kv_bytes_per_token <= 16
+
+
+def test_a_quant_is_close_and_not_equal(chat: Made, gguf: Worker) -> None:
+    ids = gguf.tokenize(TEXT)
+    with opened("llama_cpp", chat.q8_0 / find_file(chat.q8_0).name) as worker:
+        apart = np.abs(logits(worker, ids) - logits(gguf, ids)).max()
+    assert 0 < apart < 0.1
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_is_streamed_from_disk_in_float32(tmp_path: Path, chat: Made) -> None:
+    folder = tiny.make(tmp_path / "bf16", tiny.Recipe("qwen2", spread=0.03))
+    found = {}
+    for dtype in ("float32", "streamed", "stored"):
+        with opened("transformers", folder, dtype=dtype, tokenizer=str(chat.source)) as worker:
+            found[dtype] = logits(worker, list(range(3, 60)))
+            answer = list(worker.generate(Request(ids=(3, 4, 5), max_tokens=3)))
+            assert len(answer) <= 3
+            assert worker.info.notes["offload"] == ("mapped from disk" if dtype == "streamed" else "none")
+    assert np.array_equal(found["float32"], found["streamed"])
+    assert 0 < np.abs(found["float32"] - found["stored"]).max() < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", sorted(tiny.CONFIGS))
+def test_every_architecture_answers_as_its_source(model_type: str, tmp_path: Path, chat: Made) -> None:
+    folder = tiny.make(tmp_path / "model", tiny.Recipe(model_type, dtype="F32", spread=0.03))
+    (path,) = oracle.convert_folder(folder, tmp_path / "out", ["F32"])["F32"]
+    ids = list(range(3, 120))
+    with opened("transformers", folder, tokenizer=str(chat.source)) as worker:
+        theirs = logits(worker, ids)
+    with opened("llama_cpp", path) as worker:
+        assert np.abs(logits(worker, ids) - theirs).max() < 3e-3
+
+
+def test_the_first_of_several_shards_is_opened(tmp_path: Path) -> None:
+    folder = tiny.make(tmp_path / "model", tiny.Recipe("llama"))
+    shards = oracle.convert_folder(folder, tmp_path / "out", ["Q8_0"], split_max_size="1M")["Q8_0"]
+    assert len(shards) > 1
+    with opened("llama_cpp", tmp_path / "out") as worker:
+        assert len(logits(worker, [3, 4, 5])) == 3
+    (tmp_path / "out" / "other.gguf").touch()
+    with pytest.raises(WorkerFailure, match="one GGUF, or the first of its shards"):
+        opened("llama_cpp", tmp_path / "out")
+
+
+def test_a_damaged_file_is_refused_with_the_runtime_s_words(tmp_path: Path, chat: Made) -> None:
+    whole = find_file(chat.f32).read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "none.gguf").write_bytes(b"GGUF" + bytes(100))
+    for name in ("cut", "none"):
+        with pytest.raises(WorkerFailure, match="refuses this file") as caught:
+            opened("llama_cpp", tmp_path / f"{name}.gguf")
+        assert caught.value.fault.stderr_tail
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"model_type": "nonesuch", "auto_map": {"AutoConfig": "evil.Config"}},
+            "code from a repo is never run",
+        ),
+        pytest.param({"num_hidden_layers": 5}, "weights are missing", marks=pytest.mark.slow),
+    ],
+)
+def test_a_source_that_cannot_be_is_refused(
+    change: dict[str, Any], said: str, tmp_path: Path, chat: Made
+) -> None:
+    for path in chat.source.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    config = json.loads((chat.source / "config.json").read_text("utf-8"))
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(config | change), "utf-8")
+    with pytest.raises(WorkerFailure, match=said):
+        opened("transformers", tmp_path)
+
+
+def test_options_that_no_runtime_has_are_refused(chat: Made) -> None:
+    for runtime, path in (("llama_cpp", chat.f32), ("openai_http", "http://127.0.0.1:1")):
+        with pytest.raises(WorkerFailure, match="no such option: speed"):
+            opened(runtime, path, speed="high")
+
+
+# The parts that the runtimes share.
+
+
+def test_a_stop_string_never_shows_in_part() -> None:
+    ending = Ending(("\n\nQ:", "END"))
+    fed = [ending.feed(text.encode()) for text in ("a", " E", "N", "x", "\n", "\nQ", "uite", " EN", "D b")]
+    assert [text for text, _ in fed] == ["a", " ", "", "ENx", "", "", "\n\nQuite", " ", ""]
+    assert [stopped for _, stopped in fed] == [False] * 8 + [True]
+    assert ending.rest() == ""
+
+
+def test_characters_come_whole() -> None:
+    ending = Ending(())
+    raw = "木星🪐".encode()
+    assert "".join(ending.feed(raw[at : at + 1])[0] for at in range(len(raw))) == "木星🪐"
+    ending.feed(raw[:2])
+    assert ending.rest() == "\ufffd"
+
+
+def test_an_answer_says_why_it_ended() -> None:
+    request = Request(ids=(1,), max_tokens=3, stop=("stop",))
+    assert Answer(request, (9,)).add(9, b"</s>", 0.1).end == "end"
+    assert Answer(request, (9,)).add(5, b"a stop b", 0.1).text == "a "
+    answer = Answer(request, ())
+    assert [answer.add(5, b"s", 0.1).end for _ in range(3)] == [None, None, "length"]
+
+
+def test_a_draw_is_seeded_and_follows_the_weights() -> None:
+    row = np.log(np.array([0.7, 0.2, 0.1], np.float32))
+    drawn = Chooser(Request(ids=(1,), temperature=1.0, seed=3))
+    again = Chooser(Request(ids=(1,), temperature=1.0, seed=3))
+    draws = [drawn.choose(row) for _ in range(2000)]
+    assert draws == [again.choose(row) for _ in range(2000)]
+    assert np.abs(np.bincount(draws) / 2000 - [0.7, 0.2, 0.1]).max() < 0.05
+    assert Chooser(Request(ids=(1,))).choose(row) == 0
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ messages.__class__.__mro__ }}", "refuses"),
+        ("{{ ''.__class__ }}{{ cycler.__init__.__globals__.os.system('true') }}", "refuses"),
+        ("{{ messages.append(1) }}", "refuses"),
+        ("{{ raise_exception('only users may speak') }}", "only users may speak"),
+        ("{% for %}", "can't be rendered"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ range(1000000) | list }}", "fails: OverflowError"),
+        ("{% for i in range(90000) %}{{ 'long text ' * 9 }}{% endfor %}", "of a short chat"),
+    ],
+)
+def test_a_bad_template_is_refused_in_words(template: str, said: str) -> None:
+    with pytest.raises(Exception, match=said):
+        render(template, CHAT, add_generation_prompt=True, markup={})
+
+
+def test_what_templates_may_use() -> None:
+    template = (
+        "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{% generation %}"
+        "{{ m | tojson }}{% endgeneration %}{% endfor %}{{ strftime_now('%Y') }}{{ eos_token }}"
+    )
+    text = render(template, CHAT, add_generation_prompt=False, markup={"eos_token": "</s>"})
+    assert text == json.dumps(CHAT[0], ensure_ascii=False) + "2026</s>"
+
+
+# Servers.
+
+
+@pytest.fixture(scope="module")
+def server(chat: Made) -> Iterator[str]:
+    """llama-cpp-python's own, on loopback."""
+    pytest.importorskip("fastapi", reason="the server extra is not installed")
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as free:
+        port = free.server_port
+    file = str(find_file(chat.f32))
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", file, "--model_alias", "tiny"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--n_ctx", "256", "--n_threads", "1"]
+    command += ["--interrupt_requests", "False"]  # else a second request ends the first
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/v1/models", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, "the server did not start"
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_server_answers_as_the_file_itself(server: str, gguf: Worker) -> None:
+    # This server punishes repetition unless it is told not to.
+    with opened("openai_http", server, body={"repeat_penalty": 1.0}) as worker:
+        assert worker.info.notes["model"] == "tiny"
+        for request in (Request(text="The largest", max_tokens=8), Request(messages=CHAT, max_tokens=8)):
+            pieces = list(worker.generate(request))
+            assert "".join(piece.text for piece in pieces) == gguf.answer(request)
+            assert pieces[-1].end == "length"
+        ticks = list(worker.together([Request(text=f"{n}", max_tokens=5) for n in range(3)]))
+        assert {tick.index for tick in ticks} == {0, 1, 2}
+        with pytest.raises(WorkerFailure, match="not in token ids"):
+            worker.answer(Request(ids=(1, 2)))
+        with pytest.raises(WorkerFailure, match="no call 'logits'"):
+            list(worker.logits([1]))
+
+
+class Planted(http.server.BaseHTTPRequestHandler):
+    """A server with moods: the path says which."""
+
+    seen: list[str | None] = []  # noqa: RUF012  (one for all requests, on purpose)
+
+    def do_GET(self) -> None:
+        self.answer(b'{"data": [{"id": "m"}]}', "application/json")
+
+    def do_POST(self) -> None:
+        Planted.seen.append(self.headers["Authorization"])
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        mood = asked["prompt"]
+        text = b'data: {"choices": [{"text": "hi"}]}\r\n\r\n'
+        end = b'data: {"choices": [{"finish_reason": "stop"}]}\n\n'
+        if mood == "refuse":
+            self.send_error(429, "too many", "slow down")
+        elif mood == "elsewhere":
+            self.send_response(307)
+            self.send_header("Location", "http://example.org/")
+            self.end_headers()
+        elif mood == "silent":
+            time.sleep(3)
+        else:
+            rest = {
+                "cut": b"",
+                "error": b'data: {"error": {"message": "out of memory"}}\n\n',
+                "garbage": b"data: {{{\n\n",
+                "interrupted": b"data: [DONE]\n\n",
+                "chatty": b": ping\n\nevent: x\ndata:" + text[5:] + end + b"data: [DONE]\n\n",
+                "counting": end + b'data: {"usage": {"completion_tokens": 12}}\n\ndata: [DONE]\n\n',
+            }
+            self.answer(text + rest[mood], "text/event-stream")
+
+    def answer(self, body: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def planted() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Planted) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_port}/v1/"
+        made.shutdown()
+
+
+def test_a_server_s_moods_become_reasons(planted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SERVER_KEY", "s3cret")
+    settings = Settings(options={"api_key_env": "MY_SERVER_KEY", "timeout_s": 1.0})
+    Planted.seen.clear()
+    with Worker(Launch("openai_http", planted, settings, LIMITS, ("MY_SERVER_KEY",))) as worker:
+        for mood, said in {
+            "refuse": "answers 429: .*too many",
+            "elsewhere": "answers 307",
+            "silent": "silent for 1 s",
+            "interrupted": "without saying why",
+            "cut": "broke off its answer before the end",
+            "error": "out of memory",
+            "garbage": "no JSON: {{{",
+        }.items():
+            with pytest.raises(WorkerFailure, match=said) as caught:
+                worker.answer(Request(text=mood))
+            assert caught.value.fault.kind is FaultKind.REFUSED
+            assert "s3cret" not in repr(caught.value.fault) + str(worker.stderr_tail())
+        assert worker.answer(Request(text="chatty")) == "hihi"
+        counting = list(worker.generate(Request(text="counting")))
+        assert (counting[-1].tokens, counting[-1].end) == (12, "end")
+        assert sum(tick.count for tick in worker.together([Request(text="counting")] * 2)) == 24
+    assert set(Planted.seen) == {"Bearer s3cret"}
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with pytest.raises(WorkerFailure, match="no server answers at http://127"):
+        opened("openai_http", "http://127.0.0.1:9")
+    with pytest.raises(WorkerFailure, match="A_KEY is not set"):
+        opened("openai_http", "http://127.0.0.1:9", api_key_env="A_KEY")
