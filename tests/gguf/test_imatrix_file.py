@@ -160,6 +160,21 @@ def test_the_older_form_written_anew_gives_the_same_values(tmp_path: Path) -> No
         np.testing.assert_array_equal(read_importance(path).values[name], values)
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("/home/someone/texts/wiki.txt", "wiki.txt"),
+        ("C:\\Users\\someone\\wiki.txt", "wiki.txt"),
+        ("~/wiki.txt", "wiki.txt"),
+        ("texts/wiki.txt", "texts/wiki.txt"),
+        ("wiki.txt", "wiki.txt"),
+    ],
+)
+def test_a_dataset_loses_the_folder_it_lay_in(name: str, kept: str, tmp_path: Path) -> None:
+    entries = {"blk.0.ffn_up.weight": ([6.0], [2.0])}
+    assert read_importance(write_gguf(tmp_path / "i.gguf", entries, datasets=[name])).datasets == (kept,)
+
+
 def test_half_of_a_count_is_rounded_as_in_c(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "i.gguf", {"blk.0.ffn_up.weight": ([6.0], [2.5])})
     values: NDArray[np.float32] = read_importance(path).values["blk.0.ffn_up.weight"]

@@ -35,6 +35,8 @@ BATCH_TOKENS = 2048
 COMPUTED_NAME = "imatrix.gguf"
 # llama-imatrix leaves these out, and llama-quantize does without.
 NEVER_COLLECTED = ("token_embd.weight", "output.weight")
+# What a dataset's name loses: where it lay on the machine of whoever made the matrix is nobody's business.
+ABSOLUTE_FOLDER = r"^([/\\~]|[A-Za-z]:).*[/\\]"
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,8 @@ def _from_sums(content: ImatrixFile, where: str, file_name: str) -> Importance:
                 f"{where}: the importance of {name} holds a value that is infinite or not a number",
                 "make it from sound weights: llama-quantize refuses such a matrix too",
             )
-    return Importance(
-        values, content.datasets, content.chunk_count, file_name, content.chunk_size, content.sums
-    )
+    datasets = tuple(re.sub(ABSOLUTE_FOLDER, "", name) for name in content.datasets)
+    return Importance(values, datasets, content.chunk_count, file_name, content.chunk_size, content.sums)
 
 
 def _columns(decoder: Decoder) -> dict[str, int]:
