@@ -12,7 +12,7 @@ import pytest
 import tokenizers
 
 from convert.calibration import windows
-from convert.calibration_text import read_text
+from convert.calibration.text import read_text
 from convert.errors import Failure, UsageFailure
 from convert.recipe.model import Calibration
 from convert.tokenizer import Kind, Tokenizer, TokenType
@@ -183,7 +183,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["\n", " "])
 def test_a_long_text_is_read_in_stretches(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convert.calibration_text.PIECE_BYTES", 100)
+    monkeypatch.setattr("convert.calibration.text.PIECE_BYTES", 100)
     path = tmp_path / "text.txt"
     lines = [f"太阳系🚀{number}{end}" for number in range(500)]
     path.write_text("".join(lines))
@@ -201,9 +201,9 @@ def test_each_line_belongs_to_one_stretch(tmp_path: Path, monkeypatch: pytest.Mo
     texts = [f"{number}," * (number % 90) for number in range(100)]
     path = tmp_path / "text.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    monkeypatch.setattr("convert.calibration_text.PIECE_BYTES", 50)
+    monkeypatch.setattr("convert.calibration.text.PIECE_BYTES", 50)
     size_bytes = path.stat().st_size
-    monkeypatch.setattr("convert.calibration_text._stretches", lambda *_: cut(size_bytes))
+    monkeypatch.setattr("convert.calibration.text._stretches", lambda *_: cut(size_bytes))
     assert "".join(read_text(path, 0, 0)) == "".join(text + "\n" for text in texts)
 
 

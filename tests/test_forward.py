@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from convert.architectures import bind, find_architecture
-from convert.attention import attend
 from convert.checkpoint import open_checkpoint
 from convert.config import read_config
 from convert.errors import Failure
 from convert.forward import ACTIVATIONS, Forward
+from convert.forward.attention import attend
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -238,7 +238,7 @@ def test_attention_in_blocks_is_attention_at_once(
     weights /= weights.sum(axis=-1, keepdims=True)
     wanted = np.einsum("thqk,tkhd->tqhd", weights, np.repeat(values, 2, axis=2))
     for scores_held in (1 << 22, 100):
-        monkeypatch.setattr("convert.attention.MAX_SCORES", scores_held)
+        monkeypatch.setattr("convert.forward.attention.MAX_SCORES", scores_held)
         np.testing.assert_allclose(
             attend(queries, keys, values, window, ThreadPoolExecutor(2)), wanted, atol=1e-5, rtol=0
         )

@@ -54,7 +54,7 @@ def interpret(
     return machine.stack[-1]
 
 
-class _Refused(Exception):  # noqa: N818  (a verdict, which `interpret` turns into a Failure)
+class _Refused(Exception):
     """The pickle asks for something that a state dict has no use for."""
 
 

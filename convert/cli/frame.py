@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
@@ -91,6 +92,7 @@ def run(args: Sequence[str] | None = None) -> int:
         # A terminal that knows no umlauts is no reason to fail.
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.unraisablehook = _hear_again
     try:
         code = _invoke(list(sys.argv[1:] if args is None else args))
         sys.stdout.flush()
@@ -105,6 +107,17 @@ def run(args: Sequence[str] | None = None) -> int:
     except OSError:
         _redirect_to_nothing(sys.stdout)  # or the interpreter would complain at its end
     return code
+
+
+def _hear_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Send Ctrl-C again that fell where Python cannot raise, in a callback of an import say, and was lost."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    import threading  # noqa: PLC0415 - for an interrupt alone
+
+    # Not at once: it would be lost in the same place.
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def _invoke(args: list[str]) -> int:

@@ -12,7 +12,7 @@ from convert.errors import Failure
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-class Stopped(Exception):  # noqa: N818  not an error: another thread failed or a person pressed Ctrl-C
+class Stopped(Exception):
     """The run is being ended; leave what is resumable and return."""
 
 
@@ -28,7 +28,7 @@ class Patience:
     read_timeout_s: float = 30.0
 
 
-class Again(Exception):  # noqa: N818  carried to the one place that waits
+class Again(Exception):
     """The request failed in a way that may pass."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:

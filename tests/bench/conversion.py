@@ -1,4 +1,4 @@
-"""Time, memory and bytes of a conversion of Qwen-1.8B's shape, beside llama.cpp's own where its tools are given.
+"""What a conversion of Qwen-1.8B's shape costs, beside llama.cpp's own where its tools are given.
 
 python tests/bench/conversion.py
 python tests/bench/conversion.py --convert-script convert_hf_to_gguf.py --quantize build/bin/llama-quantize

@@ -71,7 +71,7 @@ def damaged(content: bytes, region: range, noise: Random) -> bytes:
 
 def swarm(folder: Path, name: str, content: bytes, region: range, count: int) -> dict[str, int]:
     """How many damaged files were refused and how many read."""
-    noise = Random(11)  # noqa: S311  (repeatable, not secret)
+    noise = Random(11)
     outcomes = {"refused": 0, "read": 0}
     for _ in range(count):
         (folder / name).write_bytes(damaged(content, region, noise))
@@ -172,7 +172,7 @@ def storage_and_tensor(noise: Random) -> bytes:
 @MANY
 @pytest.mark.usefixtures("bounded_memory")
 def test_opcodes_in_any_order(tmp_path: Path, count: int) -> None:
-    noise = Random(5)  # noqa: S311  (repeatable, not secret)
+    noise = Random(5)
     messages: dict[str, int] = {}
     for _ in range(count):
         soup = opcode_soup(noise) if noise.random() < 0.5 else b"}" + storage_and_tensor(noise) + b"."

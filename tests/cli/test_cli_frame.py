@@ -263,3 +263,24 @@ def test_the_completion_script_names_the_program(run: Run, shell: str) -> None:
 def test_a_usage_error_of_a_stage_keeps_the_form(run: Run, standing_in: StandIn) -> None:
     standing_in(raising(click.UsageError("Both at once.")))
     assert run("plan").err == "error: both at once\nhint:  see modelwright plan --help\n"
+
+
+def test_an_interrupt_that_python_loses_is_sent_again() -> None:
+    script = (
+        "import os, signal, sys, time\n"
+        "from convert.cli import frame\n"
+        "class Careless:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(1)\n"
+        "def lose(args):\n"
+        "    Careless()\n"
+        "    time.sleep(20)\n"
+        "frame._invoke = lose\n"
+        "sys.exit(frame.run([]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=15, check=False
+    )
+    assert done.returncode == Exit.INTERRUPTED, done.stderr
+    assert done.stderr.startswith("error: interrupted\n")

@@ -144,7 +144,7 @@ def test_spilt_and_batched_gives_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     texts = windows(decoder.vocab_size)
     wanted = compute_importance(decoder, weights, texts)
     monkeypatch.setattr("convert.formats.gguf.importance.BATCH_TOKENS", 128)
-    monkeypatch.setattr("convert.spill.MAX_MEMORY_BYTES", 0)
+    monkeypatch.setattr("convert.forward.spill.MAX_MEMORY_BYTES", 0)
     done: list[int] = []
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -170,7 +170,7 @@ def test_the_same_bits_for_any_number_of_threads(model_type: str, tmp_path: Path
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"num_hidden_layers": 1})))
-    monkeypatch.setattr("convert.spill.MAX_MEMORY_BYTES", 0)
+    monkeypatch.setattr("convert.forward.spill.MAX_MEMORY_BYTES", 0)
     with pytest.raises(Failure, match=r"nowhere: \d+ bytes of activations cannot be kept here: No such file"):
         compute_importance(decoder, weights, windows(decoder.vocab_size), scratch=tmp_path / "nowhere")
 

@@ -85,7 +85,7 @@ def test_a_part_that_is_complete_or_too_long(server: HubServer, hub: Hub, size_b
 
 
 def test_killed_anywhere_it_ends_well(server: HubServer, hub: Hub) -> None:
-    whens = random.Random(7)  # noqa: S311  a fixture, not a secret
+    whens = random.Random(7)
     for _ in range(4):
         server.faults = [Fault("slow", BODY, pause_s=0.01)]
         with fetching(server, hub) as process:

@@ -243,7 +243,16 @@ def _deviations(
         Deviation("tokenizer", "as the source", "llama.cpp's reading", text.removeprefix("tokenizer: "))
         for text in prepared.deviations
     ]
-    return (*fallen, *missing, *said)
+    learnt = (
+        Deviation(
+            "imatrix",
+            "the same bits on every CPU",
+            "the same bits on CPUs of one kind",
+            "it was learnt here, and matrix products round as a CPU's own kernels do",
+        ),
+    )
+    is_learnt = prepared.importance is not None and prepared.importance.text_digest
+    return (*fallen, *missing, *said, *(learnt if is_learnt else ()))
 
 
 def _sha256(path: Path) -> str:

@@ -14,7 +14,7 @@ from convert.errors import Failure, UsageFailure
 from convert.formats.gguf.imatrix_file import ImatrixFile, Sum, imatrix_bytes, read_imatrix
 from convert.formats.gguf.tensors import file_tensors
 from convert.forward import Forward
-from convert.spill import states
+from convert.forward.spill import states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

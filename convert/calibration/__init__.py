@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convert.calibration_text import read_text
+from convert.calibration.text import read_text
 from convert.errors import Failure, UsageFailure
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convert.attention import attend, turn
-from convert.blas import single_threaded
 from convert.checkpoint import to_f32
 from convert.decoder import Ref, Role
 from convert.engine import available_threads
 from convert.errors import Failure
-from convert.frequency import turning
+from convert.forward.attention import attend, turn
+from convert.forward.blas import single_threaded
+from convert.forward.frequency import turning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from convert.frequency import Turning
+    from convert.forward.frequency import Turning
 
 # Scores that a thread holds at once: 4 MB.
 MAX_SCORES = 1 << 20
