@@ -25,12 +25,13 @@ def front_matter(folder: Path) -> tuple[dict[str, Any], str]:
         return {}, ""
     block, _, _ = rest.partition("\n---")
     try:
-        content = yaml.safe_load(block)
+        # Every word a string: YAML 1.1 would take Norwegian, "no", for false, and a version for a number.
+        content = yaml.load(block, Loader=yaml.BaseLoader)  # noqa: S506 - it makes strings, lists and dicts
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return {}, f"README.md's front matter is no YAML: {str(error).splitlines()[0]}"
-    if not isinstance(content, dict | None):
+    if content and not isinstance(content, dict):
         return {}, "README.md's front matter is no mapping"
-    return {str(key): value for key, value in (content or {}).items()}, ""
+    return {str(key): value for key, value in dict(content or {}).items()}, ""
 
 
 def licence(card: dict[str, Any]) -> str | None:

@@ -34,7 +34,28 @@ def fields(model: Model, file_type: int, parameter_count: int) -> dict[str, Fiel
     _add_positions(writer, model.decoder)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_file_type(file_type)
-    return {key: Field(value.value, value.type, value.sub_type) for key, value in writer.kv_data[0].items()}
+    return {
+        key: Field(value.value, value.type, _item_type(value))
+        for key, value in writer.kv_data[0].items()
+        if _is_plain(value)
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a value can be written: a card is a stranger's, and may hold anything anywhere."""
+    if value.type == gguf.GGUFValueType.STRING:
+        return isinstance(value.value, str)
+    # A list without items has no type of item either, and says nothing.
+    return value.type != gguf.GGUFValueType.ARRAY or (
+        bool(value.value) and all(isinstance(item, str) for item in value.value)
+    )
+
+
+def _item_type(value: Any) -> gguf.GGUFValueType | None:
+    """Tell what a list's items are, which gguf-py leaves to the moment of writing."""
+    if value.type != gguf.GGUFValueType.ARRAY:
+        return None
+    return value.sub_type or gguf.GGUFValueType.get_type(value.value[0])
 
 
 def _add_identity(writer: Any, model: Model, parameter_count: int) -> None:
