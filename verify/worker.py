@@ -88,11 +88,11 @@ class Worker:
 
     def logits(self, ids: Sequence[int]) -> Generator[NDArray[np.float32], None, None]:
         """The logits after each id, in order, in blocks of rows (n, vocab) of no more than 16 MiB."""
-        return self._stream("logits", {"ids": list(ids)}, unpack)
+        return self._stream("logits", {"ids": list(ids)}, _rows)
 
     def generate(self, request: Request) -> Generator[Piece, None, None]:
         """Continue, token by token; closing the iterator cancels."""
-        return self._stream("generate", asdict(request), _piece)
+        return self._stream("generate", asdict(request), _pieces)
 
     def answer(self, request: Request) -> str:
         """Continue, and give the whole text."""
@@ -100,7 +100,7 @@ class Worker:
 
     def together(self, requests: Sequence[Request]) -> Generator[Tick, None, None]:
         """Continue several requests at once; says only when each token came."""
-        return self._stream("together", {"requests": [asdict(one) for one in requests]}, _tick)
+        return self._stream("together", {"requests": [asdict(one) for one in requests]}, _ticks)
 
     def cache_bytes(self) -> int:
         """What the last request has left in the KV cache."""
@@ -133,7 +133,7 @@ class Worker:
         self,
         name: str,
         args: Header,
-        read: Callable[[Header, bytearray], T],
+        read: Callable[[Header, bytearray], Sequence[T]],
         *,
         done: Callable[[Header], None] = lambda _: None,
         seconds: float | None = None,
@@ -154,9 +154,9 @@ class Worker:
                     header, payload = self._channel.receive(deadline=deadline)
                 if header.get("part") is not True:
                     break
-                part = read(header, payload)
+                parts = read(header, payload)
                 try:
-                    yield part
+                    yield from parts
                 except GeneratorExit:
                     self._cancel(clock)
                     raise
@@ -217,16 +217,23 @@ class Clock:
         self.spent_s += time.monotonic() - self._since
 
 
-def _no_part(_: Header, __: bytearray) -> None:
+def _no_part(_: Header, __: bytearray) -> Sequence[None]:
     raise GarbledError("a stream where one answer was due")
 
 
-def _piece(header: Header, _: bytearray) -> Piece:
-    return Piece(header["token"], str(header["text"]), float(header["t_s"]), header["end"], header["tokens"])
+def _rows(header: Header, payload: bytearray) -> Sequence[NDArray[np.float32]]:
+    return (unpack(header, payload),)
 
 
-def _tick(header: Header, _: bytearray) -> Tick:
-    return Tick(int(header["index"]), float(header["t_s"]), int(header["count"]))
+def _pieces(header: Header, _: bytearray) -> Sequence[Piece]:
+    return [
+        Piece(one["token"], str(one["text"]), float(one["t_s"]), one["end"], one["tokens"])
+        for one in header["items"]
+    ]
+
+
+def _ticks(header: Header, _: bytearray) -> Sequence[Tick]:
+    return [Tick(int(one["index"]), float(one["t_s"]), int(one["count"])) for one in header["items"]]
 
 
 def _opened(done: Header) -> tuple[Info, float, dict[str, str]]:
