@@ -1,0 +1,136 @@
+"""The two styles of asking: messages for a chat model, one text to continue for a completion model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from verify.scenarios.transcript import Step
+from verify.scenarios.window import Fitted, NoRoomError, Pair, fit_history, fit_materials
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from verify.scenarios.pack import Dialogue, Pack
+
+# What a template adds: markers around each message, and at most a short system prompt of its own.
+TOKENS_A_MESSAGE = 8
+TOKENS_A_CHAT = 32
+TOKENS_A_TEXT = 4  # a begin-of-text token, and tokens that merge otherwise at a seam
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said."""
+
+    text: str
+    end: str | None = None  # "end" (the model's own), "stop" (a stop string), "length"
+    tokens: int | None = None
+
+
+class Answerer(Protocol):
+    """A model that answers; an adapter puts a worker, a server or a test's fake behind it."""
+
+    @property
+    def is_chat(self) -> bool:
+        """Has it a chat template?"""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that a prompt and its answer may take together."""
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text takes, without wrapping."""
+
+    def chat(self, messages: Sequence[dict[str, str]], max_tokens: int) -> Answer:
+        """Answer a chat; the runtime renders the template."""
+
+    def complete(self, prompt: str, max_tokens: int, stop: tuple[str, ...]) -> Answer:
+        """Continue a text."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is sent, and what was done so that it fits."""
+
+    sent: str | tuple[dict[str, str], ...]
+    max_tokens: int
+    steps: tuple[Step, ...]
+
+
+class Asking:
+    """Lays the turns of one dialogue out for one model."""
+
+    def __init__(self, pack: Pack, answerer: Answerer) -> None:
+        self._pack = pack
+        self._answerer = answerer
+
+    def materials(self, dialogue: Dialogue, texts: Sequence[str]) -> Fitted:
+        """The materials that fit the first turn, with room left for all answers."""
+        if not texts:
+            return Fitted((), (), ())
+        turn, *later = dialogue.turns
+        reserved = sum(self._pack.max_tokens_of(each) for each in dialogue.turns)
+        reserved += sum(self._count(self._pack.user(each, ())) + TOKENS_A_MESSAGE * 2 for each in later)
+        room = self._answerer.context_length - min(reserved, self._answerer.context_length // 2)
+        question = " ".join(each.question for each in dialogue.turns if each.question)
+
+        def fits(kept: tuple[str, ...], *, with_example: bool) -> bool:
+            return self._size((), self._pack.user(turn, kept), with_example=with_example) <= room
+
+        try:
+            return fit_materials(texts, question, lambda kept: fits(kept, with_example=True), may_cut=False)
+        except NoRoomError:
+            return fit_materials(texts, question, lambda kept: fits(kept, with_example=False))
+
+    def prompt(self, history: Sequence[Pair], user: str, max_tokens: int, *, keeps_first: bool) -> Prompt:
+        """What to send for one turn; raises NoRoomError where the window is too small for it."""
+        context = self._answerer.context_length
+        allowed = min(max_tokens, context // 2)
+        steps = (
+            [Step("answer shortened", f"{allowed} tokens instead of {max_tokens}")]
+            if allowed < max_tokens
+            else []
+        )
+        room = context - allowed
+        with_example = self._size(history, user, with_example=True) <= room
+        pairs, trimmed = fit_history(
+            history,
+            lambda kept: self._size(kept, user, with_example=with_example) <= room,
+            keeps_first=keeps_first,
+        )
+        if not self._answerer.is_chat and self._pack.completion.example and not with_example:
+            steps.append(Step("worked example left out", "no room for it"))
+        steps += trimmed
+        if self._answerer.is_chat:
+            return Prompt(self._messages(pairs, user), allowed, tuple(steps))
+        return Prompt(self._text(pairs, user, with_example=with_example), allowed, tuple(steps))
+
+    def ask(self, prompt: Prompt) -> Answer:
+        """Send it."""
+        if isinstance(prompt.sent, str):
+            return self._answerer.complete(prompt.sent, prompt.max_tokens, self._pack.completion.stop)
+        return self._answerer.chat(prompt.sent, prompt.max_tokens)
+
+    def _messages(self, history: Sequence[Pair], user: str) -> tuple[dict[str, str], ...]:
+        messages = [{"role": "system", "content": self._pack.system}] if self._pack.system else []
+        for said, answered in history:
+            messages += [{"role": "user", "content": said}, {"role": "assistant", "content": answered}]
+        return (*messages, {"role": "user", "content": user})
+
+    def _text(self, history: Sequence[Pair], user: str, *, with_example: bool) -> str:
+        """Example, system prompt and history, an empty line between them, and the cue at the very end."""
+        style = self._pack.completion
+        parts = [style.example] if style.example and with_example else []
+        parts += [self._pack.system] if self._pack.system else []
+        parts += [f"{said}\n{style.cue} {answered}" for said, answered in history]
+        return "\n\n".join([*(part.strip("\n") for part in parts), f"{user}\n{style.cue}"])
+
+    def _size(self, history: Sequence[Pair], user: str, *, with_example: bool) -> int:
+        if not self._answerer.is_chat:
+            return self._count(self._text(history, user, with_example=with_example)) + TOKENS_A_TEXT
+        messages = self._messages(history, user)
+        return TOKENS_A_CHAT + sum(self._count(each["content"]) + TOKENS_A_MESSAGE for each in messages)
+
+    def _count(self, text: str) -> int:
+        return self._answerer.count_tokens(text)

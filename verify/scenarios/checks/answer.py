@@ -1,0 +1,148 @@
+"""Checks of what is said: the answer, that it stands in the materials, or that it is owned not to."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import regex
+from pydantic import Field, model_validator
+
+from convert.recipe.model import Strict, wrong
+from verify.scenarios.checks.citation import CITATIONS
+from verify.scenarios.checks.registry import Seen, Verdict, bad, check, right
+from verify.scenarios.wording import Language, fold, has, ngrams, numbers, sentences
+
+# "I don't know" and its kin, on folded text.
+REFUSALS: dict[Language, str] = {
+    "zh": r"不知道|不清楚|不确定|不得而知|不了解|不详|未知|没提|并未|并没有|都没有|均没有|均未|[找查得]不到|"
+    r"未(?:提及|提到|说明|给出|涉及|记载|包含)|"
+    r"无法(?:从.{0,12})?(?:得知|确定|回答|得出|找到|获得|获知|判断|得到|知道)|"
+    r"没有(?:明确|直接|具体)?(?:被)?(?:提到|提及|提供|说明|给出|包含|涉及|记载|写明|介绍|相关|答案|关于|找到)",
+    "en": r"(?:do not|don't|does not|doesn't|did not|didn't|can ?not|can't|could not|couldn't) "
+    r"(?:know|say|tell|mention|state|specify|provide|contain|include|give|answer|determine|find|list|cover|reveal|"
+    r"indicate|name|be (?:found|determined|answered|known))|"
+    r"(?:not|isn't|aren't) (?:sure|certain|known|mentioned|stated|specified|provided|given|found|included|"
+    r"available|clear|covered|listed|in the (?:materials?|text|documents?))|"
+    r"no idea|unknown|unclear|unable to|unanswerable|no (?:information|mention|answer|data|details?)|"
+    r"none of (?:the|these)|nothing (?:in|about)|neither (?:of the )?material",
+}
+_GUESSES: dict[Language, str] = {
+    "zh": r"答案(?:应该|可能|大概)?是|应该是|可能是|大概是|大约是|估计|猜测|推测|我认为|我觉得|据我所知|"
+    r"一般来说|通常(?:是|为)",
+    "en": r"\b(?:the answer (?:is|might be|could be)|it (?:is|was) (?:probably|likely|about)|probably|"
+    r"my guess|i (?:think|guess|believe|suppose)|as far as i know|approximately|roughly|"
+    r"most likely|typically|usually)\b",
+}
+# The shares are low: a right answer in other words must pass, and one made up has hardly anything in common.
+MIN_SHARED = 0.34
+MIN_GRAMS = 6
+_QUOTED = regex.compile(r"《([^《》]{1,40})》|“([^“”]{2,40})”|\"([^\"\n]{2,40})\"|「([^「」]{2,40})」")
+_NAME = regex.compile(r"(?<![.!?:：\n*]\s)(?<!^)(?<![\w*\"“])\p{Lu}[\p{L}'’-]+", regex.MULTILINE)
+_MARKER = regex.compile(r"^\s*(?:[-*+]\s+)?\(?\d{1,2}[.)、．:]\s*", regex.MULTILINE)
+
+
+class Says(Strict):
+    """Which words an answer has, and which it has not; written as a list, any of them will do."""
+
+    any: tuple[str, ...] = Field(default=(), description="One of these stands in it.", examples=[["1957年"]])
+    all: tuple[str, ...] = Field(
+        default=(), description="Each of these stands in it; a | between forms.", examples=[["八|8"]]
+    )
+    none: tuple[str, ...] = Field(
+        default=(), description="None of these stands in it.", examples=[["1955年"]]
+    )
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if not (self.any or self.all or self.none):
+            raise wrong("asks for nothing", "write e.g. answer: {any: [1957年]}")
+        if blank := [word for word in (*self.any, *self.all, *self.none) if not fold(word)]:
+            raise wrong(f"{blank[0]!r} is no word to look for", "write a word, a name or a number")
+        return self
+
+
+@check(Says, example={"any": ["1957年", "1957"], "none": ["1955年"]})
+def answer(seen: Seen, wanted: Says) -> Verdict:
+    """The expected answer is there, and no decoy."""
+    if decoys := [word for word in wanted.none if has(seen.answer, word)]:
+        return bad(f"says {decoys[0]}")
+    missing = [forms for forms in wanted.all if not any(has(seen.answer, form) for form in forms.split("|"))]
+    if missing:
+        return bad(f"does not say {', '.join(missing)}")
+    found = [word for word in wanted.any if has(seen.answer, word)]
+    if wanted.any and not found:
+        return bad(f"does not say {' or '.join(wanted.any)}")
+    return right(f"says {found[0]}" if found else "")
+
+
+class Unknown(Strict):
+    """What an answer that owns not to know must not give after all."""
+
+    none: tuple[str, ...] = Field(
+        default=(), description="Decoys that it must not say.", examples=[["1955年"]]
+    )
+
+
+@check(Unknown, example={"none": ["1955年"]})
+def unknown(seen: Seen, wanted: Unknown) -> Verdict:
+    """The answer owns that the materials do not tell, and does not answer all the same."""
+    if not refuses(seen.answer, seen.language):
+        return bad("does not say that it does not know")
+    if decoys := [word for word in wanted.none if has(seen.answer, word)]:
+        return bad(f"says that it does not know, and yet {decoys[0]}")
+    guess = regex.search(_GUESSES[seen.language], fold(seen.answer))
+    if guess:
+        return bad(f"says that it does not know, and yet guesses: {guess[0]}")
+    if made_up := sorted(numbers(_without_references(seen.answer)) - _known_numbers(seen)):
+        return bad(f"says that it does not know, and yet {made_up[0]}, which stands nowhere")
+    return right()
+
+
+def refuses(text: str, language: Language) -> bool:
+    """Is it owned somewhere in the text that the answer is not known?"""
+    return regex.search(REFUSALS[language], fold(text)) is not None
+
+
+class Grounded(Strict):
+    """What an answer may say although it stands in no material."""
+
+    allow: tuple[str, ...] = Field(
+        default=(), description="Words that follow from them.", examples=[["38年"]]
+    )
+
+
+@check(Grounded, example={})
+def grounded(seen: Seen, wanted: Grounded) -> Verdict:
+    """The answer's numbers, names and quoted words stand in the materials, and enough of its other words."""
+    text = _without_references(seen.answer)
+    source = "\n".join([*seen.materials, seen.question, *wanted.allow])
+    if made_up := sorted(numbers(text) - numbers(source)):
+        return bad(f"{made_up[0]} stands in no material")
+    for span in _spans(text):
+        if not has(source, span) and fold(span) not in fold(source):
+            return bad(f"{span} stands in no material")
+    told = [each for each in sentences(text) if not refuses(each, seen.language)]
+    grams = ngrams(" ".join(told)) - ngrams(seen.question)
+    known = grams & ngrams(source)
+    if len(grams) >= MIN_GRAMS and len(known) < MIN_SHARED * len(grams):
+        return bad(f"only {len(known)} of {len(grams)} of its terms stand in the materials")
+    return right()
+
+
+def _spans(text: str) -> list[str]:
+    """Quoted words, and names in Latin letters that no sentence begins with."""
+    quoted = [next(filter(None, found)) for found in _QUOTED.findall(text)]
+    return [*quoted, *(found[0] for found in _NAME.finditer(text) if found[0] not in _CAPITALS)]
+
+
+_COMMON_CAPITALS = "I I'm I'll AI Material Materials Document Source Based According Answer Yes No OK"
+_CAPITALS = frozenset(_COMMON_CAPITALS.split())
+
+
+def _known_numbers(seen: Seen) -> set[str]:
+    return numbers("\n".join([*seen.materials, seen.question, seen.user]))
+
+
+def _without_references(text: str) -> str:
+    """The answer without what only points: citations, numbers of list items."""
+    return str(_MARKER.sub("", CITATIONS.sub(" ", text)))

@@ -1,0 +1,112 @@
+"""Checks of sources: what is cited exists, and is the material that the answer stands in."""
+
+from __future__ import annotations
+
+import regex
+from pydantic import Field
+
+from convert.recipe.model import Strict
+from verify.scenarios.checks.registry import Seen, Verdict, bad, check, right
+from verify.scenarios.wording import chinese_number, fold
+
+_ZH_NUMBER = r"(?:\d{1,2}|[一二两三四五六七八九十]{1,3})"
+_ZH_AND = r"\s*(?:、|和|与|及|以及|,|，)\s*"
+_EN_WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_EN_ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
+_EN_ORDINAL = f"(?:{'|'.join(_EN_ORDINALS)})"
+_EN_NUMBER = rf"(?:\d{{1,2}}|{'|'.join(_EN_WORDS)})"
+_ZH_NOUN = r"(?:参考)?(?:资料|材料|文档|文档片段|文件|来源|片段|文献)"
+_EN_NOUN = r"(?:materials?|documents?|sources?|passages?|texts?|docs?|references?|items?)"
+
+# Every way of pointing at a material; the groups hold its number or numbers.
+CITATIONS = regex.compile(
+    rf"{_ZH_NOUN}\s*(?:编号|序号)?\s*(?:第|#|№|：|:|\[|【|（|\()?\s*(?P<n>{_ZH_NUMBER})(?!\d|[年月日米人元个万千百％%])(?:{_ZH_AND}(?:{_ZH_NOUN})?\s*(?P<n>{_ZH_NUMBER})(?![\d年月日米人元个]))*"
+    rf"|第\s*(?P<n>{_ZH_NUMBER})\s*(?:个|份|条|篇|段|项|则|号)?\s*{_ZH_NOUN}"
+    rf"|第\s*(?P<n>{_ZH_NUMBER})\s*(?:个|份|条|篇|段|则|号)(?=[。，,.\s]|$|的|中)"
+    rf"|\b{_EN_NOUN}\s*(?:number|no\.?|\#)?\s*[\[(]?(?P<n>{_EN_NUMBER})\b(?:\s*(?:,|and|&)\s*(?:{_EN_NOUN}\s*)?(?:\#)?(?P<n>{_EN_NUMBER})\b)*"
+    rf"|\b(?P<o>{_EN_ORDINAL})(?:\s*(?:,|and|&)\s*(?:the\s+)?(?P<o>{_EN_ORDINAL}))*\s+(?:\w+\s+)?{_EN_NOUN}\b"
+    rf"|\b(?P<n>\d{{1,2}})(?:st|nd|rd|th)\s+{_EN_NOUN}\b"
+    r"|[\[【［](?P<n>\d{1,2})[\]】］]",
+    regex.IGNORECASE,
+)
+_BARE = regex.compile(
+    rf"^\W*(?:the\s+)?(?:第\s*)?(?P<n>{_ZH_NUMBER}|{_EN_NUMBER})\s*(?:个|份|条|号)?\W*$", regex.IGNORECASE
+)
+_CLAUSE = regex.compile(r"(?:(?!而是|但是|\bbut\b)[^。！？!?；;，,\n])+", regex.IGNORECASE)
+_LISTED = regex.compile(
+    rf"(?<=\d|[一二三四五六七八九十])\s*[,，]\s*(?={_ZH_NUMBER}(?!\d)|{_ZH_NOUN}|{_EN_NOUN}|\band\b)"
+)
+_DENIED = regex.compile(
+    r"不是|并非|而非|没有|未|无关|不包含|除了|"
+    r"n't\b|\b(?:not|no|neither|nor|unlike|rather than|instead of)\b",
+    regex.IGNORECASE,
+)
+# So many characters word for word are no accident.
+MIN_QUOTE_CHARS = {"zh": 10, "en": 24}
+
+
+class Cites(Strict):
+    """Which materials are the right ones to cite."""
+
+    right: tuple[int, ...] = Field(
+        default=(), description="Numbers of the materials that the answer stands in, from 1.", examples=[[2]]
+    )
+    needed: bool = Field(default=False, description="Whether an answer without a source fails.")
+
+
+@check(Cites, example={"right": [2], "needed": True})
+def cites(seen: Seen, wanted: Cites) -> Verdict:
+    """A cited source exists and is the right one."""
+    shown = {seen.shown_as[number] for number in wanted.right if number in seen.shown_as}
+    gone = [number for number in wanted.right if number not in seen.shown_as]
+    named = cited(seen.answer)
+    if wanted.needed and not named and (found := _BARE.match(seen.answer)):
+        named = {_value(found["n"])}
+    if strangers := sorted(number for number in named if not 0 < number <= len(seen.materials)):
+        return bad(f"cites material {strangers[0]} of {len(seen.materials)}")
+    if wrong := sorted(named - shown):
+        where = f"not {', '.join(map(str, sorted(shown)))}" if shown else "and none tells"
+        return bad(f"cites material {wrong[0]}, {where}")
+    if named or not wanted.needed:
+        return right(f"cites material {', '.join(map(str, sorted(named)))}" if named else "cites none")
+    quoted = _quoted(seen)
+    if quoted and quoted <= shown:
+        return right(f"quotes material {', '.join(map(str, sorted(quoted)))}")
+    return bad(f"material {gone[0]} did not fit the window" if gone and not shown else "names no material")
+
+
+def cited(text: str) -> set[int]:
+    """The numbers of the materials that an answer points at; "not material 1" points at none."""
+    found: set[int] = set()
+    for clause in _CLAUSE.findall(_joined(text)):
+        for match in CITATIONS.finditer(clause):
+            if _DENIED.search(clause[: match.start()]):
+                continue
+            found |= {_value(number) for number in match.captures("n")}
+            found |= {_EN_ORDINALS.index(word.lower()) + 1 for word in match.captures("o")}
+    return found
+
+
+def _joined(text: str) -> str:
+    """Lists of numbers keep together where clauses are cut at commas."""
+    return str(_LISTED.sub("、", text))
+
+
+def _value(number: str) -> int:
+    if number.isdigit():
+        return int(number)
+    return _EN_WORDS.index(number.lower()) + 1 if number.isascii() else chinese_number(number)
+
+
+def _quoted(seen: Seen) -> set[int]:
+    """The materials that a stretch of the answer stands in word for word, and no other material."""
+    answer = fold(seen.answer)
+    found: set[int] = set()
+    texts = [fold(text) for text in seen.materials]
+    size = MIN_QUOTE_CHARS[seen.language]
+    for at in range(len(answer) - size + 1):
+        piece = answer[at : at + size]
+        holders = [number for number, text in enumerate(texts, 1) if piece in text]
+        if len(holders) == 1:
+            found.add(holders[0])
+    return found

@@ -1,0 +1,74 @@
+"""The check of a multiple-choice question: options, the right one, and why it is right."""
+
+from __future__ import annotations
+
+import regex
+from pydantic import Field
+
+from convert.recipe.model import Strict
+from verify.scenarios.checks.registry import Seen, Verdict, bad, check, right
+from verify.scenarios.wording import fold, has, terms
+
+_OPTION = regex.compile(
+    r"(?:^|(?<=\s))(?:[-*+]\s+)?(?:\[[ x]\]\s*)?[(（*]*([A-Ha-h])\s*[.、)）．:：]\**\s*"
+    r"(\S[^\n]*?)(?=\s+[(（*]*[A-Ha-h]\s*[.、)）．:：]|$)",
+    regex.MULTILINE,
+)
+_ANSWER = regex.compile(
+    r"(?:答案|correct option|answer)\s*(?:应该|应)?\s*(?:is|是|为|选)?\s*[:：]?\s*"
+    r"(?:选项|option)?\s*[\[(（【*]*\s*([A-Ha-h])(?![a-z])"
+    r"|(?:应选|故选|选择)\s*[(（]?([A-Ha-h])(?![a-z])",
+    regex.IGNORECASE,
+)
+_EXPLANATION = regex.compile(
+    r"(?:解析|解释|说明|理由|原因|因为|explanation|because|reason|why)\s*[:：]?\s*(.*)",
+    regex.IGNORECASE | regex.DOTALL,
+)
+MIN_EXPLANATION_TERMS = 4
+
+
+class Choice(Strict):
+    """What a multiple-choice question must have."""
+
+    options: int = Field(default=3, ge=2, le=8, description="At least so many options.", examples=[3])
+    explained: bool = Field(default=True, description="Whether the answer must be explained.")
+    about: tuple[str, ...] = Field(
+        default=(), description="Words of which one stands in it.", examples=[["行星"]]
+    )
+
+
+@check(Choice, example={"options": 3, "about": ["行星"]})
+def quiz(seen: Seen, wanted: Choice) -> Verdict:
+    """There is a multiple-choice question with options, an answer among them, and its explanation."""
+    options = _longest_run([(found[1].upper(), found[2].strip()) for found in _OPTION.finditer(seen.answer)])
+    found = _ANSWER.search(seen.answer)
+    letter = (found[1] or found[2]).upper() if found else ""
+    why = _EXPLANATION.search(seen.answer)
+    is_explained = why is not None and len(terms(why[1])) >= MIN_EXPLANATION_TERMS
+    faults = {
+        f"{len(options)} options, {wanted.options} wanted": len(options) < wanted.options,
+        "two options say the same": len({fold(text) for _, text in options}) < len(options),
+        f"is not about {' or '.join(wanted.about)}": not _is_about(seen, wanted.about),
+        "names no answer": not letter,
+        f"the answer {letter} is none of the options": letter not in [name for name, _ in options],
+        "the answer is not explained": wanted.explained and not is_explained,
+    }
+    fault = next((what for what, is_so in faults.items() if is_so), None)
+    return bad(fault) if fault else right(f"{len(options)} options, answer {letter}")
+
+
+def _is_about(seen: Seen, words: tuple[str, ...]) -> bool:
+    return not words or any(has(seen.answer, word) for word in words)
+
+
+def _longest_run(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The longest stretch of options that counts from A."""
+    best: list[tuple[str, str]] = []
+    run: list[tuple[str, str]] = []
+    for letter, text in found:
+        if letter == "A":
+            run = []
+        if ord(letter) == ord("A") + len(run):
+            run.append((letter, text))
+        best = max(best, run, key=len)
+    return list(best)

@@ -1,0 +1,79 @@
+"""What a check is: a function of one answer, registered by its own name, with the options a pack gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from verify.scenarios.fact import Fact
+    from verify.scenarios.wording import Language
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything that a check may look at."""
+
+    answer: str  # tidied
+    raw: str
+    language: Language
+    user: str = ""  # the user's words, as sent
+    instruction: str = ""  # the prompt's own words, without materials and question
+    question: str = ""
+    materials: tuple[str, ...] = ()  # as sent, in the order of their numbers
+    shown_as: Mapping[int, int] = field(
+        default_factory=dict
+    )  # the pack's number of each one sent → its number
+    earlier: tuple[str, ...] = ()  # the dialogue's former answers, tidied
+    facts: tuple[Fact, ...] = ()
+    is_chat: bool = True
+    end: str | None = None  # why the answer ended: "end", "stop", "length"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a check passed, and why or why not, in a few words."""
+
+    passed: bool
+    why: str = ""
+
+
+def right(why: str = "") -> Verdict:
+    """Pass."""
+    return Verdict(passed=True, why=why)
+
+
+def bad(why: str) -> Verdict:
+    """Fail."""
+    return Verdict(passed=False, why=why)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A registered check."""
+
+    name: str
+    options: Any  # the type of what a pack writes after the check's name; bool where there is nothing to set
+    example: Any
+    judge: Callable[[Seen, Any], Verdict]
+
+    @property
+    def about(self) -> str:
+        """What the check demands, for messages and documents."""
+        return (self.judge.__doc__ or self.name).split("\n")[0]
+
+
+CHECKS: dict[str, Check] = {}
+Judge = TypeVar("Judge", bound="Callable[[Seen, Any], Verdict]")
+
+
+def check(options: Any = bool, *, example: Any = True) -> Callable[[Judge], Judge]:
+    """Register a function as the check of its name."""
+
+    def register(judge: Judge) -> Judge:
+        CHECKS[judge.__name__] = Check(judge.__name__, options, example, judge)
+        return judge
+
+    return register

@@ -1,0 +1,193 @@
+"""Finds packs by name or path, reads them strictly, and holds them to their own references."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from convert.errors import UsageFailure
+from convert.recipe.document import MAX_TEXT_BYTES, Document, DocumentError, Fault, parse
+from convert.recipe.explain import explain, nearest
+from convert.recipe.reader import refuse
+from verify.scenarios.asking import Answer
+from verify.scenarios.checks import CHECKS
+from verify.scenarios.pack import Pack
+from verify.scenarios.running import converse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from convert.recipe.document import Where
+    from verify.scenarios.pack import Dialogue, Turn
+
+_SHIPPED = Path(__file__).parent / "packs"
+
+
+def names() -> tuple[str, ...]:
+    """The scenarios that can be named without a path: the files are called <scenario>-<language>.yaml."""
+    return tuple(sorted({file.stem.rpartition("-")[0] for file in _SHIPPED.glob("*-*.yaml")}))
+
+
+def load(scenarios: Iterable[str | Path], folder: Path = Path()) -> tuple[Pack, ...]:
+    """The packs of scenarios by name, in every language, or of files, seen from `folder`."""
+    return tuple(pack for scenario in scenarios for pack in _packs(scenario, folder))
+
+
+def _packs(scenario: str | Path, folder: Path) -> Iterator[Pack]:
+    if str(scenario) in names():
+        for file in sorted(_SHIPPED.glob(f"{scenario}-*.yaml")):
+            yield _shipped(file)
+        return
+    path = folder / Path(scenario).expanduser()
+    if path.suffix not in (".yaml", ".yml"):
+        guess = nearest(str(scenario), names())
+        listed = f"there are {', '.join(names())}; a pack of your own is named by its path"
+        raise UsageFailure(
+            f"no scenario is called {scenario}", f"did you mean {guess}? {listed}" if guess else listed
+        )
+    yield read(path)
+
+
+@cache
+def _shipped(file: Path) -> Pack:
+    return read(file)
+
+
+def read(path: Path) -> Pack:
+    """The pack in a file; UsageFailures names every fault in it, each with its line."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_TEXT_BYTES + 1)
+    except OSError as error:
+        raise UsageFailure(f"{path}: {error.strerror}", "name a YAML file with a pack of dialogues") from None
+    try:
+        document = parse(raw, "pack", "`scenario:`, `language:`, `completion:` and `dialogues:`")
+    except DocumentError as error:
+        refuse(path, error.faults)
+    if not isinstance(document.value, dict):
+        what = "a pack is a mapping of keys to values"
+        refuse(path, [Fault(document.line(()), (), what, "start with e.g. `scenario: searchqa`")])
+    faults = list(document.faults)
+    try:
+        pack = Pack.model_validate_json(json.dumps(document.value))
+    except ValidationError as error:
+        faults += explain(error, document, Pack)
+        refuse(path, sorted(faults, key=lambda fault: fault.line))
+    faults += _across(pack, document)
+    if not faults:
+        faults += _against_references(pack, document)
+    if faults:
+        refuse(path, sorted(faults, key=lambda fault: fault.line))
+    return pack
+
+
+def _across(pack: Pack, document: Document) -> Iterator[Fault]:
+    """What no part of a pack shows alone."""
+
+    def fault(where: Where, what: str, hint: str) -> Fault:
+        return Fault(document.line(where), where, what, hint)
+
+    for number, name in enumerate(pack.advisory):
+        if name not in CHECKS:
+            yield fault(("advisory", number), f"{name!r} is no check", _checks_hint(name))
+    seen: dict[str, int] = {}
+    for number, dialogue in enumerate(pack.dialogues):
+        where: Where = ("dialogues", number)
+        if dialogue.name in seen:
+            first = document.line(("dialogues", seen[dialogue.name]))
+            yield fault(
+                (*where, "name"), f"{dialogue.name} twice, first in line {first}", "name each dialogue once"
+            )
+        seen.setdefault(dialogue.name, number)
+        if dialogue.materials and not any(
+            "{materials}" in pack.prompts.get(turn.prompt or "", "") for turn in dialogue.turns
+        ):
+            yield fault(
+                (*where, "materials"), "no prompt shows them", "ask with a prompt that has {materials}"
+            )
+        for index, turn in enumerate(dialogue.turns):
+            here: Where = (*where, "turns", index)
+            for what, hint, *key in _turn_faults(pack, dialogue, turn):
+                yield fault((*here, *key), what, hint)
+
+
+def _turn_faults(pack: Pack, dialogue: Dialogue, turn: Turn) -> Iterator[tuple[str, ...]]:
+    if turn.prompt is not None:
+        template = pack.prompts.get(turn.prompt)
+        if template is None:
+            guess = nearest(turn.prompt, pack.prompts)
+            yield (
+                f"there is no prompt {turn.prompt}",
+                f"did you mean {guess}?" if guess else f"this pack has {', '.join(pack.prompts) or 'none'}",
+                "prompt",
+            )
+            return
+        if ("{question}" in template) != (turn.question is not None):
+            what = "is missing" if turn.question is None else f"the prompt {turn.prompt} has no {{question}}"
+            yield what, "what {question} in the prompt becomes", "question"
+        if "{materials}" in template and not dialogue.materials:
+            yield (
+                f"the prompt {turn.prompt} shows materials, and the dialogue has none",
+                "add `materials:`",
+                "prompt",
+            )
+    for name in turn.without:
+        if name not in CHECKS:
+            yield f"{name!r} is no check", _checks_hint(name), "without"
+    cites = pack.checks_of(turn).get("cites")
+    strangers = (
+        [number for number in cites.right if not 0 < number <= len(dialogue.materials)] if cites else []
+    )
+    if strangers:
+        what = f"there is no material {strangers[0]}"
+        yield what, f"the dialogue has {len(dialogue.materials)}, counted from 1", "checks", "cites", "right"
+
+
+def _checks_hint(name: str) -> str:
+    guess = nearest(name, CHECKS)
+    listed = f"there are {', '.join(sorted(CHECKS))}"
+    return f"did you mean {guess}? {listed}" if guess else listed
+
+
+class Reader:
+    """A model that gives the pack's own references."""
+
+    context_length = 1 << 20
+
+    def __init__(self, dialogue: Dialogue, *, is_chat: bool) -> None:
+        self.is_chat = is_chat
+        self._answers = iter([turn.reference or "" for turn in dialogue.turns])
+
+    def count_tokens(self, text: str) -> int:
+        """Characters will do."""
+        return len(text)
+
+    def chat(self, messages: Sequence[dict[str, str]], max_tokens: int) -> Answer:  # noqa: ARG002 - the protocol's
+        """Give the next reference."""
+        return Answer(next(self._answers), "end")
+
+    def complete(self, prompt: str, max_tokens: int, stop: tuple[str, ...]) -> Answer:  # noqa: ARG002 - the protocol's
+        """Give the next reference."""
+        return Answer(f" {next(self._answers)}", "stop")
+
+
+def _against_references(pack: Pack, document: Document) -> Iterator[Fault]:
+    """A check that fails the pack's own answer is a mistake in one of the two."""
+    for number, dialogue in enumerate(pack.dialogues):
+        if not any(turn.reference for turn in dialogue.turns):
+            continue
+        told: set[tuple[int, str]] = set()
+        for is_chat in (True, False):
+            transcript = converse(pack, dialogue, Reader(dialogue, is_chat=is_chat))
+            for index, exchange in enumerate(transcript.exchanges):
+                for check in exchange.checks:
+                    if check.passed or not dialogue.turns[index].reference or (index, check.name) in told:
+                        continue
+                    told.add((index, check.name))
+                    where: Where = ("dialogues", number, "turns", index, "reference")
+                    what = f"fails the pack's own check {check.name}: {check.why}"
+                    yield Fault(document.line(where), where, what, "mend the reference or the check")

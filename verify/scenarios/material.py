@@ -1,0 +1,171 @@
+"""Materials as they were retrieved, made fit for a prompt: one line of plain text each."""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from dataclasses import dataclass
+from html.parser import HTMLParser
+
+import regex
+
+# Tags that are HTML's own; anything else in angle brackets is the document's text, e.g. List<String>.
+_BLOCK_TAGS = """
+address article aside blockquote br caption center dd details dialog div dl dt fieldset figcaption figure
+footer form h1 h2 h3 h4 h5 h6 header hr legend li main nav ol option p pre section select summary table
+tbody tfoot thead title tr ul
+"""
+_INLINE_TAGS = """
+a abbr acronym area audio b base bdi bdo big body button canvas cite code col colgroup data del dfn em embed
+font frame frameset head html i iframe img input ins kbd label link map mark math meta meter nobr object
+output param picture progress q rp rt ruby s samp small source span strike strong sub sup svg td textarea th
+time tt u var video wbr
+"""
+_BLOCKS = frozenset(_BLOCK_TAGS.split())
+_INLINE = frozenset(_INLINE_TAGS.split())
+_DROPPED = frozenset(("script", "style", "noscript", "template"))
+_MAX_UNESCAPES = 3
+
+# Letters, digits and signs whose full-width forms mean the same; Chinese punctuation （，。？！：；） stays.
+_HALF = {
+    code: code - 0xFEE0 for code in (*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))
+}
+_HALF |= {ord(sign): ord(sign) - 0xFEE0 for sign in "＃＄％＆＊＋－．／＜＝＞＠＿｜"}
+# Forms that fonts, terminals and PDF files leave behind: half-width kana, ligatures, radicals and the like.
+_FORMS = regex.compile(r"[\uff61-\uffdc\ufb00-\ufb06\u2e80-\u2fdf\uf900-\ufaff]+")
+_NUMBER_SIGNS = ((regex.compile(r"(?<=\d)，(?=\d{3}(?!\d))"), ","), (regex.compile(r"(?<=\d)：(?=\d)"), ":"))
+
+_LINE_ENDS = regex.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# Zero-width joiners hold emoji together; every other invisible character can hide words or turn them round.
+_INVISIBLE = regex.compile(
+    r"(?!(?<=\p{Extended_Pictographic}\ufe0f?)\u200d(?=\p{Extended_Pictographic}))[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}--[\n\t]]",
+    regex.V1,
+)
+_SPACES = regex.compile(r"[^\S\n]+")
+
+_MARKUP = regex.compile(
+    r"<\|[^<>|\n]{1,40}\|>|</?s>|<(?:bos|eos|pad|unk)>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<｜[^<>\n]{1,40}｜>",
+    regex.IGNORECASE,
+)
+_LEADS = (
+    "问题|问|资料|材料|参考资料|回答|答|答案|用户|助手|系统|指令|"
+    "question|q|materials?|sources?|documents?|context|answer|a|user|human|assistant|system|instructions?|ai"
+)
+_LEAD = regex.compile(rf"^[\s>#*\-]*({_LEADS})\s*(?:\d{{1,3}}\s*)?[:：]\s*", regex.IGNORECASE)
+_NUMBERED = regex.compile(r"^\s*(\d{1,3})\s*[.．、)）]\s*(?!\d)")
+_HEADING = regex.compile(r"^\s*(?:#{1,6}|>{1,3}|-{3,}|={3,}|\*{3,}|`{3,})\s*")
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A material as it will be sent, and what was done to it."""
+
+    text: str
+    steps: tuple[str, ...]
+
+
+def clean(text: str) -> Cleaned:
+    """Make plain text of one line out of whatever was retrieved; the same text always gives the same."""
+    steps: list[str] = []
+    for name, step in _STEPS:
+        done = step(text)
+        if done != text:
+            steps.append(name)
+        text = done
+    return Cleaned(text, tuple(steps))
+
+
+def _without_html(text: str) -> str:
+    if "<" in text:
+        reader = _Reader()
+        reader.feed(text)
+        reader.close()
+        text = "".join(reader.parts)
+    for _ in range(_MAX_UNESCAPES):
+        plain = html.unescape(text)
+        if plain == text:
+            break
+        text = plain
+    return text
+
+
+class _Reader(HTMLParser):
+    """Keeps what a reader of the page would see."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 - the parser's interface
+        if tag in _DROPPED:
+            self._hidden += 1
+        elif tag in _BLOCKS:
+            self.parts.append("\n")
+        elif tag in ("td", "th"):
+            self.parts.append(" ")
+        elif tag not in _INLINE and not self._hidden:
+            self.parts.append(self.get_starttag_text() or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in _DROPPED:
+            self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _DROPPED:
+            self._hidden = max(0, self._hidden - 1)
+        elif tag in _BLOCKS:
+            self.parts.append("\n")
+        elif tag not in _INLINE and not self._hidden:
+            self.parts.append(f"</{tag}>")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.parts.append(data)
+
+
+def _with_usual_width(text: str) -> str:
+    text = text.translate(_HALF)
+    text = _FORMS.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    for sign, plain in _NUMBER_SIGNS:
+        text = sign.sub(plain, text)
+    return unicodedata.normalize("NFC", text)
+
+
+def _without_controls(text: str) -> str:
+    return str(_SPACES.sub(" ", _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text))))
+
+
+def _without_markup(text: str) -> str:
+    while (plain := _MARKUP.sub(" ", text)) != text:
+        text = plain
+    return text
+
+
+def _with_harmless_lines(text: str) -> str:
+    """Take from each line the beginning that would look like the prompt's own."""
+    return "\n".join(_harmless(line) for line in text.split("\n"))
+
+
+def _harmless(line: str) -> str:
+    before = None
+    while before != line:
+        before = line
+        line = _HEADING.sub("", line)
+        line = _LEAD.sub(r"(\1) ", line)
+        line = _NUMBERED.sub(r"(\1) ", line)
+    return line
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(" ".join(text.split("\n")).split())
+
+
+_STEPS = (
+    ("HTML stripped", _without_html),
+    ("width normalised", _with_usual_width),
+    ("control characters removed", _without_controls),
+    ("chat markup removed", _without_markup),
+    ("line starts neutralised", _with_harmless_lines),
+    ("lines joined", _on_one_line),
+)

@@ -1,0 +1,63 @@
+"""From transcripts to the figures that a gate compares."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from verify.scenarios.transcript import Transcript
+    from verify.scenarios.wording import Language
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a scenario went in one language."""
+
+    scenario: str
+    language: Language
+    dialogues: int
+    checks: int
+    check_share: float  # of all checks, those that passed
+    smoke: float  # of the dialogues, those whose required checks all passed
+    by_check: dict[str, float]  # the share that passed, by the check's name
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def scores(transcripts: Sequence[Transcript]) -> tuple[Score, ...]:
+    """A score for each scenario and language, in the order in which they come."""
+    keys = dict.fromkeys((each.scenario, each.language) for each in transcripts)
+    return tuple(
+        _score(
+            scenario, language, [t for t in transcripts if (t.scenario, t.language) == (scenario, language)]
+        )
+        for scenario, language in keys
+    )
+
+
+def smoke(transcripts: Sequence[Transcript]) -> float:
+    """The share of dialogues whose required checks all passed; 0 of none."""
+    return _share([each.passed for each in transcripts])
+
+
+def _score(scenario: str, language: Language, transcripts: list[Transcript]) -> Score:
+    checks = [check for each in transcripts for check in each.checks]
+    names = sorted({check.name for check in checks})
+    return Score(
+        scenario=scenario,
+        language=language,
+        dialogues=len(transcripts),
+        checks=len(checks),
+        check_share=_share([check.passed for check in checks]),
+        smoke=smoke(transcripts),
+        by_check={name: _share([check.passed for check in checks if check.name == name]) for name in names},
+    )
+
+
+def _share(passed: list[bool]) -> float:
+    return sum(passed) / len(passed) if passed else 0.0

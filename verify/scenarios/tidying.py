@@ -1,0 +1,89 @@
+"""From what a model wrote to the answer that is checked; every change is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import regex
+
+from verify.scenarios.transcript import Step
+from verify.scenarios.wording import ngrams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from verify.scenarios.pack import Completion
+
+_THOUGHT = regex.compile(r"^\s*<think>.*?(?:</think>|\Z)", regex.DOTALL)
+_PARAGRAPHS = regex.compile(r"\n\s*\n")
+_STRUCTURE = regex.compile(r"\s*(?:#{1,6}\s|[-*+]\s|\d+[.)]\s|\||[A-H][.、)]|```)")
+_BULLET = regex.compile(r"^(\s*)[•·●▪■◦○‣–]\s*(?=\S)", regex.MULTILINE)
+_DASH = regex.compile(r"^(\s*)[-*](?=[^\s*\-])", regex.MULTILINE)
+_NUMBER = regex.compile(r"^(\s*)[(（]?(\d{1,2})(?:[、．)）]|\.(?=[^\s\d]))\s*(?=\S)", regex.MULTILINE)
+_CIRCLED = regex.compile(r"^(\s*)([①-⑳])\s*", regex.MULTILINE)
+_HEADING = regex.compile(r"^(\s{0,3}#{1,6})(?=[^\s#])", regex.MULTILINE)
+
+
+def tidy_chat(raw: str) -> tuple[str, tuple[Step, ...]]:
+    """A chat model's answer is left as it is, but for thoughts that its template would not show either."""
+    text = _THOUGHT.sub("", raw)
+    steps = (Step("thoughts left out", f"{len(raw) - len(text)} characters"),) if text != raw else ()
+    return text.strip(), steps
+
+
+def tidy_completion(raw: str, style: Completion, context: str) -> tuple[str, tuple[Step, ...]]:
+    """Cut at the next question, drop paragraphs about something else, repair lists."""
+    steps: list[Step] = []
+    text = raw.strip()
+    for name, change in (
+        ("cut at the next question", lambda text: _cut(text, style)),
+        ("unrelated paragraphs dropped", lambda text: _related(text, context)),
+        ("list markup repaired", _repaired),
+    ):
+        done = change(text).strip()
+        if done != text:
+            steps.append(Step(name, _difference(text, done)))
+        text = done
+    return text, tuple(steps)
+
+
+def _cut(text: str, style: Completion) -> str:
+    text = text.removeprefix(style.cue).lstrip()
+    kept: list[str] = []
+    for line in text.split("\n"):
+        if line.strip().startswith((*style.next, style.cue)):
+            break
+        kept.append(line)
+    return "\n".join(kept)
+
+
+def _related(text: str, context: str) -> str:
+    """Keep the first paragraph, and those that share something with what came before them."""
+    known = ngrams(context)
+    kept: list[str] = []
+    for paragraph in _PARAGRAPHS.split(text):
+        grams = ngrams(paragraph)
+        if not kept or _STRUCTURE.match(paragraph) or grams & known:
+            kept.append(paragraph)
+            known |= grams
+    return "\n\n".join(kept)
+
+
+def _repaired(text: str) -> str:
+    """Only the marks change, never a number: a list that counts wrongly stays wrong."""
+    circled: Callable[[regex.Match[str]], str] = lambda found: f"{found[1]}{ord(found[2]) - ord('①') + 1}. "  # noqa: E731
+    text = _CIRCLED.sub(circled, text)
+    text = _NUMBER.sub(r"\1\2. ", text)
+    text = _BULLET.sub(r"\1- ", text)
+    text = _DASH.sub(r"\1- ", text)
+    text = _HEADING.sub(r"\1 ", text)
+    return f"{text}\n```" if text.count("```") % 2 else text
+
+
+def _difference(before: str, after: str) -> str:
+    """What went, or how much changed."""
+    if before.startswith(after):
+        gone = before[len(after) :].strip()
+        return f"left out: {gone if len(gone) <= 200 else gone[:197] + '...'}"
+    changed = sum(a != b for a, b in zip(before.split("\n"), after.split("\n"), strict=False))
+    return f"{len(before)} to {len(after)} characters, {changed} lines changed"

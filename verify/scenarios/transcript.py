@@ -1,0 +1,68 @@
+"""What was asked, answered and found, as a report keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from verify.scenarios.wording import Language
+
+Style = Literal["chat", "completion"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that was done to a text, and what it did."""
+
+    name: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One check of one answer."""
+
+    name: str
+    passed: bool
+    why: str
+    required: bool
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One turn: what was sent, what came back, what was made of it."""
+
+    user: str
+    sent: str | tuple[dict[str, str], ...]  # a text to continue, or messages
+    raw: str
+    answer: str  # tidied
+    end: str | None  # why the answer ended, in the runtime's words
+    tokens: int | None
+    steps: tuple[Step, ...]
+    checks: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """One dialogue with one model."""
+
+    scenario: str
+    language: Language
+    dialogue: str
+    style: Style
+    exchanges: tuple[Exchange, ...]
+
+    @property
+    def checks(self) -> tuple[Outcome, ...]:
+        """Every check, in the order of the turns."""
+        return tuple(check for exchange in self.exchanges for check in exchange.checks)
+
+    @property
+    def passed(self) -> bool:
+        """Did every required check pass?"""
+        return all(check.passed for check in self.checks if check.required)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "passed": self.passed}

@@ -1,0 +1,114 @@
+"""Making materials and history fit a context window: the least relevant goes first, and what went is told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import regex
+
+from verify.scenarios.transcript import Step
+from verify.scenarios.wording import ngrams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_GRAPHEMES = regex.compile(r"\X")
+_CLAUSE_ENDS = regex.compile(r"[。！？；，、!?;,](?!\d)\s*|\.\s+|\s+")
+
+
+class NoRoomError(Exception):
+    """The window does not even hold what cannot be left out."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The materials that are sent, with the places they had."""
+
+    texts: tuple[str, ...]
+    places: tuple[int, ...]  # from 0
+    steps: tuple[Step, ...]
+
+
+def relevance(texts: Sequence[str], question: str) -> list[float]:
+    """How much of the question each text shares; what stands in few texts counts for more."""
+    asked = ngrams(question)
+    shared = [ngrams(text) & asked for text in texts]
+    spread = Counter(gram for grams in shared for gram in grams)
+    return [sum(1 / spread[gram] for gram in sorted(grams)) for grams in shared]
+
+
+def fit_materials(
+    texts: Sequence[str],
+    question: str,
+    fits: Callable[[tuple[str, ...]], bool],
+    *,
+    may_cut: bool = True,
+) -> Fitted:
+    """Leave out the least relevant materials until the rest fit; shorten the last, never to nothing."""
+    weights = relevance(texts, question)
+    places = [place for place, text in enumerate(texts) if text]
+    steps = [
+        Step("material left out", f"material {n} is empty once cleaned")
+        for n, text in enumerate(texts, 1)
+        if not text
+    ]
+    while len(places) > 1 and not fits(tuple(texts[place] for place in places)):
+        # Of equally relevant ones the later goes first, so that the outcome is always the same.
+        least = min(places, key=lambda place: (weights[place], -place))
+        places.remove(least)
+        what = f"material {least + 1} of {len(texts)} does not fit (relevance {weights[least]:.2f})"
+        steps.append(Step("material left out", what))
+    kept = tuple(texts[place] for place in places)
+    if kept and not fits(kept):
+        if not may_cut:
+            raise NoRoomError
+        kept = (_shortened(kept[0], lambda text: fits((text,))),)
+        what = f"material {places[0] + 1} cut from {len(texts[places[0]])} to {len(kept[0])} characters"
+        steps.append(Step("material shortened", what))
+    return Fitted(kept, tuple(places), tuple(steps))
+
+
+def _shortened(text: str, fits: Callable[[str], bool]) -> str:
+    """The longest beginning that fits, to the end of a clause if there is one, else of a whole character."""
+    ends = [found.end() for found in _GRAPHEMES.finditer(text)]
+    low, high = 0, len(ends)  # so many characters fit, and so many do not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(text[: ends[middle - 1]]) else (low, middle)
+    if low == 0:
+        raise NoRoomError
+    end = ends[low - 1]
+    clauses = [found.end() for found in _CLAUSE_ENDS.finditer(text) if found.end() <= end]
+    # A clause that ends early would throw most of the text away; half a sentence is better then.
+    at_clause = text[: clauses[-1]].rstrip() if clauses and clauses[-1] * 2 >= end else ""
+    return at_clause or text[:end]
+
+
+Pair = tuple[str, str]  # the user's words and the answer to them
+
+
+def fit_history(
+    history: Sequence[Pair], fits: Callable[[Sequence[Pair]], bool], *, keeps_first: bool
+) -> tuple[tuple[Pair, ...], tuple[Step, ...]]:
+    """Leave out the oldest turns until the rest fit; the last answer, if it must, loses its head."""
+    pairs = list(history)
+    steps: list[Step] = []
+    oldest = 1 if keeps_first else 0
+    while len(pairs) > oldest + 1 and not fits(pairs):
+        gone = pairs.pop(oldest)
+        steps.append(Step("turn left out of the history", gone[0][:60]))
+    if pairs and not fits(pairs):
+        user, answer = pairs[-1]
+        lines = answer.split("\n")
+        while len(lines) > 1 and not fits([*pairs[:-1], (user, "\n".join(lines))]):
+            lines.pop(0)
+        pairs[-1] = (user, "\n".join(lines))
+        steps.append(Step("last answer shortened", f"{len(answer)} to {len(pairs[-1][1])} characters"))
+    if len(pairs) > oldest and not fits(pairs):
+        gone = pairs.pop()
+        steps.append(Step("turn left out of the history", gone[0][:60]))
+    if not fits(pairs):
+        raise NoRoomError
+    return tuple(pairs), tuple(steps)

@@ -1,0 +1,155 @@
+"""Text as it is compared: width, case, spaces, quotes and the forms of numbers do not tell answers apart."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Literal
+
+Language = Literal["zh", "en"]
+
+_CJK = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+IS_CJK = re.compile(f"[{_CJK}]")
+_SPACE_BY_CJK = re.compile(rf"(?<=[{_CJK}\u3000-\u303f])\s+|\s+(?=[{_CJK}\u3000-\u303f])")
+_SAME = str.maketrans(
+    {"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "‑": "-", "−": "-", "×": "x"}
+)
+_MARKUP = re.compile(r"\*\*|__|`|(?m:^\s{0,3}#{1,6}\s+)")
+_GROUPS = re.compile(r"(?<![\d.])\d{1,3}(?:[, \u00a0\u202f]\d{3})+(?![\d])")
+_TERM = re.compile(rf"[{_CJK}]|[^\W\d_{_CJK}]+|\d+(?:\.\d+)?")
+_SENTENCE = re.compile(r"[^。！？!?；;\n]+?(?:[。！？!?；;\n]+|\.(?=\s|$)|$)")
+
+_DIGIT = {
+    c: n
+    for n, chars in enumerate(("零〇", "一", "二两", "三", "四", "五", "六", "七", "八", "九"))
+    for c in chars
+}
+_UNIT = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}
+_CHINESE_NUMBER = re.compile("[零〇一二两三四五六七八九十百千万亿]+")
+_NUMBER_WORDS = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen twenty
+"""
+_ENGLISH_NUMBERS = _NUMBER_WORDS.split()
+_ENGLISH_NUMBER = re.compile(rf"\b(?:{'|'.join(_ENGLISH_NUMBERS)})\b")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?=([万亿千百]?))")
+
+
+def fold(text: str) -> str:
+    """The text without what does not matter: 「１，０００ 米」 and 「1000米」 are the same."""
+    text = unicodedata.normalize("NFKC", _MARKUP.sub("", text)).casefold().translate(_SAME)
+    text = _GROUPS.sub(lambda found: re.sub(r"\D", "", found[0]), text)
+    return " ".join(_SPACE_BY_CJK.sub("", text).split())
+
+
+def has(text: str, wanted: str) -> bool:
+    """Does `wanted` stand in the text, as a whole number or word where it begins or ends with one?"""
+    hay, needle = fold(text), fold(wanted)
+    return bool(needle) and (_stands(hay, needle) or _stands(digits(hay), digits(needle)))
+
+
+def _stands(hay: str, needle: str) -> bool:
+    at = hay.find(needle)
+    while at >= 0:
+        end = at + len(needle)
+        if not _continues(hay[max(0, at - 2) : at][::-1], needle[0]) and not _continues(
+            hay[end : end + 2], needle[-1]
+        ):
+            return True
+        at = hay.find(needle, at + 1)
+    return False
+
+
+def _continues(beside: str, edge: str) -> bool:
+    """Would the number or word at the edge go on? `beside` is read away from it."""
+    if not beside:
+        return False
+    if edge.isdigit():
+        return beside[0].isdigit() or (beside[0] in ".," and beside[1:2].isdigit())
+    return _is_letter(edge) and _is_letter(beside[0])
+
+
+def _is_letter(character: str) -> bool:
+    return character.isalpha() and not IS_CJK.match(character)
+
+
+def digits(folded: str) -> str:
+    """Number words as digits: 「一千九百」 and 「一九〇〇」 become 1900, `eight` becomes 8."""
+    text = _CHINESE_NUMBER.sub(lambda found: str(chinese_number(found[0])), folded)
+    return _ENGLISH_NUMBER.sub(lambda found: str(_ENGLISH_NUMBERS.index(found[0])), text)
+
+
+def chinese_number(text: str) -> int:
+    """The value of a Chinese numeral, in words or digit by digit."""
+    if all(character in _DIGIT for character in text):
+        return int("".join(str(_DIGIT[character]) for character in text))
+    total = section = digit = 0
+    for character in text:
+        if character in _DIGIT:
+            digit = _DIGIT[character]
+        elif (unit := _UNIT[character]) < 10_000:
+            section += (digit or 1) * unit
+            digit = 0
+        else:
+            total = (total + section + digit or 1) * unit
+            section = digit = 0
+    return total + section + digit
+
+
+def numbers(text: str) -> set[str]:
+    """The numbers in a text: digits, and Chinese numerals from eleven on; smaller ones are everyday words."""
+    folded = fold(text)
+    found: set[str] = set()
+    for match in _NUMBER.finditer(folded):
+        found.add(_shortest(match[0]))
+        if match[1]:
+            found.add(_shortest(str(float(match[0]) * _UNIT[match[1]])))
+    for match in _CHINESE_NUMBER.finditer(folded):
+        if len(match[0]) > 1 and (value := chinese_number(match[0])) > 10:
+            found.add(str(value))
+    return found
+
+
+def _shortest(number: str) -> str:
+    whole, _, part = number.partition(".")
+    part = part.rstrip("0")
+    return (whole.lstrip("0") or "0") + (f".{part}" if part else "")
+
+
+def terms(text: str) -> list[str]:
+    """Words, numbers and single Chinese characters, in order."""
+    return _TERM.findall(fold(text))
+
+
+def ngrams(text: str) -> set[str]:
+    """What a text is about, for comparing: pairs of Chinese characters, words and numbers."""
+    found: set[str] = set()
+    before = ""
+    for term in terms(text):
+        if IS_CJK.match(term):
+            if before:
+                found.add(before + term)
+            before = term
+            continue
+        before = ""
+        if (len(term) > 2 and term not in _EMPTY) or term[0].isdigit():
+            found.add(_stem(term))
+    return found
+
+
+_EMPTY_WORDS = """
+the and for are was were that this with from its has have had not but you your our their they what which who
+when where how why did does can could would should will been being into than then there these those about
+also any all each more most other some such only very just because according based
+"""
+_EMPTY = frozenset(_EMPTY_WORDS.split())
+
+
+def _stem(word: str) -> str:
+    """`planets` and `planet` are one word; no more than that is attempted."""
+    return word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of a text."""
+    return [found.strip() for found in _SENTENCE.findall(text) if found.strip()]
