@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Mapping  # noqa: TC003 - the report reads the annotations
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from verify.fault import Fault, FaultKind, WorkerFailure
 from verify.memory import Peaks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from verify.runtimes import Piece, Request
     from verify.worker import Worker

@@ -1,0 +1,163 @@
+"""One artifact under examination: each step adds checks and figures, and none can stop the next artifact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convert.errors import Failure
+from verify import files, gates
+from verify.baseline import converse, describe, require_life
+from verify.fault import Fault, WorkerFailure
+from verify.gates import Check
+from verify.quality import quality
+from verify.report import ArtifactResult
+from verify.runtimes import Settings, runtime_for
+from verify.traits import compare, read_traits
+from verify.worker import Launch, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from verify.baseline import Baseline
+    from verify.quality import Quality
+    from verify.report import Opened, Scenarios
+    from verify.sample import Measured
+    from verify.stage import Plan, Subject, Watch
+
+
+class Examination:
+    """What is known of one artifact so far."""
+
+    def __init__(self, subject: Subject, plan: Plan, watch: Watch) -> None:
+        self.name = subject.name
+        self.launch = Launch("", subject.path)
+        self.is_alive = False  # it was opened, and has not failed since in a way that ends a process
+        self._subject, self._plan, self._watch = subject, plan, watch
+        self._files = files.Files()
+        self._checks: list[Check] = []
+        self._opened: Opened | None = None
+        self._quality: Quality | None = None
+        self._scenarios: Scenarios | None = None
+        self._smoke_drop: float | None = None
+        self._measured: Measured | None = None
+
+    def look_at_files(self) -> None:
+        """Digests and headers; what is damaged is not opened."""
+        self._watch.doing(self.name, "files")
+        self._files = files.look(self._subject.path)
+        self._checks += self._files.checks
+        self._watch.found(self.result())
+
+    def question(self, baseline: Baseline) -> None:
+        """Open it, compare what must be equal, compare odds, hold the dialogues."""
+        if not self._files.may_be_opened:
+            return
+        self._watch.doing(self.name, "opening")
+        try:
+            self._choose_runtime()
+            worker = Worker(self.launch)
+        except WorkerFailure as failure:
+            self._checks.append(gates.failed("opens", failure.fault))
+        except Failure as failure:
+            self._checks.append(Check("opens", None, "a runtime", passed=False, why=failure.message))
+        else:
+            with worker:
+                self._question_open(worker, baseline)
+        self._watch.found(self.result())
+
+    def _choose_runtime(self) -> None:
+        plan, subject = self._plan, self._subject
+        settings = Settings(plan.context, plan.threads, dict(subject.options))
+        runtime = subject.runtime or runtime_for(subject.path)
+        self.launch = Launch(runtime, subject.path, settings, plan.limits)
+
+    def _question_open(self, worker: Worker, baseline: Baseline) -> None:
+        self._opened = describe(worker)
+        why = f"{worker.info.runtime} opens it"
+        self._checks.append(Check("opens", worker.info.runtime, "a runtime", passed=True, why=why))
+        can = worker.info.can
+        if "tokenize" in can:
+            self._step("traits", lambda: self._compare_traits(worker, baseline))
+        if "logits" in can and worker.fault is None:
+            self._step("odds", lambda: self._compare_odds(worker, baseline))
+        if worker.fault is None:
+            self._step("answers", lambda: self._hold_dialogues(worker, baseline))
+        self.is_alive = worker.fault is None
+
+    def _step(self, name: str, step: Callable[[], None]) -> None:
+        """Whatever goes wrong in a step is a failed check of its name."""
+        try:
+            step()
+        except WorkerFailure as failure:
+            self._checks.append(gates.failed(name, failure.fault))
+        except Failure as failure:
+            self._checks.append(Check(name, None, None, passed=False, why=failure.message))
+        self._watch.found(self.result())
+
+    def _compare_traits(self, worker: Worker, baseline: Baseline) -> None:
+        self._watch.doing(self.name, "tokens and template")
+        found = read_traits(worker, tuple(baseline.traits.markup))
+        self._checks += compare(found, baseline.traits)
+
+    def _compare_odds(self, worker: Worker, baseline: Baseline) -> None:
+        self._watch.doing(self.name, "odds")
+        self._quality = quality(worker, baseline.reference)
+
+    def _hold_dialogues(self, worker: Worker, baseline: Baseline) -> None:
+        answers = converse(worker, self._plan, self._watch, self.name)
+        source = baseline.result.scenarios
+        if answers is None or source is None:
+            return
+        self._scenarios = answers
+        require_life(worker)
+        self._smoke_drop = source.smoke - answers.smoke
+        count = len(answers.transcripts)
+        self._checks.append(
+            Check("answers", count, count, passed=True, why=f"{count} dialogues without a crash")
+        )
+
+    def take_speed(self, figures: Measured | Fault) -> None:
+        """What was measured in turns with the others."""
+        if isinstance(figures, Fault):
+            self._checks.append(gates.failed("speed", figures))
+        else:
+            self._measured = figures
+        self._watch.found(self.result())
+
+    def result(self) -> ArtifactResult:
+        """Everything so far, and the gates that can be judged."""
+        target = self._files.manifest.target if self._files.manifest else ""
+        limits, figures = gates.limits_for(self._subject.gates, target), self._figures()
+        return ArtifactResult(
+            name=self.name,
+            manifest_sha256=self._files.manifest_sha256,
+            size_bytes=self._files.size_bytes,
+            checks=(*self._checks, *gates.judge(limits, figures)),
+            unmeasured=gates.unmeasured(limits, figures) if self.is_alive else (),
+            opened=self._opened,
+            quality=self._quality,
+            speed=self._measured.speed if self._measured else None,
+            memory=self._measured.memory if self._measured else None,
+            scenarios=self._scenarios,
+        )
+
+    def _figures(self) -> dict[str, float | None]:
+        """What was measured, by the gates' names."""
+        found: dict[str, float | None] = {}
+        if self._files.size_bytes is not None:
+            found["size_bytes"] = self._files.size_bytes
+        if self._smoke_drop is not None:
+            found["smoke_drop"] = self._smoke_drop
+        if self._quality:
+            found |= {
+                name: getattr(self._quality, name) for name in ("ppl_ratio", "kl_mean", "kl_p99", "top1")
+            }
+        if self._measured:
+            speed = vars(self._measured.speed)
+            for name in ("ttft_s", "load_s", "prefill_tok_s", "decode_tok_s"):
+                if speed[name] is not None:
+                    found[name] = speed[name].median
+            if self._measured.memory:
+                memory = self._measured.memory
+                found |= {"peak_rss_bytes": memory.peak_rss_bytes, "peak_anon_bytes": memory.peak_anon_bytes}
+        return found

@@ -1,0 +1,88 @@
+"""An artifact's files, looked at before any native code opens one of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from convert.errors import Failure
+from convert.store import (
+    MANIFEST_NAME,
+    Flaw,
+    Manifest,
+    MissingManifest,
+    NewerManifest,
+    inspect_artifact,
+    inspect_file,
+    read_manifest,
+)
+from convert.store.fault import explained
+from convert.store.model_file import SUFFIXES
+from verify.gates import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Files:
+    """What stands on the disk, and whether it may be opened."""
+
+    checks: tuple[Check, ...] = ()
+    manifest: Manifest | None = field(default=None, repr=False)
+    manifest_sha256: str | None = None
+    size_bytes: int | None = None
+
+    @property
+    def may_be_opened(self) -> bool:
+        """Nothing is wrong so far."""
+        return all(check.passed for check in self.checks)
+
+
+def look(path: Path | str, advance: Callable[[int], None] | None = None) -> Files:
+    """Compare files with the manifest, where there is one, and read the headers; a server has none."""
+    if isinstance(path, str):
+        return Files()
+    with explained(path):
+        if path.is_file():
+            return Files((_legible([path]),), size_bytes=path.stat().st_size)
+        try:
+            manifest = read_manifest(path)
+        except MissingManifest:
+            found = [each for each in sorted(path.rglob("*")) if each.is_file()]
+            return Files((_legible(found),), size_bytes=sum(each.stat().st_size for each in found))
+        except NewerManifest:
+            raise
+        except Failure as failure:
+            return Files((Check("digests", "damaged", "a manifest", passed=False, why=failure.message),))
+        digest = hashlib.sha256((path / MANIFEST_NAME).read_bytes()).hexdigest()
+        checks = [_digests(path, advance)]
+        if checks[0].passed:
+            checks.append(_legible([path / entry.path for entry in manifest.files]))
+        return Files(tuple(checks), manifest, digest, manifest.size_bytes)
+
+
+def _digests(folder: Path, advance: Callable[[int], None] | None) -> Check:
+    report = inspect_artifact(folder, verify=True, progress=advance)
+    wrong = [each for each in report.differences if each.flaw is not Flaw.EXTRA]
+    if wrong:
+        why = f"{wrong[0].path}: {wrong[0].flaw}; it is not opened"
+        return Check("digests", len(wrong), 0, passed=False, why=why)
+    count = len(report.manifest.files)
+    why = f"{count} file{'s have' if count > 1 else ' has'} the manifest's SHA-256"
+    return Check("digests", 0, 0, passed=True, why=why)
+
+
+def _legible(paths: list[Path]) -> Check:
+    """Natives may crash on a damaged header, so it is read here first."""
+    headers = [path for path in paths if path.suffix in SUFFIXES]
+    for path in headers:
+        try:
+            inspect_file(path)
+        except Failure as failure:
+            return Check(
+                "header", path.name, "legible", passed=False, why=f"{failure.message}; it is not opened"
+            )
+    return Check("header", len(headers), len(headers), passed=True, why="every header can be read")

@@ -1,0 +1,81 @@
+"""report.html: one file that needs nothing else; every word of a model is text in it, never markup."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import Failure
+from verify.report import markdown, plot, words
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from verify.report import ArtifactResult, Report, Scenarios
+
+HERE = Path(__file__).parent
+
+
+def render(report: Report) -> str:
+    """The whole file."""
+    from jinja2 import TemplateError  # noqa: PLC0415 - for a report alone
+    from markupsafe import Markup  # noqa: PLC0415
+
+    plots = {
+        "size": plot.size_and_quality(report.artifacts),
+        "decode": plot.speeds(report.artifacts, "decode_tok_s"),
+        "prefill": plot.speeds(report.artifacts, "prefill_tok_s"),
+    }
+    try:
+        return (
+            _environment()
+            .get_template("page.html.j2")
+            .render(
+                report=report,
+                style=Markup((HERE / "page.css").read_text("utf-8")),  # noqa: S704 - our own file
+                plots={name: Markup(drawn) for name, drawn in plots.items()},  # noqa: S704 - escaped where it is drawn
+                head=words.HEAD,
+                rows=[(artifact, words.row(artifact)) for artifact in report.artifacts],
+                answers=answers(report.source.scenarios),
+            )
+        )
+    except TemplateError as fault:
+        raise Failure(f"the report's transcripts are not what they should be: {fault}") from None
+
+
+def answers(scenarios: Scenarios | None) -> dict[tuple[str, str, str], Any]:
+    """The source's transcripts by scenario, language and dialogue, to stand beside an artifact's."""
+    return {key(each): each for each in (scenarios.transcripts if scenarios else ())}
+
+
+def key(transcript: dict[str, Any]) -> tuple[str, str, str]:
+    """What names a dialogue."""
+    return str(transcript["scenario"]), str(transcript["language"]), str(transcript["dialogue"])
+
+
+def place(artifact: ArtifactResult, transcript: dict[str, Any]) -> str:
+    """The page's anchor of a transcript."""
+    return "-".join((artifact.name, *key(transcript))).replace("_", "-").replace(" ", "-")
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
+
+    made = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "size": words.size,
+        "share": words.share,
+        "value": words.value,
+        "figures": lambda artifact: list(markdown.figures(artifact)),
+        "scores": markdown.scores,
+    }
+    made.globals |= {"place": place, "key": key}
+    return made

@@ -1,0 +1,86 @@
+"""Figures as people read them, the same in every rendering."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from verify.gates import Value
+    from verify.quality import Interval
+    from verify.report import ArtifactResult
+    from verify.sample import Spread
+
+NONE = "—"
+UNITS = ("B", "kB", "MB", "GB", "TB")
+# The columns of the table that tells the verdicts; short enough for a terminal of 80.
+HEAD = ("artifact", "size", "smoke", "ppl", "KL", "top-1", "tok/s", "memory", "verdict")
+
+
+def row(artifact: ArtifactResult) -> tuple[str, ...]:
+    """One artifact in one line."""
+    quality, speed, memory = artifact.quality, artifact.speed, artifact.memory
+    return (
+        artifact.name,
+        size(artifact.size_bytes),
+        share(artifact.scenarios.smoke if artifact.scenarios else None),
+        f"{quality.ppl_ratio:.3f}×" if quality else NONE,
+        number(quality.kl_mean if quality else None),
+        share(quality.top1 if quality else None),
+        number(speed.decode_tok_s.median if speed and speed.decode_tok_s else None),
+        size(memory.peak_rss_bytes if memory else None),
+        "passed" if artifact.passed else "FAILED",
+    )
+
+
+def size(size_bytes: float | None) -> str:
+    """Bytes in decimal units."""
+    if size_bytes is None:
+        return NONE
+    amount, unit = float(size_bytes), UNITS[0]
+    for unit in UNITS:
+        if abs(amount) < 999.5 or unit == UNITS[-1]:
+            break
+        amount /= 1000
+    return f"{amount:.{0 if unit == 'B' or amount >= 99.95 else 1 if amount >= 9.995 else 2}f} {unit}"
+
+
+def share(value: float | None) -> str:
+    """A share in percent."""
+    return NONE if value is None else f"{100 * value:.{0 if value in (0, 1) else 1}f} %"
+
+
+def number(value: float | None) -> str:
+    """Three digits that count."""
+    if value is None:
+        return NONE
+    if value and abs(value) < 0.001:
+        return f"{value:.1e}"
+    return f"{value:.{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
+
+
+def spread(value: Spread | None, unit: str = "") -> str:
+    """A median and the quartiles around it."""
+    if value is None:
+        return NONE
+    around = f" ({number(value.low)} to {number(value.high)})" if value.count > 1 else ""
+    return f"{number(value.median)}{unit}{around}"
+
+
+def within(value: float | None, interval: Interval | None, *, is_share: bool = False) -> str:
+    """A figure and its interval."""
+    said = share if is_share else number
+    around = f" ({said(interval.low)} to {said(interval.high)})" if interval and value is not None else ""
+    return f"{said(value)}{around}"
+
+
+def value(found: Value) -> str:
+    """What a check measured, or allows."""
+    if found is None:
+        return NONE
+    if isinstance(found, bool):
+        return "yes" if found else "no"
+    if isinstance(found, str):
+        return found
+    if isinstance(found, int):
+        return f"{found:,}"
+    return number(found)

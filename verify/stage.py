@@ -1,0 +1,119 @@
+"""The verification, on one screen: look at the files, ask the source, ask each artifact, measure, judge."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from convert.recipe import Gates
+from verify import measure
+from verify.baseline import question_source
+from verify.examination import Examination
+from verify.limits import Limits
+from verify.machine import describe_machine
+from verify.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from verify.baseline import Baseline, Source
+    from verify.report import ArtifactResult
+    from verify.scenarios.pack import Pack
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An artifact to judge: a folder, a bare file, or a server's address."""
+
+    name: str
+    path: Path | str
+    gates: Gates = field(default_factory=Gates)
+    runtime: str | None = None  # none: the one that suits it
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked and measured; every artifact gets the same."""
+
+    packs: tuple[Pack, ...]
+    text: str  # that odds are compared on
+    text_name: str
+    tokens: int = 4096  # of it
+    window: int = 512  # llama-perplexity's own
+    context: int = 2048
+    threads: int | None = None
+    speed: measure.Plan = field(default_factory=measure.Plan)
+    limits: Limits = field(default_factory=Limits)
+    cache: Path | None = None  # for the source's logits; none: a temporary folder
+
+
+class Watch(Protocol):
+    """Is told what happens, as it happens."""
+
+    def doing(self, name: str, what: str) -> None:
+        """One artifact, or the source, is being looked at."""
+
+    def found(self, result: ArtifactResult) -> None:
+        """What is known of an artifact so far."""
+
+
+class Silence:
+    """Nobody watches."""
+
+    def doing(self, name: str, what: str) -> None:
+        """Say nothing."""
+
+    def found(self, result: ArtifactResult) -> None:
+        """Say nothing."""
+
+
+def verify(
+    subjects: Sequence[Subject],
+    source: Source,
+    plan: Plan,
+    *,
+    recipe: str | None = None,
+    watch: Watch | None = None,
+) -> Report:
+    """Judge each artifact against the source; what fails in one is a failed check, and the others go on."""
+    watch = watch or Silence()
+    examinations = [Examination(subject, plan, watch) for subject in subjects]
+    for examination in examinations:
+        examination.look_at_files()
+    with ExitStack() as stack:
+        cache = plan.cache or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="modelwright-odds-"))
+        )
+        baseline = question_source(source, plan, cache, watch)
+        for examination in examinations:
+            examination.question(baseline)
+    measure_speed(examinations, plan, watch)
+    return Report(
+        tool=installed("modelwright"),
+        recipe=recipe,
+        machine=describe_machine(),
+        text=_text(plan, baseline),
+        source=baseline.result,
+        artifacts=tuple(examination.result() for examination in examinations),
+    )
+
+
+def measure_speed(examinations: Sequence[Examination], plan: Plan, watch: Watch) -> None:
+    """Let those that could be opened take turns."""
+    ready = {each.name: each for each in examinations if each.is_alive}
+    for name in ready:
+        watch.doing(name, "speed, in turns")
+    measured = measure.measure_in_turns({name: each.launch for name, each in ready.items()}, plan.speed)
+    for name, figures in measured.items():
+        ready[name].take_speed(figures)
+
+
+def _text(plan: Plan, baseline: Baseline) -> str:
+    windows = baseline.reference.windows
+    count, length = len(windows.ids), windows.length
+    return f"{plan.text_name}, {count} windows of {length} tokens, the second half of each scored"
