@@ -84,8 +84,9 @@ def question_source(source: Source, plan: Plan, cache: Path, watch: Watch) -> Ba
 
 def launch(source: Source, plan: Plan) -> Launch:
     """How the source is opened."""
-    options = {"tokenizer": str(source.tokenizer)}
-    return Launch("transformers", source.folder, Settings(plan.context, plan.threads, options), plan.limits)
+    # The child works in a scratch folder of its own, where a relative path leads nowhere.
+    settings = Settings(plan.context, plan.threads, {"tokenizer": str(source.tokenizer.absolute())})
+    return Launch("transformers", source.folder.absolute(), settings, plan.limits)
 
 
 def describe(worker: Worker) -> Opened:

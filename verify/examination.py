@@ -69,7 +69,8 @@ class Examination:
         plan, subject = self._plan, self._subject
         settings = Settings(plan.context, plan.threads, dict(subject.options))
         runtime = subject.runtime or runtime_for(subject.path)
-        self.launch = Launch(runtime, subject.path, settings, plan.limits)
+        path = subject.path if isinstance(subject.path, str) else subject.path.absolute()
+        self.launch = Launch(runtime, path, settings, plan.limits)
 
     def _question_open(self, worker: Worker, baseline: Baseline) -> None:
         self._opened = describe(worker)

@@ -37,7 +37,7 @@ class Gate:
 
 
 GATES = (
-    Gate("smoke_drop", "it loses {} of the smoke checks that the source passes", ".1%"),
+    Gate("smoke_drop", "it passes {} fewer of the dialogues than the source", ".1%"),
     Gate("ppl_ratio", "its perplexity is {} times the source's", ".4f"),
     Gate("kl_mean", "its odds are {} nats from the source's on average", ".5f"),
     Gate("kl_p99", "its odds are {} nats from the source's at the 99th percentile", ".4f"),

@@ -59,6 +59,7 @@ class _TargetName(click.ParamType[str]):
 
 
 RECIPE = click.argument("recipe", type=_RecipeName())
+WHAT = click.argument("what", type=_RecipeName(), nargs=-1, required=True, metavar="RECIPE|ARTIFACT...")
 ONLY = click.option(
     "--only",
     type=_TargetName(),

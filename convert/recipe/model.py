@@ -213,6 +213,12 @@ class Verify(Strict):
         description="Scenarios to run: searchqa, lessonpack, or the path of a pack of your own.",
         examples=[["searchqa"]],
     )
+    text: ExistingFile | None = Field(
+        default=None,
+        description="A UTF-8 text file to compare odds on; without it, the scenarios' own words.",
+        examples=["heldout.txt"],
+    )
+    tokens: int = Field(default=4096, ge=64, le=10_000_000, description="How much of the text is read.")
     gates: Gates = Field(default=Gates(), description="Limits that decide whether an artifact passed.")
 
 

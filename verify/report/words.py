@@ -14,6 +14,7 @@ NONE = "—"
 UNITS = ("B", "kB", "MB", "GB", "TB")
 # The columns of the table that tells the verdicts; short enough for a terminal of 80.
 HEAD = ("artifact", "size", "smoke", "ppl", "KL", "top-1", "tok/s", "memory", "verdict")
+LEFT = ("artifact", "verdict")  # the others are figures
 
 
 def row(artifact: ArtifactResult) -> tuple[str, ...]:
@@ -50,12 +51,12 @@ def share(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three digits that count."""
+    """Three or four digits that count."""
     if value is None:
         return NONE
     if value and abs(value) < 0.001:
         return f"{value:.1e}"
-    return f"{value:.{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
+    return f"{value:,.{3 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
 
 
 def spread(value: Spread | None, unit: str = "") -> str:

@@ -1,0 +1,112 @@
+"""`modelwright verify`: open, question, measure and judge what was converted."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from convert.cli.option import OFFLINE, ONLY, OUT, THREADS, WHAT, answering
+from convert.errors import Exit, UsageFailure
+
+if TYPE_CHECKING:
+    from convert.cli.output import Output
+    from convert.cli.verification import Asked
+
+
+@answering
+@WHAT
+@click.option(
+    "--source", metavar="MODEL", help="The model to hold artifacts against: a Hub repo or a folder."
+)
+@ONLY
+@OUT
+@click.option(
+    "--scenarios",
+    "packs",
+    metavar="PACK",
+    multiple=True,
+    help="A scenario, or the file of a pack, in place of the recipe's. May be repeated.",
+)
+@click.option(
+    "--text",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A text to compare odds on, in place of the recipe's.",
+)
+@click.option(
+    "--report",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to write report.json, .md and .html; a recipe's lie beside its artifacts.",
+)
+@THREADS
+@OFFLINE
+def command(
+    output: Output,
+    *,
+    what: tuple[str, ...],
+    source: str | None,
+    only: tuple[str, ...],
+    out: Path,
+    packs: tuple[str, ...],
+    text: Path | None,
+    folder: Path | None,
+    threads: int | None,
+    is_offline: bool,
+) -> Exit:
+    """Open, question, measure and judge artifacts against their source.
+
+    RECIPE names the artifacts that it built. An ARTIFACT is a folder, a model file, or the address
+    of an OpenAI-compatible server; one that was made elsewhere is judged too, against --source.
+    The exit code is 3 where a gate failed: the artifact is kept, and never published.
+    """
+    from convert.cli import verdict, verification  # noqa: PLC0415 - brings the formats and their codecs
+    from convert.cli.watching import watching  # noqa: PLC0415
+    from verify.stage import verify  # noqa: PLC0415
+
+    asked = _asked(what, source, only, out, offline=is_offline or None)
+    for remark in asked.remarks:
+        output.remark(remark)
+    with tempfile.TemporaryDirectory(prefix="modelwright-") as workspace:
+        reference, plan = verification.prepare(
+            asked, Path(workspace), threads=threads, packs=packs, text=text, progress=output.progress()
+        )
+        names = [subject.name for subject in asked.subjects]
+        with watching(names, is_shown=not output.is_json and not output.is_quiet) as watch:
+            report = verify(asked.subjects, reference, plan, recipe=asked.recipe, watch=watch)
+    place = folder or asked.folder
+    if place:
+        verification.keep(report, place)
+    output.answer(
+        report.as_dict(), lambda: verdict.lines(report, str(place / "report.html") if place else None)
+    )
+    return Exit.DONE if report.passed else Exit.GATE_FAILED
+
+
+def _asked(
+    what: tuple[str, ...], source: str | None, only: tuple[str, ...], out: Path, *, offline: bool | None
+) -> Asked:
+    """One recipe, or artifacts; a recipe's name goes before a folder of the same name."""
+    from convert.cli import verification  # noqa: PLC0415
+    from convert.cli.reading import read  # noqa: PLC0415
+    from convert.recipe import known  # noqa: PLC0415
+
+    recipes = [
+        name
+        for name in what
+        if name in known() or (Path(name).suffix in (".yaml", ".yml") and not Path(name).is_dir())
+    ]
+    if recipes and len(what) > 1:
+        raise UsageFailure(f"{recipes[0]} is a recipe, and one recipe is verified at a time")
+    is_place = what[0].startswith(("http://", "https://")) or Path(what[0]).exists()
+    if recipes or not is_place:
+        if source:
+            raise UsageFailure("--source is for artifacts; a recipe names its model itself")
+        return verification.of_recipe(read(what[0]), out=out, only=only, offline=offline)
+    if only:
+        raise UsageFailure("--only is for a recipe; name the artifacts that you mean")
+    return verification.of_artifacts(what, source=source, offline=offline)

@@ -1,0 +1,89 @@
+"""The table of verdicts while it fills: redrawn on a terminal, a line for each step in a pipe."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
+
+from verify.report import words
+from verify.stage import Silence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.table import Table
+
+    from verify.report import ArtifactResult
+    from verify.stage import Watch
+
+
+@contextmanager
+def watching(names: list[str], *, is_shown: bool, stream: TextIO | None = None) -> Iterator[Watch]:
+    """What suits the stream, stderr by default."""
+    stream = stream or sys.stderr
+    if not is_shown:
+        yield Silence()
+    elif stream.isatty() and os.environ.get("TERM") != "dumb":
+        from rich.console import Console  # noqa: PLC0415 - rich costs 60 ms
+        from rich.live import Live  # noqa: PLC0415
+
+        console = Console(file=stream, highlight=False)
+        with Live(console=console, refresh_per_second=4, transient=True) as live:
+            yield Filling(names, live.update)
+    else:
+        yield Steps(stream)
+
+
+class Steps:
+    """A line for each step of each artifact."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last = ("", "")
+
+    def doing(self, name: str, what: str) -> None:
+        """Say it once; that dialogues are counted is for those who look on."""
+        step = (name, "dialogues" if what.startswith("dialogue ") else what)
+        if step != self._last:
+            self._last = step
+            with suppress(OSError, ValueError):  # a reader that went away must not end hours of work
+                print(f"{name}: {step[1]}", file=self._stream, flush=True)
+
+    def found(self, result: ArtifactResult) -> None:
+        """The table comes at the end."""
+
+
+class Filling:
+    """A table whose cells fill while artifacts are asked and measured."""
+
+    def __init__(self, names: list[str], show: Callable[[Table], None]) -> None:
+        self._rows: dict[str, tuple[str, ...]] = {
+            name: (name, *[""] * (len(words.HEAD) - 2), "") for name in names
+        }
+        self._doing = ""
+        self._show = show
+        self._draw()
+
+    def doing(self, name: str, what: str) -> None:
+        """Show it below the table."""
+        self._doing = f"{name}: {what}"
+        self._draw()
+
+    def found(self, result: ArtifactResult) -> None:
+        """Fill in what is known; the verdict waits until all is."""
+        cells = ["" if cell == words.NONE else cell for cell in words.row(result)]
+        self._rows[result.name] = (*cells[:-1], "FAILED" if not result.passed else "")
+        self._draw()
+
+    def _draw(self) -> None:
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        table = Table(box=None, pad_edge=False, caption=Text(self._doing), caption_justify="left")
+        for title in words.HEAD:
+            table.add_column(title, justify="left" if title in words.LEFT else "right", no_wrap=True)
+        for cells in self._rows.values():
+            table.add_row(*map(Text, cells))
+        self._show(table)
