@@ -46,8 +46,7 @@ class Worker:
         """Start the child and open the artifact."""
         self.launch = launch
         self._fault: Fault | None = None
-        self._peaks: Peaks | None = None
-        self._is_busy = False
+        self._is_busy = self._is_closed = False
         self._left_s = launch.limits.total_s
         self._process = Process(launch.limits, launch.secret_names)
         self._channel = Channel(self._process.socket, self._process.is_alive)
@@ -116,6 +115,7 @@ class Worker:
 
     def close(self) -> None:
         """End the child and everything that it started."""
+        self._is_closed = True
         self._process.end()
 
     def _call(
@@ -141,6 +141,8 @@ class Worker:
         """Ask, and read the parts as they come; only the time spent waiting for the child counts."""
         if self._fault is not None:
             raise WorkerFailure(self._fault)
+        if self._is_closed:
+            raise RuntimeError("this worker is closed")
         if self._is_busy:
             raise RuntimeError("a worker answers one request at a time: finish or close the stream before it")
         self._is_busy = True

@@ -19,8 +19,10 @@ from tests.gguf import oracle
 from verify.answering import Answer, Chooser, Ending
 from verify.fault import FaultKind, WorkerFailure
 from verify.limits import Limits
+from verify.measure import Plan, measure_in_turns
 from verify.runtimes import Request, Settings
 from verify.runtimes.llama_cpp import find_file
+from verify.sample import Measured
 from verify.template import render
 from verify.worker import Launch, Worker
 
@@ -434,3 +436,14 @@ def test_a_server_that_is_not_there_is_named() -> None:
         opened("openai_http", "http://127.0.0.1:9")
     with pytest.raises(WorkerFailure, match="A_KEY is not set"):
         opened("openai_http", "http://127.0.0.1:9", api_key_env="A_KEY")
+
+
+@pytest.mark.slow
+def test_a_server_s_speed_is_measured_like_a_file_s(server: str) -> None:
+    launch = Launch("openai_http", server, Settings(context=256), LIMITS)
+    plan = Plan(prompt_tokens=20, answer_tokens=6, rounds=1, concurrency=(1, 4), concurrent_tokens=8)
+    found = measure_in_turns({"server": launch}, plan)["server"]
+    assert isinstance(found, Measured), found
+    assert (found.speed.ttft_s.count, found.memory, found.speed.prefill_tok_s) == (2, None, None)
+    assert found.speed.decode_tok_s is not None
+    assert set(found.speed.throughput_tok_s) == {1, 4}

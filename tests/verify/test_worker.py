@@ -129,6 +129,9 @@ def test_a_refusal_leaves_it_alive() -> None:
             worker.tokenize("refuse")
         assert worker.tokenize("ab", add_bos=True) == [0, 97, 98]
         assert worker.detokenize([97, 98]) == "ab"
+    with pytest.raises(RuntimeError, match="closed"):
+        worker.tokenize("a")
+    assert worker.fault is None
 
 
 def test_much_output_blocks_nobody() -> None:
