@@ -19,13 +19,14 @@ help:  ## print this list
 
 setup: $(VENV)/.everything  ## install everything into .venv, once
 
-convert: $(VENV)/.conversion  ## convert recipes/$MODEL.yaml into artifacts/$MODEL
+convert: $(VENV)/.running  ## convert recipes/$MODEL.yaml into artifacts/$MODEL, then open and judge what came out
 	$(BIN)/modelwright convert $(MODEL)
-
-verify: $(VENV)/.everything  ## open, question, measure and judge what was converted
 	$(BIN)/modelwright verify $(MODEL)
 
-publish: $(VENV)/.conversion  ## publish what passed
+verify: $(VENV)/.running  ## open, question, measure and judge what was converted
+	$(BIN)/modelwright verify $(MODEL)
+
+publish: $(VENV)/.running  ## publish what passed
 	$(BIN)/modelwright publish $(MODEL)
 
 test: $(VENV)/.everything  ## the quick tests: offline, without tokens, a few minutes
@@ -57,13 +58,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.conversion: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing what a conversion needs; llama.cpp is compiled once, which takes a few minutes."
-	$(LLAMA_BUILD) $(PIP) --editable '.[gguf]'
+$(VENV)/.running: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing what conversion and verification need; llama.cpp is compiled once, for a few minutes."
+	$(PIP) $(TORCH)
+	$(LLAMA_BUILD) $(PIP) --editable '.[verify]'
 	@touch $@
 
-$(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing everything; llama.cpp is compiled once, which takes a few minutes."
-	$(PIP) $(TORCH)
-	$(LLAMA_BUILD) $(PIP) --editable '.[dev]'
-	@touch $@ $(VENV)/.conversion
+$(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/.running
+	@echo "Installing what tests and checks need."
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.running
