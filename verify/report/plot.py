@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from verify.report import ArtifactResult
     from verify.sample import Spread
 
-WIDTH = 640
-LEFT, RIGHT = 64, 24
-ROW = 34
+WIDTH = 460
+LEFT, RIGHT = 48, 16
+ROW = 30
 # A letter of the page's font, on average; names are cut to what fits.
-LETTER = 7.2
+LETTER = 8.0
 # Below it a divergence is rounding, and a logarithm would make it look like a difference.
 SMALLEST_KL = 1e-6
 
@@ -42,7 +42,7 @@ def size_and_quality(artifacts: Sequence[ArtifactResult]) -> str:
     ]
     if not points:
         return ""
-    height, top, bottom = 320, 24, 48
+    height, top, bottom = 260, 26, 44
     across = _scale([0.0, *(size * 1.08 for size, _, _ in points)], LEFT, WIDTH - RIGHT)
     low = 10 ** math.floor(math.log10(min(kl for _, kl, _ in points)))
     high = 10 ** math.ceil(math.log10(max(kl for _, kl, _ in points)) + 1e-9)
@@ -63,7 +63,7 @@ def size_and_quality(artifacts: Sequence[ArtifactResult]) -> str:
         x = across(size)
         y = height - bottom - (height - bottom - top) * math.log10(kl / low) / decades
         mark = "good" if artifact.passed else "bad"
-        parts.append(f'<circle class="{mark}" cx="{x:.1f}" cy="{y:.1f}" r="6"/>')
+        parts.append(f'<circle class="{mark}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
         parts += _label(x, y, artifact.name, placed)
     return _svg(height, parts, "Size against KL divergence from the source")
 
@@ -77,20 +77,20 @@ def speeds(artifacts: Sequence[ArtifactResult], which: str) -> str:
     ]
     if not bars:
         return ""
-    left = min(220.0, 16 + LETTER * max(len(bar.name) for bar in bars))
-    across = _scale([0.0, *(bar.value.high for bar in bars)], left, WIDTH - 90)
+    left = min(190.0, 30 + LETTER * max(len(bar.name) for bar in bars))
+    across = _scale([0.0, *(bar.value.high for bar in bars)], left, WIDTH - 70)
     parts = []
     for number, bar in enumerate(bars):
         y = 8 + number * ROW
         end = across(bar.value.median)
-        parts.append(_text(left - 8, y + 17, _cut(bar.name, left), "end", "name"))
-        mark, thick = "good" if bar.passed else "bad", ROW - 12
+        parts.append(_text(left - 8, y + 14, _cut(bar.name, left), "end", "name"))
+        mark, thick = "good" if bar.passed else "bad", ROW - 11
         place = f'x="{left:.1f}" y="{y}" width="{max(1.0, end - left):.1f}" height="{thick}" rx="3"'
         parts.append(f'<rect class="{mark}" {place}/>')
         low, high, middle = across(bar.value.low), across(bar.value.high), y + thick / 2
         caps = "".join(f"M{at:.1f} {middle - 4:.1f}v8" for at in (low, high))
         parts.append(f'<path class="whisker" d="M{low:.1f} {middle:.1f}H{high:.1f}{caps}"/>')
-        parts.append(_text(max(end, high) + 8, y + 17, f"{words.number(bar.value.median)}/s", "start"))
+        parts.append(_text(max(end, high) + 8, y + 14, f"{words.number(bar.value.median)}/s", "start"))
     return _svg(ROW * len(bars) + 8, parts, "Tokens a second")
 
 
@@ -110,7 +110,7 @@ def _ticks(highest: float) -> Iterator[float]:
 def _label(x: float, y: float, name: str, placed: list[tuple[float, float]]) -> list[str]:
     """A name beside its point, moved away from names that are there already."""
     place = y + 4
-    while any(abs(place - other) < 14 and abs(x - at) < 160 for at, other in placed):
+    while any(abs(place - other) < 14 and abs(x - at) < 130 for at, other in placed):
         place -= 14
     placed.append((x, place))
     is_right = x > WIDTH * 0.6

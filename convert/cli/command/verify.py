@@ -58,9 +58,9 @@ def command(
     threads: int | None,
     is_offline: bool,
 ) -> Exit:
-    """Open, question, measure and judge artifacts against their source.
+    """Judge artifacts against their source.
 
-    RECIPE names the artifacts that it built. An ARTIFACT is a folder, a model file, or the address
+    Each is opened in its own runtime, asked the same questions as the source, and measured. RECIPE names the artifacts that it built. An ARTIFACT is a folder, a model file, or the address
     of an OpenAI-compatible server; one that was made elsewhere is judged too, against --source.
     The exit code is 3 where a gate failed: the artifact is kept, and never published.
     """
