@@ -10,6 +10,10 @@ from pydantic import AfterValidator, Field, model_validator
 from convert.recipe.model import Strict, wrong
 from verify.scenarios.wording import digits, fold, sentences
 
+# What asks, or is marked as wrong, claims nothing: quizzes are full of false sentences.
+_NO_CLAIM = regex.compile(
+    r"[?？]|[×✗✘]|[(（]\s*[)）]|判断|错误|不是|并非|\bfalse\b|\bnot\b|n't\b", regex.IGNORECASE
+)
 # A pattern of a person's own may be slow on some text; a claim that takes this long is not looked for.
 PATTERN_LIMIT_S = 1.0
 
@@ -36,7 +40,7 @@ class Fact(Strict):
         description="Finds what an answer claims; its first group is the value.",
         examples=["(\\d+) planets"],
     )
-    true: tuple[str, ...] = Field(
+    values: tuple[str, ...] = Field(
         default=(), description="The values that are right, as text.", examples=[["8", "eight"]]
     )
     order: tuple[str, ...] = Field(
@@ -49,10 +53,11 @@ class Fact(Strict):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if bool(self.claim) == bool(self.order):
-            raise wrong("is neither a claim nor an order", "write `claim:` with `true:`, or `order:`")
-        if self.claim and (not self.true or regex.compile(self.claim).groups < 1):
+            raise wrong("is neither a claim nor an order", "write `claim:` with `values:`, or `order:`")
+        if self.claim and (not self.values or regex.compile(self.claim).groups < 1):
             raise wrong(
-                "a claim needs a group and its true values", "write e.g. claim: (\\d+) planets, true: ['8']"
+                "a claim needs a group and its right values",
+                "write e.g. claim: (\\d+) planets, values: ['8']",
             )
         if self.order and len(self.order) < 3:
             raise wrong("an order of fewer than three names says little", "name at least three")
@@ -63,9 +68,11 @@ class Fact(Strict):
         return self._false_claims(answer) if self.claim else self._false_orders(answer)
 
     def _false_claims(self, answer: str) -> list[str]:
-        true = {digits(fold(value)) for value in self.true}
+        true = {digits(fold(value)) for value in self.values}
         found: list[str] = []
         for sentence in sentences(answer):
+            if _NO_CLAIM.search(sentence):
+                continue
             try:
                 matches = list(
                     regex.finditer(str(self.claim), fold(sentence), regex.IGNORECASE, timeout=PATTERN_LIMIT_S)

@@ -51,7 +51,7 @@ def _cut(text: str, style: Completion) -> str:
     text = text.removeprefix(style.cue).lstrip()
     kept: list[str] = []
     for line in text.split("\n"):
-        if line.strip().startswith((*style.next, style.cue)):
+        if line.strip().startswith(style.next):
             break
         kept.append(line)
     return "\n".join(kept)

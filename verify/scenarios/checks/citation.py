@@ -23,8 +23,8 @@ CITATIONS = regex.compile(
     rf"{_ZH_NOUN}\s*(?:编号|序号)?\s*(?:第|#|№|：|:|\[|【|（|\()?\s*(?P<n>{_ZH_NUMBER})(?!\d|[年月日米人元个万千百％%])(?:{_ZH_AND}(?:{_ZH_NOUN})?\s*(?P<n>{_ZH_NUMBER})(?![\d年月日米人元个]))*"
     rf"|第\s*(?P<n>{_ZH_NUMBER})\s*(?:个|份|条|篇|段|项|则|号)?\s*{_ZH_NOUN}"
     rf"|第\s*(?P<n>{_ZH_NUMBER})\s*(?:个|份|条|篇|段|则|号)(?=[。，,.\s]|$|的|中)"
-    rf"|\b{_EN_NOUN}\s*(?:number|no\.?|\#)?\s*[\[(]?(?P<n>{_EN_NUMBER})\b(?:\s*(?:,|and|&)\s*(?:{_EN_NOUN}\s*)?(?:\#)?(?P<n>{_EN_NUMBER})\b)*"
-    rf"|\b(?P<o>{_EN_ORDINAL})(?:\s*(?:,|and|&)\s*(?:the\s+)?(?P<o>{_EN_ORDINAL}))*\s+(?:\w+\s+)?{_EN_NOUN}\b"
+    rf"|\b{_EN_NOUN}\s*(?:number|no\.?|\#)?\s*[\[(]?(?P<n>{_EN_NUMBER})\b(?:\s*(?:,|、|and|&)\s*(?:{_EN_NOUN}\s*)?(?:\#)?(?P<n>{_EN_NUMBER})\b)*"
+    rf"|\b(?P<o>{_EN_ORDINAL})(?:\s*(?:,|、|and|&)\s*(?:the\s+)?(?P<o>{_EN_ORDINAL}))*\s+(?:\w+\s+)?{_EN_NOUN}\b"
     rf"|\b(?P<n>\d{{1,2}})(?:st|nd|rd|th)\s+{_EN_NOUN}\b"
     r"|[\[【［](?P<n>\d{1,2})[\]】］]",
     regex.IGNORECASE,
@@ -39,6 +39,10 @@ _LISTED = regex.compile(
 _DENIED = regex.compile(
     r"不是|并非|而非|没有|未|无关|不包含|除了|"
     r"n't\b|\b(?:not|no|neither|nor|unlike|rather than|instead of)\b",
+    regex.IGNORECASE,
+)
+_DENIED_AFTER = regex.compile(
+    r"\s*(?:中|里|都|均|则|也|并)*(?:没有|没|未|无关|不)|\s*(?:do|does|did)(?: not|n't)\b|\s*says? nothing",
     regex.IGNORECASE,
 )
 # So many characters word for word are no accident.
@@ -80,7 +84,7 @@ def cited(text: str) -> set[int]:
     found: set[int] = set()
     for clause in _CLAUSE.findall(_joined(text)):
         for match in CITATIONS.finditer(clause):
-            if _DENIED.search(clause[: match.start()]):
+            if _DENIED.search(clause[: match.start()]) or _DENIED_AFTER.match(clause, match.end()):
                 continue
             found |= {_value(number) for number in match.captures("n")}
             found |= {_EN_ORDINALS.index(word.lower()) + 1 for word in match.captures("o")}

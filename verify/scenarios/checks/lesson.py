@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import SequenceMatcher
 from statistics import fmean
 
@@ -10,7 +11,8 @@ from pydantic import Field
 from convert.recipe.model import Strict
 from verify.scenarios import outline
 from verify.scenarios.checks.registry import Seen, Verdict, bad, check, right
-from verify.scenarios.wording import IS_CJK, ngrams, sentences, terms
+from verify.scenarios.wording import IS_CJK, ngrams, terms
+from verify.scenarios.wording import sentences as split
 
 # What sections are called; any other name that a pack gives is looked for as it is written.
 TITLES: dict[str, tuple[str, ...]] = {
@@ -36,6 +38,10 @@ TITLES: dict[str, tuple[str, ...]] = {
 }
 MIN_KEPT = 0.5  # of a line's terms, so that the line counts as kept
 SAME = 0.95
+_LABEL = re.compile(
+    r"\s*(?:#|[-*+]\s|\d+[.、)]|[(（]?[A-Ha-h][.、)）]|.*[?？]\s*$|\*\*[^*]*\*\*\s*$|(?:正确)?答案|answer)",
+    re.IGNORECASE,
+)
 
 
 class Former(Strict):
@@ -169,7 +175,15 @@ def facts(seen: Seen, _: bool) -> Verdict:  # noqa: FBT001 - the shape of every 
 
 
 def _sentence_length(text: str) -> float:
-    return fmean(len(terms(sentence)) for sentence in sentences(text) if terms(sentence))
+    """Terms in a sentence on average; headings, options and short labels are no sentences."""
+    lengths = [
+        len(terms(sentence))
+        for line in text.split("\n")
+        if not _LABEL.match(line)
+        for sentence in split(line)
+        if terms(sentence)
+    ]
+    return fmean(lengths or [len(terms(text))])
 
 
 def _word_length(text: str) -> float:
