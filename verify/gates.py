@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 Value: TypeAlias = bool | int | float | str | None
 
 
+# What Python says of its own stack when a native crashes under it: nothing about the artifact.
+FRAMES = ("  File ", "Extension modules:", "Current thread ", "Stack (most recent call")
+TAIL_LINES = 4
+
+
 @dataclass(frozen=True)
 class Check:
     """One thing that was looked at, what was found, what is allowed, and the verdict in words."""
@@ -109,7 +114,8 @@ def equal(name: str, found: Value, wanted: Value, what: str) -> Check:
 
 def failed(name: str, fault: Fault) -> Check:
     """The check that a process did not live to answer."""
-    tail = " | ".join(fault.stderr_tail[-3:])
+    words = [line for line in fault.stderr_tail if line.strip() and not line.startswith(FRAMES)]
+    tail = " | ".join(words[-TAIL_LINES:])
     return Check(
         name,
         fault.kind.value,
