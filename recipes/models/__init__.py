@@ -1,0 +1,1 @@
+"""The tiny models and what makes them."""

@@ -1,0 +1,1 @@
+"""The tiny models' laboratory: synthetic dialogues, vocabulary, network, training, evaluation, export."""

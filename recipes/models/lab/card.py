@@ -1,0 +1,110 @@
+"""The model card, its figures taken from the evaluation's JSON and from nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FRONT = """---
+license: apache-2.0
+language: [zh, en]
+library_name: transformers
+tags: [synthetic, test-model]
+---
+"""
+ABOUT = {
+    "tiny-qwen": (
+        "A very small chat model in the original Qwen-1 layout (`QWenLMHeadModel`: fused `c_attn`, "
+        "`w1`/`w2`, a "
+        "`.tiktoken` vocabulary, sharded safetensors). It answers questions from numbered materials "
+        "by copying, says "
+        "that the answer is not there when it is not, names the material, and writes and revises a "
+        "small lesson in "
+        "Markdown, in Chinese and English, in ChatML."
+    ),
+    "tiny-gpt2": (
+        "A very small completion model in the GPT-2 layout (Conv1D weights, learned positions, tied "
+        "head, `vocab.json` "
+        "and `merges.txt`). It continues the same dialogues as plain text: the answer follows the "
+        "cue `回答:` or "
+        "`Answer:` and ends with an empty line. It is weaker than tiny-qwen."
+    ),
+}
+PURPOSE = (
+    "It exists so that a conversion can be judged on a machine that reaches no model hub: what a "
+    "bad conversion "
+    "breaks, this model's answers show. It knows nothing of the world and is of no other use."
+)
+
+
+def card(name: str, figures: dict[str, Any]) -> str:
+    """The README of a model's folder."""
+    return "\n".join(
+        [
+            FRONT + f"# {name}\n",
+            ABOUT[name] + "\n",
+            PURPOSE + "\n",
+            "## How it was made\n",
+            _made(figures),
+            "## How well it does\n",
+            _quality(figures),
+            "## What it notices\n",
+            _damage(figures),
+            "## Licence\n",
+            (
+                "Apache-2.0, weights, text and vocabulary alike. The text that it learnt on is made "
+                "up by the generator "
+                "beside it; no name, value or fact in it is real.\n"
+            ),
+        ]
+    )
+
+
+def _made(figures: dict[str, Any]) -> str:
+    shape = figures["shape"]
+    rope = f", rotary base {shape['rope_base']:g}" if shape["family"] == "qwen" else ", learned positions"
+    return (
+        f"{figures['parameters']:,} parameters: {shape['layers']} layers, hidden size {shape['hidden']}, "
+        f"{shape['heads']} heads, MLP {shape['mlp']}{rope}, vocabulary {shape['vocab_size']:,}, context "
+        f"{shape['context']}; stored in bfloat16, {figures['weights_bytes']:,} bytes.\n\n"
+        "Trained from nothing on text that `recipes/models/lab` generates from a seed: dialogues "
+        "about invented "
+        "entities, a curriculum from copied strings to five materials, Muon for the matrices and "
+        "AdamW for the rest. "
+        f"`{figures['command']}` makes it again: {figures['steps']:,} steps of about "
+        f"{figures['tokens_per_step']:,} tokens.\n\n"
+        "Names and values are assembled from characters and syllables; one assembly in eight, by "
+        "checksum, is kept "
+        "from training, and all figures below are on those.\n"
+    )
+
+
+def _quality(figures: dict[str, Any]) -> str:
+    names = sorted({name for by_name in figures["table"].values() for name in by_name})
+    rows = [
+        f"| {name} | "
+        + " | ".join(f"{figures['table'][lang].get(name, 0):.1f}" for lang in ("zh", "en"))
+        + " |"
+        for name in names
+    ]
+    return (
+        f"{figures['dialogues']} held-out dialogues, greedy, in float32, percent of turns answered "
+        f"exactly to the last "
+        'character (for `false refusals`: percent of answerable questions answered with "not '
+        'known"; `absent` are '
+        "questions whose answer is not there).\n\n| | Chinese | English |\n|---|--:|--:|\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+
+
+def _damage(figures: dict[str, Any]) -> str:
+    rows = [
+        f"| {name} | {value:.1f} | {value - figures['score']:+.1f} |"
+        for name, value in figures["damage"].items()
+    ]
+    return (
+        "The score is the percentage of questions answered exactly, over both languages and 2 to 5 "
+        "materials, "
+        f"the unanswerable ones among them: {figures['score']:.1f} for the model as shipped.\n\n"
+        "| what is done to it | score | change |\n|---|--:|--:|\n" + "\n".join(rows) + "\n"
+    )

@@ -1,0 +1,49 @@
+"""What a dialogue is, and the words of ChatML that carry it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from recipes.models.lab.facts import Language
+
+CHAT_SYSTEM = "You are a helpful assistant."
+
+
+class Asked(StrEnum):
+    """What a turn asks for; the evaluation counts by it."""
+
+    ANSWER = "answer"
+    ABSENT = "absent"
+    CITATION = "citation"
+    OUTLINE = "outline"
+    EXPANSION = "expansion"
+    SECTIONS = "sections"
+    CHOICE = "choice"
+    SIMPLER = "simpler"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question of the user and the answer that is right."""
+
+    asked: Asked
+    user: str
+    assistant: str
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A system prompt and turns; the materials apart, for whoever builds a scenario from them."""
+
+    language: Language
+    system: str
+    turns: tuple[Turn, ...]
+    materials: tuple[str, ...] = field(default=())
+
+    @property
+    def pack(self) -> str:
+        """The scenario that the dialogue belongs to."""
+        return "searchqa" if self.materials else "lessonpack"

@@ -1,0 +1,150 @@
+"""SearchQA: numbered materials, a question, and the answer copied from them or said to be missing."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from recipes.models.lab.dialogues import CHAT_SYSTEM, Asked, Dialogue, Turn
+from recipes.models.lab.facts import (
+    ATTRIBUTES,
+    EN_FILLERS,
+    ZH_FILLERS,
+    Attribute,
+    Language,
+    continued,
+    entity_of,
+    question,
+    statement,
+    value_of,
+)
+from recipes.models.lab.names import Names, Split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ZH_PROMPT = (
+    "使用以下提供的资料来回答最后的问题。如果无法从中获得答案，请直接回答不知道。\n"
+    "资料:\n{materials}\n问题: {question}"
+)
+EN_PROMPT = (
+    "Use the materials provided below to answer the question at the end. "
+    "If the answer cannot be found in them, simply reply I don't know.\n"
+    "Materials:\n{materials}\nQuestion: {question}"
+)
+PROMPT = {"zh": ZH_PROMPT, "en": EN_PROMPT}
+AGAIN = {"zh": "问题: {question}", "en": "Question: {question}"}
+UNKNOWN = {"zh": "不知道", "en": "I don't know"}
+FOLLOW_UP = {
+    "zh": "你是根据哪个资料得出这个结论的？",
+    "en": "Which material did you base this conclusion on?",
+}
+CITATION = {"zh": "根据资料 {number}", "en": "Based on material {number}"}
+NO_CITATION = {"zh": "资料中没有提到", "en": "None of the materials mentions it"}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """An entity's value of an attribute, and the number of the material that states it."""
+
+    entity: str
+    attribute: Attribute
+    value: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How hard a dialogue is."""
+
+    materials: int = 3
+    further_questions: int = 0
+    absent_share: float = 0.2
+    cite_share: float = 1.0
+    second_fact_share: float = 0.35
+    filler_share: float = 0.25
+
+
+def dialogue(rng: random.Random, split: Split, language: Language, shape: Shape) -> Dialogue:
+    """One dialogue: the question in the design's template, its follow-up, and further questions."""
+    names = Names(rng, split)
+    texts, facts = _materials(names, language, shape)
+    turns: list[Turn] = []
+    answerable = rng.sample(facts, len(facts))
+    for index in range(1 + shape.further_questions):
+        if not answerable:
+            break
+        absent = rng.random() < shape.absent_share
+        fact = _absent(names, language, facts) if absent else answerable.pop()
+        asked = question(fact.attribute, fact.entity, names, language)
+        if index == 0:
+            numbered = "\n".join(f"{n}. {text}" for n, text in enumerate(texts, 1))
+            user = PROMPT[language].format(materials=numbered, question=asked)
+        else:
+            user = AGAIN[language].format(question=asked)
+        turns.append(
+            Turn(Asked.ABSENT if absent else Asked.ANSWER, user, UNKNOWN[language] if absent else fact.value)
+        )
+        if rng.random() < shape.cite_share:
+            cited = NO_CITATION[language] if absent else CITATION[language].format(number=fact.number)
+            turns.append(Turn(Asked.CITATION, FOLLOW_UP[language], cited))
+    return Dialogue(language, CHAT_SYSTEM, tuple(turns), texts)
+
+
+def held_out(
+    count: int, seed: int, language: Language, materials: int, absent_share: float = 0.2
+) -> Iterator[Dialogue]:
+    """Dialogues of names and values that training never saw; one question and its follow-up each."""
+    rng = random.Random(f"{seed} {language} {materials}")  # noqa: S311 - reproducible text, no secret
+    for _ in range(count):
+        yield dialogue(rng, Split.HELD_OUT, language, Shape(materials=materials, absent_share=absent_share))
+
+
+def _materials(names: Names, language: Language, shape: Shape) -> tuple[tuple[str, ...], list[Fact]]:
+    """Few entities and few attributes, so that neither alone tells which material is meant."""
+    rng = names.rng
+    entities = [
+        entity_of(names, language) for _ in range(rng.randint(max(1, shape.materials // 2), shape.materials))
+    ]
+    attributes = rng.sample(ATTRIBUTES, rng.randint(3, 6))
+    texts: list[str] = []
+    facts: list[Fact] = []
+    free = {entity: rng.sample(attributes, len(attributes)) for entity in entities}
+    glue = "" if language == "zh" else " "
+    for number in range(1, shape.materials + 1):
+        entity = rng.choice([e for e in entities if free[e]] or [_added(names, language, free, attributes)])
+        attribute = free[entity].pop()
+        value = value_of(attribute, names, language)
+        facts.append(Fact(entity, attribute, value, number))
+        parts = [statement(attribute, entity, value, names, language)]
+        if free[entity] and rng.random() < shape.second_fact_share:
+            attribute = free[entity].pop()
+            value = value_of(attribute, names, language)
+            facts.append(Fact(entity, attribute, value, number))
+            parts.append(continued(attribute, value, names, language))
+        if rng.random() < shape.filler_share:
+            filler = rng.choice(ZH_FILLERS if language == "zh" else EN_FILLERS)
+            parts.insert(rng.choice((0, len(parts))), filler)
+        texts.append(glue.join(parts))
+    return tuple(texts), facts
+
+
+def _added(
+    names: Names, language: Language, free: dict[str, list[Attribute]], attributes: list[Attribute]
+) -> str:
+    entity = entity_of(names, language)
+    free[entity] = list(attributes)
+    return entity
+
+
+def _absent(names: Names, language: Language, facts: list[Fact]) -> Fact:
+    """A question that nothing answers: another property of a known entity, or an unknown entity."""
+    rng = names.rng
+    known = rng.choice(facts)
+    if rng.random() < 0.6:
+        stated = {fact.attribute.zh for fact in facts if fact.entity == known.entity}
+        pool = [fact.attribute for fact in facts if fact.attribute.zh not in stated]
+        other = [attribute for attribute in ATTRIBUTES if attribute.zh not in stated]
+        return Fact(known.entity, rng.choice(pool if pool and rng.random() < 0.7 else other), "", 0)
+    return Fact(entity_of(names, language), known.attribute, "", 0)
