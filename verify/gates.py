@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from convert.recipe import Gates
     from verify.fault import Fault
@@ -123,11 +123,6 @@ def failed(name: str, fault: Fault) -> Check:
         passed=False,
         why=fault.reason + (f" (stderr: {tail})" if tail else ""),
     )
-
-
-def all_passed(checks: Sequence[Check]) -> bool:
-    """Nothing failed, and something was looked at."""
-    return bool(checks) and all(check.passed for check in checks)
 
 
 def _said(value: Value) -> str:

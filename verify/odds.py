@@ -88,11 +88,11 @@ def scored_logits(worker: Worker, windows: Windows) -> Iterator[NDArray[np.float
 
 def log_odds(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Natural logarithms of probabilities: the softmax, stable for any finite logits."""
+    if not np.isfinite(logits).all():
+        raise Failure("its logits hold values that are no finite numbers")
     values = logits.astype(np.float64)
     values -= values.max(axis=1, keepdims=True)
     values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
-    if not np.isfinite(values).all():
-        raise Failure("its logits hold values that are no finite numbers")
     return values
 
 

@@ -1,0 +1,70 @@
+"""Limits and measurements: at the limit, over it, and without a number."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from convert.recipe import Gates
+from verify.fault import Fault, FaultKind
+from verify.gates import GATES, Check, equal, failed, judge, limits_for, unmeasured
+
+NONE = Gates(smoke_drop=None, ppl_ratio=None, kl_mean=None, top1=None)
+
+
+def one(limits: Gates, **measured: float | None) -> Check:
+    (check,) = judge(limits, measured)
+    return check
+
+
+def test_every_gate_of_a_recipe_is_judged() -> None:
+    assert {gate.name for gate in GATES} == set(Gates.model_fields)
+
+
+@pytest.mark.parametrize(("measured", "passed"), [(1.0, True), (1.05, True), (1.0500001, False)])
+def test_a_ceiling_holds_to_its_last_digit(measured: float, passed: bool) -> None:  # noqa: FBT001
+    check = one(NONE.model_copy(update={"ppl_ratio": 1.05}), ppl_ratio=measured)
+    assert (check.passed, check.measured, check.limit) == (passed, measured, 1.05)
+    if not passed:  # what is printed must show why
+        assert "1.0500001 times" in check.why
+        assert "at most 1.05 is allowed" in check.why
+
+
+def test_a_floor_is_a_floor() -> None:
+    limits = NONE.model_copy(update={"decode_tok_s": 20.0})
+    assert one(limits, decode_tok_s=20.0).passed
+    assert one(limits, decode_tok_s=19.0).why == "it writes 19.0 tokens a second; at least 20.0 is asked for"
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_no_number_passes_no_gate(value: float | None) -> None:
+    check = one(NONE.model_copy(update={"kl_mean": 0.5}), kl_mean=value)
+    assert (check.passed, check.measured) == (False, None)
+
+
+def test_what_could_not_be_measured_is_named() -> None:
+    assert judge(Gates(), {}) == ()
+    assert unmeasured(Gates(), {"kl_mean": 0.1}) == ("smoke_drop", "ppl_ratio", "top1")
+
+
+def test_a_fine_encoding_is_held_to_finer_limits_unless_the_recipe_says() -> None:
+    assert limits_for(Gates(), "gguf-Q4_K_M") == Gates()
+    assert limits_for(Gates(), "gguf-F16").kl_mean == 0.002
+    assert limits_for(Gates(), "gguf-Q8_0").top1 == 0.95
+    own = Gates(kl_mean=0.3, top1=None)
+    assert limits_for(own, "gguf-F16").kl_mean == 0.3
+    assert limits_for(own, "gguf-F16").top1 is None
+    assert limits_for(own, "gguf-F16").ppl_ratio == 1.01
+
+
+def test_a_fault_is_a_failed_check_with_its_last_words() -> None:
+    tail = ("loading", "  File x", "ggml: no memory", "Extension modules: numpy (total: 1)")
+    check = failed("opens", Fault(FaultKind.CRASHED, "it crashed", tail))
+    why = "it crashed (stderr: loading | ggml: no memory)"
+    assert check == Check("opens", "crashed", "an answer", passed=False, why=why)
+
+
+def test_equality_says_both_sides() -> None:
+    assert equal("n", 1, 1, "the number").passed
+    assert equal("n", None, "a", "the name").why == "the name is none, and the source's 'a'"
