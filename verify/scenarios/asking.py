@@ -64,6 +64,7 @@ class Asking:
     def __init__(self, pack: Pack, answerer: Answerer) -> None:
         self._pack = pack
         self._answerer = answerer
+        self._counted: dict[str, int] = {}  # asking a worker takes a while, and trimming asks again and again
 
     def materials(self, dialogue: Dialogue, texts: Sequence[str]) -> Fitted:
         """The materials that fit the first turn, with room left for all answers."""
@@ -133,4 +134,6 @@ class Asking:
         return TOKENS_A_CHAT + sum(self._count(each["content"]) + TOKENS_A_MESSAGE for each in messages)
 
     def _count(self, text: str) -> int:
-        return self._answerer.count_tokens(text)
+        if text not in self._counted:
+            self._counted[text] = self._answerer.count_tokens(text)
+        return self._counted[text]

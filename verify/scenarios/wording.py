@@ -83,17 +83,18 @@ def chinese_number(text: str) -> int:
     """The value of a Chinese numeral, in words or digit by digit."""
     if all(character in _DIGIT for character in text):
         return int("".join(str(_DIGIT[character]) for character in text))
-    total = section = digit = 0
+    for great in "亿万":
+        before, found, after = text.rpartition(great)
+        if found:
+            return (chinese_number(before) if before else 1) * _UNIT[great] + (chinese_number(after) if after else 0)
+    total = digit = 0
     for character in text:
         if character in _DIGIT:
             digit = _DIGIT[character]
-        elif (unit := _UNIT[character]) < 10_000:
-            section += (digit or 1) * unit
-            digit = 0
         else:
-            total = (total + section + digit or 1) * unit
-            section = digit = 0
-    return total + section + digit
+            total += (digit or 1) * _UNIT[character]
+            digit = 0
+    return total + digit
 
 
 def numbers(text: str) -> set[str]:

@@ -140,7 +140,8 @@ _CAPITALS = frozenset(_COMMON_CAPITALS.split())
 
 
 def _known_numbers(seen: Seen) -> set[str]:
-    return numbers("\n".join([*seen.materials, seen.question, seen.user]))
+    counts = {str(number) for number in range(1, len(seen.materials) + 1)}  # "none of the 3 materials"
+    return counts | numbers("\n".join([*seen.materials, seen.question, seen.user]))
 
 
 def _without_references(text: str) -> str:

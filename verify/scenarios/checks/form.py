@@ -7,7 +7,7 @@ from collections import Counter
 import regex
 
 from verify.scenarios.checks.registry import Seen, Verdict, bad, check, right
-from verify.scenarios.wording import IS_CJK, fold, terms
+from verify.scenarios.wording import IS_CJK, fold, sentences, terms
 
 MARKUP = regex.compile(
     r"<\|[^<>|\n]{1,40}\|>|<｜[^<>\n]{1,40}｜>|</?s>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|###\s*(?:Instruction|Response)"
@@ -16,7 +16,7 @@ _ROLE_LINE = regex.compile(
     r"^\s*(?:问题|资料|用户|助手|question|materials?|user|human|assistant|system)\s*[:：]",
     regex.IGNORECASE | regex.MULTILINE,
 )
-# A line of the prompt shorter than this may be said by chance.
+# A sentence of the prompt shorter than this may be said by chance.
 MIN_ECHO_CHARS = 8
 MIN_MATERIAL_CHARS = 20
 MAX_PERIOD = 60  # terms
@@ -43,10 +43,10 @@ def no_echo(seen: Seen, _: bool) -> Verdict:  # noqa: FBT001 - the shape of ever
     if found := _ROLE_LINE.search(seen.answer):
         return bad(f"a line of the prompt's own: {found[0].strip()}")
     answer = fold(seen.answer)
-    for line in seen.instruction.split("\n"):
-        said = fold(line)
+    for sentence in sentences(seen.instruction):
+        said = fold(sentence)
         if len(said) >= MIN_ECHO_CHARS and said in answer:
-            return bad(f"repeats the prompt: {line.strip()[:60]}")
+            return bad(f"repeats the prompt: {sentence[:60]}")
     pasted = [
         text for text in map(fold, seen.materials) if len(text) >= MIN_MATERIAL_CHARS and text in answer
     ]
