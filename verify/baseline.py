@@ -116,8 +116,8 @@ def converse(worker: Worker, plan: Plan, watch: Watch, name: str) -> Scenarios |
     transcripts = run(plan.packs, answerer, tell)
     return Scenarios(
         smoke=smoke(transcripts),
-        scores=tuple(score.as_dict() for score in scores(transcripts)),
-        transcripts=tuple(each.as_dict() for each in transcripts),
+        scores=scores(transcripts),
+        transcripts=transcripts,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from convert.cli.text import one_line
 from convert.errors import Exit, Failure, UsageFailure
 
 # Packages that only some formats need, and the extra that brings each.
@@ -64,13 +65,6 @@ def _bug(error: BaseException) -> Failure:
 
 def _print(problems: tuple[Failure, ...] | list[Failure]) -> None:
     for problem in problems:
-        click.echo(f"error: {_one_line(problem.message)}", file=sys.stderr)
+        click.echo(f"error: {one_line(problem.message)}", file=sys.stderr)
         if problem.hint:
-            click.echo(f"hint:  {_one_line(problem.hint)}", file=sys.stderr)
-
-
-def _one_line(text: str) -> str:
-    """A name from a file may hold anything; a terminal must not obey it."""
-    return "".join(
-        char if char.isprintable() else " " if char in "\n\t" else repr(char)[1:-1] for char in text
-    )
+            click.echo(f"hint:  {one_line(problem.hint)}", file=sys.stderr)

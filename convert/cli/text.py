@@ -72,3 +72,10 @@ def facts(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Names and what is said of them, one below the other."""
     width = max(len(name) for name, _ in pairs)
     return (f"{name.ljust(width)}  {value}" for name, value in pairs)
+
+
+def one_line(text: str) -> str:
+    """A name from a file may hold anything; a terminal must not obey it."""
+    return "".join(
+        char if char.isprintable() else " " if char in "\n\t" else repr(char)[1:-1] for char in text
+    )

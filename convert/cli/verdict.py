@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from convert.cli.text import count, table
+from convert.cli.text import count, one_line, table
 from verify.report import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from verify.report import ArtifactResult, Report
+    from verify.scenarios.transcript import Transcript
 
 # Of one artifact; the report has them all.
 MOST_DIALOGUES = 5
@@ -19,8 +20,9 @@ MOST_DIALOGUES = 5
 def lines(report: Report, place: str | None = None) -> Iterator[str]:
     """What a person reads; `place` is where the transcripts are kept."""
     right = " ".join(title for title in words.HEAD if title not in words.LEFT)
-    yield from table(words.HEAD, [words.row(artifact) for artifact in report.artifacts], right=right)
-    failures = [line for artifact in report.artifacts for line in _failures(artifact)]
+    rows = [tuple(map(one_line, words.row(artifact))) for artifact in report.artifacts]
+    yield from table(words.HEAD, rows, right=right)
+    failures = [one_line(line) for artifact in report.artifacts for line in _failures(artifact)]
     if failures:
         yield ""
         yield from failures
@@ -37,17 +39,17 @@ def _failures(artifact: ArtifactResult) -> Iterator[str]:
         yield f"{artifact.name}: {check.name}: {check.why}"
     lost = any(check.name == "smoke_drop" for check in artifact.failures)
     transcripts = artifact.scenarios.transcripts if artifact.scenarios and lost else ()
-    failed = [each for each in transcripts if not each["passed"]]
+    failed = [each for each in transcripts if not each.passed]
     for each in failed[:MOST_DIALOGUES]:
         yield f"{artifact.name}: {_first_wrong(each)}"
     if len(failed) > MOST_DIALOGUES:
         yield f"{artifact.name}: and {count(len(failed) - MOST_DIALOGUES, 'dialogue')} more"
 
 
-def _first_wrong(transcript: dict[str, Any]) -> str:
-    where = f"{transcript['scenario']}-{transcript['language']} {transcript['dialogue']}"
-    for turn, exchange in enumerate(transcript["exchanges"], 1):
-        for check in exchange["checks"]:
-            if check["required"] and not check["passed"]:
-                return f"{where}, turn {turn}: {check['name']}: {check['why']}"
+def _first_wrong(transcript: Transcript) -> str:
+    where = f"{transcript.scenario}-{transcript.language} {transcript.dialogue}"
+    for turn, exchange in enumerate(transcript.exchanges, 1):
+        for check in exchange.checks:
+            if check.required and not check.passed:
+                return f"{where}, turn {turn}: {check.name}: {check.why}"
     return where

@@ -7,7 +7,7 @@ import os
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from convert.errors import Failure
 from convert.store.fault import explained
@@ -15,6 +15,8 @@ from verify.gates import Check  # noqa: TC001 - pydantic reads the annotations
 from verify.machine import Machine  # noqa: TC001
 from verify.quality import Quality  # noqa: TC001
 from verify.sample import Memory, Speed  # noqa: TC001
+from verify.scenarios.score import Score  # noqa: TC001
+from verify.scenarios.transcript import Transcript  # noqa: TC001
 
 SCHEMA = 1
 NAME = "report.json"
@@ -42,8 +44,8 @@ class Scenarios(_Record):
     """How the dialogues went, and every word of them."""
 
     smoke: float  # the share of dialogues whose required checks all passed
-    scores: tuple[dict[str, JsonValue], ...]
-    transcripts: tuple[dict[str, Any], ...]
+    scores: tuple[Score, ...]
+    transcripts: tuple[Transcript, ...]
 
 
 class SourceResult(_Record):
@@ -102,7 +104,27 @@ class Report(_Record):
         content: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
         for given, artifact in zip(content["artifacts"], self.artifacts, strict=True):
             given["passed"] = artifact.passed
+            _say_verdicts(given, artifact)
+        _say_verdicts(content["source"], self.source)
         return {**content, "passed": self.passed}
+
+
+def _say_verdicts(content: dict[str, Any], result: ArtifactResult | SourceResult) -> None:
+    """Each transcript's verdict follows from its checks; a program that reads the file need not know how."""
+    if result.scenarios:
+        transcripts = zip(content["scenarios"]["transcripts"], result.scenarios.transcripts, strict=True)
+        for given, transcript in transcripts:
+            given["passed"] = transcript.passed
+
+
+def _without_verdicts(content: dict[str, Any]) -> dict[str, Any]:
+    """What `as_dict` has added is left out again: it is not read, but follows."""
+    content.pop("passed", None)
+    for result in [*(content.get("artifacts") or ()), content.get("source") or {}]:
+        result.pop("passed", None)
+        for transcript in (result.get("scenarios") or {}).get("transcripts") or ():
+            transcript.pop("passed", None)
+    return content
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -144,10 +166,7 @@ def read(path: Path) -> Report:
             )
         if schema != SCHEMA:
             raise Failure(f"{path}: is no report", again)
-        content.pop("passed", None)
-        for artifact in content.get("artifacts") or ():
-            artifact.pop("passed", None)
-        return Report.model_validate(content)
+        return Report.model_validate(_without_verdicts(content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -97,18 +97,14 @@ def scores(artifact: ArtifactResult) -> list[tuple[str, ...]]:
     found = artifact.scenarios.scores if artifact.scenarios else ()
     return [
         (
-            str(score.get("scenario")),
-            str(score.get("language")),
-            str(score.get("dialogues")),
-            words.share(_number(score.get("smoke"))),
-            words.share(_number(score.get("check_share"))),
+            score.scenario,
+            score.language,
+            str(score.dialogues),
+            words.share(score.smoke),
+            words.share(score.check_share),
         )
         for score in found
     ]
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _verdict(*, passed: bool) -> str:

@@ -4,57 +4,53 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from convert.errors import Failure
 from verify.report import markdown, plot, words
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
     from verify.report import ArtifactResult, Report, Scenarios
+    from verify.scenarios.transcript import Transcript
 
 HERE = Path(__file__).parent
 
 
 def render(report: Report) -> str:
     """The whole file."""
-    from jinja2 import TemplateError  # noqa: PLC0415 - for a report alone
-    from markupsafe import Markup  # noqa: PLC0415
+    from markupsafe import Markup  # noqa: PLC0415 - for a report alone
 
     plots = {
         "size": plot.size_and_quality(report.artifacts),
         "decode": plot.speeds(report.artifacts, "decode_tok_s"),
         "prefill": plot.speeds(report.artifacts, "prefill_tok_s"),
     }
-    try:
-        return (
-            _environment()
-            .get_template("page.html.j2")
-            .render(
-                report=report,
-                style=Markup((HERE / "page.css").read_text("utf-8")),  # noqa: S704 - our own file
-                plots={name: Markup(drawn) for name, drawn in plots.items()},  # noqa: S704 - escaped where it is drawn
-                head=words.HEAD,
-                rows=[(artifact, words.row(artifact)) for artifact in report.artifacts],
-                answers=answers(report.source.scenarios),
-            )
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            report=report,
+            style=Markup((HERE / "page.css").read_text("utf-8")),  # noqa: S704 - our own file
+            plots={name: Markup(drawn) for name, drawn in plots.items()},  # noqa: S704 - escaped in plot
+            head=words.HEAD,
+            rows=[(artifact, words.row(artifact)) for artifact in report.artifacts],
+            answers=answers(report.source.scenarios),
         )
-    except TemplateError as fault:
-        raise Failure(f"the report's transcripts are not what they should be: {fault}") from None
+    )
 
 
-def answers(scenarios: Scenarios | None) -> dict[tuple[str, str, str], Any]:
+def answers(scenarios: Scenarios | None) -> dict[tuple[str, str, str], Transcript]:
     """The source's transcripts by scenario, language and dialogue, to stand beside an artifact's."""
     return {key(each): each for each in (scenarios.transcripts if scenarios else ())}
 
 
-def key(transcript: dict[str, Any]) -> tuple[str, str, str]:
+def key(transcript: Transcript) -> tuple[str, str, str]:
     """What names a dialogue."""
-    return str(transcript["scenario"]), str(transcript["language"]), str(transcript["dialogue"])
+    return transcript.scenario, transcript.language, transcript.dialogue
 
 
-def place(artifact: ArtifactResult, transcript: dict[str, Any]) -> str:
+def place(artifact: ArtifactResult, transcript: Transcript) -> str:
     """The page's anchor of a transcript."""
     return "-".join((artifact.name, *key(transcript))).replace("_", "-").replace(" ", "-")
 

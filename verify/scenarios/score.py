@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from verify.scenarios.wording import Language  # noqa: TC001 - the report reads the annotations
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from verify.scenarios.transcript import Transcript
-    from verify.scenarios.wording import Language
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from verify.scenarios.wording import Language
+from verify.scenarios.wording import Language  # noqa: TC001 - the report reads the annotations
 
 Style = Literal["chat", "completion"]
 

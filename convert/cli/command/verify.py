@@ -60,9 +60,10 @@ def command(
 ) -> Exit:
     """Judge artifacts against their source.
 
-    Each is opened in its own runtime, asked the same questions as the source, and measured. RECIPE names the artifacts that it built. An ARTIFACT is a folder, a model file, or the address
-    of an OpenAI-compatible server; one that was made elsewhere is judged too, against --source.
-    The exit code is 3 where a gate failed: the artifact is kept, and never published.
+    Each is opened in its own runtime, asked the same questions as the source, and measured. RECIPE
+    stands for the artifacts that it built. An ARTIFACT is a folder, a model file, or the address of
+    an OpenAI-compatible server; one that was made elsewhere is judged too, against --source. The
+    exit code is 3 where a gate failed: the artifact is kept, and never published.
     """
     from convert.cli import verdict, verification  # noqa: PLC0415 - brings the formats and their codecs
     from convert.cli.watching import watching  # noqa: PLC0415
