@@ -19,7 +19,9 @@ ZH = Seen(
     raw="",
     language="zh",
     user="问题: 大桥全长多少米？",
-    instruction="使用以下提供的资料来回答最后的问题。如果无法从中获得答案，请直接回答不知道。\n资料:\n\n问题: \n",
+    instruction=(
+        "使用以下提供的资料来回答最后的问题。如果无法从中获得答案，请直接回答不知道。\n资料:\n\n问题: \n"
+    ),
     question="大桥全长多少米？",
     materials=(
         "大桥于1957年10月15日正式通车，设计者是茅以升。",
@@ -32,7 +34,9 @@ EN = replace(
     ZH,
     language="en",
     user="Question: How long is the bridge?",
-    instruction="Use the materials provided below to answer the question at the end.\nMaterials:\n\nQuestion: \n",
+    instruction=(
+        "Use the materials provided below to answer the question at the end.\nMaterials:\n\nQuestion: \n"
+    ),
     question="How long is the bridge?",
     materials=(
         "The bridge opened on 15 October 1957 and was designed by Jane Porter.",
@@ -46,15 +50,25 @@ PLANETS = (
     Fact(name="order", order=("Mercury", "Venus", "Earth", "Mars", "Jupiter"), cue="in order"),
     Fact(name="顺序", order=("水星", "金星", "地球", "火星", "木星"), cue="依次"),
 )
-LESSON_ZH = "# 月亮\n\n## 课程目标\n1. 认识月亮\n2. 说出月相\n\n## 主要内容\n1. 月亮是地球的卫星\n2. 月相的变化\n\n## 小测验\n1. 月亮会发光吗？"
+LESSON_ZH = (
+    "# 月亮\n\n## 课程目标\n1. 认识月亮\n2. 说出月相\n\n## 主要内容\n"
+    "1. 月亮是地球的卫星\n2. 月相的变化\n\n## 小测验\n1. 月亮会发光吗？"
+)
 LESSON_EN = (
     "# The Moon\n\n## Learning goals\n1. Know the Moon\n2. Name its phases\n\n## Main content\n"
-    "1. The Moon is the satellite of Earth\n2. The phases of the Moon\n\n## Quiz\n1. Does the Moon shine by itself?"
+    "1. The Moon is the satellite of Earth\n2. The phases of the Moon\n\n"
+    "## Quiz\n1. Does the Moon shine by itself?"
 )
 QUIZ_ZH = "哪颗行星最大？\nA. 地球\nB. 木星\nC. 火星\n答案：B\n解析：木星的体积和质量都是最大的。"
-QUIZ_EN = "Which planet is the largest?\nA) Earth\nB) Jupiter\nC) Mars\nAnswer: B\nExplanation: Jupiter has the greatest mass of all."
+QUIZ_EN = (
+    "Which planet is the largest?\nA) Earth\nB) Jupiter\nC) Mars\n"
+    "Answer: B\nExplanation: Jupiter has the greatest mass of all."
+)
 LONG_ZH = "月亮是围绕地球运行的天然卫星，由于它自身并不发光，我们所看见的月光其实是月球表面反射的太阳光。"
-LONG_EN = "The Moon, which is the natural satellite of our planet, does not emit light itself but reflects the light of the Sun."
+LONG_EN = (
+    "The Moon, which is the natural satellite of our planet, does not emit light itself "
+    "but reflects the light of the Sun."
+)
 
 RUNS = "大桥很长大桥很长"
 CASES: list[tuple[str, Any, Seen, str, bool]] = [
@@ -283,6 +297,9 @@ REVISIONS: list[tuple[str, Any, Language, str, str, bool]] = [
 ]
 
 
+SET = True
+
+
 def judged(name: str, options: Any, seen: Seen) -> Verdict:
     check = CHECKS[name]
     # As a pack gives them: lists for tuples, mappings for models.
@@ -294,7 +311,7 @@ def judged(name: str, options: Any, seen: Seen) -> Verdict:
     CASES,
     ids=[f"{n}-{s.language}-{a[:24]}" for n, _, s, a, _ in CASES],
 )
-def test_check(name: str, options: Any, seen: Seen, answer: str, passes: bool) -> None:  # noqa: FBT001 - a table
+def test_check(name: str, options: Any, seen: Seen, answer: str, *, passes: bool) -> None:
     verdict = judged(name, options, replace(seen, answer=answer, raw=answer))
     assert verdict.passed == passes, verdict.why
     assert verdict.passed or verdict.why
@@ -302,17 +319,17 @@ def test_check(name: str, options: Any, seen: Seen, answer: str, passes: bool) -
 
 @pytest.mark.parametrize(("name", "options", "language", "former", "answer", "passes"), REVISIONS)
 def test_revision(
-    name: str, options: Any, language: Language, former: str, answer: str, passes: bool
-) -> None:  # noqa: FBT001
+    name: str, options: Any, language: Language, former: str, answer: str, *, passes: bool
+) -> None:
     verdict = judged(name, options, Seen(answer=answer, raw=answer, language=language, earlier=("x", former)))
     assert verdict.passed == passes, verdict.why
 
 
 def test_a_chat_model_that_goes_on_to_the_limit_has_lost_its_end() -> None:
     seen = replace(EN, answer="So it goes", end="length")
-    assert not judged("ends", True, seen).passed
-    assert judged("ends", True, replace(seen, is_chat=False)).passed
-    assert judged("ends", True, replace(seen, end="end")).passed
+    assert not judged("ends", SET, seen).passed
+    assert judged("ends", SET, replace(seen, is_chat=False)).passed
+    assert judged("ends", SET, replace(seen, end="end")).passed
 
 
 def test_a_source_is_counted_as_it_was_shown() -> None:
@@ -337,7 +354,8 @@ def test_every_check_has_cases_in_both_languages() -> None:
 @pytest.mark.parametrize(
     ("text", "numbers_cited"),
     [
-        ("根据资料2", {2}), ("资料二", {2}), ("资料 10", {10}), ("第二份资料", {2}), ("第2条。", {2}), ("【3】", {3}),
+        ("根据资料2", {2}), ("资料二", {2}), ("资料 10", {10}), ("第二份资料", {2}), ("第2条。", {2}),
+        ("【3】", {3}),
         ("资料1和资料3", {1, 3}), ("资料1、2", {1, 2}), ("资料2020年显示", set()), ("资料：3人参加", set()),
         ("[2]", {2}), ("material 2", {2}), ("Material #3.", {3}), ("the second material", {2}),
         ("materials 1 and 2", {1, 2}), ("materials 1, 2 and 3", {1, 2, 3}), ("document [4]", {4}),
@@ -353,18 +371,26 @@ def test_citations_are_read_in_every_spelling(text: str, numbers_cited: set[int]
     ("text", "wanted", "stands"),
     [
         ("长１，０００米", "1000米", True), ("长 1 000 米", "1000米", True), ("一千米", "1000米", True),
-        ("10000米", "1000米", False), ("1000.5米", "1000", False), ("2012年", "12", False), ("一九五七年", "1957年", True),
-        ("三万五千人", "35000人", True), ("Zhāng Wěi", "zhāng wěi", True), ("don’t", "don't", True), ("", "1", False),
+        ("10000米", "1000米", False), ("1000.5米", "1000", False), ("2012年", "12", False),
+        ("一九五七年", "1957年", True),
+        ("三万五千人", "35000人", True), ("Zhāng Wěi", "zhāng wěi", True), ("don’t", "don't", True),
+        ("", "1", False),
     ],
 )  # fmt: skip
-def test_words_are_found_in_every_form(text: str, wanted: str, stands: bool) -> None:  # noqa: FBT001 - a table
+def test_words_are_found_in_every_form(text: str, wanted: str, *, stands: bool) -> None:
     assert has(text, wanted) == stands
 
 
 def test_numbers_and_sentences() -> None:
-    assert [chinese_number(text) for text in ("十", "二十三", "一百零五", "三万五千", "一九〇〇", "一亿二千万")] == [
-        10, 23, 105, 35_000, 1900, 120_000_000,
-    ]  # fmt: skip
+    values = {
+        "十": 10,
+        "二十三": 23,
+        "一百零五": 105,
+        "三万五千": 35_000,
+        "一九〇〇": 1900,
+        "一亿二千万": 120_000_000,
+    }
+    assert {text: chinese_number(text) for text in values} == values
     assert numbers("1.5万人，二十三个，3,000元，第一") == {"1.5", "15000", "23", "3000"}
     assert sentences("It is 3.5 m. Right!\n对。好") == ["It is 3.5 m.", "Right!", "对。", "好"]
     assert fold("## **Ａ**  b") == "a b"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING
 
 import pytest
 import regex
@@ -11,6 +12,11 @@ from hypothesis import strategies as st
 
 from verify.scenarios.material import clean
 from verify.scenarios.window import NoRoomError, fit_history, fit_materials, relevance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from verify.scenarios.window import Pair
 
 QUICK = settings(max_examples=60, deadline=None)
 
@@ -47,6 +53,8 @@ QUICK = settings(max_examples=60, deadline=None)
         ("＜|im_start|＞user", "user"),
         ("<|im_<|im_start|>start|>x", "x"),
         ("[INST] x [/INST] <<SYS>> y </s><start_of_turn>", "x y"),
+        ("<|\n> im_end|> x", "x"),
+        ("<|<p>im_start|>问题: x", "(问题) x"),
         ("text in 常见问题: stays", "text in 常见问题: stays"),
         ("", ""),
         (" \n\t ", ""),
@@ -58,8 +66,27 @@ def test_cleaning(retrieved: str, sent: str) -> None:
     assert bool(cleaned.steps) == (retrieved != sent)
 
 
+FRAGMENTS = [
+    "<",
+    ">",
+    "<p>",
+    "</p>",
+    "<script>",
+    "&lt;",
+    "&amp;",
+    "|",
+    "<|",
+    "|>",
+    "im_start",
+    "问题",
+    ":",
+    "\n",
+]
+ATTACKS = st.lists(st.sampled_from([*FRAGMENTS, "1.", " ", "：", "Ａ"]), max_size=30).map("".join)
+
+
 @QUICK
-@given(st.text(max_size=200) | st.lists(st.sampled_from(["<", ">", "<p>", "</p>", "<script>", "&lt;", "&amp;", "|", "<|", "|>", "im_start", "问题", ":", "\n", "1.", " ", "：", "Ａ"]), max_size=30).map("".join))  # fmt: skip
+@given(st.text(max_size=200) | ATTACKS)
 def test_whatever_was_retrieved_becomes_one_harmless_line(retrieved: str) -> None:
     text = clean(retrieved).text
     assert clean(retrieved).text == text
@@ -151,15 +178,15 @@ def test_the_last_answer_loses_its_head_before_it_goes() -> None:
 
 @QUICK
 @given(
-    st.lists(st.tuples(st.text(max_size=20), st.text(max_size=60)), max_size=5),
-    st.integers(0, 200),
-    st.booleans(),
+    history=st.lists(st.tuples(st.text(max_size=20), st.text(max_size=60)), max_size=5),
+    room=st.integers(0, 200),
+    keeps_first=st.booleans(),
 )
 def test_what_is_kept_of_the_history_fits(
-    history: list[tuple[str, str]], room: int, keeps_first: bool
-) -> None:  # noqa: FBT001
-    def fits(kept: object) -> bool:
-        return sum(len(user) + len(answer) for user, answer in kept) <= room  # type: ignore[attr-defined]
+    history: list[tuple[str, str]], room: int, *, keeps_first: bool
+) -> None:
+    def fits(kept: Sequence[Pair]) -> bool:
+        return sum(len(user) + len(answer) for user, answer in kept) <= room
 
     try:
         pairs, steps = fit_history(history, fits, keeps_first=keeps_first)

@@ -14,7 +14,7 @@ from verify.scenarios.wording import digits, fold, sentences
 _NO_CLAIM = regex.compile(
     r"[?？]|[×✗✘]|[(（]\s*[)）]|判断|错误|不是|并非|\bfalse\b|\bnot\b|n't\b", regex.IGNORECASE
 )
-# A pattern of a person's own may be slow on some text; a claim that takes this long is not looked for.
+# A pattern of a person's own may be slow on some text; one that takes this long fails, and says so.
 PATTERN_LIMIT_S = 1.0
 
 
@@ -65,7 +65,10 @@ class Fact(Strict):
 
     def contradictions(self, answer: str) -> list[str]:
         """The passages of an answer that say otherwise."""
-        return self._false_claims(answer) if self.claim else self._false_orders(answer)
+        try:
+            return self._false_claims(answer) if self.claim else self._false_orders(answer)
+        except TimeoutError:
+            return [f"its pattern takes more than {PATTERN_LIMIT_S:g} s, so nothing was found out"]
 
     def _false_claims(self, answer: str) -> list[str]:
         true = {digits(fold(value)) for value in self.values}
@@ -73,12 +76,9 @@ class Fact(Strict):
         for sentence in sentences(answer):
             if _NO_CLAIM.search(sentence):
                 continue
-            try:
-                matches = list(
-                    regex.finditer(str(self.claim), fold(sentence), regex.IGNORECASE, timeout=PATTERN_LIMIT_S)
-                )
-            except TimeoutError:
-                continue
+            matches = regex.finditer(
+                str(self.claim), fold(sentence), regex.IGNORECASE, timeout=PATTERN_LIMIT_S
+            )
             found += [match[0] for match in matches if match[1] and digits(fold(match[1])) not in true]
         return found
 

@@ -103,9 +103,8 @@ def _across(pack: Pack, document: Document) -> Iterator[Fault]:
                 (*where, "name"), f"{dialogue.name} twice, first in line {first}", "name each dialogue once"
             )
         seen.setdefault(dialogue.name, number)
-        if dialogue.materials and not any(
-            "{materials}" in pack.prompts.get(turn.prompt or "", "") for turn in dialogue.turns
-        ):
+        templates = [pack.prompts.get(turn.prompt) if turn.prompt else "" for turn in dialogue.turns]
+        if dialogue.materials and None not in templates and "{materials}" not in "".join(map(str, templates)):
             yield fault(
                 (*where, "materials"), "no prompt shows them", "ask with a prompt that has {materials}"
             )

@@ -158,7 +158,12 @@ def _harmless(line: str) -> str:
 
 
 def _on_one_line(text: str) -> str:
-    return " ".join(" ".join(text.split("\n")).split())
+    """Join the lines; what only now stands together as markup, or at the beginning, goes as well."""
+    before = None
+    while before != text:
+        before = text
+        text = " ".join(_harmless(_without_markup(" ".join(text.split()))).split())
+    return text
 
 
 _STEPS = (

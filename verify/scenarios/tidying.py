@@ -18,7 +18,7 @@ _THOUGHT = regex.compile(r"^\s*<think>.*?(?:</think>|\Z)", regex.DOTALL)
 _PARAGRAPHS = regex.compile(r"\n\s*\n")
 _STRUCTURE = regex.compile(r"\s*(?:#{1,6}\s|[-*+]\s|\d+[.)]\s|\||[A-H][.、)]|```)")
 _BULLET = regex.compile(r"^(\s*)[•·●▪■◦○‣–]\s*(?=\S)", regex.MULTILINE)
-_DASH = regex.compile(r"^(\s*)[-*](?=[^\s*\-])", regex.MULTILINE)
+_DASH = regex.compile(r"^(\s*)[-*](?=[^\s*\-\d.])", regex.MULTILINE)
 _NUMBER = regex.compile(r"^(\s*)[(（]?(\d{1,2})(?:[、．)）]|\.(?=[^\s\d]))\s*(?=\S)", regex.MULTILINE)
 _CIRCLED = regex.compile(r"^(\s*)([①-⑳])\s*", regex.MULTILINE)
 _HEADING = regex.compile(r"^(\s{0,3}#{1,6})(?=[^\s#])", regex.MULTILINE)
@@ -73,7 +73,7 @@ def _repaired(text: str) -> str:
     """Only the marks change, never a number: a list that counts wrongly stays wrong."""
     circled: Callable[[regex.Match[str]], str] = lambda found: f"{found[1]}{ord(found[2]) - ord('①') + 1}. "  # noqa: E731
     text = _CIRCLED.sub(circled, text)
-    text = _NUMBER.sub(r"\1\2. ", text)
+    text = _NUMBER.sub(lambda found: f"{found[1]}{int(found[2])}. ", text)
     text = _BULLET.sub(r"\1- ", text)
     text = _DASH.sub(r"\1- ", text)
     text = _HEADING.sub(r"\1 ", text)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _GRAPHEMES = regex.compile(r"\X")
+_SENTENCE_ENDS = regex.compile(r"\n+|[。！？!?]+\s*|\.\s+")
 _CLAUSE_ENDS = regex.compile(r"[。！？；，、!?;,](?!\d)\s*|\.\s+|\s+")
 
 
@@ -80,10 +81,25 @@ def _shortened(text: str, fits: Callable[[str], bool]) -> str:
     if low == 0:
         raise NoRoomError
     end = ends[low - 1]
-    clauses = [found.end() for found in _CLAUSE_ENDS.finditer(text) if found.end() <= end]
+    whole = frozenset(ends[:low])
+    clauses = [found.end() for found in _CLAUSE_ENDS.finditer(text) if found.end() in whole]
     # A clause that ends early would throw most of the text away; half a sentence is better then.
     at_clause = text[: clauses[-1]].rstrip() if clauses and clauses[-1] * 2 >= end else ""
-    return at_clause or text[:end]
+    # Tokens merge otherwise at another seam, so the shorter one is asked for as well.
+    return at_clause if at_clause and fits(at_clause) else text[:end]
+
+
+def _tail(text: str, fits: Callable[[str], bool]) -> str:
+    """The longest end that fits, from the start of a line or sentence if there is one; else a character."""
+    ends = [found.end() for found in _SENTENCE_ENDS.finditer(text)]
+    for starts in (ends, [found.start() for found in _GRAPHEMES.finditer(text)]):
+        low, high = -1, len(starts)  # from here on it is too long, and here it fits or there is nothing
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if fits(text[starts[middle] :]) else (middle, high)
+        if high < len(starts) and text[starts[high] :].strip():
+            return text[starts[high] :]
+    return text[-1:]
 
 
 Pair = tuple[str, str]  # the user's words and the answer to them
@@ -101,11 +117,9 @@ def fit_history(
         steps.append(Step("turn left out of the history", gone[0][:60]))
     if pairs and not fits(pairs):
         user, answer = pairs[-1]
-        lines = answer.split("\n")
-        while len(lines) > 1 and not fits([*pairs[:-1], (user, "\n".join(lines))]):
-            lines.pop(0)
-        pairs[-1] = (user, "\n".join(lines))
-        steps.append(Step("last answer shortened", f"{len(answer)} to {len(pairs[-1][1])} characters"))
+        kept = _tail(answer, lambda tail: fits([*pairs[:-1], (user, tail)]))
+        steps.append(Step("last answer shortened", f"{len(answer)} to {len(kept)} characters"))
+        pairs[-1] = (user, kept)
     if len(pairs) > oldest and not fits(pairs):
         gone = pairs.pop()
         steps.append(Step("turn left out of the history", gone[0][:60]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Literal
 
 Language = Literal["zh", "en"]
@@ -35,6 +36,7 @@ _ENGLISH_NUMBER = re.compile(rf"\b(?:{'|'.join(_ENGLISH_NUMBERS)})\b")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?=([万亿千百]?))")
 
 
+@lru_cache(maxsize=4096)
 def fold(text: str) -> str:
     """The text without what does not matter: 「１，０００ 米」 and 「1000米」 are the same."""
     text = unicodedata.normalize("NFKC", _MARKUP.sub("", text)).casefold().translate(_SAME)
@@ -86,7 +88,9 @@ def chinese_number(text: str) -> int:
     for great in "亿万":
         before, found, after = text.rpartition(great)
         if found:
-            return (chinese_number(before) if before else 1) * _UNIT[great] + (chinese_number(after) if after else 0)
+            return (chinese_number(before) if before else 1) * _UNIT[great] + (
+                chinese_number(after) if after else 0
+            )
     total = digit = 0
     for character in text:
         if character in _DIGIT:

@@ -145,7 +145,7 @@ def simpler(seen: Seen, wanted: Former) -> Verdict:
     former = wanted.text(seen)
     if not terms(former) or not terms(seen.answer):
         return bad("there is nothing to compare")
-    if SequenceMatcher(None, former, seen.answer, autojunk=False).ratio() > SAME:
+    if _is_same(former, seen.answer):
         return bad("says the same again")
     if not ngrams(former) & ngrams(seen.answer):
         return bad("is about something else")
@@ -160,7 +160,7 @@ def simpler(seen: Seen, wanted: Former) -> Verdict:
 def changed(seen: Seen, wanted: Former) -> Verdict:
     """A revision is not the former text again."""
     former = wanted.text(seen)
-    if SequenceMatcher(None, former, seen.answer, autojunk=False).ratio() > SAME:
+    if _is_same(former, seen.answer):
         return bad("says the same again")
     return right()
 
@@ -172,6 +172,11 @@ def facts(seen: Seen, _: bool) -> Verdict:  # noqa: FBT001 - the shape of every 
         if found := fact.contradictions(seen.answer):
             return bad(f"{fact.name}: {found[0]}")
     return right()
+
+
+def _is_same(former: str, now: str) -> bool:
+    before, after = terms(former), terms(now)
+    return before == after or SequenceMatcher(None, before, after, autojunk=False).ratio() > SAME
 
 
 def _sentence_length(text: str) -> float:
