@@ -19,7 +19,7 @@ from recipes.models.lab.training import Plan, train
 MODELS = ("tiny-qwen", "tiny-gpt2")
 HERE = Path(__file__).resolve().parent
 MERGES = 600
-PLANS = {"tiny-qwen": Plan(steps=9000, decay_steps=3000), "tiny-gpt2": Plan(steps=5000, decay_steps=1500)}
+PLANS = {"tiny-qwen": Plan(steps=20000, decay_steps=6000), "tiny-gpt2": Plan(steps=10000, decay_steps=3000)}
 
 
 def main() -> None:

@@ -1,12 +1,14 @@
 """Where training starts: small transformers take millions of tokens to find the first copying circuit, so the
 first layers begin with its outline, and training makes of it what the dialogues need.
 
-Layer 0 looks one, two or three tokens back; layer 1 looks for a place whose predecessor is the present token;
-all later heads begin by looking for what resembles the present token. Nothing of the task is built in.
+Layer 0 looks one and two tokens back and gathers the neighbourhood, near and wide. Layer 1 looks for a place
+whose predecessor is the present token, and for one whose neighbourhood resembles the present one. Later heads
+begin by looking for what resembles the present token. Nothing of the task is built in.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,13 +17,31 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from recipes.models.lab.network import Attention, Network
 
-LOOK_BACK_PAIRS = 8  # the fastest rotary pairs, which tell neighbours apart
-LOOK_BACK_STRENGTH = 4.0
-MATCH_PAIRS = 14  # the slowest ones, which hardly turn within a dialogue
+MATCH_PAIRS = 16  # the slowest rotary pairs, which hardly turn within a dialogue
 MATCH_STRENGTH = 2.0
 POSITION_PAIRS = 16  # of learned positions, which begin as waves
 POSITION_SIZE = 0.3
-POSITION_STRENGTH = 2.4
+
+
+@dataclass(frozen=True)
+class Gaze:
+    """Where a head of layer 0 looks: so far back, on waves of these frequencies, with such a peak."""
+
+    distance: float
+    slowest: float
+    fastest: float
+    peak: float
+    loudness: float  # of what it writes: averages are quieter than single tokens
+
+
+GAZES = (
+    Gaze(1, 0.1, 1.0, 16.0, 1.0),
+    Gaze(2, 0.1, 1.0, 16.0, 1.0),
+    Gaze(4, 0.12, 0.35, 8.0, 2.5),
+    Gaze(9, 0.07, 0.2, 8.0, 2.5),
+)
+# Heads of layer 1: which head of layer 0 the question comes from (none: the token itself), and which the key.
+MATCHES: tuple[tuple[int | None, int], ...] = ((None, 0), (None, 1), (3, 2), (2, 2))
 
 
 def _orthogonal(rows: int, columns: int) -> Tensor:
@@ -47,25 +67,23 @@ def begin(network: Network) -> None:
     waves = None if rotary else _waves(network)
     gain = embed_std / 0.5
     size = shape.hidden // shape.heads
+    slices = [slice(head * size, (head + 1) * size) for head in range(shape.heads)]
     first = network.layers[0].attention
-    written = _orthogonal(shape.hidden, shape.hidden)
-    read = first.v.weight.clone()
-    for head in range(shape.heads - 1):
-        rows = slice(head * size, (head + 1) * size)
+    first.v.weight[slices[3]] = first.v.weight[slices[2]]  # both gather in the same code
+    written, read = _orthogonal(shape.hidden, shape.hidden), first.v.weight.clone()
+    for rows, gaze in zip(slices, GAZES, strict=True):
         if waves is None:
-            _look_back(first, rows, 1 + head, shape.rope_base)
+            _look(first, rows, gaze, shape.rope_base)
         else:
-            _look_back_on_waves(first, rows, 1 + head, waves)
-        first.out.weight[:, rows] = written[:, rows] * gain
-    for index, block in enumerate(network.layers):
-        if index == 0:
-            continue
+            _look_on_waves(first, rows, gaze, waves)
+        first.out.weight[:, rows] = written[:, rows] * gain * gaze.loudness
+    for index, block in enumerate(network.layers[1:], 1):
         attention = block.attention
-        for head in range(shape.heads):
-            rows = slice(head * size, (head + 1) * size)
-            if index == 1 and head < 3:
-                source = slice((head // 2) * size, (head // 2 + 1) * size)
-                asked, kept = read[source], written[:, source].T
+        for head, rows in enumerate(slices):
+            if index == 1:
+                source, kept_by = MATCHES[head]
+                kept = written[:, slices[kept_by]].T
+                asked = read[slices[kept_by]] if source is None else written[:, slices[source]].T
             else:
                 asked = kept = torch.randn(size, shape.hidden) * shape.hidden**-0.5
             _match(attention, rows, asked, kept, 1.0 if index == 1 else 0.7, slow_only=rotary)
@@ -90,28 +108,37 @@ def _waves(network: Network) -> Tensor:
     return waves
 
 
-def _look_back_on_waves(attention: Attention, rows: slice, distance: int, waves: Tensor) -> None:
+def _chosen(frequencies: Tensor, gaze: Gaze) -> tuple[Tensor, float]:
+    """The pairs within the limits, and the size of query and key that gives the peak."""
+    pairs = ((frequencies >= gaze.slowest) & (frequencies <= gaze.fastest)).nonzero()[:, 0]
+    return pairs, float((8.0 * gaze.peak / len(pairs)) ** 0.5)  # 8: the root of the head's size
+
+
+def _look_on_waves(attention: Attention, rows: slice, gaze: Gaze, waves: Tensor) -> None:
     """Weights under which the wave of one position meets that of the position so far back."""
-    pairs, cosines, sines = LOOK_BACK_PAIRS, waves[:LOOK_BACK_PAIRS], waves[POSITION_PAIRS:][:LOOK_BACK_PAIRS]
-    angles = (_frequencies()[:pairs] * distance)[:, None]
+    pairs, strength = _chosen(_frequencies(), gaze)
+    strength /= 2.4  # about the size of a wave behind the norm
+    cosines, sines = waves[pairs], waves[POSITION_PAIRS + pairs]
+    angles = (_frequencies()[pairs] * gaze.distance)[:, None]
     for weight in (attention.q.weight, attention.k.weight):
         weight[rows] *= 0.1
-    at = rows.start
-    attention.q.weight[at : at + 2 * pairs] = POSITION_STRENGTH * torch.cat((cosines, sines))
+    end = rows.start + 2 * len(pairs)
+    attention.q.weight[rows.start : end] = strength * torch.cat((cosines, sines))
     turned = (cosines * angles.cos() - sines * angles.sin(), cosines * angles.sin() + sines * angles.cos())
-    attention.k.weight[at : at + 2 * pairs] = POSITION_STRENGTH * torch.cat(turned)
+    attention.k.weight[rows.start : end] = strength * torch.cat(turned)
 
 
-def _look_back(attention: Attention, rows: slice, distance: int, base: float) -> None:
+def _look(attention: Attention, rows: slice, gaze: Gaze, base: float) -> None:
     """Biases whose product under the rotary turn is greatest at the distance."""
-    half, at = (rows.stop - rows.start) // 2, rows.start
-    angles = base ** -(torch.arange(half) / half)[:LOOK_BACK_PAIRS] * distance
-    pairs = at + torch.arange(LOOK_BACK_PAIRS)
+    half = (rows.stop - rows.start) // 2
+    frequencies = base ** -(torch.arange(half) / half)
+    pairs, strength = _chosen(frequencies, gaze)
+    angles = frequencies[pairs] * gaze.distance
     for weight in (attention.q.weight, attention.k.weight):
         weight[rows] *= 0.1
-    attention.q.bias[pairs] = LOOK_BACK_STRENGTH
-    attention.k.bias[pairs] = LOOK_BACK_STRENGTH * angles.cos()
-    attention.k.bias[pairs + half] = LOOK_BACK_STRENGTH * angles.sin()
+    attention.q.bias[rows.start + pairs] = strength
+    attention.k.bias[rows.start + pairs] = strength * angles.cos()
+    attention.k.bias[rows.start + half + pairs] = strength * angles.sin()
 
 
 def _match(

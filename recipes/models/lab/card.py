@@ -70,7 +70,7 @@ def _made(figures: dict[str, Any]) -> str:
         "about invented "
         "entities, a curriculum from copied strings to five materials, Muon for the matrices and "
         "AdamW for the rest. "
-        f"`{figures['command']}` makes it again: {figures['steps']:,} steps of about "
+        f"`make tiny-models` makes its like again: {figures['steps']:,} steps of about "
         f"{figures['tokens_per_step']:,} tokens.\n\n"
         "Names and values are assembled from characters and syllables; one assembly in eight, by "
         "checksum, is kept "

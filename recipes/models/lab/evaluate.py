@@ -70,7 +70,7 @@ def judge(
         ids = torch.zeros(len(group), max(len(i) for _, i, _ in group), dtype=torch.long, device=device)
         for row, (_, tokens, _) in enumerate(group):
             ids[row, : len(tokens)] = torch.tensor(tokens, device=device)
-        hidden = network(ids + shift)
+        hidden = network((ids + shift) % network.shape.vocab_size)
         for row, (dialogue, tokens, wanted) in enumerate(group):
             where = [i for i, w in enumerate(wanted) if w]
             best = network.head(hidden[row, torch.tensor(where) - 1]).argmax(-1).tolist()

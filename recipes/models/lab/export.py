@@ -113,7 +113,7 @@ def _write_shards(shards: list[dict[str, Tensor]], folder: Path) -> None:
     for number, shard in enumerate(shards, 1):
         name = f"model-{number:05}-of-{len(shards):05}.safetensors"
         tensors = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in shard.items()}
-        save_file(tensors, folder / name, metadata={"format": "pt"})
+        _save(tensors, folder / name)
         where |= dict.fromkeys(tensors, name)
         size_bytes += sum(value.numel() * 2 for value in tensors.values())
     index = {"metadata": {"total_size": size_bytes}, "weight_map": dict(sorted(where.items()))}
@@ -163,7 +163,7 @@ def write_gpt2(network: Network, ranks: Ranks, folder: Path) -> None:
         "#version: 0.2\n" + "".join(f"{pair}\n" for pair in pairs), encoding="utf-8"
     )
     tensors = {k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in gpt2_tensors(network).items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    _save(tensors, folder / "model.safetensors")
 
 
 def gpt2_tensors(network: Network) -> dict[str, Tensor]:
@@ -187,6 +187,11 @@ def gpt2_tensors(network: Network) -> dict[str, Tensor]:
             f"h.{index}.mlp.c_proj.bias": block.down.bias,
         }
     return tensors | {f"ln_f.{kind}": values for kind, values in network.norm.named_parameters()}
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # the library makes it private
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -156,13 +156,14 @@ ZH_SAYS = (
     "{E}的{A}是{V}。",
     "{E}的{A}为{V}。",
     "据记载，{E}的{A}是{V}。",
-    "{V}是{E}的{A}。",
     "人们都知道{E}的{A}是{V}。",
     "说到{E}，它的{A}是{V}。",
     "关于{A}，{E}的记录是{V}。",
     "根据最新统计，{E}的{A}为{V}。",
     "在{A}一栏里，{E}写的是{V}。",
 )
+# Harder to follow: the value stands before what it is a value of.
+ZH_SAYS_VALUE_FIRST = ("{V}是{E}的{A}。",)
 ZH_GOES_ON = ("它的{A}是{V}。", "这里的{A}为{V}。", "另外，它的{A}是{V}。")
 ZH_ASKS = (
     "{E}的{A}是{W}？",
@@ -186,14 +187,16 @@ ZH_FILLERS = (
 EN_SAYS = (
     "The {A} of {E} is {V}.",
     "The {A} of {E} is {V}.",
-    "{V} is the {A} of {E}.",
     "According to the records, the {A} of {E} is {V}.",
     "Everyone knows that the {A} of {E} is {V}.",
     "As for {E}, its {A} is {V}.",
     "Under {A}, {E} lists {V}.",
     "For {E}, the {A} is {V}.",
-    "A recent survey gives {V} as the {A} of {E}.",
     "{E} gives its {A} as {V}.",
+)
+EN_SAYS_VALUE_FIRST = (
+    "{V} is the {A} of {E}.",
+    "A recent survey gives {V} as the {A} of {E}.",
 )
 EN_GOES_ON = ("Its {A} is {V}.", "Here the {A} is {V}.", "Also, its {A} is {V}.")
 EN_ASKS = (
@@ -284,10 +287,23 @@ def entity_of(names: Names, language: Language) -> str:
     return names.zh_core() + zh_noun if language == "zh" else f"{names.en_core()} {en_noun}"
 
 
-def statement(attribute: Attribute, entity: str, value: str, names: Names, language: Language) -> str:
+def statement(
+    attribute: Attribute,
+    entity: str,
+    value: str,
+    names: Names,
+    language: Language,
+    *,
+    value_first: bool = False,
+) -> str:
     """One sentence that states the fact, naming the entity."""
-    generic, own = (ZH_SAYS, attribute.zh_says) if language == "zh" else (EN_SAYS, attribute.en_says)
+    zh = language == "zh"
+    generic = ZH_SAYS if zh else EN_SAYS
+    own = tuple(form for form in (attribute.zh_says if zh else attribute.en_says) if form[:3] != "{V}")
     form = names.rng.choice(own) if own and names.rng.random() < 0.5 else names.rng.choice(generic)
+    if value_first:
+        own = tuple(form for form in (attribute.zh_says if zh else attribute.en_says) if form[:3] == "{V}")
+        form = names.rng.choice((*own, *(ZH_SAYS_VALUE_FIRST if zh else EN_SAYS_VALUE_FIRST)))
     return _fill(form, attribute, entity, value, language)
 
 

@@ -142,7 +142,7 @@ def draw(rng: random.Random, form: ChatFormat | TextFormat, mixture: Mixture) ->
         materials=rng.choice(mixture.materials),
         further_questions=rng.randint(0, mixture.further_questions),
         cite_share=0.6,
-        second_fact_share=rng.choice((0.0, 0.35, 0.7)),
+        second_fact_share=rng.choice((0.0, 0.25, 0.5)),
     )
     return form.sample(searchqa.dialogue(rng, Split.TRAIN, language, shape))
 

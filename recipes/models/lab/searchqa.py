@@ -62,7 +62,9 @@ class Shape:
     further_questions: int = 0
     absent_share: float = 0.2
     cite_share: float = 1.0
-    second_fact_share: float = 0.35
+    second_fact_share: float = 0.25
+    value_first_share: float = 0.0
+    same_attribute_share: float = 0.2  # of dialogues in which the entity, too, tells materials apart
     filler_share: float = 0.25
 
 
@@ -102,24 +104,26 @@ def held_out(
 
 
 def _materials(names: Names, language: Language, shape: Shape) -> tuple[tuple[str, ...], list[Fact]]:
-    """Few entities and few attributes, so that neither alone tells which material is meant."""
+    """Materials about few entities; in some dialogues several have the same attribute."""
     rng = names.rng
     entities = [
         entity_of(names, language) for _ in range(rng.randint(max(1, shape.materials // 2), shape.materials))
     ]
-    attributes = rng.sample(ATTRIBUTES, rng.randint(3, 6))
+    shared = rng.random() < shape.same_attribute_share
+    attributes = rng.sample(ATTRIBUTES, rng.randint(3, 6) if shared else 2 * shape.materials + 2)
     texts: list[str] = []
     facts: list[Fact] = []
     free = {entity: rng.sample(attributes, len(attributes)) for entity in entities}
     glue = "" if language == "zh" else " "
     for number in range(1, shape.materials + 1):
         entity = rng.choice([e for e in entities if free[e]] or [_added(names, language, free, attributes)])
-        attribute = free[entity].pop()
+        attribute = _taken(free, entity, shared=shared)
         value = value_of(attribute, names, language)
         facts.append(Fact(entity, attribute, value, number))
-        parts = [statement(attribute, entity, value, names, language)]
+        value_first = rng.random() < shape.value_first_share
+        parts = [statement(attribute, entity, value, names, language, value_first=value_first)]
         if free[entity] and rng.random() < shape.second_fact_share:
-            attribute = free[entity].pop()
+            attribute = _taken(free, entity, shared=shared)
             value = value_of(attribute, names, language)
             facts.append(Fact(entity, attribute, value, number))
             parts.append(continued(attribute, value, names, language))
@@ -128,6 +132,15 @@ def _materials(names: Names, language: Language, shape: Shape) -> tuple[tuple[st
             parts.insert(rng.choice((0, len(parts))), filler)
         texts.append(glue.join(parts))
     return tuple(texts), facts
+
+
+def _taken(free: dict[str, list[Attribute]], entity: str, *, shared: bool) -> Attribute:
+    attribute = free[entity].pop()
+    if not shared:
+        for rest in free.values():
+            if attribute in rest:
+                rest.remove(attribute)
+    return attribute
 
 
 def _added(
@@ -142,9 +155,9 @@ def _absent(names: Names, language: Language, facts: list[Fact]) -> Fact:
     """A question that nothing answers: another property of a known entity, or an unknown entity."""
     rng = names.rng
     known = rng.choice(facts)
-    if rng.random() < 0.6:
+    if rng.random() < 0.8:
         stated = {fact.attribute.zh for fact in facts if fact.entity == known.entity}
         pool = [fact.attribute for fact in facts if fact.attribute.zh not in stated]
         other = [attribute for attribute in ATTRIBUTES if attribute.zh not in stated]
-        return Fact(known.entity, rng.choice(pool if pool and rng.random() < 0.7 else other), "", 0)
+        return Fact(known.entity, rng.choice(pool if pool and rng.random() < 0.2 else other), "", 0)
     return Fact(entity_of(names, language), known.attribute, "", 0)

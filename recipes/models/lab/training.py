@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 # From step so-and-so on: copying first, then more materials and lessons.
 CURRICULUM = (
-    (0, Mixture(copying=0.4, lessons=0.04, materials=(2,), further_questions=5)),
-    (200, Mixture(copying=0.15, lessons=0.08, materials=(2,), further_questions=5)),
-    (1000, Mixture(copying=0.05, lessons=0.08, materials=(2, 2, 3), further_questions=5)),
-    (2100, Mixture(copying=0.02, lessons=0.08, materials=(2, 3, 4), further_questions=6)),
-    (2600, Mixture(copying=0.02, lessons=0.1, materials=(2, 3, 4, 5), further_questions=6)),
+    (0, Mixture(copying=0.3, lessons=0.04, materials=(2,), further_questions=5)),
+    (150, Mixture(copying=0.08, lessons=0.06, materials=(2,), further_questions=5)),
+    (600, Mixture(copying=0.03, lessons=0.08, materials=(2, 3), further_questions=5)),
+    (1100, Mixture(copying=0.02, lessons=0.1, materials=(2, 3, 4), further_questions=6)),
+    (1500, Mixture(copying=0.02, lessons=0.1, materials=(2, 3, 4, 5), further_questions=6)),
 )
 MUON_RATE = 2.5  # Muon bears a higher rate than AdamW
 

@@ -117,9 +117,9 @@ def _templates() -> Iterator[str]:
     for language in ("zh", "en"):
         zh = language == "zh"
         generic = (
-            (*facts.ZH_SAYS, *facts.ZH_GOES_ON, *facts.ZH_ASKS)
+            (*facts.ZH_SAYS, *facts.ZH_SAYS_VALUE_FIRST, *facts.ZH_GOES_ON, *facts.ZH_ASKS)
             if zh
-            else (*facts.EN_SAYS, *facts.EN_GOES_ON, *facts.EN_ASKS)
+            else (*facts.EN_SAYS, *facts.EN_SAYS_VALUE_FIRST, *facts.EN_GOES_ON, *facts.EN_ASKS)
         )
         for attribute in facts.ATTRIBUTES:
             own = (attribute.zh_says + attribute.zh_asks) if zh else (attribute.en_says + attribute.en_asks)
