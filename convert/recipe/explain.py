@@ -144,7 +144,7 @@ def _wrong_kind(
 
 
 def _example(where: Where, field: FieldInfo | None) -> str:
-    key = str(where[-1]) if where else ""
+    key = next((step for step in reversed(where) if isinstance(step, str)), "")
     if field and field.examples:
         return f"write e.g. {key}: {_flow(field.examples[0])}"
     if field and field.description:

@@ -48,7 +48,7 @@ class Completion(Strict):
     example: Text | None = Field(
         default=None, description="A worked example to begin with.", examples=["问题: …\n回答: …"]
     )
-    stop: tuple[Text, ...] = Field(
+    stop: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
         default=(), description="Generation stops before any of these.", examples=[["\n问题:"]]
     )
     next: tuple[Text, ...] = Field(
