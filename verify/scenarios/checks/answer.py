@@ -15,16 +15,17 @@ from verify.scenarios.wording import Language, fold, has, ngrams, numbers, sente
 # "I don't know" and its kin, on folded text.
 REFUSALS: dict[Language, str] = {
     "zh": r"不知道|不清楚|不确定|不得而知|不了解|不详|未知|没提|并未|并没有|都没有|均没有|均未|[找查得]不到|"
-    r"未(?:提及|提到|说明|给出|涉及|记载|包含)|"
-    r"无法(?:从.{0,12})?(?:得知|确定|回答|得出|找到|获得|获知|判断|得到|知道)|"
-    r"没有(?:明确|直接|具体)?(?:被)?(?:提到|提及|提供|说明|给出|包含|涉及|记载|写明|介绍|相关|答案|关于|找到)",
-    "en": r"(?:do not|don't|does not|doesn't|did not|didn't|can ?not|can't|could not|couldn't) "
-    r"(?:know|say|tell|mention|state|specify|provide|contain|include|give|answer|determine|find|list|cover|reveal|"
-    r"indicate|name|be (?:found|determined|answered|known))|"
-    r"(?:not|isn't|aren't) (?:sure|certain|known|mentioned|stated|specified|provided|given|found|included|"
-    r"available|clear|covered|listed|in the (?:materials?|text|documents?))|"
-    r"no idea|unknown|unclear|unable to|unanswerable|no (?:information|mention|answer|data|details?)|"
-    r"none of (?:the|these)|nothing (?:in|about)|neither (?:of the )?material",
+    r"未(?:明确|直接)?(?:提及|提到|说明|给出|涉及|记载|包含)|"
+    r"没有.{0,20}(?:信息|资料|内容|记录|数据|线索)|"
+    r"没有(?:明确|直接|具体)?(?:被)?(?:提到|提及|提供|说明|给出|包含|涉及|记载|写明|介绍|相关|答案|关于|找到)|"
+    r"无法(?:从.{0,12})?(?:直接|明确|准确)?(?:得知|确定|回答|得出|找到|获得|获知|判断|得到|知道)",
+    "en": r"(?:do not|don't|does not|doesn't|did not|didn't|can ?not|can't|could not|couldn't) (?:\w+ly )?"
+    r"(?:know|say|tell|mention|state|specify|provide|contain|include|give|answer|determine|find|list|cover|"
+    r"reveal|indicate|name|be (?:found|determined|answered|known))|"
+    r"(?:not|isn't|aren't) (?:\w+ly )?(?:sure|certain|known|mentioned|stated|specified|provided|given|found|"
+    r"included|available|clear|covered|listed|in the (?:materials?|text|documents?))|"
+    r"no idea|unknown|unclear|unable to|unanswerable|none of (?:the|these)|nothing (?:in|about)|"
+    r"no (?:\w+ )?(?:information|mention|answer|data|details?)|neither (?:of the )?material",
 }
 _GUESSES: dict[Language, str] = {
     "zh": r"答案(?:应该|可能|大概)?是|应该是|可能是|大概是|大约是|估计|猜测|推测|我认为|我觉得|据我所知|"
@@ -38,6 +39,7 @@ MIN_SHARED = 0.34
 MIN_GRAMS = 6
 _QUOTED = regex.compile(r"《([^《》]{1,40})》|“([^“”]{2,40})”|\"([^\"\n]{2,40})\"|「([^「」]{2,40})」")
 _NAME = regex.compile(r"(?<![.!?:：\n*]\s)(?<!^)(?<![\w*\"“])\p{Lu}[\p{L}'’-]+", regex.MULTILINE)
+_ENDING = regex.compile(r"['’]s?$|(?<=\w{4})s$")  # the bridge's, Sundays
 _MARKER = regex.compile(r"^\s*(?:[-*+]\s+)?\(?\d{1,2}[.)、．:]\s*", regex.MULTILINE)
 
 
@@ -119,7 +121,7 @@ def grounded(seen: Seen, wanted: Grounded) -> Verdict:
     if made_up := sorted(numbers(text) - numbers(source)):
         return bad(f"{made_up[0]} stands in no material")
     for span in _spans(text):
-        if not has(source, span) and fold(span) not in fold(source):
+        if fold(span) not in fold(source):
             return bad(f"{span} stands in no material")
     told = [each for each in sentences(text) if not refuses(each, seen.language)]
     grams = ngrams(" ".join(told)) - ngrams(seen.question)
@@ -132,7 +134,8 @@ def grounded(seen: Seen, wanted: Grounded) -> Verdict:
 def _spans(text: str) -> list[str]:
     """Quoted words, and names in Latin letters that no sentence begins with."""
     quoted = [next(filter(None, found)) for found in _QUOTED.findall(text)]
-    return [*quoted, *(found[0] for found in _NAME.finditer(text) if found[0] not in _CAPITALS)]
+    names = [found[0] for found in _NAME.finditer(text) if found[0] not in _CAPITALS]
+    return [*quoted, *(_ENDING.sub("", name) for name in names)]
 
 
 _COMMON_CAPITALS = "I I'm I'll AI Material Materials Document Source Based According Answer Yes No OK"

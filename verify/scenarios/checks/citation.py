@@ -20,7 +20,7 @@ _EN_NOUN = r"(?:materials?|documents?|sources?|passages?|texts?|docs?|references
 
 # Every way of pointing at a material; the groups hold its number or numbers.
 CITATIONS = regex.compile(
-    rf"{_ZH_NOUN}\s*(?:编号|序号)?\s*(?:第|#|№|：|:|\[|【|（|\()?\s*(?P<n>{_ZH_NUMBER})(?!\d|[年月日米人元个万千百％%])(?:{_ZH_AND}(?:{_ZH_NOUN})?\s*(?P<n>{_ZH_NUMBER})(?![\d年月日米人元个]))*"
+    rf"{_ZH_NOUN}\s*(?:编号|序号)?\s*(?:第|#|№|：|:|\[|【|（|\()?\s*(?P<n>{_ZH_NUMBER})(?!\d|[年月日米人元个万千百％%般直些样起定分旦共方])(?:{_ZH_AND}(?:{_ZH_NOUN})?\s*(?P<n>{_ZH_NUMBER})(?![\d年月日米人元个]))*"
     rf"|第\s*(?P<n>{_ZH_NUMBER})\s*(?:个|份|条|篇|段|项|则|号)?\s*{_ZH_NOUN}"
     rf"|第\s*(?P<n>{_ZH_NUMBER})\s*(?:个|份|条|篇|段|则|号)(?=[。，,.\s]|$|的|中)"
     rf"|\b{_EN_NOUN}\s*(?:number|no\.?|\#)?\s*[\[(]?(?P<n>{_EN_NUMBER})\b(?:\s*(?:,|、|and|&)\s*(?:{_EN_NOUN}\s*)?(?:\#)?(?P<n>{_EN_NUMBER})\b)*"
