@@ -48,7 +48,7 @@ def is_lfs(name: str, content: bytes) -> bool:
     return name.endswith(LFS_SUFFIXES) or len(content) > 10_000_000
 
 
-class Refused(Exception):  # noqa: N818  an answer, not an error
+class Refused(Exception):  # an answer, not an error
     """The status and the code that the Hub refuses a request with."""
 
     def __init__(self, status: int, code: str = "") -> None:
