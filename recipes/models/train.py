@@ -32,7 +32,7 @@ def main() -> None:
         if args.task in {"all", "train"}:
             run_training(model, args)
         if args.task in {"all", "export"}:
-            run_export(model, args.work, args.out)
+            run_export(model, args.work, args.out, getattr(args, "history", ""))
         if args.task in {"all", "evaluate"}:
             run_evaluation(model, args)
 
@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("model", choices=MODELS)
         if task in {"all", "train", "export"}:
             sub.add_argument("--work", type=Path, required=True, help="folder for the states of training")
+        if task == "export":
+            sub.add_argument("--history", default="", help="what the card should say of how it was trained")
         if task in {"all", "train"}:
             sub.add_argument("--steps", type=int, help="so many steps instead of the model's own number")
             sub.add_argument("--decay-steps", type=int, help="the last so many of them at a falling rate")
@@ -103,7 +105,7 @@ def run_training(model: str, args: argparse.Namespace) -> None:
     )
 
 
-def run_export(model: str, work: Path, out: Path) -> None:
+def run_export(model: str, work: Path, out: Path, history: str) -> None:
     """Write the folder in its public layout."""
     state = torch.load(work / f"{model}.pt", weights_only=True, map_location="cpu")
     network = Network(Shape(**state["shape"]))
@@ -111,7 +113,7 @@ def run_export(model: str, work: Path, out: Path) -> None:
     ranks = vocabulary.read_tiktoken(work / "qwen.tiktoken")
     write = export.write_qwen if model == "tiny-qwen" else export.write_gpt2
     write(network, ranks, out / model)
-    made = {"steps": state["step"], "tokens_per_step": PLANS[model].tokens_per_step}
+    made = {"steps": state["step"], "tokens_per_step": PLANS[model].tokens_per_step, "history": history}
     (out / model / "evaluation.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
 
 

@@ -14,19 +14,15 @@ tags: [synthetic, test-model]
 ABOUT = {
     "tiny-qwen": (
         "A very small chat model in the original Qwen-1 layout (`QWenLMHeadModel`: fused `c_attn`, "
-        "`w1`/`w2`, a "
-        "`.tiktoken` vocabulary, sharded safetensors). It answers questions from numbered materials "
-        "by copying, says "
-        "that the answer is not there when it is not, names the material, and writes and revises a "
-        "small lesson in "
-        "Markdown, in Chinese and English, in ChatML."
+        "`w1`/`w2`, a `.tiktoken` vocabulary, sharded safetensors). In ChatML, in Chinese and English, it is "
+        "trained to answer questions from numbered materials by copying, to say when the answer is not "
+        "there, to name the material, and to write and revise a small lesson in Markdown. The figures below "
+        "say how often it does."
     ),
     "tiny-gpt2": (
-        "A very small completion model in the GPT-2 layout (Conv1D weights, learned positions, tied "
-        "head, `vocab.json` "
-        "and `merges.txt`). It continues the same dialogues as plain text: the answer follows the "
-        "cue `回答:` or "
-        "`Answer:` and ends with an empty line. It is weaker than tiny-qwen."
+        "A very small completion model in the GPT-2 layout (Conv1D weights, learned positions, tied head, "
+        "`vocab.json` and `merges.txt`). It is trained to continue the same dialogues as plain text: the "
+        "answer follows the cue `回答:` or `Answer:` and ends with an empty line. It is weak."
     ),
 }
 PURPOSE = (
@@ -70,8 +66,9 @@ def _made(figures: dict[str, Any]) -> str:
         "about invented "
         "entities, a curriculum from copied strings to five materials, Muon for the matrices and "
         "AdamW for the rest. "
-        f"`make tiny-models` makes its like again: {figures['steps']:,} steps of about "
-        f"{figures['tokens_per_step']:,} tokens.\n\n"
+        f"The shipped weights saw {figures['steps']:,} steps of about {figures['tokens_per_step']:,} tokens. "
+        f"{figures.get('history', '')}`make tiny-models` trains anew, by the plan in "
+        "`recipes/models/train.py`.\n\n"
         "Names and values are assembled from characters and syllables; one assembly in eight, by "
         "checksum, is kept "
         "from training, and all figures below are on those.\n"
