@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from convert.store import require_space
 from verify.answerer import WorkerAnswerer
 from verify.fault import WorkerFailure
 from verify.odds import cut, refer
+from verify.recall import recalling
 from verify.report import Opened, Scenarios, SourceResult
 from verify.runtimes import Settings
 from verify.scenarios.running import run
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from verify.odds import Reference, Windows
+    from verify.scenarios.asking import Answerer
     from verify.stage import Plan, Watch
     from verify.traits import Traits
 
@@ -64,9 +66,10 @@ def question_source(source: Source, plan: Plan, cache: Path, watch: Watch) -> Ba
             traits = read_traits(worker)
             watch.doing(NAME, "odds")
             windows = _windows(worker, plan)
-            reference = refer(worker, windows, _place(cache, source, worker, windows))
+            reference = refer(worker, windows, _place_of_odds(cache, source, worker, windows))
             _prune(cache, reference.path)
-            answers = converse(worker, plan, watch, NAME)
+            with recalling(answerer(worker), cache / f"{_key(source, worker)}.answers") as asked:
+                answers = converse(asked, plan, watch, NAME)
             require_life(worker)
             opened = describe(worker)
     except WorkerFailure as failure:
@@ -101,7 +104,12 @@ def describe(worker: Worker) -> Opened:
     )
 
 
-def converse(worker: Worker, plan: Plan, watch: Watch, name: str) -> Scenarios | None:
+def answerer(worker: Worker) -> WorkerAnswerer:
+    """An open model as the scenarios ask it: one without a template is given texts to continue."""
+    return WorkerAnswerer(worker, is_chat="template" in worker.info.can)
+
+
+def converse(model: Answerer, plan: Plan, watch: Watch, name: str) -> Scenarios | None:
     """Hold every dialogue with an open model; one that dies meanwhile leaves the rest unanswered."""
     total, done = sum(len(pack.dialogues) for pack in plan.packs), 0
     if not total:
@@ -112,8 +120,7 @@ def converse(worker: Worker, plan: Plan, watch: Watch, name: str) -> Scenarios |
         done += 1
         watch.doing(name, f"dialogue {done} of {total}")
 
-    answerer = WorkerAnswerer(worker, is_chat="template" in worker.info.can)
-    transcripts = run(plan.packs, answerer, tell)
+    transcripts = run(plan.packs, model, tell)
     return Scenarios(
         smoke=smoke(transcripts),
         scores=scores(transcripts),
@@ -139,25 +146,26 @@ def _windows(worker: Worker, plan: Plan) -> Windows:
     return cut(ids, length, bos_id=info.bos_id if info.adds_bos else None, most=most)
 
 
-def _place(cache: Path, source: Source, worker: Worker, windows: Windows) -> Path:
+def _place_of_odds(cache: Path, source: Source, worker: Worker, windows: Windows) -> Path:
     """The file of exactly these logits: named by all that determines them."""
-    determinants = {
-        "source": source.digest,
-        "windows": hashlib.sha256(np.array(windows.ids, "<i4").tobytes()).hexdigest(),
-        "length": windows.length,
-        "runtime": asdict(worker.info)["notes"] | worker.versions,
-    }
-    key = hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()
-    path = cache / f"{key}.logits"
+    ids = hashlib.sha256(np.array(windows.ids, "<i4").tobytes()).hexdigest()
+    path = cache / f"{_key(source, worker, ids, windows.length)}.logits"
     if not path.is_file():
-        require_space(cache, windows.positions * (worker.info.vocab_size or 1) * 4)
+        require_space(cache, windows.positions * (worker.info.vocab_size or 0) * 4)
     return path
 
 
+def _key(source: Source, worker: Worker, *also: object) -> str:
+    """Names what the source said: by its files, and by the runtime as it was opened."""
+    opened = describe(worker).model_dump(mode="json")
+    text = json.dumps([source.digest, opened, *also], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _prune(cache: Path, keep: Path) -> None:
-    """Remove the logits that were not used for longest, down to the cache's size."""
+    """Remove what was not used for longest, down to the cache's size."""
     kept = 0
-    for path in sorted(cache.glob("*.logits"), key=lambda each: -each.stat().st_mtime):
+    for path in sorted(cache.glob("*.*"), key=lambda each: -each.stat().st_mtime):
         kept += path.stat().st_size
         if kept > CACHE_BYTES and path != keep:
             path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from convert.errors import Failure
 from verify import files, gates
-from verify.baseline import converse, describe, require_life
+from verify.baseline import answerer, converse, describe, require_life
 from verify.fault import Fault, WorkerFailure
 from verify.gates import Check
 from verify.quality import quality
@@ -105,7 +105,7 @@ class Examination:
         self._quality = quality(worker, baseline.reference)
 
     def _hold_dialogues(self, worker: Worker, baseline: Baseline) -> None:
-        answers = converse(worker, self._plan, self._watch, self.name)
+        answers = converse(answerer(worker), self._plan, self._watch, self.name)
         source = baseline.result.scenarios
         if answers is None or source is None:
             return

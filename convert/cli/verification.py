@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from convert.source import Listing
 
 
+# With fewer, handing a token's work from core to core takes longer than doing it; on a busy machine, by far.
+SMALL_BYTES = 64 << 20
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a person wants verified, before the source is fetched."""
@@ -114,10 +118,14 @@ def prepare(
         text=words,
         text_name=file.name if file else "the scenarios' own words",
         tokens=wanted.tokens,
-        threads=threads,
+        threads=threads or _threads(sum(digest.size_bytes for digest in pinned.files.values())),
         cache=asked.hub.notes / "odds",
     )
     return source, plan
+
+
+def _threads(source_bytes: int) -> int | None:
+    return 1 if source_bytes < SMALL_BYTES else None
 
 
 def spell_tokenizer(model: Path, folder: Path) -> Path:
