@@ -51,7 +51,7 @@ def size_and_quality(artifacts: Sequence[ArtifactResult]) -> str:
     for step in range(decades + 1):
         y = height - bottom - (height - bottom - top) * step / decades
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(LEFT - 8, y + 4, f"{low * 10**step:.0e}".replace("e-0", "e-"), "end"))
+        parts.append(_text(LEFT - 8, y + 4, _power(low * 10**step), "end"))
     for tick in _ticks(max(size for size, _, _ in points)):
         x = across(tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{height - bottom}"/>')
@@ -105,6 +105,11 @@ def _ticks(highest: float) -> Iterator[float]:
     unit = 10 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
     return (step * number for number in range(int(highest * 1.04 / step) + 1))
+
+
+def _power(value: float) -> str:
+    """A power of ten, short enough to stand beside its line."""
+    return f"{value:.2g}" if value > 0.009 else f"{value:.0e}".replace("e-0", "e-")
 
 
 def _label(x: float, y: float, name: str, placed: list[tuple[float, float]]) -> list[str]:
