@@ -9,6 +9,9 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --constraint 
 # The vision half of llama.cpp is not used here, and is a third of its build.
 LLAMA_BUILD := CMAKE_ARGS="-DLLAVA_BUILD=OFF $$CMAKE_ARGS"
 
+# The folder of llama.cpp's own tools, for `make bench` to compare with.
+LLAMA_BIN ?=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup convert verify publish test test-slow check style bench tiny-models clean
 
@@ -46,6 +49,8 @@ style: $(VENV)/.everything  ## mend lint and formatting in place
 
 bench: $(VENV)/.everything  ## measure time and memory on a model of Qwen-1.8B's shape, beside llama.cpp's own tools
 	$(BIN)/python tests/bench/conversion.py
+	$(BIN)/python -m tests.bench.speed $(if $(LLAMA_BIN),--llama-bench $(LLAMA_BIN)/llama-bench)
+	$(if $(LLAMA_BIN),$(BIN)/python -m tests.bench.perplexity --llama-perplexity $(LLAMA_BIN)/llama-perplexity)
 
 tiny-models: $(VENV)/.everything  ## train the two models of recipes/models again (hours on a CPU)
 	$(BIN)/python recipes/models/train.py

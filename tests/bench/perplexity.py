@@ -1,0 +1,129 @@
+"""What `verify` says of a GGUF's odds beside what llama-perplexity says, on the same text and settings.
+
+python -m tests.bench.perplexity --llama-perplexity build/bin/llama-perplexity [MODEL.gguf] [--text FILE]
+
+Without a model the embedded one is converted. The divergence is taken between two GGUFs, the model's F32
+and the one that is judged, since llama-perplexity knows no other source; it keeps 16 bits of each odds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from convert import pipeline, recipe
+from convert.formats import option_models
+from verify.odds import Windows, cut, refer
+from verify.quality import Quality, perplexity, quality
+from verify.runtimes import Settings
+from verify.text import text_of_file
+from verify.worker import Launch, Worker
+
+ROOT = Path(__file__).resolve().parents[2]
+QUANTS = ("F32", "F16", "Q8_0", "Q4_K_M")
+ALLOWED = 0.001  # of the value, for perplexity
+
+
+def main() -> None:
+    """Compare, print, and fail where they differ."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "models", type=Path, nargs="*", help="the first is the one that others are held against"
+    )
+    parser.add_argument("--llama-perplexity", type=Path, required=True, help="llama.cpp's own tool")
+    parser.add_argument("--text", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--window", type=int, default=256)
+    parser.add_argument("--windows", type=int, default=16)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder) / "text.txt"
+        text.write_text(text_of_file(asked.text, 1 << 20), "utf-8")
+        models = asked.models or embedded(Path(folder))
+        tool = Tool(asked.llama_perplexity, text, asked.window, asked.windows)
+        is_right = [compare(model, models[0], tool, Path(folder)) for model in models]
+    if not all(is_right):
+        raise SystemExit("perplexity differs from llama-perplexity's")
+
+
+def embedded(folder: Path) -> list[Path]:
+    """The embedded model, in several encodings."""
+    path = folder / "tiny.yaml"
+    source = ROOT / "recipes" / "models" / "tiny-qwen"
+    path.write_text(f"model: {source}\ntargets: {{gguf: {{quants: [{', '.join(QUANTS)}]}}}}\n", "utf-8")
+    pipeline.convert(recipe.load(path, option_models()), out=folder / "out", offline=True)
+    return [next((folder / "out" / "tiny" / f"gguf-{quant}").glob("*.gguf")) for quant in QUANTS]
+
+
+def compare(model: Path, base: Path, tool: Tool, folder: Path) -> bool:
+    """One line each for perplexity and for divergence."""
+    ours, windows = measured(model, tool)
+    theirs = tool.perplexity(model)
+    apart = abs(ours / theirs - 1)
+    print(f"{model.name}: perplexity {ours:.4f}, llama-perplexity {theirs:.4f}, {100 * apart:.4f} % apart")
+    if model != base:
+        found = against(model, base, windows, folder)
+        kl, same = tool.divergence(model, base, folder / "base.kld")
+        print(f"{model.name}: KL {found.kl_mean:.6f}, llama-perplexity {kl:.6f}", end="; ")
+        print(f"same top {100 * found.top1:.3f} %, llama-perplexity {same:.3f} %")
+    return apart < ALLOWED
+
+
+def measured(model: Path, tool: Tool) -> tuple[float, Windows]:
+    """Ours, of a GGUF alone, by its own tokenizer."""
+    with Worker(Launch("llama_cpp", model.absolute(), Settings(context=tool.window))) as worker:
+        ids = worker.tokenize(tool.text.read_text("utf-8"), special=True, add_bos=True)
+        bos = worker.info.bos_id if worker.info.adds_bos else None
+        windows = cut(ids, tool.window, bos_id=bos, most=tool.windows)
+        return perplexity(worker, windows), windows
+
+
+def against(model: Path, base: Path, windows: Windows, folder: Path) -> Quality:
+    """Ours, of a GGUF against another."""
+    settings = Settings(context=windows.length)
+    with Worker(Launch("llama_cpp", base.absolute(), settings)) as worker:
+        reference = refer(worker, windows, folder / "base.logits")
+    with Worker(Launch("llama_cpp", model.absolute(), settings)) as worker:
+        return quality(worker, reference)
+
+
+class Tool:
+    """llama-perplexity on one text."""
+
+    def __init__(self, path: Path, text: Path, window: int, windows: int) -> None:
+        self.text, self.window, self.windows = text, window, windows
+        self._path = path.absolute()
+
+    def perplexity(self, model: Path) -> float:
+        """Its final estimate."""
+        return _number(r"Final estimate: PPL = ([\d.]+)", self._run(model))
+
+    def divergence(self, model: Path, base: Path, kept: Path) -> tuple[float, float]:
+        """Its mean divergence, and the share of the same most likely token in percent."""
+        if not kept.exists():
+            self._run(base, "--kl-divergence-base", str(kept))
+        said = self._run(model, "--kl-divergence-base", str(kept), "--kl-divergence")
+        return _number(r"Mean\s+KLD:\s+(-?[\d.]+)", said), _number(r"Same top p:\s+([\d.]+)", said)
+
+    def _run(self, model: Path, *more: str) -> str:
+        line = [str(self._path), "-m", str(model), "-f", str(self.text), "-c", str(self.window)]
+        line += ["--chunks", str(self.windows), *more]
+        libraries = {"LD_LIBRARY_PATH": str(self._path.parent)}
+        ran = subprocess.run(line, capture_output=True, text=True, check=True, env=os.environ | libraries)
+        return ran.stdout + ran.stderr
+
+
+def _number(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    if found is None:
+        raise SystemExit(f"llama-perplexity says no {pattern}: {text[-500:]}")
+    return float(found[1])
+
+
+if __name__ == "__main__":
+    main()
