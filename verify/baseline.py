@@ -104,9 +104,13 @@ def describe(worker: Worker) -> Opened:
     )
 
 
-def answerer(worker: Worker) -> WorkerAnswerer:
-    """An open model as the scenarios ask it: one without a template is given texts to continue."""
-    return WorkerAnswerer(worker, is_chat="template" in worker.info.can)
+def answerer(worker: Worker, *, may_chat: bool = False) -> WorkerAnswerer:
+    """An open model as the scenarios ask it: one without a template is given texts to continue.
+
+    A server shows nobody its template; it `may_chat` where the source does.
+    """
+    can = worker.info.can
+    return WorkerAnswerer(worker, is_chat="template" in can or (may_chat and "tokenize" not in can))
 
 
 def converse(model: Answerer, plan: Plan, watch: Watch, name: str) -> Scenarios | None:

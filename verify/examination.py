@@ -70,7 +70,7 @@ class Examination:
         settings = Settings(plan.context, plan.threads, dict(subject.options))
         runtime = subject.runtime or runtime_for(subject.path)
         path = subject.path if isinstance(subject.path, str) else subject.path.absolute()
-        self.launch = Launch(runtime, path, settings, plan.limits)
+        self.launch = Launch(runtime, path, settings, plan.limits, subject.secret_names)
 
     def _question_open(self, worker: Worker, baseline: Baseline) -> None:
         self._opened = describe(worker)
@@ -105,7 +105,8 @@ class Examination:
         self._quality = quality(worker, baseline.reference)
 
     def _hold_dialogues(self, worker: Worker, baseline: Baseline) -> None:
-        answers = converse(answerer(worker), self._plan, self._watch, self.name)
+        asked = answerer(worker, may_chat=baseline.traits.chats is not None)
+        answers = converse(asked, self._plan, self._watch, self.name)
         source = baseline.result.scenarios
         if answers is None or source is None:
             return

@@ -22,7 +22,6 @@ from convert.store.model_file import SUFFIXES
 from verify.gates import Check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -41,7 +40,7 @@ class Files:
         return all(check.passed for check in self.checks)
 
 
-def look(path: Path | str, advance: Callable[[int], None] | None = None) -> Files:
+def look(path: Path | str) -> Files:
     """Compare files with the manifest, where there is one, and read the headers; a server has none."""
     if isinstance(path, str):
         return Files()
@@ -58,14 +57,14 @@ def look(path: Path | str, advance: Callable[[int], None] | None = None) -> File
         except Failure as failure:
             return Files((Check("digests", "damaged", "a manifest", passed=False, why=failure.message),))
         digest = hashlib.sha256((path / MANIFEST_NAME).read_bytes()).hexdigest()
-        checks = [_digests(path, advance)]
+        checks = [_digests(path)]
         if checks[0].passed:
             checks.append(_legible([path / entry.path for entry in manifest.files]))
         return Files(tuple(checks), manifest, digest, manifest.size_bytes)
 
 
-def _digests(folder: Path, advance: Callable[[int], None] | None) -> Check:
-    report = inspect_artifact(folder, verify=True, progress=advance)
+def _digests(folder: Path) -> Check:
+    report = inspect_artifact(folder, verify=True)
     wrong = [each for each in report.differences if each.flaw is not Flaw.EXTRA]
     if wrong:
         why = f"{wrong[0].path}: {wrong[0].flaw}; it is not opened"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from convert.recipe import Gates
 from verify import measure
@@ -20,6 +21,7 @@ from verify.report import Report
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from convert.recipe import Recipe
     from verify.baseline import Baseline, Source
     from verify.report import ArtifactResult
     from verify.scenarios.pack import Pack
@@ -33,7 +35,8 @@ class Subject:
     path: Path | str
     gates: Gates = field(default_factory=Gates)
     runtime: str | None = None  # none: the one that suits it
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)  # the runtime's own
+    secret_names: tuple[str, ...] = ()  # environment variables that it needs
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def verify(
     source: Source,
     plan: Plan,
     *,
-    recipe: str | None = None,
+    recipe: Recipe | None = None,
     watch: Watch | None = None,
 ) -> Report:
     """Judge each artifact against the source; what fails in one is a failed check, and the others go on."""
@@ -95,7 +98,8 @@ def verify(
     measure_speed(examinations, plan, watch)
     return Report(
         tool=installed("modelwright"),
-        recipe=recipe,
+        recipe=recipe.name if recipe else None,
+        recipe_sha256=hashlib.sha256(recipe.text.encode()).hexdigest() if recipe else None,
         machine=describe_machine(),
         text=_text(plan, baseline),
         source=baseline.result,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,6 @@ from convert.store import MANIFEST_NAME, Manifest, MissingManifest, read_manifes
 from convert.tokenizer import load as load_tokenizer
 from verify import scenarios
 from verify.baseline import Source
-from verify.report import NAME as REPORT_NAME
-from verify.report import Report, markdown, page, read, write, write_json
 from verify.stage import Plan, Subject
 from verify.text import text_of_file, text_of_packs
 
@@ -47,7 +45,7 @@ class Asked:
     hub: Hub
     verify: Verify
     beside: Path  # that the recipe's paths are taken from
-    recipe: str | None = None
+    recipe: Recipe | None = None
     folder: Path | None = None  # where the report goes
     remarks: tuple[str, ...] = ()
 
@@ -71,19 +69,27 @@ def of_recipe(recipe: Recipe, *, out: Path, only: tuple[str, ...], offline: bool
         hub=settings.hub,
         verify=recipe.verify,
         beside=recipe.path.parent,
-        recipe=recipe.name,
+        recipe=recipe,
         folder=out / recipe.name,
         remarks=tuple(f"{name}: the recipe would build something else now; `convert` does" for name in stale),
     )
 
 
-def of_artifacts(places: Sequence[str], *, source: str | None, offline: bool | None) -> Asked:
+def of_artifacts(
+    places: Sequence[str], *, source: str | None, offline: bool | None, options: Sequence[str] = ()
+) -> Asked:
     """Folders, files and servers, against the source that is named or that their manifests name."""
     manifests = {place: _manifest(place) for place in places}
     hub = Hub.from_environment(is_offline=offline)
-    names = _names(places)
+    names, chosen = _names(places), dict(map(_option, options))
     subjects = tuple(
-        Subject(names[place], place if _is_address(place) else Path(place), _gates(manifests[place]))
+        Subject(
+            name=names[place],
+            path=place if _is_address(place) else Path(place),
+            gates=_gates(manifests[place]),
+            options=chosen,
+            secret_names=tuple(str(chosen[name]) for name in ("api_key_env",) if name in chosen),
+        )
         for place in places
     )
     return Asked(subjects, _listing(source, manifests, hub), hub, Verify(), Path())
@@ -140,51 +146,6 @@ def spell_tokenizer(model: Path, folder: Path) -> Path:
     return folder
 
 
-def keep(report: Report, folder: Path) -> Report:
-    """Write the report's three files; results of before stay where they speak of the same bytes."""
-    path = folder / REPORT_NAME
-    whole = replace_in(_earlier(path), report, folder)
-    write_json(path, whole)
-    render(whole, folder)
-    return whole
-
-
-def render(report: Report, folder: Path) -> None:
-    """Write report.md and report.html."""
-    write(folder / "report.md", markdown.render(report))
-    write(folder / "report.html", page.render(report))
-
-
-def replace_in(earlier: Report | None, report: Report, folder: Path) -> Report:
-    """Add the earlier results of artifacts that were left out now, if they rest on the same grounds."""
-    if earlier is None or _grounds(earlier) != _grounds(report):
-        return report
-    fresh = {artifact.name for artifact in report.artifacts}
-    kept = [
-        artifact
-        for artifact in earlier.artifacts
-        if artifact.name not in fresh
-        and artifact.manifest_sha256 is not None
-        and artifact.manifest_sha256 == _sha256(folder / artifact.name / MANIFEST_NAME)
-    ]
-    return report.model_copy(update={"artifacts": (*report.artifacts, *kept)})
-
-
-def _grounds(report: Report) -> tuple[Any, ...]:
-    return report.tool, report.text, report.source.digest, replace(report.machine, load_average=0.0)
-
-
-def _earlier(path: Path) -> Report | None:
-    try:
-        return read(path)
-    except Failure:  # absent or damaged: it is written anew
-        return None
-
-
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
 def _manifest(place: str) -> Manifest | None:
     if _is_address(place):
         return None
@@ -219,6 +180,17 @@ def _listing(source: str | None, manifests: dict[str, Manifest | None], hub: Hub
         why = "they come from several sources" if len(named) > 1 else "no manifest names the source's repo"
         raise UsageFailure(f"{why}, and artifacts are held against one", "name it with --source")
     return list_source(repo, commit, hub=hub)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """NAME=VALUE; a number or an object is written as in JSON, anything else stands for itself."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageFailure(f"--option {text}: is not NAME=VALUE", "write e.g. --option api_key_env=MY_KEY")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _names(places: Sequence[str]) -> dict[str, str]:

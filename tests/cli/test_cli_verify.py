@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from convert.cli import verification
+from convert.cli import keeping
 from tests.verify import planting, reports
 from verify.report import read
 
@@ -64,7 +64,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         asked.update(subjects=subjects, source=source, plan=plan, **more)
         passes = {"gguf-Q8_0": False}
         made = [reports.artifact(each.name, passed=passes.get(each.name, True)) for each in subjects]
-        return reports.report(*made, recipe=more["recipe"])
+        return reports.report(*made, recipe="m")
 
     monkeypatch.setattr("verify.stage.verify", verify)
     return asked
@@ -132,24 +132,26 @@ def test_results_stay_while_they_speak_of_the_same_bytes(
     folder = home / "artifacts" / "m"
     run("verify", "m.yaml")
     report = read(folder / "report.json")
-    own = {name: verification._sha256(folder / name / "manifest.json") for name in ("gguf-Q8_0", "gguf-F16")}
+    own = {name: keeping._sha256(folder / name / "manifest.json") for name in ("gguf-Q8_0", "gguf-F16")}
     exact = [each.model_copy(update={"manifest_sha256": own[each.name]}) for each in report.artifacts]
     earlier = report.model_copy(update={"artifacts": tuple(exact)})
     now = reports.report(exact[1], recipe="m")
-    assert [each.name for each in verification.replace_in(earlier, now, folder).artifacts] == [
+    assert [each.name for each in keeping.joined(earlier, now, folder).artifacts] == [
         "gguf-F16",
         "gguf-Q8_0",
     ]
-    assert verification.replace_in(report, now, folder) == now  # a manifest's digest differs
+    assert keeping.joined(report, now, folder) == now  # a manifest's digest differs
     other = now.model_copy(update={"text": "another text"})
-    assert verification.replace_in(earlier, other, folder) == other
+    assert keeping.joined(earlier, other, folder) == other
 
 
 @pytest.mark.parametrize(
     ("line", "said", "code"),
     [
         (["m.yaml", "artifacts/m/gguf-F16"], "one recipe is verified at a time", 2),
-        (["m.yaml", "--source", "source"], "a recipe names its model itself", 2),
+        (["m.yaml", "--source", "source"], "--source is for artifacts", 2),
+        (["m.yaml", "--option", "a=b"], "--option is for artifacts", 2),
+        (["artifacts/m/gguf-F16", "--source", "source", "--option", "a"], "is not NAME=VALUE", 2),
         (["artifacts/m/gguf-F16", "--only", "gguf"], "--only is for a recipe", 2),
         (["artifacts/m/gguf-F16", "nothing"], "nothing: no such file or folder", 2),
         (["artifacts/m/gguf-F16"], "no manifest names the source's repo", 2),

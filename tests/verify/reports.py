@@ -29,6 +29,7 @@ def report(*artifacts: ArtifactResult, words: str = "Jupiter", recipe: str | Non
     return Report(
         tool="0.1.0",
         recipe=recipe,
+        recipe_sha256="e" * 64,
         machine=MACHINE,
         text="the scenarios' own words, 8 windows of 512 tokens, the second half of each scored",
         source=SourceResult(

@@ -27,16 +27,18 @@ def command(output: Output, recipe: str, html: Path | None, out: Path) -> None:
 
     report.md and report.html are written anew from report.json; nothing is opened or measured.
     """
-    from convert.cli import verdict  # noqa: PLC0415 - brings pydantic and the report
+    from convert.cli import keeping, verdict  # noqa: PLC0415 - brings pydantic and the report
     from convert.recipe import find  # noqa: PLC0415
-    from verify.report import NAME, markdown, page, read, write  # noqa: PLC0415
+    from verify.report import NAME, page, read, write  # noqa: PLC0415
 
     folder = out / find(recipe).stem
     report = read(folder / NAME)
     if html:
         write(html, page.render(report))
     else:
-        write(folder / "report.md", markdown.render(report))
-        write(folder / "report.html", page.render(report))
+        keeping.render(report, folder)
+    for artifact in report.artifacts:
+        if keeping.is_newer(artifact, folder):
+            output.remark(f"{artifact.name}: built anew since; `verify` tells of what stands there now")
     place = html or folder / "report.html"
     output.answer(report.as_dict(), lambda: verdict.lines(report, str(place)))

@@ -37,6 +37,13 @@ if TYPE_CHECKING:
     help="A text to compare odds on, in place of the recipe's.",
 )
 @click.option(
+    "--option",
+    "options",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="An option of the artifacts' runtime, such as a server's model=NAME or api_key_env=VARIABLE.",
+)
+@click.option(
     "--report",
     "folder",
     metavar="FOLDER",
@@ -54,6 +61,7 @@ def command(
     out: Path,
     packs: tuple[str, ...],
     text: Path | None,
+    options: tuple[str, ...],
     folder: Path | None,
     threads: int | None,
     is_offline: bool,
@@ -65,11 +73,11 @@ def command(
     an OpenAI-compatible server; one that was made elsewhere is judged too, against --source. The
     exit code is 3 where a gate failed: the artifact is kept, and never published.
     """
-    from convert.cli import verdict, verification  # noqa: PLC0415 - brings the formats and their codecs
+    from convert.cli import keeping, verdict, verification  # noqa: PLC0415 - brings the formats and their codecs
     from convert.cli.watching import watching  # noqa: PLC0415
     from verify.stage import verify  # noqa: PLC0415
 
-    asked = _asked(what, source, only, out, offline=is_offline or None)
+    asked = _asked(what, source, only, out, options, offline=is_offline or None)
     for remark in asked.remarks:
         output.remark(remark)
     with tempfile.TemporaryDirectory(prefix="modelwright-") as workspace:
@@ -81,7 +89,7 @@ def command(
             report = verify(asked.subjects, reference, plan, recipe=asked.recipe, watch=watch)
     place = folder or asked.folder
     if place:
-        verification.keep(report, place)
+        keeping.keep(report, place)
     output.answer(
         report.as_dict(), lambda: verdict.lines(report, str(place / "report.html") if place else None)
     )
@@ -89,7 +97,13 @@ def command(
 
 
 def _asked(
-    what: tuple[str, ...], source: str | None, only: tuple[str, ...], out: Path, *, offline: bool | None
+    what: tuple[str, ...],
+    source: str | None,
+    only: tuple[str, ...],
+    out: Path,
+    options: tuple[str, ...],
+    *,
+    offline: bool | None,
 ) -> Asked:
     """One recipe, or artifacts; a recipe's name goes before a folder of the same name."""
     from convert.cli import verification  # noqa: PLC0415
@@ -105,9 +119,10 @@ def _asked(
         raise UsageFailure(f"{recipes[0]} is a recipe, and one recipe is verified at a time")
     is_place = what[0].startswith(("http://", "https://")) or Path(what[0]).exists()
     if recipes or not is_place:
-        if source:
-            raise UsageFailure("--source is for artifacts; a recipe names its model itself")
+        if source or options:
+            name = "--source" if source else "--option"
+            raise UsageFailure(f"{name} is for artifacts; a recipe says itself what it is made of")
         return verification.of_recipe(read(what[0]), out=out, only=only, offline=offline)
     if only:
         raise UsageFailure("--only is for a recipe; name the artifacts that you mean")
-    return verification.of_artifacts(what, source=source, offline=offline)
+    return verification.of_artifacts(what, source=source, offline=offline, options=options)
