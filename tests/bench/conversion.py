@@ -154,7 +154,7 @@ def measure(command: list[str], written: list[Path]) -> Cost:
         shutil.rmtree(path, ignore_errors=True)
         path.unlink(missing_ok=True)
     began, before = time.perf_counter(), os.times()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peaks = {"VmHWM": 0, "RssAnon": 0}
     done = threading.Event()
 
