@@ -1,7 +1,7 @@
 """What a conversion of Qwen-1.8B's shape costs, beside llama.cpp's own where its tools are given.
 
-python tests/bench/conversion.py
-python tests/bench/conversion.py --convert-script convert_hf_to_gguf.py --quantize build/bin/llama-quantize
+python -m tests.bench.conversion
+python -m tests.bench.conversion --convert-script convert_hf_to_gguf.py --quantize build/bin/llama-quantize
 """
 
 from __future__ import annotations
@@ -203,12 +203,10 @@ def ours(model: Path, quants: list[str], work: Path) -> Cost:
     return measure(command, [out])
 
 
-def theirs(model: Path, quants: list[str], work: Path, script: str, quantize: str) -> Cost:
+def theirs(model: Path, quants: list[str], work: Path, python: str, script: str, quantize: str) -> Cost:
     """Convert with llama.cpp: a whole file in 16 bits, then a pass over it for each type."""
     middle = work / "theirs-bf16.gguf"
-    total = measure(
-        [sys.executable, script, str(model), "--outtype", "bf16", "--outfile", str(middle)], [middle]
-    )
+    total = measure([python, script, str(model), "--outtype", "bf16", "--outfile", str(middle)], [middle])
     for quant in quants:
         out = work / f"theirs-{quant}.gguf"
         total += measure([quantize, str(middle), str(out), quant], [out])
@@ -240,6 +238,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=24, help="how deep the model is; Qwen-1.8B has 24")
     parser.add_argument("--convert-script", help="llama.cpp's convert_hf_to_gguf.py")
     parser.add_argument("--quantize", help="llama.cpp's llama-quantize")
+    parser.add_argument("--python", default=sys.executable, help="a Python with what that script needs")
     asked = parser.parse_args()
     work = asked.work.resolve()
     model, shallow = work / f"model-{asked.layers}", work / "model-4"
@@ -252,7 +251,7 @@ def main() -> None:
         mine = ours(model, quants, work)
         print(f"modelwright, {label}:  {mine}", flush=True)
         if asked.convert_script and asked.quantize:
-            peer = theirs(model, quants, work, asked.convert_script, asked.quantize)
+            peer = theirs(model, quants, work, asked.python, asked.convert_script, asked.quantize)
             print(f"llama.cpp, {label}:    {peer}", flush=True)
             print(
                 f"llama.cpp's time over ours: {peer.wall_s / mine.wall_s:.2f} wall, "
