@@ -203,7 +203,7 @@ def ours(model: Path, quants: list[str], work: Path) -> Cost:
     return measure(command, [out])
 
 
-def theirs(model: Path, quants: list[str], work: Path, python: str, script: str, quantize: str) -> Cost:
+def theirs(model: Path, quants: list[str], work: Path, script: list[str], quantize: str) -> Cost:
     """Convert with llama.cpp: a whole file in 16 bits, then a pass over it for each type."""
     middle = work / "theirs-bf16.gguf"
     total = measure([python, script, str(model), "--outtype", "bf16", "--outfile", str(middle)], [middle])
@@ -251,7 +251,7 @@ def main() -> None:
         mine = ours(model, quants, work)
         print(f"modelwright, {label}:  {mine}", flush=True)
         if asked.convert_script and asked.quantize:
-            peer = theirs(model, quants, work, asked.python, asked.convert_script, asked.quantize)
+            peer = theirs(model, quants, work, [asked.python, asked.convert_script], asked.quantize)
             print(f"llama.cpp, {label}:    {peer}", flush=True)
             print(
                 f"llama.cpp's time over ours: {peer.wall_s / mine.wall_s:.2f} wall, "
