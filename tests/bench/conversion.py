@@ -206,7 +206,7 @@ def ours(model: Path, quants: list[str], work: Path) -> Cost:
 def theirs(model: Path, quants: list[str], work: Path, script: list[str], quantize: str) -> Cost:
     """Convert with llama.cpp: a whole file in 16 bits, then a pass over it for each type."""
     middle = work / "theirs-bf16.gguf"
-    total = measure([python, script, str(model), "--outtype", "bf16", "--outfile", str(middle)], [middle])
+    total = measure([*script, str(model), "--outtype", "bf16", "--outfile", str(middle)], [middle])
     for quant in quants:
         out = work / f"theirs-{quant}.gguf"
         total += measure([quantize, str(middle), str(out), quant], [out])
