@@ -54,8 +54,8 @@ bench: $(VENV)/.everything  ## measure conversion and verification, beside llama
 	$(BIN)/python -m tests.bench.speed $(if $(LLAMA_BIN),--llama-bench $(LLAMA_BIN)/llama-bench)
 	$(if $(LLAMA_BIN),$(BIN)/python -m tests.bench.perplexity --llama-perplexity $(LLAMA_BIN)/llama-perplexity)
 
-tiny-models: $(VENV)/.everything  ## train the two models of recipes/models again (hours on a CPU)
-	$(BIN)/python recipes/models/train.py
+tiny-models: $(VENV)/.everything  ## train the two models of recipes/models again (hours on a CPU; resumes)
+	$(BIN)/python -m recipes.models.train all --work build/tiny-models
 
 clean:  ## remove what was built here, the environment among it
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
