@@ -96,15 +96,12 @@ def _tokenizer(found: Traits, source: Traits) -> Check:
     wrong = [(text, got, wanted) for text, got, wanted in rows if got != wanted]
     if wrong:
         text, got, wanted = wrong[0]
-        at = next(i for i in range(len(got) + 1) if got[i : i + 1] != wanted[i : i + 1])
-        return Check(
-            "tokenizer",
-            len(wrong),
-            0,
-            passed=False,
-            why=f"{len(wrong)} of {len(texts)} texts become other tokens than the source's; "
-            f"{text[:40]!r} from token {at}: {list(got[at : at + 4])}, not {list(wanted[at : at + 4])}",
+        at = _parting(got, wanted)
+        why = (
+            f"{len(wrong)} of {len(texts)} texts become other tokens than the source's; "
+            f"{text[:40]!r} from token {at}: {list(got[at : at + 4])}, not {list(wanted[at : at + 4])}"
         )
+        return Check("tokenizer", len(wrong), 0, passed=False, why=why)
     lost = [
         (text, back)
         for text, back, like in zip(TEXTS, found.texts, source.texts, strict=True)
@@ -112,13 +109,21 @@ def _tokenizer(found: Traits, source: Traits) -> Check:
     ]
     if lost:
         text, back = lost[0]
+        at = _parting(text, back)
+        begin = max(0, at - 10)
         why = (
-            f"{len(lost)} texts do not come back from their tokens; {text[:40]!r} comes back as {back[:40]!r}"
+            f"{len(lost)} texts do not come back from their tokens; "
+            f"{text[begin : at + 30]!r} comes back as {back[begin : at + 30]!r}"
         )
         return Check("tokenizer", len(lost), 0, passed=False, why=why)
-    return Check(
-        "tokenizer", 0, 0, passed=True, why=f"{len(texts)} texts become the source's tokens, and text again"
-    )
+    why = f"{len(texts)} texts become the source's tokens, and text again"
+    return Check("tokenizer", 0, 0, passed=True, why=why)
+
+
+def _parting(one: Sequence[object], other: Sequence[object]) -> int:
+    """The first place where two differ."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def _markup(found: Traits, source: Traits) -> Check:
@@ -144,7 +149,7 @@ def _template(found: Traits, source: Traits) -> tuple[Check, ...]:
     for chat, got, wanted in zip(CHATS, found.chats, source.chats, strict=True):
         both_refuse = got.startswith(REFUSED) and wanted.startswith(REFUSED)
         if got != wanted and not both_refuse:
-            at = next(i for i in range(len(got) + 1) if got[i : i + 1] != wanted[i : i + 1])
+            at = _parting(got, wanted)
             begin = max(0, at - 10)
             why = (
                 f"a chat of {len(chat)} messages is laid out otherwise, from character {at}: "

@@ -54,9 +54,14 @@ def test_the_same_question_is_asked_once(tmp_path: Path) -> None:
 
 def test_a_run_that_is_cut_off_keeps_what_it_heard(tmp_path: Path) -> None:
     model, path = Counting(), tmp_path / "a.answers"
-    with pytest.raises(KeyboardInterrupt), recalling(model, path) as asked:
-        asked.complete("a", 1, ())
-        raise KeyboardInterrupt
+
+    def run() -> None:
+        with recalling(model, path) as asked:
+            asked.complete("a", 1, ())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
     with recalling(model, path) as asked:
         asked.complete("a", 1, ())
     assert model.asked == 1
