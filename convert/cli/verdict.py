@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from convert.cli.text import count, one_line, table
 from verify.report import words
+from verify.report.page import key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,26 +21,29 @@ MOST_DIALOGUES = 5
 def lines(report: Report, place: str | None = None) -> Iterator[str]:
     """What a person reads; `place` is where the transcripts are kept."""
     right = " ".join(title for title in words.HEAD if title not in words.LEFT)
+    transcripts = report.source.scenarios.transcripts if report.source.scenarios else ()
+    passed = {key(each) for each in transcripts if each.passed}
     rows = [tuple(map(one_line, words.row(artifact))) for artifact in report.artifacts]
     yield from table(words.HEAD, rows, right=right)
-    failures = [one_line(line) for artifact in report.artifacts for line in _failures(artifact)]
+    failures = [one_line(line) for artifact in report.artifacts for line in _failures(artifact, passed)]
     if failures:
         yield ""
         yield from failures
     yield ""
-    passed = sum(artifact.passed for artifact in report.artifacts)
+    count_passed = sum(artifact.passed for artifact in report.artifacts)
     source = report.source.repo or "a local folder"
-    yield f"{passed} of {count(len(report.artifacts), 'artifact')} passed, against {source}"
+    yield f"{count_passed} of {count(len(report.artifacts), 'artifact')} passed, against {source}"
     if place:
         yield f"transcripts and figures: {place}"
 
 
-def _failures(artifact: ArtifactResult) -> Iterator[str]:
+def _failures(artifact: ArtifactResult, passed_by_source: set[tuple[str, str, str]]) -> Iterator[str]:
+    """Each failed check; where dialogues are among them, those that the source passed."""
     for check in artifact.failures:
         yield f"{artifact.name}: {check.name}: {check.why}"
     lost = any(check.name == "smoke_drop" for check in artifact.failures)
     transcripts = artifact.scenarios.transcripts if artifact.scenarios and lost else ()
-    failed = [each for each in transcripts if not each.passed]
+    failed = [each for each in transcripts if not each.passed and key(each) in passed_by_source]
     for each in failed[:MOST_DIALOGUES]:
         yield f"{artifact.name}: {_first_wrong(each)}"
     if len(failed) > MOST_DIALOGUES:
