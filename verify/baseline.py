@@ -46,6 +46,7 @@ class Source:
     repo: str | None
     commit: str | None
     digest: str  # of the digests of all its files
+    size_bytes: int  # of them together
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def question_source(source: Source, plan: Plan, cache: Path, watch: Watch) -> Ba
         repo=source.repo,
         commit=source.commit,
         digest=source.digest,
+        size_bytes=source.size_bytes,
         opened=opened,
         scenarios=answers,
     )

@@ -52,6 +52,8 @@ class Examination:
         """Open it, compare what must be equal, compare odds, hold the dialogues."""
         if not self._files.may_be_opened:
             return
+        if self._files.size_bytes is not None:
+            self._checks.append(gates.size_ratio(self._files.size_bytes, baseline.result.size_bytes))
         self._watch.doing(self.name, "opening")
         try:
             self._choose_runtime()

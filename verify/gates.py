@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Value: TypeAlias = bool | int | float | str | None
 
 
+# Two bits for what were 32, with something to spare, to 32 for what were 16.
+SIZE_RATIOS = (0.05, 2.2)
+
 # What Python says of its own stack when a native crashes under it: nothing about the artifact.
 FRAMES = ("  File ", "Extension modules:", "Current thread ", "Stack (most recent call")
 TAIL_LINES = 4
@@ -110,6 +113,16 @@ def equal(name: str, found: Value, wanted: Value, what: str) -> Check:
         f"{what} is the source's" if passed else f"{what} is {_said(found)}, and the source's {_said(wanted)}"
     )
     return Check(name, found, wanted, passed, why)
+
+
+def size_ratio(size_bytes: int, source_bytes: int) -> Check:
+    """The check that nothing is missing and nothing stands there twice."""
+    ratio = size_bytes / source_bytes
+    low, high = SIZE_RATIOS
+    passed = low <= ratio <= high
+    why = f"its files take {ratio:.3g} times what the source's take"
+    why += "" if passed else f"; from {low} to {high} times can be"
+    return Check("size_ratio", round(ratio, 4), f"{low} to {high}", passed, why)
 
 
 def failed(name: str, fault: Fault) -> Check:

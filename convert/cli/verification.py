@@ -118,13 +118,14 @@ def prepare(
         repo=pinned.repo,
         commit=pinned.commit,
         digest=hashlib.sha256(json.dumps(digests).encode()).hexdigest(),
+        size_bytes=sum(digest.size_bytes for digest in pinned.files.values()),
     )
     plan = Plan(
         packs=chosen,
         text=words,
         text_name=file.name if file else "the scenarios' own words",
         tokens=wanted.tokens,
-        threads=threads or _threads(sum(digest.size_bytes for digest in pinned.files.values())),
+        threads=threads or _threads(source.size_bytes),
         cache=asked.hub.notes / "odds",
     )
     return source, plan

@@ -36,6 +36,7 @@ def report(*artifacts: ArtifactResult, words: str = "Jupiter", recipe: str | Non
             repo="some/model",
             commit="0123456789abcdef",
             digest="d" * 64,
+            size_bytes=2_500_000_000,
             opened=opened(words),
             scenarios=scenarios(words, passed=True),
         ),

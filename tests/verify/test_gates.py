@@ -8,7 +8,7 @@ import pytest
 
 from convert.recipe import Gates
 from verify.fault import Fault, FaultKind
-from verify.gates import GATES, Check, equal, failed, judge, limits_for, unmeasured
+from verify.gates import GATES, Check, equal, failed, judge, limits_for, size_ratio, unmeasured
 
 NONE = Gates(smoke_drop=None, ppl_ratio=None, kl_mean=None, top1=None)
 
@@ -63,6 +63,13 @@ def test_a_fault_is_a_failed_check_with_its_last_words() -> None:
     check = failed("opens", Fault(FaultKind.CRASHED, "it crashed", tail))
     why = "it crashed (stderr: loading | ggml: no memory)"
     assert check == Check("opens", "crashed", "an answer", passed=False, why=why)
+
+
+@pytest.mark.parametrize(("size", "passed"), [(4, False), (6, True), (200, True), (230, False)])
+def test_a_size_that_cannot_be_is_caught(size: int, passed: bool) -> None:  # noqa: FBT001
+    check = size_ratio(size, 100)
+    assert check.passed == passed
+    assert ("can be" in check.why) != passed
 
 
 def test_equality_says_both_sides() -> None:

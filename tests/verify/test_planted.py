@@ -50,10 +50,14 @@ class Ground:
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     home = tmp_path_factory.mktemp("planted")
     source, plan = planting.make_source(home / "source"), make_plan()
-    asked = Source(source, spell_tokenizer(source, home / "tokenizer"), None, None, "0" * 64)
+    asked = Source(source, spell_tokenizer(source, home / "tokenizer"), None, None, "0" * 64, size_of(source))
     baseline = question_source(asked, plan, home / "cache", Silence())
     sound = planting.convert(source, home / "sound", ["F16", "Q8_0", "Q2_K"])
     return Ground(home, source, sound, plan, baseline)
+
+
+def size_of(folder: Path) -> int:
+    return sum(each.stat().st_size for each in folder.iterdir())
 
 
 def make_plan() -> Plan:

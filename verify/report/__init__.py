@@ -54,6 +54,7 @@ class SourceResult(_Record):
     repo: str | None
     commit: str | None
     digest: str  # of the digests of all its files
+    size_bytes: int
     opened: Opened | None
     scenarios: Scenarios | None
 
