@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from convert import engine, pipeline
+from convert import engine, pipeline, stage
 from convert.source import missing_bytes
 from convert.store import free_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from convert.pipeline import Found, Job
     from convert.recipe import Recipe
+    from convert.stage import Found, Job, Settings
+
+# The interpreter, numpy and a vocabulary's tables, before the first slice is read.
+PROGRAM_BYTES = 160 << 20
+# What a plain disk reads and writes; for the estimate of time.
+DISK_BYTES_PER_S = 500e6
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,9 @@ def plan(
 ) -> Plan:
     """Go through every stage that needs no weights."""
     settings = pipeline.begin(recipe, out, only, threads=threads, offline=offline)
-    found = pipeline.find(settings)
-    model = pipeline.describe(settings, found)
-    jobs = pipeline.lay_out(settings, model, pipeline.choose(settings, found))
+    found = stage.find(settings)
+    model = stage.describe(settings, found)
+    jobs = stage.lay_out(settings, model, stage.choose(settings, found))
     missing = [job for job in jobs if not job.wanted.is_up_to_date]
     written_bytes = sum(job.planned.size_bytes for job in missing)
     count = threads or engine.available_threads()
@@ -86,7 +91,7 @@ def plan(
         read_bytes=found.weight_bytes if missing else 0,
         download_bytes=missing_bytes(found.listing, found.weights, hub=settings.hub) if missing else 0,
         targets=tuple(_target(settings, job) for job in jobs),
-        peak_memory_bytes=pipeline.PROGRAM_BYTES + engine.peak_bytes(count, widest_row),
+        peak_memory_bytes=PROGRAM_BYTES + engine.peak_bytes(count, widest_row),
         disk_needed_bytes=written_bytes,
         disk_free_bytes=free_bytes(out),
         estimated_s=_seconds(missing, found, count, written_bytes),
@@ -94,7 +99,7 @@ def plan(
     )
 
 
-def _target(settings: pipeline.Settings, job: Job) -> PlannedTarget:
+def _target(settings: Settings, job: Job) -> PlannedTarget:
     planned = job.planned
     return PlannedTarget(
         planned.target,
@@ -111,4 +116,4 @@ def _seconds(jobs: list[Job], found: Found, threads: int, written_bytes: int) ->
     if not jobs:
         return 0.0
     disk_bytes = found.weight_bytes + 2 * written_bytes
-    return sum(job.planned.cpu_s for job in jobs) / threads + disk_bytes / pipeline.DISK_BYTES_PER_S
+    return sum(job.planned.cpu_s for job in jobs) / threads + disk_bytes / DISK_BYTES_PER_S

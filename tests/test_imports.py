@@ -24,7 +24,7 @@ STEPS = (
     ("engine", "forward"),
     ("formats",),
     ("store",),
-    ("pipeline", "plan"),
+    ("stage", "building", "pipeline", "plan"),
     ("cli",),
 )
 ORDER = {name: number for number, step in enumerate(STEPS) for name in step}

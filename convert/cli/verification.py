@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from convert import pipeline
+from convert import pipeline, stage
 from convert.architectures import find_architecture
 from convert.config import read_config
 from convert.errors import Failure, UsageFailure
@@ -53,8 +53,8 @@ class Asked:
 def of_recipe(recipe: Recipe, *, out: Path, only: tuple[str, ...], offline: bool | None) -> Asked:
     """The artifacts of a recipe that stand, all of them unless `only` says which."""
     settings = pipeline.begin(recipe, out, only, offline=offline)
-    found = pipeline.find(settings)
-    wanted = pipeline.choose(settings, found)
+    found = stage.find(settings)
+    wanted = stage.choose(settings, found)
     folders = {each.target: settings.store.folder(recipe.name, each.target) for each in wanted}
     missing = [name for name, folder in folders.items() if not os.path.lexists(folder / MANIFEST_NAME)]
     if missing:
