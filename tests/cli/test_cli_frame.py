@@ -284,3 +284,18 @@ def test_an_interrupt_that_python_loses_is_sent_again() -> None:
     )
     assert done.returncode == Exit.INTERRUPTED, done.stderr
     assert done.stderr.startswith("error: interrupted\n")
+
+
+def test_an_interrupt_inside_exec_ends_with_the_promised_code() -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from convert import cli\n"
+        "from convert.cli import frame\n"
+        "def lose(args):\n"
+        "    exec('import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(1)')\n"
+        "frame._invoke = lose\n"
+        "sys.exit(cli.main())\n"
+    )
+    line = [sys.executable, "-c", script]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=15, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (Exit.INTERRUPTED, "error: interrupted")
