@@ -6,10 +6,11 @@ BIN    := $(VENV)/bin
 # torch must come first and by this exact version: anything looser brings several GB of CUDA packages.
 TORCH  := torch==2.13.0
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
-# The vision half of llama.cpp is not used here, and is a third of its build.
+# The vision half of llama.cpp is not used here.
 LLAMA_BUILD := CMAKE_ARGS="-DLLAVA_BUILD=OFF $$CMAKE_ARGS"
 
-# The folder of llama.cpp's own tools, for `make bench` to compare with.
+# For `make bench` to compare with: a checkout of llama.cpp, and the folder of its programs.
+LLAMA_CPP ?=
 LLAMA_BIN ?=
 
 .DEFAULT_GOAL := help
@@ -47,7 +48,6 @@ style: $(VENV)/.everything  ## mend lint and formatting in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# LLAMA_CPP is a checkout of llama.cpp, LLAMA_BIN the folder of its programs; without them ours runs alone.
 bench: $(VENV)/.everything  ## measure conversion and verification, beside llama.cpp's own tools where they are named
 	$(BIN)/python -m tests.bench.conversion $(if $(LLAMA_CPP),--convert-script $(LLAMA_CPP)/convert_hf_to_gguf.py) \
 	  $(if $(LLAMA_BIN),--quantize $(LLAMA_BIN)/llama-quantize)

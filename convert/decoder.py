@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
@@ -149,13 +150,7 @@ class Decoder:
 
     @property
     def parameter_count(self) -> int:
-        total = 0
-        for _, shape in self.shapes():
-            count = 1
-            for size in shape:
-                count *= size
-            total += count
-        return total
+        return sum(math.prod(shape) for _, shape in self.shapes())
 
 
 def _linear(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from convert.config import Config
-from convert.decoder import Rope, RopeScaling
+from convert.decoder import Decoder, Rope, RopeScaling
 from convert.errors import Failure
 
 # Dynamic NTK stretches the base only past the trained length, where no artifact of ours is sold to work.
@@ -91,3 +93,13 @@ def _scaling(config: Config, parameters: Config, dimensions: int) -> RopeScaling
 
 def _optional(parameters: Config, key: str) -> float | None:
     return parameters.real(key) if parameters.has(key) else None
+
+
+def longrope_attention(decoder: Decoder, scaling: RopeScaling) -> float:
+    """Say by how much a longrope model scales its attention, where its config leaves that open."""
+    if scaling.attention_factor is not None:
+        return scaling.attention_factor
+    stretch = decoder.context_length / scaling.original_context_length
+    if stretch <= 1:
+        return 1.0
+    return math.sqrt(1 + math.log(stretch) / math.log(scaling.original_context_length))

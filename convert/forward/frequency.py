@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convert.rotary import longrope_attention
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -47,7 +49,7 @@ def _stretched(decoder: Decoder, rope: Rope, length: int) -> tuple[NDArray[np.fl
         return _yarn(frequencies, rope, scaling), _yarn_scale(scaling)
     is_long = length > scaling.original_context_length
     factors = np.array(scaling.long_factors if is_long else scaling.short_factors)
-    return frequencies / factors, _longrope_scale(decoder, scaling)
+    return frequencies / factors, longrope_attention(decoder, scaling)
 
 
 def _llama3(frequencies: NDArray[np.float64], scaling: RopeScaling) -> NDArray[np.float64]:
@@ -81,12 +83,3 @@ def _yarn_scale(scaling: RopeScaling) -> float:
     if scaling.attention_factor is not None:
         return scaling.attention_factor
     return 0.1 * math.log(scaling.factor) + 1 if scaling.factor > 1 else 1.0
-
-
-def _longrope_scale(decoder: Decoder, scaling: RopeScaling) -> float:
-    if scaling.attention_factor is not None:
-        return scaling.attention_factor
-    stretch = decoder.context_length / scaling.original_context_length
-    if stretch <= 1:
-        return 1.0
-    return math.sqrt(1 + math.log(stretch) / math.log(scaling.original_context_length))

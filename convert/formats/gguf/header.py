@@ -6,6 +6,7 @@ an open one, and value by value, where a vocabulary of 150,000 entries is packed
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,10 +60,7 @@ def align(size_bytes: int) -> int:
 def tensor_bytes(shape: tuple[int, ...], type_name: str) -> int:
     """Say how long a tensor is in a type."""
     block_size, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[type_name]]
-    count = 1
-    for size in shape:
-        count *= size
-    return count // int(block_size) * int(block_bytes)
+    return math.prod(shape) // int(block_size) * int(block_bytes)
 
 
 def pack(fields: Mapping[str, Field], entries: Sequence[Entry]) -> bytes:

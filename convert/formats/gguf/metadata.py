@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import gguf
 from convert.errors import Failure
 from convert.formats.gguf.header import Field
 from convert.formats.gguf.tensors import ARCHITECTURES
+from convert.rotary import longrope_attention
 
 if TYPE_CHECKING:
     from convert.decoder import Decoder, RopeScaling
@@ -122,7 +122,7 @@ def _add_positions(writer: Any, decoder: Decoder) -> None:
         _add_yarn(writer, scaling)
     elif scaling.kind == "longrope":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
-        writer.add_rope_scaling_attn_factors(_longrope_attention(decoder, scaling))
+        writer.add_rope_scaling_attn_factors(longrope_attention(decoder, scaling))
 
 
 def _add_yarn(writer: Any, scaling: RopeScaling) -> None:
@@ -135,12 +135,3 @@ def _add_yarn(writer: Any, scaling: RopeScaling) -> None:
         writer.add_rope_scaling_yarn_beta_fast(scaling.beta_fast)
     if scaling.beta_slow is not None:
         writer.add_rope_scaling_yarn_beta_slow(scaling.beta_slow)
-
-
-def _longrope_attention(decoder: Decoder, scaling: RopeScaling) -> float:
-    if scaling.attention_factor is not None:
-        return scaling.attention_factor
-    stretch = decoder.context_length / scaling.original_context_length
-    if stretch <= 1:
-        return 1.0
-    return math.sqrt(1 + math.log(stretch) / math.log(scaling.original_context_length))
