@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convert import engine
 from convert.card import licence
@@ -15,8 +15,6 @@ from convert.store import Deviation as DeviationRecord
 from convert.store import FileEntry, Manifest, SourceRecord, seal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from convert.formats import Model, Weights
 
 
@@ -40,7 +38,9 @@ def build(settings: Settings, pinned: Pinned, model: Model, weights: Weights, jo
                 path = staging.path / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-        total = sum(weights.checkpoint.tensors[origin.name].size_bytes for origin in _used(weights))
+        # However many roles a source tensor fills, it is read once.
+        used = {origin.name for origin in weights.origins.values()}
+        total = sum(weights.checkpoint.tensors[name].size_bytes for name in used)
         with settings.progress.stage("convert", total) as advance:
             engine.run(
                 weights.checkpoint, weights.origins, outputs, threads=settings.threads, advance=advance
@@ -49,11 +49,6 @@ def build(settings: Settings, pinned: Pinned, model: Model, weights: Weights, jo
             seal(stagings, threads=settings.threads, progress=advance)
         for job, staging in zip(jobs, stagings, strict=True):
             staging.commit(_manifest(settings, pinned, model, job))
-
-
-def _used(weights: Weights) -> Iterable[Any]:
-    """Name each source tensor that is read once, however many roles it fills."""
-    return {origin.name: origin for origin in weights.origins.values()}.values()
 
 
 def _manifest(settings: Settings, pinned: Pinned, model: Model, job: Job) -> Manifest:

@@ -47,10 +47,14 @@ def place(sound: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def environment() -> dict[str, str]:
+    """The test's own, with the project at hand from any folder."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
 def run(place: Path, *more: str) -> subprocess.CompletedProcess[str]:
     line = [*COMMAND, "--quiet", "convert", "recipe.yaml", "--out", "artifacts", *more]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.run(line, cwd=place, capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(line, cwd=place, capture_output=True, text=True, env=environment(), check=False)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -161,9 +165,8 @@ def test_a_disk_that_fills(place: Path) -> None:
         "sys.argv = ['modelwright', '--quiet', 'convert', 'recipe.yaml', '--out', 'artifacts']\n"
         "runpy.run_module('convert.cli', run_name='__main__')\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     line = [sys.executable, "-c", script]
-    done = subprocess.run(line, cwd=place, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(line, cwd=place, capture_output=True, text=True, env=environment(), check=False)
     check_said(done, 1, "artifacts")
     assert contents(place / "artifacts") == before
 
@@ -184,9 +187,10 @@ def test_an_interrupt_leaves_what_stood(wait_s: float, tmp_path: Path) -> None:
     sizes = {"num_hidden_layers": 12, "hidden_size": 1024, "kv_channels": 256, "intermediate_size": 6144}
     make_model(tmp_path / "model", **sizes)
     (tmp_path / "recipe.yaml").write_text("model: ./model\ntargets:\n  gguf: {quants: [Q2_K, IQ4_XS]}\n")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     line = [*COMMAND, "--quiet", "convert", "recipe.yaml", "--out", "artifacts"]
-    with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as process:
         time.sleep(wait_s)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
@@ -198,8 +202,7 @@ def test_an_interrupt_leaves_what_stood(wait_s: float, tmp_path: Path) -> None:
 def test_a_second_conversion_does_nothing_and_says_so(place: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (place / "artifacts").rglob("*")}
     line = [*COMMAND, "convert", "recipe.yaml", "--out", "artifacts"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(line, cwd=place, capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(line, cwd=place, capture_output=True, text=True, env=environment(), check=True)
     assert "everything is up to date" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in (place / "artifacts").rglob("*")} == before
 
