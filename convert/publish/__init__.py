@@ -1,0 +1,1 @@
+"""What passed goes out: whole, attested, and read back."""
