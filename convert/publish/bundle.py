@@ -4,7 +4,7 @@ A rerun uploads what is missing and nothing else, so each of these bytes follows
 report and the recipe alone: no time, no chance, no name of a machine. What is made for a repo comes from
 
     publish.provenance.attest(candidate, signer) -> {name: bytes}, laid below `candidate.documents`
-    publish.card.render(bundle) -> {path in the repo: bytes}, README.md among them; `bundle.files` has all else
+    publish.card.render(bundle) -> {path in the repo: bytes}, README.md among them, all else in `bundle.files`
 """
 
 from __future__ import annotations
