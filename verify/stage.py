@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -99,7 +98,7 @@ def verify(
     return Report(
         tool=installed("modelwright"),
         recipe=recipe.name if recipe else None,
-        recipe_sha256=hashlib.sha256(recipe.text.encode()).hexdigest() if recipe else None,
+        recipe_sha256=recipe.asked_sha256 if recipe else None,
         machine=describe_machine(),
         text=_text(plan, baseline),
         source=baseline.result,

@@ -1,7 +1,7 @@
 """Recipes: what to convert, to what, and what decides whether it went well."""
 
 from convert.recipe.lookup import find, known
-from convert.recipe.model import Calibration, Gates, Publish, Recipe, TargetOptions, Verify
+from convert.recipe.model import Calibration, Gates, Publish, Recipe, TargetOptions, Verify, Waiver
 from convert.recipe.reader import json_schema, load
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Recipe",
     "TargetOptions",
     "Verify",
+    "Waiver",
     "find",
     "json_schema",
     "known",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import re
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from pathlib import Path
@@ -222,14 +224,87 @@ class Verify(Strict):
     gates: Gates = Field(default=Gates(), description="Limits that decide whether an artifact passed.")
 
 
+def _check_waivable(gate: str) -> str:
+    if gate in Gates.model_fields:
+        return gate
+    guess = difflib.get_close_matches(gate.lower(), Gates.model_fields, n=1)
+    listed = f"a gate is one of {', '.join(Gates.model_fields)}"
+    what = f"{_clip(gate)} is no gate, and nothing else can be waived"
+    raise wrong(what, f"did you mean {guess[0]}? {listed}" if guess else listed)
+
+
+def _check_reason(reason: str) -> str:
+    if not reason.strip():
+        raise wrong("no reason is given", "say why in a few words: they are printed on the card")
+    if not reason.isprintable():
+        raise wrong("must be one line of text", "leave out line breaks and control characters")
+    return reason.strip()
+
+
+class Waiver(Strict):
+    """A gate that may fail, and why; both are printed on the card."""
+
+    gate: Annotated[
+        str, AfterValidator(_check_waivable), Field(json_schema_extra={"enum": list(Gates.model_fields)})
+    ] = Field(description="The gate.", examples=["top1"])
+    reason: Annotated[str, AfterValidator(_check_reason)] = Field(
+        min_length=1, max_length=500, description="Why it may fail.", examples=["for tests only"]
+    )
+    target: str | None = Field(
+        default=None, description="The one artifact that it is for; all without it.", examples=["gguf-Q2_K"]
+    )
+
+
+def _each_waived_once(waivers: tuple[Waiver, ...]) -> tuple[Waiver, ...]:
+    unique(tuple(f"{each.gate} of {each.target}" if each.target else each.gate for each in waivers))
+    return waivers
+
+
 class Publish(Strict):
     """Where what passed goes."""
 
     repo: Annotated[str, AfterValidator(_check_template)] = Field(
+        default="{user}/{model}-{target}",
         description="The Hub repo; {user}, {model} and {target} are filled in.",
         examples=["{user}/{model}-{target}"],
     )
     private: bool = Field(default=True, description="Whether a new repo is private.")
+    branch: Annotated[str, AfterValidator(_check_revision)] = Field(
+        default="main", description="The branch that is written; made where it does not stand."
+    )
+    tag: Annotated[str, AfterValidator(_check_revision)] | None = Field(
+        default=None, description="A tag for what was published.", examples=["v1"]
+    )
+    pull_request: bool = Field(
+        default=False, description="Whether a pull request is opened, and the branch left as it is."
+    )
+    collection: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=59,
+        description="The title of a collection that the repos are put into; made where it does not stand.",
+        examples=["Qwen, quantised"],
+    )
+    to: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A place other than the Hub: a folder, an fsspec URL, or an OCI registry.",
+        examples=["oci://registry.example/models"],
+    )
+    signed: bool = Field(default=False, description="Whether it is refused to publish without a signature.")
+    waive: Annotated[tuple[Waiver, ...], AfterValidator(_each_waived_once)] = Field(
+        default=(),
+        description="Gates that may fail.",
+        examples=[[{"gate": "top1", "reason": "two bits are asked for"}]],
+    )
+
+    @model_validator(mode="after")
+    def _proposes_to_main(self) -> Self:
+        if self.pull_request and self.branch != "main":
+            raise wrong("a pull request goes to main", "leave out branch, or pull_request")
+        if self.pull_request and self.tag:
+            raise wrong("a pull request cannot be tagged before it is merged", "leave out tag")
+        return self
 
 
 class Contents(Strict):
@@ -262,6 +337,13 @@ class Recipe(Contents):
     path: Path
     text: str
     targets: Mapping[str, TargetOptions]
+
+    @property
+    def asked_sha256(self) -> str:
+        """The digest of what is built and how it is judged; a change of `publish:` alone leaves it so."""
+        asked = self.model_dump(mode="json", exclude={"name", "path", "text", "targets", "publish"})
+        asked["targets"] = {name: each.model_dump(mode="json") for name, each in self.targets.items()}
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     @property
     def folder(self) -> Path | None:

@@ -108,7 +108,6 @@ model: c/d
         "5: targets.gguf.quants[0]: 'Q4_KM' is not known",
         "7: targets.onnx: this version does not build it",
         "9: verify.gates.top1: 2 is out of bounds",
-        "10: publish.repo: is missing",
         "10: publish.private: must be true or false, not 'yes'",
         "11: model: written twice, first in line 1",
     ]

@@ -90,7 +90,7 @@ class Report(_Record):
     schema_version: Annotated[int, Field(alias="schema")] = SCHEMA
     tool: str
     recipe: str | None
-    recipe_sha256: str | None  # of its text: its limits are those that were judged by
+    recipe_sha256: str | None  # of what it asks for: its limits are those that were judged by
     machine: Machine
     text: str  # what quality was measured on
     source: SourceResult

@@ -87,6 +87,8 @@ def command(
         names = [subject.name for subject in asked.subjects]
         with watching(names, is_shown=not output.is_json and not output.is_quiet) as watch:
             report = verify(asked.subjects, reference, plan, recipe=asked.recipe, watch=watch)
+    if packs or text:
+        report = report.model_copy(update={"recipe_sha256": None})  # not what the recipe asks
     place = folder or asked.folder
     if place:
         keeping.keep(report, place)
