@@ -1,0 +1,106 @@
+"""From artifacts that may go out to the repos that they make, each file of them known to the byte."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from convert.errors import Failure
+from convert.publish import repo
+from convert.publish.bundle import Bundle, Candidate
+from verify.report import NAME as REPORT_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from convert.recipe import Publish, Recipe
+    from verify.report import Report
+
+
+class Attest(Protocol):
+    """What vouches for an artifact: files that go beside its manifest, by name."""
+
+    def __call__(self, candidate: Candidate) -> Mapping[str, bytes]:
+        """Make them; the same bytes for the same artifact."""
+
+
+class Render(Protocol):
+    """What a repo is read by: its card and what belongs to it, by path in the repo."""
+
+    def __call__(self, bundle: Bundle) -> Mapping[str, bytes]:
+        """Make them; the same bytes for the same bundle."""
+
+
+def assemble(
+    recipe: Recipe,
+    wanted: Publish,
+    report: Report,
+    candidates: Sequence[Candidate],
+    *,
+    user: str,
+    source_card: Mapping[str, Any],
+    attest: Attest,
+    render: Render,
+) -> tuple[Bundle, ...]:
+    """A bundle for each repo, by name."""
+    groups: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        model = repo.title(candidate.manifest, recipe.name)
+        name = repo.repo_name(wanted, user, model, repo.suffix(candidate.manifest))
+        groups[name].append(candidate)
+    bundles = (_gathered(recipe, wanted, report, name, groups[name]) for name in sorted(groups))
+    return tuple(_completed(replace(bundle, source_card=source_card), attest, render) for bundle in bundles)
+
+
+def _gathered(
+    recipe: Recipe, wanted: Publish, report: Report, name: str, members: Sequence[Candidate]
+) -> Bundle:
+    """The repo with the artifacts' own files."""
+    candidates = repo.placed(members)
+    manifest = candidates[0].manifest
+    suffixes = {repo.suffix(candidate.manifest) for candidate in candidates}
+    return Bundle(
+        repo=name,
+        title=repo.title(manifest, recipe.name),
+        suffix=", ".join(sorted(suffixes)),
+        candidates=candidates,
+        report=report.model_copy(update={"artifacts": tuple(each.result for each in candidates)}),
+        files=repo.files(candidates),
+        is_private=wanted.private,
+        revision=wanted.branch,
+        tag=wanted.tag,
+        is_pull_request=wanted.pull_request,
+        collection=wanted.collection,
+    )
+
+
+def _completed(bundle: Bundle, attest: Attest, render: Render) -> Bundle:
+    """The repo with what tells of them: a report and what vouches for each, then the card."""
+    for candidate in bundle.candidates:
+        own = {REPORT_NAME: _report_of(bundle.report, candidate), **attest(candidate)}
+        bundle = bundle.with_made({f"{candidate.documents}{file}": data for file, data in own.items()})
+    bundle = bundle.with_made(render(bundle))
+    _require_one_reading(bundle)
+    return bundle
+
+
+def _report_of(report: Report, candidate: Candidate) -> bytes:
+    """What was found of this artifact, and of the source that it was held against."""
+    own = report.model_copy(update={"artifacts": (candidate.result,)})
+    return f"{json.dumps(own.as_dict(), ensure_ascii=False, indent=1, allow_nan=False)}\n".encode()
+
+
+def _require_one_reading(bundle: Bundle) -> None:
+    """Names that differ in their case alone are one file on some systems, and a file cannot be a folder."""
+    paths = {file.path for file in bundle.files}
+    folders = {path[:at] for path in paths for at, mark in enumerate(path) if mark == "/"}
+    seen: dict[str, str] = {folder.lower(): folder for folder in folders}
+    for path in sorted(paths):
+        other = seen.setdefault(path.lower(), path)
+        if other != path or path in folders:
+            raise Failure(
+                f"{bundle.repo}: {path} and {other} cannot both lie there",
+                "name another repo for one of them in publish.repo, with {target}",
+            )

@@ -1,0 +1,183 @@
+"""Whether an artifact may go out: the report is of these very bytes, and every gate passed or is waived."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING
+
+from convert.errors import Exit, Failure, UsageFailure
+from convert.progress import Progress, Silent
+from convert.publish.bundle import Candidate, Waiver
+from convert.store import MANIFEST_NAME, Flaw, Manifest, inspect_artifact, read_manifest
+from verify.gates import GATES, limits_for
+from verify.report import NAME as REPORT_NAME
+from verify.report import read as read_report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pydantic import JsonValue
+
+    from convert.recipe import Recipe
+    from verify.report import ArtifactResult, Report
+
+GATE_NAMES = frozenset(gate.name for gate in GATES)
+
+
+class Refused(Failure):
+    """One artifact that may not go out, for one reason."""
+
+    exit_code = Exit.GATE_FAILED
+
+
+class Refusals(Failure):
+    """Everything that keeps artifacts from going out."""
+
+    exit_code = Exit.GATE_FAILED
+
+    def __init__(self, problems: Sequence[Failure]) -> None:
+        super().__init__("\n".join(problem.message for problem in problems))
+        self._problems = tuple(problems)
+
+    @property
+    def problems(self) -> tuple[Failure, ...]:
+        """Each of them."""
+        return self._problems
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One artifact of the recipe: its name, and the options that it must have been built with."""
+
+    target: str
+    folder: Path
+    options: Mapping[str, JsonValue]
+
+
+def examine(
+    recipe: Recipe, asked: Sequence[Asked], folder: Path, *, progress: Progress | None = None
+) -> tuple[Report, tuple[Candidate, ...]]:
+    """The report and the artifacts that may go out, each file hashed now; all of them, or a Failure."""
+    waivers = _waivers(recipe, asked)
+    report = _report(recipe, folder)
+    results = {result.name: result for result in report.artifacts}
+    unknown = [each.target for each in asked if each.target not in results]
+    if unknown:
+        raise Failure(f"{', '.join(unknown)}: not verified yet", f"modelwright verify {recipe.name}")
+    candidates = [
+        _candidate(recipe, each, results[each.target], waivers.get(each.target, ())) for each in asked
+    ]
+    refusals = [problem for each in candidates for problem in _unwaived(recipe, each)]
+    if refusals:
+        raise Refusals(refusals)
+    _compare_bytes(candidates, progress or Silent())
+    return report, tuple(candidates)
+
+
+def _waivers(recipe: Recipe, asked: Sequence[Asked]) -> dict[str, tuple[Waiver, ...]]:
+    """The recipe's waivers, by the artifact that each is for."""
+    wanted = recipe.publish.waive if recipe.publish else ()
+    formats = tuple(f"{name}-" for name in recipe.targets)
+    for waiver in wanted:
+        if waiver.target and not (waiver.target.startswith(formats) or waiver.target in recipe.targets):
+            raise UsageFailure(
+                f"{recipe.path}: publish.waive: the recipe builds no {waiver.target}",
+                f"it builds {', '.join(each.target for each in asked)}",
+            )
+    return {
+        each.target: tuple(
+            Waiver(waiver.gate, waiver.reason) for waiver in wanted if waiver.target in (None, each.target)
+        )
+        for each in asked
+    }
+
+
+def _report(recipe: Recipe, folder: Path) -> Report:
+    """The recipe's report, where this version made it, and of this recipe."""
+    report, again = read_report(folder / REPORT_NAME), f"modelwright verify {recipe.name}"
+    now = installed("modelwright")
+    if report.tool != now:
+        raise Failure(f"{folder / REPORT_NAME}: made by modelwright {report.tool}; this is {now}", again)
+    if report.recipe_sha256 != recipe.asked_sha256:
+        what = "judged by other questions or limits than the recipe's" if report.recipe else "of no recipe"
+        raise Failure(f"{folder / REPORT_NAME}: {what}", again)
+    return report
+
+
+def _candidate(recipe: Recipe, asked: Asked, result: ArtifactResult, waivers: Iterable[Waiver]) -> Candidate:
+    """The artifact with what is said of it; what was verified must be what stands there."""
+    manifest = read_manifest(asked.folder)
+    digest = hashlib.sha256((asked.folder / MANIFEST_NAME).read_bytes()).hexdigest()
+    if digest != result.manifest_sha256:
+        raise Failure(
+            f"{asked.target}: built anew since it was verified", f"modelwright verify {recipe.name}"
+        )
+    _require_current(recipe, asked, manifest)
+    lacking = {name for name, _ in _lacking(recipe, manifest, result)}
+    return Candidate(
+        target=asked.target,
+        folder=asked.folder,
+        manifest=manifest,
+        manifest_sha256=digest,
+        result=result,
+        waived=tuple(waiver for waiver in waivers if waiver.gate in lacking),
+    )
+
+
+def _require_current(recipe: Recipe, asked: Asked, manifest: Manifest) -> None:
+    built, now = manifest.tools.get("modelwright"), installed("modelwright")
+    if built != now:
+        what = f"built by modelwright {built}; this is {now}"
+    elif manifest.target != asked.target or manifest.options != dict(asked.options):
+        what = "built with other options than the recipe's"
+    else:
+        return
+    raise Failure(f"{asked.target}: {what}", f"modelwright convert {recipe.name}, then verify it")
+
+
+def _lacking(recipe: Recipe, manifest: Manifest, result: ArtifactResult) -> Iterator[tuple[str, str]]:
+    """Everything that keeps an artifact from having passed, with the reason in words."""
+    for check in result.failures:
+        yield check.name, check.why
+    judged = {check.name: check.limit for check in result.checks}
+    limits = limits_for(recipe.verify.gates, manifest.target)
+    for gate in GATES:
+        limit = getattr(limits, gate.name)
+        if limit is None:
+            continue
+        if gate.name not in judged:
+            yield gate.name, "it was not measured, and the recipe sets a limit"
+        elif judged[gate.name] != limit:
+            yield gate.name, f"it was held to {judged[gate.name]}, and the recipe's limit is {limit}"
+    if not result.checks:
+        yield "checks", "nothing was looked at"
+
+
+def _unwaived(recipe: Recipe, candidate: Candidate) -> Iterator[Refused]:
+    waived = {waiver.gate for waiver in candidate.waived}
+    for name, why in _lacking(recipe, candidate.manifest, candidate.result):
+        if name in waived and name in GATE_NAMES:
+            continue
+        hint = (
+            f"leave it out with --only, or waive it: `publish: {{waive: [{{gate: {name}, reason: …}}]}}`"
+            if name in GATE_NAMES
+            else f"modelwright convert {recipe.name}, then verify it; this cannot be waived"
+        )
+        yield Refused(f"{candidate.target}: {name}: {why}", hint)
+
+
+def _compare_bytes(candidates: Sequence[Candidate], progress: Progress) -> None:
+    """Hash every file now: what was verified yesterday may have been touched since."""
+    total = sum(candidate.manifest.size_bytes for candidate in candidates)
+    with progress.stage("check", total) as advance:
+        for candidate in candidates:
+            found = inspect_artifact(candidate.folder, verify=True, progress=advance)
+            wrong = [each for each in found.differences if each.flaw is not Flaw.EXTRA]
+            if wrong:
+                raise Failure(
+                    f"{candidate.folder / wrong[0].path}: {wrong[0].flaw}, and it is not what was verified",
+                    "`modelwright clean` removes damaged artifacts; convert and verify it again",
+                )
