@@ -22,7 +22,7 @@ STEPS = (
     ("codecs",),
     ("layout",),
     ("engine", "forward"),
-    ("formats",),
+    ("formats", "companions"),
     ("store",),
     ("stage", "building", "pipeline", "plan"),
     ("publish",),

@@ -1,0 +1,50 @@
+"""Tiny models of every architecture with a vocabulary of bytes, and what the conversion makes of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from convert.architectures import find_architecture
+from convert.config import read_config
+from convert.formats import Model
+from convert.tokenizer import load
+from tests import tiny
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BYTES_ONLY = "".join(f"{base64.b64encode(bytes([n])).decode()} {n}\n" for n in range(256))
+TEMPLATE = "{% for m in messages %}<s>{{ m.content }}</s>{% endfor %}"
+
+
+def make(folder: Path, recipe: tiny.Recipe) -> Path:
+    """Write a checkpoint with a tokenizer: bytes, and the ids 1 and 2 as beginning and end."""
+    tiny.make(folder, recipe)
+    if recipe.model_type == "qwen":
+        (folder / "qwen.tiktoken").write_text(BYTES_ONLY)
+        (folder / "generation_config.json").write_text(json.dumps({"chat_format": "chatml", "top_p": 0.8}))
+        return folder
+    names = ["<unk>", "<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE({name: identity for identity, name in enumerate(names)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names[:3]])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "chat_template": TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def described(folder: Path) -> Model:
+    """Read a folder as a conversion does."""
+    config = read_config(folder)
+    decoder = find_architecture(config).describe(config)
+    tokenizer = load(folder, config.text("model_type"), config.values, decoder.vocab_size)
+    generation: dict[str, Any] = {}
+    if (folder / "generation_config.json").is_file():
+        generation = dict(read_config(folder, "generation_config.json").values)
+    return Model("Tiny", None, decoder, tokenizer, folder, generation=generation)
