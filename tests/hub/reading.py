@@ -12,6 +12,8 @@ from tests.hub.repo import Refused, git_sha1, is_lfs, sha256
 if TYPE_CHECKING:
     from tests.hub.server import Fault, Handler
 
+DATE = "2026-01-02T03:04:05.000Z"
+
 # Methods, path, and who answers.
 Route = tuple[str, str, Callable[..., None]]
 
@@ -20,8 +22,9 @@ def _whoami(request: Handler) -> None:
     user = request.user()
     if user is None:
         raise Refused(401)
-    token = {"accessToken": {"displayName": "test", "role": "write"}}
-    request.send_json({"type": "user", "name": user, "orgs": [], "auth": token})
+    token = {"accessToken": {"displayName": "test", "role": request.hub.roles.get(user, "write")}}
+    orgs = [{"name": name} for name, members in request.hub.orgs.items() if user in members]
+    request.send_json({"type": "user", "name": user, "orgs": orgs, "auth": token})
 
 
 def _model_info(request: Handler, repo: str, rev: str = "") -> None:
@@ -59,7 +62,7 @@ def _tree(request: Handler, repo: str, rev: str, path: str) -> None:
                 )
             if is_deep or not rest:
                 entries[name] = _entry(name, content)
-    request.send_json(list(entries.values()))
+    request.send_page(list(entries.values()))
 
 
 def _paths_info(request: Handler, repo: str, rev: str) -> None:
@@ -71,11 +74,30 @@ def _paths_info(request: Handler, repo: str, rev: str) -> None:
 
 def _refs(request: Handler, repo: str) -> None:
     found, _ = request.open(repo)
-    refs = [
-        {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit}
-        for name, commit in found.refs.items()
+    told = {
+        "branches": _told("refs/heads/", found.refs),
+        "converts": [],
+        "tags": _told("refs/tags/", found.tags),
+    }
+    if request.query.get("include_prs"):
+        told["pullRequests"] = [
+            {"name": ref.removeprefix("refs/"), "ref": ref, "targetCommit": commit}
+            for ref, commit in found.pulls.items()
+        ]
+    request.send_json(told)
+
+
+def _told(place: str, refs: dict[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "ref": f"{place}{name}", "targetCommit": commit} for name, commit in refs.items()]
+
+
+def _commits(request: Handler, repo: str, rev: str) -> None:
+    found, commit = request.open(repo, rev)
+    listed = [
+        {"id": oid, "title": found.titles.get(oid, ""), "message": "", "date": DATE, "authors": []}
+        for oid in found.history(commit)
     ]
-    request.send_json({"branches": refs, "converts": [], "tags": []})
+    request.send_page(listed)
 
 
 def _resolve(request: Handler, repo: str, rev: str, path: str) -> None:
@@ -127,15 +149,16 @@ def _send_range(request: Handler, content: bytes, headers: dict[str, str]) -> No
     request.send(content[first : last + 1], headers, status=206)
 
 
-_REPO = r"(?P<repo>[^/]+/[^/]+|[^/]+)"
-_REV = r"(?P<rev>[^/]+)"
+REPO = r"(?P<repo>[^/]+/[^/]+|[^/]+)"
+REV = r"(?P<rev>[^/]+)"
 ROUTES: list[Route] = [
     ("GET", r"/api/whoami-v2", _whoami),
-    ("GET", rf"/api/models/{_REPO}/tree/{_REV}(?:/(?P<path>.+))?", _tree),
-    ("POST", rf"/api/models/{_REPO}/paths-info/{_REV}", _paths_info),
-    ("GET", rf"/api/models/{_REPO}/refs", _refs),
-    ("GET", rf"/api/models/{_REPO}/revision/{_REV}", _model_info),
-    ("GET", rf"/api/models/{_REPO}", _model_info),
-    ("GET|HEAD", rf"/{_REPO}/resolve/{_REV}/(?P<path>.+)", _resolve),
+    ("GET", rf"/api/models/{REPO}/tree/{REV}(?:/(?P<path>.+))?", _tree),
+    ("POST", rf"/api/models/{REPO}/paths-info/{REV}", _paths_info),
+    ("GET", rf"/api/models/{REPO}/refs", _refs),
+    ("GET", rf"/api/models/{REPO}/commits/{REV}", _commits),
+    ("GET", rf"/api/models/{REPO}/revision/{REV}", _model_info),
+    ("GET", rf"/api/models/{REPO}", _model_info),
+    ("GET|HEAD", rf"/{REPO}/resolve/{REV}/(?P<path>.+)", _resolve),
     ("GET|HEAD", r"/blob/(?P<oid>[0-9a-f]+)", _blob),
 ]

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-LFS_SUFFIXES = (".safetensors", ".bin", ".h5", ".msgpack", ".ot", ".onnx", ".tflite", ".tiktoken")
+LFS_SUFFIXES = (".safetensors", ".bin", ".h5", ".msgpack", ".ot", ".onnx", ".tflite", ".tiktoken", ".gguf")
 
 
 def git_sha1(content: bytes) -> str:
@@ -25,8 +25,14 @@ class Repo:
     is_private: bool = False
     is_gated: bool = False
     readers: set[str] = field(default_factory=set)  # users whom a gated or private repo lets in
+    writers: set[str] = field(default_factory=set)  # besides its owner
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    pulls: dict[str, str] = field(default_factory=dict)  # refs/pr/1 → commit
+    parents: dict[str, str | None] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
+    objects: dict[str, bytes] = field(default_factory=dict)  # what LFS keeps, by sha256
     lies: dict[str, dict[str, Any]] = field(default_factory=dict)  # by file: what a listing says instead
 
     def commit(self, files: dict[str, bytes], ref: str = "main") -> str:
@@ -37,10 +43,34 @@ class Repo:
         self.refs[ref] = oid
         return oid
 
+    def push(self, files: dict[str, bytes], parent: str | None, title: str) -> str:
+        """Add a commit upon another, as git does: the same files upon another parent are another commit."""
+        told = repr((parent, title, sorted((name, sha256(content)) for name, content in files.items())))
+        oid = hashlib.sha1(told.encode(), usedforsecurity=False).hexdigest()
+        self.commits[oid] = dict(files)
+        self.parents[oid], self.titles[oid] = parent, title
+        return oid
+
     def find(self, revision: str) -> str | None:
-        """The commit that a branch, tag or commit is."""
-        oid = self.refs.get(revision, revision)
+        """The commit that a branch, tag, pull request or commit is."""
+        oid = {**self.pulls, **self.tags, **self.refs}.get(revision, revision)
         return oid if oid in self.commits else None
+
+    def history(self, revision: str = "main") -> list[str]:
+        """The commits of a branch, the newest first."""
+        found, oid = [], self.find(revision)
+        while oid is not None:
+            found.append(oid)
+            oid = self.parents.get(oid)
+        return found
+
+    def may_read(self, user: str | None) -> bool:
+        """Whether the repo shows itself to this user."""
+        return not self.is_private or user in self.readers or self.may_write(user)
+
+    def may_write(self, user: str | None) -> bool:
+        """Whether this user may change it."""
+        return user is not None and (user == self.name.partition("/")[0] or user in self.writers)
 
 
 def is_lfs(name: str, content: bytes) -> bool:

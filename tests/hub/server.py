@@ -1,23 +1,26 @@
 """A Hub on loopback: the calls of the real one that the project makes, and its bad days on demand.
 
-Which calls it answers is a table of routes, so that those by which a Hub is written can be added as rows.
+Which calls it answers is two tables of routes, those by which a Hub is read and those by which it is written.
 """
 
 import contextlib
 import json
+import os
 import re
+import signal
 import socket
 import struct
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
-from tests.hub.reading import ROUTES, Route
+from tests.hub import reading, writing
+from tests.hub.reading import Route
 from tests.hub.repo import Refused, Repo
 
 CHUNK_BYTES = 16 << 10
@@ -27,13 +30,32 @@ CHUNK_BYTES = 16 << 10
 class Fault:
     """Something that goes wrong, for the next `times` requests whose path contains `path`."""
 
-    kind: str  # status | reset | cut | slow | flip | size | etag | no-range | stall
+    # Of answers: status | reset | cut | slow | flip | size | etag | no-range | stall | lost (done, not said);
+    # of what is sent here: flip | cut-upload | slow-upload.
+    kind: str
     path: str = "/resolve/"
     times: int = 1
+    method: str = ""  # any
     status: int = 503
     headers: dict[str, str] = field(default_factory=dict)
     after_bytes: int = 0  # of the body: where it happens
     pause_s: float = 0.0  # between chunks of a slow body
+
+
+@dataclass
+class Murder:
+    """The client dies by the server's hand, before or after one of its requests is carried out."""
+
+    pid: int
+    at: int  # which request, counted from 0
+    is_after: bool
+    requests: int = 0
+    is_done: bool = False
+
+    def strike(self) -> None:
+        """Kill it."""
+        self.is_done = True
+        os.kill(self.pid, signal.SIGKILL)
 
 
 @dataclass
@@ -59,12 +81,23 @@ class _Quiet(ThreadingHTTPServer):
 class HubServer:
     """The server; its repos, users and faults may change while it runs."""
 
-    def __init__(self, cdn: "HubServer | None" = None, routes: Sequence[Route] = ROUTES) -> None:
+    def __init__(
+        self,
+        cdn: "HubServer | None" = None,
+        routes: Sequence[Route] = (*reading.ROUTES, *writing.ROUTES),
+    ) -> None:
         self.routes = routes
         self.cdn = cdn  # where LFS bodies are redirected to, if anywhere
         self.repos: dict[str, Repo] = {}
         self.renamed: dict[str, str] = {}
         self.users: dict[str, str] = {}  # token → user
+        self.roles: dict[str, str] = {}  # user → what the token may do, where not write
+        self.orgs: dict[str, set[str]] = {}
+        self.collections: dict[str, dict[str, Any]] = {}  # by slug
+        self.part_bytes: int | None = None  # larger uploads come in parts
+        self.parts: dict[tuple[str, int], bytes] = {}
+        self.page_size: int | None = None
+        self.murder: Murder | None = None
         self.blobs: dict[str, bytes] = {}  # what a CDN serves
         self.faults: list[Fault] = []
         self.log: list[Exchange] = []
@@ -82,11 +115,11 @@ class HubServer:
         self.repos[name] = repo
         return repo
 
-    def take_fault(self, path: str) -> Fault | None:
+    def take_fault(self, path: str, method: str) -> Fault | None:
         """The fault that this request meets, one occurrence fewer from now on."""
         with self.lock:
             for fault in self.faults:
-                if fault.times > 0 and fault.path in path:
+                if fault.times > 0 and fault.path in path and fault.method in ("", method):
                     fault.times -= 1
                     return fault
         return None
@@ -112,6 +145,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     hub: HubServer
+    doomed: Murder | None
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
     exchange: Exchange
@@ -124,13 +158,18 @@ class Handler(BaseHTTPRequestHandler):
         """Find the row of the table and let it answer."""
         url = urlsplit(self.path)
         self.query = {key: values[-1] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
-        self.body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.fault = self.hub.take_fault(url.path, self.command)
+        self.doomed = self._doomed()
         self.exchange = Exchange(
             self.command, url.path, self.headers.get("range"), self.headers.get("authorization")
         )
         self.hub.log.append(self.exchange)
-        self.fault = self.hub.take_fault(url.path)
         try:
+            self.body = self._received()
+            if self.doomed and not self.doomed.is_after:
+                self.doomed.strike()
+                self.close_connection = True
+                return
             if self.fault and self.fault.kind == "status":
                 self.send(b"", self.fault.headers, status=self.fault.status)
                 return
@@ -143,6 +182,43 @@ class Handler(BaseHTTPRequestHandler):
             self.send(b'{"error":"refused"}', headers, status=refused.status)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    def _doomed(self) -> Murder | None:
+        murder = self.hub.murder
+        if murder is None or murder.is_done:
+            return None
+        with self.hub.lock:
+            number, murder.requests = murder.requests, murder.requests + 1
+        return murder if number == murder.at else None
+
+    def _received(self) -> bytes:
+        """The body, with what the fault makes of it on its way here."""
+        fault = self.fault or Fault("none")
+        body = bytearray()
+        for chunk in self._chunks():
+            body += chunk
+            if fault.kind == "slow-upload":
+                time.sleep(fault.pause_s)
+            if fault.kind == "cut-upload" and len(body) > fault.after_bytes:
+                self.reset()
+                raise ConnectionResetError
+        if fault.kind == "flip" and self.command in ("PUT", "POST") and body:
+            body[fault.after_bytes] ^= 1
+        return bytes(body)
+
+    def _chunks(self) -> Iterator[bytes]:
+        left = int(self.headers.get("content-length") or 0)
+        if self.headers.get("transfer-encoding", "").lower() == "chunked":
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        while left > 0:
+            chunk = self.rfile.read(min(left, CHUNK_BYTES))
+            if not chunk:
+                raise ConnectionResetError
+            left -= len(chunk)
+            yield chunk
 
     def dispatch(self, path: str) -> None:
         """Let the first row that fits answer."""
@@ -164,6 +240,13 @@ class Handler(BaseHTTPRequestHandler):
     def send(self, body: bytes, headers: dict[str, str], *, status: int = 200) -> None:
         """Answer, with what the fault makes of the body."""
         self.exchange.status = status
+        if self.doomed:
+            self.doomed.strike()
+            self.close_connection = True
+            return
+        if self.fault and self.fault.kind == "lost":
+            self.reset()
+            return
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
@@ -204,9 +287,21 @@ class Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError, ValueError):
             super().finish()
 
-    def send_json(self, value: object) -> None:
+    def send_json(
+        self, value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Answer a call of the API."""
-        self.send(json.dumps(value).encode(), {"Content-Type": "application/json"})
+        told = {"Content-Type": "application/json", **(headers or {})}
+        self.send(json.dumps(value).encode(), told, status=status)
+
+    def send_page(self, entries: list[Any]) -> None:
+        """Answer with a list, page by page where the pages are short."""
+        size = self.hub.page_size or max(1, len(entries))
+        start = int(self.query.get("cursor", "0"))
+        more = start + size < len(entries)
+        query = urlencode({**self.query, "cursor": start + size})
+        link = f'<{self.hub.endpoint}{urlsplit(self.path).path}?{query}>; rel="next"'
+        self.send_json(entries[start : start + size], headers={"Link": link} if more else {})
 
     def user(self) -> str | None:
         """Who asks."""
@@ -219,7 +314,7 @@ class Handler(BaseHTTPRequestHandler):
         """The repo and commit, if this user may see them."""
         user = self.user()
         repo = self.hub.repos.get(name)
-        if repo is None or (repo.is_private and user not in repo.readers):
+        if repo is None or not repo.may_read(user):
             raise Refused(401 if user is None else 404, "RepoNotFound")
         if is_content and repo.is_gated and user not in repo.readers:
             raise Refused(401 if user is None else 403, "GatedRepo")
