@@ -21,7 +21,7 @@ STEPS = (
     ("tokenizer", "calibration"),
     ("codecs",),
     ("layout",),
-    ("engine", "forward"),
+    ("engine", "forward", "quantizer"),
     ("formats", "companions"),
     ("store",),
     ("stage", "building", "pipeline", "plan"),

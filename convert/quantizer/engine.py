@@ -1,0 +1,158 @@
+"""GPTQModel itself, in the child: torch and its kin are imported here and nowhere else."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import random
+import resource
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convert.checkpoint import open_checkpoint
+from convert.errors import Failure
+from convert.quantizer.job import MODEL, RESULT, SCRATCH, take_over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float32"}
+TOOLS = ("GPTQModel", "torch", "transformers", "safetensors")
+
+
+def run(work: Path, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Quantise the model in `work`, and leave what GPTQModel writes there too."""
+    asked, windows = take_over(work)
+    import torch  # noqa: PLC0415
+
+    if asked["threads"]:
+        torch.set_num_threads(asked["threads"])
+    random.seed(asked["seed"])
+    np.random.seed(asked["seed"])
+    torch.manual_seed(asked["seed"])
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    device = _device(asked["device"], has_cuda=torch.cuda.is_available())
+    model = _load(work, asked, device)
+    model.layer_callback = model.subset_callback = Herald(_layer_count(work), tell)
+    model.quantize(
+        [{"input_ids": window} for window in windows],
+        batch_size=1,
+        # In the order given: another would change sums in their last bits.
+        calibration_sort=None,
+        calibration_data_min_length=0,
+        **_backend(asked["method"]),
+    )
+    model.save(str(work / RESULT))
+    tell({"share": 1.0})
+    used = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+    return {
+        "matrices": [_treated(entry) for entry in model.quant_log],
+        "device": f"cuda: {torch.cuda.get_device_name()}" if device == "cuda" else "cpu",
+        "tools": {name: importlib.metadata.version(name) for name in TOOLS},
+        "peak_rss_bytes": _peak_rss_bytes(),
+        "peak_device_bytes": used,
+    }
+
+
+class Herald:
+    """Turns GPTQModel's events into the share that is done; forward passes and solving count alike."""
+
+    def __init__(self, layer_count: int, tell: Callable[[dict[str, Any]], None]) -> None:
+        self._layer_count = layer_count
+        self._tell = tell
+
+    def layer_complete(self, *, layer_idx: int, submodule_finalized: bool) -> None:
+        """A layer's inputs are through, or all of it is packed."""
+
+    def subset_event(
+        self, *, stage: str, layer_idx: int, subset_index: int, subset_total: int, **_: object
+    ) -> None:
+        """Matrices that share an input were measured, or solved."""
+        steps = {"forward_end": 0.5, "quant_complete": 1.0}
+        if stage in steps:
+            within = (subset_index + steps[stage]) / subset_total
+            # Writing the result is the last hundredth.
+            self._tell({"share": 0.99 * (layer_idx + within) / self._layer_count, "layer": layer_idx})
+
+
+def _device(asked: str, *, has_cuda: bool) -> str:
+    if asked == "cuda" and not has_cuda:
+        raise Failure("the recipe asks for cuda, and torch sees no GPU", "write device: cpu, or device: auto")
+    return "cuda" if has_cuda and asked != "cpu" else "cpu"
+
+
+def _load(work: Path, asked: dict[str, Any], device: str) -> Any:
+    import torch  # noqa: PLC0415
+    from gptqmodel import GPTQModel  # noqa: PLC0415
+    from gptqmodel.quantization.config import AWQConfig, GPTQConfig  # noqa: PLC0415
+
+    shared = {
+        "bits": asked["bits"],
+        "group_size": asked["group_size"],
+        "desc_act": asked["desc_act"],
+        "sym": asked["sym"],
+        "device": device,
+        "offload_to_disk": True,
+        "offload_to_disk_path": str(work / SCRATCH / "offload"),
+        # Round-to-nearest where too few tokens came by would be a loss that nobody hears of.
+        "fallback": None,
+        # The other ways of packing compile an extension first, half a minute each time, for the same bytes.
+        "pack_impl": "original",
+        # One layer's packed matrices are on disk before the next is read: less memory, and one order.
+        "wait_for_submodule_finalizers": True,
+    }
+    if asked["method"] == "gptq":
+        damp = {} if asked["damp"] is None else {"damp_percent": asked["damp"]}
+        config: Any = GPTQConfig(**shared, **damp)
+    else:
+        config = AWQConfig(**shared)
+    # As it is stored: GPTQModel's own choice on a CPU is bfloat16, whatever the source has.
+    dtype = getattr(torch, _dtype(work / MODEL))
+    return GPTQModel.load(str(work / MODEL), config, dtype=dtype, trust_remote_code=False)
+
+
+def _dtype(folder: Path) -> str:
+    """The dtype that most of the weights are stored in."""
+    sizes: dict[str, int] = {}
+    with open_checkpoint(folder) as checkpoint:
+        for info in checkpoint.tensors.values():
+            name = TORCH_DTYPES.get(info.dtype)
+            if name is None:
+                raise Failure(f"{info.name}: {info.dtype} cannot be quantised", "convert it to bf16 first")
+            sizes[name] = sizes.get(name, 0) + info.size_bytes
+    return max(sizes, key=lambda name: (sizes[name], name))
+
+
+def _backend(method: str) -> dict[str, Any]:
+    """AWQ's own choice is a kernel for GPUs; the portable one writes the same format."""
+    from gptqmodel import BACKEND  # noqa: PLC0415
+
+    return {"backend": BACKEND.AWQ_TORCH} if method == "awq" else {}
+
+
+def _layer_count(work: Path) -> int:
+    config = json.loads((work / MODEL / "config.json").read_text("utf-8"))
+    return int(config.get("num_hidden_layers") or config["n_layer"])
+
+
+def _treated(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": f"{entry['layer']}.{entry['module']}",
+        "loss": _number(entry.get("loss")),
+        "damp": _number(entry.get("damp")),
+    }
+
+
+def _number(text: object) -> float | None:
+    try:
+        return float(str(text))
+    except ValueError:
+        return None
+
+
+def _peak_rss_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
