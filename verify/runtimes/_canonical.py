@@ -29,14 +29,14 @@ class Canonical:
         self._tokenizer.no_padding()
         # What the post-processor adds is asked for, or not; markup is read, or is text.
         self._stream = decoders.DecodeStream
-        settings = _object(folder / "tokenizer_config.json")
-        generation = _object(folder / "generation_config.json")
+        settings = read_object(folder / "tokenizer_config.json")
+        generation = read_object(folder / "generation_config.json")
         self.markup = {
             name: text
             for name in ("bos_token", "eos_token", "unk_token", "pad_token")
-            if (text := _text(settings.get(name))) is not None
+            if (text := text_of(settings.get(name))) is not None
         }
-        self.chat_template = _template(folder, settings)
+        self.chat_template = chat_template_of(folder, settings)
         self.bos_id = self._id("bos_token", config, "bos_token_id")
         self.eos_id = self._id("eos_token", config, "eos_token_id")
         ends = [self.eos_id, *_ids(config.get("eos_token_id")), *_ids(generation.get("eos_token_id"))]
@@ -66,7 +66,8 @@ class Canonical:
         return next(iter(_ids(config.get(key))), None)
 
 
-def _object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """A file's JSON object; nothing where there is no such file."""
     if not path.is_file():
         return {}
     try:
@@ -80,12 +81,14 @@ def _ids(value: object) -> list[int]:
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
 
 
-def _text(value: object) -> str | None:
+def text_of(value: object) -> str | None:
+    """A token, which some files spell out as an object."""
     content = value.get("content") if isinstance(value, dict) else value
     return content if isinstance(content, str) else None
 
 
-def _template(folder: Path, settings: dict[str, Any]) -> str | None:
+def chat_template_of(folder: Path, settings: dict[str, Any]) -> str | None:
+    """The chat template: what tokenizer_config.json holds wins over chat_template.jinja."""
     value = settings.get("chat_template")
     if isinstance(value, list):
         value = next((one.get("template") for one in value if one.get("name") == "default"), None)

@@ -1,0 +1,267 @@
+"""ONNX in its own runtime: what onnxruntime-genai says of a model agrees with the model's source."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from convert.errors import Failure
+from tests import tiny
+from verify.fault import FaultKind, WorkerFailure
+from verify.limits import Limits
+from verify.runtimes import Request, Settings, runtime_for
+from verify.runtimes._genai import read_config
+from verify.worker import Launch, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tests.verify.conftest import Made
+
+LIMITS = Limits(open_s=120, request_s=60)
+TEXT = "太阳系有八颗行星。 The largest is Jupiter"
+CHAT: tuple[dict[str, str], ...] = (
+    {"role": "system", "content": "你是一个具有丰富教学经验的AI助理"},
+    {"role": "user", "content": "太阳系有几颗行星？"},
+)
+LAID_OUT = (
+    "<|im_start|>system\n你是一个具有丰富教学经验的AI助理<|im_end|>\n"
+    "<|im_start|>user\n太阳系有几颗行星？<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+def opened(runtime: str, path: Path | str, **options: Any) -> Worker:
+    return Worker(Launch(runtime, path, Settings(threads=1, options=options), LIMITS))
+
+
+def logits(worker: Worker, ids: list[int]) -> NDArray[np.float32]:
+    return np.concatenate(list(worker.logits(ids)))
+
+
+def copied(folder: Path, to: Path) -> Path:
+    """The same artifact in a folder of its own, to be changed."""
+    return shutil.copytree(folder, to)
+
+
+def changed(folder: Path, to: Path, **model: Any) -> Path:
+    """The artifact with other words in its genai_config.json."""
+    copied(folder, to)
+    config = json.loads((to / "genai_config.json").read_text("utf-8"))
+    config["model"] |= model
+    (to / "genai_config.json").write_text(json.dumps(config), "utf-8")
+    return to
+
+
+@pytest.fixture(scope="module")
+def artifact(chat: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny chat model in float32."""
+    out = tmp_path_factory.mktemp("onnx") / "fp32"
+    builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-p", "fp32", "-e", "cpu"]
+    subprocess.run(
+        [*builder, "-i", str(chat.source), "-o", str(out)], check=True, capture_output=True, cwd=out.parent
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def onnx(artifact: Path) -> Iterator[Worker]:
+    with opened("onnxruntime_genai", artifact) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def source(chat: Made) -> Iterator[Worker]:
+    with opened("transformers", chat.source) as worker:
+        yield worker
+
+
+def test_a_folder_finds_its_runtime(artifact: Path, chat: Made) -> None:
+    assert runtime_for(artifact) == "onnxruntime_genai"
+    assert runtime_for(chat.source) == "transformers"
+
+
+def test_the_runtime_says_what_it_has_opened(onnx: Worker, source: Worker) -> None:
+    info = onnx.info
+    assert (info.context, info.context_length, info.vocab_size) == (256, 256, tiny.VOCAB_SIZE)
+    assert (info.eos_id, info.eog_ids, info.adds_bos) == (511, (511,), False)
+    assert set(info.can) == {*source.info.can, "together"}
+    assert info.chat_template == source.info.chat_template
+    # 4 layers x keys and values x 2 heads x 32 values of 4 bytes
+    assert info.kv_bytes_per_token == source.info.kv_bytes_per_token == 2048
+    assert dict(info.notes) | {"provider": "cpu", "kv_cache": "float32", "threads": "1"} == info.notes
+    assert onnx.versions.keys() == {"onnxruntime", "onnxruntime-genai"}
+
+
+def test_its_tokenizer_reads_as_the_source_s(onnx: Worker, source: Worker) -> None:
+    for text in (TEXT, LAID_OUT, "", " a  b\n\n1234 it's", "café 🪐"):
+        ids = onnx.tokenize(text, special=True)
+        assert ids == source.tokenize(text, special=True)
+        assert onnx.detokenize(ids) == text
+    plain = onnx.tokenize(LAID_OUT, special=False)
+    assert {509, 510, 511}.isdisjoint(plain)
+    assert onnx.detokenize(plain) == LAID_OUT
+
+
+def test_its_own_template_engine_lays_out_as_the_source_s(onnx: Worker, source: Worker) -> None:
+    assert onnx.apply_template(CHAT) == source.apply_template(CHAT) == LAID_OUT
+    assert not onnx.apply_template(CHAT, add_generation_prompt=False).endswith("assistant\n")
+
+
+def test_logits_agree_at_every_position(onnx: Worker, source: Worker) -> None:
+    ids = list(range(3, 253))
+    ours = logits(onnx, ids)
+    assert ours.shape == (len(ids), tiny.VOCAB_SIZE)
+    assert np.abs(ours - logits(source, ids)).max() < 1e-4
+    assert np.array_equal(ours, logits(onnx, ids))
+
+
+def test_answers_agree(onnx: Worker, source: Worker) -> None:
+    for request in (
+        Request(text=TEXT, max_tokens=12),
+        Request(messages=CHAT, max_tokens=12),
+        Request(messages=CHAT, max_tokens=12, temperature=0.8, seed=7),
+    ):
+        ours, theirs = list(onnx.generate(request)), list(source.generate(request))
+        assert [piece.token for piece in ours] == [piece.token for piece in theirs]
+        assert [piece.t_s for piece in ours] == sorted(piece.t_s for piece in ours)
+        assert ours[-1].end == "length"
+        assert all(piece.end is None for piece in ours[:-1])
+    assert onnx.answer(Request(text=TEXT, max_tokens=12)) == source.answer(Request(text=TEXT, max_tokens=12))
+
+
+def test_an_answer_ends_where_it_is_told_to(onnx: Worker) -> None:
+    free = list(onnx.generate(Request(text=TEXT, max_tokens=6, ignores_end=True)))
+    ids = [piece.token for piece in free]
+    ended = list(onnx.generate(Request(text=TEXT, max_tokens=6, stop_ids=(ids[2] or 0,))))
+    assert (len(ended), ended[-1].end) == (ids.index(ids[2]) + 1, "end")
+    stop = "".join(piece.text for piece in free)[2:4]
+    stopped = list(onnx.generate(Request(text=TEXT, max_tokens=6, stop=(stop,))))
+    assert stopped[-1].end == "stop"
+    assert stop not in "".join(piece.text for piece in stopped)
+
+
+def test_an_answer_is_cancelled_and_the_next_one_is_made(onnx: Worker) -> None:
+    stream = onnx.generate(Request(text=TEXT, max_tokens=200, ignores_end=True))
+    next(stream)
+    stream.close()
+    assert len(list(onnx.generate(Request(text=TEXT, max_tokens=5, ignores_end=True)))) == 5
+
+
+def test_an_answer_goes_no_further_than_the_context(onnx: Worker) -> None:
+    ids = tuple(range(200)) + tuple(range(50))
+    assert len(list(onnx.generate(Request(ids=ids, max_tokens=100, ignores_end=True)))) == 6
+    for refused in (Request(ids=ids + ids), Request(ids=()), Request(ids=(512,)), Request(ids=(-1,))):
+        with pytest.raises(WorkerFailure) as caught:
+            list(onnx.generate(refused))
+        assert caught.value.fault.kind is FaultKind.REFUSED
+    with pytest.raises(WorkerFailure, match="do not fit the context of 256"):
+        list(onnx.logits([1] * 257))
+
+
+def test_answers_made_together_are_as_long_as_alone(onnx: Worker) -> None:
+    requests = [Request(ids=tuple(range(5 + 3 * n)), max_tokens=7 + n, ignores_end=True) for n in range(6)]
+    ticks = list(onnx.together(requests))
+    assert [sum(tick.index == n for tick in ticks) for n in range(6)] == [7, 8, 9, 10, 11, 12]
+    assert [tick.t_s for tick in ticks] == sorted(tick.t_s for tick in ticks)
+    for refused in (Request(ids=(1,), stop=("x",)), Request(ids=(1,), temperature=1.0), Request(ids=(999,))):
+        with pytest.raises(WorkerFailure) as caught:
+            list(onnx.together([refused]))
+        assert caught.value.fault.kind is FaultKind.REFUSED
+
+
+def test_the_cache_is_as_long_as_the_request_and_no_longer(onnx: Worker) -> None:
+    for count in (20, 60):
+        list(onnx.logits(list(range(count))))
+        assert onnx.cache_bytes() == count * (onnx.info.kv_bytes_per_token or 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"speed": "high"}, "no such option: speed"),
+        ({"provider": "tpu"}, "is none of cpu, cuda, dml, openvino"),
+        ({"provider_options": {"device_type": "NPU"}}, "are a provider's"),
+        ({"provider": "openvino", "provider_options": "NPU"}, "is an object"),
+        ({"provider": "openvino", "provider_options": {"device_type": "NPU"}}, "OpenVINO"),
+        ({"provider": "dml"}, "DML"),
+    ],
+)
+def test_what_is_not_there_is_refused_in_words(options: dict[str, Any], said: str, artifact: Path) -> None:
+    with pytest.raises(WorkerFailure, match=said) as caught:
+        opened("onnxruntime_genai", artifact, **options)
+    assert caught.value.fault.kind is FaultKind.REFUSED
+
+
+def test_the_cpu_opens_what_was_made_for_another_provider(artifact: Path, tmp_path: Path) -> None:
+    config = json.loads((artifact / "genai_config.json").read_text("utf-8"))
+    decoder = config["model"]["decoder"]
+    decoder["session_options"]["provider_options"] = [{"OpenVINO": {"device_type": "NPU"}}]
+    folder = changed(artifact, tmp_path / "npu", decoder=decoder)
+    with pytest.raises(WorkerFailure, match="OpenVINO"):
+        opened("onnxruntime_genai", folder)
+    with opened("onnxruntime_genai", folder, provider="cpu") as worker:
+        assert worker.info.notes["provider"] == "cpu"
+        assert len(logits(worker, [3, 4, 5])) == 3
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "tokenizer.json", "genai_config.json"])
+def test_a_damaged_artifact_is_refused_or_crashes_alone(name: str, artifact: Path, tmp_path: Path) -> None:
+    folder = copied(artifact, tmp_path / "cut")
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WorkerFailure) as caught:
+        opened("onnxruntime_genai", folder)
+    assert caught.value.fault.kind in (FaultKind.REFUSED, FaultKind.CRASHED)
+    assert caught.value.fault.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"model": {"decoder": {"session_options": {"custom_ops_library": "ops"}}}}', "load a library"),
+        ('{"model": {"provider_options": [{"qnn": {"backend_path": "x"}}]}}', "load a library"),
+        ('{"model": {"session_options": {"ep": ["libx.so.1"]}}}', "load a library"),
+        ('{"model": {"decoder": {"filename": "../model.onnx"}}}', "outside the folder"),
+        ('{"model": {"type": "a"}, "model": {"type": "b"}}', "stands twice"),
+        ('{"model": ', "Expecting value"),
+        ("[]", "describes no model"),
+    ],
+)
+def test_a_config_that_could_do_harm_is_not_opened(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "genai_config.json").write_text(text, "utf-8")
+    with pytest.raises(Failure, match=said):
+        read_config(tmp_path)
+
+
+def test_a_config_without_its_sizes_is_refused(artifact: Path, tmp_path: Path) -> None:
+    with pytest.raises(WorkerFailure, match=r"model\.vocab_size is 'many'"):
+        opened("onnxruntime_genai", changed(artifact, tmp_path / "many", vocab_size="many"))
+
+
+def test_a_vocabulary_of_another_size_is_no_crash(artifact: Path, tmp_path: Path) -> None:
+    with pytest.raises(WorkerFailure, match="must be in range") as caught:
+        opened("onnxruntime_genai", changed(artifact, tmp_path / "less", vocab_size=100))
+    assert caught.value.fault.kind is FaultKind.REFUSED
+    with (
+        opened("onnxruntime_genai", changed(artifact, tmp_path / "more", vocab_size=600)) as worker,
+        pytest.raises(WorkerFailure, match="invalid dimensions for output: logits"),
+    ):
+        list(worker.logits([3, 4]))
+
+
+def test_a_template_is_held_by_the_sandbox_first(artifact: Path, tmp_path: Path) -> None:
+    folder = copied(artifact, tmp_path / "evil")
+    settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}), "utf-8")
+    with opened("onnxruntime_genai", folder) as worker, pytest.raises(WorkerFailure, match="CPU time"):
+        worker.apply_template(CHAT)

@@ -1,0 +1,188 @@
+"""The parts of onnxruntime-genai that the runtime is built from: its folder, its tokenizer, its engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convert.errors import Failure
+from verify.runtimes import Tick
+from verify.runtimes._canonical import chat_template_of, read_object, text_of
+from verify.template import render
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from verify.runtimes import Request
+
+CONFIG = "genai_config.json"
+# What would be loaded as code: custom_ops_library, a provider's library_path or backend_path.
+CODE_KEY = re.compile(r"library|backend_path", re.IGNORECASE)
+CODE_FILE = re.compile(r"\.(so|dll|dylib|pyd)(\.|$)", re.IGNORECASE)
+EVENTS = 64
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """genai_config.json as data; what would have a library loaded, or a file from elsewhere, is refused."""
+    path = folder / CONFIG
+    try:
+        # Pairs, since a key that stands twice would be seen here once, and by other parsers otherwise.
+        config = json.loads(path.read_text("utf-8"), object_pairs_hook=_once)
+    except (OSError, ValueError, RecursionError) as fault:
+        raise Failure(f"{path.name}: {fault}", "it is written beside model.onnx") from None
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise Failure(f"{path.name}: describes no model")
+    for key, value in _settings(config):
+        if CODE_KEY.search(key) or (isinstance(value, str) and CODE_FILE.search(value)):
+            raise Failure(f"{path.name}: {key} would load a library, and code from an artifact is never run")
+        if key == "filename" and (not isinstance(value, str) or "/" in value or "\\" in value):
+            raise Failure(f"{path.name}: {value!r} lies outside the folder")
+    return config
+
+
+def number(config: Mapping[str, Any], *keys: str) -> int:
+    """A size that has to be there."""
+    value: Any = config
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise Failure(f"{CONFIG}: {'.'.join(keys)} is {value!r}, and has to be a number")
+    return value
+
+
+class Vocabulary:
+    """The artifact's tokenizer as onnxruntime-genai reads it: that, and no other, is what its users get."""
+
+    def __init__(self, lib: Any, model: Any, folder: Path, size: int) -> None:
+        self._tokenizer = lib.Tokenizer(model)
+        self._folder, self._size = folder, size
+        self._markup: re.Pattern[str] | None = None
+        settings = read_object(folder / "tokenizer_config.json")
+        self.chat_template = chat_template_of(folder, settings)
+        self._named = {
+            name: text
+            for name in ("bos_token", "eos_token", "unk_token", "pad_token")
+            if (text := text_of(settings.get(name))) is not None
+        }
+        self.ends = tuple(sorted({int(token) for token in self._tokenizer.eos_token_ids}))
+        self._tokenizer.update_options(skip_special_tokens="false")
+
+    def encode(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
+        """Text to ids; this tokenizer reads markup wherever it stands, so text is cut where it may not."""
+        self._tokenizer.update_options(add_special_tokens="true" if add_bos else "false")
+        parts = [text] if special else self._cut(text)
+        return [int(token) for part in parts if part for token in self._tokenizer.encode(part)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text, markup shown."""
+        return str(self._tokenizer.decode(self.checked(ids))) if ids else ""
+
+    def pieces(self) -> Any:
+        """Decode a stream: call it with each id; gives text, or none while a character is incomplete."""
+        return self._tokenizer.create_stream().decode
+
+    def template(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
+        """Lay a chat out as onnxruntime-genai does, once the sandbox has let the template pass.
+
+        Its own engine is native, and knows no limit of time. What it makes of a template is what users get:
+        that is returned as it is, to be held against the source's.
+        """
+        template = self.chat_template or ""
+        render(template, messages, add_generation_prompt=add_generation_prompt, markup=self._named)
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    json.dumps(list(messages), ensure_ascii=False),
+                    add_generation_prompt=add_generation_prompt,
+                )
+            )
+        except RuntimeError as fault:
+            raise Failure(f"onnxruntime-genai can't render the chat template: {first_line(fault)}") from None
+
+    def checked(self, ids: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """Ids that exist; a negative one would be read from the table's end."""
+        if outside := [token for token in ids if not 0 <= token < self._size]:
+            raise Failure(f"token {outside[0]} is outside the vocabulary of {self._size}")
+        return np.array(ids, np.int32)
+
+    def _cut(self, text: str) -> list[str]:
+        """Parts in which no special token is whole."""
+        if self._markup is None:
+            added = read_object(self._folder / "tokenizer.json").get("added_tokens") or []
+            words = [one["content"] for one in added if one.get("special") and len(one["content"]) > 1]
+            longest_first = sorted(words, key=len, reverse=True)
+            self._markup = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        places = [0, *(match.start() + 1 for match in self._markup.finditer(text)), len(text)]
+        return [text[begin:end] for begin, end in pairwise(places)]
+
+
+def together(lib: Any, model: Any, requests: Sequence[Request]) -> Generator[Tick, None, None]:
+    """Continue several requests in onnxruntime-genai's engine, which batches as many as it likes."""
+    start = time.perf_counter()
+    engine = lib.Engine(model)
+    events = engine.create_event_buffer(EVENTS)
+    running = [_begin(lib, engine, request) for request in requests]
+    flags = lib.EngineEventFlags
+    try:
+        while engine.has_pending_requests():
+            seen = 0
+            for event in engine.run(events):
+                seen += 1
+                if int(event.flags) & int(flags.FAILED):
+                    raise Failure(f"onnxruntime-genai's engine fails: {event.error_code}")
+                if int(event.flags) & int(flags.TOKEN):
+                    index = next(at for at, one in enumerate(running) if one is event.request)
+                    yield Tick(index, time.perf_counter() - start)
+            if not seen:
+                raise Failure("onnxruntime-genai's engine stands still with requests to answer")
+    finally:
+        for one in running:
+            one.close()
+
+
+def _begin(lib: Any, engine: Any, request: Request) -> Any:
+    if request.stop or request.temperature > 0:
+        raise Failure("onnxruntime-genai's engine takes neither stop strings nor seeds", "ask one at a time")
+    ids = np.array(request.ids or (), np.int32)
+    options = lib.RequestOptions()
+    options.set_max_session_tokens(len(ids) + request.max_tokens)
+    made = engine.create_request(options=options)
+    turn = lib.TurnOptions(made)
+    turn.set_do_sample(False)
+    turn.set_max_generated_tokens(request.max_tokens)
+    if request.ignores_end:
+        turn.set_min_generated_tokens(request.max_tokens)
+    made.begin_turn(ids, turn)
+    return made
+
+
+def first_line(fault: Exception) -> str:
+    """What went wrong, without the natives' list of frames."""
+    lines = str(fault).strip().splitlines()
+    return lines[0][:300] if lines else type(fault).__name__
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _settings(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key with what stands under it, down to the last."""
+    if isinstance(value, dict):
+        for name, below in value.items():
+            yield name, below
+            yield from _settings(below, name)
+    elif isinstance(value, list):
+        for below in value:
+            if not isinstance(below, dict | list):
+                yield key, below
+            yield from _settings(below, key)
