@@ -5,16 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from convert.codecs import Codec
     from convert.decoder import Ref
 
     Arrange = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class AddOne:
+    """Store a norm's weights whole that the source keeps less one."""
+
+    def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return rows + np.float32(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,8 @@ class Slot:
     pieces: tuple[Piece, ...]
     codec: Codec
     offsets_bytes: tuple[int, ...]  # one a plane
+    # Stored (in, out), as a Conv1D wants it: the codec must give each weight bytes of its own, in one plane.
+    is_turned: bool = False
 
     @property
     def rows(self) -> int:

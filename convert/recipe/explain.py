@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 # Formats of the design that a later version builds: no typing mistakes, so not worth a guess.
-_PLANNED = ("onnx", "gptq", "awq", "hf")
+_PLANNED = ("gptq", "awq", "hf")
 
 _KINDS = {
     "string_type": "text",

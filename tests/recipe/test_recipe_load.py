@@ -97,7 +97,7 @@ targets:
   gguf:
     quants: [Q4_KM, Q8_0]
     imatrix: calibration
-  onnx: {bits: 4}
+  awq: {bits: 4}
 verify:
   gates: {top1: 2}
 publish: {private: yes}
@@ -106,7 +106,7 @@ model: c/d
     assert [what for what, _ in faults(tmp_path, text)] == [
         "2: revison: unknown key",
         "5: targets.gguf.quants[0]: 'Q4_KM' is not known",
-        "7: targets.onnx: this version does not build it",
+        "7: targets.awq: this version does not build it",
         "9: verify.gates.top1: 2 is out of bounds",
         "10: publish.private: must be true or false, not 'yes'",
         "11: model: written twice, first in line 1",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convert.decoder import Decoder, Ref, Role
-from convert.layout import Piece
+from convert.layout import AddOne, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,14 +68,6 @@ class Interleave:
     def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         halves = rows.reshape(-1, 2, self.head_size // 2, rows.shape[1])
         return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
-
-
-@dataclass(frozen=True, slots=True)
-class AddOne:
-    """Store Gemma's norms whole."""
-
-    def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        return rows + np.float32(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,182 @@
+"""ONNX for onnxruntime-genai: a folder with the graph, its weights, its settings and the tokenizer."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from dataclasses import dataclass, replace
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING, Any, Literal
+
+from convert.codecs.matmul_nbits import NBits
+from convert.codecs.plain import Plain
+from convert.companions import tokenizer_files
+from convert.config import read_config
+from convert.decoder import Ref, Role
+from convert.errors import Failure
+from convert.formats import Model, Planned, Weights
+from convert.formats.onnx.options import OnnxOptions, Precision, Provider
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+
+    from convert.codecs import Codec
+    from convert.config import Config
+    from convert.formats.onnx.network import Storage
+    from convert.layout import Layout
+    from convert.progress import Progress
+    from convert.recipe import Recipe
+
+Native = Literal["F32", "F16", "BF16"]
+
+OPTIONS = OnnxOptions
+PREFIX = "onnx-"
+BITS: dict[str, Literal[4, 8]] = {"int4": 4, "int8": 8}
+FLOATS: dict[Precision, Literal["F32", "F16"]] = {Precision.FP16: "F16", Precision.FP32: "F32"}
+# Which 16 bits, or more, hold a source's numbers exactly.
+NATIVE: dict[str, Native] = {
+    **dict.fromkeys(("BF16", "F8_E4M3", "F8_E5M2", "bfloat16"), "BF16"),
+    **dict.fromkeys(("F16", "float16"), "F16"),
+}
+# What one Zen 4 core encodes; for the plan's estimate of time.
+NBITS_WEIGHTS_PER_S, PLAIN_WEIGHTS_PER_S = 350e6, 700e6
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all artifacts share: the float that keeps the source's numbers exactly."""
+
+    native: Native
+
+
+def targets(options: OnnxOptions) -> tuple[str, ...]:
+    return tuple(
+        f"{PREFIX}{precision}-{provider}"
+        for provider in options.providers
+        for precision in options.precisions
+    )
+
+
+def target_options(options: OnnxOptions, target: str) -> dict[str, JsonValue]:
+    precision, provider = _parts(target)
+    named: dict[str, JsonValue] = {"precision": precision.value, "provider": provider.value}
+    if precision.value not in BITS:
+        return named
+    return {
+        **named,
+        "block_size": options.block_size,
+        "symmetric": options.symmetric,
+        "accuracy_level": _accuracy_level(options, provider),
+        "head": options.head or precision.value,
+        "embedding": options.embedding,
+    }
+
+
+def tools() -> dict[str, str]:
+    return {"onnx": installed("onnx")} if importlib.util.find_spec("onnx") else {}
+
+
+def inputs(options: OnnxOptions, recipe: Recipe) -> dict[str, str]:  # noqa: ARG001
+    return {}
+
+
+def prepare(model: Model, options: OnnxOptions, recipe: Recipe) -> Prepared:  # noqa: ARG001
+    """Take the source's float from its config."""
+    return Prepared(_declared_float(read_config(model.folder)))
+
+
+def learn(
+    prepared: Prepared,
+    model: Model,  # noqa: ARG001
+    options: OnnxOptions,  # noqa: ARG001
+    recipe: Recipe,  # noqa: ARG001
+    *,
+    weights: Weights,
+    progress: Progress,  # noqa: ARG001
+) -> Prepared:
+    """Take the source's float from the weights, where these are of another than the config says."""
+    stored = weights.checkpoint.tensors[weights.origins[Ref(Role.EMBED)].name].dtype
+    native: Native = NATIVE.get(stored, "F32")
+    return prepared if native == prepared.native else replace(prepared, native=native)
+
+
+def lay_out(model: Model, options: OnnxOptions, target: str, prepared: Prepared) -> Planned:
+    """Build the graph and plan the file of weights; nothing is read for it."""
+    if importlib.util.find_spec("onnx") is None:
+        raise Failure(
+            "ONNX needs the package onnx, and it is not installed", "pip install 'modelwright[onnx]'"
+        )
+    from convert.formats.onnx import genai  # noqa: PLC0415 - without onnx other formats work
+    from convert.formats.onnx.graph import MODEL_FILE  # noqa: PLC0415
+    from convert.formats.onnx.network import build  # noqa: PLC0415
+
+    _, provider = _parts(target)
+    graph, layout = build(model.decoder, _storage(options, target, prepared), installed("modelwright"))
+    return Planned(
+        target,
+        (layout,),
+        files={
+            MODEL_FILE: graph.SerializeToString(deterministic=True),
+            **genai.files(model, provider),
+            **tokenizer_files(model.tokenizer),
+        },
+        encodings={slot.name: slot.codec.name for slot in layout.slots},
+        deviations=genai.deviations(model),
+        cpu_s=_cpu_s(layout),
+    )
+
+
+def _parts(target: str) -> tuple[Precision, Provider]:
+    precision, _, provider = target.removeprefix(PREFIX).partition("-")
+    return Precision(precision), Provider(provider)
+
+
+def _storage(options: OnnxOptions, target: str, prepared: Prepared) -> Storage:
+    from convert.formats.onnx.network import Storage  # noqa: PLC0415 - without onnx other formats work
+
+    precision, provider = _parts(target)
+    float_name: Literal["F32", "F16"] = "F16" if provider is Provider.CUDA else "F32"
+    level = _accuracy_level(options, provider)
+    if precision in FLOATS:
+        body = Plain(FLOATS[precision])
+        return Storage(float_name, body, body, body, level)
+    native = Plain("F16" if provider is Provider.CUDA else prepared.native)
+
+    def stored(name: str) -> Codec:
+        if name == "native":
+            return native
+        return NBits(BITS[name], options.block_size, options.symmetric, float_name)
+
+    return Storage(
+        float_name,
+        body=stored(precision),
+        head=stored(options.head or precision),
+        embedding=stored(options.embedding),
+        accuracy_level=level,
+    )
+
+
+def _accuracy_level(options: OnnxOptions, provider: Provider) -> int:
+    if options.accuracy_level is not None:
+        return options.accuracy_level
+    return 4 if provider is Provider.CPU else 0
+
+
+def _declared_float(config: Config) -> Native:
+    values: Mapping[str, Any] = config.values
+    declared = str(values.get("dtype") or values.get("torch_dtype"))
+    # The original Qwen says it in flags.
+    for flag, name in (("bf16", "bfloat16"), ("fp16", "float16")):
+        if values.get(flag) is True:
+            declared = name
+    return NATIVE.get(declared.removeprefix("torch."), "F32")
+
+
+def _cpu_s(layout: Layout) -> float:
+    return sum(
+        math.prod((slot.rows, slot.columns))
+        / (NBITS_WEIGHTS_PER_S if isinstance(slot.codec, NBits) else PLAIN_WEIGHTS_PER_S)
+        for slot in layout.slots
+    )

@@ -1,0 +1,127 @@
+"""genai_config.json: what onnxruntime-genai must know besides the graph."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from convert.formats import Deviation
+from convert.formats.onnx.graph import MODEL_FILE
+from convert.formats.onnx.network import (
+    ATTENTION_MASK,
+    INPUT_IDS,
+    LOGITS,
+    PAST,
+    POSITION_IDS,
+    PRESENT,
+    needs_position_ids,
+)
+from convert.formats.onnx.options import Provider
+
+if TYPE_CHECKING:
+    from convert.decoder import Decoder
+    from convert.formats import Model
+
+# onnxruntime-genai reads a text anew when it grows beyond this length, of models of type phi3 alone.
+PHI3_LENGTH = 4096
+# How Transformers searches where generation_config.json is silent.
+SEARCH: dict[str, bool | float] = {
+    "do_sample": False,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "repetition_penalty": 1.0,
+}
+
+
+def files(model: Model, provider: Provider) -> dict[str, bytes]:
+    """Write the configuration."""
+    content = {"model": _model(model, provider), "search": _search(model)}
+    text = json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+    return {"genai_config.json": text.encode()}
+
+
+def deviations(model: Model) -> tuple[Deviation, ...]:
+    """Say what onnxruntime-genai does otherwise than the source."""
+    scaling = model.decoder.rope.scaling if model.decoder.rope else None
+    if scaling is None or scaling.kind != "longrope" or _type(model.decoder) == "phi3":
+        return ()
+    length = scaling.original_context_length
+    return (
+        Deviation(
+            "rotary positions",
+            "long factors for all of a long text",
+            "long factors from there on",
+            f"onnxruntime-genai does not read a text anew that grows beyond {length} tokens while it answers",
+        ),
+    )
+
+
+def _model(model: Model, provider: Provider) -> dict[str, Any]:
+    decoder, tokenizer = model.decoder, model.tokenizer
+    ends = list(tokenizer.eog_ids)
+    pad = tokenizer.pad_id if tokenizer.pad_id is not None else (tokenizer.eos_id or 0)
+    return {
+        "type": _type(decoder),
+        "bos_token_id": tokenizer.bos_id if tokenizer.bos_id is not None else pad,
+        "eos_token_id": ends if len(ends) != 1 else ends[0],
+        "pad_token_id": pad,
+        "context_length": decoder.context_length,
+        "vocab_size": decoder.vocab_size,
+        "decoder": {
+            "filename": MODEL_FILE,
+            "session_options": {
+                "log_id": "onnxruntime-genai",
+                "provider_options": [{"cuda": {}}] if provider is Provider.CUDA else [],
+            },
+            "head_size": decoder.head_size,
+            "hidden_size": decoder.hidden_size,
+            "num_attention_heads": decoder.head_count,
+            "num_key_value_heads": decoder.kv_head_count,
+            "num_hidden_layers": decoder.layer_count,
+            "inputs": _inputs(decoder),
+            "outputs": {
+                "logits": LOGITS,
+                "present_key_names": PRESENT.format(layer="%d", part="key"),
+                "present_value_names": PRESENT.format(layer="%d", part="value"),
+            },
+        },
+    }
+
+
+def _type(decoder: Decoder) -> str:
+    """Choose the type: "decoder" runs every graph of ours; "phi3" knows that its factors change midway."""
+    scaling = decoder.rope.scaling if decoder.rope else None
+    is_phi3 = (
+        decoder.family == "phi3"
+        and scaling is not None
+        and scaling.kind == "longrope"
+        and scaling.original_context_length == PHI3_LENGTH
+    )
+    return "phi3" if is_phi3 else "decoder"
+
+
+def _inputs(decoder: Decoder) -> dict[str, str]:
+    named = {
+        "input_ids": INPUT_IDS,
+        "attention_mask": ATTENTION_MASK,
+        "past_key_names": PAST.format(layer="%d", part="key"),
+        "past_value_names": PAST.format(layer="%d", part="value"),
+    }
+    return {**named, "position_ids": POSITION_IDS} if needs_position_ids(decoder) else named
+
+
+def _search(model: Model) -> dict[str, Any]:
+    """Search as the source does by default, greedily unless it says otherwise."""
+    return {
+        **{key: _said(model.generation.get(key), usual) for key, usual in SEARCH.items()},
+        "max_length": model.decoder.context_length,
+        "past_present_share_buffer": True,
+    }
+
+
+def _said(value: object, usual: bool | float) -> object:  # noqa: FBT001
+    """Take a setting where it is of its kind: the file is a stranger's."""
+    kind = bool if isinstance(usual, bool) else (int, float)
+    is_kind = isinstance(value, kind) and isinstance(value, bool) == isinstance(usual, bool)
+    return value if is_kind else usual

@@ -1,0 +1,93 @@
+"""What a recipe may say under `targets: onnx:`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from convert.recipe import TargetOptions
+from convert.recipe.model import unique, wrong
+
+
+class Precision(StrEnum):
+    """What the matrices are stored in."""
+
+    INT4 = "int4"
+    INT8 = "int8"
+    FP16 = "fp16"
+    FP32 = "fp32"
+
+
+class Provider(StrEnum):
+    """Where the model is to run: it decides what the graph computes in."""
+
+    CPU = "cpu"  # float32, whatever the weights are stored in
+    CUDA = "cuda"  # float16
+
+
+Stored = Literal["int4", "int8", "native"]
+_ONCE = {"uniqueItems": True}
+_Precisions = Annotated[
+    tuple[Precision, ...], Field(min_length=1, json_schema_extra=_ONCE), AfterValidator(unique)
+]
+_Providers = Annotated[
+    tuple[Provider, ...], Field(min_length=1, json_schema_extra=_ONCE), AfterValidator(unique)
+]
+
+
+class OnnxOptions(TargetOptions):
+    """Folders for onnxruntime-genai: one artifact a precision and provider, as `onnx-int4-cpu`."""
+
+    precision: Precision | _Precisions = Field(
+        description="How matrices are stored, or a list of such: int4, int8, fp16, fp32.",
+        examples=["int4", ["int4", "fp16"]],
+    )
+    provider: Provider | _Providers = Field(
+        default=Provider.CPU,
+        description="Where it is to run, or a list of such: cpu computes in 32 bits, cuda in 16.",
+        examples=["cpu", ["cpu", "cuda"]],
+    )
+    block_size: Literal[32, 64, 128] = Field(
+        default=32,
+        description="Weights that share a scale, of int4 and int8; larger ones are faster and coarser.",
+    )
+    symmetric: bool = Field(
+        default=True, description="Whether int4 and int8 do without a zero point of each block."
+    )
+    accuracy_level: Annotated[int, Field(ge=0, le=4)] | None = Field(
+        default=None,
+        description="MatMulNBits' own: 1 computes in float32, 4 rounds activations to 8 bits; "
+        "4 on cpu and 0, which leaves it to the runtime, on cuda.",
+        examples=[4],
+    )
+    head: Stored | None = Field(
+        default=None,
+        description="How int4 and int8 artifacts store the output matrix; as the others, unless it is said.",
+        examples=["int8"],
+    )
+    embedding: Stored = Field(
+        default="native",
+        description="How int4 and int8 artifacts store the embedding; native keeps the source's own numbers.",
+        examples=["int8"],
+    )
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions, however many are asked for."""
+        return self.precision if isinstance(self.precision, tuple) else (self.precision,)
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """The providers, however many are asked for."""
+        return self.provider if isinstance(self.provider, tuple) else (self.provider,)
+
+    @model_validator(mode="after")
+    def _can_run(self) -> Self:
+        if Precision.FP32 in self.precisions and Provider.CUDA in self.providers:
+            raise wrong(
+                "fp32 for cuda cannot be built: onnxruntime's attention runs in 16 bits there",
+                "take fp16 for cuda; fp32 is for cpu",
+            )
+        return self
