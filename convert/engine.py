@@ -55,6 +55,7 @@ class Target:
     codec: Codec
     offsets_bytes: tuple[int, ...]  # of the first row, one a plane
     descriptor: int
+    turned_bytes: int = 0  # from one weight of a row to the next, where rows become columns
 
 
 def available_threads() -> int:
@@ -94,6 +95,8 @@ def _targets(layout: Layout, descriptor: int, origins: Mapping[Ref, Origin]) -> 
     for slot in layout.slots:
         row = 0
         row_bytes = slot.codec.row_bytes(slot.columns)
+        if slot.is_turned:
+            row_bytes = (row_bytes[0] // slot.columns,)
         for piece in slot.pieces:
             origin = origins[piece.ref]
             offsets = tuple(
@@ -109,6 +112,7 @@ def _targets(layout: Layout, descriptor: int, origins: Mapping[Ref, Origin]) -> 
                     slot.codec,
                     offsets,
                     descriptor,
+                    slot.rows * row_bytes[0] if slot.is_turned else 0,
                 ),
             )
             row += piece.rows
@@ -182,7 +186,10 @@ class Slice:
             skipped = self.first_row - target.first_row
             for offset_bytes, plane in zip(target.offsets_bytes, encoded[key], strict=True):
                 row_bytes = plane.nbytes // plane.shape[0]
-                _write(target.descriptor, plane, offset_bytes + skipped * row_bytes)
+                if target.turned_bytes:
+                    _write_turned(target, plane, rows.shape[1], skipped)
+                else:
+                    _write(target.descriptor, plane, offset_bytes + skipped * row_bytes)
         self._release(checkpoint)
         return size_bytes
 
@@ -232,3 +239,11 @@ def _write(descriptor: int, data: bytes | NDArray[np.uint8], offset_bytes: int) 
         written = os.pwrite(descriptor, view, offset_bytes)
         view = view[written:]
         offset_bytes += written
+
+
+def _write_turned(target: Target, plane: NDArray[np.uint8], columns: int, skipped: int) -> None:
+    """Write rows as columns: the same weight of each row side by side."""
+    weights = plane.reshape(plane.shape[0], columns, -1)
+    offset_bytes = target.offsets_bytes[0] + skipped * weights.shape[2]
+    for number, together in enumerate(np.ascontiguousarray(weights.swapaxes(0, 1))):
+        _write(target.descriptor, together, offset_bytes + number * target.turned_bytes)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from convert import pipeline
 from convert.architectures import find_architecture
 from convert.config import read_config
-from convert.formats import Model
+from convert.formats import Model, option_models
+from convert.recipe import load as load_recipe
 from convert.tokenizer import load
 from tests import tiny
 
@@ -48,3 +50,12 @@ def described(folder: Path) -> Model:
     if (folder / "generation_config.json").is_file():
         generation = dict(read_config(folder, "generation_config.json").values)
     return Model("Tiny", None, decoder, tokenizer, folder, generation=generation)
+
+
+def convert_to(place: Path, source: Path, targets: str, *, threads: int = 1) -> Path:
+    """Convert by a recipe written beside the source; give the folder of artifacts."""
+    path = place / "recipe.yaml"
+    path.write_text(f"model: {source}\ntargets:\n  {targets}\n", "utf-8")
+    out = place / "artifacts"
+    pipeline.convert(load_recipe(path, option_models()), out=out, threads=threads, offline=True)
+    return out / "recipe"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from convert.recipe import TargetOptions
-from convert.recipe.model import ExistingFile, unique, wrong
+from convert.recipe.model import ExistingFile, unique
+from convert.recipe.size import FileSize, size_in_bytes
 
 
 class Quant(StrEnum):
@@ -35,17 +35,6 @@ class Quant(StrEnum):
     IQ4_NL = "IQ4_NL"
 
 
-# Decimal, as llama-gguf-split's --split-max-size counts.
-_UNIT_BYTES = {"M": 1000**2, "G": 1000**3}
-_SIZE_PATTERN = "^[1-9][0-9]{0,5}[MG]B?$"
-
-
-def _check_size(size: str) -> str:
-    if not re.fullmatch(_SIZE_PATTERN, size):
-        raise wrong(f"{size[:40]!r} is not a size", 'write a whole number and a unit: "500M" or "4G"')
-    return size
-
-
 class GgufOptions(TargetOptions):
     """GGUF files for llama.cpp and its kin, one artifact for each quant."""
 
@@ -62,11 +51,10 @@ class GgufOptions(TargetOptions):
             examples=["calibration"],
         )
     )
-    split_max_size: Annotated[str, AfterValidator(_check_size)] | None = Field(
+    split_max_size: FileSize | None = Field(
         default=None,
         description="Split files above this size, in llama.cpp's naming; M is 10^6 bytes, G is 10^9.",
         examples=["4G"],
-        json_schema_extra={"pattern": _SIZE_PATTERN},
     )
 
     @property
@@ -82,7 +70,4 @@ class GgufOptions(TargetOptions):
     @property
     def split_max_bytes(self) -> int | None:
         """The largest split, in bytes."""
-        if self.split_max_size is None:
-            return None
-        digits, unit, _ = re.split("([MG])", self.split_max_size)
-        return int(digits) * _UNIT_BYTES[unit]
+        return None if self.split_max_size is None else size_in_bytes(self.split_max_size)

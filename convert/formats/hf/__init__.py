@@ -1,0 +1,118 @@
+"""The canonical checkpoint: what Transformers' own classes load, and what other tools are fed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from convert.companions import canonical_config, companion_files
+from convert.config import read_config
+from convert.formats import Deviation, Model, Planned, Weights
+from convert.formats.hf.options import HfOptions
+from convert.formats.hf.shards import shard_layouts
+from convert.formats.hf.tensors import KEPT_AS, Stored, source_types, stored_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+
+    from convert.progress import Progress
+    from convert.recipe import Recipe
+
+OPTIONS = HfOptions
+TARGET = "hf"
+TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_ASKED = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
+# What one core makes of F16, the slowest of the plain floats; for the plan's estimate of time.
+WEIGHTS_PER_S = 200e6
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The tensors, and what each is stored as in the source, once its headers were read."""
+
+    stored: tuple[Stored, ...]
+    source_types: Mapping[str, str]
+
+
+def targets(options: HfOptions) -> tuple[str, ...]:  # noqa: ARG001
+    return (TARGET,)
+
+
+def target_options(options: HfOptions, target: str) -> dict[str, JsonValue]:  # noqa: ARG001
+    return {"dtype": options.dtype, "max_shard_bytes": options.max_shard_bytes}
+
+
+def tools() -> dict[str, str]:
+    return {}
+
+
+def inputs(options: HfOptions, recipe: Recipe) -> dict[str, str]:  # noqa: ARG001
+    return {}
+
+
+def prepare(model: Model, options: HfOptions, recipe: Recipe) -> Prepared:  # noqa: ARG001
+    """List the tensors; what they are stored as is config.json's word until their headers are here."""
+    stored = stored_tensors(model.decoder)
+    return Prepared(stored, dict.fromkeys((each.name for each in stored), promised_type(model)))
+
+
+def learn(
+    prepared: Prepared,
+    model: Model,  # noqa: ARG001
+    options: HfOptions,  # noqa: ARG001
+    recipe: Recipe,  # noqa: ARG001
+    *,
+    weights: Weights,
+    progress: Progress,  # noqa: ARG001
+) -> Prepared:
+    """Read in the headers what each tensor is stored as."""
+    return replace(prepared, source_types=source_types(prepared.stored, weights))
+
+
+def lay_out(model: Model, options: HfOptions, target: str, prepared: Prepared) -> Planned:
+    """Plan the files of weights, and write those beside them."""
+    types = stored_types(prepared, options.dtype)
+    layouts, index = shard_layouts(prepared.stored, types, options.max_shard_bytes)
+    config = canonical_config(model, torch_name(prepared.stored, types))
+    return Planned(
+        target,
+        layouts,
+        files={**companion_files(model, config), **index},
+        encodings=types,
+        deviations=_deviations(prepared, types) if options.dtype == "source" else (),
+        cpu_s=model.decoder.parameter_count / WEIGHTS_PER_S,
+    )
+
+
+def promised_type(model: Model) -> str:
+    """Say what config.json says that the weights are; where it does not, the widest they could be."""
+    source: Mapping[str, Any] = read_config(model.folder).values
+    name = str(source.get("torch_dtype") or source.get("dtype")).removeprefix("torch.")
+    return {torch: own for own, torch in TORCH_NAMES.items()}.get(name, "F32")
+
+
+def stored_types(prepared: Prepared, dtype: str) -> dict[str, str]:
+    """Say what each tensor will be stored as."""
+    return {
+        name: _ASKED.get(dtype) or KEPT_AS.get(found, "F32") for name, found in prepared.source_types.items()
+    }
+
+
+def torch_name(stored: tuple[Stored, ...], types: Mapping[str, str]) -> str:
+    """Name the type that most of the weights have, as torch does."""
+    counts: Counter[str] = Counter()
+    for each in stored:
+        counts[types[each.name]] += math.prod(each.shape)
+    return TORCH_NAMES[counts.most_common(1)[0][0]]
+
+
+def _deviations(prepared: Prepared, types: Mapping[str, str]) -> tuple[Deviation, ...]:
+    return tuple(
+        Deviation(name, found, types[name], "no tensor of that type is written")
+        for name, found in prepared.source_types.items()
+        if types[name] != found
+    )

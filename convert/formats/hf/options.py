@@ -1,0 +1,28 @@
+"""What a recipe may say under `targets: hf:`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from convert.recipe import TargetOptions
+from convert.recipe.size import FileSize, size_in_bytes
+
+
+class HfOptions(TargetOptions):
+    """The checkpoint itself, as Transformers' own classes read it: safetensors, without any code."""
+
+    dtype: Literal["source", "bf16", "fp16", "fp32"] = Field(
+        default="source", description="What the weights are stored in.", examples=["bf16"]
+    )
+    max_shard_size: FileSize = Field(
+        default="4G",
+        description="Split the weights above this size; M is 10^6 bytes, G is 10^9.",
+        examples=["2G"],
+    )
+
+    @property
+    def max_shard_bytes(self) -> int:
+        """The largest file of weights, in bytes."""
+        return size_in_bytes(self.max_shard_size)

@@ -1,0 +1,117 @@
+"""Files of safetensors, planned to the byte as its own library writes them, and their index."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from convert.codecs.plain import WIDTH_BYTES, Plain
+from convert.companions import to_json
+from convert.layout import Layout, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from convert.formats.hf.tensors import Stored
+
+INDEX_NAME = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tensor in a header: safetensors' name of its type, its shape, its bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    size_bytes: int
+
+
+def shard_layouts(
+    stored: Sequence[Stored], types: Mapping[str, str], max_bytes: int
+) -> tuple[tuple[Layout, ...], dict[str, bytes]]:
+    """Lay the checkpoint out; the second value is the index, where there is more than one file."""
+    of_name = {each.name: each for each in stored}
+    shards = split(
+        [
+            Entry(each.name, types[each.name], each.shape, _size_bytes(each.shape, types[each.name]))
+            for each in stored
+        ],
+        max_bytes,
+    )
+    layouts = []
+    for path, entries in shards.items():
+        header, offsets = pack_header(entries)
+        slots = tuple(
+            Slot(
+                entry.name,
+                of_name[entry.name].pieces,
+                Plain(entry.dtype),  # type: ignore[arg-type]  # one of its three
+                (offsets[entry.name],),
+                of_name[entry.name].is_turned,
+            )
+            for entry in entries
+        )
+        size_bytes = len(header) + sum(entry.size_bytes for entry in entries)
+        layouts.append(Layout(path, size_bytes, ((0, header),), slots))
+    return tuple(layouts), index(shards)
+
+
+def split(entries: Sequence[Entry], max_bytes: int) -> dict[str, list[Entry]]:
+    """Fill files in the model's order, by the names that Transformers gives them."""
+    shards: list[list[Entry]] = [[]]
+    for entry in entries:
+        if shards[-1] and sum(each.size_bytes for each in shards[-1]) + entry.size_bytes > max_bytes:
+            shards.append([])
+        shards[-1].append(entry)
+    if len(shards) == 1:
+        return {"model.safetensors": shards[0]}
+    return {
+        f"model-{number:05}-of-{len(shards):05}.safetensors": shard for number, shard in enumerate(shards, 1)
+    }
+
+
+def index(shards: Mapping[str, Sequence[Entry]]) -> dict[str, bytes]:
+    """Say which file holds which tensor, where there is more than one."""
+    if len(shards) == 1:
+        return {}
+    total_bytes = sum(entry.size_bytes for entries in shards.values() for entry in entries)
+    names = {entry.name: path for path, entries in shards.items() for entry in entries}
+    return {INDEX_NAME: to_json({"metadata": {"total_size": total_bytes}, "weight_map": names})}
+
+
+def pack_header(entries: Sequence[Entry]) -> tuple[bytes, dict[str, int]]:
+    """Pack a header, and say where in the file each tensor begins.
+
+    The order is the library's own, wide types first, so that each tensor is aligned; then by name. A second
+    key of metadata would come out of the library in any order, so there is one.
+    """
+    content: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    places: dict[str, int] = {}
+    at = 0
+    for entry in sorted(entries, key=lambda each: (-_rank(each.dtype), each.name)):
+        places[entry.name] = at
+        content[entry.name] = {
+            "dtype": entry.dtype,
+            "shape": list(entry.shape),
+            "data_offsets": [at, at + entry.size_bytes],
+        }
+        at += entry.size_bytes
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    header = len(text).to_bytes(8, "little") + text
+    return header, {name: len(header) + place for name, place in places.items()}
+
+
+# The library's own order of types, in which it sorts them, wide ones first; those that a checkpoint may have.
+_ORDER = ("BOOL", "U8", "I8", "I16", "F16", "BF16", "I32", "F32", "I64")
+
+
+def _rank(dtype: str) -> int:
+    return _ORDER.index(dtype)
+
+
+def _size_bytes(shape: tuple[int, ...], dtype: str) -> int:
+    return math.prod(shape) * WIDTH_BYTES[dtype]
