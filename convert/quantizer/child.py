@@ -22,7 +22,7 @@ from convert.quantizer.process import is_out_of_memory
 
 
 def main(fd: int, engine: str, work: str) -> None:
-    """Run an engine's `run` on what lies in `work`, and tell on the pipe how it goes."""
+    """Run an engine, `module:function`, on what lies in `work`, and tell on the pipe how it goes."""
     faulthandler.enable(all_threads=False)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):
@@ -38,7 +38,9 @@ def main(fd: int, engine: str, work: str) -> None:
                 data = data[os.write(fd, data) :]
 
     try:
-        ending = {"end": "done", "result": importlib.import_module(engine).run(Path(work), tell)}
+        module, _, function = engine.partition(":")
+        run = getattr(importlib.import_module(module), function)
+        ending = {"end": "done", "result": run(Path(work), tell)}
     except Failure as failure:
         ending = {"end": "refused", "reason": failure.message, "hint": failure.hint}
     except MemoryError:

@@ -13,16 +13,14 @@ from convert.errors import Failure, UsageFailure
 from convert.progress import Silent
 from convert.quantizer.job import MODEL, RESULT, SHORTEST_WINDOW, Job, Outcome, Treated, hand_over, require
 from convert.quantizer.process import listen
-from convert.quantizer.tidy import INDEX, LAYER, tidy
+from convert.quantizer.tidy import INDEX, LAYER, read_config, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from convert.progress import Progress
 
-ENGINE = "convert.quantizer.engine"
-# Of a configuration: names of code that an unwary loader would fetch and run.
-CODE = ("auto_map", "custom_pipelines")
+ENGINE = "convert.quantizer.engine:run"
 # The windows are tokens already. GPTQModel still loads a tokenizer, and must not read a stranger's.
 TOKENIZER: dict[str, Any] = {
     "version": "1.0",
@@ -98,12 +96,11 @@ def _show_model(source: Path, folder: Path) -> None:
     for path in [*source.glob("*.safetensors"), source / INDEX]:
         if path.is_file():
             (folder / path.name).symlink_to(path.resolve())
-    config = json.loads((source / "config.json").read_text("utf-8"))
+    config = read_config(source)
     if "quantization_config" in config:
         raise Failure(f"{source}: it is quantised already", "name the model that it was made from")
-    shown = {name: value for name, value in config.items() if name not in CODE}
     for name, value in (
-        ("config.json", shown),
+        ("config.json", config),
         ("tokenizer.json", TOKENIZER),
         ("tokenizer_config.json", TOKENIZER_CONFIG),
     ):

@@ -21,6 +21,7 @@ KEPT_META = frozenset(
         *("mse", "act_group_aware"),
     }
 )
+CODE = ("auto_map", "custom_pipelines")
 LAYER = re.compile(r"\.\d+\.")
 
 
@@ -31,7 +32,7 @@ def tidy(result: Path, source: Path, out: Path) -> tuple[str, ...]:
     require_complete(source, written)
     told = json.loads((result / "quantize_config.json").read_text("utf-8"))
     told["meta"] = {name: value for name, value in told["meta"].items() if name in KEPT_META}
-    config = json.loads((source / "config.json").read_text("utf-8"))
+    config = read_config(source)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", {**config, "quantization_config": told})
     write_json(out / "quantize_config.json", told)
@@ -76,8 +77,14 @@ def require_complete(source: Path, written: set[str]) -> None:
 
 
 def _is_tied(source: Path) -> bool:
-    config = json.loads((source / "config.json").read_text("utf-8"))
+    config = read_config(source)
     return bool(config.get("tie_word_embeddings", True))
+
+
+def read_config(source: Path) -> dict[str, Any]:
+    """Read config.json without the names of code that an unwary loader would fetch and run."""
+    config = json.loads((source / "config.json").read_text("utf-8"))
+    return {name: value for name, value in config.items() if name not in CODE}
 
 
 def write_json(path: Path, value: object) -> None:
