@@ -12,7 +12,14 @@ from convert.cli.text import one_line
 from convert.errors import Exit, Failure, UsageFailure
 
 # Packages that only some formats need, and the extra that brings each.
-_EXTRAS = {"llama_cpp": "gguf", "torch": "torch", "transformers": "torch", "safetensors": "torch"}
+_EXTRAS = {
+    "cryptography": "sign",
+    "llama_cpp": "gguf",
+    "safetensors": "torch",
+    "securesystemslib": "sign",
+    "torch": "torch",
+    "transformers": "torch",
+}
 
 
 def report(error: BaseException) -> int:

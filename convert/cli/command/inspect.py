@@ -15,21 +15,48 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from convert.cli.output import Output
+    from convert.publish.provenance import Vouched
     from convert.store import ArtifactReport, FileReport
 
 
 @answering
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--verify", "is_verified", is_flag=True, help="Read every file and compare its digest.")
+@click.option(
+    "--verify-signature",
+    "is_signature_verified",
+    is_flag=True,
+    help="Check who signed what was published, and every file against what was signed.",
+)
+@click.option(
+    "--key",
+    metavar="PUBLIC.pem",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The publisher's public key, for --verify-signature.",
+)
 @THREADS
-def command(output: Output, path: Path, threads: int | None, *, is_verified: bool) -> Exit:
+def command(
+    output: Output,
+    path: Path,
+    threads: int | None,
+    key: Path | None,
+    *,
+    is_verified: bool,
+    is_signature_verified: bool,
+) -> Exit:
     """Show what an artifact or a model file holds.
 
     PATH is an artifact's folder, its manifest, or a .gguf or .safetensors file. With --verify
-    the exit code is 1 where a file is not what the manifest says.
+    the exit code is 1 where a file is not what the manifest says. With --verify-signature PATH is
+    the folder that a published repo, or some artifacts of it, was downloaded to; the exit code is
+    1 where it holds anything that the owner of --key did not sign.
     """
     from convert.store import ArtifactReport, inspect, inspect_artifact, read_manifest  # noqa: PLC0415 - pydantic
 
+    if key and not is_signature_verified:
+        raise click.UsageError("--key is of use with --verify-signature alone")
+    if is_signature_verified:
+        return _examine(output, path, key, threads)
     report = inspect(path)
     if isinstance(report, ArtifactReport):
         if is_verified:
@@ -46,6 +73,31 @@ def command(output: Output, path: Path, threads: int | None, *, is_verified: boo
     file = report
     output.answer(_file_data(file), lambda: _file_lines(file))
     return Exit.DONE
+
+
+def _examine(output: Output, path: Path, key: Path | None, threads: int | None) -> Exit:
+    """Whether what was published is what is here; a Failure where it is not."""
+    from convert.publish.provenance import examine  # noqa: PLC0415 - pydantic
+
+    vouched = examine(path, key, threads=threads, progress=output.progress())
+    output.answer(vouched, lambda: _vouched_lines(vouched))
+    return Exit.DONE
+
+
+def _vouched_lines(vouched: Vouched) -> Iterator[str]:
+    from convert.cli.text import count, facts, size  # noqa: PLC0415
+
+    said = [
+        ("folder", str(vouched.path)),
+        ("signed by", vouched.key_id),
+        ("artifacts", ", ".join(vouched.targets)),
+    ]
+    if vouched.absent:
+        said.append(("not here", f"{count(len(vouched.absent), 'file')} of the release"))
+    if vouched.by_tools:
+        said.append(("unsigned", f"{', '.join(vouched.by_tools)}, which the Hub's tools write"))
+    yield from facts(said)
+    yield f"{count(vouched.files, 'file')}, {size(vouched.size_bytes)}: each as it was signed"
 
 
 def _artifact_data(report: ArtifactReport) -> dict[str, Any]:

@@ -1,0 +1,32 @@
+"""What vouches for what is published: in-toto statements, signed where there is a key, and a list of parts.
+
+`attest` makes them for one artifact, `release` for a repo as a whole, which goes in last; `examine` checks
+them in a folder, wherever it was downloaded to.
+"""
+
+from __future__ import annotations
+
+from convert.publish.provenance.check import Vouched, examine
+from convert.publish.provenance.envelope import signed_by
+from convert.publish.provenance.key import (
+    KEY_VARIABLE,
+    PASSPHRASE_VARIABLE,
+    Signer,
+    signer_from_environment,
+)
+from convert.publish.provenance.making import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, attest, release
+
+__all__ = [
+    "BOM_NAME",
+    "KEY_VARIABLE",
+    "PASSPHRASE_VARIABLE",
+    "PROVENANCE_NAME",
+    "RELEASE_NAME",
+    "Signer",
+    "Vouched",
+    "attest",
+    "examine",
+    "release",
+    "signed_by",
+    "signer_from_environment",
+]

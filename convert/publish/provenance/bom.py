@@ -1,0 +1,166 @@
+"""A bill of materials in CycloneDX 1.6, with the model as a machine-learning-model component.
+
+Written as plain JSON: cyclonedx-python-lib 11.12 has no model card, and seven packages would come with it. A
+test holds every bill to the schema that the same library carries.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from convert.publish.provenance.statement import PROJECT, source_purl, tool_purl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from convert.publish.bundle import Candidate
+    from convert.store import FileEntry, Manifest
+
+SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
+
+# Of bills of materials of this program: each is named after the manifest that it tells of.
+_NAMESPACE = uuid.UUID("6c3f1d0e-2f5b-5d3c-9a53-5a4f5b3f7f51")
+_MODEL, _SOURCE = "model", "source"
+
+# The Hub's names of licences, and SPDX's; a licence of its own goes by its own name.
+_SPDX = {
+    "apache-2.0": "Apache-2.0",
+    "mit": "MIT",
+    "bsd": "BSD-3-Clause",
+    "bsd-2-clause": "BSD-2-Clause",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-4.0": "CC-BY-4.0",
+    "cc-by-nc-4.0": "CC-BY-NC-4.0",
+    "cc-by-nc-sa-4.0": "CC-BY-NC-SA-4.0",
+    "cc-by-sa-4.0": "CC-BY-SA-4.0",
+    "cc0-1.0": "CC0-1.0",
+    "gpl-3.0": "GPL-3.0-only",
+    "agpl-3.0": "AGPL-3.0-only",
+    "lgpl-3.0": "LGPL-3.0-only",
+    "mpl-2.0": "MPL-2.0",
+    "isc": "ISC",
+    "unlicense": "Unlicense",
+    "wtfpl": "WTFPL",
+}
+
+
+def bill_of_materials(candidate: Candidate) -> bytes:
+    """What one artifact is made of and by what; the same bytes for the same artifact and report."""
+    manifest = candidate.manifest
+    content = {
+        "$schema": SCHEMA,
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": uuid.uuid5(_NAMESPACE, candidate.manifest_sha256).urn,
+        "version": 1,
+        "metadata": {
+            "lifecycles": [{"phase": "build"}],
+            "tools": {"components": [_tool(name, manifest.tools[name]) for name in sorted(manifest.tools)]},
+            "component": _model(candidate),
+        },
+        "components": [
+            {
+                **_origin(manifest),
+                "bom-ref": _SOURCE,
+                "components": _files(manifest.source.files, "source/"),
+            },
+        ],
+        "dependencies": [{"ref": _MODEL, "dependsOn": [_SOURCE]}, {"ref": _SOURCE}],
+    }
+    text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def _model(candidate: Candidate) -> dict[str, Any]:
+    manifest = candidate.manifest
+    shipped = [
+        entry.model_copy(update={"path": candidate.shipped_path(entry.path)}) for entry in manifest.files
+    ]
+    return {
+        "type": "machine-learning-model",
+        "bom-ref": _MODEL,
+        "name": f"{_title(manifest)} ({manifest.target})",
+        "version": manifest.key,
+        **_licences(manifest),
+        "components": _files(shipped, ""),
+        "pedigree": {
+            "ancestors": [_origin(manifest)],
+            "notes": f"converted to {manifest.format}, tensor by tensor as the manifest says",
+        },
+        "modelCard": {
+            "modelParameters": {
+                "task": "text-generation",
+                "inputs": [{"format": "text"}],
+                "outputs": [{"format": "text"}],
+            },
+            "quantitativeAnalysis": {"performanceMetrics": list(_metrics(candidate))},
+            "considerations": {"technicalLimitations": list(_limitations(candidate))},
+        },
+        "properties": [
+            {"name": f"{PROJECT}:format", "value": manifest.format},
+            {"name": f"{PROJECT}:target", "value": manifest.target},
+            {"name": f"{PROJECT}:options", "value": json.dumps(manifest.options, sort_keys=True)},
+        ],
+    }
+
+
+def _origin(manifest: Manifest) -> dict[str, Any]:
+    """The model that it was made from."""
+    described: dict[str, Any] = {
+        "type": "machine-learning-model",
+        "name": _title(manifest),
+        **_licences(manifest),
+    }
+    if manifest.source.commit:
+        described["version"] = manifest.source.commit
+    purl = source_purl(manifest.source)
+    return {**described, "purl": purl} if purl else described
+
+
+def _title(manifest: Manifest) -> str:
+    return manifest.source.repo or "a local folder"
+
+
+def _licences(manifest: Manifest) -> dict[str, Any]:
+    if manifest.licence is None:
+        return {}
+    known = _SPDX.get(manifest.licence)
+    return {"licenses": [{"license": {"id": known} if known else {"name": manifest.licence}}]}
+
+
+def _files(entries: Iterable[FileEntry], where: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "file",
+            "bom-ref": f"file:{where}{entry.path}",
+            "name": entry.path,
+            "hashes": [{"alg": "SHA-256", "content": entry.sha256}],
+            "properties": [{"name": f"{PROJECT}:size_bytes", "value": str(entry.size_bytes)}],
+        }
+        for entry in entries
+    ]
+
+
+def _tool(name: str, version: str) -> dict[str, Any]:
+    kind = "application" if name == PROJECT else "library"
+    return {"type": kind, "name": name, "version": version, "purl": tool_purl(name, version)}
+
+
+def _metrics(candidate: Candidate) -> Iterator[dict[str, str]]:
+    """What was measured of it; each value as the report has it."""
+    result = candidate.result
+    if result.quality:
+        for name in ("ppl", "ppl_ratio", "kl_mean", "kl_p99", "top1"):
+            yield {"type": name, "value": repr(getattr(result.quality, name))}
+    if result.scenarios:
+        yield {"type": "smoke", "value": repr(result.scenarios.smoke)}
+
+
+def _limitations(candidate: Candidate) -> Iterator[str]:
+    """What came out otherwise than asked, and what was let through all the same."""
+    for each in candidate.manifest.deviations:
+        yield f"{each.subject}: {each.got} for {each.wanted}, {each.why}"
+    for waiver in candidate.waived:
+        yield f"{waiver.gate} was waived: {waiver.reason}"

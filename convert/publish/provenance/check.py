@@ -1,0 +1,207 @@
+"""Whether a folder holds what a key's owner published, file by file.
+
+It may hold some of a repo's artifacts: whoever wants one quant of ten does not fetch the rest. But an
+artifact whose provenance is there must be there whole, and no file may lie there that nobody signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from convert.errors import Failure
+from convert.progress import Progress, Silent
+from convert.publish.provenance.download import Download, open_download
+from convert.publish.provenance.envelope import MalformedError, Sealed, unseal
+from convert.publish.provenance.key import KEY_VARIABLE, PublicKey, read_public
+from convert.publish.provenance.making import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME
+from convert.publish.provenance.statement import PROVENANCE_TYPE, RELEASE_TYPE
+from convert.store import MANIFEST_NAME, Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_TAMPERED = "do not use it; download it again, and if that does not help, tell its publisher"
+
+
+@dataclass(frozen=True)
+class Vouched:
+    """What a key's owner signed, and is there as it was signed."""
+
+    path: Path
+    key_id: str
+    targets: tuple[str, ...]
+    files: int
+    size_bytes: int
+    absent: tuple[str, ...]  # of the release, and not here: artifacts that were not fetched
+    by_tools: tuple[str, ...]  # unsigned: what the Hub's own tools put here
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """What the key's owner says, and where in the repo it says so."""
+
+    name: str
+    subjects: dict[str, str]
+    predicate: dict[str, Any]
+
+    def neighbour(self, name: str) -> str:
+        """A file beside it."""
+        folder, slash, _ = self.name.rpartition("/")
+        return f"{folder}{slash}{name}"
+
+
+def examine(
+    folder: Path, key: Path | None, *, threads: int | None = None, progress: Progress | None = None
+) -> Vouched:
+    """Check each signature with the key, and each file with what was signed; a Failure says what is wrong."""
+    download = open_download(folder)
+    sealed = {name: _unsealed(download, name) for name in _statement_names(download)}
+    public = _trusted(folder, sealed, key)
+    statements = [_opened(download, name, each, public) for name, each in sealed.items()]
+    provenances = [each for each in statements if each.name != RELEASE_NAME]
+    manifests = [_agreeing(download, each) for each in provenances]
+    subjects = _merged(folder, statements)
+    _require_whole(download, provenances)
+    _require_signed(download, subjects)
+    here = {name: subjects[name] for name in download.names if name in subjects}
+    size_bytes = sum(map(download.size_bytes, here))
+    with (progress or Silent()).stage("digest", size_bytes) as advance:
+        digests = download.digests(here, threads, advance)
+    for name, sha256 in here.items():
+        if digests[name] != sha256:
+            raise Failure(f"{download.where(name)}: not the file that was signed", _TAMPERED)
+    return Vouched(
+        path=folder,
+        key_id=public.key_id,
+        targets=tuple(sorted(manifest.target for manifest in manifests)),
+        files=len(here),
+        size_bytes=size_bytes,
+        absent=tuple(sorted(set(subjects) - set(here))),
+        by_tools=download.by_tools,
+    )
+
+
+def _statement_names(download: Download) -> list[str]:
+    provenances = [name for name in download.names if name.rpartition("/")[2] == PROVENANCE_NAME]
+    if not provenances:
+        raise Failure(
+            f"{download.folder}: holds no {PROVENANCE_NAME}, so nobody says where it is from",
+            "`modelwright publish` writes one; of a download, name the topmost folder",
+        )
+    return [*provenances, *(name for name in download.names if name == RELEASE_NAME)]
+
+
+def _unsealed(download: Download, name: str) -> Sealed:
+    try:
+        return unseal(download.read(name))
+    except MalformedError as error:
+        raise Failure(f"{download.where(name)}: {error}", _TAMPERED) from None
+
+
+def _trusted(folder: Path, sealed: dict[str, Sealed], key: Path | None) -> PublicKey:
+    """The key that a person trusts; that something is signed by anybody at all means nothing."""
+    unsigned = next((name for name, each in sealed.items() if not each.is_signed), None)
+    if unsigned:
+        raise Failure(
+            f"{folder / unsigned}: not signed, so nobody vouches for it",
+            f"its publisher signs with {KEY_VARIABLE}; --verify compares files with their manifest alone",
+        )
+    if key is None:
+        ids = ", ".join(sorted({str(each.key_id) for each in sealed.values()}))
+        raise Failure(
+            f"{folder}: signed by the key {ids}, and nobody vouches for that key",
+            "get the publisher's public key from elsewhere, and name its file with --key",
+        )
+    return read_public(key)
+
+
+def _opened(download: Download, name: str, sealed: Sealed, public: PublicKey) -> _Statement:
+    path = download.where(name)
+    if sealed.key_id != public.key_id:
+        raise Failure(f"{path}: signed by the key {sealed.key_id}, and --key is {public.key_id}", _TAMPERED)
+    if not sealed.is_vouched_by(public):
+        raise Failure(f"{path}: the signature is wrong", _TAMPERED)
+    kind = RELEASE_TYPE if name == RELEASE_NAME else PROVENANCE_TYPE
+    try:
+        match sealed.statement():
+            case {"predicateType": str(found), "subject": list(given), "predicate": dict(predicate)} if (
+                found == kind
+            ):
+                return _Statement(name, _subjects(given), predicate)
+    except MalformedError as error:
+        raise Failure(f"{path}: {error}", _TAMPERED) from None
+    raise Failure(f"{path}: a statement of another kind than its name says", _TAMPERED)
+
+
+def _subjects(given: list[Any]) -> dict[str, str]:
+    """Paths in the repo, and the sha256 of each."""
+    subjects: dict[str, str] = {}
+    for each in given:
+        match each:
+            case {"name": str(name), "digest": {"sha256": str(sha256)}} if name not in subjects:
+                subjects[name] = sha256
+            case _:
+                raise MalformedError("a subject of the statement is no file, or stands there twice")
+    return subjects
+
+
+def _agreeing(download: Download, statement: _Statement) -> Manifest:
+    """The manifest that lies beside a provenance, where both tell the same."""
+    name = statement.neighbour(MANIFEST_NAME)
+    path = download.where(name)
+    if name not in statement.subjects or name not in download.names:
+        raise Failure(f"{path}: not there, or not signed", _TAMPERED)
+    data = download.read(name)
+    if hashlib.sha256(data).hexdigest() != statement.subjects[name]:
+        raise Failure(f"{path}: not the file that was signed", _TAMPERED)
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError:
+        raise Failure(f"{path}: no manifest of this version", "upgrade modelwright") from None
+    documents = {name, statement.neighbour(BOM_NAME)}
+    shipped = {each: sha256 for each, sha256 in statement.subjects.items() if each not in documents}
+    said = {"recipe": manifest.recipe, "target": manifest.target, "options": manifest.options}
+    definition = statement.predicate.get("buildDefinition")
+    is_same_build = isinstance(definition, dict) and definition.get("externalParameters") == said
+    if not is_same_build or not any(shipped == each for each in _laid_out(manifest, shipped)):
+        raise Failure(f"{path}: tells of other files or another build than its provenance", _TAMPERED)
+    return manifest
+
+
+def _laid_out(manifest: Manifest, shipped: Iterable[str]) -> Iterable[dict[str, str]]:
+    """The manifest's files, laid below each folder that the first of them may lie in."""
+    first = manifest.files[0].path if manifest.files else ""
+    for name in shipped:
+        if name.endswith(first):
+            prefix = name.removesuffix(first)
+            yield {f"{prefix}{entry.path}": entry.sha256 for entry in manifest.files}
+
+
+def _merged(folder: Path, statements: Iterable[_Statement]) -> dict[str, str]:
+    merged: dict[str, str] = {}
+    for statement in statements:
+        for name, sha256 in statement.subjects.items():
+            if merged.setdefault(name, sha256) != sha256:
+                raise Failure(f"{folder / name}: signed twice, and not as the same file", _TAMPERED)
+    return merged
+
+
+def _require_whole(download: Download, provenances: Iterable[_Statement]) -> None:
+    names = set(download.names)
+    for statement in provenances:
+        for name in sorted(set(statement.subjects) - names):
+            raise Failure(f"{download.where(name)}: signed, and not there", "download the artifact whole")
+
+
+def _require_signed(download: Download, subjects: dict[str, str]) -> None:
+    """Nothing else may lie there: a runtime might load it."""
+    own = {RELEASE_NAME, *(name for name in download.names if name.rpartition("/")[2] == PROVENANCE_NAME)}
+    for name in download.names:
+        if name not in subjects and name not in own:
+            hint = "move it away" if RELEASE_NAME in download.names else f"fetch {RELEASE_NAME} as well"
+            raise Failure(f"{download.where(name)}: nobody signed this file", f"{hint}, or {_TAMPERED}")

@@ -1,0 +1,84 @@
+"""A folder as it was downloaded, copied or pulled: which files are there, and what is in them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from convert.errors import Failure
+from convert.store.digest import digest_files
+from convert.store.fault import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from convert.store.digest import Progress
+
+# Far above any document of ours: the statement of 10,000 files has 2 MB.
+_LARGEST_BYTES = 64 << 20
+
+# What the Hub's own tools lay beside a repo's files; no runtime reads it, and no publisher writes it.
+_BY_TOOLS = frozenset({".cache", ".git", ".gitattributes"})
+
+
+@dataclass(frozen=True)
+class Download:
+    """Every file by its path in the repo; those of the Hub's own tools apart."""
+
+    folder: Path
+    names: tuple[str, ...]
+    by_tools: tuple[str, ...]
+
+    def where(self, name: str) -> Path:
+        """The file as a person finds it."""
+        return self.folder / name
+
+    def read(self, name: str) -> bytes:
+        """A document, whole; links are followed, for the Hub's cache is made of them."""
+        path = self.where(name)
+        with explained(path):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as stream:
+                about = os.fstat(descriptor)
+                if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST_BYTES:
+                    raise Failure(f"{path}: not a document of a published model", "download it again")
+                return stream.read()
+
+    def size_bytes(self, name: str) -> int:
+        """What it weighs."""
+        with explained(self.where(name)):
+            return self.where(name).stat().st_size
+
+    def digests(
+        self, names: Mapping[str, str], threads: int | None, progress: Progress | None
+    ) -> dict[str, str]:
+        """The sha256 of each of these, read now."""
+        with explained(self.folder):
+            real = {name: self.where(name).resolve(strict=True) for name in names}
+        found = digest_files(real.values(), threads=threads, progress=progress)
+        return {name: found[path].sha256 for name, path in real.items()}
+
+
+def open_download(folder: Path) -> Download:
+    """See what is in a folder, and in the folders below."""
+    names: list[str] = []
+    by_tools: list[str] = []
+    with explained(folder):
+        if not folder.is_dir():
+            raise Failure(f"{folder}: no such folder", "name the folder that was downloaded")
+        for place, folders, files in os.walk(folder, onerror=_raise):
+            if Path(place) == folder:
+                by_tools = [each for each in (*folders, *files) if each in _BY_TOOLS]
+                folders[:] = [each for each in folders if each not in _BY_TOOLS]
+                files[:] = [each for each in files if each not in _BY_TOOLS]
+            # A link to a folder is not walked into, so it counts as a file, which nobody signed.
+            links = [each for each in folders if (Path(place) / each).is_symlink()]
+            names += ((Path(place) / each).relative_to(folder).as_posix() for each in (*files, *links))
+    return Download(folder, tuple(sorted(names)), tuple(sorted(by_tools)))
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error

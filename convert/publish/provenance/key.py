@@ -1,0 +1,144 @@
+"""Ed25519 keys in PEM files: the private one signs and is shown to nobody, the public one checks.
+
+Where a private key lies is a matter of the machine, so no recipe names it: recipes are published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import Failure
+from convert.store.fault import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KEY_VARIABLE = "MODELWRIGHT_SIGNING_KEY"
+PASSPHRASE_VARIABLE = "MODELWRIGHT_SIGNING_PASSPHRASE"  # noqa: S105 - the name of a variable
+
+_LARGEST_BYTES = 64 << 10
+_MAKE = "openssl genpkey -algorithm ed25519 -out key.pem"
+_PUBLIC = "openssl pkey -in key.pem -pubout -out public.pem"
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A private key, ready to sign; what is printed of it is its id alone."""
+
+    key_id: str
+    _signer: Any = field(repr=False)
+
+    def sign(self, payload: bytes, payload_type: str) -> str:
+        """The signature of a DSSE envelope, in hexadecimal; the same for the same payload."""
+        from securesystemslib.dsse import Envelope  # noqa: PLC0415 - for who signs
+
+        signature: str = Envelope(payload, payload_type, {}).sign(self._signer).signature
+        return signature
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """What a signature is checked with."""
+
+    key_id: str
+    _key: Any = field(repr=False)
+
+    def has_signed(self, payload: bytes, payload_type: str, signature: str) -> bool:
+        """Whether the private half made this signature, in hexadecimal, of this payload."""
+        from securesystemslib.dsse import Envelope  # noqa: PLC0415 - for who checks
+        from securesystemslib.exceptions import UnverifiedSignatureError  # noqa: PLC0415
+        from securesystemslib.signer import Signature  # noqa: PLC0415
+
+        envelope = Envelope(payload, payload_type, {})
+        try:
+            self._key.verify_signature(Signature(self.key_id, signature), envelope.pae())
+        except UnverifiedSignatureError:
+            return False
+        return True
+
+
+def signer_from_environment(environment: Mapping[str, str] | None = None) -> Signer | None:
+    """The key that a person's shell names; None where it names none."""
+    given = os.environ if environment is None else environment
+    path = given.get(KEY_VARIABLE, "")
+    return read_signer(Path(path).expanduser(), given.get(PASSPHRASE_VARIABLE)) if path else None
+
+
+def read_signer(path: Path, passphrase: str | None = None) -> Signer:
+    """A private key from its PEM file, which must be its owner's alone."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+    from securesystemslib.signer import CryptoSigner  # noqa: PLC0415 - for who signs
+
+    data = _read(path, is_private=True)
+    if b"PUBLIC KEY-----" in data:
+        raise Failure(
+            f"{path}: a public key, and signing takes the private one", f"name the file that `{_MAKE}` wrote"
+        )
+    private = _private(path, data, passphrase)
+    if not isinstance(private, Ed25519PrivateKey):
+        raise Failure(f"{path}: not an Ed25519 key", f"make one with `{_MAKE}`")
+    key_id, public = _identified(private.public_key())
+    return Signer(key_id, CryptoSigner(private, public))
+
+
+def read_public(path: Path) -> PublicKey:
+    """A public key from its PEM file."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+
+    data = _read(path, is_private=False)
+    if b"PRIVATE KEY-----" in data:
+        raise Failure(
+            f"{path}: a private key, and checking takes the public one", f"make it with `{_PUBLIC}`"
+        )
+    try:
+        public = load_pem_public_key(data)
+    except (ValueError, UnsupportedAlgorithm):
+        raise Failure(f"{path}: not a public key in PEM form", f"`{_PUBLIC}` writes one") from None
+    if not isinstance(public, Ed25519PublicKey):
+        raise Failure(f"{path}: not an Ed25519 key", "ask the publisher for the key that signed")
+    return PublicKey(*_identified(public))
+
+
+def _private(path: Path, data: bytes, passphrase: str | None) -> Any:
+    """The key in a PEM file; no message tells a word of what is in it."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
+    is_locked = b"ENCRYPTED" in data
+    if is_locked and not passphrase:
+        raise Failure(f"{path}: locked with a passphrase", f"set {PASSPHRASE_VARIABLE}")
+    try:
+        return load_pem_private_key(data, passphrase.encode() if is_locked and passphrase else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        if is_locked:
+            raise Failure(
+                f"{path}: the passphrase does not open it", f"check {PASSPHRASE_VARIABLE}"
+            ) from None
+        raise Failure(f"{path}: not a private key in PEM form", f"make one with `{_MAKE}`") from None
+
+
+def _identified(public: Any) -> tuple[str, Any]:
+    """A key by the digest of its DER form, which openssl and sha256sum give as well."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+    from securesystemslib.signer import SSlibKey  # noqa: PLC0415
+
+    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    key_id = hashlib.sha256(der).hexdigest()
+    return key_id, SSlibKey.from_crypto(public, keyid=key_id)
+
+
+def _read(path: Path, *, is_private: bool) -> bytes:
+    with explained(path), path.open("rb") as stream:
+        about = os.fstat(stream.fileno())
+        if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST_BYTES:
+            raise Failure(f"{path}: not a key in PEM form", f"make one with `{_MAKE}`")
+        if is_private and about.st_mode & 0o077:
+            raise Failure(f"{path}: others than its owner may read this private key", f"chmod 600 {path}")
+        return stream.read()

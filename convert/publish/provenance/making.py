@@ -1,0 +1,37 @@
+"""What goes out beside an artifact, and beside a repo as a whole, to vouch for each."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from convert.publish.provenance.bom import bill_of_materials
+from convert.publish.provenance.envelope import seal
+from convert.publish.provenance.statement import provenance, release_of
+from convert.store import MANIFEST_NAME
+
+if TYPE_CHECKING:
+    from convert.publish.bundle import Bundle, Candidate
+    from convert.publish.provenance.key import Signer
+
+PROVENANCE_NAME = "provenance.intoto.json"
+BOM_NAME = "bom.cdx.json"
+RELEASE_NAME = "release.intoto.json"
+
+
+def attest(candidate: Candidate, signer: Signer | None) -> dict[str, bytes]:
+    """The provenance and the bill of materials of one artifact, by name, to lie below its documents."""
+    bom = bill_of_materials(candidate)
+    subjects = {candidate.shipped_path(entry.path): entry.sha256 for entry in candidate.manifest.files}
+    subjects[f"{candidate.documents}{MANIFEST_NAME}"] = candidate.manifest_sha256
+    subjects[f"{candidate.documents}{BOM_NAME}"] = hashlib.sha256(bom).hexdigest()
+    return {PROVENANCE_NAME: seal(provenance(candidate.manifest, subjects), signer), BOM_NAME: bom}
+
+
+def release(bundle: Bundle, signer: Signer | None) -> dict[str, bytes]:
+    """What names every file of the repo, the card too, so that none can be changed or added unnoticed.
+
+    It is made when all else is there, and tells of all else.
+    """
+    subjects = {file.path: file.sha256 for file in bundle.files}
+    return {RELEASE_NAME: seal(release_of(bundle.repo, subjects), signer)}
