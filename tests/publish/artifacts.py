@@ -1,0 +1,106 @@
+"""Small artifacts with a manifest each, and a report as a verification would have made it, in no time."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING
+
+from convert.formats import option_models
+from convert.formats.gguf import OPTIONS, target_options
+from convert.publish.gate import Asked
+from convert.recipe import Recipe, load
+from convert.store import MANIFEST_NAME, Manifest, SourceRecord, Store, artifact_key
+from tests.verify import reports
+from verify.gates import Check, judge, limits_for
+from verify.report import NAME, ArtifactResult, Report, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# What a good conversion measures.
+GOOD = {"smoke_drop": 0.0, "ppl_ratio": 1.001, "kl_mean": 0.001, "top1": 0.99}
+TARGETS = ("gguf-Q6_K", "gguf-Q8_0")
+LICENCE = b"Do as you like.\n"
+
+
+def noise(size_bytes: int, seed: int) -> bytes:
+    """Bytes of no meaning, the same for the same seed."""
+    return random.Random(seed).randbytes(size_bytes)
+
+
+def write_recipe(folder: Path, publish: str = "{}", more: str = "") -> Recipe:
+    """A recipe of two quants of a model on the Hub."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "small.yaml"
+    targets = "targets: {gguf: {quants: [Q6_K, Q8_0]}}"
+    file.write_text(f"model: acme/tiny\n{targets}\n{more}\npublish: {publish}\n", encoding="utf-8")
+    return load(file, option_models())
+
+
+def asked(recipe: Recipe, root: Path, targets: tuple[str, ...] = TARGETS) -> tuple[Asked, ...]:
+    """What a recipe wants published."""
+    options = OPTIONS.model_validate(recipe.targets["gguf"].model_dump())
+    return tuple(Asked(name, root / recipe.name / name, target_options(options, name)) for name in targets)
+
+
+def build(recipe: Recipe, root: Path, target: str, size_bytes: int = 40_000, version: str = "") -> Path:
+    """An artifact that stands: a model file of noise, and a licence."""
+    (wanted,) = asked(recipe, root, (target,))
+    tools = {"modelwright": version or installed("modelwright"), "gguf": "0"}
+    key = artifact_key(source_digests={"w": "0"}, target=target, options=wanted.options, tools=tools)
+    with Store(root).stage(recipe.name, target, key) as staging:
+        name = f"tiny-{target.removeprefix('gguf-')}.gguf"
+        seed = int.from_bytes(hashlib.sha256(target.encode()).digest()[:4])
+        staging.allocate(name, 0).write_bytes(noise(size_bytes, seed))
+        staging.allocate("LICENSE", 0).write_bytes(LICENCE)
+        staging.commit(
+            Manifest(
+                key=key,
+                recipe=recipe.text,
+                source=SourceRecord(repo="acme/tiny", commit="0" * 40, files=()),
+                target=target,
+                format="gguf",
+                options=dict(wanted.options),
+                tools=tools,
+                tensors={"token_embd.weight": target.removeprefix("gguf-")},
+                licence="mit",
+                chat_template_sha256=None,
+            )
+        )
+    return wanted.folder
+
+
+def result(recipe: Recipe, folder: Path, measured: Mapping[str, float | None] = GOOD) -> ArtifactResult:
+    """What was found of the artifact in a folder."""
+    target = folder.name
+    made = reports.artifact(target)
+    checks = (
+        Check("digests", 0, 0, passed=True, why="2 files have the manifest's SHA-256"),
+        Check("opens", "llama_cpp", "a runtime", passed=True, why="llama_cpp opens it"),
+        *judge(limits_for(recipe.verify.gates, target), measured),
+    )
+    digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.name != MANIFEST_NAME)
+    return made.model_copy(
+        update={"manifest_sha256": digest, "checks": checks, "unmeasured": (), "size_bytes": size}
+    )
+
+
+def write_report(recipe: Recipe, root: Path, *results: ArtifactResult, tool: str = "") -> Report:
+    """The report beside the artifacts."""
+    made = reports.report(*results, recipe=recipe.name).model_copy(
+        update={"tool": tool or installed("modelwright"), "recipe_sha256": recipe.asked_sha256}
+    )
+    write_json(root / recipe.name / NAME, made)
+    return made
+
+
+def stand(folder: Path, publish: str = "{}", more: str = "", size_bytes: int = 40_000) -> tuple[Recipe, Path]:
+    """A recipe, its artifacts, and a report in which all of them passed."""
+    recipe, root = write_recipe(folder, publish, more), folder / "artifacts"
+    folders = [build(recipe, root, target, size_bytes) for target in TARGETS]
+    write_report(recipe, root, *(result(recipe, each) for each in folders))
+    return recipe, root
