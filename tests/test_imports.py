@@ -31,8 +31,11 @@ STEPS = (
 ORDER = {name: number for number, step in enumerate(STEPS) for name in step}
 # What verification may know of the conversion: it must judge an artifact that came from elsewhere.
 SEEN_BY_VERIFY = ("convert.errors", "convert.recipe", "convert.progress", "convert.store")
-# Publishing knows what a report tells, and nothing that runs.
-SEEN_BY_PUBLISH = ("verify.report", "verify.gates", "verify.quality", "verify.sample", "verify.machine")
+# Publishing knows what a report tells, and nothing that runs but the sandbox of templates, in a child.
+SEEN_BY_PUBLISH = (
+    *("verify.report", "verify.gates", "verify.quality", "verify.sample", "verify.machine"),
+    "verify.template",
+)
 
 
 def imported(path: Path) -> set[str]:

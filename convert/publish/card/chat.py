@@ -1,0 +1,170 @@
+"""What a chat template does, found out by trying it: the pieces around what is said, for Ollama among others.
+
+Ollama and the Hub read Go templates, models ship Jinja. Most lay a chat out in a straight line, which a few
+probes with known words take apart; whether the pieces are all of it is seen on other chats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from convert.publish.card.probe import lay_out
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from convert.publish.card.facts import Facts
+
+SYSTEM, USER, REPLY, AGAIN = "SYSTEM7F3A", "USER7F3B", "REPLY7F3C", "AGAIN7F3D"
+# Shown on the card, where people look for the format that they know.
+SHOWN_SYSTEM, SHOWN_USER = "{system prompt}", "{prompt}"
+
+
+def _chat(*words: str, system: str = "", asks: bool = True) -> dict[str, Any]:
+    turns = [
+        {"role": ("user", "assistant")[number % 2], "content": word} for number, word in enumerate(words)
+    ]
+    head = [{"role": "system", "content": system}] if system else []
+    return {"messages": [*head, *turns], "asks": asks}
+
+
+PROBES = (
+    _chat(USER, REPLY, AGAIN),
+    _chat(USER, REPLY, asks=False),
+    _chat(USER, system=SYSTEM),
+)
+TRIALS = (
+    _chat("What is a planet?"),
+    _chat("你好", "你好！\n\nWhat now?", "Two\nlines, please.", "One,\ntwo.", "Thanks!"),
+    _chat("Hello", system="You are a teacher."),
+    _chat("Hello", "Hi.", "Why?", "So.", "Oh?", system="Be brief.\nBe kind."),
+)
+SHOWN = (_chat(SHOWN_USER, system=SHOWN_SYSTEM), _chat(SHOWN_USER))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A chat in a straight line."""
+
+    head: str  # up to the first question, where there is no system prompt
+    head_system: tuple[str, str] | None  # what goes around a system prompt; None where there may be none
+    before_user: str  # every question but the first
+    after_user: str  # what makes the model answer
+    after_reply: str
+
+    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Lay a chat out that ends with a question, as the template would."""
+        rest, system = list(messages), ""
+        if rest and rest[0]["role"] == "system":
+            system = rest.pop(0)["content"]
+        if system and self.head_system:
+            made = self.head_system[0] + system + self.head_system[1]
+        else:
+            made = self.head
+        is_first = True
+        for message in rest:
+            if message["role"] == "user":
+                made += ("" if is_first else self.before_user) + message["content"] + self.after_user
+                is_first = False
+            else:
+                made += message["content"] + self.after_reply
+        return made
+
+    def to_go(self) -> str:
+        """The same as an Ollama template."""
+        head = _go(self.head)
+        if self.head_system:
+            before, after = map(_go, self.head_system)
+            head = f"{{{{ if .System }}}}{before}{{{{ .System }}}}{after}{{{{ else }}}}{head}{{{{ end }}}}"
+        return (
+            f"{{{{ $first := true }}}}{head}{{{{ range .Messages }}}}"
+            f'{{{{ if eq .Role "user" }}}}{{{{ if $first }}}}{{{{ $first = false }}}}{{{{ else }}}}'
+            f"{_go(self.before_user)}{{{{ end }}}}{{{{ .Content }}}}{_go(self.after_user)}"
+            f'{{{{ else if eq .Role "assistant" }}}}{{{{ .Content }}}}{_go(self.after_reply)}'
+            "{{ end }}{{ end }}"
+        )
+
+    @property
+    def is_chatml(self) -> bool:
+        """The layout that most servers know by name."""
+        return self.after_user == "<|im_end|>\n<|im_start|>assistant\n"
+
+
+@dataclass(frozen=True)
+class Chat:
+    """How a model is talked to."""
+
+    shown: str  # a prompt with its places named; empty where the template could not be tried
+    layout: Layout | None = field(default=None)  # None: not a straight line
+
+
+def look_at(facts: Facts) -> Chat | None:
+    """Try the template; None for a model that takes no turns."""
+    if facts.template is None:
+        return None
+    chats = (*PROBES, *TRIALS, *SHOWN)
+    made = lay_out(facts.template, facts.markup, chats)
+    probed, tried, shown = made[: len(PROBES)], made[len(PROBES) : -len(SHOWN)], made[-len(SHOWN) :]
+    layout = _take_apart(probed)
+    begin = facts.markup.get("bos_token", "")
+    if layout is not None:
+        wanted = [text for text in tried if text is not None]
+        got = [
+            layout.render(chat["messages"])
+            for chat, text in zip(TRIALS, tried, strict=True)
+            if text is not None
+        ]
+        # Two of the trials have no system prompt, and no template may refuse those.
+        layout = _without(layout, begin) if wanted == got and None not in tried[:2] else None
+    with_system, without = shown
+    is_heard = with_system is not None and SHOWN_SYSTEM in with_system
+    return Chat(shown=(with_system if is_heard else without) or "", layout=layout)
+
+
+def _take_apart(probed: Sequence[str | None]) -> Layout | None:
+    """From the probes' words to the pieces between them."""
+    talk, told, system = probed
+    if talk is None or told is None:
+        return None
+    pieces = _split(talk, USER, REPLY, AGAIN)
+    ending = _split(told, USER, REPLY)
+    if pieces is None or ending is None:
+        return None
+    head, after_user, between, asking = pieces
+    after_reply = ending[2]
+    if not between.startswith(after_reply) or asking != after_user or ending[1] != after_user:
+        return None
+    before_user = between.removeprefix(after_reply)
+    around = _split(system, SYSTEM, USER) if system is not None else None
+    if around is not None and around[2] != after_user:
+        return None
+    return Layout(head, (around[0], around[1]) if around else None, before_user, after_user, after_reply)
+
+
+def _split(text: str, *words: str) -> list[str] | None:
+    """What lies between the words, each of which must stand there once, in this order."""
+    pieces, rest = [], text
+    for word in words:
+        before, found, rest = rest.partition(word)
+        if not found or word in rest:
+            return None
+        pieces.append(before)
+    return [*pieces, rest]
+
+
+def _without(layout: Layout, begin: str) -> Layout:
+    """The same without the token that begins a text: llama.cpp and Ollama put it there themselves."""
+    around = layout.head_system
+    return Layout(
+        layout.head.removeprefix(begin),
+        (around[0].removeprefix(begin), around[1]) if around else None,
+        layout.before_user,
+        layout.after_user,
+        layout.after_reply,
+    )
+
+
+def _go(piece: str) -> str:
+    """A piece as it stands between a Go template's actions, whatever is in it."""
+    return piece.replace("{{", '{{ "{{" }}')

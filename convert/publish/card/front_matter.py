@@ -1,0 +1,124 @@
+"""The card's front matter: what the Hub filters and shows by. A source's values are a stranger's data."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from convert.publish.card.licence import licence_keys
+from convert.publish.card.result import model_index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from convert.publish.bundle import Bundle
+    from convert.publish.card.facts import Facts
+
+LIBRARIES = {"gguf": "llama.cpp", "onnx": "onnxruntime-genai"}
+TAGS = {
+    "gguf": ("gguf", "llama.cpp"),
+    "onnx": ("onnx", "onnxruntime", "onnxruntime-genai"),
+    "gptq": ("gptq",),
+    "awq": ("awq",),
+}
+# What the source's tags say of its own files would be false of these.
+NOT_OURS = frozenset(
+    """
+    safetensors pytorch transformers gguf onnx gptq awq mlx tf jax flax keras rust openvino coreml
+    bitsandbytes 4-bit 8-bit custom_code endpoints_compatible autotrain_compatible text-generation-inference
+    model-index
+    """.split()  # noqa: SIM905 - a list of words reads better
+)
+MOST_TAGS = 12
+
+_LANGUAGE = re.compile(r"[a-z]{2,3}")
+_BCP47 = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){1,3}")
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+ -]{0,48}[A-Za-z0-9+]")
+# Written bare, these are the same words in YAML 1.1, in 1.2 and in JavaScript's reading of it.
+_BARE = re.compile(r"[A-Za-z][A-Za-z0-9_./+-]*( [A-Za-z0-9(][A-Za-z0-9_.,()/+-]*)*")
+_NO_WORDS = frozenset("y n yes no on off true false null".split())  # noqa: SIM905
+
+
+def render(bundle: Bundle, facts: Facts) -> str:
+    """The block with its fences."""
+    return f"---\n{dump(values(bundle, facts))}---\n"
+
+
+def values(bundle: Bundle, facts: Facts) -> dict[str, Any]:
+    """Every key, in the order in which people read them."""
+    manifest = bundle.candidates[0].manifest
+    card, base = bundle.source_card, manifest.source.repo
+    owner, _, name = bundle.repo.rpartition("/")
+    languages, regional = languages_of(card)
+    found: dict[str, Any] = {
+        "base_model": base,
+        "base_model_relation": "quantized" if base else None,
+        **licence_keys(bundle),
+        "language": languages,
+        "language_bcp47": regional,
+        "library_name": LIBRARIES.get(manifest.format, "transformers"),
+        "pipeline_tag": "text-generation",
+        "tags": tags(bundle, is_chat=facts.is_chat),
+        "model_name": base.rpartition("/")[2] if base else bundle.title,
+        "model_creator": base.rpartition("/")[0] if base else None,
+        "quantized_by": owner or None,
+        "inference": False,  # nobody serves these files on the Hub's own machines
+        "model-index": model_index(name or bundle.repo, bundle),
+    }
+    return {key: value for key, value in found.items() if value not in (None, [], "")}
+
+
+def languages_of(card: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The source's languages as the Hub takes them, and those that say a region besides."""
+    given = [each.strip() for each in _words(card.get("language"))]
+    regional = [each for each in given if _BCP47.fullmatch(each)]
+    plain = [each.partition("-")[0] if each in regional else each for each in given]
+    known = [each for each in plain if _LANGUAGE.fullmatch(each) or each in ("multilingual", "code")]
+    return list(dict.fromkeys(known)), list(dict.fromkeys(regional))
+
+
+def tags(bundle: Bundle, *, is_chat: bool) -> list[str]:
+    """Ours first, then what the source says of the model itself."""
+    formats = dict.fromkeys(candidate.manifest.format for candidate in bundle.candidates)
+    ours = [tag for name in formats for tag in TAGS.get(name, (name,))]
+    ours += ["conversational"] if is_chat else []
+    theirs = [
+        tag
+        for tag in _words(bundle.source_card.get("tags"))
+        if _TAG.fullmatch(tag) and tag.lower() not in NOT_OURS
+    ]
+    return list(dict.fromkeys([*ours, *theirs[:MOST_TAGS], "modelwright"]))
+
+
+def dump(content: Mapping[str, Any]) -> str:
+    """YAML that every reader reads alike: what could be taken for something else stands in quotes."""
+    return yaml.dump(
+        dict(content),
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=10_000,
+        default_flow_style=False,
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Without anchors: the same list twice is two lists."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the base class names it
+        return True
+
+
+def _represent(dumper: yaml.SafeDumper, word: str) -> yaml.ScalarNode:
+    is_bare = _BARE.fullmatch(word) is not None and word.lower() not in _NO_WORDS
+    return dumper.represent_scalar("tag:yaml.org,2002:str", word, style=None if is_bare else '"')
+
+
+_Dumper.add_representer(str, _represent)
+
+
+def _words(value: object) -> Iterable[str]:
+    values = value if isinstance(value, list) else [value]
+    return [each for each in values if isinstance(each, str) and each]

@@ -1,0 +1,88 @@
+"""Strangers' words as Markdown that shows them and does nothing else, and our own pieces of it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+# As character references, not behind backslashes: the Hub looks for mathematics, `\\(` and `$$`, first.
+SPECIAL = frozenset("\\`*_[]<>#|~$&")
+LONGEST_TEXT = 400
+# Beyond it a fence would be the whole card; what is cut can be read in the files themselves.
+LONGEST_FENCE = 20_000
+
+_SECRETS = re.compile(
+    r"\bhf_[A-Za-z0-9]{16,}|\bsk-[\w-]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bAKIA[0-9A-Z]{16}\b"
+    r"|(?<=://)[^\s/@]+:[^\s/@]+(?=@)"
+)
+_FOLDERS = re.compile(
+    r"(?:file://|(?<![\w./:~<-]))(?:~[\w.-]*)?/(?:[^\s/'\"`,;:()\[\]{}<>]+/)+|\b[A-Za-z]:\\(?:[^\s\\]+\\)+"
+)
+
+
+def discreet(text: str) -> str:
+    """Leave out what says whose machine it was: tokens, and where a file lies."""
+    return _FOLDERS.sub("…/", _SECRETS.sub("…", text))
+
+
+def one_line(value: object) -> str:
+    """A value on one line, of a bearable length, without characters that no one can see."""
+    line = " ".join(discreet(str(value)).split())
+    line = line if len(line) <= LONGEST_TEXT else f"{line[: LONGEST_TEXT - 1]}…"
+    return "".join(char if char.isprintable() else "�" for char in line)
+
+
+def text(value: object) -> str:
+    """Somebody's words, shown as they are."""
+    return "".join(f"&#{ord(char)};" if char in SPECIAL else char for char in one_line(value))
+
+
+def plain(value: object) -> str:
+    """Our own words and figures, in a cell: no pipe can end it."""
+    return one_line(value).replace("|", "&#124;").replace("<", "&lt;")
+
+
+def code(value: object, *, in_cell: bool = False) -> str:
+    """Somebody's word in the type of code; nothing in it ends the span, or a table's cell."""
+    line = one_line(value)
+    if in_cell:
+        line = line.replace("|", "\\|")
+    if not line:
+        return "` `"
+    tick = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
+    pad = " " if line[0] == "`" or line[-1] == "`" else ""
+    return f"{tick}{pad}{line}{pad}{tick}"
+
+
+def fence(content: str, language: str = "") -> str:
+    """A block of code that holds any text, fences among it."""
+    shown = content if len(content) <= LONGEST_FENCE else f"{content[:LONGEST_FENCE]}\n…"
+    shown = "".join(char if char.isprintable() or char in "\n\t" else "�" for char in shown)
+    marks = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", shown)), 3)
+    return f"{marks}{language}\n{shown.rstrip()}\n{marks}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: Sequence[str]) -> str:
+    """A table of finished cells; the columns that are not `words` are figures."""
+    rule = [" --- " if name in words else " --: " for name in head]
+    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def link(shown: str, target: str) -> str:
+    """A link to one of the repo's files, or to an address; `shown` is Markdown already."""
+    return f"[{shown}]({quote(target, safe='/:#?=%@+,~.-_')})"
+
+
+def image(told: str, path: str) -> str:
+    """One of the repo's pictures, and what is told to who does not see it."""
+    return f"!{link(told, path)}"
+
+
+def details(summary: str, body: str) -> str:
+    """Something that is folded away until it is wanted; both are Markdown already."""
+    return f"<details>\n<summary>{summary}</summary>\n\n{body}\n\n</details>"

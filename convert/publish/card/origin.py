@@ -1,0 +1,101 @@
+"""Where a repo's files come from, how to check that, and how to make them again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convert.publish.card import markdown
+from convert.publish.card.guide import shell
+from convert.publish.card.label import label, weights
+from convert.publish.card.licence import HUB
+from convert.publish.provenance import BOM_NAME, PROVENANCE_NAME, signed_by
+from convert.store import MANIFEST_NAME
+from verify.report import NAME as REPORT_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from convert.publish.bundle import Bundle, Candidate
+
+DOCUMENTS = (
+    (MANIFEST_NAME, "manifest"),
+    (REPORT_NAME, "report"),
+    (PROVENANCE_NAME, "provenance"),
+    (BOM_NAME, "bill of materials"),
+)
+PUBLIC_KEY = "public.pem"
+
+
+def source(bundle: Bundle) -> str:
+    """The model that these files are made from, as a link where there is one."""
+    record = bundle.candidates[0].manifest.source
+    if record.repo is None:
+        return f"the local model {markdown.code(bundle.title)}"
+    shown = markdown.link(markdown.text(record.repo), f"{HUB}/{record.repo}")
+    if record.commit is None:
+        return shown
+    commit = markdown.link(markdown.code(record.commit[:12]), f"{HUB}/{record.repo}/tree/{record.commit}")
+    return f"{shown} at commit {commit}"
+
+
+def documents(bundle: Bundle, candidate: Candidate) -> str:
+    """Links to what is told of an artifact beside it."""
+    beside = {file.path for file in bundle.files}
+    found = [(f"{candidate.documents}{name}", shown) for name, shown in DOCUMENTS]
+    return ", ".join(markdown.link(shown, path) for path, shown in found if path in beside)
+
+
+def key_id(bundle: Bundle) -> str | None:
+    """Whose key signed every artifact's provenance; None where any is unsigned."""
+    contents = {file.path: file for file in bundle.files}
+    signers = set()
+    for candidate in bundle.candidates:
+        file = contents.get(f"{candidate.documents}{PROVENANCE_NAME}")
+        signers.add(signed_by(file.read()) if file else None)
+    return signers.pop() if len(signers) == 1 else None
+
+
+def checking(bundle: Bundle, folder: str) -> Iterator[str]:
+    """How to see that a download is what was measured."""
+    rows = [(markdown.code(label(each)), documents(bundle, each)) for each in bundle.candidates]
+    told = ". ".join(f"{shown}: {links}" for shown, links in rows if links)
+    if told:
+        yield f"{told}."
+    signer = key_id(bundle)
+    if signer is None:
+        yield (
+            "The provenance is not signed: the digests below tell a damaged download from a whole one, and "
+            "do not say who made it."
+        )
+    else:
+        yield (
+            f"The provenance is signed with the Ed25519 key {markdown.code(signer)}. With its owner's "
+            "public key, from a place that you trust, on the folder that the repo was downloaded to:"
+        )
+        command = ["modelwright", "inspect", "--verify-signature", "--key", PUBLIC_KEY, folder]
+        yield shell(command).to_markdown()
+    sums = [
+        f"{file.sha256}  {candidate.shipped_path(file.path)}"
+        for candidate in bundle.candidates
+        for file in weights(candidate)
+    ]
+    yield markdown.details(
+        "SHA-256 of the weights, for <code>sha256sum -c</code>", markdown.fence("\n".join(sums))
+    )
+
+
+def making(bundle: Bundle) -> Iterator[str]:
+    """The recipe, the pinned source and the tools: the same input gives the same bytes."""
+    manifest = bundle.candidates[0].manifest
+    tools = dict(sorted({k: v for each in bundle.candidates for k, v in each.manifest.tools.items()}.items()))
+    listed = ", ".join(f"{name} {version}" for name, version in tools.items())
+    yield f"Made with {markdown.text(listed)}, from {source(bundle)}, by this recipe:"
+    yield markdown.fence(markdown.discreet(manifest.recipe), "yaml")
+    pinned = ""
+    if manifest.source.commit:
+        pinned = f" with {markdown.code(f'revision: {manifest.source.commit}')} in it"
+    yield (
+        f"Saved as {markdown.code('recipe.yaml')}{pinned}, it makes the same bytes again from the same "
+        "source with the same tools:"
+    )
+    yield shell(["modelwright", "convert", "recipe.yaml"]).to_markdown()

@@ -1,0 +1,56 @@
+"""The measured figures as the Hub's `model-index` holds them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from convert.publish.card.label import label
+from convert.publish.card.markdown import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from convert.publish.bundle import Bundle
+    from verify.report import ArtifactResult
+
+TASK = {"type": "text-generation", "name": "Text generation"}
+
+
+def model_index(name: str, bundle: Bundle) -> list[dict[str, Any]]:
+    """One model, a result for each text that was measured on, a metric for each figure of each artifact."""
+    odds: list[dict[str, Any]] = []
+    dialogues: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for candidate in bundle.candidates:
+        shown = label(candidate)
+        odds += _odds(candidate.result, shown)
+        scores = candidate.result.scenarios.scores if candidate.result.scenarios else ()
+        for score in scores:
+            metric = _metric("accuracy", f"Dialogues passed ({shown})", score.smoke)
+            dialogues.setdefault((score.scenario, score.language), []).append(metric)
+    results = []
+    if odds:
+        # No dataset of the Hub's: the type says so, and the name says what was read.
+        text = {"type": "modelwright-text", "name": one_line(bundle.report.text)}
+        results.append({"task": TASK, "dataset": text, "metrics": odds})
+    for (scenario, language), metrics in dialogues.items():
+        dataset = {
+            "type": f"modelwright-{scenario}",
+            "name": f"{scenario} dialogues ({language})",
+            "config": str(language),
+        }
+        results.append({"task": TASK, "dataset": dataset, "metrics": metrics})
+    return [{"name": name, "results": results}] if results else []
+
+
+def _odds(result: ArtifactResult, shown: str) -> Iterator[dict[str, Any]]:
+    quality = result.quality
+    if quality is None:
+        return
+    yield _metric("perplexity", f"Perplexity ({shown})", quality.ppl)
+    yield _metric("perplexity_ratio", f"Perplexity relative to the source ({shown})", quality.ppl_ratio)
+    yield _metric("kl_divergence", f"Mean KL divergence from the source, nats ({shown})", quality.kl_mean)
+    yield _metric("accuracy", f"Same most likely token as the source ({shown})", quality.top1)
+
+
+def _metric(kind: str, name: str, value: float) -> dict[str, Any]:
+    return {"type": kind, "value": float(f"{value:.6g}"), "name": name}
