@@ -3,7 +3,7 @@
 `list_source` says what there is, `fetch_small` brings everything but the weights, `fetch` brings all.
 """
 
-from convert.source.fetch import fetch, fetch_small, list_source, missing_bytes
+from convert.source.fetch import fetch, fetch_files, fetch_small, list_dataset, list_source, missing_bytes
 from convert.source.hub import Hub
 from convert.source.listing import FileDigest, Listing, Pinned, is_legal, weight_files
 from convert.source.patience import Patience
@@ -15,8 +15,10 @@ __all__ = [
     "Patience",
     "Pinned",
     "fetch",
+    "fetch_files",
     "fetch_small",
     "is_legal",
+    "list_dataset",
     "list_source",
     "missing_bytes",
     "weight_files",

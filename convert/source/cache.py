@@ -14,7 +14,7 @@ from threading import Event
 from convert.errors import Failure
 from convert.source.digest import write_atomically
 from convert.source.hub import COMMIT, Hub, is_digest
-from convert.source.listing import FileDigest, Listing, is_escaping
+from convert.source.listing import FileDigest, Kind, Listing, is_escaping
 from convert.source.patience import Stopped
 
 _PART = ".incomplete"
@@ -25,8 +25,9 @@ _WRITING_S = 60
 class RepoCache:
     """One repo's corner of the cache."""
 
-    def __init__(self, hub: Hub, model: str) -> None:
-        name = "--".join(["models", *model.split("/")])
+    def __init__(self, hub: Hub, model: str, kind: Kind = "model") -> None:
+        name = "--".join([f"{kind}s", *model.split("/")])
+        self._kind: Kind = kind
         self.folder = hub.cache / name
         self._locks = hub.cache / ".locks" / name
         self._listings = hub.notes / "listings" / name
@@ -157,7 +158,7 @@ class RepoCache:
             files = {str(name): FileDigest(**digest) for name, digest in note["files"].items()}
             is_sound = all(is_digest(digest.blob) for digest in files.values())
             if is_sound and not any(is_escaping(name) for name in files):
-                return Listing(model, str(note["repo"]), commit, None, files)
+                return Listing(model, str(note["repo"]), commit, None, files, self._kind)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # none, or damaged: a listing can be had again
         return None
@@ -166,10 +167,12 @@ class RepoCache:
         """What other tools have downloaded of a commit; the digests are in the names of the blobs."""
         files = {}
         with suppress(OSError):
-            for path in sorted(self.snapshot(commit).iterdir()):
+            folder = self.snapshot(commit)
+            # A model's files lie at the top; a dataset's may lie in folders, and none is looked for by name.
+            for path in sorted(folder.iterdir() if self._kind == "model" else folder.rglob("*")):
                 if path.is_file():
-                    files[path.name] = _digest_of_link(path)
-        return Listing(model, model, commit, None, files) if files else None
+                    files[path.relative_to(folder).as_posix()] = _digest_of_link(path)
+        return Listing(model, model, commit, None, files, self._kind) if files else None
 
 
 def _digest_of_link(path: Path) -> FileDigest:

@@ -18,7 +18,7 @@ from convert.errors import Failure
 from convert.source.crew import Watch
 from convert.source.digest import Hasher, feed
 from convert.source.hub import Hub, client, is_digest
-from convert.source.listing import FileDigest
+from convert.source.listing import FileDigest, Kind
 from convert.source.patience import Again, Tally
 from convert.source.refusal import UNTRUSTED, Asked, broken, refusal
 
@@ -36,6 +36,7 @@ class Wanted:
     commit: str
     name: str
     expected: FileDigest
+    kind: Kind = "model"
 
     @property
     def label(self) -> str:
@@ -44,7 +45,8 @@ class Wanted:
 
     def url(self, hub: Hub) -> str:
         """Where its body is."""
-        return f"{hub.endpoint}/{self.repo}/resolve/{self.commit}/{quote(self.name)}"
+        folder = "datasets/" if self.kind == "dataset" else ""
+        return f"{hub.endpoint}/{folder}{self.repo}/resolve/{self.commit}/{quote(self.name)}"
 
 
 class Part:
@@ -165,7 +167,9 @@ def _get(hub: Hub, wanted: Wanted, part: Part) -> None:
             part.restart()
             raise Again("the server cannot resume")
         if answer.status_code not in (200, 206):
-            asked = Asked(hub.endpoint, wanted.repo, wanted.commit, wanted.name, "authorization" in headers)
+            asked = Asked(
+                hub.endpoint, wanted.repo, wanted.commit, wanted.name, "authorization" in headers, wanted.kind
+            )
             raise refusal(asked, answer.status_code, answer.headers)
         _check_identity(hub, wanted, [*answer.history, answer])
         _check_size(wanted, answer.headers, part)

@@ -14,7 +14,7 @@ from convert.source.crew import Watch, run_all
 from convert.source.digest import DigestNotes, digest_file
 from convert.source.download import Wanted, download, unwritable
 from convert.source.hub import COMMIT, Hub, check_names, list_repo
-from convert.source.listing import FileDigest, Listing, Pinned, list_folder, small_files, weight_files
+from convert.source.listing import FileDigest, Kind, Listing, Pinned, list_folder, small_files, weight_files
 
 _THREADS = 8
 # What a nearly full disk should keep for everybody else.
@@ -28,9 +28,17 @@ def list_source(model: str, revision: str = "main", *, hub: Hub | None = None) -
         return list_folder(model, folder)
     if folder.is_absolute() or model.startswith(("./", "../", "~")):
         raise Failure(f"{model}: no such folder", "check `model:` in the recipe")
+    return _list_repo(model, revision, hub or Hub.from_environment(), "model")
+
+
+def list_dataset(name: str, revision: str = "main", *, hub: Hub | None = None) -> Listing:
+    """What there is in a dataset's repo at the revision's commit."""
+    return _list_repo(name, revision, hub or Hub.from_environment(), "dataset")
+
+
+def _list_repo(model: str, revision: str, hub: Hub, kind: Kind) -> Listing:
     check_names(model, revision)
-    hub = hub or Hub.from_environment()
-    cache = RepoCache(hub, model)
+    cache = RepoCache(hub, model, kind)
     commit = cache.read_ref(revision) if hub.is_offline or COMMIT.fullmatch(revision) else None
     known = cache.read_listing(model, commit) if commit else None
     if known:
@@ -42,7 +50,7 @@ def list_source(model: str, revision: str = "main", *, hub: Hub | None = None) -
             f"{model}: offline, and revision {revision!r} is not in {hub.cache}",
             "run once without HF_HUB_OFFLINE, or name a local folder",
         )
-    listing = list_repo(hub, model, revision)
+    listing = list_repo(hub, model, revision, kind)
     with suppress(OSError):  # a cache that can only be read serves those who have everything in it
         cache.write_ref(revision, str(listing.commit))
     cache.write_listing(listing)
@@ -64,16 +72,23 @@ def fetch(listing: Listing, *, hub: Hub | None = None, progress: Progress | None
     return replace(weights, files={**small.files, **weights.files})
 
 
+def fetch_files(
+    listing: Listing, names: Iterable[str], *, hub: Hub | None = None, progress: Progress | None = None
+) -> Pinned:
+    """These files, on disk and checked."""
+    return _fetch(listing, tuple(names), hub or Hub.from_environment(), progress)
+
+
 def missing_bytes(listing: Listing, names: Iterable[str], *, hub: Hub | None = None) -> int:
     """How much of these files a fetch would still download."""
     if listing.folder:
         return 0
-    cache = RepoCache(hub or Hub.from_environment(), listing.model)
+    cache = RepoCache(hub or Hub.from_environment(), listing.model, listing.kind)
     return sum(cache.missing_bytes(str(listing.commit), name, listing.files[name]) for name in names)
 
 
 def _fetch(listing: Listing, names: tuple[str, ...], hub: Hub, progress: Progress | None) -> Pinned:
-    errand = _Errand(listing, hub, RepoCache(hub, listing.model), DigestNotes(hub.notes))
+    errand = _Errand(listing, hub, RepoCache(hub, listing.model, listing.kind), DigestNotes(hub.notes))
     missing = 0 if hub.is_offline else missing_bytes(listing, names, hub=hub)
     if missing:
         _require_space(hub.cache, missing, listing.model)
@@ -146,7 +161,7 @@ class _Errand:
                     return found
                 if damaged := self.cache.standing(commit, name, expected):
                     damaged.unlink()  # now, so that no other tool trusts it if the download fails
-                wanted = Wanted(str(self.listing.repo), commit, name, expected)
+                wanted = Wanted(str(self.listing.repo), commit, name, expected, self.listing.kind)
                 digest = download(self.hub, wanted, self.cache.part(key), watch)
                 blob = self.cache.blob(key)
                 self.cache.part(key).replace(blob)

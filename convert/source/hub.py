@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from convert.errors import Failure, UsageFailure
-from convert.source.listing import FileDigest, Listing, refuse_escaping
+from convert.source.listing import FileDigest, Kind, Listing, refuse_escaping
 from convert.source.patience import Again, Patience, Tally
 from convert.source.refusal import UNTRUSTED, Asked, broken, refusal
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoSibling
 
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 _REPO = re.compile(r"(\w([\w.-]{0,94}\w)?/)?\w([\w.-]{0,94}\w)?", re.ASCII)
@@ -95,7 +95,7 @@ def check_names(model: str, revision: str) -> None:
         raise UsageFailure(f"revision: {revision!r} is no branch, tag or commit", "main is the usual one")
 
 
-def list_repo(hub: Hub, model: str, revision: str) -> Listing:
+def list_repo(hub: Hub, model: str, revision: str, kind: Kind = "model") -> Listing:
     """Ask the Hub what the repo holds at the revision, and which commit that is."""
     hint = "check the connection, or set HF_HUB_OFFLINE=1 to work from what is in the cache"
     # Fewer tries than for a body: a person waits, and nothing is lost.
@@ -103,12 +103,12 @@ def list_repo(hub: Hub, model: str, revision: str) -> Listing:
     tally = Tally(model, hint, patience, Event())
     while True:
         try:
-            return _listing(hub, model, _ask(hub, model, revision))
+            return replace(_listing(hub, model, _ask(hub, model, revision, kind)), kind=kind)
         except Again as again:
             tally.wait(again)
 
 
-def _ask(hub: Hub, model: str, revision: str) -> "ModelInfo":
+def _ask(hub: Hub, model: str, revision: str, kind: Kind) -> "ModelInfo | DatasetInfo":
     """One call of the client, its exceptions turned into ours."""
     library = client()
     import httpx2  # noqa: PLC0415  the client's own HTTP library
@@ -116,11 +116,12 @@ def _ask(hub: Hub, model: str, revision: str) -> "ModelInfo":
     is_authorized = "authorization" in hub.headers()
     api = library.HfApi(endpoint=hub.endpoint, token=hub.token, library_name="modelwright")
     try:
-        info: ModelInfo = api.model_info(
+        ask = api.dataset_info if kind == "dataset" else api.model_info
+        info: ModelInfo | DatasetInfo = ask(
             model, revision=revision, files_metadata=True, timeout=hub.patience.read_timeout_s
         )
     except library.errors.HfHubHTTPError as error:
-        asked = Asked(hub.endpoint, model, revision, is_authorized=is_authorized)
+        asked = Asked(hub.endpoint, model, revision, is_authorized=is_authorized, kind=kind)
         raise refusal(asked, error.response.status_code, error.response.headers) from None
     except (httpx2.RequestError, library.errors.OfflineModeIsEnabled) as error:
         raise broken(error, hub.endpoint) from None
@@ -137,7 +138,7 @@ def _nonsense(model: str, hub: Hub) -> Failure:
     )
 
 
-def _listing(hub: Hub, model: str, info: "ModelInfo") -> Listing:
+def _listing(hub: Hub, model: str, info: "ModelInfo | DatasetInfo") -> Listing:
     if not isinstance(info.sha, str) or not COMMIT.fullmatch(info.sha) or not isinstance(info.siblings, list):
         raise _nonsense(model, hub)
     if not all(isinstance(sibling.rfilename, str) for sibling in info.siblings):

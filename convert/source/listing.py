@@ -5,8 +5,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
+from typing import Literal
 
 from convert.errors import Failure
+
+Kind = Literal["model", "dataset"]  # what the Hub calls a repo's type
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Listing:
     commit: str | None
     folder: Path | None
     files: Mapping[str, FileDigest]
+    kind: Kind = "model"
 
 
 @dataclass(frozen=True)

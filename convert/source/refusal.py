@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from convert.errors import Failure
+from convert.source.listing import Kind
 from convert.source.patience import RETRIED_STATUS, Again, asked_wait_s
 
 UNTRUSTED = "the server, or something on the way to it, is broken or hostile: try again or check HF_ENDPOINT"
@@ -18,11 +19,17 @@ class Asked:
     revision: str
     file: str = ""
     is_authorized: bool = False
+    kind: Kind = "model"
 
     @property
     def where(self) -> str:
         """How messages name it."""
         return f"{self.model}/{self.file}" if self.file else self.model
+
+    @property
+    def page(self) -> str:
+        """Where a person looks at the repo."""
+        return f"{self.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.model}"
 
 
 def broken(error: Exception, endpoint: str) -> Again | Failure:
@@ -64,15 +71,15 @@ def refusal(asked: Asked, status: int, headers: Mapping[str, str]) -> Failure | 
 _BY_CODE = {
     "GatedRepo": (
         "{asked.where}: the repo is gated, and you have no access",
-        "accept its terms at {asked.endpoint}/{asked.model}, then set HF_TOKEN or run `hf auth login`",
+        "accept its terms at {asked.page}, then set HF_TOKEN or run `hf auth login`",
     ),
     "RepoNotFound": (
-        "{asked.model}: no such model on {asked.endpoint}, or it is private",
+        "{asked.model}: no such {asked.kind} on {asked.endpoint}, or it is private",
         "check the name; if it is private, set HF_TOKEN or run `hf auth login` with a token that may read it",
     ),
     "RevisionNotFound": (
         "{asked.model}: no revision {asked.revision!r}",
-        "see its branches and tags at {asked.endpoint}/{asked.model}",
+        "see its branches and tags at {asked.page}",
     ),
     "EntryNotFound": ("{asked.where}: listed, but not there", "run the same command again"),
 }
