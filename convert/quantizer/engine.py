@@ -106,7 +106,9 @@ def _load(work: Path, asked: dict[str, Any], device: str) -> Any:
     }
     if asked["method"] == "gptq":
         damp = {} if asked["damp"] is None else {"damp_percent": asked["damp"]}
-        config: Any = GPTQConfig(**shared, **damp)
+        # What an order by activation gains, in an order that costs a runtime nothing; of whole groups.
+        is_group_aware = not asked["desc_act"] and asked["group_size"] > 0
+        config: Any = GPTQConfig(**shared, **damp, act_group_aware=is_group_aware)
     else:
         config = AWQConfig(**shared)
     # As it is stored: GPTQModel's own choice on a CPU is bfloat16, whatever the source has.
