@@ -28,9 +28,10 @@ PACKAGE = "GPTQModel"
 
 @dataclass(frozen=True)
 class Job:
-    """One quantisation: from a canonical folder to an empty one.
+    """One quantisation: from a canonical folder to one where an artifact grows.
 
-    `out`'s own parent must be the caller's, such as a build's staging: the work folder is made there.
+    While it runs, everything temporary lies within `out`, so that whoever sweeps up after a killed build
+    needs to know of no other place.
     """
 
     source: Path  # config.json and safetensors by canonical names

@@ -82,8 +82,8 @@ def _check(job: Job) -> None:
 
 @contextmanager
 def _work_folder(out: Path) -> Iterator[Path]:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-work-", dir=out.parent))
+    out.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".quantizer-", dir=out))
     try:
         yield work
     finally:

@@ -33,7 +33,6 @@ def tidy(result: Path, source: Path, out: Path) -> tuple[str, ...]:
     told = json.loads((result / "quantize_config.json").read_text("utf-8"))
     told["meta"] = {name: value for name, value in told["meta"].items() if name in KEPT_META}
     config = read_config(source)
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", {**config, "quantization_config": told})
     write_json(out / "quantize_config.json", told)
     if (result / INDEX).is_file():

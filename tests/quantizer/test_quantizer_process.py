@@ -95,7 +95,7 @@ def test_a_failure_says_why_and_leaves_nothing(
         run(source, tmp_path / "out", engine)
     assert "\n" not in raised.value.message + raised.value.hint
     assert hint in raised.value.hint
-    assert not list(tmp_path.iterdir())
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_the_child_gets_no_secret_and_a_home_of_its_own(
@@ -109,7 +109,7 @@ def test_the_child_gets_no_secret_and_a_home_of_its_own(
     given = json.loads(told)
     assert given["HF_HUB_OFFLINE"] == "1"
     work = Path(given["HOME"]).parent
-    assert work.parent == tmp_path
+    assert work.parent == tmp_path / "out"
     assert {given[name] for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "cwd")} == {given["HOME"]}
 
 
@@ -123,12 +123,12 @@ def test_the_child_dies_with_its_parent(how: signal.Signals, source: Path, tmp_p
     )
     command = [sys.executable, "-c", script, str(source), str(tmp_path / "out")]
     parent = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    pids = wait_for(lambda: [int(pid) for pid in read(tmp_path / "pids").split()])
+    pids = wait_for(lambda: [int(pid) for pid in read(tmp_path / "out/pids").split()])
     began_s = time.monotonic()
     parent.send_signal(how)
     parent.wait()
     wait_for(lambda: not any(is_alive(pid) for pid in pids))
-    wait_for(lambda: [path.name for path in tmp_path.iterdir()] == ["pids"])
+    wait_for(lambda: [path.name for path in (tmp_path / "out").iterdir()] == ["pids"])
     assert time.monotonic() - began_s < 5
 
 
