@@ -221,20 +221,40 @@ class HubPlace:
 
     def _name(self, bundle: Bundle, revision: str) -> None:
         """Tag what was compared, and put it among its kind."""
-        api, ask = self.session.api, self.session.ask
         if bundle.tag is not None:
-            tag = bundle.tag
-            ask(bundle.repo, lambda: api.create_tag(bundle.repo, tag=tag, revision=revision, exist_ok=True))
+            self._tag(bundle, bundle.tag, revision)
         if bundle.collection is not None:
-            title, owner = bundle.collection, bundle.repo.partition("/")[0]
+            self._collect(bundle, bundle.collection)
 
-            def collect() -> None:
-                found = api.create_collection(
-                    title, namespace=owner, private=bundle.is_private, exists_ok=True
-                )
-                api.add_collection_item(found.slug, bundle.repo, "model", exists_ok=True)
+    def _tag(self, bundle: Bundle, tag: str, revision: str) -> None:
+        def stands_at() -> str | None:
+            refs = self._refs(bundle)
+            return (
+                next((each.target_commit for each in refs.tags if each.name == tag), None) if refs else None
+            )
 
-            ask(bundle.repo, collect)
+        def create() -> None:
+            self.session.api.create_tag(bundle.repo, tag=tag, revision=revision, exist_ok=True)
+
+        if stands_at() is None:
+            self.session.ask(bundle.repo, create)
+        found = stands_at()
+        if found != revision and (found is None or self._survey(bundle, "", found).missing):
+            raise Failure(
+                f"{bundle.repo}: published as {revision[:12]}, and the tag {tag} stands elsewhere",
+                "choose another publish.tag, or remove that one on the Hub",
+            )
+
+    def _collect(self, bundle: Bundle, title: str) -> None:
+        api, owner = self.session.api, bundle.repo.partition("/")[0]
+
+        def collect() -> list[str]:
+            found = api.create_collection(title, namespace=owner, private=bundle.is_private, exists_ok=True)
+            whole = api.add_collection_item(found.slug, bundle.repo, "model", exists_ok=True)
+            return [item.item_id for item in whole.items]
+
+        if bundle.repo not in self.session.ask(bundle.repo, collect):
+            raise Failure(f"{bundle.repo}: published, but not in the collection {title!r}", _RERUN)
 
 
 def lacking(files: Iterable[ShippedFile], listed: Mapping[str, RepoFile]) -> Iterable[ShippedFile]:
