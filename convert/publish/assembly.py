@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from convert.errors import Failure
@@ -33,6 +33,22 @@ class Render(Protocol):
         """Make them; the same bytes for the same bundle."""
 
 
+class Release(Protocol):
+    """What vouches for the repo as a whole; made last, it tells of every other file."""
+
+    def __call__(self, bundle: Bundle) -> Mapping[str, bytes]:
+        """Make it; the same bytes for the same bundle."""
+
+
+@dataclass(frozen=True)
+class Makers:
+    """What makes the files that no artifact brings along."""
+
+    attest: Attest
+    render: Render
+    release: Release
+
+
 def assemble(
     recipe: Recipe,
     wanted: Publish,
@@ -41,8 +57,7 @@ def assemble(
     *,
     user: str,
     source_card: Mapping[str, Any],
-    attest: Attest,
-    render: Render,
+    makers: Makers,
 ) -> tuple[Bundle, ...]:
     """A bundle for each repo, by name."""
     groups: dict[str, list[Candidate]] = defaultdict(list)
@@ -51,7 +66,7 @@ def assemble(
         name = repo.repo_name(wanted, user, model, repo.suffix(candidate.manifest))
         groups[name].append(candidate)
     bundles = (_gathered(recipe, wanted, report, name, groups[name]) for name in sorted(groups))
-    return tuple(_completed(replace(bundle, source_card=source_card), attest, render) for bundle in bundles)
+    return tuple(_completed(replace(bundle, source_card=source_card), makers) for bundle in bundles)
 
 
 def _gathered(
@@ -76,12 +91,13 @@ def _gathered(
     )
 
 
-def _completed(bundle: Bundle, attest: Attest, render: Render) -> Bundle:
-    """The repo with what tells of them: a report and what vouches for each, then the card."""
+def _completed(bundle: Bundle, makers: Makers) -> Bundle:
+    """The repo with what tells of them: for each a report and what vouches for it, the card, the release."""
     for candidate in bundle.candidates:
-        own = {REPORT_NAME: _report_of(bundle.report, candidate), **attest(candidate)}
+        own = {REPORT_NAME: _report_of(bundle.report, candidate), **makers.attest(candidate)}
         bundle = bundle.with_made({f"{candidate.documents}{file}": data for file, data in own.items()})
-    bundle = bundle.with_made(render(bundle))
+    bundle = bundle.with_made(makers.render(bundle))
+    bundle = bundle.with_made(makers.release(bundle))
     _require_one_reading(bundle)
     return bundle
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convert.publish.assembly import assemble
+from convert.publish.assembly import Makers, assemble
 from convert.publish.gate import examine
 from convert.recipe import Publish
 from tests.publish import artifacts
@@ -26,6 +26,11 @@ def render(bundle: Bundle) -> dict[str, bytes]:
     return {"README.md": f"---\nlicense: mit\n---\n# {bundle.title}\n{listed}".encode()}
 
 
+def release(bundle: Bundle) -> dict[str, bytes]:
+    """Stand in for what vouches for the repo."""
+    return {"release.json": "\n".join(file.sha256 for file in bundle.files).encode()}
+
+
 def bundle(folder: Path, publish: str = "{}", *, user: str = "ann", size_bytes: int = 40_000) -> Bundle:
     """Build, report and assemble."""
     recipe, root = artifacts.stand(folder, publish, size_bytes=size_bytes)
@@ -37,7 +42,6 @@ def bundle(folder: Path, publish: str = "{}", *, user: str = "ann", size_bytes: 
         candidates,
         user=user,
         source_card={"license": "mit"},
-        attest=attest,
-        render=render,
+        makers=Makers(attest, render, release),
     )
     return made

@@ -46,6 +46,7 @@ def test_a_bundle_goes_out_in_one_commit(server: HubServer, place: HubPlace, tmp
         "gguf-Q8_0/manifest.json",
         "gguf-Q8_0/provenance.json",
         "gguf-Q8_0/report.json",
+        "release.json",
         "tiny-Q6_K.gguf",
         "tiny-Q8_0.gguf",
     ]

@@ -1,0 +1,145 @@
+"""The stages of a publication: gather what may go out, look at where it goes, send it, read it back."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from convert import formats
+from convert.card import front_matter
+from convert.errors import Failure, UsageFailure
+from convert.publish import card, provenance
+from convert.publish.assembly import Makers, assemble
+from convert.publish.gate import Asked, examine
+from convert.source import fetch_small, list_source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from convert.progress import Progress
+    from convert.publish.bundle import Bundle
+    from convert.publish.destination import Destination, Sent, Survey
+    from convert.recipe import Publish, Recipe
+    from convert.source import Hub
+    from convert.store import Manifest, Store
+
+_CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the person asked for."""
+
+    recipe: Recipe
+    wanted: Publish
+    store: Store
+    hub: Hub
+    progress: Progress
+    only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """One repo that stands, and was read back."""
+
+    bundle: Bundle
+    sent: Sent
+
+
+def gather(settings: Settings, user: str) -> tuple[Bundle, ...]:
+    """The repos that the recipe's artifacts make, where all of them may go out."""
+    signer = provenance.signer_from_environment()
+    if settings.wanted.signed and signer is None:
+        raise Failure(
+            "publish.signed: there is no key to sign with",
+            f"set {provenance.KEY_VARIABLE} to the file of an Ed25519 key, or leave `signed` out",
+        )
+    recipe = settings.recipe
+    report, candidates = examine(
+        recipe, asked(settings), settings.store.root / recipe.name, progress=settings.progress
+    )
+    return assemble(
+        recipe,
+        settings.wanted,
+        report,
+        candidates,
+        user=user,
+        source_card=_source_card(settings, candidates[0].manifest),
+        makers=Makers(
+            attest=partial(provenance.attest, signer=signer),
+            render=card.render,
+            release=partial(provenance.release, signer=signer),
+        ),
+    )
+
+
+def asked(settings: Settings) -> tuple[Asked, ...]:
+    """The recipe's artifacts, or those of them that --only names."""
+    recipe, found = settings.recipe, formats.registry()
+    listed = [
+        (
+            name,
+            Asked(
+                target, settings.store.folder(recipe.name, target), format_.target_options(options, target)
+            ),
+        )
+        for name, options in recipe.targets.items()
+        for format_ in [found[name]]
+        for target in format_.targets(options)
+    ]
+    known = {*recipe.targets, *(each.target for _, each in listed)}
+    for name in settings.only:
+        if name not in known:
+            raise UsageFailure(
+                f"--only {name}: {recipe.path} has no such target", f"it has: {', '.join(sorted(known))}"
+            )
+    return tuple(
+        each
+        for name, each in listed
+        if not settings.only or name in settings.only or each.target in settings.only
+    )
+
+
+def survey(bundles: Sequence[Bundle], place: Destination) -> tuple[Survey, ...]:
+    """What stands there, of every repo before any is sent; changes nothing."""
+    return tuple(place.describe(bundle) for bundle in bundles)
+
+
+def publish(
+    bundles: Sequence[Bundle], surveys: Sequence[Survey], place: Destination, progress: Progress
+) -> tuple[Published, ...]:
+    """Send each repo, and read it back."""
+    done = []
+    for bundle, surveyed in zip(bundles, surveys, strict=True):
+        sent = place.send(bundle, surveyed, progress)
+        place.read_back(bundle, sent, progress)
+        done.append(Published(bundle, sent))
+    return tuple(done)
+
+
+def _source_card(settings: Settings, manifest: Manifest) -> dict[str, Any]:
+    """The front matter of the card that the source had when it was read."""
+    source, recipe = manifest.source, settings.recipe
+    if source.repo is not None and source.commit is not None:
+        listing = list_source(source.repo, source.commit, hub=settings.hub)
+        folder = fetch_small(listing, hub=settings.hub, progress=settings.progress).folder
+    elif recipe.folder is not None:
+        folder = recipe.folder
+    else:
+        raise Failure(
+            f"{recipe.path}: the artifacts come from elsewhere", f"modelwright convert {recipe.name}"
+        )
+    recorded = {entry.path: entry.sha256 for entry in source.files}.get(_CARD)
+    if recorded != _sha256(folder / _CARD):
+        raise Failure(
+            f"{folder / _CARD}: changed since the artifacts were built", f"modelwright convert {recipe.name}"
+        )
+    content, _ = front_matter(folder)  # what is wrong with it is among the deviations already
+    return content
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
