@@ -6,7 +6,8 @@ and does not look whether the tensors end within the file.
 
 import mmap
 import struct
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
@@ -57,20 +58,28 @@ class GgufHeader:
 
     metadata: dict[str, Scalar]
     tensors: tuple[GgufTensor, ...]
+    picked: dict[str, dict[int, str]] = field(default_factory=dict)  # of arrays of text, what was asked for
 
 
-def read_gguf(path: Path) -> GgufHeader:
-    """The header of a GGUF file whose tensors all lie within it, or a Failure that says where it is wrong."""
+def read_gguf(path: Path, pick: Mapping[str, Collection[int]] | None = None) -> GgufHeader:
+    """The header of a GGUF file whose tensors all lie within it, or a Failure that says where it is wrong.
+
+    `pick` names, by key, the places of an array of text that are wanted.
+    """
     file = MappedFile(path)
     try:
-        return _Walk(path, file.bytes, file.size_bytes).header()
+        return _Walk(path, file.bytes, file.size_bytes, pick or {}).header()
     finally:
         file.bytes.close()
 
 
 class _Walk:
-    def __init__(self, path: Path, data: mmap.mmap, size_bytes: int) -> None:
+    def __init__(
+        self, path: Path, data: mmap.mmap, size_bytes: int, pick: Mapping[str, Collection[int]]
+    ) -> None:
         self._path = path
+        self._pick = pick
+        self._picked: dict[str, dict[int, str]] = {}
         self._data = data
         self._end = size_bytes
         self._at = 0
@@ -95,7 +104,7 @@ class _Walk:
                 raise self._fault(f"key {key!r} stands twice")
             metadata[key] = self._value(self._type(key), key, 0)
         rows = [self._row(index) for index in range(tensor_count)]
-        return GgufHeader(metadata, self._placed(rows, metadata))
+        return GgufHeader(metadata, self._placed(rows, metadata), self._picked)
 
     def _placed(self, rows: list[GgufTensor], metadata: dict[str, Scalar]) -> tuple[GgufTensor, ...]:
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
@@ -151,8 +160,11 @@ class _Walk:
         if item in _SCALARS:
             self._skip(count * _SCALARS[item].size, key)
         else:
-            for _ in range(count):  # each item takes bytes, so a false count runs into the file's end
-                if item is GGUFValueType.STRING:
+            wanted = self._pick.get(key, ())
+            for index in range(count):  # each item takes bytes, so a false count runs into the file's end
+                if item is GGUFValueType.STRING and index in wanted:
+                    self._picked.setdefault(key, {})[index] = self._string(key)
+                elif item is GGUFValueType.STRING:
                     self._skip(self._u64(key), key)
                 else:
                     self._value(item, key, depth + 1)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # A tokenizer.json has some 10 MB; nothing that is read here is larger than this.
 LARGEST_BYTES = 256 << 20
+TOKENS = "tokenizer.ggml.tokens"
 SAMPLING = {"temperature": "temp", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p"}  # ours: GGUF's
 
 
@@ -56,20 +57,18 @@ def gather(candidate: Candidate) -> Facts:
 
 
 def _from_gguf(shards: Sequence[Path]) -> Facts:
-    from gguf import GGUFReader  # noqa: PLC0415 - brings numpy
+    from convert.store.gguf_file import read_gguf  # noqa: PLC0415 - brings numpy
 
-    from convert.store.gguf_file import read_gguf  # noqa: PLC0415 - the same
-
-    headers = [read_gguf(path) for path in shards]  # every bound checked; the reader below trusts them
-    said, fields = headers[0].metadata, GGUFReader(shards[0]).fields
+    headers = [read_gguf(path) for path in shards]
+    said = headers[0].metadata
     architecture = str(said.get("general.architecture") or "")
+    roles = {key: said.get(f"tokenizer.ggml.{key}_token_id") for key in ("bos", "eos", "eot", "eom")}
+    numbers = {key: number for key, number in roles.items() if isinstance(number, int)}
+    words = read_gguf(shards[0], {TOKENS: set(numbers.values())}).picked.get(TOKENS, {})
 
     def token(key: str) -> dict[int, str]:
-        number = said.get(f"tokenizer.ggml.{key}_token_id")
-        words = fields.get("tokenizer.ggml.tokens")
-        if not isinstance(number, int) or words is None or not 0 <= number < len(words.data):
-            return {}
-        return {number: str(words.contents(number))}
+        number = numbers.get(key)
+        return {number: words[number]} if number in words else {}
 
     begins = token("bos") if said.get("tokenizer.ggml.add_bos_token") else {}
     ends = token("eos") | token("eot") | token("eom")

@@ -54,16 +54,15 @@ def values(bundle: Bundle, facts: Facts) -> dict[str, Any]:
     languages, regional = languages_of(card)
     found: dict[str, Any] = {
         "base_model": base,
-        "base_model_relation": "quantized" if base else None,
+        # What was not quantised is the same model again, for which the Hub has no word.
+        "base_model_relation": "quantized" if base and manifest.format != "hf" else None,
         **licence_keys(bundle),
         "language": languages,
         "language_bcp47": regional,
         "library_name": LIBRARIES.get(manifest.format, "transformers"),
         "pipeline_tag": "text-generation",
         "tags": tags(bundle, is_chat=facts.is_chat),
-        "model_name": base.rpartition("/")[2] if base else bundle.title,
-        "model_creator": base.rpartition("/")[0] if base else None,
-        "quantized_by": owner or None,
+        "quantized_by": owner if manifest.format != "hf" else None,
         "inference": False,  # nobody serves these files on the Hub's own machines
         "model-index": model_index(name or bundle.repo, bundle),
     }

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from convert.publish.bundle import Candidate
     from convert.store import FileEntry
 
-# Below it a file is a vocabulary or a list, not what takes room.
-LEAST_BYTES = 1 << 20
+# What weights lie in; the rest of an artifact says what they are.
+SUFFIXES = (".onnx", ".data", ".safetensors")
 
 
 def label(candidate: Candidate) -> str:
@@ -19,11 +19,10 @@ def label(candidate: Candidate) -> str:
 
 
 def weights(candidate: Candidate) -> tuple[FileEntry, ...]:
-    """The files that hold the model: of GGUF those of the quant's name, elsewhere the big ones."""
+    """The files that hold the model: of GGUF those named by the quant, a matrix may lie beside."""
     files = candidate.manifest.files
     if candidate.manifest.format == "gguf":
         ours = re.compile(rf".*-{re.escape(label(candidate))}(-\d{{5}}-of-\d{{5}})?\.gguf")
         named = tuple(file for file in files if ours.fullmatch(file.path))
         return named or tuple(file for file in files if file.path.endswith(".gguf"))
-    big = tuple(file for file in files if file.size_bytes >= LEAST_BYTES)
-    return big or files
+    return tuple(file for file in files if file.path.endswith(SUFFIXES)) or files

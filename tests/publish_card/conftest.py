@@ -1,0 +1,52 @@
+"""The artifacts that cards are written for, made once for each process of tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import convert.publish.card
+from tests.publish_card.cards import build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from convert.publish.card.chat import Chat
+    from convert.publish.card.facts import Facts
+    from tests.publish_card.cards import Card, Shelf
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tried_once() -> Iterator[None]:
+    """Try each template once: every card of a chat model starts a process for it."""
+    known: dict[str, Chat | None] = {}
+    look = convert.publish.card.look_at
+
+    def remembered(facts: Facts) -> Chat | None:
+        key = f"{facts.template}{sorted(facts.markup.items())}"
+        if key not in known:
+            known[key] = look(facts)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("convert.publish.card.look_at", remembered)
+        yield
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    """Both tiny models in every format."""
+    return build(tmp_path_factory.mktemp("card"), "qwen", "gpt2")
+
+
+@pytest.fixture
+def shelf(built: Shelf) -> Shelf:
+    """The artifacts, with figures that are the same for each test."""
+    return type(built)(built.root)
+
+
+@pytest.fixture
+def card(shelf: Shelf) -> Card:
+    """Three quants of a chat model."""
+    return shelf.card()

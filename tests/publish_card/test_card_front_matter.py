@@ -1,0 +1,261 @@
+"""The front matter is what the Hub and its own client understand, whatever a source's card says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import huggingface_hub
+import pytest
+import yaml
+from huggingface_hub import ModelCard, ModelCardData, metadata_eval_result
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from convert.publish.card import front_matter
+from convert.publish.card.label import label
+from tests.hub.server import HubServer
+from tests.publish_card.cards import BASE, COMMIT, of_hub
+
+if TYPE_CHECKING:
+    from tests.publish_card.cards import Card, Shelf
+
+# What breaks out of YAML where it is pasted in, or becomes something else when it is read.
+NASTY = (
+    "no",
+    "1e5",
+    "0x10",
+    "null",
+    "~",
+    "- a",
+    "a: b",
+    "a #b",
+    "'",
+    '"',
+    "{a: b}",
+    "[a",
+    "*a",
+    "&a",
+    "!!python/object/apply:os.system [id]",
+    "x\n---\n# Not the card",
+    "x\nlicense: mit",
+    "%YAML 1.2",
+    "\u2028x",
+    "\x07",
+    "2026-01-01",
+    "<b>",
+    "",
+    " ",
+)
+
+
+def told(card: Card) -> dict[str, Any]:
+    """The front matter, by a plain reader of YAML."""
+    content = yaml.safe_load(card.readme.split("---\n")[1])
+    assert isinstance(content, dict)
+    return content
+
+
+def test_the_hubs_own_reader_finds_every_key(shelf: Shelf) -> None:
+    candidate = shelf.candidate()
+    hub = of_hub(candidate.manifest)
+    card = shelf.card(shelf.candidate(manifest=hub), card={"license": "apache-2.0", "language": ["zh", "en"]})
+    data = ModelCard(card.readme).data
+    assert isinstance(data, ModelCardData)
+    assert data.base_model == BASE
+    assert data.license == "apache-2.0"
+    assert data.language == ["zh", "en"]
+    assert data.library_name == "llama.cpp"
+    assert data.pipeline_tag == "text-generation"
+    assert {"gguf", "conversational", "modelwright"} <= set(data.tags or ())
+    more = data.to_dict()
+    assert more["base_model_relation"] == "quantized"
+    assert more["quantized_by"] == "someone"
+    assert ModelCard(card.readme).text.strip().startswith("# Base-0.5B-Chat-GGUF")
+
+
+def test_a_local_source_is_nobodys_base_model(card: Card) -> None:
+    assert not {"base_model", "base_model_relation", "model_creator"} & set(told(card))
+    assert "huggingface.co" not in card.section("Make it again")
+
+
+def test_unquantised_weights_are_not_called_quantised(shelf: Shelf) -> None:
+    candidate = shelf.candidate("hf")
+    found = told(shelf.card(shelf.candidate("hf", manifest=of_hub(candidate.manifest))))
+    assert found["base_model"] == BASE
+    assert found["library_name"] == "transformers"
+    assert not {"base_model_relation", "quantized_by"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("target", "library"), [("onnx-int4-cpu", "onnxruntime-genai"), ("hf", "transformers")]
+)
+def test_each_format_names_its_library(shelf: Shelf, target: str, library: str) -> None:
+    assert told(shelf.card(shelf.candidate(target)))["library_name"] == library
+
+
+def test_every_figure_of_the_index_is_the_reports(card: Card) -> None:
+    data = ModelCard(card.readme).data
+    name, results = model_index_to_eval_results(told(card)["model-index"])
+    assert name == "tiny-GGUF"
+    found = {
+        (each.dataset_type, each.dataset_config, each.metric_name): each.metric_value for each in results
+    }
+    wanted: dict[tuple[str, str | None, str], float] = {}
+    for candidate in card.bundle.candidates:
+        quality, scenarios, shown = candidate.result.quality, candidate.result.scenarios, label(candidate)
+        assert quality is not None
+        assert scenarios is not None
+        for metric, value in (
+            ("Perplexity", quality.ppl),
+            ("Perplexity relative to the source", quality.ppl_ratio),
+            ("Mean KL divergence from the source, nats", quality.kl_mean),
+            ("Same most likely token as the source", quality.top1),
+        ):
+            wanted["modelwright-text", None, f"{metric} ({shown})"] = value
+        for score in scenarios.scores:
+            place = (f"modelwright-{score.scenario}", score.language, f"Dialogues passed ({shown})")
+            wanted[place] = score.smoke
+    assert found == pytest.approx(wanted, rel=1e-5)
+    assert len(results) == len(wanted) == 3 * (4 + 2)
+    assert data.eval_results is not None
+
+
+def test_the_index_has_the_shape_of_the_hubs_own_maker(card: Card) -> None:
+    made = metadata_eval_result(
+        model_pretty_name="tiny-GGUF",
+        task_pretty_name="Text generation",
+        task_id="text-generation",
+        metrics_pretty_name="Perplexity (Q8_0)",
+        metrics_id="perplexity",
+        metrics_value=8.0,
+        dataset_pretty_name="a text",
+        dataset_id="modelwright-text",
+    )["model-index"]
+    found = told(card)["model-index"]
+    assert set(found[0]) == set(made[0])
+    theirs, ours = made[0]["results"][0], found[0]["results"][0]
+    assert set(theirs) == set(ours)
+    assert theirs["task"] == ours["task"]
+    assert set(theirs["dataset"]) == set(ours["dataset"])
+    assert set(theirs["metrics"][0]) - {"verified"} == set(ours["metrics"][0])
+
+
+def test_what_was_not_measured_is_not_in_the_index(shelf: Shelf) -> None:
+    candidate = shelf.candidate()
+    bare = candidate.result.model_copy(update={"quality": None, "scenarios": None})
+    found = told(shelf.card(shelf.candidate(result=bare)))
+    assert "model-index" not in found
+
+
+def test_the_hub_takes_it(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HubServer() as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.endpoint)
+        ModelCard(card.readme).validate()
+        assert [exchange.status for exchange in server.log] == [200]
+    huggingface_hub.close_session()
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_a_strangers_words_stay_words(shelf: Shelf, nasty: str) -> None:
+    given = {
+        "license": nasty,
+        "license_name": nasty,
+        "license_link": nasty,
+        "language": [nasty, "en"],
+        "tags": [nasty, "math"],
+        "base_model": nasty,
+        nasty: nasty,
+    }
+    card = shelf.card(card=given)
+    found = told(card)
+    assert card.readme.startswith("---\n")
+    assert ModelCard(card.readme).text.strip().startswith("# tiny-GGUF")
+    assert set(found) <= {
+        *("license", "license_name", "license_link", "language", "library_name", "pipeline_tag", "tags"),
+        *("quantized_by", "inference", "model-index"),
+    }
+    assert all(isinstance(tag, str) for tag in found["tags"])
+    assert "math" in found["tags"]
+    assert set(found["language"]) <= {"en", "no"}
+    assert found["license"] == ("other" if nasty.strip() else "apache-2.0")
+    assert "license_link" not in found
+
+
+@pytest.mark.parametrize("word", NASTY)
+def test_what_is_dumped_is_read_back(word: str) -> None:
+    content = {"a": word, "b": [word, {"c": word}]}
+    assert yaml.safe_load(front_matter.dump(content)) == content
+    if word.strip():
+        # A reader of YAML 1.2 takes other words for numbers and truths: what may be one is quoted.
+        bare = front_matter.dump({"a": word}).removeprefix("a: ").strip()
+        assert bare[0] in "\"'" or bare.replace(" ", "").isalpha()
+
+
+def test_an_own_licence_is_named_and_linked(shelf: Shelf) -> None:
+    source = {
+        "license": "other",
+        "license_name": "Tongyi Qianwen LICENSE AGREEMENT",
+        "license_link": "https://example.org/Tongyi%20Qianwen",
+    }
+    card = shelf.card(card=source)
+    found = told(card)
+    assert (found["license"], found["license_name"]) == ("other", "tongyi-qianwen-license-agreement")
+    assert found["license_link"] == source["license_link"]
+    assert source["license_link"] in card.section("Licence")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "javascript:alert(1)",
+        "http://a b",
+        "https://x@evil.example/",
+        "//evil.example",
+        "LICENSE",
+        "file:///etc",
+    ],
+)
+def test_only_a_whole_address_is_a_link(shelf: Shelf, link: str) -> None:
+    card = shelf.card(card={"license": "other", "license_name": "own", "license_link": link})
+    assert "license_link" not in told(card)
+    assert link not in card.body
+
+
+def test_a_licence_that_lies_in_the_source_is_linked_there(shelf: Shelf) -> None:
+    hub = of_hub(shelf.candidate().manifest, "LICENSE")
+    card = shelf.card(shelf.candidate(manifest=hub), card={"license": "other", "license_name": "own"})
+    assert told(card)["license_link"] == f"https://huggingface.co/{BASE}/blob/{COMMIT}/LICENSE"
+
+
+def test_a_licence_beside_the_weights_is_linked_there(shelf: Shelf) -> None:
+    bundle = shelf.bundle(card={"license": "made-up-1.0"}).with_made({"LICENSE": b"Do as you like.\n"})
+    found = front_matter.values(bundle, _facts(shelf))
+    assert (found["license"], found["license_name"], found["license_link"]) == (
+        "other",
+        "made-up-1.0",
+        "LICENSE",
+    )
+
+
+def test_no_licence_is_said_to_be_none(shelf: Shelf) -> None:
+    card = shelf.card(shelf.candidate(manifest={"licence": None}), card={})
+    assert "license" not in told(card)
+    assert "names no licence" in card.section("Licence")
+
+
+def test_regions_stand_apart_from_languages(shelf: Shelf) -> None:
+    found = told(shelf.card(card={"language": ["pt-BR", "en", "zh-Hans-CN", "klingon", "english", 7]}))
+    assert found["language"] == ["pt", "en", "zh"]
+    assert found["language_bcp47"] == ["pt-BR", "zh-Hans-CN"]
+
+
+def test_a_sources_tags_are_kept_but_for_those_of_its_files(shelf: Shelf) -> None:
+    given = ["not-for-all-audiences", "math", "safetensors", "region:us", "arxiv:1910.09700", "custom_code"]
+    found = told(shelf.card(card={"tags": given}))["tags"]
+    assert {"not-for-all-audiences", "math"} <= set(found)
+    assert not {"safetensors", "region:us", "arxiv:1910.09700", "custom_code"} & set(found)
+
+
+def _facts(shelf: Shelf) -> Any:
+    from convert.publish.card.facts import gather  # noqa: PLC0415
+
+    return gather(shelf.candidate())
