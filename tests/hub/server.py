@@ -202,7 +202,7 @@ class Handler(BaseHTTPRequestHandler):
             if fault.kind == "cut-upload" and len(body) > fault.after_bytes:
                 self.reset()
                 raise ConnectionResetError
-        if fault.kind == "flip" and self.command in ("PUT", "POST") and body:
+        if fault.kind == "flip" and self.command in ("PATCH", "POST", "PUT") and body:
             body[fault.after_bytes] ^= 1
         return bytes(body)
 
@@ -235,7 +235,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
         raise Refused(404)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer  # noqa: N815  the base class names them so
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815  the base class names them so
 
     def send(self, body: bytes, headers: dict[str, str], *, status: int = 200) -> None:
         """Answer, with what the fault makes of the body."""
