@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import yaml
 
 from convert import pipeline, stage
 from convert.architectures import find_architecture
+from convert.cli.watching import watching
 from convert.config import read_config
 from convert.errors import Failure, UsageFailure
 from convert.recipe import Gates, Verify
@@ -21,15 +23,17 @@ from convert.store import MANIFEST_NAME, Manifest, MissingManifest, read_manifes
 from convert.tokenizer import load as load_tokenizer
 from verify import scenarios
 from verify.baseline import Source
-from verify.stage import Plan, Subject
+from verify.stage import Plan, Subject, verify
 from verify.text import text_of_file, text_of_packs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from convert.cli.output import Output
     from convert.progress import Progress
     from convert.recipe import Recipe
     from convert.source import Listing
+    from verify.report import Report
 
 
 # With fewer, handing a token's work from core to core takes longer than doing it; on a busy machine, by far.
@@ -93,6 +97,27 @@ def of_artifacts(
         for place in places
     )
     return Asked(subjects, _listing(source, manifests, hub), hub, Verify(), Path())
+
+
+def judge(
+    asked: Asked,
+    output: Output,
+    *,
+    threads: int | None = None,
+    packs: Sequence[str] = (),
+    text: Path | None = None,
+) -> Report:
+    """Open, question and measure what was asked, while a person watches."""
+    with tempfile.TemporaryDirectory(prefix="modelwright-") as workspace:
+        reference, plan = prepare(
+            asked, Path(workspace), threads=threads, packs=packs, text=text, progress=output.progress()
+        )
+        names = [subject.name for subject in asked.subjects]
+        with watching(names, is_shown=not output.is_json and not output.is_quiet) as watch:
+            report = verify(asked.subjects, reference, plan, recipe=asked.recipe, watch=watch)
+    if packs or text:
+        return report.model_copy(update={"recipe_sha256": None})  # not what the recipe asks
+    return report
 
 
 def prepare(

@@ -39,10 +39,11 @@ def command(
         threads=threads,
         offline=is_offline or None,  # otherwise the Hub's own environment variable decides
     )
-    output.answer(_data(converted), lambda: _lines(converted))
+    output.answer(data(converted), lambda: lines(converted))
 
 
-def _data(converted: Converted) -> dict[str, Any]:
+def data(converted: Converted) -> dict[str, Any]:
+    """What a program reads."""
     return {
         "artifacts": [
             {
@@ -58,7 +59,8 @@ def _data(converted: Converted) -> dict[str, Any]:
     }
 
 
-def _lines(converted: Converted) -> Iterator[str]:
+def lines(converted: Converted) -> Iterator[str]:
+    """What a person reads."""
     from convert.cli.text import count, duration, size, table  # noqa: PLC0415
 
     rows = [

@@ -66,6 +66,15 @@ def _lines(plan: Plan) -> Iterator[str]:
         for file in [target.files[0].path if len(target.files) == 1 else f"{len(target.files)} files"]
     ]
     yield from table(("artifact", "size", "state", "file"), rows, right="size")
+    tools = [target for target in plan.targets if target.device and not target.is_up_to_date]
+    if tools:
+        yield ""
+        names = {"cpu": "the CPU", "cuda": "the GPU"}
+        yield from (
+            f"{each.target} is made on {names.get(str(each.device), each.device)} after the others, "
+            f"in about {duration(each.tool_s)}"
+            for each in tools
+        )
     deviations = [
         *plan.deviations,
         *(f"{each.target}: {why}" for each in plan.targets for why in each.deviations),

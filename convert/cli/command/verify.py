@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,21 +73,11 @@ def command(
     exit code is 3 where a gate failed: the artifact is kept, and never published.
     """
     from convert.cli import keeping, verdict, verification  # noqa: PLC0415 - brings the formats and their codecs
-    from convert.cli.watching import watching  # noqa: PLC0415
-    from verify.stage import verify  # noqa: PLC0415
 
     asked = _asked(what, source, only, out, options, offline=is_offline or None)
     for remark in asked.remarks:
         output.remark(remark)
-    with tempfile.TemporaryDirectory(prefix="modelwright-") as workspace:
-        reference, plan = verification.prepare(
-            asked, Path(workspace), threads=threads, packs=packs, text=text, progress=output.progress()
-        )
-        names = [subject.name for subject in asked.subjects]
-        with watching(names, is_shown=not output.is_json and not output.is_quiet) as watch:
-            report = verify(asked.subjects, reference, plan, recipe=asked.recipe, watch=watch)
-    if packs or text:
-        report = report.model_copy(update={"recipe_sha256": None})  # not what the recipe asks
+    report = verification.judge(asked, output, threads=threads, packs=packs, text=text)
     place = folder or asked.folder
     if place:
         keeping.keep(report, place)
