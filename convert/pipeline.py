@@ -13,7 +13,7 @@ from convert.config import read_config
 from convert.formats import Weights
 from convert.progress import Progress, Silent
 from convert.source import Hub, fetch
-from convert.stage import Settings, Wanted, choose, describe, find, lay_out, learn
+from convert.stage import Settings, Wanted, choose, describe, find, lay_out, learn, require_memory
 from convert.store import Store, require_space
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ def convert(
     if missing:
         model = describe(asked, found)
         jobs = lay_out(asked, model, missing)
+        require_memory(jobs)
         asked.store.sweep()
-        require_space(out, sum(job.planned.size_bytes for job in jobs) + SPARE_BYTES)
+        require_space(out, sum(job.planned.disk_bytes for job in jobs) + SPARE_BYTES)
         pinned = fetch(found.listing, hub=asked.hub, progress=asked.progress)
         with open_checkpoint(pinned.folder) as checkpoint:
             architecture = find_architecture(read_config(pinned.folder))

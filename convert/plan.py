@@ -39,6 +39,8 @@ class PlannedTarget:
     size_bytes: int
     is_up_to_date: bool
     deviations: tuple[str, ...]
+    device: str | None  # where a tool makes it after the pass, cpu or cuda
+    tool_s: float  # and how long that takes, an estimate
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,13 @@ def plan(
     model = stage.describe(settings, found)
     jobs = stage.lay_out(settings, model, stage.choose(settings, found))
     missing = [job for job in jobs if not job.wanted.is_up_to_date]
+    stage.require_memory(missing)
     written_bytes = sum(job.planned.size_bytes for job in missing)
     count = threads or engine.available_threads()
     decoder = model.decoder
     widest_row = max(shape[-1] for _, shape in decoder.shapes())
+    pass_bytes = PROGRAM_BYTES + engine.peak_bytes(count, widest_row)
+    tools = [job.planned.finish for job in missing if job.planned.finish]
     return Plan(
         recipe=recipe.name,
         model=recipe.model,
@@ -91,8 +96,8 @@ def plan(
         read_bytes=found.weight_bytes if missing else 0,
         download_bytes=missing_bytes(found.listing, found.weights, hub=settings.hub) if missing else 0,
         targets=tuple(_target(settings, job) for job in jobs),
-        peak_memory_bytes=PROGRAM_BYTES + engine.peak_bytes(count, widest_row),
-        disk_needed_bytes=written_bytes,
+        peak_memory_bytes=max([pass_bytes, *(tool.memory_bytes for tool in tools)]),
+        disk_needed_bytes=sum(job.planned.disk_bytes for job in missing),
         disk_free_bytes=free_bytes(out),
         estimated_s=_seconds(missing, found, count, written_bytes),
         deviations=tuple(deviation.why for deviation in model.deviations),
@@ -101,13 +106,18 @@ def plan(
 
 def _target(settings: Settings, job: Job) -> PlannedTarget:
     planned = job.planned
+    files = [PlannedFile(layout.path, layout.size_bytes) for layout in planned.layouts]
+    if planned.finish:
+        files.append(PlannedFile(planned.finish.path, planned.finish.size_bytes))
     return PlannedTarget(
         planned.target,
         str(settings.store.folder(settings.recipe.name, planned.target)),
-        tuple(PlannedFile(layout.path, layout.size_bytes) for layout in planned.layouts),
+        tuple(files),
         planned.size_bytes,
         job.wanted.is_up_to_date,
         tuple(f"{each.subject}: {each.got} for {each.wanted}, {each.why}" for each in planned.deviations),
+        planned.finish.device if planned.finish else None,
+        planned.finish.seconds if planned.finish else 0.0,
     )
 
 
@@ -116,4 +126,5 @@ def _seconds(jobs: list[Job], found: Found, threads: int, written_bytes: int) ->
     if not jobs:
         return 0.0
     disk_bytes = found.weight_bytes + 2 * written_bytes
-    return sum(job.planned.cpu_s for job in jobs) / threads + disk_bytes / DISK_BYTES_PER_S
+    tools_s = sum(job.planned.finish.seconds for job in jobs if job.planned.finish)
+    return sum(job.planned.cpu_s for job in jobs) / threads + disk_bytes / DISK_BYTES_PER_S + tools_s

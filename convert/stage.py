@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Any
 
+from convert import machine
 from convert.architectures import find_architecture
 from convert.card import front_matter
 from convert.config import read_config
-from convert.errors import UsageFailure
+from convert.errors import Failure, UsageFailure
 from convert.formats import Deviation, Format, Model, Planned, Weights, registry
 from convert.progress import Progress, Silent
 from convert.source import Hub, Listing, Pinned, fetch, fetch_small, list_source
@@ -144,6 +145,20 @@ def lay_out(settings: Settings, model: Model, wanted: Iterable[Wanted]) -> list[
         ready = prepared[id(options)]
         jobs.append(Job(each, ready, format_.lay_out(model, options, each.target, ready)))
     return jobs
+
+
+def require_memory(jobs: Iterable[Job]) -> None:
+    """Refuse what a tool could not do on this machine, before anything is downloaded for it."""
+    here_bytes = machine.memory_bytes()
+    for job in jobs:
+        finish = job.planned.finish
+        if finish is not None and finish.memory_bytes > here_bytes:
+            raise Failure(
+                f"{job.wanted.target}: about {finish.memory_bytes / 1e9:.1f} GB of memory needed, "
+                f"and this machine has {here_bytes / 1e9:.1f} GB",
+                "ask for fewer or shorter samples under calibration, take a larger machine, "
+                "or leave this target out with --only",
+            )
 
 
 def learn(settings: Settings, model: Model, weights: Weights, jobs: list[Job]) -> list[Job]:

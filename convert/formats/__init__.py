@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pydantic import JsonValue
@@ -54,6 +54,55 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Scratch:
+    """A checkpoint that a tool is fed and nobody is given: laid out in the pass, or links to the source."""
+
+    layouts: tuple[Layout, ...]
+    files: Mapping[str, bytes]
+    links: Mapping[str, Path]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(layout.size_bytes for layout in self.layouts)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a tool works when the pass is over."""
+
+    checkpoint: Path  # what `Scratch` became
+    out: Path  # the artifact's folder, its small files in it already
+    threads: int | None
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a tool says of its work, for the manifest."""
+
+    encodings: Mapping[str, str]
+    deviations: tuple[Deviation, ...] = ()
+    notes: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What a tool does after the pass to make the artifact's big files, and what it needs for that.
+
+    The figures are estimates, above what was measured; what they come from stands where they are computed.
+    """
+
+    scratch: Scratch
+    make: Callable[[Workplace], Made]
+    path: str  # of the big file, for the plan
+    size_bytes: int  # what it leaves
+    spare_bytes: int  # of disk, while it works
+    memory_bytes: int
+    seconds: float
+    device: str  # where it will work, for the plan: "cpu" or "cuda"
+
+
+@dataclass(frozen=True)
 class Planned:
     """An artifact, planned to the byte: its big files as layouts, its small ones whole."""
 
@@ -63,14 +112,30 @@ class Planned:
     encodings: Mapping[str, str] = field(default_factory=dict)  # tensor -> type, for the manifest
     deviations: tuple[Deviation, ...] = ()
     cpu_s: float = 0.0  # an estimate: what encoding costs one core
+    finish: Finish | None = None  # where a tool makes the big files, after the pass
+    notes: Mapping[str, JsonValue] = field(default_factory=dict)  # for the manifest, beside the options
 
     @property
     def size_bytes(self) -> int:
-        return sum(layout.size_bytes for layout in self.layouts) + sum(map(len, self.files.values()))
+        """What the artifact will weigh; where a tool makes it, nearly so."""
+        laid_out = sum(layout.size_bytes for layout in self.layouts) + sum(map(len, self.files.values()))
+        return laid_out + (self.finish.size_bytes if self.finish else 0)
+
+    @property
+    def disk_bytes(self) -> int:
+        """What must be free while it is made."""
+        if self.finish is None:
+            return self.size_bytes
+        return self.size_bytes + self.finish.scratch.size_bytes + self.finish.spare_bytes
 
 
 class Format(Protocol):
-    """What each module of this folder defines."""
+    """What each module of this folder defines.
+
+    A format is laid out: its big files are filled by the engine in the one pass over the source. What a tool
+    makes of a whole checkpoint has no layouts of its own but a `Finish`: a scratch checkpoint that is filled
+    in the same pass, and a step that runs after it, in turn with those of other targets.
+    """
 
     OPTIONS: type[TargetOptions]
 

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
-# Formats of the design that a later version builds: no typing mistakes, so not worth a guess.
-_PLANNED = ("gptq", "awq", "hf")
-
 _KINDS = {
     "string_type": "text",
     "path_type": "a path",
@@ -109,8 +106,6 @@ def _unknown_key(where: Where, model: type[BaseModel]) -> tuple[str, str]:
     known = sorted(parent.model_fields) if parent else []
     if where[:-1] == ("targets",):
         builds = f"it builds {', '.join(known)}"
-        if key in _PLANNED:
-            return "this version does not build it", f"{builds}; take {key} out of the recipe"
         guess = nearest(key, known)
         return "unknown format", f"did you mean {guess}? {builds}" if guess else builds
     guess = nearest(key, known)

@@ -37,7 +37,7 @@ class TargetOptions(Strict):
 
     @property
     def learns_by(self) -> str | None:
-        """The option, if any, that needs the recipe's calibration text."""
+        """The option, if any, that needs the recipe's calibration text; "" where the target itself does."""
         return None
 
 

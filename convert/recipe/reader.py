@@ -104,8 +104,8 @@ def _across(
             options = formats[name].model_validate_json(json.dumps(given), context={"beside": beside})
         except ValidationError:
             continue  # explained already
-        if options.learns_by:
-            where = ("targets", name, options.learns_by)
+        if options.learns_by is not None:
+            where = ("targets", name, options.learns_by) if options.learns_by else ("targets", name)
             what = "needs a calibration text, and the recipe has none"
             yield Fault(
                 document.line(where), where, what, "add e.g. calibration: {packs: [searchqa, lessonpack]}"
@@ -115,6 +115,11 @@ def _across(
 def refuse(path: Path, faults: Iterable[Fault]) -> NoReturn:
     """Say everything that is wrong with a file, each with its line."""
     raise UsageFailures([Failure(_line(path, fault), fault.hint) for fault in faults])
+
+
+def refuse_at(recipe: Recipe, where: Where, what: str, hint: str) -> NoReturn:
+    """Say with its line what only the model shows to be wrong with a recipe."""
+    refuse(recipe.path, [Fault(parse(recipe.text.encode()).line(where), where, what, hint)])
 
 
 def _line(path: Path, fault: Fault) -> str:

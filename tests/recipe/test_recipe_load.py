@@ -97,7 +97,7 @@ targets:
   gguf:
     quants: [Q4_KM, Q8_0]
     imatrix: calibration
-  awq: {bits: 4}
+  awk: {bits: 4}
 verify:
   gates: {top1: 2}
 publish: {private: yes}
@@ -106,7 +106,7 @@ model: c/d
     assert [what for what, _ in faults(tmp_path, text)] == [
         "2: revison: unknown key",
         "5: targets.gguf.quants[0]: 'Q4_KM' is not known",
-        "7: targets.awq: this version does not build it",
+        "7: targets.awk: unknown format",
         "9: verify.gates.top1: 2 is out of bounds",
         "10: publish.private: must be true or false, not 'yes'",
         "11: model: written twice, first in line 1",
@@ -139,7 +139,7 @@ CASES = [
     (GGUF + "{quants: [F16], split_max_size: 4GiB}", "3: targets.gguf.split_max_size: '4GiB' is not", "4G"),
     (GGUF + "{quants: [F16], split_max_size: 4}", "3: targets.gguf.split_max_size: 4 is read as", '"4"'),
     ("model: a/b\ntargets: {ggfu: {}}", "2: targets.ggfu: unknown format", "did you mean gguf?"),
-    ("model: a/b\ntargets: {gptq: {bits: 4}}", "2: targets.gptq: this version does not", "it builds gguf"),
+    ("model: a/b\ntargets: {tpu: {bits: 4}}", "2: targets.tpu: unknown format", "it builds gguf"),
     (SMALL + "revision: 0123456", "4: revision: 0123456 is read as a number", 'quotes: "0123456"'),
     (SMALL + "revision: 1e5", "4: revision: 1e5 is read as a number", '"1e5"'),
     (SMALL + "revision: 40e1234567890123", "4: revision: 40e1234567890123 is read", '"40e1234567890123"'),

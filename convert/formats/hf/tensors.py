@@ -60,11 +60,10 @@ def source_types(stored: tuple[Stored, ...], weights: Weights) -> dict[str, str]
 
 
 def is_canonical(stored: tuple[Stored, ...], weights: Weights) -> bool:
-    """Tell whether the source's own files hold these very tensors, by these names and shapes."""
+    """Tell whether the source's own files hold these very tensors, by these names, and no others."""
     tensors = weights.checkpoint.tensors
-    return all(
-        each.name in tensors
-        and tensors[each.name].shape == each.shape
+    return set(tensors) == {each.name for each in stored} and all(
+        tensors[each.name].shape == each.shape
         and tensors[each.name].dtype in KEPT_AS.values()
         and tensors[each.name].file.suffix == ".safetensors"
         and _is_whole(each, weights.origins)

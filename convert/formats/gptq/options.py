@@ -1,0 +1,57 @@
+"""What a recipe may say under `targets: gptq:` and `targets: awq:`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from convert.recipe import TargetOptions
+
+# What the kernels of vLLM, SGLang and GPTQModel know; -1 is a scale for a whole row.
+GROUP_SIZES = (32, 64, 128, -1)
+
+
+class _Quantised(TargetOptions):
+    """What both methods are told."""
+
+    group_size: int = Field(
+        default=128,
+        ge=-1,
+        le=1024,
+        description="Weights of a row that share a scale: 32, 64 or 128, or -1 for all of them.",
+        examples=[128],
+    )
+    sym: bool = Field(default=True, description="Whether the steps lie evenly around zero.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where the work is done; auto takes a GPU where torch finds one."
+    )
+
+    @property
+    def learns_by(self) -> str:
+        """Nothing of it works without the calibration text."""
+        return ""
+
+
+class GptqOptions(_Quantised):
+    """GPTQ weights for vLLM, SGLang, TGI and Transformers, made by GPTQModel."""
+
+    bits: Literal[4, 8] = Field(default=4, description="Bits of a weight.", examples=[4])
+    desc_act: bool = Field(
+        default=False,
+        description="Whether columns are quantised in the order of their activations: closer, and slower.",
+    )
+    damp: float = Field(
+        default=0.01,
+        gt=0,
+        lt=1,
+        description="Share of the Hessian's mean diagonal that is added to it.",
+        examples=[0.01],
+    )
+
+
+class AwqOptions(_Quantised):
+    """AWQ weights for vLLM, SGLang, TGI and Transformers, made by GPTQModel."""
+
+    bits: Literal[4] = Field(default=4, description="Bits of a weight.")
+    sym: bool = Field(default=False, description="Whether the steps lie evenly around zero.")

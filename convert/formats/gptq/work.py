@@ -1,0 +1,225 @@
+"""What GPTQ and AWQ share: the checkpoint that GPTQModel is fed, its work, and what is said of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING, Any
+
+from convert import machine
+from convert.calibration import windows
+from convert.checkpoint import open_checkpoint
+from convert.companions import canonical_config, companion_files, is_relabelled, to_json
+from convert.engine import available_threads
+from convert.errors import UsageFailure
+from convert.formats import Deviation, Finish, Made, Model, Planned, Scratch, Weights, Workplace, hf
+from convert.formats.gptq import need
+from convert.formats.gptq.fit import require_fit
+from convert.formats.hf.options import HfOptions
+from convert.formats.hf.shards import INDEX_NAME, shard_layouts
+from convert.formats.hf.tensors import KEPT_AS, is_canonical, source_types
+from convert.quantizer import Job, quantize, require
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from convert.calibration import Windows
+    from convert.formats.gptq.options import AwqOptions, GptqOptions
+    from convert.quantizer import Method, Outcome
+    from convert.recipe import Recipe
+
+    Options = GptqOptions | AwqOptions
+
+TOOLS = ("GPTQModel", "torch", "transformers", "tokenizers")
+# One file of the scratch checkpoint: GPTQModel maps it, so the size says nothing.
+SCRATCH_SHARD_BYTES = 4_000_000_000
+KEPT = frozenset(KEPT_AS.values())
+# GPTQModel tells of it in five decimals.
+DAMP_ROUNDING = 1.001
+SAME_KIND = Deviation(
+    "weights",
+    "the same bits on every machine",
+    "the same bits on machines of one kind",
+    "sums round as the kernels of a CPU or a GPU do",
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The text to learn from, the tensors, and where the source has them already as they are wanted."""
+
+    checkpoint: hf.Prepared
+    windows: Windows
+    seed: int
+    is_read: bool = False  # whether the headers of the weights were
+    files: Mapping[str, Path] | None = None  # tensor -> the source's own file; None: laid out anew
+
+
+def tools() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in TOOLS:
+        try:
+            found[name] = installed(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def inputs(recipe: Recipe) -> dict[str, str]:
+    """Digest the text that is learnt from, and say how it is cut."""
+    calibration = recipe.calibration
+    if calibration is None:
+        return {}
+    found = {"calibration": calibration.model_dump_json(exclude={"text"})}
+    if calibration.text is not None:
+        with recipe.locate(calibration.text).open("rb") as stream:
+            found["calibration text"] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
+def prepare(method: Method, model: Model, options: Options, recipe: Recipe) -> Prepared:
+    """Refuse what cannot be, and cut the text: hours of work come later."""
+    require()
+    checkpoint = hf.prepare(model, HfOptions(), recipe)
+    require_fit(method, options.bits, options.group_size, need.matrices(checkpoint.stored), recipe)
+    if options.device == "cuda" and not machine.has_gpu():
+        raise UsageFailure(
+            f"targets.{method}.device: cuda, and torch will find no GPU here",
+            "write device: cpu or auto, or install a torch with CUDA on a machine with a GPU",
+        )
+    if recipe.calibration is None:
+        raise UsageFailure(f"{method}: no calibration text", "add calibration: {packs: [searchqa]}")
+    chosen = windows(recipe.calibration, recipe.path.parent, model.tokenizer, model.decoder.context_length)
+    return Prepared(checkpoint, chosen, recipe.calibration.seed)
+
+
+def learn(prepared: Prepared, weights: Weights) -> Prepared:
+    """See in the headers what the tensors are stored as, and whether the source can be read as it lies."""
+    stored = prepared.checkpoint.stored
+    files = None
+    if is_canonical(stored, weights):
+        files = {name: info.file for name, info in weights.checkpoint.tensors.items()}
+    checkpoint = replace(prepared.checkpoint, source_types=source_types(stored, weights))
+    return replace(prepared, checkpoint=checkpoint, is_read=True, files=files)
+
+
+def lay_out(method: Method, model: Model, options: Options, target: str, prepared: Prepared) -> Planned:
+    """Plan the checkpoint to feed, the small files, and the work."""
+    stored = prepared.checkpoint.stored
+    types = hf.stored_types(prepared.checkpoint, "source")
+    config = canonical_config(model, hf.torch_name(stored, types))
+    files = companion_files(model, config)
+    # GPTQModel's own has the quantisation in it.
+    del files["config.json"]
+    device = "cuda" if options.device != "cpu" and machine.has_gpu() else "cpu"
+    tokens = prepared.windows.token_count
+    result_bytes = need.result_bytes(stored, types, bits=options.bits, group_size=options.group_size)
+
+    def make(place: Workplace) -> Made:
+        return _make(method, options, prepared, types, place)
+
+    return Planned(
+        target,
+        (),
+        files=files,
+        finish=Finish(
+            _scratch(model, prepared, types, config),
+            make,
+            path="model.safetensors",
+            size_bytes=result_bytes,
+            # Layers that are done wait on disk until all are written out together.
+            spare_bytes=2 * result_bytes,
+            memory_bytes=need.memory_bytes(model.decoder, stored, tokens),
+            seconds=need.seconds(stored, tokens, threads=available_threads(), has_gpu=device == "cuda"),
+            device=device,
+        ),
+        cpu_s=model.decoder.parameter_count / hf.WEIGHTS_PER_S if is_relabelled(model) else 0.0,
+        notes={
+            "calibration_text": prepared.windows.source,
+            "calibration_windows": len(prepared.windows.tokens),
+            "calibration_tokens": tokens,
+            "calibration_sha256": prepared.windows.digest,
+        },
+    )
+
+
+def _scratch(
+    model: Model, prepared: Prepared, types: Mapping[str, str], config: Mapping[str, Any]
+) -> Scratch:
+    files = {"config.json": to_json(config)}
+    if prepared.files is None:
+        # Before the weights are here nobody knows; most sources but the relabelled can be read as they lie.
+        if not prepared.is_read and not is_relabelled(model):
+            return Scratch((), files, {})
+        layouts, index = shard_layouts(prepared.checkpoint.stored, types, SCRATCH_SHARD_BYTES)
+        return Scratch(layouts, {**files, **index}, {})
+    links = {path.name: path for path in prepared.files.values()}
+    if len(links) > 1:
+        names = {name: path.name for name, path in prepared.files.items()}
+        files[INDEX_NAME] = to_json({"metadata": {}, "weight_map": names})
+    return Scratch((), files, links)
+
+
+def _make(
+    method: Method, options: Options, prepared: Prepared, types: Mapping[str, str], place: Workplace
+) -> Made:
+    damp = getattr(options, "damp", None)
+    outcome = quantize(
+        Job(
+            source=place.checkpoint,
+            out=place.out,
+            method=method,
+            windows=prepared.windows.tokens,
+            bits=options.bits,
+            group_size=options.group_size,
+            desc_act=getattr(options, "desc_act", False),
+            sym=options.sym,
+            damp=damp,
+            device=options.device,
+            seed=prepared.seed,
+            threads=place.threads,
+        ),
+        progress=place.progress,
+    )
+    encodings = _encodings(method, options, place.out, outcome)
+    deviations = _deviations(damp, outcome, types, encodings)
+    return Made(encodings, deviations, {"made_on": outcome.device})
+
+
+def _encodings(method: Method, options: Options, folder: Path, outcome: Outcome) -> dict[str, str]:
+    """Say of each of the model's tensors what it became."""
+    group = "row" if options.group_size < 0 else str(options.group_size)
+    packed = f"{method}-{options.bits}bit-{group}"
+    quantised = {each.name for each in outcome.matrices}
+    found = {f"{name}.weight": packed for name in quantised}
+    with open_checkpoint(folder) as checkpoint:
+        for name, info in checkpoint.tensors.items():
+            stem, _, part = name.rpartition(".")
+            if stem not in quantised or part == "bias":
+                found[name] = info.dtype
+    return found
+
+
+def _deviations(
+    damp: float | None, outcome: Outcome, types: Mapping[str, str], encodings: Mapping[str, str]
+) -> tuple[Deviation, ...]:
+    """Say where GPTQModel departed from what was asked, and from how the source stores a tensor."""
+    more = tuple(
+        Deviation(
+            each.name, f"damp {damp:g}", f"damp {each.damp:g}", "with less its Hessian could not be inverted"
+        )
+        for each in outcome.matrices
+        if damp is not None and each.damp is not None and each.damp > damp * DAMP_ROUNDING
+    )
+    changed = Counter(
+        (types[name], found) for name, found in encodings.items() if found in KEPT and types[name] != found
+    )
+    stored = tuple(
+        Deviation(f"{count} tensors", was, now, "GPTQModel stores biases of quantised matrices as its scales")
+        for (was, now), count in changed.items()
+    )
+    return (SAME_KIND, *more, *stored)
