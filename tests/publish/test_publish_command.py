@@ -1,0 +1,265 @@
+"""`publish` as a person runs it: HF_ENDPOINT leads to the loopback Hub, HF_TOKEN says who; no more."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import huggingface_hub
+import pytest
+
+from convert.cli import frame
+from convert.cli.reading import read
+from convert.errors import Exit
+from tests import tiny
+from tests.hub.server import Fault, HubServer
+from tests.publish.artifacts import GOOD, result, write_report
+from tests.publish.conftest import TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SOURCE = "acme/Tiny-0.1B"
+REPO = "ann/Tiny-0.1B-GGUF"
+TARGETS = ("gguf-Q8_0", "gguf-F16")
+CARD = b"---\nlicense: apache-2.0\nlanguage: [en]\npipeline_tag: text-generation\n---\n# Tiny\n"
+RECIPE = f"""\
+model: {SOURCE}
+targets: {{gguf: {{quants: [Q8_0, F16]}}}}
+verify: {{gates: {{kl_p99: 0.5}}}}
+"""
+PUBLISH = 'publish: {repo: "{user}/{model}-{target}"}\n'
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command line left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def answer(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("source")
+    tiny.make(folder, tiny.Recipe("qwen", {"num_hidden_layers": 2}, shards=2))
+    ranks = "".join(f"{base64.b64encode(bytes([rank])).decode()} {rank}\n" for rank in range(256))
+    (folder / "qwen.tiktoken").write_text(ranks)
+    (folder / "generation_config.json").write_text(json.dumps({"chat_format": "chatml"}))
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {**files, "README.md": CARD, "LICENSE": b"the licence of the original\n"}
+
+
+@pytest.fixture(scope="module")
+def converted(source: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifacts, converted for real from the loopback Hub, and a report in which they passed."""
+    home = tmp_path_factory.mktemp("converted")
+    (home / "recipe.yaml").write_text(RECIPE + PUBLISH, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patched, HubServer() as server:
+        server.add(SOURCE, source)
+        patched.setenv("HF_ENDPOINT", server.endpoint)
+        patched.setenv("HOME", str(home / "home"))
+        patched.chdir(home)
+        assert frame.run(["convert", "recipe.yaml", "--quiet"]) == Exit.DONE
+        report(home)
+    huggingface_hub.close_session()
+    return home
+
+
+def report(home: Path, **worse: float) -> None:
+    """A report in which both artifacts passed, or the first did as badly as told."""
+    recipe, root = read(str(home / "recipe.yaml")), home / "artifacts"
+    measured = {**GOOD, "kl_p99": 0.01}
+    found = [
+        result(recipe, root / "recipe" / target, {**measured, **(worse if target == TARGETS[0] else {})})
+        for target in TARGETS
+    ]
+    write_report(recipe, root, *found)
+
+
+@pytest.fixture
+def server(source: dict[str, bytes]) -> Iterator[HubServer]:
+    with HubServer() as server:
+        server.users = {TOKEN: "ann"}
+        server.add(SOURCE, source)
+        yield server
+    huggingface_hub.close_session()
+
+
+@pytest.fixture
+def home(converted: Path, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A person's own copy, at a terminal."""
+    home = tmp_path / "work"
+    shutil.copytree(converted, home, symlinks=True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setenv("HOME", str(home / "home"))
+    monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.fixture
+def run(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:  # noqa: ARG001 - at home
+    def run_line(*words: str) -> Ran:
+        code = frame.run(list(words))
+        captured = capsys.readouterr()
+        return Ran(int(code), captured.out, captured.err)
+
+    return run_line
+
+
+def test_a_dry_run_shows_everything_and_changes_nothing(run: Run, server: HubServer) -> None:
+    ran = run("publish", "recipe.yaml", "--dry-run", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    (repo,) = ran.answer["repos"]
+    assert (repo["repo"], repo["private"], repo["exists"]) == (REPO, True, False)
+    assert all(file["is_missing"] for file in repo["files"])
+    paths = {file["path"] for file in repo["files"]}
+    assert {"README.md", "LICENSE", "Tiny-0.1B-Q8_0.gguf", "gguf-F16/manifest.json"} <= paths
+    assert repo["missing_bytes"] == sum(file["size_bytes"] for file in repo["files"])
+    assert repo["card"].startswith("---\n")
+    assert f"base_model: {SOURCE}" in repo["card"]
+    shown = run("publish", "recipe.yaml", "--dry-run")
+    assert all(path in shown.out for path in paths)
+    assert f"{server.endpoint}/{REPO} (private, to be made)" in shown.out
+    assert f"base_model: {SOURCE}" in shown.out
+    assert set(server.repos) == {SOURCE}
+    assert {exchange.method for exchange in server.log} == {"GET"}
+
+
+def test_published_once_and_not_again(run: Run, server: HubServer) -> None:
+    ran = run("publish", "recipe.yaml", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    (told,) = ran.answer["repos"]
+    repo = server.repos[REPO]
+    assert told["revision"] == repo.refs["main"]
+    assert len(repo.history()) == 2
+    listed = {file["path"]: file["sha256"] for file in told["files"]}
+    assert set(repo.commits[repo.refs["main"]]) == {*listed, ".gitattributes"}
+    again = run("publish", "recipe.yaml")
+    assert again.code == 0
+    assert "stood there already" in again.out
+    assert len(repo.history()) == 2
+    assert not [each for each in server.log if each.path.endswith("/commit/main")][1:]
+
+
+def test_without_a_login_nothing_goes_out_and_a_dry_run_is_still_seen(
+    run: Run, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    ran = run("publish", "recipe.yaml")
+    assert ran.code == 1
+    assert "you are not logged in" in ran.err
+    assert "hf auth login" in ran.err
+    shown = run("publish", "recipe.yaml", "--dry-run")
+    assert shown.code == 0
+    assert "not logged in" in shown.err
+    assert "local/Tiny-0.1B-GGUF (private)" in shown.out
+    assert set(server.repos) == {SOURCE}
+
+
+@pytest.mark.parametrize("token", ["hf_expired", "two words", "hf_ü"])
+def test_a_token_that_is_none(run: Run, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    ran = run("publish", "recipe.yaml")
+    assert ran.code == 1
+    assert len(ran.err.splitlines()) == 2
+    assert "token" in ran.err
+    assert token not in ran.err
+
+
+def test_a_token_that_may_only_read(run: Run, server: HubServer) -> None:
+    server.roles["ann"] = "read"
+    ran = run("publish", "recipe.yaml")
+    assert (ran.code, "your token may only read" in ran.err) == (1, True)
+
+
+def test_what_failed_a_gate_stays_here(run: Run, home: Path, server: HubServer) -> None:
+    report(home, top1=0.5, kl_p99=3.0)
+    ran = run("publish", "recipe.yaml")
+    assert ran.code == 3
+    lines = ran.err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["error", "hint "] * 2 or len(lines) == 4
+    assert "gguf-Q8_0: top1: its most likely token is the source's in 50.00%" in ran.err
+    assert "gguf-Q8_0: kl_p99" in ran.err
+    assert set(server.repos) == {SOURCE}
+
+
+def test_what_passed_goes_out_without_what_did_not(run: Run, home: Path, server: HubServer) -> None:
+    report(home, top1=0.5)
+    assert run("publish", "recipe.yaml", "--only", "gguf-F16").code == 0
+    stands = server.repos[REPO].commits[server.repos[REPO].refs["main"]]
+    assert "Tiny-0.1B-F16.gguf" in stands
+    assert not any("Q8_0" in path for path in stands)
+
+
+def test_a_waiver_lets_out_and_is_printed_on_the_card(run: Run, home: Path, server: HubServer) -> None:
+    why = "eight bits are for show"
+    (home / "recipe.yaml").write_text(
+        f'{RECIPE}publish: {{repo: "ann/{{model}}-{{target}}", waive: [{{gate: top1, reason: {why}}}]}}\n',
+        encoding="utf-8",
+    )
+    report(home, top1=0.5)
+    ran = run("publish", "recipe.yaml", "--json")
+    assert ran.code == 0
+    (told,) = ran.answer["repos"]
+    assert told["waived"] == [{"target": "gguf-Q8_0", "gate": "top1", "reason": why}]
+    card = server.repos[REPO].commits[server.repos[REPO].refs["main"]]["README.md"].decode()
+    assert why in card
+
+
+def test_a_recipe_that_does_not_say_where(run: Run, home: Path, tmp_path: Path) -> None:
+    (home / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    ran = run("publish", "recipe.yaml")
+    assert (ran.code, "does not say where to publish" in ran.err) == (2, True)
+    placed = run("publish", "recipe.yaml", "--to", str(tmp_path / "shelf"))
+    assert placed.code == 0, placed.err
+    assert (tmp_path / "shelf" / "Tiny-0.1B-GGUF" / "README.md").is_file()
+
+
+def test_a_bad_day_is_one_line_and_the_next_run_ends_it(run: Run, server: HubServer) -> None:
+    server.faults.append(Fault("status", "/commit/", status=403))
+    ran = run("publish", "recipe.yaml")
+    assert ran.code == 1
+    assert len(ran.err.splitlines()) == 2
+    assert "your token may not write there" in ran.err
+    uploaded = [each.path for each in server.log if each.method == "PUT"]
+    assert run("publish", "recipe.yaml").code == 0
+    assert [each.path for each in server.log if each.method == "PUT"] == uploaded
+    assert len(server.repos[REPO].history()) == 2
+
+
+def test_the_token_is_written_nowhere(run: Run, home: Path, server: HubServer) -> None:
+    for fault in (
+        Fault("status", "/commit/", status=401, headers={"X-Error-Message": f"no good: Bearer {TOKEN}"}),
+        Fault("status", "/preupload/", status=400, headers={"X-Error-Message": f"bad token {TOKEN}"}),
+    ):
+        server.faults = [fault]
+        ran = run("publish", "recipe.yaml")
+        assert ran.code == 1
+        assert TOKEN not in ran.out + ran.err
+    server.faults.clear()
+    ran = run("publish", "recipe.yaml")
+    assert ran.code == 0
+    assert TOKEN not in ran.out + ran.err
+    for path in home.rglob("*"):
+        assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
+    for repo in server.repos.values():
+        for files in repo.commits.values():
+            assert not any(TOKEN.encode() in content for content in files.values())
+    assert all(each.authorization is None for each in server.log if each.method == "PUT")
+    assert all(TOKEN not in each.path for each in server.log)
