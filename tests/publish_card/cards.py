@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,11 @@ class Card:
         return [token.content for token in tokens if token.type == "fence" and token.info == language]
 
     @property
+    def commands(self) -> list[list[str]]:
+        """Each command, as a shell takes it apart."""
+        return [shlex.split(line) for block in self.blocks("sh") for line in block.splitlines()]
+
+    @property
     def titles(self) -> list[str]:
         """The runtimes that it tells of."""
         return re.findall(r"^### (.*)$", self.body, re.MULTILINE)
@@ -93,13 +99,20 @@ class Shelf:
     root: Path
     chance: random.Random = field(default_factory=lambda: random.Random(20_261_121))
 
-    def candidate(self, target: str = "gguf-Q8_0", model: str = "qwen", **changes: Any) -> Candidate:
+    def candidate(
+        self,
+        built: str = "gguf-Q8_0",
+        model: str = "qwen",
+        *,
+        target: str = "",
+        manifest: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> Candidate:
         """One of them, with figures that no other has."""
-        folder = self.root / f"tiny-{model}" / target
-        manifest = read_manifest(folder).model_copy(update=changes.pop("manifest", {}))
+        folder, name = self.root / f"tiny-{model}" / built, target or built
+        told = read_manifest(folder).model_copy(update=manifest)
         digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
-        name = changes.pop("target", target)
-        made = Candidate(name, folder, manifest, digest, self.result(name, manifest.size_bytes))
+        made = Candidate(name, folder, told, digest, self.result(name, told.size_bytes))
         return replace(made, **changes)
 
     def result(self, target: str, size_bytes: int) -> ArtifactResult:
@@ -128,10 +141,10 @@ class Shelf:
                     intervals={"kl_mean": Interval(kl / 2, kl * 2)},
                 ),
                 "speed": Speed(
-                    *(
-                        _spread(chance.uniform(low, high))
-                        for low, high in ((0, 9), (0, 2), (9, 9e4), (1, 999))
-                    ),
+                    load_s=_spread(chance.uniform(0, 9)),
+                    ttft_s=_spread(chance.uniform(0, 2)),
+                    prefill_tok_s=_spread(chance.uniform(9, 9e4)),
+                    decode_tok_s=_spread(chance.uniform(1, 999)),
                     inter_token_p50_s=None,
                     inter_token_p95_s=None,
                     throughput_tok_s={},

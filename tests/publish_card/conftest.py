@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import convert.publish.card
+from convert.publish.card.chat import look_at
 from tests.publish_card.cards import build
 
 if TYPE_CHECKING:
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 def _tried_once() -> Iterator[None]:
     """Try each template once: every card of a chat model starts a process for it."""
     known: dict[str, Chat | None] = {}
-    look = convert.publish.card.look_at
 
     def remembered(facts: Facts) -> Chat | None:
         key = f"{facts.template}{sorted(facts.markup.items())}"
         if key not in known:
-            known[key] = look(facts)
+            known[key] = look_at(facts)
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -28,7 +28,7 @@ def waived(bundle: Bundle) -> Iterator[str]:
             check = checks.get(waiver.gate)
             found = "it was not measured"
             if check is not None:
-                measured, limit = words.value(check.measured), words.value(check.limit)
+                measured, limit = (markdown.text(words.value(each)) for each in (check.measured, check.limit))
                 found = f"{markdown.text(check.why)} (measured {measured}, limit {limit})"
             where = f"{markdown.code(label(candidate))}: {markdown.code(waiver.gate)}"
             yield f"- {where}: {found}. Waived: {markdown.text(waiver.reason)}"

@@ -1,0 +1,237 @@
+"""Each command is right for this repo and this format: it can be parsed, and names what is there."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from convert.publish.card.xinference import _billions
+from convert.store import FileEntry
+from tests.publish_card.cards import BASE, of_hub
+
+if TYPE_CHECKING:
+    from tests.publish_card.cards import Card, Shelf
+
+GGUF = ["Download", "llama.cpp", "llama-cpp-python", "Ollama", "llamafile", "LM Studio", "Transformers"]
+SERVERS = ["vLLM", "SGLang", "Text Generation Inference", "LMDeploy"]
+CHAT_ONLY = ("chat/completions", "create_chat_completion", "apply_chat_template", "llama-cli", "--chat")
+MARKS = {"--hf-repo", "-hf", "--model-path", "--model-id"}
+
+
+def quantised(shelf: Shelf, name: str, model: str = "qwen", **manifest: Any) -> Card:
+    """The plain weights by another name: what a card says follows from the format, not from the bytes."""
+    changes = {"format": name, "target": f"{name}-int4", "options": {"bits": 4}, **manifest}
+    return shelf.card(shelf.candidate("hf", model, manifest=changes, target=f"{name}-int4"))
+
+
+def every(shelf: Shelf) -> dict[str, Card]:
+    """A card of each format and of both kinds of model."""
+    hub = of_hub(shelf.candidate().manifest, "tokenizer.json")
+    return {
+        "gguf": shelf.card(),
+        "gguf of the Hub": shelf.card(shelf.candidate(manifest=hub)),
+        "gguf, completion": shelf.card(shelf.candidate("gguf-Q8_0", "gpt2")),
+        "onnx": shelf.card(shelf.candidate("onnx-int4-cpu"), shelf.candidate("onnx-fp32-cpu")),
+        "onnx, completion": shelf.card(shelf.candidate("onnx-int4-cpu", "gpt2")),
+        "hf": shelf.card(shelf.candidate("hf")),
+        "hf, completion": shelf.card(shelf.candidate("hf", "gpt2")),
+        "gptq": quantised(shelf, "gptq"),
+        "gptq, completion": quantised(shelf, "gptq", "gpt2"),
+        "awq": quantised(shelf, "awq"),
+    }
+
+
+def test_who_is_told_of(shelf: Shelf) -> None:
+    found = {name: card.titles for name, card in every(shelf).items()}
+    assert found == {
+        "gguf": [*GGUF, "Xinference"],
+        "gguf of the Hub": [*GGUF, "vLLM", "SGLang", "Xinference"],
+        "gguf, completion": [*GGUF, "Xinference"],
+        "onnx": ["onnxruntime-genai"],
+        "onnx, completion": ["onnxruntime-genai"],
+        "hf": ["Transformers", *SERVERS, "FastChat", "Xinference"],
+        "hf, completion": ["Transformers", "vLLM", "SGLang", "Text Generation Inference", "Xinference"],
+        "gptq": ["Transformers", *SERVERS, "FastChat", "Xinference"],
+        "gptq, completion": ["GPTQModel", "Xinference"],
+        "awq": ["Transformers", *SERVERS, "FastChat", "Xinference"],
+    }
+
+
+def test_every_program_compiles_and_every_command_parses(shelf: Shelf) -> None:
+    for name, card in every(shelf).items():
+        programs, commands = card.blocks("python"), card.blocks("sh")
+        assert programs, name
+        assert commands, name
+        for program in programs:
+            compile(program, name, "exec")
+        for block in commands:
+            checked = subprocess.run(["bash", "-n"], input=block, text=True, capture_output=True, check=False)
+            assert not checked.stderr, block
+            for line in block.splitlines():
+                assert len(shlex.split(line)) > 1, line
+        assert sum("```" in line for line in card.readme.splitlines()) % 2 == 0
+
+
+def test_every_file_that_a_command_names_is_there(shelf: Shelf) -> None:
+    for name, card in every(shelf).items():
+        there = {file.path for file in card.bundle.files} | set(card.made)
+        folder = card.bundle.repo.partition("/")[2]
+        for arguments in card.commands:
+            if arguments[:2] == ["hf", "download"]:
+                assert arguments[2] == card.bundle.repo
+                assert set(arguments[3:-2]) <= there, name
+            for argument in arguments:
+                if argument.startswith(f"{folder}/") and "." in argument.rpartition("/")[2]:
+                    assert argument.removeprefix(f"{folder}/") in there, arguments
+
+
+def test_every_repo_that_a_command_names_is_this_one(shelf: Shelf) -> None:
+    for card in every(shelf).values():
+        for arguments in card.commands:
+            for flag, value in pairwise(arguments):
+                if flag in MARKS and "/" in value and not value.endswith(".gguf"):
+                    assert value.partition(":")[0] == card.bundle.repo, arguments
+
+
+def test_a_completion_model_gets_no_chat(shelf: Shelf) -> None:
+    for name, card in every(shelf).items():
+        run = card.section("Run")
+        found = [word for word in CHAT_ONLY if word in run]
+        assert bool(found) == ("completion" not in name), (name, found)
+        assert ("takes no turns" in card.section("Prompt")) == ("completion" in name)
+        assert ("conversational" in card.readme) == ("completion" not in name)
+
+
+def test_calls_of_servers_carry_json(shelf: Shelf) -> None:
+    seen = 0
+    for card in every(shelf).values():
+        for arguments in card.commands:
+            if arguments[0] == "curl":
+                seen += 1
+                body = json.loads(arguments[-1])
+                assert ("messages" in body) == arguments[1].endswith("/chat/completions")
+                assert ("prompt" in body) == arguments[1].endswith("/v1/completions")
+    assert seen > 10
+
+
+def test_quants_are_told_to_servers(shelf: Shelf) -> None:
+    for method in ("gptq", "awq"):
+        commands = "\n".join(quantised(shelf, method).blocks("sh"))
+        assert f"--quantize {method}" in commands
+        assert f"--model-format {method}" in commands
+        assert f"--quantization {method} " in f"{commands} ".replace("\n", " ")
+    plain = "\n".join(shelf.card(shelf.candidate("hf")).blocks("sh"))
+    assert "--quantize" not in plain
+    assert "--model-format pytorch" in plain
+
+
+def test_vllm_reads_gguf_only_with_a_tokenizer_that_is_no_code(shelf: Shelf) -> None:
+    with_code = of_hub(shelf.candidate().manifest)  # Qwen-1's vocabulary is read by code of its repo
+    assert "vLLM" not in shelf.card(shelf.candidate(manifest=with_code)).titles
+    plain = of_hub(shelf.candidate().manifest, "tokenizer.json")
+    commands = "\n".join(shelf.card(shelf.candidate(manifest=plain)).blocks("sh"))
+    assert f"vllm serve someone/Base-0.5B-Chat-GGUF:Q8_0 --tokenizer {BASE}" in commands
+
+
+def test_a_model_in_pieces_is_joined_first(shelf: Shelf) -> None:
+    first = shelf.candidate().manifest.files[0]
+    names = [f"tiny-qwen-Q8_0-0000{n}-of-00002.gguf" for n in (1, 2)]
+    entries = tuple(FileEntry(path=name, size_bytes=1, sha256=first.sha256) for name in names)
+    folder = shelf.candidate().folder
+    for name in names:
+        if not (folder / name).exists():
+            (folder / name).write_bytes((folder / first.path).read_bytes())
+    try:
+        card = shelf.card(shelf.candidate(manifest={"files": entries}))
+    finally:
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+    commands = "\n".join(card.blocks("sh"))
+    assert f"llama-gguf-split --merge tiny-GGUF/{names[0]} tiny-GGUF/tiny-Q8_0.gguf" in commands
+    assert "ollama" not in commands
+    assert "Modelfile" not in card.made
+    assert f'additional_files=["{names[1]}"]' in "\n".join(card.blocks("python"))
+    assert "Transformers" not in card.titles
+    assert card.table("Files")[1][0] == "Q8_0 (2 files)"
+
+
+def test_a_branch_is_named_wherever_it_can_be(shelf: Shelf) -> None:
+    for target in ("gguf-Q8_0", "onnx-int4-cpu", "hf"):
+        card = shelf.card(shelf.candidate(target), revision="v2 beta")
+        for program in card.blocks("python"):
+            compile(program, target, "exec")
+            assert 'revision="v2 beta"' in program
+        for arguments in card.commands:
+            # These take the main branch alone, so they get the downloaded file.
+            assert "-hf" not in arguments
+            assert not any(argument.startswith("hf.co/") for argument in arguments)
+            if card.bundle.repo in arguments and arguments[0] != "curl":
+                assert arguments[arguments.index("--revision") + 1] == "v2 beta", arguments
+
+
+def test_a_folder_of_a_repo_is_opened_as_such(shelf: Shelf) -> None:
+    card = shelf.card(shelf.candidate("onnx-int4-cpu"), shelf.candidate("onnx-fp32-cpu"))
+    (program,) = card.blocks("python")
+    assert 'allow_patterns=["int4-cpu/*"]' in program
+    assert 'og.Model(f"{folder}/int4-cpu")' in program
+    assert "pip install onnxruntime-genai huggingface_hub" in card.blocks("sh")[0]
+    names = [row[0] for row in card.table("Files")[1:-1]]
+    assert names == ["int4-cpu (2 files)", "fp32-cpu (2 files)"]
+
+
+def test_cuda_graphs_want_cudas_package(shelf: Shelf) -> None:
+    candidate = shelf.candidate(
+        "onnx-int4-cpu", target="onnx-int4-cuda", manifest={"options": {"provider": "cuda"}}
+    )
+    assert "onnxruntime-genai-cuda" in shelf.card(candidate).blocks("sh")[0]
+
+
+def test_a_private_repo_asks_for_a_login(shelf: Shelf) -> None:
+    assert "hf auth login" in shelf.card(is_private=True).section("Run")
+    assert "hf auth login" not in shelf.card(is_private=False).section("Run")
+
+
+def test_names_that_a_shell_would_read_are_quoted(shelf: Shelf) -> None:
+    bundle = replace(shelf.bundle(), revision="$(touch x); `id` 'y' \"z\"")
+    from convert.publish.card import render  # noqa: PLC0415
+
+    readme = render(bundle)["README.md"].decode()
+    for line in readme.splitlines():
+        if line.startswith("hf download"):
+            assert shlex.split(line)[-3] == bundle.revision
+
+
+def test_xinference_is_told_what_the_model_is(shelf: Shelf) -> None:
+    told = json.loads(shelf.card().made["xinference.json"])
+    assert told["model_ability"] == ["chat"]
+    assert told["context_length"] == 1024
+    assert told["stop"] == ["<|im_end|>"]
+    assert told["chat_template"].startswith("{% for message in messages %}")
+    assert [spec["quantization"] for spec in told["model_specs"]] == ["Q6_K", "Q8_0", "F16"]
+    spec = told["model_specs"][1]
+    name = spec["model_file_name_template"].format(quantization=spec["quantization"])
+    assert name == "tiny-qwen-Q8_0.gguf"
+    plain = json.loads(shelf.card(shelf.candidate("gguf-Q8_0", "gpt2")).made["xinference.json"])
+    assert plain["model_ability"] == ["generate"]
+    assert "chat_template" not in plain
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        (7_721_324_544, "7_7"),
+        (494_032_768, "0_5"),
+        (13e9, 13),
+        (1_100_048_384, "1_1"),
+        (4_789_504, "0_005"),
+        (7e9, 7),
+    ],
+)
+def test_sizes_as_xinference_writes_them(parameters: float, said: str | int) -> None:
+    assert _billions(int(parameters)) == said

@@ -1,0 +1,203 @@
+"""Every figure on the card is the report's, and what was not measured is shown as such."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from convert.publish.bundle import Waiver
+from convert.publish.card.figures import QUALITY, SPEED
+from convert.publish.card.label import label
+from convert.store import Deviation
+from tests.provenance.publication import make_keys
+from tests.publish_card.cards import QUANTS, of_hub
+from verify.gates import Check
+from verify.report import words
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from convert.publish.bundle import Candidate
+    from tests.publish_card.cards import Card, Shelf
+
+UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "%": 0.01, "×": 1, "s": 1, "tokens/s": 1, "": 1}
+
+
+def number(cell: str) -> float:
+    """A cell back as what it stands for."""
+    found = re.fullmatch(r"([0-9.,]+(?:e-?[0-9]+)?) ?(\D*)", cell)
+    assert found, cell
+    return float(found[1].replace(",", "")) * UNITS[found[2]]
+
+
+def named(card: Card, title: str) -> dict[str, list[str]]:
+    """A table's rows by what stands first in them."""
+    head, *rows = card.table(title)
+    assert head == list(QUALITY if title == "Files" else SPEED)
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_the_first_tables_figures_are_the_reports(card: Card) -> None:
+    rows = named(card, "Files")
+    for candidate in card.bundle.candidates:
+        quality, scenarios = candidate.result.quality, candidate.result.scenarios
+        assert quality is not None
+        assert scenarios is not None
+        size, ratio, kl, top1, smoke, verdict = rows[candidate.manifest.files[0].path]
+        assert number(size) == pytest.approx(candidate.manifest.size_bytes, rel=0.005)
+        assert number(ratio) == pytest.approx(quality.ppl_ratio, abs=0.0005)
+        assert kl == words.number(quality.kl_mean)
+        assert number(kl) == pytest.approx(quality.kl_mean, abs=0.0005)
+        assert number(top1) == pytest.approx(quality.top1, abs=0.0005)
+        assert number(smoke) == pytest.approx(scenarios.smoke, abs=0.0005)
+        assert verdict == "passed"
+    source = card.bundle.report.source
+    assert source.scenarios is not None
+    assert number(rows["the source"][0]) == pytest.approx(source.size_bytes, rel=0.005)
+    assert number(rows["the source"][4]) == pytest.approx(source.scenarios.smoke)
+
+
+def test_the_second_tables_figures_are_the_reports(card: Card) -> None:
+    rows = named(card, "Speed and memory")
+    for candidate in card.bundle.candidates:
+        speed, memory = candidate.result.speed, candidate.result.memory
+        assert speed is not None
+        assert memory is not None
+        assert speed.prefill_tok_s is not None
+        assert speed.decode_tok_s is not None
+        peak, load, first, reading, writing = map(number, rows[label(candidate)])
+        assert peak == pytest.approx(memory.peak_rss_bytes, rel=0.005)
+        assert load == pytest.approx(speed.load_s.median, abs=0.0005)
+        assert first == pytest.approx(speed.ttft_s.median, abs=0.0005)
+        assert reading == pytest.approx(speed.prefill_tok_s.median, rel=0.005)
+        assert writing == pytest.approx(speed.decode_tok_s.median, rel=0.005)
+
+
+def test_the_machine_is_told_by_what_matters_alone(card: Card) -> None:
+    found = card.section("Speed and memory")
+    machine = card.bundle.report.machine
+    assert f"{machine.cpu.replace('@', '@')}, 2 cores, 8.59 GB of memory, Some GPU" in found
+    assert machine.system not in card.readme
+
+
+def test_smaller_files_come_first(card: Card) -> None:
+    sizes = [number(row[1]) for row in card.table("Files")[1:-1]]
+    assert sizes == sorted(sizes)
+    assert len(sizes) == len(QUANTS)
+
+
+def test_each_file_is_linked(card: Card) -> None:
+    paths = {file.path for file in card.bundle.files} | set(card.made)
+    linked = re.findall(r"\]\(([^)]+)\)", card.body)
+    local = [each for each in linked if not each.startswith("http")]
+    assert set(local) <= paths
+    assert {each.manifest.files[0].path for each in card.bundle.candidates} <= set(local)
+
+
+@pytest.mark.parametrize("missing", ["quality", "speed", "memory", "scenarios", "opened"])
+def test_what_was_not_measured_is_a_dash_and_is_said(shelf: Shelf, missing: str) -> None:
+    whole, bare = shelf.candidate("gguf-Q6_K"), shelf.candidate("gguf-Q8_0")
+    card = shelf.card(whole, replace(bare, result=bare.result.model_copy(update={missing: None})))
+    quality, speed = named(card, "Files")["tiny-qwen-Q8_0.gguf"], named(card, "Speed and memory")["Q8_0"]
+    assert (words.NONE in quality[1:4]) == (missing == "quality")
+    assert (quality[4] == words.NONE) == (missing == "scenarios")
+    assert (speed[0] == words.NONE) == (missing == "memory")
+    assert (speed[1:] == [words.NONE] * 4) == (missing == "speed")
+    said = {"scenarios": "dialogues"}.get(missing, missing)
+    assert (f"Not measured of `Q8_0`: {said}" in card.section("Limits")) == (missing != "opened")
+    assert "`Q6_K`:" not in card.section("Limits")
+
+
+def test_nothing_measured_at_all_still_makes_a_card(shelf: Shelf) -> None:
+    gone = dict.fromkeys(("quality", "speed", "memory", "scenarios", "opened"))
+    candidate = shelf.candidate()
+    bare = replace(candidate, result=candidate.result.model_copy(update=gone))
+    card = shelf.card(bare)
+    assert card.section("Speed and memory").strip() == "Not measured."
+    assert "quality.svg" not in card.made
+    assert "quality.svg" not in card.readme
+    assert named(card, "Files")["tiny-qwen-Q8_0.gguf"][1:5] == [words.NONE] * 4
+
+
+def waived(candidate: Candidate, reason: str = "two bits are asked for") -> Candidate:
+    """The same, with a gate that it failed."""
+    check = Check(
+        "kl_mean", 0.31, 0.05, passed=False, why="its odds are 0.31 nats from the source's on average"
+    )
+    result = candidate.result.model_copy(update={"checks": (*candidate.result.checks, check)})
+    return replace(candidate, result=result, waived=(Waiver("kl_mean", reason), Waiver("ttft_s", "no time")))
+
+
+def test_what_was_waived_is_said_first_and_with_its_reason(shelf: Shelf) -> None:
+    card = shelf.card(waived(shelf.candidate("gguf-Q6_K")), shelf.candidate("gguf-Q8_0"))
+    rows = named(card, "Files")
+    assert rows["tiny-qwen-Q6_K.gguf"][-1] == "waived: kl_mean, ttft_s"
+    assert rows["tiny-qwen-Q8_0.gguf"][-1] == "passed"
+    before = card.body.split("## Files")[0]
+    assert "Not every gate was passed" in before
+    assert "0.31 nats" in before
+    assert "limit 0.050" in before
+    assert "two bits are asked for" in before
+    assert "it was not measured" in before  # the other one
+
+
+def test_commands_name_a_file_that_needed_no_waiver(shelf: Shelf) -> None:
+    card = shelf.card(waived(shelf.candidate("gguf-Q6_K")), shelf.candidate("gguf-Q8_0"))
+    assert all("Q6_K" not in block for block in card.blocks("sh"))
+
+
+def test_no_waiver_no_warning(card: Card) -> None:
+    assert "Not every gate" not in card.readme
+
+
+def test_tensors_alike_in_their_deviation_are_told_once(shelf: Shelf) -> None:
+    many = tuple(
+        Deviation(
+            subject=f"blk.{n}.ffn_down.weight", wanted="Q4_K", got="Q5_0", why="5504 columns are no blocks"
+        )
+        for n in range(24)
+    )
+    candidate = shelf.candidate("gguf-Q6_K", manifest={"deviations": many})
+    found = shelf.card(candidate, shelf.candidate("gguf-Q8_0")).section("What came out otherwise")
+    line = next(line for line in found.splitlines() if "ffn_down" in line)
+    assert line.startswith(
+        "- `blk.*.ffn_down.weight` (24 tensors) in `Q6_K`: Q5&#95;0, where Q4&#95;K was wanted"
+    )
+    assert found.count("ffn_down") == 1
+
+
+def test_a_window_shorter_than_the_models_is_said(shelf: Shelf) -> None:
+    candidate = shelf.candidate()
+    assert candidate.result.opened is not None
+    opened = candidate.result.opened.model_copy(update={"context": 512})
+    short = replace(candidate, result=candidate.result.model_copy(update={"opened": opened}))
+    assert "window of 512 tokens, where the model has 1,024" in shelf.card(short).section("Limits")
+
+
+def test_the_source_is_named_by_its_commit(shelf: Shelf) -> None:
+    hub = of_hub(shelf.candidate().manifest)
+    card = shelf.card(shelf.candidate(manifest=hub))
+    commit = hub["source"].commit
+    assert f"https://huggingface.co/Acme/Base-0.5B-Chat/tree/{commit}" in card.body.split("## Files")[0]
+    assert f"`revision: {commit}`" in card.section("Make it again")
+    assert card.bundle.candidates[0].manifest.recipe.splitlines()[1] in card.section("Make it again")
+
+
+def test_digests_can_be_checked_by_sha256sum(card: Card) -> None:
+    (block,) = [block for block in card.section("Check").split("```") if "tiny-qwen" in block]
+    found = {path: digest for digest, path in (line.split("  ") for line in block.strip().splitlines())}
+    wanted = {file.path: file.sha256 for each in card.bundle.candidates for file in each.manifest.files}
+    assert found == wanted
+
+
+def test_who_signed_is_said(shelf: Shelf, tmp_path: Path) -> None:
+    unsigned = shelf.card().section("Check")
+    assert "not signed" in unsigned
+    assert "--verify-signature" not in unsigned
+    signer = make_keys(tmp_path).signer
+    signed = shelf.card(signer=signer).section("Check")
+    assert f"the Ed25519 key `{signer.key_id}`" in signed
+    assert "modelwright inspect --verify-signature --key public.pem tiny-GGUF" in signed
