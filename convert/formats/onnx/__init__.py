@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from convert.codecs.matmul_nbits import NBits
 from convert.codecs.plain import Plain
-from convert.companions import tokenizer_files
 from convert.config import read_config
 from convert.decoder import Ref, Role
 from convert.errors import Failure
@@ -108,7 +107,7 @@ def lay_out(model: Model, options: OnnxOptions, target: str, prepared: Prepared)
         raise Failure(
             "ONNX needs the package onnx, and it is not installed", "pip install 'modelwright[onnx]'"
         )
-    from convert.formats.onnx import genai  # noqa: PLC0415 - without onnx other formats work
+    from convert.formats.onnx import genai, vocabulary  # noqa: PLC0415 - without onnx other formats work
     from convert.formats.onnx.graph import MODEL_FILE  # noqa: PLC0415
     from convert.formats.onnx.network import build  # noqa: PLC0415
 
@@ -120,10 +119,10 @@ def lay_out(model: Model, options: OnnxOptions, target: str, prepared: Prepared)
         files={
             MODEL_FILE: graph.SerializeToString(deterministic=True),
             **genai.files(model, provider),
-            **tokenizer_files(model.tokenizer),
+            **vocabulary.files(model.tokenizer),
         },
         encodings={slot.name: slot.codec.name for slot in layout.slots},
-        deviations=genai.deviations(model),
+        deviations=(*genai.deviations(model), *vocabulary.deviations(model.tokenizer)),
         cpu_s=_cpu_s(layout),
     )
 

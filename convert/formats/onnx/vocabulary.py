@@ -1,0 +1,70 @@
+"""The tokenizer's files as onnxruntime-genai reads them, and what it reads otherwise than the source."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from convert.companions import to_json, tokenizer_files
+from convert.formats import Deviation
+from convert.tokenizer import Kind
+
+if TYPE_CHECKING:
+    from convert.tokenizer import Tokenizer
+
+# The one class whose text onnxruntime-genai does not cut at words before it merges pieces of a sentence.
+WHOLE_TEXT_CLASS = "GemmaTokenizer"
+
+
+def files(tokenizer: Tokenizer) -> dict[str, bytes]:
+    """Take the files that everyone reads, and mend what onnxruntime-genai would stumble over."""
+    # A null where it expects a number or a string is refused.
+    settings = {name: value for name, value in tokenizer.config.items() if value is not None}
+    written = tokenizer_files(tokenizer)
+    if tokenizer.kind is Kind.SPM_BPE:
+        settings["tokenizer_class"] = WHOLE_TEXT_CLASS
+        written["tokenizer.json"] = _with_pairs(tokenizer.json)
+    return {**written, "tokenizer_config.json": to_json(settings)}
+
+
+def deviations(tokenizer: Tokenizer) -> tuple[Deviation, ...]:
+    """Say where its reading of text differs."""
+    found = []
+    if tokenizer.add_bos:
+        found.append(
+            (
+                "a token before every text",
+                "only where the chat template writes it",
+                "onnxruntime-genai adds none unless its tokenizer's option add_special_tokens is set",
+            )
+        )
+    if _normalizes(tokenizer.json):
+        found.append(
+            (
+                "letters and their accents joined (NFC)",
+                "text as it comes",
+                "onnxruntime-genai does not normalise",
+            )
+        )
+    if tokenizer.kind is Kind.BYTE_BPE:
+        found.append(
+            (
+                "white space split as by the source",
+                "lines of spaces alone, and U+0085, split otherwise",
+                "onnxruntime-genai has its own reading of the expression that splits text",
+            )
+        )
+    return tuple(Deviation("tokenizer", wanted, got, why) for wanted, got, why in found)
+
+
+def _normalizes(tokenizer_json: bytes) -> bool:
+    return "NFC" in json.dumps(json.loads(tokenizer_json).get("normalizer"))
+
+
+def _with_pairs(tokenizer_json: bytes) -> bytes:
+    """Write merges as pairs: as lines of text, those with a line break in them would be read wrong."""
+    content = json.loads(tokenizer_json)
+    content["model"]["merges"] = [
+        merge.split(" ") if isinstance(merge, str) else merge for merge in content["model"]["merges"]
+    ]
+    return (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
