@@ -54,7 +54,7 @@ class HubPlace:
             )
         survey = self._survey(bundle, place, head)
         tagged = {tag.name: tag.target_commit for tag in refs.tags}.get(bundle.tag or "")
-        if tagged and tagged != head and self._survey(bundle, place, tagged).missing:
+        if tagged and (survey if tagged == head else self._survey(bundle, place, tagged)).missing:
             raise Failure(
                 f"{bundle.repo}: the tag {bundle.tag} stands at something else ({tagged[:12]})",
                 "choose another publish.tag, or remove that one on the Hub",

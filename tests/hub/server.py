@@ -314,7 +314,8 @@ class Handler(BaseHTTPRequestHandler):
         """The repo and commit, if this user may see them."""
         user = self.user()
         repo = self.hub.repos.get(name)
-        if repo is None or not repo.may_read(user):
+        members = self.hub.orgs.get(name.partition("/")[0], set())
+        if repo is None or not (repo.may_read(user) or user in members):
             raise Refused(401 if user is None else 404, "RepoNotFound")
         if is_content and repo.is_gated and user not in repo.readers:
             raise Refused(401 if user is None else 403, "GatedRepo")
