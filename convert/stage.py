@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert import machine
 from convert.architectures import find_architecture
+from convert.calibration import Source, find_source, identity
 from convert.card import front_matter
 from convert.config import read_config
 from convert.errors import Failure, UsageFailure
@@ -44,6 +45,7 @@ class Found:
     digests: Mapping[str, str]
 
     weights: tuple[str, ...]
+    texts: Source | None = None  # what the targets that learn will learn from
 
     @property
     def weight_bytes(self) -> int:
@@ -83,7 +85,15 @@ def find(settings: Settings) -> Found:
         name: str(listing.files[name].blob or digest.sha256 or digest.git_sha1)
         for name, digest in sorted({**pinned.pending, **pinned.files}.items())
     }
-    return Found(listing, pinned, digests, tuple(small.pending))
+    return Found(listing, pinned, digests, tuple(small.pending), _texts(settings))
+
+
+def _texts(settings: Settings) -> Source | None:
+    """Where the recipe's calibration texts are, if any target asks for them; a dataset is pinned here."""
+    recipe = settings.recipe
+    if recipe.calibration is None or not any(options.learns_by for options in recipe.targets.values()):
+        return None
+    return find_source(recipe.calibration, recipe.path.parent, settings.hub)
 
 
 def describe(settings: Settings, found: Found) -> Model:
@@ -106,6 +116,7 @@ def describe(settings: Settings, found: Found) -> Model:
         folder=folder,
         card=card,
         generation=generation,
+        texts=found.texts,
         deviations=tuple(
             Deviation("model", "as the source", "without", what)
             for what in (*decoder.deviations, fault)
@@ -121,6 +132,8 @@ def choose(settings: Settings, found: Found) -> tuple[Wanted, ...]:
     for name, options in recipe.targets.items():
         format_ = formats[name]
         inputs = format_.inputs(options, recipe)
+        if options.learns_by and found.texts and recipe.calibration:
+            inputs |= identity(found.texts, recipe.calibration)
         for target in format_.targets(options):
             key = artifact_key(
                 source_digests=found.digests,

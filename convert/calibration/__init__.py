@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convert.calibration.text import read_text
-from convert.errors import Failure, UsageFailure
+from convert.calibration.source import Source, find_source, identity
+from convert.calibration.stream import tokenise
+from convert.errors import Failure
+from convert.progress import Silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from convert.progress import Progress
     from convert.recipe.model import Calibration
     from convert.tokenizer import Tokenizer
+
+__all__ = ["Source", "Windows", "find_source", "identity", "windows"]
 
 # Of a text shorter than one window; with fewer there is nothing to learn.
 MIN_TOKENS = 32
@@ -35,7 +39,7 @@ class Windows:
     """Stretches of text as tokens, in the text's order."""
 
     tokens: tuple[NDArray[np.int32], ...] = field(repr=False)
-    source: str  # the text's file name, without its folder
+    source: str  # the text's file name without its folder, the packs' names, or a dataset at its commit
     length: int  # tokens in each; where there is but one, it may be shorter than asked
     digest: str  # of the tokens and the settings that chose them
 
@@ -43,24 +47,37 @@ class Windows:
     def token_count(self) -> int:
         return sum(map(len, self.tokens))
 
+    def record(self) -> dict[str, str | int]:
+        """What a manifest should say of it."""
+        return {
+            "source": self.source,
+            "windows": len(self.tokens),
+            "length": self.length,
+            "tokens": self.token_count,
+            "sha256": self.digest,
+        }
 
-def windows(calibration: Calibration, folder: Path, tokenizer: Tokenizer, context_length: int) -> Windows:
-    """Cut the recipe's calibration text into windows that the model can read, and choose some by the seed.
 
-    A path is taken from `folder`, the recipe's own. Where the text has fewer windows than samples are asked
-    for, all are taken.
+def windows(
+    calibration: Calibration,
+    folder: Path,
+    tokenizer: Tokenizer,
+    context_length: int,
+    *,
+    source: Source | None = None,
+    progress: Progress | None = None,
+) -> Windows:
+    """Cut the recipe's calibration texts into windows that the model can read, and choose some by the seed.
+
+    A path is taken from `folder`, the recipe's own. Where a text has fewer windows than samples are asked
+    for, all are taken; of packs there are always enough. A source that was found before is read as it is.
     """
-    if calibration.text is None:
-        raise UsageFailure(
-            f"calibration: {'packs' if calibration.packs else 'dataset'}: "
-            "this version reads calibration text from a file only",
-            "write `text: FILE` instead, a UTF-8 text or a .jsonl file with a `text` in each line",
-        )
-    path = folder / calibration.text.expanduser()
+    source = source or find_source(calibration, folder)
     length = min(calibration.length, context_length)
-    read_bytes = max(MIN_READ_BYTES, calibration.samples * length * READ_BYTES_PER_TOKEN)
-    stream = _tokenise(read_text(path, read_bytes, calibration.seed), tokenizer)
-    _check(stream, path, tokenizer, length)
+    wanted = calibration.samples * length
+    pieces = source.read(max(MIN_READ_BYTES, wanted * READ_BYTES_PER_TOKEN), progress or Silent())
+    stream = tokenise(pieces, tokenizer, wanted if source.is_endless else None)
+    _check(stream, source.where, tokenizer, length)
     first = tokenizer.bos_id if tokenizer.add_bos else None
     if first is not None:
         stream = np.concatenate([np.array([first], np.int32), stream])
@@ -71,32 +88,20 @@ def windows(calibration: Calibration, folder: Path, tokenizer: Tokenizer, contex
         for window in cut:
             # As llama-imatrix does: the token in its place is given up.
             window[0] = first
-    return Windows(cut, path.name, length, _digest(cut, calibration))
+    return Windows(cut, source.label, length, _digest(cut, calibration))
 
 
-def _tokenise(texts: Iterable[str], tokenizer: Tokenizer) -> NDArray[np.int32]:
-    """Turn pieces of text into one run of tokens; a special token's name is text, as to llama-imatrix."""
-    import tokenizers  # noqa: PLC0415 - only where there is text to calibrate with
-
-    encoder = tokenizers.Tokenizer.from_buffer(tokenizer.json)
-    encoder.encode_special_tokens = True
-    encoder.no_truncation()
-    encoder.no_padding()
-    runs = [np.array(encoder.encode(text, add_special_tokens=False).ids, np.int32) for text in texts]
-    return np.concatenate([np.empty(0, np.int32), *runs])
-
-
-def _check(stream: NDArray[np.int32], path: Path, tokenizer: Tokenizer, length: int) -> None:
+def _check(stream: NDArray[np.int32], where: str, tokenizer: Tokenizer, length: int) -> None:
     needed = min(MIN_TOKENS, length)
     if len(stream) < needed:
         raise Failure(
-            f"{path}: the text makes {len(stream)} tokens, and fewer than {needed} teach nothing",
+            f"{where}: the text makes {len(stream)} tokens, and fewer than {needed} teach nothing",
             f"give a longer text: {length} tokens fill one window",
         )
     unknown = int((stream == tokenizer.unk_id).sum()) if tokenizer.unk_id is not None else 0
     if unknown > MAX_UNKNOWN_SHARE * len(stream):
         raise Failure(
-            f"{path}: {unknown} of the text's {len(stream)} tokens are unknown to the tokenizer",
+            f"{where}: {unknown} of the text's {len(stream)} tokens are unknown to the tokenizer",
             "take a text in a language that the model was trained on",
         )
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
+    from convert.calibration import Source
     from convert.checkpoint import Checkpoint
     from convert.decoder import Decoder, Origin, Ref
     from convert.layout import Layout
@@ -43,6 +44,7 @@ class Model:
     card: Mapping[str, Any] = field(default_factory=dict)  # the front matter of the source's README.md
     generation: Mapping[str, Any] = field(default_factory=dict)  # its generation_config.json
     deviations: tuple[Deviation, ...] = ()  # of every artifact, whatever its format
+    texts: Source | None = None  # what the recipe's calibration names, where a target learns from it
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Format(Protocol):
         """Name the tools, with versions, that can change the bytes."""
 
     def inputs(self, options: Any, recipe: Recipe) -> dict[str, str]:
-        """Digest the files, besides the source's, that reach the bytes."""
+        """Digest the files, besides the source's and the calibration text's, that reach the bytes."""
 
     def prepare(self, model: Model, options: Any, recipe: Recipe) -> Any:
         """Compute once what all targets share and needs no weights."""

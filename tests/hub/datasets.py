@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.hub.reading import ROUTES, Route, _model_info, _resolve
 from tests.hub.repo import Repo
@@ -36,7 +36,7 @@ class DatasetServer(HubServer):
     def __init__(self) -> None:
         super().__init__(routes=[*DATASET_ROUTES, *ROUTES])
 
-    def add_dataset(self, name: str, files: dict[str, bytes], **settings: bool) -> Repo:
+    def add_dataset(self, name: str, files: dict[str, bytes], **settings: Any) -> Repo:
         """Put a dataset on the Hub."""
         repo = Repo(name, **settings)
         repo.commit(files)

@@ -70,10 +70,6 @@ def tools() -> dict[str, str]:
 def inputs(options: GgufOptions, recipe: Recipe) -> dict[str, str]:
     if options.imatrix_file is not None:
         return {"imatrix": _sha256(recipe.locate(options.imatrix_file))}
-    if options.learns_by and recipe.calibration is not None and recipe.calibration.text is not None:
-        settings = recipe.calibration.model_dump_json(include={"samples", "length", "seed"})
-        digest = _sha256(recipe.locate(recipe.calibration.text))
-        return {"calibration": digest, "calibration settings": settings}
     return {}
 
 

@@ -63,9 +63,16 @@ def find_importance(
     if recipe.calibration is None:
         raise UsageFailure(
             "targets.gguf.imatrix: calibration, and the recipe has no calibration text",
-            "add e.g. calibration: {text: FILE}",
+            "add e.g. calibration: {packs: [searchqa, lessonpack]}",
         )
-    windows = cut_windows(recipe.calibration, recipe.path.parent, model.tokenizer, decoder.context_length)
+    windows = cut_windows(
+        recipe.calibration,
+        recipe.path.parent,
+        model.tokenizer,
+        decoder.context_length,
+        source=model.texts,
+        progress=progress,
+    )
     with progress.stage("importance matrix", work_bytes(decoder, windows)) as advance:
         return compute_importance(decoder, weights, windows, advance=advance)
 

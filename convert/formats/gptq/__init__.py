@@ -30,7 +30,7 @@ def tools() -> dict[str, str]:
 
 
 def inputs(options: GptqOptions, recipe: Recipe) -> dict[str, str]:  # noqa: ARG001
-    return work.inputs(recipe)
+    return {}
 
 
 def prepare(model: Model, options: GptqOptions, recipe: Recipe) -> work.Prepared:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError
@@ -69,18 +68,6 @@ def tools() -> dict[str, str]:
     return found
 
 
-def inputs(recipe: Recipe) -> dict[str, str]:
-    """Digest the text that is learnt from, and say how it is cut."""
-    calibration = recipe.calibration
-    if calibration is None:
-        return {}
-    found = {"calibration": calibration.model_dump_json(exclude={"text"})}
-    if calibration.text is not None:
-        with recipe.locate(calibration.text).open("rb") as stream:
-            found["calibration text"] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found
-
-
 def prepare(method: Method, model: Model, options: Options, recipe: Recipe) -> Prepared:
     """Refuse what cannot be, and cut the text: hours of work come later."""
     require()
@@ -93,7 +80,13 @@ def prepare(method: Method, model: Model, options: Options, recipe: Recipe) -> P
         )
     if recipe.calibration is None:
         raise UsageFailure(f"{method}: no calibration text", "add calibration: {packs: [searchqa]}")
-    chosen = windows(recipe.calibration, recipe.path.parent, model.tokenizer, model.decoder.context_length)
+    chosen = windows(
+        recipe.calibration,
+        recipe.path.parent,
+        model.tokenizer,
+        model.decoder.context_length,
+        source=model.texts,
+    )
     return Prepared(checkpoint, chosen, recipe.calibration.seed)
 
 

@@ -5,51 +5,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import tokenizers
 
 from convert.calibration import windows
 from convert.calibration.text import read_text
-from convert.errors import Failure, UsageFailure
+from convert.errors import Failure
 from convert.recipe.model import Calibration
-from convert.tokenizer import Kind, Tokenizer, TokenType
+from tests.calibration.words import BOS, WORDS, tokenizer
 
-WORDS = [f"w{index}" for index in range(200)]
-BOS, UNKNOWN = 200, 201
 TEXT = " ".join(WORDS[index * 7 % 200] for index in range(1000))
-
-
-def tokenizer(**changes: Any) -> Tokenizer:
-    """Make a token of each word, so that windows can be read."""
-    vocabulary = {word: index for index, word in enumerate([*WORDS, "<s>", "<unk>"])}
-    encoder = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))  # noqa: S106
-    encoder.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    encoder.add_special_tokens(["<s>"])
-    encoder.enable_truncation(5)
-    values: dict[str, Any] = {
-        "kind": Kind.SPM_BPE,
-        "tokens": tuple(vocabulary),
-        "types": (TokenType.NORMAL,) * len(vocabulary),
-        "merges": (),
-        "scores": None,
-        "added": (),
-        "bos_id": BOS,
-        "eos_id": None,
-        "unk_id": UNKNOWN,
-        "pad_id": None,
-        "eot_id": None,
-        "eog_ids": (),
-        "add_bos": False,
-        "add_eos": False,
-        "add_space_prefix": False,
-        "chat_template": None,
-        "json": encoder.to_str().encode(),
-        "config": {},
-    }
-    return Tokenizer(**{**values, **changes})
 
 
 def calibration(path: Path, **settings: int) -> Calibration:
@@ -166,14 +132,6 @@ def test_text_that_is_not_utf8_is_refused(text: bytes, tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     cut = windows(calibration(write(tmp_path, b"\xef\xbb\xbf" + TEXT.encode())), tmp_path, tokenizer(), 4096)
     assert int(cut.tokens[0][0]) == 0
-
-
-@pytest.mark.parametrize("settings", [{"packs": ("searchqa",)}, {"dataset": "Salesforce/wikitext"}])
-def test_other_sources_say_what_to_write_instead(settings: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(UsageFailure) as raised:
-        windows(Calibration(**settings), tmp_path, tokenizer(), 4096)
-    assert next(iter(settings)) in raised.value.message
-    assert "`text: FILE`" in raised.value.hint
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
