@@ -28,7 +28,8 @@ def dequantised(rows: NDArray[np.float32], codec: NBits | None) -> NDArray[np.fl
     count, columns = rows.shape
     blocks = -(-columns // codec.block_size)
     numbers = unpacked(packed, codec.bits).reshape(count, blocks, codec.block_size).astype(np.float32)
-    zeros = np.full((count, blocks), float(1 << (codec.bits - 1)), np.float32)
+    middle = float(1 << (codec.bits - 1))
+    zeros: NDArray[np.float32] = np.full((count, blocks), middle, np.float32)
     if zero_points:
         zeros = unpacked(zero_points[0], codec.bits)[:, :blocks].astype(np.float32)
     steps = scales.view({"F32": np.float32, "F16": np.float16}[codec.scale]).astype(np.float32)

@@ -77,8 +77,8 @@ def test_bytes_with_16_bit_scales_are_the_kernels_but_for_its_rounding(bits: Any
     differences = np.abs(numbers[0] - numbers[1])
     assert differences.max() <= 1
     assert np.count_nonzero(differences) <= 0.01 * differences.size
-    scales = [plane.view(np.float16).astype(np.float32) for plane in (planes[1], wanted[1])]
-    assert np.allclose(*scales, rtol=2e-3, atol=0)
+    ours, theirs = (plane.view(np.float16).astype(np.float32) for plane in (planes[1], wanted[1]))
+    assert np.allclose(ours, theirs, rtol=2e-3, atol=0)
 
 
 def test_any_split_gives_the_same_bytes() -> None:

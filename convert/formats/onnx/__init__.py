@@ -52,9 +52,7 @@ class Prepared:
 
 def targets(options: OnnxOptions) -> tuple[str, ...]:
     return tuple(
-        f"{PREFIX}{precision}-{provider}"
-        for provider in options.providers
-        for precision in options.precisions
+        f"{PREFIX}{precision}-{provider}" for provider in options.provider for precision in options.precision
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from convert.recipe import TargetOptions
 from convert.recipe.model import unique, wrong
@@ -28,24 +28,36 @@ class Provider(StrEnum):
 
 
 Stored = Literal["int4", "int8", "native"]
-_ONCE = {"uniqueItems": True}
+
+
+def _listed(value: object) -> object:
+    """Let one stand for a list of one."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
 _Precisions = Annotated[
-    tuple[Precision, ...], Field(min_length=1, json_schema_extra=_ONCE), AfterValidator(unique)
+    tuple[Precision, ...],
+    AfterValidator(unique),
+    BeforeValidator(_listed, json_schema_input_type=Precision | tuple[Precision, ...]),
 ]
 _Providers = Annotated[
-    tuple[Provider, ...], Field(min_length=1, json_schema_extra=_ONCE), AfterValidator(unique)
+    tuple[Provider, ...],
+    AfterValidator(unique),
+    BeforeValidator(_listed, json_schema_input_type=Provider | tuple[Provider, ...]),
 ]
 
 
 class OnnxOptions(TargetOptions):
     """Folders for onnxruntime-genai: one artifact a precision and provider, as `onnx-int4-cpu`."""
 
-    precision: Precision | _Precisions = Field(
+    precision: _Precisions = Field(
+        min_length=1,
         description="How matrices are stored, or a list of such: int4, int8, fp16, fp32.",
         examples=["int4", ["int4", "fp16"]],
     )
-    provider: Provider | _Providers = Field(
-        default=Provider.CPU,
+    provider: _Providers = Field(
+        default=(Provider.CPU,),
+        min_length=1,
         description="Where it is to run, or a list of such: cpu computes in 32 bits, cuda in 16.",
         examples=["cpu", ["cpu", "cuda"]],
     )
@@ -73,19 +85,9 @@ class OnnxOptions(TargetOptions):
         examples=["int8"],
     )
 
-    @property
-    def precisions(self) -> tuple[Precision, ...]:
-        """The precisions, however many are asked for."""
-        return self.precision if isinstance(self.precision, tuple) else (self.precision,)
-
-    @property
-    def providers(self) -> tuple[Provider, ...]:
-        """The providers, however many are asked for."""
-        return self.provider if isinstance(self.provider, tuple) else (self.provider,)
-
     @model_validator(mode="after")
     def _can_run(self) -> Self:
-        if Precision.FP32 in self.precisions and Provider.CUDA in self.providers:
+        if Precision.FP32 in self.precision and Provider.CUDA in self.provider:
             raise wrong(
                 "fp32 for cuda cannot be built: onnxruntime's attention runs in 16 bits there",
                 "take fp16 for cuda; fp32 is for cpu",

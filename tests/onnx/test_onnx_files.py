@@ -1,0 +1,234 @@
+"""What stands in an ONNX artifact: files that every reader takes, planned to the byte, the same each time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from convert import engine, pipeline
+from convert.codecs.plain import Plain
+from convert.decoder import Decoder, Rope
+from convert.errors import Failure
+from convert.formats import Model, option_models
+from convert.formats.onnx import Prepared, lay_out, target_options, targets
+from convert.formats.onnx.graph import DATA_FILE, LARGE_BYTES, LARGE_PAGE_BYTES, PAGE_BYTES
+from convert.formats.onnx.network import Storage, build
+from convert.formats.onnx.options import OnnxOptions
+from convert.plan import plan
+from convert.recipe import load
+from convert.store import read_manifest
+from tests import tiny
+from tests.onnx import genai
+
+TINY_QWEN = Path(__file__).parents[2] / "recipes" / "models" / "tiny-qwen"
+# Qwen2.5-7B's sizes.
+LARGE = Decoder(
+    family="qwen2",
+    layer_count=28,
+    hidden_size=3584,
+    head_count=28,
+    kv_head_count=4,
+    head_size=128,
+    mlp_size=18944,
+    vocab_size=152064,
+    context_length=32768,
+    norm="rms",
+    norm_eps=1e-6,
+    activation="silu",
+    rope=Rope(1e6, 128),
+    has_qkv_bias=True,
+)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "int4": {"precision": "int4"},
+    "int4 in blocks of 128 with zero points": {
+        "precision": "int4",
+        "block_size": 128,
+        "symmetric": False,
+        "embedding": "int4",
+    },
+    "int8": {"precision": "int8", "embedding": "int8"},
+    "fp16": {"precision": "fp16"},
+    "fp16 cuda": {"precision": "fp16", "provider": "cuda"},
+    "int4 cuda": {"precision": "int4", "provider": "cuda", "head": "native"},
+    "fp32": {"precision": "fp32"},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("model_type", ["gpt2", "qwen2", "qwen3"])
+def test_the_checker_and_plain_onnxruntime_take_it(name: str, model_type: str, tmp_path: Path) -> None:
+    recipe = tiny.Recipe(model_type, spread=0.03)
+    folder = tiny.make(tmp_path / "model", recipe)
+    path = genai.convert_folder(folder, tmp_path / "out", **SETTINGS[name]) / "model.onnx"
+    onnx.checker.check_model(str(path))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    feeds: dict[str, Any] = {}
+    for entry in session.get_inputs():
+        if entry.name.startswith("past"):
+            dtype = np.float16 if entry.type == "tensor(float16)" else np.float32
+            feeds[entry.name] = np.zeros((2, entry.shape[1], 0, entry.shape[3]), dtype)
+        else:
+            feeds[entry.name] = np.ones((2, 5), np.int64)
+    feeds["input_ids"] = np.arange(10).reshape(2, 5)
+    logits = session.run(["logits"], feeds)[0]
+    assert logits.shape == (2, 5, tiny.VOCAB_SIZE)
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_threads_and_shards_and_places_change_nothing(name: str, tmp_path: Path) -> None:
+    one = tiny.make(tmp_path / "one", tiny.Recipe("qwen", {"num_hidden_layers": 2}))
+    made = genai.convert_folder(one, tmp_path / "out1", threads=1, **SETTINGS[name])
+    two = tiny.make(tmp_path / "elsewhere", tiny.Recipe("qwen", {"num_hidden_layers": 2}, shards=3))
+    other = genai.convert_folder(two, tmp_path / "out2", threads=3, **SETTINGS[name])
+    names = sorted(path.name for path in made.iterdir())
+    assert names == sorted(path.name for path in other.iterdir())
+    assert DATA_FILE in names
+    for file in names:
+        assert (made / file).read_bytes() == (other / file).read_bytes(), file
+
+
+def places(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
+    """Where each tensor of the data file lies: offset and length."""
+    found = {}
+    for tensor in model.graph.initializer:
+        if tensor.external_data:
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            assert place.pop("location") == DATA_FILE
+            found[tensor.name] = int(place["offset"]), int(place["length"])
+    return found
+
+
+@pytest.mark.parametrize("name", ["F32", "BF16"])
+def test_files_beyond_two_gigabytes_are_planned_without_a_gap_or_an_overlap(name: Any) -> None:
+    storage = Storage("F32", Plain(name), Plain(name), Plain(name), 0)
+    model, layout = build(LARGE, storage, "0")
+    assert model.ByteSize() < 1 << 20
+    assert layout.size_bytes > 7.6e9 * (4 if name == "F32" else 2)
+    end = 0
+    for offset, length in sorted(places(model).values()):
+        page = LARGE_PAGE_BYTES if length >= LARGE_BYTES else PAGE_BYTES
+        assert offset == -(-end // page) * page
+        end = offset + length
+    assert end == layout.size_bytes
+    filled = [offset for slot in layout.slots for offset in slot.offsets_bytes]
+    assert sorted([*filled, *(offset for offset, _ in layout.fixed)]) == sorted(
+        offset for offset, _ in places(model).values()
+    )
+
+
+def test_a_file_beyond_two_gigabytes_opens(tmp_path: Path) -> None:
+    """Sparse: what nobody writes takes no room, and reads as zeros."""
+    decoder = Decoder(
+        **{**{name: getattr(LARGE, name) for name in LARGE.__slots__}, "layer_count": 1, "is_tied": True}
+    )
+    storage = Storage("F32", Plain("F32"), Plain("F32"), Plain("F32"), 0)
+    model, layout = build(decoder, storage, "0")
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with (tmp_path / DATA_FILE).open("wb") as stream:
+        stream.truncate(layout.size_bytes)
+    assert layout.size_bytes > 1 << 31
+    onnx.checker.check_model(str(tmp_path / "model.onnx"))
+
+
+def test_tied_heads_share_the_bytes(tmp_path: Path) -> None:
+    folder = tiny.make(tmp_path / "model", tiny.Recipe("qwen2"))
+    shared: tuple[dict[str, Any], ...] = (
+        {"precision": "fp16"},
+        {"precision": "int4", "embedding": "int4"},
+        {"precision": "int4", "head": "native"},
+    )
+    for number, settings in enumerate(shared):
+        path = genai.convert_folder(folder, tmp_path / str(number), **settings) / "model.onnx"
+        found = places(onnx.load(path, load_external_data=False))
+        assert not any(name.startswith("head") for name in found)
+
+
+def test_options_name_their_artifacts() -> None:
+    options = OnnxOptions.model_validate(
+        {"precision": ["int4", "fp16"], "provider": ["cpu", "cuda"]}, strict=False
+    )
+    assert targets(options) == ("onnx-int4-cpu", "onnx-fp16-cpu", "onnx-int4-cuda", "onnx-fp16-cuda")
+    assert target_options(options, "onnx-fp16-cuda") == {"precision": "fp16", "provider": "cuda"}
+    assert target_options(options, "onnx-int4-cuda")["accuracy_level"] == 0
+    assert target_options(options, "onnx-int4-cpu") == {
+        "precision": "int4",
+        "provider": "cpu",
+        "block_size": 32,
+        "symmetric": True,
+        "accuracy_level": 4,
+        "head": "int4",
+        "embedding": "native",
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ("{precision: int5}", "targets.onnx.precision: 'int5' is not known"),
+        ("{precision: [int4, int5]}", "targets.onnx.precision[1]: 'int5' is not known"),
+        ("{precision: []}", "targets.onnx.precision: is empty"),
+        ("{precision: [int4, int4]}", "targets.onnx.precision: int4 twice"),
+        ("{precision: int4, block_size: 48}", "targets.onnx.block_size: 48 is not known"),
+        ("{precision: fp32, provider: cuda}", "targets.onnx: fp32 for cuda cannot be built"),
+        ("{precision: int4, accuracy_level: 5}", "targets.onnx.accuracy_level: 5 is out of bounds"),
+        ("{}", "targets.onnx.precision: is missing"),
+    ],
+)
+def test_wrong_options_are_refused(settings: str, fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(f"model: a/b\ntargets:\n  onnx: {settings}\n")
+    with pytest.raises(Failure) as caught:
+        load(path, option_models())
+    assert fault in str(caught.value)
+
+
+def test_heads_that_the_runtime_cannot_turn_are_refused() -> None:
+    sizes = {name: getattr(LARGE, name) for name in LARGE.__slots__}
+    for change, what in (({"head_size": 12}, "heads of 12"), ({"rope": Rope(1e4, 24)}, "over 24 dimensions")):
+        model = Model("Tiny", None, Decoder(**{**sizes, **change}), genai.NUMBERS, Path())
+        options = OnnxOptions.model_validate({"precision": "int4"}, strict=False)
+        with pytest.raises(Failure, match=what):
+            lay_out(model, options, "onnx-int4-cpu", Prepared("BF16"))
+
+
+def test_a_recipe_makes_gguf_and_onnx_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "both.yaml"
+    path.write_text(
+        f"model: {TINY_QWEN}\ntargets:\n  gguf: {{quants: [Q8_0]}}\n"
+        "  onnx: {precision: int4, block_size: 32}\n"
+    )
+    recipe = load(path, option_models())
+    planned = plan(recipe, out=tmp_path / "out", offline=True)
+    passes: list[int] = []
+    run = engine.run
+
+    def counted(*args: Any, **more: Any) -> None:
+        passes.append(len(args))
+        run(*args, **more)
+
+    monkeypatch.setattr(engine, "run", counted)
+    made = pipeline.convert(recipe, out=tmp_path / "out", offline=True)
+    assert len(passes) == 1
+    for artifact, foreseen in zip(made.artifacts, planned.targets, strict=True):
+        sizes = {entry.path: entry.size_bytes for entry in read_manifest(artifact.folder).files}
+        assert {file.path: file.size_bytes for file in foreseen.files}.items() <= sizes.items()
+    folder = made.artifacts[1].folder
+    assert folder.name == "onnx-int4-cpu"
+    manifest = read_manifest(folder)
+    assert manifest.format == "onnx"
+    assert manifest.tensors["embed.weight"] == "BF16"
+    assert manifest.tensors["layers.3.attn.qkv.weight"] == "int4_b32"
+    assert {"onnx", "numpy", "modelwright"} <= manifest.tools.keys()
+    config = json.loads((folder / "genai_config.json").read_text())
+    assert config["model"]["context_length"] == 1024
+    assert config["model"]["eos_token_id"] == sorted([2442, 2444])
+    assert config["search"]["do_sample"] is False
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    assert "<|im_start|>" in settings["chat_template"]
