@@ -59,7 +59,8 @@ def _placed(candidate: Candidate, formats: list[str]) -> Candidate:
         case "gguf":  # all quants side by side, as llama.cpp and Ollama look for them
             return replace(candidate, prefix="", documents=own)
         case "onnx":  # a folder for each provider and precision, as onnxruntime-genai opens them
-            own = f"{candidate.target.removeprefix('onnx-')}/"
+            options = candidate.manifest.options
+            own = f"{options.get('provider')}-{options.get('precision')}/"
         case _ if len(formats) == 1:  # what Transformers loads lies at the root
             own = ""
     return replace(candidate, prefix=own, documents=own)

@@ -75,14 +75,15 @@ def documents(folder: str) -> set[str]:
 
 
 def test_a_repo_for_each_kind_by_the_names_of_the_ecosystem(tmp_path: Path) -> None:
+    other = {**ONNX, "model.onnx": b"other"}
     found = assembled(
         tmp_path,
         candidate(tmp_path, "gguf-Q4_K_M", {"m-Q4_K_M.gguf": b"4", "LICENSE": b"yes"}),
         candidate(tmp_path, "gguf-Q8_0", {"m-Q8_0.gguf": b"8", "LICENSE": b"yes"}),
-        candidate(tmp_path, "onnx-cpu-int4", ONNX),
-        candidate(tmp_path, "onnx-cuda-int4", {**ONNX, "model.onnx": b"other"}),
-        candidate(tmp_path, "gptq-Int4", WEIGHTS, bits=4),
-        candidate(tmp_path, "awq-Int4", WEIGHTS, bits=4),
+        candidate(tmp_path, "onnx-int4-cpu", ONNX, precision="int4", provider="cpu"),
+        candidate(tmp_path, "onnx-int4-cuda", other, precision="int4", provider="cuda"),
+        candidate(tmp_path, "gptq", WEIGHTS, bits=4),
+        candidate(tmp_path, "awq", WEIGHTS, bits=4),
     )
     base = "ann/Qwen-7B-Chat"
     assert set(found) == {f"{base}-GGUF", f"{base}-ONNX", f"{base}-GPTQ-Int4", f"{base}-AWQ"}
@@ -111,7 +112,7 @@ def test_each_bundle_has_the_report_of_its_own_artifacts(tmp_path: Path) -> None
     found = assembled(
         tmp_path,
         candidate(tmp_path, "gguf-Q8_0", {"m-Q8_0.gguf": b"8"}),
-        candidate(tmp_path, "awq-Int4", WEIGHTS),
+        candidate(tmp_path, "awq", WEIGHTS),
     )
     for bundle in found.values():
         names = [candidate.target for candidate in bundle.candidates]
