@@ -10,7 +10,7 @@ from convert.publish.card.chat import look_at
 from tests.publish_card.cards import build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from convert.publish.card.chat import Chat
     from convert.publish.card.facts import Facts
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _tried_once() -> Iterator[None]:
+def tried() -> Iterator[Callable[[Facts], Chat | None]]:
     """Try each template once: every card of a chat model starts a process for it."""
     known: dict[str, Chat | None] = {}
 
@@ -30,7 +30,7 @@ def _tried_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("convert.publish.card.look_at", remembered)
-        yield
+        yield remembered
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ probes with known words take apart; whether the pieces are all of it is seen on 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from convert.publish.card.probe import lay_out
@@ -51,6 +51,7 @@ class Layout:
     head_system: tuple[str, str] | None  # what goes around a system prompt; None where there may be none
     before_user: str  # every question but the first
     after_user: str  # what makes the model answer
+    before_reply: str  # what an answer that was given has besides
     after_reply: str
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
@@ -68,7 +69,7 @@ class Layout:
                 made += ("" if is_first else self.before_user) + message["content"] + self.after_user
                 is_first = False
             else:
-                made += message["content"] + self.after_reply
+                made += self.before_reply + message["content"] + self.after_reply
         return made
 
     def to_go(self) -> str:
@@ -81,8 +82,8 @@ class Layout:
             f"{{{{ $first := true }}}}{head}{{{{ range .Messages }}}}"
             f'{{{{ if eq .Role "user" }}}}{{{{ if $first }}}}{{{{ $first = false }}}}{{{{ else }}}}'
             f"{_go(self.before_user)}{{{{ end }}}}{{{{ .Content }}}}{_go(self.after_user)}"
-            f'{{{{ else if eq .Role "assistant" }}}}{{{{ .Content }}}}{_go(self.after_reply)}'
-            "{{ end }}{{ end }}"
+            f'{{{{ else if eq .Role "assistant" }}}}'
+            f"{_go(self.before_reply)}{{{{ .Content }}}}{_go(self.after_reply)}{{{{ end }}}}{{{{ end }}}}"
         )
 
     @property
@@ -131,15 +132,21 @@ def _take_apart(probed: Sequence[str | None]) -> Layout | None:
     ending = _split(told, USER, REPLY)
     if pieces is None or ending is None:
         return None
-    head, after_user, between, asking = pieces
+    head, answering, between, asking = pieces
     after_reply = ending[2]
-    if not between.startswith(after_reply) or asking != after_user or ending[1] != after_user:
+    if not (between.startswith(after_reply) and answering.startswith(asking) and ending[1] == answering):
         return None
-    before_user = between.removeprefix(after_reply)
     around = _split(system, SYSTEM, USER) if system is not None else None
-    if around is not None and around[2] != after_user:
+    if around is not None and around[2] != asking:
         return None
-    return Layout(head, (around[0], around[1]) if around else None, before_user, after_user, after_reply)
+    return Layout(
+        head,
+        (around[0], around[1]) if around else None,
+        before_user=between.removeprefix(after_reply),
+        after_user=asking,
+        before_reply=answering.removeprefix(asking),
+        after_reply=after_reply,
+    )
 
 
 def _split(text: str, *words: str) -> list[str] | None:
@@ -156,12 +163,10 @@ def _split(text: str, *words: str) -> list[str] | None:
 def _without(layout: Layout, begin: str) -> Layout:
     """The same without the token that begins a text: llama.cpp and Ollama put it there themselves."""
     around = layout.head_system
-    return Layout(
-        layout.head.removeprefix(begin),
-        (around[0].removeprefix(begin), around[1]) if around else None,
-        layout.before_user,
-        layout.after_user,
-        layout.after_reply,
+    return replace(
+        layout,
+        head=layout.head.removeprefix(begin),
+        head_system=(around[0].removeprefix(begin), around[1]) if around else None,
     )
 
 

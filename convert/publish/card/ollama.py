@@ -45,7 +45,7 @@ def go_template(setting: Setting) -> str | None:
 
 def parameters(setting: Setting) -> dict[str, object]:
     """Where to stop, how far to look back, and what the source's authors advise."""
-    stops = [end for end in setting.facts.ends.values() if _is_visible(end) and '"' not in end]
+    stops = [end for end in setting.facts.ends.values() if end.isprintable() and '"' not in end]
     return {
         **({"stop": stops} if stops and setting.is_chat else {}),
         "num_ctx": setting.context,

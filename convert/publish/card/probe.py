@@ -11,16 +11,19 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from convert.errors import Failure
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SECONDS = 10
 CPU_SECONDS = 5
+# So long that no busy machine is taken for an endless template: a card must not depend on the hour.
+SECONDS = 180
 MEMORY_BYTES = 2 << 30
 
 
 def lay_out(template: str, markup: Mapping[str, str], chats: Sequence[Mapping[str, Any]]) -> list[str | None]:
-    """Each chat as text; None where the template refuses it, or is not done in time."""
+    """Each chat as text; None where the template refuses it, and of all where it runs into a limit."""
     asked = json.dumps({"template": template, "markup": dict(markup), "chats": list(chats)})
     try:
         done = subprocess.run(  # noqa: S603 - our own module
@@ -29,13 +32,18 @@ def lay_out(template: str, markup: Mapping[str, str], chats: Sequence[Mapping[st
             capture_output=True,
             text=True,
             timeout=SECONDS,
-            check=True,
+            check=False,
             env={},
         )
-        answer = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.SubprocessError):
+    except (OSError, subprocess.TimeoutExpired) as fault:
+        raise Failure(f"the chat template could not be tried ({type(fault).__name__})", "try again") from None
+    if done.returncode < 0:  # killed, at a limit
         return [None] * len(chats)
-    return [each if isinstance(each, str) else None for each in answer]
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise Failure(f"the chat template could not be tried: {last}", "is modelwright whole?")
+    made: list[str | None] = json.loads(done.stdout)
+    return made
 
 
 _START = "from convert.publish.card.probe import answer; answer()"
@@ -45,8 +53,7 @@ def answer() -> None:
     """In the child: read the question, render, write."""
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    from convert.errors import Failure  # noqa: PLC0415 - under the limits
-    from verify.template import render  # noqa: PLC0415
+    from verify.template import render  # noqa: PLC0415 - under the limits
 
     asked = json.load(sys.stdin)
     made: list[str | None] = []
