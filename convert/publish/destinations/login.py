@@ -1,0 +1,104 @@
+"""Who somebody is at a registry: what `docker login`, `podman login` or `oras login` has written down.
+
+The file says for which registry each login is, so none is ever shown to another.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+CONFIG_VARIABLE = "DOCKER_AUTH_CONFIG"  # the file's content itself, as build servers have it
+
+# Docker's own registry goes by one name, answers under another, and is logged in to as a third.
+_DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+_DOCKER_HUB_LOGIN = "https://index.docker.io/v1/"
+
+
+@dataclass(frozen=True)
+class Login:
+    """A name and a password, or a token in its place."""
+
+    user: str
+    password: str = field(repr=False)
+
+    @property
+    def basic(self) -> str:
+        """As a header has it."""
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+
+def login_for(host: str, environment: Mapping[str, str] | None = None) -> Login | None:
+    """The login for a registry; None where there is none."""
+    for config in _configs(os.environ if environment is None else environment):
+        given = config.get("auths")
+        for name in _names(host):
+            login = _decoded(given.get(name)) if isinstance(given, dict) else None
+            if login:
+                return login
+    return None
+
+
+def answering_host(host: str) -> str:
+    """Where a registry of this name answers."""
+    return "registry-1.docker.io" if host in _DOCKER_HUB else host
+
+
+def _names(host: str) -> tuple[str, ...]:
+    named = (host, f"https://{host}", f"https://{host}/", f"https://{host}/v1/", f"https://{host}/v2/")
+    return (*named, _DOCKER_HUB_LOGIN) if host in _DOCKER_HUB else named
+
+
+def _configs(environment: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Every place where a login may be, the nearest first."""
+    if environment.get(CONFIG_VARIABLE):
+        yield _parsed(environment[CONFIG_VARIABLE], CONFIG_VARIABLE)
+    home = Path(environment.get("HOME") or "~").expanduser()
+    for path in (
+        environment.get("REGISTRY_AUTH_FILE"),
+        Path(environment.get("DOCKER_CONFIG") or home / ".docker") / "config.json",
+        Path(environment.get("XDG_RUNTIME_DIR") or "/nowhere") / "containers" / "auth.json",
+    ):
+        if path:
+            try:
+                text = Path(path).read_text(encoding="utf-8")
+            except FileNotFoundError:
+                continue
+            except (OSError, UnicodeDecodeError):
+                raise Failure(f"{path}: cannot be read", "log in anew: `docker login`") from None
+            yield _parsed(text, str(path))
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):  # what it holds is told to nobody
+        raise Failure(f"{where}: not the configuration of docker or podman", "log in anew: `docker login`")
+    return content
+
+
+def _decoded(entry: Any) -> Login | None:
+    """A login as those files have it; a program that would have to be asked for it is not."""
+    if not isinstance(entry, dict):
+        return None
+    user, password = entry.get("username"), entry.get("password")
+    if isinstance(user, str) and isinstance(password, str):
+        return Login(user, password)
+    try:
+        text = base64.b64decode(str(entry.get("auth") or ""), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None
+    user, colon, password = text.partition(":")
+    return Login(user, password.rstrip("\0")) if colon else None
