@@ -8,6 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from convert.errors import Failure
+from convert.publish.bundle import README
 from convert.publish.destination import Sent, Survey
 from convert.publish.refusal import Damaged, Moved
 from convert.publish.upload import additions, upload
@@ -72,6 +73,7 @@ class HubPlace:
         if standing is not None:
             revision, sent_bytes = standing, 0
         else:
+            self._require_valid_card(survey.missing, bundle.repo)
             with progress.stage("upload", survey.missing_bytes) as advance:
                 operations = additions(survey.missing, advance)
                 upload(
@@ -148,6 +150,21 @@ class HubPlace:
                 f"{bundle.repo}: it was made, and does not show itself", "check that your token may read it"
             )
         return made
+
+    def _require_valid_card(self, missing: Iterable[ShippedFile], repo: str) -> None:
+        """Let the Hub read the card before gigabytes follow; the commit would fail by it."""
+        library, session = client(), self.session
+        url = f"{session.hub.endpoint}/api/validate-yaml"
+        for content in [file.read().decode() for file in missing if file.path == README]:
+            asked = {"content": content, "repoType": "model"}
+
+            def validate(asked: dict[str, str] = asked) -> None:
+                headers = library.utils.build_hf_headers(token=session.token, library_name="modelwright")
+                library.utils.hf_raise_for_status(
+                    library.get_session().post(url, headers=headers, json=asked)
+                )
+
+            session.ask(repo, validate, file=README)
 
     def _require_branch(self, bundle: Bundle, head: str) -> None:
         refs = None if bundle.revision == "main" else self._refs(bundle)

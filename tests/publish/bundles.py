@@ -10,12 +10,13 @@ from convert.recipe import Publish
 from tests.publish import artifacts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from convert.publish.bundle import Bundle, Candidate
 
 
-def attest(candidate: Candidate) -> dict[str, bytes]:
+def attest(candidate: Candidate, *, beside: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001
     """Stand in for what vouches for an artifact."""
     return {"provenance.json": candidate.manifest_sha256.encode()}
 

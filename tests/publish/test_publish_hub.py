@@ -255,9 +255,10 @@ def test_a_card_that_the_hub_does_not_understand_stops_it_before_anything_is_sen
     what = bundle(tmp_path)
     spoilt = replace(what, files=tuple(file for file in what.files if file.path != "README.md"))
     spoilt = spoilt.with_made({"README.md": b"---\nlicense: [mit\n---\n"})
-    with pytest.raises(Failure, match=r"Invalid metadata in README\.md"):
+    with pytest.raises(Failure, match=r"README\.md: the Hub calls the request wrong \(400: while parsing"):
         publish(place, spoilt)
     assert len(server.repos[REPO].history()) == 1
+    assert not [exchange for exchange in server.log if exchange.method == "PUT"]
 
 
 def test_the_token_goes_to_the_hub_alone(server: HubServer, hub: Hub, tmp_path: Path) -> None:
