@@ -91,7 +91,9 @@ def find(settings: Settings) -> Found:
 def _texts(settings: Settings) -> Source | None:
     """Where the recipe's calibration texts are, if any target asks for them; a dataset is pinned here."""
     recipe = settings.recipe
-    if recipe.calibration is None or not any(options.learns_by for options in recipe.targets.values()):
+    if recipe.calibration is None or not any(
+        options.learns_by is not None for options in recipe.targets.values()
+    ):
         return None
     return find_source(recipe.calibration, recipe.path.parent, settings.hub)
 
@@ -132,7 +134,7 @@ def choose(settings: Settings, found: Found) -> tuple[Wanted, ...]:
     for name, options in recipe.targets.items():
         format_ = formats[name]
         inputs = format_.inputs(options, recipe)
-        if options.learns_by and found.texts and recipe.calibration:
+        if options.learns_by is not None and found.texts and recipe.calibration:
             inputs |= identity(found.texts, recipe.calibration)
         for target in format_.targets(options):
             key = artifact_key(

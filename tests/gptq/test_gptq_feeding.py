@@ -125,7 +125,9 @@ def test_what_was_damped_more_and_what_changed_its_type_is_told(
     told = {(each.subject, each.wanted, each.got) for each in manifest.deviations}
     assert ("model.layers.0.mlp.up_proj", "damp 0.01", "damp 0.06") in told
     assert ("weights", "the same bits on every machine", "the same bits on machines of one kind") in told
-    assert manifest.options["calibration_tokens"] == 256
+    calibration = manifest.options["calibration"]
+    assert isinstance(calibration, dict)
+    assert (calibration["source"], calibration["tokens"]) == ("text.txt", 256)
     assert manifest.tensors["model.layers.0.mlp.up_proj.weight"] == "gptq-4bit-128"
     assert manifest.tensors["model.norm.weight"] == "BF16"
 

@@ -131,12 +131,7 @@ def lay_out(method: Method, model: Model, options: Options, target: str, prepare
             device=device,
         ),
         cpu_s=model.decoder.parameter_count / hf.WEIGHTS_PER_S if is_relabelled(model) else 0.0,
-        notes={
-            "calibration_text": prepared.windows.source,
-            "calibration_windows": len(prepared.windows.tokens),
-            "calibration_tokens": tokens,
-            "calibration_sha256": prepared.windows.digest,
-        },
+        notes={"calibration": dict(prepared.windows.record())},
     )
 
 
