@@ -11,6 +11,7 @@ from tests.publish import artifacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from convert.publish.bundle import Bundle, Candidate
