@@ -13,6 +13,7 @@ import numpy as np
 from convert.errors import Failure
 from verify.runtimes import Tick
 from verify.runtimes._canonical import chat_template_of, read_object, text_of
+from verify.runtimes._events import shortened
 from verify.template import render
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class Vocabulary:
                 )
             )
         except RuntimeError as fault:
-            raise Failure(f"onnxruntime-genai can't render the chat template: {first_line(fault)}") from None
+            said = shortened(str(fault))
+            raise Failure(f"onnxruntime-genai can't render the chat template: {said}") from None
 
     def checked(self, ids: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int32]]:
         """Ids that exist; a negative one would be read from the table's end."""
@@ -160,12 +162,6 @@ def _begin(lib: Any, engine: Any, request: Request) -> Any:
         turn.set_min_generated_tokens(request.max_tokens)
     made.begin_turn(ids, turn)
     return made
-
-
-def first_line(fault: Exception) -> str:
-    """What went wrong, without the natives' list of frames."""
-    lines = str(fault).strip().splitlines()
-    return lines[0][:300] if lines else type(fault).__name__
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ import numpy as np
 from convert.errors import Failure
 from verify.answering import Answer, Chooser
 from verify.runtimes import Info, Piece, Request, Settings, Tick
-from verify.runtimes._genai import CONFIG, Vocabulary, first_line, number, read_config, together
+from verify.runtimes._events import shortened
+from verify.runtimes._genai import CONFIG, Vocabulary, number, read_config, together
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -74,8 +75,9 @@ class OnnxRuntimeGenai:
         except Failure:
             raise
         except Exception as fault:  # noqa: BLE001  (it raises several kinds, of its own and of pybind11)
+            said = shortened(str(fault))
             raise Failure(
-                f"{folder.name}: onnxruntime-genai refuses it: {first_line(fault)}", _hint(self._provider)
+                f"{folder.name}: onnxruntime-genai refuses it: {said}", _hint(self._provider)
             ) from None
 
     def _chosen(self, folder: Path, settings: Settings) -> Any:
