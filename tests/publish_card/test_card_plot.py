@@ -1,0 +1,141 @@
+"""The plot is a picture by itself: sound XML, true to the figures, readable in light and in dark."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from convert.publish.bundle import Waiver
+from convert.publish.card.label import label
+from convert.publish.card.plot import HEIGHT, STYLE, WIDTH, render
+
+if TYPE_CHECKING:
+    from convert.publish.bundle import Bundle, Candidate
+    from tests.publish_card.cards import Shelf
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(bundle: Bundle) -> ET.Element:
+    """The plot, parsed."""
+    made = render(bundle)
+    assert made is not None
+    return ET.fromstring(made)  # noqa: S314 - our own file
+
+
+def points(plot: ET.Element) -> list[tuple[float, float]]:
+    """Where the artifacts stand."""
+    return [(float(each.attrib["cx"]), float(each.attrib["cy"])) for each in plot.iter(f"{SVG}circle")]
+
+
+def measuring(candidate: Candidate, kl: float, size_bytes: int) -> Candidate:
+    """The same with these figures."""
+    quality = candidate.result.quality
+    assert quality is not None
+    result = candidate.result.model_copy(update={"quality": replace(quality, kl_mean=kl, intervals={})})
+    first = candidate.manifest.files[0].model_copy(update={"size_bytes": size_bytes})
+    return replace(
+        candidate, result=result, manifest=candidate.manifest.model_copy(update={"files": (first,)})
+    )
+
+
+def test_points_stand_where_the_figures_say(shelf: Shelf) -> None:
+    given = {"gguf-Q6_K": (0.1, 400), "gguf-Q8_0": (0.01, 600), "gguf-F16": (0.001, 1000)}
+    bundle = shelf.bundle()
+    members = tuple(measuring(each, *given[each.target]) for each in bundle.candidates)
+    found = sorted(points(drawn(replace(bundle, candidates=members))))
+    xs, ys = [x for x, _ in found], [y for _, y in found]
+    assert ys == sorted(ys)  # smaller divergences lie lower
+    assert (xs[2] - xs[1]) / (xs[1] - xs[0]) == pytest.approx(2, rel=0.01)  # by size: 400, 600, 1000
+    assert ys[2] - ys[1] == pytest.approx(ys[1] - ys[0], abs=0.2)  # by the logarithm: equal steps
+
+
+def test_every_artifact_is_named_within_the_picture(shelf: Shelf) -> None:
+    bundle = shelf.bundle()
+    plot = drawn(bundle)
+    texts = {each.text: each for each in plot.iter(f"{SVG}text")}
+    for candidate in bundle.candidates:
+        assert label(candidate) in texts
+    for each in texts.values():
+        assert 0 < float(each.attrib["x"]) < WIDTH
+        assert 0 < float(each.attrib["y"]) < HEIGHT
+    for x, y in points(plot):
+        assert 0 < x < WIDTH
+        assert 0 < y < HEIGHT
+
+
+def test_names_do_not_lie_on_each_other(shelf: Shelf) -> None:
+    bundle = shelf.bundle()
+    members = tuple(measuring(each, 0.01, 1000) for each in bundle.candidates)
+    plot = drawn(replace(bundle, candidates=members))
+    names = [float(each.attrib["y"]) for each in plot.iter(f"{SVG}text") if each.get("class") == "name"]
+    assert len(names) == 3
+    assert all(abs(one - other) >= 14 for one in names for other in names if one is not other)
+
+
+@pytest.mark.parametrize("kl", [0.0, 1e-9, 1e-6, 1.0, 40.0])
+def test_any_divergence_can_be_drawn(shelf: Shelf, kl: float) -> None:
+    bundle = shelf.bundle(shelf.candidate())
+    only = (measuring(bundle.candidates[0], kl, 12345),)
+    for x, y in points(drawn(replace(bundle, candidates=only))):
+        assert math.isfinite(x)
+        assert 0 < y < HEIGHT
+
+
+def test_what_was_waived_looks_otherwise(shelf: Shelf) -> None:
+    waived = replace(shelf.candidate("gguf-Q6_K"), waived=(Waiver("top1", "x"),))
+    plot = drawn(shelf.bundle(waived, shelf.candidate("gguf-Q8_0")))
+    assert sorted(each.attrib["class"] for each in plot.iter(f"{SVG}circle")) == ["good", "waived"]
+
+
+def test_nothing_measured_is_no_picture(shelf: Shelf) -> None:
+    candidate = shelf.candidate()
+    bare = replace(candidate, result=candidate.result.model_copy(update={"quality": None}))
+    assert render(shelf.bundle(bare)) is None
+
+
+def test_it_needs_nothing_from_elsewhere(shelf: Shelf) -> None:
+    made = render(shelf.bundle())
+    assert made is not None
+    text = made.decode().replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"https?:|url\(|@import|<script|<image|<foreignObject|href", text)
+
+
+def test_a_strangers_name_is_text(shelf: Shelf) -> None:
+    for name in ("gguf-<script>", 'gguf-"/><x', "gguf-&amp;", "gguf-\x1b\u202e"):
+        candidate = replace(shelf.candidate(), target=name)
+        plot = drawn(replace(shelf.bundle(), candidates=(candidate,)))
+        assert {each.tag for each in plot.iter()} <= {
+            f"{SVG}{tag}" for tag in ("svg", "title", "style", "rect", "text", "path", "circle")
+        }
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG counts it."""
+
+    def light(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        lit = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * lit[0] + 0.7152 * lit[1] + 0.0722 * lit[2]
+
+    high, low = sorted((light(one), light(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_words_and_points_can_be_read_in_light_and_in_dark() -> None:
+    light, dark = STYLE.split("@media")
+    for style in (light, dark):
+        (ground,) = re.findall(r"\.ground\{fill:(#\w+)", style)
+        (words,) = re.findall(r"(?:^|\n|[;{])\s*text\{[^}]*fill:(#\w+)", style)
+        (title,) = re.findall(r"\.title[^{]*\{[^}]*fill:(#\w+)", style)
+        (point,) = re.findall(r"\.good\{fill:(#\w+)", style)
+        (ring,) = re.findall(r"\.waived\{[^}]*stroke:(#\w+)", style)
+        assert contrast(words, ground) > 4.5
+        assert contrast(title, ground) > 7
+        assert contrast(point, ground) > 3
+        assert contrast(ring, ground) > 3

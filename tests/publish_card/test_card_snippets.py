@@ -1,0 +1,65 @@
+"""The programs on a card run as they stand there, from a Hub that has the repo."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.hub.server import HubServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.publish_card.cards import Card, Shelf
+
+pytestmark = pytest.mark.slow
+
+
+def run(card: Card, cache: Path) -> dict[str, str]:
+    """What each program prints, by its first line."""
+    files = {file.path: file.read() for file in card.bundle.files} | dict(card.made)
+    printed = {}
+    with HubServer() as hub:
+        hub.add(card.bundle.repo, files)
+        told = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
+        for program in card.blocks("python"):
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", program],
+                env={**os.environ, **told},
+                capture_output=True,
+                text=True,
+                timeout=500,
+                check=False,
+            )
+            assert done.returncode == 0, f"{program}\n{done.stderr[-3000:]}"
+            printed[program.splitlines()[0]] = done.stdout
+    return printed
+
+
+@pytest.mark.parametrize("model", ["qwen", "gpt2"])
+@pytest.mark.parametrize("target", ["gguf-Q8_0", "onnx-fp32-cpu", "hf"])
+def test_programs_run_as_they_stand(shelf: Shelf, tmp_path: Path, target: str, model: str) -> None:
+    printed = run(shelf.card(shelf.candidate(target, model)), tmp_path / "cache")
+    assert printed
+    for first, text in printed.items():
+        assert text.strip(), first
+
+
+def test_runtimes_that_draw_no_lots_give_the_same_answer(shelf: Shelf, tmp_path: Path) -> None:
+    answers = {}
+    for target in ("gguf-F16", "onnx-fp32-cpu", "hf"):
+        for first, text in run(shelf.card(shelf.candidate(target)), tmp_path / target).items():
+            answers[f"{target}: {first}"] = text.strip()
+    sampled = answers.pop("gguf-F16: from llama_cpp import Llama")
+    assert sampled
+    assert len(answers) == 3
+    assert len(set(answers.values())) == 1, answers
+
+
+def test_a_folder_of_a_repo_runs(shelf: Shelf, tmp_path: Path) -> None:
+    card = shelf.card(shelf.candidate("onnx-int4-cpu"), shelf.candidate("onnx-fp32-cpu"))
+    assert all(text.strip() for text in run(card, tmp_path / "cache").values())
