@@ -186,16 +186,16 @@ def _attention(network: Network, layer: int, rows: str, positions: Positions) ->
 
 
 def _queries_keys_values(network: Network, layer: int, rows: str) -> tuple[str, str, str]:
-    """Multiply by all three at once, unless heads are normalised one by one."""
-    roles = Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V
+    """Multiply by all three at once; they part where heads are normalised one by one."""
+    graph, decoder = network.graph, network.decoder
     name = f"layers.{layer}.attn"
-    if not network.decoder.has_qk_norm:
-        return _linear(network, rows, tuple(Ref(role, layer) for role in roles), f"{name}.qkv"), "", ""
-    query, key, value = (
-        _linear(network, rows, (Ref(role, layer),), f"{name}.{letter}")
-        for role, letter in zip(roles, "qkv", strict=True)
-    )
-    decoder = network.decoder
+    refs = tuple(Ref(role, layer) for role in (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V))
+    joined = _linear(network, rows, refs, f"{name}.qkv")
+    if not decoder.has_qk_norm:
+        return joined, "", ""
+    query, key, value = (f"{name}.{letter}" for letter in "qkv")
+    sizes = graph.integers(decoder.q_size, decoder.kv_size, decoder.kv_size)
+    graph.nodes_out("Split", [joined, sizes], [query, key, value], axis=-1)
     query = _norm_heads(network, Ref(Role.ATTN_Q_NORM, layer), query, decoder.head_count)
     key = _norm_heads(network, Ref(Role.ATTN_K_NORM, layer), key, decoder.kv_head_count)
     return query, key, value
