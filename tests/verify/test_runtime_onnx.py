@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from convert import pipeline, recipe
 from convert.errors import Failure
+from convert.formats import option_models
 from tests import tiny
 from verify.fault import FaultKind, WorkerFailure
 from verify.limits import Limits
@@ -64,12 +64,13 @@ def changed(folder: Path, to: Path, **model: Any) -> Path:
 @pytest.fixture(scope="module")
 def artifact(chat: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny chat model in float32."""
-    out = tmp_path_factory.mktemp("onnx") / "fp32"
-    builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-p", "fp32", "-e", "cpu"]
-    subprocess.run(
-        [*builder, "-i", str(chat.source), "-o", str(out)], check=True, capture_output=True, cwd=out.parent
+    home = tmp_path_factory.mktemp("onnx")
+    (home / "tiny.yaml").write_text(
+        f"model: {chat.source}\ntargets: {{onnx: {{precision: fp32}}}}\n", "utf-8"
     )
-    return out
+    asked = recipe.load(home / "tiny.yaml", option_models())
+    pipeline.convert(asked, out=home / "out", threads=1, offline=True)
+    return home / "out" / "tiny" / "onnx-fp32-cpu"
 
 
 @pytest.fixture(scope="module")
