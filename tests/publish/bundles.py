@@ -11,7 +11,6 @@ from tests.publish import artifacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from collections.abc import Mapping
     from pathlib import Path
 
     from convert.publish.bundle import Bundle, Candidate
