@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WORDS = ("File", "Verdict")
 QUALITY = ("File", "Size", "Perplexity", "KL divergence", "Top-1", "Dialogues", "Verdict")
+NO_BREAK = "\u00a0"
 SPEED = ("File", "Memory", "Load", "First token", "Reading", "Writing")
 
 
@@ -77,7 +78,7 @@ def runtimes(candidates: Sequence[Candidate]) -> str:
 def name(candidate: Candidate) -> str:
     """An artifact as a link to its file, or to its folder."""
     files = weights(candidate)
-    if len(files) == 1 and candidate.manifest.format == "gguf":
+    if len(files) == 1:
         path = candidate.shipped_path(files[0].path)
         return markdown.link(markdown.code(path, in_cell=True), path)
     shown = markdown.code(candidate.prefix.rstrip("/") or label(candidate), in_cell=True)
@@ -88,11 +89,11 @@ def _quality_row(candidate: Candidate) -> tuple[str, ...]:
     found, scenarios = candidate.result.quality, candidate.result.scenarios
     return (
         name(candidate),
-        words.size(candidate.manifest.size_bytes),
+        _whole(words.size(candidate.manifest.size_bytes)),
         f"{found.ppl_ratio:.3f}×" if found else words.NONE,
         words.number(found.kl_mean if found else None),
-        words.share(found.top1 if found else None),
-        words.share(scenarios.smoke if scenarios else None),
+        _whole(words.share(found.top1 if found else None)),
+        _whole(words.share(scenarios.smoke if scenarios else None)),
         verdict(candidate),
     )
 
@@ -101,15 +102,15 @@ def _source_row(bundle: Bundle) -> tuple[str, ...]:
     source = bundle.report.source
     smoke = source.scenarios.smoke if source.scenarios else None
     has_quality = any(candidate.result.quality for candidate in bundle.candidates)
-    same = ("1.000×", "0.000", "100 %") if has_quality else (words.NONE,) * 3
-    return ("*the source*", words.size(source.size_bytes), *same, words.share(smoke), "")
+    same = ("1.000×", "0.000", _whole("100 %")) if has_quality else (words.NONE,) * 3
+    return ("*the source*", _whole(words.size(source.size_bytes)), *same, _whole(words.share(smoke)), "")
 
 
 def _speed_row(candidate: Candidate) -> tuple[str, ...]:
     found, memory = candidate.result.speed, candidate.result.memory
     return (
         markdown.code(label(candidate), in_cell=True),
-        words.size(memory.peak_rss_bytes if memory else None),
+        _whole(words.size(memory.peak_rss_bytes if memory else None)),
         _with_unit(found.load_s.median if found else None, "s"),
         _with_unit(found.ttft_s.median if found else None, "s"),
         _with_unit(found.prefill_tok_s.median if found and found.prefill_tok_s else None, "tokens/s"),
@@ -126,4 +127,13 @@ def verdict(candidate: Candidate) -> str:
 
 
 def _with_unit(value: float | None, unit: str) -> str:
-    return words.NONE if value is None else f"{words.number(value)} {unit}"
+    """Three digits that count: what was measured on a busy machine has no more."""
+    if value is None:
+        return words.NONE
+    places = next((digits for limit, digits in ((1, 3), (10, 2), (100, 1)) if value < limit), 0)
+    return _whole(f"{value:,.{places}f} {unit}")
+
+
+def _whole(cell: str) -> str:
+    """A figure that is not broken from its unit."""
+    return cell.replace(" ", NO_BREAK)

@@ -41,11 +41,6 @@ def text(value: object) -> str:
     return "".join(f"&#{ord(char)};" if char in SPECIAL else char for char in one_line(value))
 
 
-def plain(value: object) -> str:
-    """Our own words and figures, in a cell: no pipe can end it."""
-    return one_line(value).replace("|", "&#124;").replace("<", "&lt;")
-
-
 def code(value: object, *, in_cell: bool = False) -> str:
     """Somebody's word in the type of code; nothing in it ends the span, or a table's cell."""
     line = one_line(value)
