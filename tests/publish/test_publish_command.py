@@ -267,3 +267,26 @@ def test_the_token_is_written_nowhere(run: Run, home: Path, server: HubServer) -
             assert not any(TOKEN.encode() in content for content in files.values())
     assert all(each.authorization is None for each in server.log if each.method == "PUT")
     assert all(TOKEN not in each.path for each in server.log)
+
+
+def test_what_must_be_signed_does_not_go_out_unsigned(run: Run, home: Path, server: HubServer) -> None:
+    (home / "recipe.yaml").write_text(f"{RECIPE}publish: {{signed: true}}\n", encoding="utf-8")
+    ran = run("publish", "recipe.yaml")
+    assert ran.code == 1
+    assert "there is no key to sign with" in ran.err
+    assert "MODELWRIGHT_SIGNING_KEY" in ran.err
+    assert set(server.repos) == {SOURCE}
+
+
+def test_a_target_that_there_is_not(run: Run) -> None:
+    ran = run("publish", "recipe.yaml", "--only", "gguf-Q2_K")
+    assert (ran.code, "it has: gguf, gguf-F16, gguf-Q8_0" in ran.err) == (2, True)
+
+
+def test_offline_nothing_is_published_and_the_dry_run_says_so(run: Run, server: HubServer) -> None:
+    ran = run("publish", "recipe.yaml", "--offline")
+    assert (ran.code, "publishing needs the network" in ran.err) == (2, True)
+    shown = run("publish", "recipe.yaml", "--offline", "--dry-run", "--json")
+    assert shown.code == 0
+    assert shown.answer["repos"][0]["exists"] is None
+    assert not server.log
