@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from convert.formats import Planned
     from convert.formats.gguf.importance import Importance
 
 VALUE = gguf.GGUFValueType
@@ -51,24 +52,36 @@ def convert_folder(
     importance: Importance | None = None,
 ) -> dict[str, list[Path]]:
     """Convert a checkpoint without a tokenizer; name the files of each quant."""
+    artifacts = planned(folder, quants, split_max_size=split_max_size, importance=importance)
     config = read_config(folder)
     architecture = find_architecture(config)
-    decoder = architecture.describe(config)
-    model = Model("Tiny", None, decoder, None, folder)  # type: ignore[arg-type] # no text passes here
-    options = GgufOptions(quants=tuple(Quant(quant) for quant in quants), split_max_size=split_max_size)
-    prepared = Prepared(plain_vocabulary(decoder.vocab_size), (), importance is not None, importance)
     out.mkdir(parents=True, exist_ok=True)
     with open_checkpoint(folder) as checkpoint:
-        origins, _ = bind(decoder, architecture.NAMING, checkpoint.tensors)
-        planned = [lay_out(model, options, target, prepared) for target in targets(options)]
+        origins, _ = bind(architecture.describe(config), architecture.NAMING, checkpoint.tensors)
         outputs = [
-            engine.Output(layout, out / layout.path) for artifact in planned for layout in artifact.layouts
+            engine.Output(layout, out / layout.path) for artifact in artifacts for layout in artifact.layouts
         ]
         engine.run(checkpoint, origins, outputs, threads=threads)
     return {
         quant: [out / layout.path for layout in artifact.layouts]
-        for quant, artifact in zip(quants, planned, strict=True)
+        for quant, artifact in zip(quants, artifacts, strict=True)
     }
+
+
+def planned(
+    folder: Path,
+    quants: Sequence[str],
+    *,
+    split_max_size: str | None = None,
+    importance: Importance | None = None,
+) -> list[Planned]:
+    """Plan the artifacts of a checkpoint without a tokenizer."""
+    config = read_config(folder)
+    decoder = find_architecture(config).describe(config)
+    model = Model("Tiny", None, decoder, None, folder)  # type: ignore[arg-type] # no text passes here
+    options = GgufOptions(quants=tuple(Quant(quant) for quant in quants), split_max_size=split_max_size)
+    prepared = Prepared(plain_vocabulary(decoder.vocab_size), (), importance is not None, importance)
+    return [lay_out(model, options, target, prepared) for target in targets(options)]
 
 
 def quantize(

@@ -121,3 +121,10 @@ def test_split_files_hold_the_same_tensors(tmp_path: Path) -> None:
     assert oracle.tensors(*parts) == oracle.tensors(whole)
     tokens = range(3, 20)
     assert np.array_equal(oracle.logits(parts[0], tokens), oracle.logits(whole, tokens))
+
+
+def test_a_window_that_is_not_carried_is_said(tmp_path: Path) -> None:
+    for window, said in ((64, ["over the last 64 tokens"]), (512, []), (None, [])):
+        folder = tiny.make(tmp_path / str(window), tiny.Recipe("mistral", {"sliding_window": window}))
+        planned = oracle.planned(folder, ["F16"])
+        assert [deviation.wanted for deviation in planned[0].deviations] == said

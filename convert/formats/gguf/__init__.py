@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from convert.codecs import Codec
+    from convert.decoder import Decoder
     from convert.formats.gguf.importance import Importance
     from convert.formats.gguf.tensors import FileTensor
     from convert.progress import Progress
@@ -135,7 +136,7 @@ def lay_out(model: Model, options: GgufOptions, target: str, prepared: Prepared)
         tuple(layouts),
         files=_learnt_files(prepared.importance),
         encodings={tensor.name: types[tensor.name] for tensor in listed},
-        deviations=_deviations(chooser, listed, types, prepared),
+        deviations=(*_deviations(chooser, listed, types, prepared), *_window(model.decoder)),
         cpu_s=seconds,
     )
 
@@ -250,6 +251,15 @@ def _deviations(
     )
     is_learnt = prepared.importance is not None and prepared.importance.text_digest
     return (*fallen, *missing, *said, *(learnt if is_learnt else ()))
+
+
+def _window(decoder: Decoder) -> tuple[Deviation, ...]:
+    """Say that llama.cpp's graph for Llama, which runs Mistral too, knows no window of attention."""
+    window = decoder.sliding_window
+    if tensors.ARCHITECTURES[decoder.family] != "llama" or window is None or window >= decoder.context_length:
+        return ()
+    why = "llama.cpp's graph for this architecture knows no window"
+    return (Deviation("attention", f"over the last {window} tokens", "over all tokens", why),)
 
 
 def _sha256(path: Path) -> str:

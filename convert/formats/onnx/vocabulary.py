@@ -33,7 +33,8 @@ def deviations(tokenizer: Tokenizer) -> tuple[Deviation, ...]:
     if tokenizer.add_bos:
         found.append(
             (
-                "a token before every text",
+                "first token",
+                "before every text",
                 "only where the chat template writes it",
                 "onnxruntime-genai adds none unless its tokenizer's option add_special_tokens is set",
             )
@@ -41,20 +42,22 @@ def deviations(tokenizer: Tokenizer) -> tuple[Deviation, ...]:
     if _normalizes(tokenizer.json):
         found.append(
             (
-                "letters and their accents joined (NFC)",
-                "text as it comes",
+                "letters with accents",
+                "joined (NFC)",
+                "as they come",
                 "onnxruntime-genai does not normalise",
             )
         )
     if tokenizer.kind is Kind.BYTE_BPE:
         found.append(
             (
-                "white space split as by the source",
-                "lines of spaces alone, and U+0085, split otherwise",
+                "white space",
+                "split as by the source",
+                "otherwise at lines of spaces alone and at U+0085",
                 "onnxruntime-genai has its own reading of the expression that splits text",
             )
         )
-    return tuple(Deviation("tokenizer", wanted, got, why) for wanted, got, why in found)
+    return tuple(Deviation(f"tokenizer: {what}", *words) for what, *words in found)
 
 
 def _normalizes(tokenizer_json: bytes) -> bool:
