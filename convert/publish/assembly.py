@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Attest(Protocol):
     """What vouches for an artifact: files that go beside its manifest, by name."""
 
-    def __call__(self, candidate: Candidate) -> Mapping[str, bytes]:
-        """Make them; the same bytes for the same artifact."""
+    def __call__(self, candidate: Candidate, *, beside: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Make them, to vouch also for what else lies there; the same bytes for the same artifact."""
 
 
 class Render(Protocol):
@@ -94,7 +94,8 @@ def _gathered(
 def _completed(bundle: Bundle, makers: Makers) -> Bundle:
     """The repo with what tells of them: for each a report and what vouches for it, the card, the release."""
     for candidate in bundle.candidates:
-        own = {REPORT_NAME: _report_of(bundle.report, candidate), **makers.attest(candidate)}
+        told = {REPORT_NAME: _report_of(bundle.report, candidate)}
+        own = {**told, **makers.attest(candidate, beside=told)}
         bundle = bundle.with_made({f"{candidate.documents}{file}": data for file, data in own.items()})
     bundle = bundle.with_made(makers.render(bundle))
     bundle = bundle.with_made(makers.release(bundle))

@@ -71,7 +71,11 @@ def manifest_of(
         ),
         target=target,
         format=target.partition("-")[0],
-        options={"quant": target.rpartition("-")[2], "split_max_bytes": None},
+        options=(
+            {"provider": "cpu", "precision": "int4"}
+            if target.startswith("onnx")
+            else {"quant": target.rpartition("-")[2], "split_max_bytes": None}
+        ),
         tools={"modelwright": "0.1.0", "numpy": "2.2.6", "torch": "2.13.0+cpu"},
         tensors={"token_embd.weight": "Q8_0"},
         deviations=(Deviation(subject="blk.0", wanted="Q4_K", got="Q5_0", why="rows of 96"),),
@@ -125,7 +129,8 @@ def make_bundle(root: Path, signer: Signer | None) -> Bundle:
         files=repo.files(candidates),
     )
     for candidate in candidates:
-        made = {"report.json": b"{}\n", **attest(candidate, signer)}
+        told = {"report.json": b"{}\n"}
+        made = {**told, **attest(candidate, signer, beside=told)}
         bundle = bundle.with_made({f"{candidate.documents}{name}": data for name, data in made.items()})
     bundle = bundle.with_made({README: b"# Tiny\n", "images/plot.png": b"\x89PNG"})
     return bundle.with_made(release(bundle, signer))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from convert.cli import frame
 from convert.errors import Failure
-from convert.publish.provenance import PROVENANCE_NAME, RELEASE_NAME, examine
+from convert.publish.provenance import PROVENANCE_NAME, RELEASE_NAME, examine, release
 from convert.publish.provenance.envelope import MalformedError, seal, unseal
 from tests.provenance.publication import TARGETS, Keys, lay_out, make_bundle, make_keys
 
@@ -77,10 +78,19 @@ def test_a_download_of_one_artifact_is_enough(download: Path, keys: Keys) -> Non
     # Without the release, the card is signed by nobody.
     (download / RELEASE_NAME).unlink()
     assert "nobody signed" in refused(download, keys.public).message
-    for name in ("README.md", "images/plot.png", f"{Q8}/report.json"):
+    for name in ("README.md", "images/plot.png"):
         (download / name).unlink()
     (download / "images").rmdir()
     assert examine(download, keys.public).targets == (Q8,)
+
+
+def test_an_artifact_that_an_earlier_release_had_may_stay(download: Path, tmp_path: Path, keys: Keys) -> None:
+    bundle = make_bundle(tmp_path / "artifacts", keys.signer)
+    left = tuple(file for file in bundle.files if file.path.startswith((Q8, MODEL, "NOTICE", "README")))
+    smaller = replace(bundle, files=left)
+    lay_out(smaller.with_made(release(smaller, keys.signer)), download)
+    (download / "images" / "plot.png").unlink()
+    assert examine(download, keys.public).targets == tuple(sorted(TARGETS))
 
 
 def test_what_the_hubs_tools_leave_is_told(download: Path, keys: Keys) -> None:

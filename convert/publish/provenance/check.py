@@ -20,6 +20,7 @@ from convert.publish.provenance.key import KEY_VARIABLE, PublicKey, read_public
 from convert.publish.provenance.making import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME
 from convert.publish.provenance.statement import PROVENANCE_TYPE, RELEASE_TYPE
 from convert.store import MANIFEST_NAME, Manifest
+from verify.report import NAME as REPORT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +39,7 @@ class Vouched:
     files: int
     size_bytes: int
     absent: tuple[str, ...]  # of the release, and not here: artifacts that were not fetched
-    by_tools: tuple[str, ...]  # unsigned: what the Hub's own tools put here
+    by_tools: tuple[str, ...]  # unsigned: what the Hub's own tools and such put here
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _agreeing(download: Download, statement: _Statement) -> Manifest:
         manifest = Manifest.model_validate_json(data)
     except ValidationError:
         raise Failure(f"{path}: no manifest of this version", "upgrade modelwright") from None
-    documents = {name, statement.neighbour(BOM_NAME)}
+    documents = {statement.neighbour(each) for each in (MANIFEST_NAME, BOM_NAME, REPORT_NAME)}
     shipped = {each: sha256 for each, sha256 in statement.subjects.items() if each not in documents}
     said = {"recipe": manifest.recipe, "target": manifest.target, "options": manifest.options}
     definition = statement.predicate.get("buildDefinition")

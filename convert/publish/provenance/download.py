@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from convert.errors import Failure
+from convert.publish.destinations.listing import NAME as LISTING_NAME
 from convert.store.digest import digest_files
 from convert.store.fault import explained
 
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 # Far above any document of ours: the statement of 10,000 files has 2 MB.
 _LARGEST_BYTES = 64 << 20
 
-# What the Hub's own tools lay beside a repo's files; no runtime reads it, and no publisher writes it.
-_BY_TOOLS = frozenset({".cache", ".git", ".gitattributes"})
+# What the Hub's own tools, and places other than the Hub, lay beside a repo's files; no runtime reads it.
+_BY_TOOLS = frozenset({".cache", ".git", ".gitattributes", LISTING_NAME})
 
 
 @dataclass(frozen=True)
 class Download:
-    """Every file by its path in the repo; those of the Hub's own tools apart."""
+    """Every file by its path in the repo; what tools put there apart."""
 
     folder: Path
     names: tuple[str, ...]

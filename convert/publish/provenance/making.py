@@ -11,6 +11,8 @@ from convert.publish.provenance.statement import provenance, release_of
 from convert.store import MANIFEST_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from convert.publish.bundle import Bundle, Candidate
     from convert.publish.provenance.key import Signer
 
@@ -19,12 +21,18 @@ BOM_NAME = "bom.cdx.json"
 RELEASE_NAME = "release.intoto.json"
 
 
-def attest(candidate: Candidate, signer: Signer | None) -> dict[str, bytes]:
-    """The provenance and the bill of materials of one artifact, by name, to lie below its documents."""
+def attest(
+    candidate: Candidate, signer: Signer | None, *, beside: Mapping[str, bytes] | None = None
+) -> dict[str, bytes]:
+    """The provenance and the bill of materials of one artifact, by name, to lie below its documents.
+
+    What lies `beside` them there, by name, is vouched for as well.
+    """
     bom = bill_of_materials(candidate)
     subjects = {candidate.shipped_path(entry.path): entry.sha256 for entry in candidate.manifest.files}
     subjects[f"{candidate.documents}{MANIFEST_NAME}"] = candidate.manifest_sha256
-    subjects[f"{candidate.documents}{BOM_NAME}"] = hashlib.sha256(bom).hexdigest()
+    for name, data in {BOM_NAME: bom, **(beside or {})}.items():
+        subjects[f"{candidate.documents}{name}"] = hashlib.sha256(data).hexdigest()
     return {PROVENANCE_NAME: seal(provenance(candidate.manifest, subjects), signer), BOM_NAME: bom}
 
 
