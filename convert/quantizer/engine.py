@@ -67,8 +67,8 @@ class Herald:
         self._layer_count = layer_count
         self._tell = tell
 
-    def layer_complete(self, *, layer_idx: int, submodule_finalized: bool) -> None:
-        """Give back what a layer took: glibc keeps it in pieces, more with each layer, to the machine's end."""
+    def layer_complete(self, **_: object) -> None:
+        """Give back what a layer took: glibc would keep it in pieces, more with each layer."""
         gc.collect()
         with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL("libc.so.6").malloc_trim(0)
