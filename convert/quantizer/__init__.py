@@ -4,7 +4,7 @@
 on the way comes back as an `Outcome`.
 """
 
-from convert.quantizer.job import Job, Method, Outcome, Treated, require
+from convert.quantizer.job import Job, Method, Outcome, Treated, refusal, require
 from convert.quantizer.run import quantize
 
-__all__ = ["Job", "Method", "Outcome", "Treated", "quantize", "require"]
+__all__ = ["Job", "Method", "Outcome", "Treated", "quantize", "refusal", "require"]

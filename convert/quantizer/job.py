@@ -12,6 +12,7 @@ import numpy as np
 from convert.errors import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,6 +25,12 @@ ASKED, TOKENS, MODEL, RESULT, SCRATCH, LOG = "job.json", "tokens.npy", "model", 
 # GPTQModel drops what is no longer than this, and says so only to its log.
 SHORTEST_WINDOW = 11
 PACKAGE = "GPTQModel"
+# GPTQModel 7.6: found by trying.
+NO_AWQ = {
+    "gpt2": "GPTQModel's AWQ takes GPT-2's matrices, which lie transposed, for others",
+    "phi3": "GPTQModel's AWQ loses the zero points of Phi-3's fused matrices",
+}
+AWQ_ROWS = 64  # GPTQModel's oc_batch_size
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,18 @@ class Outcome:
     tools: dict[str, str]
     peak_rss_bytes: int
     peak_device_bytes: int  # on the GPU, 0 without one
+
+
+def refusal(method: Method, model_type: str, rows: Iterable[int]) -> str | None:
+    """Why GPTQModel cannot make this of a model whose matrices have these rows; known before any weights."""
+    if method == "gptq":
+        return None
+    if model_type in NO_AWQ:
+        return NO_AWQ[model_type]
+    odd = next((count for count in rows if count % AWQ_ROWS), None)
+    if odd is None:
+        return None
+    return f"a matrix has {odd} rows, and AWQ's search for clips goes by {AWQ_ROWS}"
 
 
 def require() -> str:

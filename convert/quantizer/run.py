@@ -9,9 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convert.checkpoint import open_checkpoint
 from convert.errors import Failure, UsageFailure
 from convert.progress import Silent
-from convert.quantizer.job import MODEL, RESULT, SHORTEST_WINDOW, Job, Outcome, Treated, hand_over, require
+from convert.quantizer.job import (
+    MODEL,
+    RESULT,
+    SHORTEST_WINDOW,
+    Job,
+    Outcome,
+    Treated,
+    hand_over,
+    refusal,
+    require,
+)
 from convert.quantizer.process import listen
 from convert.quantizer.tidy import INDEX, LAYER, read_config, tidy
 
@@ -78,6 +89,12 @@ def _check(job: Job) -> None:
             "nothing",
             "give a longer calibration text",
         )
+    with open_checkpoint(job.source) as checkpoint:
+        tensors = checkpoint.tensors.values()
+        rows = [info.shape[0] for info in tensors if len(info.shape) == 2 and LAYER.search(info.name)]
+    why = refusal(job.method, str(read_config(job.source).get("model_type")), rows)
+    if why:
+        raise Failure(f"{job.method}: {why}", "take gptq for this model")
 
 
 @contextmanager

@@ -22,6 +22,8 @@ KEPT_META = frozenset(
     }
 )
 CODE = ("auto_map", "custom_pipelines")
+# Phi-3's one matrix, which GPTQModel takes apart, and reads so again; so do vLLM and SGLang.
+FUSED, HALVES = "gate_up_proj", ("gate_proj", "up_proj")
 LAYER = re.compile(r"\.\d+\.")
 
 
@@ -62,10 +64,11 @@ def require_complete(source: Path, written: set[str]) -> None:
     with open_checkpoint(source) as checkpoint:
         tied = {"lm_head.weight"} if _is_tied(source) else set()
         for name, info in checkpoint.tensors.items():
-            stem = name.removesuffix(".weight")
             is_matrix = len(info.shape) == 2 and LAYER.search(name) is not None
-            wanted = f"{stem}.qweight" if is_matrix else name
-            if wanted not in written and name not in tied:
+            stems = [name.removesuffix(".weight")]
+            stems = [stems[0].replace(FUSED, half) for half in HALVES] if FUSED in stems[0] else stems
+            wanted = {f"{stem}.qweight" for stem in stems} if is_matrix else {name}
+            if not wanted <= written and name not in tied:
                 lost.append(name)
     if lost:
         listed = ", ".join(sorted(lost)[:3])

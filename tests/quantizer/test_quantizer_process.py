@@ -159,6 +159,23 @@ def test_no_text_and_too_short_windows_are_refused(source: Path, tmp_path: Path)
         run(source, tmp_path / "out", "well", (np.arange(5, dtype=np.int32),))
 
 
+@pytest.mark.parametrize(
+    ("model_type", "changes", "why"),
+    [
+        ("gpt2", {}, "awq: .* transposed"),
+        ("phi3", {}, "awq: .* fused"),
+        ("qwen2", {"hidden_size": 96, "num_attention_heads": 2, "num_key_value_heads": 2}, "has 96 rows"),
+    ],
+)
+def test_what_awq_cannot_do_is_refused_at_once(
+    model_type: str, changes: dict[str, int], why: str, tmp_path: Path
+) -> None:
+    source = tiny.make(tmp_path / "source", tiny.Recipe(model_type, changes))
+    with pytest.raises(Failure, match=why):
+        quantize(Job(source, tmp_path / "out", "awq", WINDOWS), engine="tests.quantizer.engines:well")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_quantised_already_is_refused(source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "done"
     folder.mkdir()
