@@ -85,7 +85,11 @@ def plan(
     count = threads or engine.available_threads()
     decoder = model.decoder
     widest_row = max(shape[-1] for _, shape in decoder.shapes())
-    pass_bytes = PROGRAM_BYTES + engine.peak_bytes(count, widest_row)
+    # What is computed beforehand, such as ONNX's tables of rotary positions, is held until it is written.
+    held_bytes = sum(
+        len(data) for job in missing for layout in job.planned.layouts for _, data in layout.fixed
+    )
+    pass_bytes = PROGRAM_BYTES + engine.peak_bytes(count, widest_row) + held_bytes
     tools = [job.planned.finish for job in missing if job.planned.finish]
     return Plan(
         recipe=recipe.name,

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from convert.codecs.matmul_nbits import NBits
+from convert.codecs.plain import WIDTH_BYTES
 from convert.layout import Layout, Slot
 
 if TYPE_CHECKING:
@@ -91,13 +92,12 @@ class Graph:
         self._external(name, FLOATS[codec.name], (size,), offset, size * codec.row_bytes(1)[0])
         return name
 
-    def table(self, name: str, values: NDArray[Any]) -> str:
-        """Store numbers that are known already."""
-        data = values.tobytes()
+    def table(self, name: str, rows: int, data: bytes) -> str:
+        """Store numbers of the activations' type that are known already."""
         offset = self._reserve(len(data))
         self.fixed.append((offset, data))
-        data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
-        self._external(name, data_type, values.shape, offset, len(data))
+        columns = len(data) // rows // WIDTH_BYTES[self.float_name]
+        self._external(name, self.float_type, (rows, columns), offset, len(data))
         return name
 
     def matrix(self, name: str, pieces: Sequence[Piece], codec: Codec) -> Matrix:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from convert.errors import Failure
 from convert.forward.frequency import turning
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from convert.decoder import Decoder, Rope, RopeScaling
     from convert.formats.onnx.graph import Graph
 
@@ -42,8 +40,9 @@ def add_positions(graph: Graph, decoder: Decoder, mask: str, position_ids: str) 
     rope = decoder.rope
     if rope is None:
         return Positions((lengths, total), is_turned=False)
-    cosines, sines = _tables(decoder, rope, helper.tensor_dtype_to_np_dtype(graph.float_type))
-    inputs = lengths, total, graph.table("rope.cosines", cosines), graph.table("rope.sines", sines)
+    rows, cosines, sines = _tables(decoder, rope, graph.float_name)
+    tables = graph.table("rope.cosines", rows, cosines), graph.table("rope.sines", rows, sines)
+    inputs = lengths, total, *tables
     if rope.scaling is None or rope.scaling.kind != "longrope":
         return Positions(inputs, is_turned=True)
     return Positions((*inputs, _shifted(graph, rope.scaling, columns, position_ids)), is_turned=True)
@@ -74,11 +73,18 @@ def _shifted(graph: Graph, scaling: RopeScaling, columns: str, position_ids: str
 
 
 @lru_cache(maxsize=2)
-def _tables(decoder: Decoder, rope: Rope, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Tabulate cosines and sines, (positions, pairs); with longrope for short texts, then for long ones."""
+def _tables(decoder: Decoder, rope: Rope, float_name: str) -> tuple[int, bytes, bytes]:
+    """Tabulate cosines and sines, positions below one another; with longrope for short texts, then long ones.
+
+    Kept, since they take the same megabytes in every artifact of a model.
+    """
     lengths = [decoder.context_length]
     if rope.scaling is not None and rope.scaling.kind == "longrope":
         lengths = sorted({min(rope.scaling.original_context_length, *lengths), *lengths})
     parts = [turning(decoder, rope, length) for length in lengths]
-    cosines = np.concatenate([part.cosines for part in parts]).astype(dtype)
-    return cosines, np.concatenate([part.sines for part in parts]).astype(dtype)
+    dtype = {"F32": np.float32, "F16": np.float16}[float_name]
+    return (
+        sum(lengths),
+        b"".join(part.cosines.astype(dtype).tobytes() for part in parts),
+        b"".join(part.sines.astype(dtype).tobytes() for part in parts),
+    )
