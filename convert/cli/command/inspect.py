@@ -95,7 +95,7 @@ def _vouched_lines(vouched: Vouched) -> Iterator[str]:
     if vouched.absent:
         said.append(("not here", f"{count(len(vouched.absent), 'file')} of the release"))
     if vouched.by_tools:
-        said.append(("unsigned", f"{', '.join(vouched.by_tools)}, which the Hub's tools write"))
+        said.append(("unsigned", f"{', '.join(vouched.by_tools)}, which no runtime reads"))
     yield from facts(said)
     yield f"{count(vouched.files, 'file')}, {size(vouched.size_bytes)}: each as it was signed"
 
