@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -18,12 +17,13 @@ from convert.cli.watching import watching
 from convert.config import read_config
 from convert.errors import Failure, UsageFailure
 from convert.recipe import Gates, Verify
-from convert.source import Hub, fetch, list_source
+from convert.source import Hub, digest_of_all, fetch, list_source
 from convert.store import MANIFEST_NAME, Manifest, MissingManifest, read_manifest
 from convert.tokenizer import load as load_tokenizer
 from verify import scenarios
+from verify import stage as judging
 from verify.baseline import Source
-from verify.stage import Plan, Subject, verify
+from verify.stage import Plan, Subject
 from verify.text import text_of_file, text_of_packs
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def judge(
         )
         names = [subject.name for subject in asked.subjects]
         with watching(names, is_shown=not output.is_json and not output.is_quiet) as watch:
-            report = verify(asked.subjects, reference, plan, recipe=asked.recipe, watch=watch)
+            report = judging.verify(asked.subjects, reference, plan, recipe=asked.recipe, watch=watch)
     if packs or text:
         return report.model_copy(update={"recipe_sha256": None})  # not what the recipe asks
     return report
@@ -136,13 +136,12 @@ def prepare(
     file = text or (asked.beside / wanted.text.expanduser() if wanted.text else None)
     words = text_of_file(file, wanted.tokens) if file else text_of_packs(chosen)
     pinned = fetch(asked.listing, hub=asked.hub, progress=progress)
-    digests = sorted((name, str(digest.blob)) for name, digest in pinned.files.items())
     source = Source(
         folder=pinned.folder,
         tokenizer=spell_tokenizer(pinned.folder, workspace / "tokenizer"),
         repo=pinned.repo,
         commit=pinned.commit,
-        digest=hashlib.sha256(json.dumps(digests).encode()).hexdigest(),
+        digest=digest_of_all({name: str(digest.sha256) for name, digest in pinned.files.items()}),
         size_bytes=sum(digest.size_bytes for digest in pinned.files.values()),
     )
     plan = Plan(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from convert.errors import Exit, Failure, UsageFailure
 from convert.progress import Progress, Silent
 from convert.publish.bundle import Candidate, Waiver
+from convert.source import digest_of_all
 from convert.store import MANIFEST_NAME, Flaw, Manifest, inspect_artifact, read_manifest
 from verify.gates import GATES, limits_for
 from verify.report import NAME as REPORT_NAME
@@ -68,7 +69,8 @@ def examine(
     if unknown:
         raise Failure(f"{', '.join(unknown)}: not verified yet", f"modelwright verify {recipe.name}")
     candidates = [
-        _candidate(recipe, each, results[each.target], waivers.get(each.target, ())) for each in asked
+        _candidate(recipe, each, report, results[each.target], waivers=waivers.get(each.target, ()))
+        for each in asked
     ]
     refusals = [problem for each in candidates for problem in _unwaived(recipe, each)]
     if refusals:
@@ -107,7 +109,9 @@ def _report(recipe: Recipe, folder: Path) -> Report:
     return report
 
 
-def _candidate(recipe: Recipe, asked: Asked, result: ArtifactResult, waivers: Iterable[Waiver]) -> Candidate:
+def _candidate(
+    recipe: Recipe, asked: Asked, report: Report, result: ArtifactResult, *, waivers: Iterable[Waiver]
+) -> Candidate:
     """The artifact with what is said of it; what was verified must be what stands there."""
     manifest = read_manifest(asked.folder)
     digest = hashlib.sha256((asked.folder / MANIFEST_NAME).read_bytes()).hexdigest()
@@ -116,6 +120,11 @@ def _candidate(recipe: Recipe, asked: Asked, result: ArtifactResult, waivers: It
             f"{asked.target}: built anew since it was verified", f"modelwright verify {recipe.name}"
         )
     _require_current(recipe, asked, manifest)
+    if digest_of_all({entry.path: entry.sha256 for entry in manifest.source.files}) != report.source.digest:
+        raise Failure(
+            f"{asked.target}: held against another source than it was built from",
+            f"modelwright convert {recipe.name}, then verify it",
+        )
     lacking = {name for name, _ in _lacking(recipe, manifest, result)}
     return Candidate(
         target=asked.target,

@@ -3,6 +3,7 @@
 `list_source` says what there is, `fetch_small` brings everything but the weights, `fetch` brings all.
 """
 
+from convert.source.digest import digest_of_all
 from convert.source.fetch import fetch, fetch_files, fetch_small, list_dataset, list_source, missing_bytes
 from convert.source.hub import Hub
 from convert.source.listing import FileDigest, Listing, Pinned, is_legal, weight_files
@@ -14,6 +15,7 @@ __all__ = [
     "Listing",
     "Patience",
     "Pinned",
+    "digest_of_all",
     "fetch",
     "fetch_files",
     "fetch_small",

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from convert.source.crew import Watch
@@ -35,6 +36,11 @@ class Hasher:
         return FileDigest(
             self.size_bytes, self._sha256.hexdigest(), self._git_sha1.hexdigest() if self._is_git else None
         )
+
+
+def digest_of_all(files: Mapping[str, str]) -> str:
+    """One digest of many files, from their names and SHA-256."""
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
 
 
 def feed(path: Path, hasher: Hasher, watch: Watch) -> None:

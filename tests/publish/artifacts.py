@@ -11,7 +11,8 @@ from convert.formats import option_models
 from convert.formats.gguf import OPTIONS, target_options
 from convert.publish.gate import Asked
 from convert.recipe import Recipe, load
-from convert.store import MANIFEST_NAME, Manifest, SourceRecord, Store, artifact_key
+from convert.source import digest_of_all
+from convert.store import MANIFEST_NAME, Manifest, SourceRecord, Store, artifact_key, read_manifest
 from tests.verify import reports
 from verify.gates import Check, judge, limits_for
 from verify.report import NAME, ArtifactResult, Report, write_json
@@ -91,8 +92,16 @@ def result(recipe: Recipe, folder: Path, measured: Mapping[str, float | None] = 
 
 def write_report(recipe: Recipe, root: Path, *results: ArtifactResult, tool: str = "") -> Report:
     """The report beside the artifacts."""
-    made = reports.report(*results, recipe=recipe.name).model_copy(
-        update={"tool": tool or installed("modelwright"), "recipe_sha256": recipe.asked_sha256}
+    made = reports.report(*results, recipe=recipe.name)
+    record = read_manifest(root / recipe.name / results[0].name).source
+    digest = digest_of_all({entry.path: entry.sha256 for entry in record.files})
+    source = made.source.model_copy(update={"repo": record.repo, "commit": record.commit, "digest": digest})
+    made = made.model_copy(
+        update={
+            "tool": tool or installed("modelwright"),
+            "recipe_sha256": recipe.asked_sha256,
+            "source": source,
+        }
     )
     write_json(root / recipe.name / NAME, made)
     return made

@@ -12,7 +12,7 @@ from convert.publish.bundle import Waiver
 from convert.publish.gate import Asked, examine
 from tests.publish.artifacts import GOOD, TARGETS, asked, build, result, stand, write_recipe, write_report
 from verify.gates import Check
-from verify.report import NAME
+from verify.report import NAME, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,10 +123,16 @@ def test_what_only_publishing_is_about_may_change_afterwards(tmp_path: Path) -> 
 def test_other_questions_than_the_recipes(tmp_path: Path) -> None:
     recipe, root = stand(tmp_path)
     report = write_report(recipe, root, *(result(recipe, root / recipe.name / each) for each in TARGETS))
-    from verify.report import write_json  # noqa: PLC0415
-
     write_json(root / recipe.name / NAME, report.model_copy(update={"recipe_sha256": None}))
     assert "judged by other questions" in refused(recipe, root).message
+
+
+def test_held_against_another_source(tmp_path: Path) -> None:
+    recipe, root = stand(tmp_path)
+    report = write_report(recipe, root, *(result(recipe, root / recipe.name / each) for each in TARGETS))
+    other = report.source.model_copy(update={"digest": "0" * 64})
+    write_json(root / recipe.name / NAME, report.model_copy(update={"source": other}))
+    assert "held against another source than it was built from" in refused(recipe, root).message
 
 
 def test_built_with_other_options(tmp_path: Path) -> None:
