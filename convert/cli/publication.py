@@ -9,7 +9,7 @@ from convert.cli.text import count, one_line, size, table
 from convert.errors import UsageFailure
 from convert.publish import stage
 from convert.publish.bundle import README
-from convert.publish.destinations import find
+from convert.publish.destinations import find, located
 from convert.publish.hub import HubPlace
 from convert.publish.session import signed_in, token_at_hand
 from convert.publish.stage import Settings
@@ -47,6 +47,8 @@ def settings_for(
             'add e.g. publish: {repo: "{user}/{model}-{target}"}, or name a place with --to',
         )
     wanted = recipe.publish or Publish()
+    if to is None and wanted.to is not None:
+        to = located(wanted.to, recipe.path.parent)
     return Settings(
         recipe=recipe,
         wanted=wanted.model_copy(update={"to": to}) if to is not None else wanted,

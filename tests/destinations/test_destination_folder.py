@@ -13,7 +13,7 @@ import pytest
 
 from convert.errors import Failure
 from convert.progress import Silent
-from convert.publish.destinations import find
+from convert.publish.destinations import find, located
 from convert.publish.destinations.folder import FolderPlace
 from convert.store import place as place_module
 from tests.destinations.bundles import FILES, NAME, NEXT, bundle_of, publish, tree
@@ -65,6 +65,14 @@ def test_first_again_and_next(root: Path, tmp_path: Path) -> None:
     assert sent.sent_bytes == survey.missing_bytes
     assert standing(root) == NEXT
     assert [path.name for path in (root / ".publishing").iterdir()] == [f"{NAME}.lock"]
+
+
+def test_a_recipes_folder_is_seen_from_the_recipe(tmp_path: Path) -> None:
+    assert located("../shelf", tmp_path / "recipes") == str(tmp_path / "recipes" / "../shelf")
+    assert located(str(tmp_path / "shelf"), Path("recipes")) == str(tmp_path / "shelf")
+    assert located("~/shelf", tmp_path) == str(Path.home() / "shelf")
+    for address in ("s3://bucket/models", "oci://registry.example/models", "file:///shelf"):
+        assert located(address, tmp_path) == address
 
 
 def test_what_is_not_ours_stays(root: Path, tmp_path: Path) -> None:

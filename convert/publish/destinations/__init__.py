@@ -6,6 +6,6 @@ A place is written as an address, and a bundle takes its repo's own name below i
 
 from __future__ import annotations
 
-from convert.publish.destinations.address import find
+from convert.publish.destinations.address import find, located
 
-__all__ = ["find"]
+__all__ = ["find", "located"]

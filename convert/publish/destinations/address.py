@@ -43,6 +43,11 @@ def find(address: str) -> Destination:
     return store_at(address)
 
 
+def located(address: str, beside: Path) -> str:
+    """An address as a recipe has it, whose folders are seen from the recipe's own."""
+    return address if _SCHEME.fullmatch(address) else str(beside / Path(address).expanduser())
+
+
 def _folder(path: Path) -> Destination:
     from convert.publish.destinations.folder import FolderPlace  # noqa: PLC0415 - the store's modules
 

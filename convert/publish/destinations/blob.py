@@ -112,7 +112,8 @@ class Push:
         mark = "&" if "?" in location else "?"
         headers = {"content-type": "application/octet-stream", "content-length": str(size_bytes)}
         url = f"{location}{mark}digest=sha256:{self.file.sha256}"
-        self.registry.once("PUT", url, headers, content or b"", allowed=(201,))
+        work_bytes = self.file.size_bytes
+        self.registry.once("PUT", url, headers, content or b"", allowed=(201,), work_bytes=work_bytes)
 
     def _read(self, start: int, size_bytes: int) -> Iterator[bytes]:
         self._tell(start)

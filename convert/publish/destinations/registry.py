@@ -33,6 +33,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # A manifest of a million files is no manifest; nor is an endless answer.
 _LARGEST_DOCUMENT_BYTES = 16 << 20
 _BLOCK_BYTES = 1 << 20
+_SLOWEST_BYTES_S = 10e6
 # Identity, or what comes back would not be what digests are of.
 _HEADERS = {"user-agent": "modelwright", "accept-encoding": "identity"}
 
@@ -72,8 +73,7 @@ class Registry:
     def __enter__(self) -> Self:
         import httpx2  # noqa: PLC0415 - for who publishes there
 
-        timeout = httpx2.Timeout(self.patience.read_timeout_s, connect=self.patience.connect_timeout_s)
-        self._client = httpx2.Client(timeout=timeout, headers=_HEADERS, verify=_trusted())
+        self._client = httpx2.Client(timeout=None, headers=_HEADERS, verify=_trusted())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -158,9 +158,13 @@ class Registry:
         *,
         allowed: tuple[int, ...],
         follow: bool = False,
+        work_bytes: int = 0,
     ) -> Answer:
-        """Make a request; Again where it failed in a way that may pass, a Failure where not."""
-        with self.open(method, url, headers, content, follow=follow) as streamed:
+        """Make a request; Again where it failed in a way that may pass, a Failure where not.
+
+        `work_bytes` is what the registry has to work through before it answers.
+        """
+        with self.open(method, url, headers, content, follow=follow, work_bytes=work_bytes) as streamed:
             answer = self._whole(streamed)
         if answer.status not in allowed:
             raise self._refusal(answer)
@@ -175,17 +179,23 @@ class Registry:
         content: Body = None,
         *,
         follow: bool = False,
+        work_bytes: int = 0,
     ) -> Iterator[httpx2.Response]:
         """The answer as it begins, after having said who asks, if the registry wants to know."""
         import httpx2  # noqa: PLC0415 - for who publishes there
 
+        # Some registries hash or copy a layer while its sender waits.
+        timeout = httpx2.Timeout(
+            self.patience.read_timeout_s + work_bytes / _SLOWEST_BYTES_S,
+            connect=self.patience.connect_timeout_s,
+        )
         is_own = urlsplit(url)[:2] == urlsplit(self.endpoint)[:2]
 
         def send() -> httpx2.Response:
             said = {"authorization": self._authorization} if self._authorization and is_own else {}
             body = content() if callable(content) else content
             request = self._client.build_request(
-                method, url, headers={**(headers or {}), **said}, content=body
+                method, url, headers={**(headers or {}), **said}, content=body, timeout=timeout
             )
             # A redirect leads to the registry's storage, and httpx2 drops the authorization on its way there.
             return self._client.send(request, stream=True, follow_redirects=follow)
@@ -241,7 +251,8 @@ class Registry:
         scope = asked.get("scope") or f"repository:{self.repository}:pull"
         query = {"service": asked.get("service", ""), "scope": re.sub(r":[a-z,*]*$", ":pull,push", scope)}
         headers = {"authorization": self.login.basic} if self.login else {}
-        with self._client.stream("GET", realm, params=query, headers=headers) as streamed:
+        timeout = self.patience.read_timeout_s
+        with self._client.stream("GET", realm, params=query, headers=headers, timeout=timeout) as streamed:
             answer = self._whole(streamed)
         if answer.status in (400, 401, 403):
             raise self._stranger()
