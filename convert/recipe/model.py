@@ -299,11 +299,15 @@ class Publish(Strict):
     )
 
     @model_validator(mode="after")
-    def _proposes_to_main(self) -> Self:
+    def _asks_for_what_there_is(self) -> Self:
         if self.pull_request and self.branch != "main":
             raise wrong("a pull request goes to main", "leave out branch, or pull_request")
         if self.pull_request and self.tag:
             raise wrong("a pull request cannot be tagged before it is merged", "leave out tag")
+        if self.to is not None:
+            idle = [name for name in ("pull_request", "collection") if getattr(self, name)]
+            if idle:
+                raise wrong(f"only the Hub has a {idle[0].replace('_', ' ')}", f"leave out {idle[0]}, or to")
         return self
 
 
