@@ -229,7 +229,7 @@ def test_an_importance_matrix_learns_from_it(
     source: str, server: DatasetServer, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-    repo = server.add_dataset(NAME, {"a.txt": "使用以下提供的资料来回答最后的问题。\n".encode() * 40})
+    repo = server.add_dataset(NAME, {"a.txt": "使用以下提供的资料来回答最后的问题。\n".encode() * 400})
 
     def built(seed: int) -> tuple[str, bytes]:
         path = tmp_path / "mine.yaml"
@@ -241,13 +241,15 @@ def test_an_importance_matrix_learns_from_it(
         convert(load(path, option_models()), out=tmp_path / "out", offline=False)
         folder = tmp_path / "out/mine/gguf-Q4_0"
         manifest = json.loads((folder / "manifest.json").read_text())
+        told = manifest["options"]["calibration"]
+        assert (told["windows"], told["length"], len(told["sha256"])) == (2, 64, 64)
         return manifest["key"], (folder / "imatrix.gguf").read_bytes()
 
     one, again, other = built(0), built(0), built(1)
     assert one == again
     assert one[0] != other[0]
     if "dataset" in source:
-        repo.commit({"a.txt": "我需要为小学生设计一堂课。\n".encode() * 60})
+        repo.commit({"a.txt": "我需要为小学生设计一堂课。\n".encode() * 600})
         newer = built(1)
         assert newer[0] != other[0]
         assert newer[1] != other[1]

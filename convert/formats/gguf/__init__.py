@@ -138,7 +138,13 @@ def lay_out(model: Model, options: GgufOptions, target: str, prepared: Prepared)
         encodings={tensor.name: types[tensor.name] for tensor in listed},
         deviations=(*_deviations(chooser, listed, types, prepared), *_window(model.decoder)),
         cpu_s=seconds,
+        notes={"calibration": dict(learnt)} if (learnt := _learnt(prepared)) else {},
     )
+
+
+def _learnt(prepared: Prepared) -> Mapping[str, str | int]:
+    """From which windows the importance was learnt, where it was here."""
+    return prepared.importance.learnt if prepared.importance else {}
 
 
 def _shards(
@@ -216,7 +222,7 @@ def _importance_fields(importance: Importance) -> dict[str, Field]:
 
 def _learnt_files(importance: Importance | None) -> dict[str, bytes]:
     """Ship a matrix that was learnt here, so that others can quantise by it; one that was given is theirs."""
-    if importance is None or not importance.text_digest:
+    if importance is None or not importance.learnt:
         return {}
     from convert.formats.gguf.importance import pack_importance  # noqa: PLC0415 - brings a forward pass
 
@@ -249,8 +255,7 @@ def _deviations(
             "it was learnt here, and matrix products round as a CPU's own kernels do",
         ),
     )
-    is_learnt = prepared.importance is not None and prepared.importance.text_digest
-    return (*fallen, *missing, *said, *(learnt if is_learnt else ()))
+    return (*fallen, *missing, *said, *(learnt if _learnt(prepared) else ()))
 
 
 def _window(decoder: Decoder) -> tuple[Deviation, ...]:
