@@ -49,9 +49,14 @@ def settings_for(
     wanted = recipe.publish or Publish()
     if to is None and wanted.to is not None:
         to = located(wanted.to, recipe.path.parent)
+    if to is not None:
+        for name in ("pull_request", "collection"):
+            if getattr(wanted, name):
+                output.remark(f"publish.{name}: only the Hub has that, and {one_line(to)} is another place")
+        wanted = wanted.model_copy(update={"to": to, "pull_request": False, "collection": None})
     return Settings(
         recipe=recipe,
-        wanted=wanted.model_copy(update={"to": to}) if to is not None else wanted,
+        wanted=wanted,
         store=Store(out),
         hub=Hub.from_environment(is_offline=offline),
         progress=output.progress(),

@@ -69,6 +69,13 @@ def test_a_pull_request_goes_to_main_and_has_no_tag(tmp_path: Path, other: str) 
     assert "a pull request" in fault(tmp_path, f"publish: {{pull_request: true, {other}}}")[0]
 
 
+@pytest.mark.parametrize("idle", ["pull_request: true", "collection: Mine"])
+def test_what_only_the_hub_has_is_not_asked_of_another_place(tmp_path: Path, idle: str) -> None:
+    what, hint = fault(tmp_path, f"publish: {{to: ./shelf, {idle}}}")
+    assert "only the Hub has a" in what
+    assert "leave out" in hint
+
+
 def test_only_what_is_built_and_judged_is_in_the_digest(tmp_path: Path) -> None:
     bare = read(tmp_path, "").asked_sha256
     assert read(tmp_path, "# a remark\npublish: {private: false}").asked_sha256 == bare
