@@ -66,8 +66,9 @@ def widened(folder: Path) -> dict[str, torch.Tensor]:
     is_turned = config["model_type"] == "gpt2"
     names = {name.removesuffix(".qweight") for name in stored if name.endswith(".qweight")}
     plain = {
-        name: tensor.float() for name, tensor in stored.items() if tensor.is_floating_point() and not
-        (name.endswith(".scales"))
+        name: tensor.float()
+        for name, tensor in stored.items()
+        if tensor.is_floating_point() and not (name.endswith(".scales"))
     }
     for name in names:
         values = unpack(stored, name, bits).values

@@ -163,6 +163,12 @@ def test_groups_that_do_not_fit_are_refused_with_their_line(
     assert hint in problem.hint
 
 
+def test_what_gptqmodel_cannot_do_is_refused_by_the_plan(tmp_path: Path) -> None:
+    source = make(tmp_path / "source", tiny.Recipe("gpt2"))
+    with pytest.raises(UsageFailure, match=r"recipe\.yaml:3: targets\.awq: GPTQModel's AWQ takes GPT-2's"):
+        plan(recipe(tmp_path, source, "awq: {}"), out=tmp_path / "artifacts", offline=True)
+
+
 def test_a_text_of_too_few_tokens_is_refused_by_the_plan(tmp_path: Path) -> None:
     source = make(tmp_path / "source", tiny.Recipe("llama"))
     asked = recipe(tmp_path, source, "gptq: {}")

@@ -20,7 +20,8 @@ from convert.formats.gptq.fit import require_fit
 from convert.formats.hf.options import HfOptions
 from convert.formats.hf.shards import INDEX_NAME, shard_layouts
 from convert.formats.hf.tensors import KEPT_AS, is_canonical, source_types
-from convert.quantizer import Job, quantize, require
+from convert.quantizer import Job, quantize, refusal, require
+from convert.recipe.reader import refuse_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,10 @@ def prepare(method: Method, model: Model, options: Options, recipe: Recipe) -> P
     """Refuse what cannot be, and cut the text: hours of work come later."""
     require()
     checkpoint = hf.prepare(model, HfOptions(), recipe)
-    require_fit(method, options.bits, options.group_size, need.matrices(checkpoint.stored), recipe)
+    quantised = need.matrices(checkpoint.stored)
+    require_fit(method, options.bits, options.group_size, quantised, recipe)
+    if why := refusal(method, model.decoder.family, [matrix.rows for matrix in quantised]):
+        refuse_at(recipe, ("targets", method), why, "take gptq for this model")
     if options.device == "cuda" and not machine.has_gpu():
         raise UsageFailure(
             f"targets.{method}.device: cuda, and torch will find no GPU here",

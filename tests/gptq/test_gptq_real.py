@@ -1,0 +1,153 @@
+"""What GPTQModel makes of the two small models: better than rounding, and read alike by all who read it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from convert import pipeline
+from convert.formats import option_models
+from convert.plan import plan
+from convert.recipe import load
+from convert.store import read_manifest
+from tests.gptq.judging import Judge
+from tests.gptq.packed import rounded, tensors, unpack, widened
+from tests.gptq.text import to_learn_from
+
+if TYPE_CHECKING:
+    from convert.plan import Plan
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("gptqmodel") is None, reason="needs GPTQModel"),
+]
+MODELS = Path(__file__).parents[2] / "recipes" / "models"
+BITS, GROUP_SIZE = 4, 128
+IDS = list(range(40, 140))
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model's own weights and its quantised ones, from one conversion."""
+
+    name: str
+    source: Path
+    quantised: Path
+    planned: Plan
+
+
+@pytest.fixture(scope="module", params=["tiny-qwen", "tiny-gpt2"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    place = tmp_path_factory.mktemp(request.param)
+    (place / "text.txt").write_text(to_learn_from(), "utf-8")
+    path = place / "small.yaml"
+    path.write_text(
+        f"model: {MODELS / request.param}\ntargets:\n  hf: {{}}\n  gptq: {{}}\n"
+        "calibration: {text: text.txt, samples: 48, length: 256}\n",
+        "utf-8",
+    )
+    recipe = load(path, option_models())
+    planned = plan(recipe, out=place / "artifacts", offline=True)
+    pipeline.convert(recipe, out=place / "artifacts", offline=True)
+    out = place / "artifacts" / "small"
+    return Made(request.param, out / "hf", out / "gptq", planned)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+def test_it_loses_less_than_plain_rounding(made: Made) -> None:
+    source = {name: tensor.float() for name, tensor in tensors(made.source).items()}
+    quantised = {name for name in tensors(made.quantised) if name.endswith(".qweight")}
+    is_turned = made.name == "tiny-gpt2"
+    plain = dict(source)
+    for name in (name.replace(".qweight", ".weight") for name in quantised):
+        matrix = source[name].numpy()
+        values = rounded(matrix.T if is_turned else matrix, BITS, GROUP_SIZE)
+        plain[name] = torch.from_numpy((values.T if is_turned else values).copy())
+    judge = Judge(made.source, source)
+    ours, theirs = judge.loss(widened(made.quantised)), judge.loss(plain)
+    assert ours.kl_mean < theirs.kl_mean
+    assert ours.ppl_ratio < theirs.ppl_ratio
+
+
+def test_the_weights_are_those_of_gptqmodel_s_own_reading(made: Made) -> None:
+    from gptqmodel import BACKEND, GPTQModel  # noqa: PLC0415
+
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
+    opened = GPTQModel.load(str(made.quantised), device="cpu", backend=BACKEND.GPTQ_TORCH)
+    stored = tensors(made.quantised)
+    seen = 0
+    for name, module in opened.model.named_modules():
+        if f"{name}.qweight" in stored:
+            reference = module.dequantize_weight().float().numpy().T
+            ours = unpack(stored, name, BITS)
+            assert (np.abs(ours.values - reference) <= ours.steps / 2).all(), name
+            assert (np.abs(ours.values).max(axis=1) > 0).all(), name
+            seen += 1
+    assert seen == (4 * 7 if made.name == "tiny-qwen" else 4 * 4)
+
+
+def test_the_runtimes_give_the_same_logits(made: Made) -> None:
+    from gptqmodel import BACKEND, GPTQModel  # noqa: PLC0415
+
+    def logits(model: Any) -> Any:
+        with torch.no_grad():
+            return model(torch.tensor([IDS])).logits[0].float()
+
+    opened = GPTQModel.load(
+        str(made.quantised), device="cpu", backend=BACKEND.GPTQ_TORCH, dtype=torch.float32
+    )
+    found = logits(opened.model.eval())
+    plain = AutoModelForCausalLM.from_pretrained(made.source, dtype=torch.float32).eval()
+    said = plain.load_state_dict(widened(made.quantised), strict=False)
+    assert not said.unexpected_keys
+    assert torch.allclose(found, logits(plain), atol=0.05)
+    if made.name == "tiny-qwen":  # Transformers cannot open GPT-2's: it initialises a Conv1D that is none
+        theirs = AutoModelForCausalLM.from_pretrained(made.quantised, dtype=torch.float32).eval()
+        assert torch.equal(logits(theirs), found)
+
+
+def test_nothing_of_the_machine_is_in_it(made: Made) -> None:
+    marks = [str(made.quantised.parents[1]), str(Path.home()), "/tmp", socket.gethostname()]  # noqa: S108
+    for path in made.quantised.rglob("*"):
+        if path.name != "manifest.json":  # which quotes the recipe, and that names a folder of this machine
+            data = path.read_bytes()
+            assert not [mark for mark in marks if mark.encode() in data], path.name
+    raw = (made.quantised / "model.safetensors").read_bytes()
+    header = raw[8 : 8 + int.from_bytes(raw[:8], "little")]
+    pairs = json.loads(header, object_pairs_hook=list)
+    assert [name for name, _ in pairs] == sorted(name for name, _ in pairs)
+    assert dict(pairs)["__metadata__"] == [["format", "pt"]]
+
+
+def test_it_ships_what_its_readers_look_for(made: Made) -> None:
+    config = json.loads((made.quantised / "config.json").read_text("utf-8"))
+    own = json.loads((made.quantised / "quantize_config.json").read_text("utf-8"))
+    assert config["model_type"] == ("qwen2" if made.name == "tiny-qwen" else "gpt2")
+    assert config["quantization_config"]["quant_method"] == "gptq"
+    for told in (own, config["quantization_config"]):
+        assert (told["bits"], told["group_size"], told["sym"], told["desc_act"]) == (4, 128, True, False)
+    assert GenerationConfig.from_pretrained(made.quantised).eos_token_id
+    assert (made.quantised / "tokenizer.json").is_file()
+    assert (made.quantised / "chat_template.jinja").is_file() == (made.name == "tiny-qwen")
+    tensors_told = read_manifest(made.quantised).tensors
+    assert set(tensors_told) == {*tensors(made.source)}
+
+
+def test_the_plan_told_its_size(made: Made) -> None:
+    (planned,) = [each for each in made.planned.targets if each.target == "gptq"]
+    manifest = read_manifest(made.quantised)
+    assert planned.size_bytes == pytest.approx(manifest.size_bytes, rel=0.02)
