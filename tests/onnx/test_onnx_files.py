@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from convert.decoder import Decoder, Rope
 from convert.errors import Failure
 from convert.formats import Model, option_models
 from convert.formats.onnx import Prepared, lay_out, target_options, targets
-from convert.formats.onnx.graph import DATA_FILE, LARGE_BYTES, LARGE_PAGE_BYTES, PAGE_BYTES
+from convert.formats.onnx.graph import DATA_FILE, FLOATS, LARGE_BYTES, LARGE_PAGE_BYTES, PAGE_BYTES
 from convert.formats.onnx.network import Storage, build
 from convert.formats.onnx.options import OnnxOptions
 from convert.plan import plan
@@ -60,8 +61,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("model_type", ["gpt2", "qwen2", "qwen3"])
+QUICK = ("int4 in blocks of 128 with zero points", "fp16 cuda")
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("model_type", ["gpt2", "qwen3"])
 def test_the_checker_and_plain_onnxruntime_take_it(name: str, model_type: str, tmp_path: Path) -> None:
     recipe = tiny.Recipe(model_type, spread=0.03)
     folder = tiny.make(tmp_path / "model", recipe)
@@ -81,7 +86,7 @@ def test_the_checker_and_plain_onnxruntime_take_it(name: str, model_type: str, t
     assert np.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_threads_and_shards_and_places_change_nothing(name: str, tmp_path: Path) -> None:
     one = tiny.make(tmp_path / "one", tiny.Recipe("qwen", {"num_hidden_layers": 2}))
     made = genai.convert_folder(one, tmp_path / "out1", threads=1, **SETTINGS[name])
@@ -232,3 +237,33 @@ def test_a_recipe_makes_gguf_and_onnx_in_one_pass(tmp_path: Path, monkeypatch: p
     assert config["search"]["do_sample"] is False
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     assert "<|im_start|>" in settings["chat_template"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "declared", "stored"),
+    [
+        ("BF16", "bfloat16", "BF16"),
+        ("F16", None, "F16"),
+        ("F32", "bfloat16", "F32"),
+        ("BF16", "float32", "BF16"),
+    ],
+)
+def test_native_is_what_the_weights_are_whatever_the_config_says(
+    dtype: str, declared: str | None, stored: str, tmp_path: Path
+) -> None:
+    folder = tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"torch_dtype": declared}, dtype=dtype))
+    model = onnx.load(
+        genai.convert_folder(folder, tmp_path / "out", precision="int4") / "model.onnx",
+        load_external_data=False,
+    )
+    (table,) = (tensor for tensor in model.graph.initializer if tensor.name == "embed.weight")
+    assert table.data_type == FLOATS[stored]
+
+
+def test_without_onnx_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.make(tmp_path / "model", tiny.Recipe("qwen2"))
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else found(name))
+    with pytest.raises(Failure) as caught:
+        genai.convert_folder(folder, tmp_path / "out", precision="int4")
+    assert caught.value.hint == "pip install 'modelwright[onnx]'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,9 +47,13 @@ VARIANTS = {
     "phi3-short": longrope(128, 256),
     "phi3-long": longrope(64, 256),
 }
+QUICK = (*tiny.CONFIGS, "mistral-window", "phi3-long")
+QUICK_IN_16_BITS = (("qwen3", "cuda"), ("gpt2", "cpu"))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
+)
 def test_logits_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     folder = tiny.make(tmp_path / "model", VARIANTS[name])
     artifact = genai.convert_folder(folder, tmp_path / "out", precision="fp32")
@@ -63,8 +68,15 @@ def test_logits_are_those_of_transformers(name: str, tmp_path: Path) -> None:
         assert np.abs(genai.logits(artifact, chunks) - wanted).max() < 1e-4, way
 
 
-@pytest.mark.parametrize("name", ["gpt2", "qwen2", "qwen3", "gemma", "llama-biased", "phi3-short"])
-@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [
+        case if case in QUICK_IN_16_BITS else pytest.param(*case, marks=pytest.mark.slow)
+        for case in itertools.product(
+            ("gpt2", "qwen2", "qwen3", "gemma", "llama-biased", "phi3-short"), ("cpu", "cuda")
+        )
+    ],
+)
 def test_sixteen_bits_cost_little(name: str, provider: str, tmp_path: Path) -> None:
     """The graph for CUDA computes in 16 bits, and runs on a CPU too."""
     folder = tiny.make(tmp_path / "model", VARIANTS[name])

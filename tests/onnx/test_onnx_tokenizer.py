@@ -36,7 +36,8 @@ ALLOWED = {
     "small-qwen": {"spaces": 4},
     "llama3": {"spaces": 4},
 }
-NAMES = [pytest.param(name, marks=pytest.mark.slow) if name == "qwen" else name for name in SOURCES]
+REAL = ("gpt2", "qwen")
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in REAL else name for name in SOURCES]
 # Each line of code stands often enough in the small corpus to be one long token, which no real vocabulary
 # has: genai merges sentencepiece's pieces in stretches of some letters that end between words.
 WITHOUT_CODE = ("spm", "gemma")
