@@ -58,9 +58,18 @@ def test_who_is_told_of(shelf: Shelf) -> None:
         "hf": ["Transformers", *SERVERS, "FastChat", "Xinference"],
         "hf, completion": ["Transformers", "vLLM", "SGLang", "Text Generation Inference", "Xinference"],
         "gptq": ["Transformers", *SERVERS, "FastChat", "Xinference"],
-        "gptq, completion": ["GPTQModel", "Xinference"],
+        "gptq, completion": ["GPTQModel"],
         "awq": ["Transformers", *SERVERS, "FastChat", "Xinference"],
     }
+
+
+def test_a_real_quantised_config_is_read_for_its_sizes(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    import convert.publish.card.facts as module  # noqa: PLC0415
+
+    read = module._read
+    packed = {"quant_method": "gptq", "bits": 4}
+    monkeypatch.setattr(module, "_read", lambda path: {**read(path), "quantization_config": packed})
+    assert module.gather(shelf.candidate("hf")).parameters == 4_789_504
 
 
 def test_every_program_compiles_and_every_command_parses(shelf: Shelf) -> None:
@@ -178,11 +187,11 @@ def test_a_branch_is_named_wherever_it_can_be(shelf: Shelf) -> None:
 def test_a_folder_of_a_repo_is_opened_as_such(shelf: Shelf) -> None:
     card = shelf.card(shelf.candidate("onnx-int4-cpu"), shelf.candidate("onnx-fp32-cpu"))
     (program,) = card.blocks("python")
-    assert 'allow_patterns=["int4-cpu/*"]' in program
-    assert 'og.Model(f"{folder}/int4-cpu")' in program
+    assert 'allow_patterns=["cpu-int4/*"]' in program
+    assert 'og.Model(f"{folder}/cpu-int4")' in program
     assert "pip install onnxruntime-genai huggingface_hub" in card.blocks("sh")[0]
     names = [row[0] for row in card.table("Files")[1:-1]]
-    assert names == ["int4-cpu (2 files)", "fp32-cpu (2 files)"]
+    assert names == ["cpu-int4 (2 files)", "cpu-fp32 (2 files)"]
 
 
 def test_cuda_graphs_want_cudas_package(shelf: Shelf) -> None:

@@ -186,6 +186,11 @@ def test_the_source_is_named_by_its_commit(shelf: Shelf) -> None:
     assert card.bundle.candidates[0].manifest.recipe.splitlines()[1] in card.section("Make it again")
 
 
+def test_languages_are_those_of_the_sources_card(shelf: Shelf) -> None:
+    assert "names them: `zh`, `en`." in shelf.card().section("Prompt")
+    assert "Languages" not in shelf.card(card={}).section("Prompt")
+
+
 def test_digests_can_be_checked_by_sha256sum(card: Card) -> None:
     (block,) = [block for block in card.section("Check").split("```") if "tiny-qwen" in block]
     found = {path: digest for digest, path in (line.split("  ") for line in block.strip().splitlines())}

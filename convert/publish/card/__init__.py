@@ -151,6 +151,9 @@ def _running(bundle: Bundle, settings: Sequence[Setting]) -> Iterator[str]:
 def _prompting(setting: Setting) -> Iterator[str]:
     facts, chat = setting.facts, setting.chat
     context = f"The context is {facts.context:,} tokens." if facts.context else ""
+    if setting.languages:
+        spoken = ", ".join(map(markdown.code, setting.languages))
+        context = f"{context} Languages, as the source's card names them: {spoken}.".strip()
     if not facts.is_chat:
         yield "## Prompt"
         yield f"The model continues a text; it has no chat template, and takes no turns. {context}".strip()

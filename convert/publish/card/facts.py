@@ -114,7 +114,7 @@ def _from_config(folder: Path, paths: Iterable[str]) -> Facts:
     return Facts(
         architecture=_word(config.get("model_type")),
         context=_count(context),
-        parameters=_parameters(found.parent),
+        parameters=_parameters(config),
         template=words.template(),
         markup=_markup(words.named(_numbers(config.get("bos_token_id"))), words.named(ends)),
         ends=words.named(ends),
@@ -152,13 +152,14 @@ class _Words:
         return path.read_text("utf-8", "replace") if path.is_file() else None
 
 
-def _parameters(folder: Path) -> int | None:
+def _parameters(told: Mapping[str, Any]) -> int | None:
     """How many weights the architecture has: packed ones cannot be counted."""
     from convert.architectures import find_architecture  # noqa: PLC0415 - for these formats alone
-    from convert.config import read_config  # noqa: PLC0415
+    from convert.config import Config  # noqa: PLC0415
 
+    # A quantised model cannot be converted, so it is refused; its sizes are those of the source.
+    config = Config({key: value for key, value in told.items() if key != "quantization_config"})
     try:
-        config = read_config(folder)
         decoder = find_architecture(config).describe(config)
     except Failure:
         return None

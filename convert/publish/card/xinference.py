@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.publish.card.guide import Guide, shell
 from convert.publish.card.label import label, weights
+from convert.publish.card.tensor_guides import IN_SERVERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +81,8 @@ def _spec(setting: Setting, candidate: Candidate) -> dict[str, Any] | None:
     size = _billions(setting.facts.parameters)
     known = FORMATS.get(candidate.manifest.format)
     if known is None or size is None:
+        return None
+    if known[1] == "vLLM" and setting.facts.architecture not in IN_SERVERS:
         return None
     spec: dict[str, Any] = {
         "model_format": known[0],
