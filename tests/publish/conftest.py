@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 import huggingface_hub.constants
@@ -44,3 +46,18 @@ def place(hub: Hub) -> Iterator[HubPlace]:
     """The Hub as a destination."""
     with signed_in(hub, answer_s=2) as session:
         yield HubPlace(session)
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """The environment of every process that is started."""
+    seen: list[dict[str, str]] = []
+    start: Any = subprocess.Popen.__init__
+
+    def watched(self: Any, *words: Any, **options: Any) -> None:
+        given = options.get("env")
+        seen.append(dict(os.environ if given is None else given))
+        start(self, *words, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", watched)
+    return seen

@@ -247,7 +247,9 @@ def test_a_bad_day_is_one_line_and_the_next_run_ends_it(run: Run, server: HubSer
     assert len(server.repos[REPO].history()) == 2
 
 
-def test_the_token_is_written_nowhere(run: Run, home: Path, server: HubServer) -> None:
+def test_the_token_is_written_nowhere(
+    run: Run, home: Path, server: HubServer, children: list[dict[str, str]]
+) -> None:
     for fault in (
         Fault("status", "/commit/", status=401, headers={"X-Error-Message": f"no good: Bearer {TOKEN}"}),
         Fault("status", "/preupload/", status=400, headers={"X-Error-Message": f"bad token {TOKEN}"}),
@@ -267,6 +269,8 @@ def test_the_token_is_written_nowhere(run: Run, home: Path, server: HubServer) -
             assert not any(TOKEN.encode() in content for content in files.values())
     assert all(each.authorization is None for each in server.log if each.method == "PUT")
     assert all(TOKEN not in each.path for each in server.log)
+    assert children
+    assert not any(TOKEN in value for environment in children for value in environment.values())
 
 
 def test_what_must_be_signed_does_not_go_out_unsigned(run: Run, home: Path, server: HubServer) -> None:

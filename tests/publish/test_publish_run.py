@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import huggingface_hub
 import pytest
@@ -73,21 +72,6 @@ def home(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def write_recipe(home: Path, top1: str) -> None:
     (home / "small.yaml").write_text(RECIPE.replace("TOP1", top1), encoding="utf-8")
-
-
-@pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
-    """The environment of every process that is started."""
-    seen: list[dict[str, str]] = []
-    start: Any = subprocess.Popen.__init__
-
-    def watched(self: Any, *words: Any, **options: Any) -> None:
-        given = options.get("env")
-        seen.append(dict(os.environ if given is None else given))
-        start(self, *words, **options)
-
-    monkeypatch.setattr(subprocess.Popen, "__init__", watched)
-    return seen
 
 
 @pytest.mark.slow
