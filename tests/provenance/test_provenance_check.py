@@ -236,6 +236,8 @@ def test_a_changed_envelope_is_found(
         b"[" * 100_000,
         b'{"payloadType": NaN}',
         b'{"_type": "https://in-toto.io/Statement/v0.1"}',
+        b'{"payload": "", "payloadType": "application/vnd.in-toto+json", "signatures": '
+        b'[{"keyid": "\\ud800", "sig": "' + b"A" * 86 + b'=="}]}',
         b'{"payload": "", "payload": "", "payloadType": "x", "signatures": []}',
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 
 _ED25519_SIGNATURE_BYTES = 64
+_KEY_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class MalformedError(Exception):
@@ -73,7 +75,7 @@ def unseal(data: bytes) -> Sealed:
         case {
             "payload": str(payload),
             "signatures": [{"keyid": str(key_id), "sig": str(signature)}],
-        }:
+        } if _KEY_ID.fullmatch(key_id):
             sealed = Sealed(_decoded(payload), key_id, _decoded(signature).hex())
         case _:
             raise MalformedError("it is not an envelope with one signature")
