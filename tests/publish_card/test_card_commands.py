@@ -201,6 +201,22 @@ def test_cuda_graphs_want_cudas_package(shelf: Shelf) -> None:
     assert "onnxruntime-genai-cuda" in shelf.card(candidate).blocks("sh")[0]
 
 
+def test_formats_that_share_a_repo_are_told_apart(shelf: Shelf) -> None:
+    members = [shelf.candidate(target) for target in ("gguf-Q8_0", "onnx-int4-cpu", "hf")]
+    card = shelf.card(*members, repo="someone/all")
+    assert "as GGUF, safetensors, ONNX, in 3 sizes" in card.body
+    run = card.section("Run")
+    places = [run.index(f"**{name}**") for name in ("GGUF", "safetensors", "ONNX")]
+    assert places == sorted(places)
+    assert "xinference.json" not in card.readme
+    assert "xinference.json" not in card.made
+    there = {file.path for file in card.bundle.files} | set(card.made)
+    for arguments in card.commands:
+        if arguments[:2] == ["hf", "download"]:
+            assert set(arguments[3:-2]) <= there
+    assert 'subfolder="hf"' in "\n".join(card.blocks("python"))
+
+
 def test_a_private_repo_asks_for_a_login(shelf: Shelf) -> None:
     assert "hf auth login" in shelf.card(is_private=True).section("Run")
     assert "hf auth login" not in shelf.card(is_private=False).section("Run")

@@ -42,7 +42,7 @@ def render(bundle: Bundle) -> dict[str, bytes]:
     for setting, members in zip(settings, _by_format(bundle), strict=True):
         if setting.candidate.manifest.format == "gguf" and not setting.candidate.prefix:
             made |= ollama.files(setting, members)
-        if len(settings) == 1:
+        if len(settings) == 1:  # a description is of one format
             made |= xinference.file(setting, members)
     sections = [section for section in _sections(bundle, settings, has_plot=drawn is not None) if section]
     body = "\n\n".join(sections)
@@ -60,6 +60,11 @@ def _by_format(bundle: Bundle) -> list[list[Candidate]]:
     for candidate in bundle.candidates:
         groups.setdefault(candidate.manifest.format, []).append(candidate)
     return list(groups.values())
+
+
+def _format(candidate: Candidate) -> str:
+    """A format's name, as people write it."""
+    return FORMATS.get(candidate.manifest.format, candidate.manifest.format)
 
 
 def _setting(bundle: Bundle, candidates: Sequence[Candidate]) -> Setting:
@@ -109,9 +114,7 @@ def _sections(bundle: Bundle, settings: Sequence[Setting], *, has_plot: bool) ->
 
 
 def _introduction(bundle: Bundle) -> str:
-    formats = " and ".join(
-        dict.fromkeys(FORMATS.get(each.manifest.format, each.manifest.format) for each in bundle.candidates)
-    )
+    formats = ", ".join(dict.fromkeys(map(_format, bundle.candidates)))
     count = len(bundle.candidates)
     sizes = f", in {count} sizes" if count > 1 else ""
     opened = figures.runtimes(bundle.candidates)
@@ -140,12 +143,14 @@ def _speed(bundle: Bundle) -> Iterator[str]:
 
 def _running(bundle: Bundle, settings: Sequence[Setting]) -> Iterator[str]:
     for setting, members in zip(settings, _by_format(bundle), strict=True):
+        if len(settings) > 1:
+            yield f"**{_format(setting.candidate)}**"
         if len(members) > 1:
-            others = ", ".join(
-                markdown.code(label(each)) for each in members if each is not setting.candidate
-            )
-            yield f"The commands name {markdown.code(label(setting.candidate))}; {others} are run alike."
-        yield from (each.to_markdown() for each in guides(setting, members))
+            others = [markdown.code(label(each)) for each in members if each is not setting.candidate]
+            named = markdown.code(label(setting.candidate))
+            yield f"The commands are for {named}; for another ({', '.join(others)}) put its name there."
+        found = guides(setting, members, is_alone=len(settings) == 1)
+        yield from (each.to_markdown() for each in found)
 
 
 def _prompting(setting: Setting) -> Iterator[str]:

@@ -123,15 +123,13 @@ def _applications(setting: Setting) -> Iterator[Guide]:
     else:
         from_hub = shell(["ollama", "run", f"hf.co/{setting.repo}:{quant}"])
         yield Guide("Ollama", (from_hub, f"Or from the downloaded files, by {written}:", made))
-    modes = ["--chat"] if setting.is_chat else ["--cli", "-p", setting.prompt, "-n", ANSWER_TOKENS]
+    run = ["llamafile", "-m", _local(setting)]
+    chat = [[*run, "--chat"]] if setting.is_chat else []
     yield Guide(
         "llamafile",
         (
             f"With the program from its [releases]({LLAMAFILE}), and the file:",
-            shell(
-                ["llamafile", "-m", _local(setting), *modes],
-                ["llamafile", "-m", _local(setting), "--server", "--port", str(PORT)],
-            ),
+            shell(*chat, [*run, "--server", "--port", str(PORT)]),
         ),
     )
     yield Guide(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from convert.publish.card.guide import Guide, Setting
 
 
-def guides(setting: Setting, candidates: Sequence[Candidate]) -> list[Guide]:
-    """Every guide for a setting's format."""
+def guides(setting: Setting, candidates: Sequence[Candidate], *, is_alone: bool) -> list[Guide]:
+    """Every guide for a setting's format; `is_alone` where the repo has no other."""
     match setting.candidate.manifest.format:
         case "gguf":
             found = gguf_guides.guides(setting)
@@ -22,5 +22,5 @@ def guides(setting: Setting, candidates: Sequence[Candidate]) -> list[Guide]:
             found = onnx_guides.guides(setting)
         case _:
             found = tensor_guides.guides(setting)
-    further = xinference.guide(setting, candidates)
+    further = xinference.guide(setting, candidates) if is_alone else None
     return [*found, *([further] if further else [])]
