@@ -6,6 +6,7 @@ import copy
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -138,3 +139,10 @@ def test_killed_around_the_commit(parts: HubServer, tmp_path: Path) -> None:
     requests = [(exchange.method, exchange.path) for exchange in parts.log]
     at = requests.index(("POST", f"/api/models/{REPO}/commit/main"))
     assert sweep(parts, what, None, [at]) == 2
+
+
+def test_two_at_once_make_one_commit(parts: HubServer, tmp_path: Path) -> None:
+    what = bundle(tmp_path, SETTINGS, size_bytes=SIZE_BYTES)
+    with publisher(parts) as one, publisher(parts) as other, ThreadPoolExecutor(2) as both:
+        assert list(both.map(lambda each: each.run(), (one, other))) == [0, 0]
+    assert_new(parts, what, None)
