@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from convert.publish.bundle import Bundle
+    from tests.hub.server import Handler
 
 REPO = "models/tiny-gguf"
 CHUNK_BYTES = 40_000
@@ -250,6 +251,32 @@ def test_what_does_not_pass_is_one_line(
     server.faults.clear()
     publish(place_of(server), bundle)
     assert server.pulled(REPO) == FILES
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    ["", "Bearer", "Negotiate x", 'Bearer realm=""', 'Bearer realm="http://["', 'Bearer realm="/t"'],
+)
+def test_a_challenge_that_is_none_is_one_line(server: RegistryServer, tmp_path: Path, challenge: str) -> None:
+    server.faults.append(Fault("status", "/v2/", status=401, headers={"WWW-Authenticate": challenge}))
+    refused(server, bundle_of(tmp_path, {"README.md": b"# Tiny\n"}))
+
+
+@pytest.mark.parametrize("location", ["http://[", "file:///etc/passwd", "http://", "//", "nowhere://x", "/"])
+def test_an_upload_that_leads_nowhere_is_one_line(
+    server: RegistryServer, tmp_path: Path, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_where", lambda *_: {"Location": location, "OCI-Chunk-Min-Length": "²"})
+    refused(server, bundle_of(tmp_path, {"README.md": b"# Tiny\n"}))
+
+
+def test_what_is_no_registry_is_one_line(tmp_path: Path) -> None:
+    def page(request: Handler) -> None:
+        request.send(b"<html>" * 1000, {"Content-Type": "text/html"})
+
+    with RegistryServer() as website:
+        website.routes = (("GET|HEAD|POST|PUT|PATCH", ".*", page),)
+        refused(website, bundle_of(tmp_path))
 
 
 def test_a_broken_upload_goes_on_where_it_stopped(server: RegistryServer, tmp_path: Path) -> None:

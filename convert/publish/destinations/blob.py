@@ -80,8 +80,8 @@ class Push:
         """Open an upload: where it goes to, and the least that a chunk must have."""
         url = self.registry.url("blobs/uploads/")
         answer = self.registry.ask("POST", url, {"content-length": "0"}, allowed=(202,))
-        least = answer.headers.get("oci-chunk-min-length", "0")
-        return self._location(url, answer), int(least) if least.isdigit() else 0
+        least = re.fullmatch(r"[0-9]{1,12}", answer.headers.get("oci-chunk-min-length", ""))
+        return self._location(url, answer), int(least[0]) if least else 0
 
     def _chunk(self, location: str, start: int, size_bytes: int) -> tuple[str, int]:
         """Send the next chunk: where the one after it goes to, and how much is there then."""
@@ -133,10 +133,13 @@ class Push:
         self.told_bytes = there_bytes
 
     def _location(self, url: str, answer: Answer) -> str:
-        location = answer.headers.get("location", "")
-        if not location:
-            raise Failure(f"{self.registry.name}: does not say where an upload goes", "is this a registry?")
-        return resolved(url, location)
+        try:
+            return resolved(url, answer.headers["location"])
+        except (KeyError, ValueError):
+            raise Failure(
+                f"{self.registry.name}: does not say where an upload goes",
+                "is this a registry? check publish.to",
+            ) from None
 
     def _reached(self, answer: Answer, supposed: int) -> int:
         """How much the registry says is there: `0-99` of 100 bytes."""

@@ -211,7 +211,7 @@ class Registry:
                 yield answer
             finally:
                 answer.close()
-        except (httpx2.RequestError, httpx2.StreamError) as error:
+        except (httpx2.RequestError, httpx2.StreamError, httpx2.InvalidURL) as error:
             raise self._broken(error) from None
 
     def _blob_sha256(self, sha256: str, advance: Callable[[int], None]) -> str:
@@ -242,8 +242,8 @@ class Registry:
             )
         asked = dict(_CHALLENGE.findall(rest))
         realm = asked.pop("realm", "")
-        is_safe = urlsplit(realm).scheme == "https" or self.endpoint.startswith("http://")
-        if not urlsplit(realm).hostname or not is_safe:
+        schemes = {"https"} if self.endpoint.startswith("https:") else {"http", "https"}
+        if not _is_web_address(realm, schemes):
             raise Failure(
                 f"{self.name}: sends us to {realm[:80]!r} for a token", "is this a registry? check publish.to"
             )
@@ -308,6 +308,14 @@ class Registry:
         if "Timeout" in kind:
             return Again(f"{self.host} did not answer in time")
         return Again(f"the connection to {self.host} broke ({kind})")
+
+
+def _is_web_address(text: str, schemes: set[str]) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in schemes and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 def resolved(url: str, location: str) -> str:
