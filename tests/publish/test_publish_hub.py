@@ -222,6 +222,18 @@ def test_a_bit_that_flips_on_its_way_up(server: HubServer, place: HubPlace, tmp_
     assert len(set(puts)) == 2
 
 
+def test_a_bit_that_flips_in_the_commit_itself(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+    what = bundle(tmp_path, "{tag: v1}")
+    server.faults.append(Fault("flip", "/commit/", method="POST", after_bytes=400))
+    with pytest.raises(Failure, match="is not what was sent"):
+        publish(place, what)
+    assert server.faults[0].times == 0
+    assert not server.repos[REPO].tags
+    publish(place, what)
+    assert standing(server) == files(what)
+    assert server.repos[REPO].tags == {"v1": server.repos[REPO].refs["main"]}
+
+
 def test_a_bit_that_flips_on_its_way_back(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
     what = bundle(tmp_path)
     sent = place.send(what, place.describe(what), Silent())
