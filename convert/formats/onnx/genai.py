@@ -59,13 +59,13 @@ def deviations(model: Model) -> tuple[Deviation, ...]:
 
 def _model(model: Model, provider: Provider) -> dict[str, Any]:
     decoder, tokenizer = model.decoder, model.tokenizer
-    ends = list(tokenizer.eog_ids)
-    pad = tokenizer.pad_id if tokenizer.pad_id is not None else (tokenizer.eos_id or 0)
+    # Finished texts of a batch are filled with something; where no token is meant for it, the end is.
+    begin, fill = tokenizer.bos_id, tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
     return {
         "type": _type(decoder),
-        "bos_token_id": tokenizer.bos_id if tokenizer.bos_id is not None else pad,
-        "eos_token_id": ends if len(ends) != 1 else ends[0],
-        "pad_token_id": pad,
+        **({} if begin is None else {"bos_token_id": begin}),
+        **({} if fill is None else {"pad_token_id": fill}),
+        "eos_token_id": list(tokenizer.eog_ids),
         "context_length": decoder.context_length,
         "vocab_size": decoder.vocab_size,
         "decoder": {
