@@ -26,7 +26,8 @@ MARKS = {"--hf-repo", "-hf", "--model-path", "--model-id"}
 
 def quantised(shelf: Shelf, name: str, model: str = "qwen", **manifest: Any) -> Card:
     """The plain weights by another name: what a card says follows from the format, not from the bytes."""
-    changes = {"format": name, "target": f"{name}-int4", "options": {"bits": 4}, **manifest}
+    options = {"bits": 4, "group_size": 128, "desc_act": False}
+    changes = {"format": name, "target": f"{name}-int4", "options": options, **manifest}
     return shelf.card(shelf.candidate("hf", model, manifest=changes, target=f"{name}-int4"))
 
 
@@ -138,6 +139,16 @@ def test_quants_are_told_to_servers(shelf: Shelf) -> None:
     plain = "\n".join(shelf.card(shelf.candidate("hf")).blocks("sh"))
     assert "--quantize" not in plain
     assert "--model-format pytorch" in plain
+
+
+@pytest.mark.parametrize(
+    "options", [{"bits": 8, "group_size": 128}, {"bits": 4, "group_size": 32}, {"bits": 4, "desc_act": True}]
+)
+def test_turbomind_is_named_only_for_what_its_kernels_know(shelf: Shelf, options: dict[str, Any]) -> None:
+    given = {"group_size": 128, "desc_act": False, **options}
+    titles = quantised(shelf, "gptq", options=given).titles
+    assert "LMDeploy" not in titles
+    assert "vLLM" in titles
 
 
 def test_vllm_reads_gguf_only_with_a_tokenizer_that_is_no_code(shelf: Shelf) -> None:

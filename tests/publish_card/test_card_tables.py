@@ -177,6 +177,28 @@ def test_a_window_shorter_than_the_models_is_said(shelf: Shelf) -> None:
     assert "window of 512 tokens, where the model has 1,024" in shelf.card(short).section("Limits")
 
 
+def test_what_was_learnt_is_not_said_to_be_the_same_bytes(shelf: Shelf) -> None:
+    learnt = Deviation(
+        subject="imatrix",
+        wanted="the same bits on every CPU",
+        got="on CPUs of one kind",
+        why="it was learnt here",
+    )
+    calibration = {"source": "searchqa", "tokens": 256, "sha256": "0" * 64}
+    options = {"quant": "Q8_0", "imatrix": "calibration", "split_max_bytes": None, "calibration": calibration}
+    found = shelf.card(shelf.candidate(manifest={"deviations": (learnt,), "options": options})).section(
+        "Make it again"
+    )
+    assert "same bytes" not in found
+    assert "to the bit on machines of one kind" in found
+    assert (
+        "Options of `Q8_0`: imatrix calibration, calibration source searchqa, calibration tokens 256."
+        in found
+    )
+    assert "the same bytes again" in shelf.card().section("Make it again")
+    assert "Options of" not in shelf.card().section("Make it again")
+
+
 def test_the_source_is_named_by_its_commit(shelf: Shelf) -> None:
     hub = of_hub(shelf.candidate().manifest)
     card = shelf.card(shelf.candidate(manifest=hub))

@@ -122,8 +122,8 @@ def _introduction(bundle: Bundle) -> str:
     tool = f"modelwright {markdown.text(bundle.report.tool)}"
     made = f"{origin.source(bundle)} as {formats}{sizes}, made by {tool}."
     return (
-        f"{made[0].upper()}{made[1:]} Each was opened{through}, asked what its source was asked, and held "
-        "against its source token by token: the figures are below."
+        f"{made[0].upper()}{made[1:]} {'Each' if count > 1 else 'It'} was opened{through}, asked what its "
+        "source was asked, and held against its source token by token: the figures are below."
     )
 
 

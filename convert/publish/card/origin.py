@@ -13,7 +13,9 @@ from convert.store import MANIFEST_NAME
 from verify.report import NAME as REPORT_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from pydantic import JsonValue
 
     from convert.publish.bundle import Bundle, Candidate
 
@@ -24,6 +26,8 @@ DOCUMENTS = (
     (BOM_NAME, "bill of materials"),
 )
 PUBLIC_KEY = "public.pem"
+# Options that a target is named by.
+NAMED = ("quant", "precision", "provider")
 
 
 def source(bundle: Bundle) -> str:
@@ -84,6 +88,16 @@ def checking(bundle: Bundle, folder: str) -> Iterator[str]:
     )
 
 
+def _options(options: Mapping[str, JsonValue], prefix: str = "") -> Iterator[str]:
+    """What the name does not say; a digest is for programs."""
+    for name, value in options.items():
+        if isinstance(value, dict):
+            yield from _options(value, f"{name} ")
+        elif value is not None and name not in NAMED and not name.endswith("sha256"):
+            said = str(value).lower() if isinstance(value, bool) else value
+            yield f"{prefix}{name.replace('_', ' ')} {said}"
+
+
 def making(bundle: Bundle) -> Iterator[str]:
     """The recipe, the pinned source and the tools: the same input gives the same bytes."""
     manifest = bundle.candidates[0].manifest
@@ -91,11 +105,22 @@ def making(bundle: Bundle) -> Iterator[str]:
     listed = ", ".join(f"{name} {version}" for name, version in tools.items())
     yield f"Made with {markdown.text(listed)}, from {source(bundle)}, by this recipe:"
     yield markdown.fence(markdown.discreet(manifest.recipe), "yaml")
+    for each in bundle.candidates:
+        told = ", ".join(_options(each.manifest.options))
+        if told:
+            yield f"Options of {markdown.code(label(each))}: {markdown.text(told)}."
     pinned = ""
     if manifest.source.commit:
         pinned = f" with {markdown.code(f'revision: {manifest.source.commit}')} in it"
+    # What was learnt here rounds as the machine's own kernels do, and its manifest says so.
+    has_learnt = any(
+        deviation.wanted.startswith("the same bits")
+        for each in bundle.candidates
+        for deviation in each.manifest.deviations
+    )
+    again = "them again, to the bit on machines of one kind," if has_learnt else "the same bytes again"
     yield (
-        f"Saved as {markdown.code('recipe.yaml')}{pinned}, it makes the same bytes again from the same "
-        "source with the same tools:"
+        f"Saved as {markdown.code('recipe.yaml')}{pinned}, it makes {again} from the same source with the "
+        "same tools:"
     )
     yield shell(["modelwright", "convert", "recipe.yaml"]).to_markdown()

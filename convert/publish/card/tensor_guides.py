@@ -98,7 +98,7 @@ def _servers(setting: Setting) -> Iterator[Guide]:
             setting.call(TGI_PORT, "tgi"),
         ),
     )
-    if architecture in IN_TURBOMIND:
+    if architecture in IN_TURBOMIND and _suits_turbomind(setting):
         serve = ["lmdeploy", "serve", "api_server", setting.repo, *revision, "--backend", "turbomind"]
         yield Guide(
             "LMDeploy",
@@ -109,6 +109,13 @@ def _servers(setting: Setting) -> Iterator[Guide]:
                 setting.call(LMDEPLOY_PORT, setting.repo),
             ),
         )
+
+
+def _suits_turbomind(setting: Setting) -> bool:
+    """Its kernels know four bits in groups of 128, in the order in which they stand."""
+    options = setting.candidate.manifest.options
+    asked = (options.get("bits"), options.get("group_size"), bool(options.get("desc_act")))
+    return _method(setting) is None or asked == (4, 128, False)
 
 
 def _fastchat(setting: Setting) -> Iterator[Guide]:
