@@ -91,6 +91,8 @@ def test_what_was_waived_looks_otherwise(shelf: Shelf) -> None:
     waived = replace(shelf.candidate("gguf-Q6_K"), waived=(Waiver("top1", "x"),))
     plot = drawn(shelf.bundle(waived, shelf.candidate("gguf-Q8_0")))
     assert sorted(each.attrib["class"] for each in plot.iter(f"{SVG}circle")) == ["good", "waived"]
+    names = [each.text for each in plot.iter(f"{SVG}text") if each.get("class") == "name"]
+    assert sorted(map(str, names)) == ["Q6_K, waived", "Q8_0"]
 
 
 def test_nothing_measured_is_no_picture(shelf: Shelf) -> None:

@@ -132,7 +132,7 @@ def _grid(
         kind = "axis" if step == 0 else "grid"
         yield f'<path class="{kind}" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
         yield _text(
-            LEFT - 10, y + 5, f"{value:g}" if value > 9e-5 else f"{value:.0e}".replace("e-0", "e-"), "end"
+            LEFT - 10, y + 5, f"{value:g}" if value > 9e-4 else f"{value:.0e}".replace("e-0", "e-"), "end"
         )
     for tick in _ticks(end_bytes):
         x = across(tick)
@@ -145,6 +145,7 @@ def _name(point: Point, x: float, y: float, placed: list[tuple[float, float, flo
     """A name beside its point, moved away from names that stand there."""
     shown = one_line(point.name)
     shown = shown if len(shown) <= LONGEST_NAME else f"{shown[: LONGEST_NAME - 1]}…"
+    shown += ", waived" if point.is_waived else ""
     width = LETTER * len(shown)
     is_left = x + 14 + width > WIDTH - RIGHT
     start = x - 14 - width if is_left else x + 14
