@@ -19,8 +19,9 @@ from convert.errors import Failure
 from convert.formats import Model, option_models
 from convert.formats.onnx import Prepared, lay_out, target_options, targets
 from convert.formats.onnx.graph import DATA_FILE, FLOATS, LARGE_BYTES, LARGE_PAGE_BYTES, PAGE_BYTES
-from convert.formats.onnx.network import Storage, build
+from convert.formats.onnx.network import build
 from convert.formats.onnx.options import OnnxOptions
+from convert.formats.onnx.weights import Storage
 from convert.plan import plan
 from convert.recipe import load
 from convert.store import read_manifest

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from convert.codecs import Codec
     from convert.config import Config
-    from convert.formats.onnx.network import Storage
+    from convert.formats.onnx.weights import Storage
     from convert.layout import Layout
     from convert.progress import Progress
     from convert.recipe import Recipe
@@ -131,7 +131,7 @@ def _parts(target: str) -> tuple[Precision, Provider]:
 
 
 def _storage(options: OnnxOptions, target: str, prepared: Prepared) -> Storage:
-    from convert.formats.onnx.network import Storage  # noqa: PLC0415 - without onnx other formats work
+    from convert.formats.onnx.weights import Storage  # noqa: PLC0415 - without onnx other formats work
 
     precision, provider = _parts(target)
     float_name: Literal["F32", "F16"] = "F16" if provider is Provider.CUDA else "F32"

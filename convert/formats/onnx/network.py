@@ -2,60 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto, helper
 
-from convert.codecs.matmul_nbits import NBits
-from convert.codecs.plain import Plain
 from convert.decoder import Decoder, Ref, Role
-from convert.formats.onnx.graph import CONTRIB, FLOATS, Graph, Matrix
+from convert.formats.onnx.graph import CONTRIB, Graph, Matrix
 from convert.formats.onnx.positions import Positions, add_positions
-from convert.layout import AddOne, Piece
+from convert.formats.onnx.weights import (
+    Network,
+    Storage,
+    linear,
+    matrix,
+    multiply,
+    name_of,
+    rows_of,
+    vector,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
-    from convert.codecs import Codec
     from convert.layout import Layout
 
     End = tuple[str, int, tuple[str | int, ...]]  # an input or output: its name, type and shape
 
 INPUT_IDS, ATTENTION_MASK, POSITION_IDS, LOGITS = "input_ids", "attention_mask", "position_ids", "logits"
 PAST, PRESENT = "past_key_values.{layer}.{part}", "present.{layer}.{part}"
-BIASES = {
-    **dict.fromkeys((Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V), "has_qkv_bias"),
-    Role.ATTN_OUT: "has_out_bias",
-    **dict.fromkeys((Role.MLP_GATE, Role.MLP_UP, Role.MLP_DOWN), "has_mlp_bias"),
-}
-
-
-@dataclass(frozen=True)
-class Storage:
-    """What the parts of a model are stored in, and what is computed in."""
-
-    float_name: str  # of activations: F32 or F16
-    body: Codec
-    head: Codec
-    embedding: Codec
-    accuracy_level: int
-
-    @property
-    def vector(self) -> Codec:
-        """Norms and biases are of the activations' own type."""
-        return Plain(self.float_name)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Network:
-    """What every part needs: the graph that it adds to, the model's description, how to store."""
-
-    graph: Graph
-    decoder: Decoder
-    storage: Storage
-    shapes: dict[Ref, tuple[int, ...]]
 
 
 def build(decoder: Decoder, storage: Storage, version: str) -> tuple[ModelProto, Layout]:
@@ -107,8 +81,8 @@ def _ends(network: Network) -> tuple[list[ValueInfoProto], list[ValueInfoProto]]
 def _embed(network: Network) -> tuple[Matrix, str]:
     """Look tokens up."""
     graph, decoder = network.graph, network.decoder
-    table = _matrix(network, (Ref(Role.EMBED),), network.storage.embedding, "embed")
-    hidden = _rows_of(network, table, INPUT_IDS, "embed")
+    table = matrix(network, (Ref(Role.EMBED),), network.storage.embedding, "embed")
+    hidden = rows_of(network, table, INPUT_IDS, "embed")
     if decoder.has_scaled_embedding:
         scale = np.array(decoder.hidden_size**0.5, helper.tensor_dtype_to_np_dtype(graph.float_type))
         hidden = graph.node("Mul", [hidden, graph.constant(scale, "embed.scale")], "embed.scaled")
@@ -117,40 +91,18 @@ def _embed(network: Network) -> tuple[Matrix, str]:
 
 def _embed_positions(network: Network) -> str:
     """Look learned positions up."""
-    table = _matrix(network, (Ref(Role.POSITION),), network.storage.vector, "position")
-    return _rows_of(network, table, POSITION_IDS, "position")
-
-
-def _rows_of(network: Network, table: Matrix, indices: str, name: str) -> str:
-    """Take rows out of a stored matrix, in the activations' type."""
-    graph, codec = network.graph, table.codec
-    if not isinstance(codec, NBits):
-        rows = graph.node("Gather", [table.planes[0], indices], f"{name}.rows", axis=0)
-        return _widened(graph, rows, codec)
-    rows = graph.node(
-        "GatherBlockQuantized",
-        [graph.flattened(table), indices, *table.planes[1:]],
-        f"{name}.rows",
-        domain=CONTRIB,
-        bits=codec.bits,
-        block_size=codec.block_size,
-        gather_axis=0,
-        quantize_axis=1,
-    )
-    if table.columns % codec.block_size == 0:
-        return rows
-    ends = graph.integers(0), graph.integers(table.columns), graph.integers(-1)
-    return graph.node("Slice", [rows, *ends], f"{name}.unpadded")
+    table = matrix(network, (Ref(Role.POSITION),), network.storage.vector, "position")
+    return rows_of(network, table, POSITION_IDS, "position")
 
 
 def _norm(network: Network, ref: Ref, hidden: str, change: str | None) -> tuple[str, str]:
     """Add what the last part computed, and normalise; give the normalised rows and the sum."""
     graph, decoder = network.graph, network.decoder
-    name = _name(ref)
+    name = name_of(ref)
     is_rms = decoder.norm == "rms"
-    weights = [_vector(network, ref)]
+    weights = [vector(network, ref)]
     if not is_rms:
-        weights.append(_vector(network, Ref(ref.role, ref.layer, "bias")))
+        weights.append(vector(network, Ref(ref.role, ref.layer, "bias")))
     epsilon = decoder.norm_eps
     if change is None:
         op = "RMSNormalization" if is_rms else "LayerNormalization"
@@ -182,7 +134,7 @@ def _attention(network: Network, layer: int, rows: str, positions: Positions) ->
         kv_num_heads=decoder.kv_head_count,
         **attributes,
     )
-    return _linear(network, name, (Ref(Role.ATTN_OUT, layer),), f"{name}.out")
+    return linear(network, name, (Ref(Role.ATTN_OUT, layer),), f"{name}.out")
 
 
 def _queries_keys_values(network: Network, layer: int, rows: str) -> tuple[str, str, str]:
@@ -190,7 +142,7 @@ def _queries_keys_values(network: Network, layer: int, rows: str) -> tuple[str, 
     graph, decoder = network.graph, network.decoder
     name = f"layers.{layer}.attn"
     refs = tuple(Ref(role, layer) for role in (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V))
-    joined = _linear(network, rows, refs, f"{name}.qkv")
+    joined = linear(network, rows, refs, f"{name}.qkv")
     if not decoder.has_qk_norm:
         return joined, "", ""
     query, key, value = (f"{name}.{letter}" for letter in "qkv")
@@ -204,10 +156,10 @@ def _queries_keys_values(network: Network, layer: int, rows: str) -> tuple[str, 
 def _norm_heads(network: Network, ref: Ref, rows: str, head_count: int) -> str:
     """Normalise each head by itself."""
     graph, decoder = network.graph, network.decoder
-    name, size = _name(ref), decoder.head_size
+    name, size = name_of(ref), decoder.head_size
     heads = graph.node("Reshape", [rows, graph.integers(0, 0, head_count, size)], f"{name}.heads")
     normed = graph.node(
-        "RMSNormalization", [heads, _vector(network, ref)], name, axis=-1, epsilon=decoder.norm_eps
+        "RMSNormalization", [heads, vector(network, ref)], name, axis=-1, epsilon=decoder.norm_eps
     )
     return graph.node("Reshape", [normed, graph.integers(0, 0, head_count * size)], f"{name}.rows")
 
@@ -215,13 +167,13 @@ def _norm_heads(network: Network, ref: Ref, rows: str, head_count: int) -> str:
 def _mlp(network: Network, layer: int, rows: str) -> str:
     """Go through the wide inner layer, with or without a gate."""
     graph, name = network.graph, f"layers.{layer}.mlp"
-    inner = _linear(network, rows, (Ref(Role.MLP_UP, layer),), f"{name}.up")
+    inner = linear(network, rows, (Ref(Role.MLP_UP, layer),), f"{name}.up")
     if network.decoder.has_gate:
-        gate = _linear(network, rows, (Ref(Role.MLP_GATE, layer),), f"{name}.gate")
+        gate = linear(network, rows, (Ref(Role.MLP_GATE, layer),), f"{name}.gate")
         inner = graph.node("Mul", [_activated(network, gate, name), inner], f"{name}.inner")
     else:
         inner = _activated(network, inner, name)
-    return _linear(network, inner, (Ref(Role.MLP_DOWN, layer),), f"{name}.down")
+    return linear(network, inner, (Ref(Role.MLP_DOWN, layer),), f"{name}.down")
 
 
 def _activated(network: Network, rows: str, name: str) -> str:
@@ -239,67 +191,6 @@ def _head(network: Network, rows: str, table: Matrix) -> str:
     """Score every next token; a tied head shares the embedding's bytes where both are stored alike."""
     decoder, codec = network.decoder, network.storage.head
     if decoder.is_tied and codec == network.storage.embedding:
-        return _multiply(network, rows, table, None, LOGITS)
+        return multiply(network, rows, table, None, LOGITS)
     ref = Ref(Role.EMBED if decoder.is_tied else Role.HEAD)
-    return _multiply(network, rows, _matrix(network, (ref,), codec, "head"), None, LOGITS)
-
-
-def _linear(network: Network, rows: str, refs: tuple[Ref, ...], name: str) -> str:
-    """Multiply by one matrix, or several stacked into one, and add its bias where it has one."""
-    matrix = _matrix(network, refs, network.storage.body, name)
-    bias = None
-    if getattr(network.decoder, BIASES[refs[0].role]):
-        pieces = [Piece(Ref(ref.role, ref.layer, "bias"), network.shapes[ref][0], 1) for ref in refs]
-        bias = network.graph.vector(f"{name}.bias", pieces, network.storage.vector)
-    return _multiply(network, rows, matrix, bias, name)
-
-
-def _multiply(network: Network, rows: str, matrix: Matrix, bias: str | None, name: str) -> str:
-    graph, codec = network.graph, matrix.codec
-    if isinstance(codec, NBits):
-        weights, scales, *zero_points = matrix.planes
-        inputs = [rows, weights, scales, *zero_points]
-        if bias is not None:
-            inputs += [""] * (5 - len(inputs)) + [bias]
-        return graph.node(
-            "MatMulNBits",
-            inputs,
-            name,
-            domain=CONTRIB,
-            K=matrix.columns,
-            N=matrix.rows,
-            bits=codec.bits,
-            block_size=codec.block_size,
-            accuracy_level=network.storage.accuracy_level,
-        )
-    # By the stored rows: a plain MatMul wants columns, and would be transposed, as a copy, at every load.
-    weight = _widened(graph, matrix.planes[0], codec)
-    product = name if bias is None else f"{name}.product"
-    graph.node("FusedMatMul", [rows, weight], product, domain=CONTRIB, transB=1)
-    return product if bias is None else graph.node("Add", [product, bias], name)
-
-
-def _widened(graph: Graph, values: str, codec: Codec) -> str:
-    """Bring stored floats to the activations' type; of a constant, the runtime does so once."""
-    if FLOATS[codec.name] == graph.float_type:
-        return values
-    name = f"{values}.{graph.float_name.lower()}"
-    if any(node.name == name for node in graph.nodes):
-        return name
-    return graph.node("Cast", [values], name, to=graph.float_type)
-
-
-def _matrix(network: Network, refs: tuple[Ref, ...], codec: Codec, name: str) -> Matrix:
-    pieces = [Piece(ref, network.shapes[ref][0], network.shapes[ref][1]) for ref in refs]
-    return network.graph.matrix(f"{name}.weight", pieces, codec)
-
-
-def _vector(network: Network, ref: Ref) -> str:
-    """Store a norm's weight or bias; Gemma's whole."""
-    has_offset = network.decoder.has_unit_norm_offset and ref.part == "weight"
-    piece = Piece(ref, network.shapes[ref][0], 1, AddOne() if has_offset else None)
-    return network.graph.vector(f"{_name(ref)}.{ref.part}", [piece], network.storage.vector)
-
-
-def _name(ref: Ref) -> str:
-    return str(ref.role) if ref.layer is None else f"layers.{ref.layer}.{ref.role}"
+    return multiply(network, rows, matrix(network, (ref,), codec, "head"), None, LOGITS)
