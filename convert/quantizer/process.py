@@ -103,20 +103,25 @@ def environment(scratch: Path) -> dict[str, str]:
     """The child's environment: offline, at home in its scratch folder, without any secret."""
     kept = {name: value for name, value in os.environ.items() if name in ALLOWED or name.startswith("LC_")}
     cores = os.cpu_count() or 1
-    return kept | {
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
-        "XDG_CACHE_HOME": str(scratch),
-        "HF_HOME": str(scratch / "hf"),
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it cuBLAS promises no equal results
-        "PYTHONUTF8": "1",
-        **({"GPTQMODEL_CPU_WORKERS": str(MIN_WORKERS)} if cores <= MIN_WORKERS else {}),
-    }
+    # Each of GPTQModel's workers has a team of threads of its own: one that spins takes the core of another.
+    return (
+        {"OMP_WAIT_POLICY": "PASSIVE"}
+        | kept
+        | {
+            "HOME": str(scratch),
+            "TMPDIR": str(scratch),
+            "XDG_CACHE_HOME": str(scratch),
+            "HF_HOME": str(scratch / "hf"),
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "HF_DATASETS_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it cuBLAS promises no equal results
+            "PYTHONUTF8": "1",
+            **({"GPTQMODEL_CPU_WORKERS": str(MIN_WORKERS)} if cores <= MIN_WORKERS else {}),
+        }
+    )
 
 
 def _read(line: bytes, label: str) -> dict[str, Any]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(find_spec("gptqmodel") is None, reason="needs GPTQModel")
+# One thread: for matrices so small more of them would only wait for each other.
+CALM: dict[str, Any] = {"group_size": 32, "device": "cpu", "threads": 1}
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 SMALL |= {"num_attention_heads": 2, "num_key_value_heads": 1}
 SMALL_GPT2 = {"n_embd": 64, "n_layer": 2, "n_head": 2}
@@ -44,7 +46,7 @@ def make(folder: Path, model_type: str = "qwen2", dtype: str = "BF16") -> Path:
 def run(source: Path, out: Path, method: str = "gptq", **options: Any) -> Outcome:
     random = np.random.default_rng(0)
     windows = tuple(random.integers(0, tiny.VOCAB_SIZE, 64).astype(np.int32) for _ in range(4))
-    job = Job(source, out, method, windows, **{"group_size": 32, "device": "cpu", **options})  # type: ignore[arg-type]
+    job = Job(source, out, method, windows, **{**CALM, **options})  # type: ignore[arg-type]
     return quantize(job)
 
 
@@ -61,7 +63,7 @@ def test_every_matrix_of_a_layer_comes_out_quantised(tmp_path: Path) -> None:
     watch = Watch()
     source = make(tmp_path / "source")
     windows = tuple(np.arange(first, first + 64, dtype=np.int32) for first in range(4))
-    job = Job(source, tmp_path / "out", "gptq", windows, group_size=32, damp=0.01, device="cpu")
+    job = Job(source, tmp_path / "out", "gptq", windows, damp=0.01, **CALM)
     outcome = quantize(job, progress=watch)
     assert len(outcome.matrices) == 2 * 7
     assert {each.damp for each in outcome.matrices} == {0.01}
