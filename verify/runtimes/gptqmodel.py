@@ -14,9 +14,11 @@ from convert.errors import Failure
 from verify.runtimes._canonical import Canonical
 from verify.runtimes._causal import CausalModel
 from verify.runtimes._events import shortened
-from verify.runtimes._weights import quantised_by, read_config
+from verify.runtimes._weights import quantised_by, read_config, weight_files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from verify.runtimes import Settings
 
 OPTIONS = {
@@ -25,6 +27,9 @@ OPTIONS = {
     "dtype": ("auto", "float32", "float16", "bfloat16"),
     "loader": ("gptqmodel", "transformers"),
 }
+
+# What takes a weight's place in a quantised layer.
+PARTS = ("qweight", "qzeros", "scales")
 
 
 def suits(folder: Path) -> bool:
@@ -59,14 +64,15 @@ class GptqModel(CausalModel):
     """A quantised model, and the kernels that were chosen for it."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
+        chosen = _chosen(settings)
         import torch  # noqa: PLC0415  (in the child only)
 
-        chosen = _chosen(settings)
         device = chosen["device"]
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise Failure("gptqmodel: this machine has no CUDA device", "leave out --option device")
         torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
         config = _config(folder)
+        _require_all(folder, config)
         tokenizer = Canonical(folder, config)
         try:
             model = _open_model(folder, chosen)
@@ -102,6 +108,41 @@ def _config(folder: Path) -> dict[str, Any]:
             "and code from a repo is never run"
         )
     return config
+
+
+def _require_all(folder: Path, config: dict[str, Any]) -> None:
+    """Every tensor that the model has: GPTQModel would go on without, with whatever the memory held."""
+    import torch  # noqa: PLC0415
+    from safetensors import safe_open  # noqa: PLC0415
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM  # noqa: PLC0415
+
+    found: set[str] = set()
+    for file in weight_files(folder):
+        with safe_open(file, framework="pt") as opened:
+            found |= set(opened.keys())
+    plain = {name: value for name, value in config.items() if name != "quantization_config"}
+    made = CONFIG_MAPPING[str(config["model_type"])].from_dict(plain)
+    with torch.device("meta"):
+        wanted = set(AutoModelForCausalLM.from_config(made).state_dict())
+    if made.tie_word_embeddings:
+        wanted.discard("lm_head.weight")
+    if missing := sorted(set(_stored(wanted, found, config["quantization_config"])) - found):
+        raise Failure(f"{folder.name}: {len(missing)} tensors are missing, {missing[0]} among them")
+
+
+def _stored(wanted: set[str], found: set[str], stored: dict[str, Any]) -> Iterator[str]:
+    """What the tensors of a plain model are called where a layer of it is quantised."""
+    parts = [*PARTS, "g_idx"] if stored.get("desc_act") else PARTS
+    for name in wanted:
+        layer, _, kind = name.rpartition(".")
+        layers = [layer]
+        if layer.endswith("gate_up_proj") and f"{layer}.qweight" not in found:
+            # GPTQModel itself keeps Phi-3's gated matrix in halves.
+            layers = [layer.removesuffix("gate_up_proj") + half for half in ("gate_proj", "up_proj")]
+        if kind == "weight" and any(f"{one}.qweight" in found for one in layers):
+            yield from (f"{one}.{part}" for one in layers for part in parts)
+        else:
+            yield name
 
 
 def _open_model(folder: Path, chosen: dict[str, str]) -> Any:
