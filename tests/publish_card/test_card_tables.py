@@ -11,6 +11,7 @@ import pytest
 from convert.publish.bundle import Waiver
 from convert.publish.card.figures import QUALITY, SPEED
 from convert.publish.card.label import label
+from convert.publish.provenance import examine, release
 from convert.store import Deviation
 from tests.provenance.publication import make_keys
 from tests.publish_card.cards import QUANTS, of_hub
@@ -228,3 +229,23 @@ def test_who_signed_is_said(shelf: Shelf, tmp_path: Path) -> None:
     signed = shelf.card(signer=signer).section("Check")
     assert f"the Ed25519 key `{signer.key_id}`" in signed
     assert "modelwright inspect --verify-signature --key public.pem tiny-GGUF" in signed
+
+
+@pytest.mark.parametrize("targets", [QUANTS, ("onnx-int4-cpu", "onnx-fp32-cpu"), ("hf",)])
+def test_what_the_check_downloads_can_be_checked(
+    shelf: Shelf, tmp_path: Path, targets: tuple[str, ...]
+) -> None:
+    keys = make_keys(tmp_path)
+    card = shelf.card(*map(shelf.candidate, targets), signer=keys.signer)
+    whole = card.bundle.with_made(card.made)
+    files = {file.path: file.read() for file in whole.with_made(release(whole, keys.signer)).files}
+    download, inspect = card.commands[-3:-1]
+    assert download[:3] == ["hf", "download", card.bundle.repo]
+    for path in download[3:-2] or files:
+        place = tmp_path / download[-1] / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(files[path])
+    vouched = examine(tmp_path / inspect[-1], keys.public, threads=1)
+    assert vouched.key_id == keys.signer.key_id
+    assert set(vouched.targets) <= set(targets)
+    assert vouched.targets

@@ -106,7 +106,7 @@ def _sections(bundle: Bundle, settings: Sequence[Setting], *, has_plot: bool) ->
         yield _list("## What came out otherwise", deviations)
     yield _list("## Limits", list(telling.limits(bundle, settings[0].facts)))
     yield "## Check"
-    yield from origin.checking(bundle, settings[0].folder)
+    yield from origin.checking(settings[0])
     yield "## Make it again"
     yield from origin.making(bundle)
     yield "## Licence"

@@ -8,7 +8,7 @@ from convert.publish.card import markdown
 from convert.publish.card.guide import shell
 from convert.publish.card.label import label, weights
 from convert.publish.card.licence import HUB
-from convert.publish.provenance import BOM_NAME, PROVENANCE_NAME, signed_by
+from convert.publish.provenance import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, signed_by
 from convert.store import MANIFEST_NAME
 from verify.report import NAME as REPORT_NAME
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from convert.publish.bundle import Bundle, Candidate
+    from convert.publish.card.guide import Setting
 
 DOCUMENTS = (
     (MANIFEST_NAME, "manifest"),
@@ -59,8 +60,9 @@ def key_id(bundle: Bundle) -> str | None:
     return signers.pop() if len(signers) == 1 else None
 
 
-def checking(bundle: Bundle, folder: str) -> Iterator[str]:
+def checking(setting: Setting) -> Iterator[str]:
     """How to see that a download is what was measured."""
+    bundle = setting.bundle
     rows = [(markdown.code(label(each)), documents(bundle, each)) for each in bundle.candidates]
     told = ". ".join(f"{shown}: {links}" for shown, links in rows if links)
     if told:
@@ -74,10 +76,10 @@ def checking(bundle: Bundle, folder: str) -> Iterator[str]:
     else:
         yield (
             f"The provenance is signed with the Ed25519 key {markdown.code(signer)}. With its owner's "
-            "public key, from a place that you trust, on the folder that the repo was downloaded to:"
+            "public key, from a place that you trust, every file can be held against what was signed:"
         )
-        command = ["modelwright", "inspect", "--verify-signature", "--key", PUBLIC_KEY, folder]
-        yield shell(command).to_markdown()
+        command = ["modelwright", "inspect", "--verify-signature", "--key", PUBLIC_KEY, setting.folder]
+        yield shell(setting.download(*_signed_with(setting)), command).to_markdown()
     sums = [
         f"{file.sha256}  {candidate.shipped_path(file.path)}"
         for candidate in bundle.candidates
@@ -86,6 +88,17 @@ def checking(bundle: Bundle, folder: str) -> Iterator[str]:
     yield markdown.details(
         "SHA-256 of the weights, for <code>sha256sum -c</code>", markdown.fence("\n".join(sums))
     )
+
+
+def _signed_with(setting: Setting) -> list[str]:
+    """An artifact, whole, with what vouches for it; nothing, which is all, where the repo is one artifact."""
+    chosen = setting.candidate
+    if not chosen.documents:
+        return []
+    beside = {file.path for file in setting.bundle.files}
+    documents = [f"{chosen.documents}{name}" for name, _ in DOCUMENTS]
+    own = [chosen.shipped_path(file.path) for file in chosen.manifest.files]
+    return [*own, *(path for path in documents if path in beside), RELEASE_NAME]
 
 
 def _options(options: Mapping[str, JsonValue], prefix: str = "") -> Iterator[str]:
