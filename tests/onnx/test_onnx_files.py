@@ -261,6 +261,18 @@ def test_native_is_what_the_weights_are_whatever_the_config_says(
     assert table.data_type == FLOATS[stored]
 
 
+def test_what_is_native_but_for_rounding_is_said() -> None:
+    model = Model("Tiny", None, LARGE, genai.NUMBERS, Path())
+    options = OnnxOptions.model_validate(
+        {"precision": ["int4", "fp16"], "provider": ["cpu", "cuda"], "head": "native"}, strict=False
+    )
+    for target in targets(options):
+        for prepared in (Prepared("BF16"), Prepared("F16")):
+            said = {each.subject for each in lay_out(model, options, target, prepared).deviations}
+            is_rounded = target == "onnx-int4-cuda" and prepared.native == "BF16"
+            assert said >= {"embedding", "head"} if is_rounded else not said & {"embedding", "head"}
+
+
 def test_without_onnx_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny.make(tmp_path / "model", tiny.Recipe("qwen2"))
     found = importlib.util.find_spec

@@ -13,7 +13,7 @@ from convert.codecs.plain import Plain
 from convert.config import read_config
 from convert.decoder import Ref, Role
 from convert.errors import Failure
-from convert.formats import Model, Planned, Weights
+from convert.formats import Deviation, Model, Planned, Weights
 from convert.formats.onnx.options import OnnxOptions, Precision, Provider
 
 if TYPE_CHECKING:
@@ -120,7 +120,11 @@ def lay_out(model: Model, options: OnnxOptions, target: str, prepared: Prepared)
             **vocabulary.files(model.tokenizer),
         },
         encodings={slot.name: slot.codec.name for slot in layout.slots},
-        deviations=(*genai.deviations(model), *vocabulary.deviations(model.tokenizer)),
+        deviations=(
+            *_rounded(options, target, prepared),
+            *genai.deviations(model),
+            *vocabulary.deviations(model.tokenizer),
+        ),
         cpu_s=_cpu_s(layout),
     )
 
@@ -152,6 +156,20 @@ def _storage(options: OnnxOptions, target: str, prepared: Prepared) -> Storage:
         head=stored(options.head or precision),
         embedding=stored(options.embedding),
         accuracy_level=level,
+    )
+
+
+def _rounded(options: OnnxOptions, target: str, prepared: Prepared) -> tuple[Deviation, ...]:
+    """Say what is called native and is not quite: a graph for CUDA has one type of floats."""
+    precision, provider = _parts(target)
+    if provider is not Provider.CUDA or precision in FLOATS or prepared.native == "F16":
+        return ()
+    asked = {"embedding": options.embedding, "head": options.head}
+    why = "the graph computes in float16"
+    return tuple(
+        Deviation(part, f"native ({prepared.native})", "F16", why)
+        for part, stored in asked.items()
+        if stored == "native"
     )
 
 
