@@ -294,3 +294,31 @@ def test_offline_nothing_is_published_and_the_dry_run_says_so(run: Run, server: 
     assert shown.code == 0
     assert shown.answer["repos"][0]["exists"] is None
     assert not server.log
+
+
+@pytest.mark.slow
+def test_every_format_in_its_own_repo(server: HubServer, home: Path, run: Run) -> None:
+    targets = "targets: {gguf: {quants: [Q8_0]}, onnx: {precision: int4, block_size: 32}, hf: {}}"
+    (home / "formats.yaml").write_text(f"model: {SOURCE}\n{targets}\n{PUBLISH}", encoding="utf-8")
+    assert run("convert", "formats.yaml").code == 0
+    recipe, root = read(str(home / "formats.yaml")), home / "artifacts"
+    folders = sorted((root / "formats").iterdir())
+    write_report(recipe, root, *(result(recipe, folder) for folder in folders))
+    ran = run("publish", "formats.yaml", "--json")
+    assert (ran.code, ran.said) == (0, [])
+    told = {repo["repo"]: {file["path"] for file in repo["files"]} for repo in ran.answer["repos"]}
+    base = "ann/Tiny-0.1B"
+    assert set(told) == {f"{base}-GGUF", f"{base}-ONNX", f"{base}-HF"}
+    assert {"cpu-int4/genai_config.json", "cpu-int4/manifest.json", "LICENSE"} <= told[f"{base}-ONNX"]
+    assert {"config.json", "model.safetensors", "manifest.json"} <= told[f"{base}-HF"]
+    for name, paths in told.items():
+        repo = server.repos[name]
+        stands = repo.commits[repo.refs["main"]]
+        assert set(stands) == paths | {".gitattributes"}
+        # What is downloaded is an artifact again: its manifest fits its files, and its origin can be checked.
+        folder = home / "downloaded" / name
+        for path, content in stands.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+    for place in ("ONNX/cpu-int4", "HF"):
+        assert run("inspect", str(home / "downloaded" / f"{base}-{place}"), "--verify").code == 0

@@ -141,6 +141,7 @@ def test_killed_around_the_commit(parts: HubServer, tmp_path: Path) -> None:
     assert sweep(parts, what, None, [at]) == 2
 
 
+@pytest.mark.slow
 def test_two_at_once_make_one_commit(parts: HubServer, tmp_path: Path) -> None:
     what = bundle(tmp_path, SETTINGS, size_bytes=SIZE_BYTES)
     with publisher(parts) as one, publisher(parts) as other, ThreadPoolExecutor(2) as both:
