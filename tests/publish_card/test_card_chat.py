@@ -183,9 +183,11 @@ def test_ollama_is_told_all_that_it_needs(shelf: Shelf) -> None:
     told = parsed(card)
     assert told["from"] == "./tiny-qwen-Q6_K.gguf"
     assert told["stop"] == ["<|im_end|>"]
-    assert told["num_ctx"] == 1024
+    context = gather(shelf.candidate()).context
+    assert context is not None
+    assert told["num_ctx"] == min(context, 4096)
     assert told["template"] == card.made[TEMPLATE].decode()
-    assert json.loads(card.made[PARAMS]) == {"stop": ["<|im_end|>"], "num_ctx": 1024}
+    assert json.loads(card.made[PARAMS]) == {"stop": ["<|im_end|>"], "num_ctx": told["num_ctx"]}
     template = gather(shelf.candidate()).template
     assert template is not None
     for chat in CHATS:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convert.publish.card.facts import gather
 from convert.publish.card.xinference import _billions
 from convert.store import FileEntry
 from tests.publish_card.cards import BASE, of_hub
@@ -31,8 +32,10 @@ def quantised(shelf: Shelf, name: str, model: str = "qwen", **manifest: Any) -> 
     return shelf.card(shelf.candidate("hf", model, manifest=changes, target=f"{name}-int4"))
 
 
-def every(shelf: Shelf) -> dict[str, Card]:
+@pytest.fixture(scope="module")
+def every(built: Shelf) -> dict[str, Card]:
     """A card of each format and of both kinds of model."""
+    shelf = built
     hub = of_hub(shelf.candidate().manifest, "tokenizer.json")
     return {
         "gguf": shelf.card(),
@@ -48,8 +51,8 @@ def every(shelf: Shelf) -> dict[str, Card]:
     }
 
 
-def test_who_is_told_of(shelf: Shelf) -> None:
-    found = {name: card.titles for name, card in every(shelf).items()}
+def test_who_is_told_of(every: dict[str, Card]) -> None:
+    found = {name: card.titles for name, card in every.items()}
     assert found == {
         "gguf": [*GGUF, "Xinference"],
         "gguf of the Hub": [*GGUF, "vLLM", "SGLang", "Xinference"],
@@ -67,14 +70,15 @@ def test_who_is_told_of(shelf: Shelf) -> None:
 def test_a_real_quantised_config_is_read_for_its_sizes(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     import convert.publish.card.facts as module  # noqa: PLC0415
 
-    read = module._read
+    read, wanted = module._read, module.gather(shelf.candidate("hf")).parameters
     packed = {"quant_method": "gptq", "bits": 4}
     monkeypatch.setattr(module, "_read", lambda path: {**read(path), "quantization_config": packed})
-    assert module.gather(shelf.candidate("hf")).parameters == 4_789_504
+    assert wanted
+    assert module.gather(shelf.candidate("hf")).parameters == wanted
 
 
-def test_every_program_compiles_and_every_command_parses(shelf: Shelf) -> None:
-    for name, card in every(shelf).items():
+def test_every_program_compiles_and_every_command_parses(every: dict[str, Card]) -> None:
+    for name, card in every.items():
         programs, commands = card.blocks("python"), card.blocks("sh")
         assert programs, name
         assert commands, name
@@ -88,8 +92,8 @@ def test_every_program_compiles_and_every_command_parses(shelf: Shelf) -> None:
         assert sum("```" in line for line in card.readme.splitlines()) % 2 == 0
 
 
-def test_every_file_that_a_command_names_is_there(shelf: Shelf) -> None:
-    for name, card in every(shelf).items():
+def test_every_file_that_a_command_names_is_there(every: dict[str, Card]) -> None:
+    for name, card in every.items():
         there = {file.path for file in card.bundle.files} | set(card.made)
         folder = card.bundle.repo.partition("/")[2]
         for arguments in card.commands:
@@ -101,16 +105,16 @@ def test_every_file_that_a_command_names_is_there(shelf: Shelf) -> None:
                     assert argument.removeprefix(f"{folder}/") in there, arguments
 
 
-def test_every_repo_that_a_command_names_is_this_one(shelf: Shelf) -> None:
-    for card in every(shelf).values():
+def test_every_repo_that_a_command_names_is_this_one(every: dict[str, Card]) -> None:
+    for card in every.values():
         for arguments in card.commands:
             for flag, value in pairwise(arguments):
                 if flag in MARKS and "/" in value and not value.endswith(".gguf"):
                     assert value.partition(":")[0] == card.bundle.repo, arguments
 
 
-def test_a_completion_model_gets_no_chat(shelf: Shelf) -> None:
-    for name, card in every(shelf).items():
+def test_a_completion_model_gets_no_chat(every: dict[str, Card]) -> None:
+    for name, card in every.items():
         run = card.section("Run")
         found = [word for word in CHAT_ONLY if word in run]
         assert bool(found) == ("completion" not in name), (name, found)
@@ -118,9 +122,9 @@ def test_a_completion_model_gets_no_chat(shelf: Shelf) -> None:
         assert ("conversational" in card.readme) == ("completion" not in name)
 
 
-def test_calls_of_servers_carry_json(shelf: Shelf) -> None:
+def test_calls_of_servers_carry_json(every: dict[str, Card]) -> None:
     seen = 0
-    for card in every(shelf).values():
+    for card in every.values():
         for arguments in card.commands:
             if arguments[0] == "curl":
                 seen += 1
@@ -246,7 +250,7 @@ def test_names_that_a_shell_would_read_are_quoted(shelf: Shelf) -> None:
 def test_xinference_is_told_what_the_model_is(shelf: Shelf) -> None:
     told = json.loads(shelf.card().made["xinference.json"])
     assert told["model_ability"] == ["chat"]
-    assert told["context_length"] == 1024
+    assert told["context_length"] == gather(shelf.candidate()).context
     assert told["stop"] == ["<|im_end|>"]
     assert told["chat_template"].startswith("{% for message in messages %}")
     assert [spec["quantization"] for spec in told["model_specs"]] == ["Q6_K", "Q8_0", "F16"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from convert.publish.bundle import Waiver
+from convert.publish.card.facts import gather
 from convert.publish.card.figures import QUALITY, SPEED
 from convert.publish.card.label import label
 from convert.publish.provenance import examine, release
@@ -173,9 +174,10 @@ def test_tensors_alike_in_their_deviation_are_told_once(shelf: Shelf) -> None:
 def test_a_window_shorter_than_the_models_is_said(shelf: Shelf) -> None:
     candidate = shelf.candidate()
     assert candidate.result.opened is not None
-    opened = candidate.result.opened.model_copy(update={"context": 512})
+    opened = candidate.result.opened.model_copy(update={"context": 12})
     short = replace(candidate, result=candidate.result.model_copy(update={"opened": opened}))
-    assert "window of 512 tokens, where the model has 1,024" in shelf.card(short).section("Limits")
+    context = gather(candidate).context
+    assert f"window of 12 tokens, where the model has {context:,}" in shelf.card(short).section("Limits")
 
 
 def test_what_was_learnt_is_not_said_to_be_the_same_bytes(shelf: Shelf) -> None:
