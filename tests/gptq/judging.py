@@ -15,7 +15,7 @@ from tests.gptq.text import held_out
 if TYPE_CHECKING:
     from pathlib import Path
 
-WINDOW, WINDOWS = 256, 24
+WINDOW, WINDOWS, AT_ONCE = 256, 96, 8
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,28 @@ class Judge:
         self._config = AutoConfig.from_pretrained(folder)
         tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         ids, is_answer = held_out(tokenizer, WINDOW * WINDOWS)
-        self._ids = torch.tensor(ids).reshape(-1, WINDOW)
-        self._is_answer = torch.tensor(is_answer).reshape(-1, WINDOW)[:, 1:]
-        self._source = self._odds(weights)
+        self._ids = torch.tensor(ids).reshape(WINDOWS, WINDOW)
+        self._is_answer = torch.tensor(is_answer).reshape(WINDOWS, WINDOW)
+        self._source = self._model(weights)
 
     def loss(self, weights: dict[str, torch.Tensor]) -> Loss:
-        """Compare."""
-        found = self._odds(weights)
-        kl = (self._source.exp() * (self._source - found)).sum(-1).mean()
-        return Loss(math.exp(self._cost(found) - self._cost(self._source)), float(kl))
+        """Compare, a few windows at once."""
+        model = self._model(weights)
+        dearer, divergence = [], []
+        with torch.no_grad():
+            for first in range(0, WINDOWS, AT_ONCE):
+                ids = self._ids[first : first + AT_ONCE]
+                is_answer = self._is_answer[first : first + AT_ONCE, 1:]
+                found, source = (torch.log_softmax(each(ids).logits, -1) for each in (model, self._source))
+                divergence.append((source.exp() * (source - found)).sum(-1).flatten())
+                more = (source - found)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
+                dearer.append(more[is_answer])
+        return Loss(math.exp(float(torch.cat(dearer).mean())), float(torch.cat(divergence).mean()))
 
-    def _odds(self, weights: dict[str, torch.Tensor]) -> Any:
+    def _model(self, weights: dict[str, torch.Tensor]) -> Any:
         model = AutoModelForCausalLM.from_config(self._config, dtype=torch.float32).eval()
         said = model.load_state_dict(weights, strict=False)
         assert not said.unexpected_keys
         assert set(said.missing_keys) <= {"lm_head.weight"}
         model.tie_weights()
-        with torch.no_grad():
-            return torch.log_softmax(model(self._ids).logits, -1)
-
-    def _cost(self, odds: Any) -> float:
-        """What an answer's token costs, in nats."""
-        each = -odds[:, :-1].gather(-1, self._ids[:, 1:, None])[..., 0]
-        return float(each[self._is_answer].mean())
+        return model
