@@ -1,6 +1,5 @@
 """YAML as it comes: what cannot be read is one line, whatever it is."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -54,12 +53,11 @@ UNREADABLE = {
 }
 
 
+@pytest.mark.timeout(120)  # a bomb that goes off takes hours
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str) -> None:
     raw, expected = UNREADABLE[name]
-    began = time.perf_counter()
     assert expected in problem(tmp_path, raw)
-    assert time.perf_counter() - began < 5
 
 
 ODD = {
