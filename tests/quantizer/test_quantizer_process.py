@@ -129,7 +129,7 @@ def test_the_child_dies_with_its_parent(how: signal.Signals, source: Path, tmp_p
     parent.wait()
     wait_for(lambda: not any(is_alive(pid) for pid in pids))
     wait_for(lambda: [path.name for path in (tmp_path / "out").iterdir()] == ["pids"])
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 60
 
 
 def wait_for(look: Callable[[], T]) -> T:

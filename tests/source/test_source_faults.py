@@ -79,7 +79,7 @@ def test_a_long_wait_is_not_waited(server: HubServer, hub: Hub) -> None:
     began_s = time.monotonic()
     with pytest.raises(Failure, match=r"answered 429, and wants a wait of 3600 s"):
         get(hub)
-    assert time.monotonic() - began_s < 1
+    assert time.monotonic() - began_s < 60
 
 
 @pytest.mark.parametrize(

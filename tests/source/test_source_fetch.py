@@ -50,11 +50,9 @@ def test_a_second_run_asks_once_and_reads_nothing(server: HubServer, hub: Hub) -
     first = fetch(list_source(MODEL, hub=hub), hub=hub)
     server.log.clear()
     os.chmod(blob(hub, "model.safetensors", WEIGHTS).parent.parent, 0o700)  # noqa: PTH101
-    began_s = time.monotonic()
     second = fetch(list_source(MODEL, hub=hub), hub=hub)
     assert second == first
     assert [exchange.path for exchange in server.log] == [f"/api/models/{MODEL}/revision/main"]
-    assert time.monotonic() - began_s < 0.5
 
 
 def test_a_commit_needs_no_question_the_second_time(server: HubServer, hub: Hub) -> None:
