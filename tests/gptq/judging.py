@@ -15,7 +15,7 @@ from tests.gptq.text import held_out
 if TYPE_CHECKING:
     from pathlib import Path
 
-WINDOW, WINDOWS, AT_ONCE = 256, 96, 8
+WINDOW, WINDOWS, AT_ONCE = 256, 48, 8
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def main(folder: str, out: str, ids: list[int]) -> None:
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
     from gptqmodel import BACKEND, GPTQModel  # noqa: PLC0415
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM, GPTQConfig  # noqa: PLC0415
 
     torch.set_num_threads(2)
 
@@ -35,7 +35,9 @@ def main(folder: str, out: str, ids: list[int]) -> None:
     found["logits"] = logits(opened.model)
     model_type = json.loads((Path(folder) / "config.json").read_text("utf-8"))["model_type"]
     if model_type != "gpt2":  # Transformers initialises GPT-2's Conv1D by a weight that a quantised one lacks
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16)
+        # By the same kernel: the one that it would choose by itself rounds activations otherwise.
+        asked = GPTQConfig(bits=4, backend=BACKEND.GPTQ_TORCH.value)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16, quantization_config=asked)
         found["logits of transformers"] = logits(model)
     np.savez(out, **found)
     sys.stdout.flush()

@@ -116,7 +116,8 @@ def test_the_runtimes_give_the_same_logits(made: Made, read: dict[str, Any]) -> 
     assert not said.unexpected_keys
     with torch.no_grad():
         expected = plain(torch.tensor([IDS])).logits[0].numpy()
-    assert np.abs(read["logits"] - expected).max() < 0.05
+    # In 16 bits there, in 32 here.
+    assert np.sqrt(((read["logits"] - expected) ** 2).mean()) < 0.02
     if made.name == "tiny-qwen":
         assert np.array_equal(read["logits"], read["logits of transformers"])
 

@@ -32,7 +32,7 @@ def held_out(tokenizer: tokenizers.Tokenizer, count: int) -> tuple[list[int], li
     is_chat = tokenizer.token_to_id("<|im_start|>") is not None
     ids: list[int] = []
     is_answer: list[bool] = []
-    for dialogue in _dialogues(Split.HELD_OUT, 40, seed=12):
+    for dialogue in _dialogues(Split.HELD_OUT, 24, seed=12):
         for part, wanted in _chat(dialogue) if is_chat else _plain(dialogue):
             found = tokenizer.encode(part, add_special_tokens=False).ids
             ids += found
