@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from convert import engine
 from convert.card import licence
 from convert.formats import Workplace
+from convert.recipe.discreet import discreet
 from convert.source import Pinned, is_legal
 from convert.stage import Job, Settings, tools
 from convert.store import Deviation as DeviationRecord
@@ -131,7 +132,7 @@ def _manifest(settings: Settings, pinned: Pinned, model: Model, job: Job) -> Man
     template = model.tokenizer.chat_template
     return Manifest(
         key=job.wanted.key,
-        recipe=settings.recipe.text,
+        recipe=discreet(settings.recipe.text),
         source=SourceRecord(
             repo=pinned.repo,
             commit=pinned.commit,

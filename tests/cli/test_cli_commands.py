@@ -252,3 +252,13 @@ def test_the_whole_way(run: Run, model: Path) -> None:
     assert run("clean").out == "nothing to remove\n"
     assert "there is no recipe 'tiny-one' any more" in run("clean", "--orphans").out
     assert not Path("artifacts/tiny-one").exists()
+
+
+def test_what_is_shipped_does_not_say_where_it_was_made(run: Run, model: Path) -> None:
+    recipe = f"model: {model}\ntargets: {{gguf: {{quants: [F16]}}}}\n"
+    Path("recipes/tiny-one.yaml").write_text(recipe, encoding="utf-8")
+    assert run("convert", "tiny-one").code == 0
+    artifact = Path("artifacts/tiny-one/gguf-F16")
+    for file in artifact.iterdir():
+        assert str(model.parent).encode() not in file.read_bytes(), file
+    assert "model: …/weights\n" in json.loads((artifact / "manifest.json").read_text("utf-8"))["recipe"]

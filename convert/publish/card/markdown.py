@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from convert.recipe.discreet import discreet
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -14,19 +16,6 @@ SPECIAL = frozenset("\\`*_[]<>#|~$&")
 LONGEST_TEXT = 400
 # Beyond it a fence would be the whole card; what is cut can be read in the files themselves.
 LONGEST_FENCE = 20_000
-
-_SECRETS = re.compile(
-    r"\bhf_[A-Za-z0-9]{16,}|\bsk-[\w-]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bAKIA[0-9A-Z]{16}\b"
-    r"|(?<=://)[^\s/@]+:[^\s/@]+(?=@)"
-)
-_FOLDERS = re.compile(
-    r"(?:file://|(?<![\w./:~<-]))(?:~[\w.-]*)?/(?:[^\s/'\"`,;:()\[\]{}<>]+/)+|\b[A-Za-z]:\\(?:[^\s\\]+\\)+"
-)
-
-
-def discreet(text: str) -> str:
-    """Leave out what says whose machine it was: tokens, and where a file lies."""
-    return _FOLDERS.sub("…/", _SECRETS.sub("…", text))
 
 
 def one_line(value: object) -> str:
