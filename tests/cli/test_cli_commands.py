@@ -35,6 +35,8 @@ PLAN = Plan(
             size_bytes=4_900_000_000,
             is_up_to_date=False,
             deviations=(),
+            device=None,
+            tool_s=0.0,
         ),
         PlannedTarget(
             target="gguf-Q8_0",
@@ -43,6 +45,8 @@ PLAN = Plan(
             size_bytes=8_200_000_000,
             is_up_to_date=True,
             deviations=("blk.0.ffn_down.weight: Q5_0 for Q4_K, rows of 5504",),
+            device=None,
+            tool_s=0.0,
         ),
     ),
     peak_memory_bytes=500_000_000,
