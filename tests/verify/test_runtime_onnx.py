@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +24,12 @@ from verify.worker import Launch, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from tests.verify.conftest import Made
 
+MODELS = Path(__file__).parents[2] / "recipes" / "models"
 LIMITS = Limits(open_s=120, request_s=60)
 TEXT = "太阳系有八颗行星。 The largest is Jupiter"
 CHAT: tuple[dict[str, str], ...] = (
@@ -266,3 +269,29 @@ def test_a_template_is_held_by_the_sandbox_first(artifact: Path, tmp_path: Path)
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}), "utf-8")
     with opened("onnxruntime_genai", folder) as worker, pytest.raises(WorkerFailure, match="CPU time"):
         worker.apply_template(CHAT)
+
+
+@pytest.mark.slow
+def test_the_embedded_model_passes_every_check(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).parent / "modelwright")
+    (tmp_path / "tiny.yaml").write_text(
+        f"model: {MODELS / 'tiny-qwen'}\ntargets: {{onnx: {{precision: [fp32, int8]}}}}\n"
+        f"verify: {{scenarios: ['{MODELS / 'tiny-searchqa-zh.yaml'}']}}\n",
+        "utf-8",
+    )
+    place = ["tiny.yaml", "--out", "out"]
+    subprocess.run([program, "--quiet", "convert", *place], cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [program, "verify", "--json", *place], cwd=tmp_path, check=True, capture_output=True
+    )
+    exact, rounded = json.loads(done.stdout)["artifacts"]
+    for found in (exact, rounded):
+        checks = {check["name"]: check["passed"] for check in found["checks"]}
+        assert all(checks.values())
+        assert checks.keys() >= {"digests", "opens", "answers", "context_length", "vocabulary"}
+        assert checks.keys() >= {"tokenizer", "markup", "chat_template", "chat_tokens", "end_of_turn"}
+        assert found["speed"]["throughput_tok_s"].keys() == {"1", "4", "10"}
+        assert found["memory"]["kv_bytes_per_token"] == found["memory"]["kv_bytes_per_token_computed"]
+    assert exact["quality"]["kl_mean"] < 1e-6
+    assert exact["quality"]["top1"] == 1
+    assert 1e-6 < rounded["quality"]["kl_mean"] < 0.05
