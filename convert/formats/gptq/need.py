@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
     from convert.decoder import Decoder
     from convert.formats.hf.tensors import Stored
+    from convert.quantizer import Method
 
 # The interpreter with torch, transformers and GPTQModel imported, before any model: 0.6 GiB.
 PROGRAM_BYTES = 700 << 20
-# Of a core under the small matrix products and the solver of this work, flop/s; of a GPU, far below its best.
+# Flop/s of a core under the small products and the solver of this work, measured; of a GPU, a guess well
+# below what one reaches in large products.
 CORE_FLOPS = 2e10
 GPU_FLOPS = 2e13
+# GPTQModel's AWQ tries so many scales for each group of matrices, each by a pass of all tokens, and then so
+# many clips on so many tokens, weight by weight rather than by products.
+AWQ_SCALES, AWQ_CLIPS, AWQ_CLIP_TOKENS, AWQ_CLIP_SLOWNESS = 20, 10, 512, 10
 # To start, to load, to import, and to write what was made.
 START_S = 15.0
 
@@ -60,11 +65,12 @@ def result_bytes(stored: Sequence[Stored], types: Mapping[str, str], *, bits: in
     return total
 
 
-def memory_bytes(decoder: Decoder, stored: Sequence[Stored], token_count: int) -> int:
+def memory_bytes(method: Method, decoder: Decoder, stored: Sequence[Stored], token_count: int) -> int:
     """Bound the peak: what never leaves, two layers in float32, their Hessians, and the tokens' states.
 
     A layer is read, measured, solved and written before the next; beside it stay the embeddings and the
-    head, and every calibration token's state, as it goes into the layer and as it comes out.
+    head, and every calibration token's state, as it goes into the layer and as it comes out. AWQ also keeps
+    what goes into each matrix of the layer, and two copies of it.
     """
     layer = [each for each in stored if each.pieces[0].ref.layer == 0]
     beside = [each for each in stored if each.pieces[0].ref.layer is None]
@@ -74,15 +80,25 @@ def memory_bytes(decoder: Decoder, stored: Sequence[Stored], token_count: int) -
     hessian_bytes = 3 * 4 * max(width * width for width in widths) + 4 * sum(w * w for w in widths)
     beside_bytes = 4 * sum(math.prod(each.shape) for each in beside)
     state_bytes = 2 * 4 * token_count * decoder.hidden_size
-    return PROGRAM_BYTES + 2 * layer_bytes + hessian_bytes + beside_bytes + state_bytes
+    shared_bytes = PROGRAM_BYTES + 2 * layer_bytes + beside_bytes + state_bytes
+    if method == "gptq":
+        return shared_bytes + hessian_bytes
+    within = sum(matrix.columns for matrix in matrices(layer)) + 2 * max(m.rows for m in matrices(layer))
+    return shared_bytes + 2 * layer_bytes + 2 * 4 * token_count * within
 
 
-def seconds(stored: Sequence[Stored], token_count: int, *, threads: int, has_gpu: bool) -> float:
+def seconds(
+    method: Method, stored: Sequence[Stored], token_count: int, *, threads: int, has_gpu: bool
+) -> float:
     """Estimate from the products: the tokens through every matrix twice, its Hessian, and its solution."""
     flops = 0.0
     for matrix in matrices(stored):
-        forward = 2 * 2.0 * token_count * matrix.rows * matrix.columns
-        hessian = 2.0 * token_count * matrix.columns**2
-        solution = 2.0 * matrix.columns**3 + 2.0 * matrix.rows * matrix.columns**2
-        flops += forward + hessian + solution
+        once = 2.0 * matrix.rows * matrix.columns
+        if method == "gptq":
+            hessian = 2.0 * token_count * matrix.columns**2
+            solution = 2.0 * matrix.columns**3 + once * matrix.columns
+            flops += 2 * token_count * once + hessian + solution
+        else:
+            clips = AWQ_CLIPS * min(token_count, AWQ_CLIP_TOKENS) * AWQ_CLIP_SLOWNESS
+            flops += ((2 + AWQ_SCALES) * token_count + clips) * once
     return START_S + flops / (GPU_FLOPS if has_gpu else CORE_FLOPS * threads)

@@ -130,8 +130,10 @@ def lay_out(method: Method, model: Model, options: Options, target: str, prepare
             size_bytes=result_bytes,
             # Layers that are done wait on disk until all are written out together.
             spare_bytes=2 * result_bytes,
-            memory_bytes=need.memory_bytes(model.decoder, stored, tokens),
-            seconds=need.seconds(stored, tokens, threads=available_threads(), has_gpu=device == "cuda"),
+            memory_bytes=need.memory_bytes(method, model.decoder, stored, tokens),
+            seconds=need.seconds(
+                method, stored, tokens, threads=available_threads(), has_gpu=device == "cuda"
+            ),
             device=device,
         ),
         cpu_s=model.decoder.parameter_count / hf.WEIGHTS_PER_S if is_relabelled(model) else 0.0,
