@@ -23,21 +23,14 @@ SHAPE = searchqa.Shape(materials=3, further_questions=1, cite_share=0.6, second_
 
 def to_learn_from() -> str:
     """What the models saw in their training, as a text without markup."""
-    parts = (part for dialogue in _dialogues(Split.TRAIN, 24, seed=11) for part, _ in _plain(dialogue))
-    return "".join(parts)
+    return "".join(_plain(dialogue) for dialogue in _dialogues(Split.TRAIN, 24, seed=11))
 
 
-def held_out(tokenizer: tokenizers.Tokenizer, count: int) -> tuple[list[int], list[bool]]:
-    """Ids of dialogues that the models never saw, in their own style; and which of them are answers."""
-    is_chat = tokenizer.token_to_id("<|im_start|>") is not None
-    ids: list[int] = []
-    is_answer: list[bool] = []
-    for dialogue in _dialogues(Split.HELD_OUT, 24, seed=12):
-        for part, wanted in _chat(dialogue) if is_chat else _plain(dialogue):
-            found = tokenizer.encode(part, add_special_tokens=False).ids
-            ids += found
-            is_answer += [wanted] * len(found)
-    return ids[:count], is_answer[:count]
+def held_out(tokenizer: tokenizers.Tokenizer, count: int) -> list[int]:
+    """Ids of dialogues that the models never saw, in their own style."""
+    write = _chat if tokenizer.token_to_id("<|im_start|>") is not None else _plain
+    text = "".join(write(dialogue) for dialogue in _dialogues(Split.HELD_OUT, 24, seed=12))
+    return list(tokenizer.encode(text, add_special_tokens=False).ids[:count])
 
 
 def _dialogues(split: Split, count: int, seed: int) -> Iterator[Dialogue]:
@@ -48,15 +41,14 @@ def _dialogues(split: Split, count: int, seed: int) -> Iterator[Dialogue]:
             yield lessonpack.dialogue(rng, split, language)
 
 
-def _plain(dialogue: Dialogue) -> Iterator[tuple[str, bool]]:
-    for turn in dialogue.turns:
-        yield f"{turn.user}{ANSWER_CUE[dialogue.language]}", False
-        yield f" {turn.assistant}\n\n", True
+def _plain(dialogue: Dialogue) -> str:
+    cue = ANSWER_CUE[dialogue.language]
+    return "".join(f"{turn.user}{cue} {turn.assistant}\n\n" for turn in dialogue.turns)
 
 
-def _chat(dialogue: Dialogue) -> Iterator[tuple[str, bool]]:
-    yield f"<|im_start|>system\n{dialogue.system}<|im_end|>\n", False
-    for turn in dialogue.turns:
-        yield f"<|im_start|>user\n{turn.user}<|im_end|>\n<|im_start|>assistant\n", False
-        yield f"{turn.assistant}<|im_end|>", True
-        yield "\n", False
+def _chat(dialogue: Dialogue) -> str:
+    turns = "".join(
+        f"<|im_start|>user\n{turn.user}<|im_end|>\n<|im_start|>assistant\n{turn.assistant}<|im_end|>\n"
+        for turn in dialogue.turns
+    )
+    return f"<|im_start|>system\n{dialogue.system}<|im_end|>\n{turns}"
