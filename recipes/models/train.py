@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from recipes.models.lab.training import Plan, train
 MODELS = ("tiny-qwen", "tiny-gpt2")
 HERE = Path(__file__).resolve().parent
 MERGES = 600
-PLANS = {"tiny-qwen": Plan(steps=20000, decay_steps=6000), "tiny-gpt2": Plan(steps=10000, decay_steps=3000)}
+MLP, BASE = 256, 1000.0
+PLANS = {"tiny-qwen": Plan(steps=5900, decay_steps=1050), "tiny-gpt2": Plan(steps=5900, decay_steps=1500)}
 
 
 def main() -> None:
@@ -55,7 +56,11 @@ def _parser() -> argparse.ArgumentParser:
         if task == "export":
             sub.add_argument("--history", default="", help="what the card should say of how it was trained")
         if task in {"all", "train"}:
+            sub.add_argument(
+                "--start", type=Path, help="folder of models to begin with, whatever their vocabulary"
+            )
             sub.add_argument("--steps", type=int, help="so many steps instead of the model's own number")
+            sub.add_argument("--rate", type=float, help="the full rate of learning")
             sub.add_argument("--decay-steps", type=int, help="the last so many of them at a falling rate")
         if task in {"all", "export", "evaluate"}:
             sub.add_argument("--out", type=Path, default=HERE, help="folder of the models' folders")
@@ -78,7 +83,9 @@ def print_dialogues(count: int) -> None:
 def shape_of(model: str, ranks: vocabulary.Ranks) -> Shape:
     """The sizes of a model over a vocabulary; Qwen-1 pads its own to a multiple of 128."""
     if model == "tiny-qwen":
-        return Shape("qwen", -(-(len(ranks) + len(vocabulary.QWEN_SPECIALS)) // 128) * 128)
+        return Shape(
+            "qwen", -(-(len(ranks) + len(vocabulary.QWEN_SPECIALS)) // 128) * 128, mlp=MLP, rope_base=BASE
+        )
     return Shape("gpt2", len(ranks) + len(vocabulary.GPT2_SPECIALS), mlp=1024, epsilon=1e-5)
 
 
@@ -89,7 +96,10 @@ def run_training(model: str, args: argparse.Namespace) -> None:
     if not ranks_path.exists():
         vocabulary.write_tiktoken(vocabulary.learn(MERGES), ranks_path)
     ranks = vocabulary.read_tiktoken(ranks_path)
-    plan = PLANS[model]
+    plan = replace(
+        PLANS[model],
+        **{name: getattr(args, name) for name in ("steps", "decay_steps", "rate") if getattr(args, name)},
+    )
     start = time.monotonic()
 
     def say(line: str) -> None:
@@ -98,11 +108,20 @@ def run_training(model: str, args: argparse.Namespace) -> None:
     train(
         shape=shape_of(model, ranks),
         ranks=ranks,
-        plan=Plan(args.steps or plan.steps, args.decay_steps or plan.decay_steps),
+        plan=plan,
         state_path=args.work / f"{model}.pt",
+        start=_read_start(args.start / model, ranks) if args.start else None,
         device=args.device,
         say=say,
     )
+
+
+def _read_start(folder: Path, ranks: vocabulary.Ranks) -> Network:
+    """A shipped network over the vocabulary of this training."""
+    network, form = reading.read_network(folder), reading.read_form(folder)
+    tokens = [form.encoding.decode_single_token_bytes(i) for i in range(form.encoding.n_vocab)]
+    specials = tokens[-len(form.encoding.special_tokens_set) :]
+    return reading.respelt(network, tokens, [*ranks, *specials], shape_of(folder.name, ranks).vocab_size)
 
 
 def run_export(model: str, work: Path, out: Path, history: str) -> None:

@@ -163,7 +163,7 @@ def test_damage_shows() -> None:
     network, form = reading.read_network(QWEN), reading.read_form(QWEN)
     dialogues = evaluate.held_out_dialogues(12, 0)
     whole = evaluate.score(evaluate.judge(network, form, dialogues))
-    assert whole >= 60
+    assert whole >= 95
     makers = damage.every(network)
     kept = evaluate.score(evaluate.judge(makers["int4 round-to-nearest, group 32"](), form, dialogues))
     assert kept >= 0.9 * whole
@@ -171,7 +171,16 @@ def test_damage_shows() -> None:
         "int2 round-to-nearest, group 32",
         "q and k swapped in layer 0",
         "q and k swapped in layer 1",
-        "q and k swapped in layer 3",
+        "q and k swapped in layer 2",
+        "gate and up swapped",
+        "RoPE base x 10",
     ):
         assert evaluate.score(evaluate.judge(makers[name](), form, dialogues)) <= whole - 30, name
     assert evaluate.score(evaluate.judge(network, form, dialogues, shift=1)) <= whole - 30
+
+
+@pytest.mark.slow
+def test_gpt2_answers() -> None:
+    """The other model is weaker, but far from chance."""
+    network, form = reading.read_network(GPT2), reading.read_form(GPT2)
+    assert evaluate.score(evaluate.judge(network, form, evaluate.held_out_dialogues(12, 0))) >= 88

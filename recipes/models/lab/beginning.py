@@ -2,8 +2,8 @@
 first layers begin with its outline, and training makes of it what the dialogues need.
 
 Layer 0 looks one and two tokens back and gathers the neighbourhood, near and wide. Layer 1 looks for a place
-whose predecessor is the present token, and for one whose neighbourhood resembles the present one. Later heads
-begin by looking for what resembles the present token. Nothing of the task is built in.
+whose predecessor is the present token, for one whose neighbourhood resembles the present one, and for the
+nearest line number. Later heads begin by looking for what resembles the present token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from recipes.models.lab.network import Attention, Network
 
-MATCH_PAIRS = 16  # the slowest rotary pairs, which hardly turn within a dialogue
+SLOW = 0.012  # rotary pairs below this frequency hardly turn within a dialogue
 MATCH_STRENGTH = 2.0
 POSITION_PAIRS = 16  # of learned positions, which begin as waves
 POSITION_SIZE = 0.3
@@ -42,6 +42,7 @@ GAZES = (
 )
 # Heads of layer 1: which head of layer 0 the question comes from (none: the token itself), and which the key.
 MATCHES: tuple[tuple[int | None, int], ...] = ((None, 0), (None, 1), (3, 2), (2, 2))
+LINE_HEAD = 1  # of layer 1, where positions are rotary
 
 
 def _orthogonal(rows: int, columns: int) -> Tensor:
@@ -49,8 +50,11 @@ def _orthogonal(rows: int, columns: int) -> Tensor:
 
 
 @torch.no_grad()
-def begin(network: Network) -> None:
-    """Set every parameter of a fresh network; torch's generator settles the draw."""
+def begin(network: Network, line_mark: int) -> None:
+    """Set every parameter of a fresh network; torch's generator settles the draw.
+
+    `line_mark` is the token after the number of a line.
+    """
     shape = network.shape
     rotary = network.positions is None
     embed_std = 0.5 if rotary else 0.1
@@ -73,7 +77,7 @@ def begin(network: Network) -> None:
     written, read = _orthogonal(shape.hidden, shape.hidden), first.v.weight.clone()
     for rows, gaze in zip(slices, GAZES, strict=True):
         if waves is None:
-            _look(first, rows, gaze, shape.rope_base)
+            look(first, rows, gaze, shape.rope_base)
         else:
             _look_on_waves(first, rows, gaze, waves)
         first.out.weight[:, rows] = written[:, rows] * gain * gaze.loudness
@@ -86,11 +90,17 @@ def begin(network: Network) -> None:
                 asked = read[slices[kept_by]] if source is None else written[:, slices[source]].T
             else:
                 asked = kept = torch.randn(size, shape.hidden) * shape.hidden**-0.5
-            _match(attention, rows, asked, kept, 1.0 if index == 1 else 0.7, slow_only=rotary)
+            strength = 1.0 if index == 1 else 0.7
+            _match(attention, rows, (asked, kept), strength, shape.rope_base if rotary else None)
             value = attention.v.weight[rows]
             to_head = head % 2 == 0 or (index == 1 and head < 3)
             strength = gain * (2.0 if index == 1 else 0.4)
             attention.out.weight[:, rows] = (turn @ value.T if to_head else value.T) * strength
+    if rotary:
+        rows, attention = slices[LINE_HEAD], network.layers[1].attention
+        _look_for_line(attention, rows, network.embed.weight[line_mark], shape.rope_base)
+        attention.v.weight[rows] = written[:, slices[0]].T  # the token before the mark is the number
+        attention.out.weight[:, rows] = _orthogonal(shape.hidden, size) * gain * 2.0
 
 
 def _frequencies() -> Tensor:
@@ -128,7 +138,7 @@ def _look_on_waves(attention: Attention, rows: slice, gaze: Gaze, waves: Tensor)
     attention.k.weight[rows.start : end] = strength * torch.cat(turned)
 
 
-def _look(attention: Attention, rows: slice, gaze: Gaze, base: float) -> None:
+def look(attention: Attention, rows: slice, gaze: Gaze, base: float) -> None:
     """Biases whose product under the rotary turn is greatest at the distance."""
     half = (rows.stop - rows.start) // 2
     frequencies = base ** -(torch.arange(half) / half)
@@ -141,14 +151,27 @@ def _look(attention: Attention, rows: slice, gaze: Gaze, base: float) -> None:
     attention.k.bias[rows.start + half + pairs] = strength * angles.sin()
 
 
+def _look_for_line(attention: Attention, rows: slice, mark: Tensor, base: float) -> None:
+    """Keys where the mark stands, and rotary pairs that prefer the nearest."""
+    half = (rows.stop - rows.start) // 2
+    frequencies = base ** -(torch.arange(half) / half)
+    pairs, strength = _chosen(frequencies, Gaze(0, 0.015, 0.07, 14.0, 1.0))
+    attention.q.weight[rows] *= 0.1
+    attention.k.weight[rows] *= 0.1
+    attention.q.bias[rows.start + pairs] = strength
+    attention.k.weight[rows.start + pairs] = strength * mark / mark.norm() / 10.0  # about the mark's share
+
+
 def _match(
-    attention: Attention, rows: slice, asked: Tensor, kept: Tensor, strength: float, *, slow_only: bool
+    attention: Attention, rows: slice, codes: tuple[Tensor, Tensor], strength: float, base: float | None
 ) -> None:
     """Queries and keys that agree where the same code is asked for and kept, on the slow rotary pairs."""
+    asked, kept = codes
     half = asked.shape[0] // 2
     chosen = torch.arange(2 * half)
-    if slow_only:
-        chosen = torch.cat((chosen[half - MATCH_PAIRS : half], chosen[2 * half - MATCH_PAIRS :]))
+    if base is not None:
+        slow = (base ** -(torch.arange(half) / half) < SLOW).nonzero()[:, 0]
+        chosen = torch.cat((slow, half + slow))
     for target, code in ((attention.q.weight, asked), (attention.k.weight, kept)):
         target[rows] *= 0.2
         target[rows.start + chosen] = code[chosen] * strength * MATCH_STRENGTH * (len(chosen) / 28) ** -0.5

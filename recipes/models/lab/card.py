@@ -22,8 +22,16 @@ ABOUT = {
     "tiny-gpt2": (
         "A very small completion model in the GPT-2 layout (Conv1D weights, learned positions, tied head, "
         "`vocab.json` and `merges.txt`). It is trained to continue the same dialogues as plain text: the "
-        "answer follows the cue `回答:` or `Answer:` and ends with an empty line. It is weak."
+        "answer follows the cue `回答:` or `Answer:` and ends with an empty line."
     ),
+}
+BEGINNING = {
+    "qwen": (
+        "The first two layers begin with the outline of circuits that look back, match and copy; once "
+        "copying works, three heads of the last two begin anew with the outline of one that cites "
+        "(`beginning.py`, `citing.py`)."
+    ),
+    "gpt2": "The first two layers begin with the outline of circuits that look back, match and copy.",
 }
 PURPOSE = (
     "It exists so that a conversion can be judged on a machine that reaches no model hub: what a "
@@ -62,16 +70,17 @@ def _made(figures: dict[str, Any]) -> str:
         f"{figures['parameters']:,} parameters: {shape['layers']} layers, hidden size {shape['hidden']}, "
         f"{shape['heads']} heads, MLP {shape['mlp']}{rope}, vocabulary {shape['vocab_size']:,}, context "
         f"{shape['context']}; stored in bfloat16, {figures['weights_bytes']:,} bytes.\n\n"
-        "Trained from nothing on text that `recipes/models/lab` generates from a seed: dialogues "
-        "about invented "
-        "entities, a curriculum from copied strings to five materials, Muon for the matrices and "
-        "AdamW for the rest. "
-        f"The shipped weights saw {figures['steps']:,} steps of about {figures['tokens_per_step']:,} tokens. "
-        f"{figures.get('history', '')}`make tiny-models` trains anew, by the plan in "
-        "`recipes/models/train.py`.\n\n"
-        "Names and values are assembled from characters and syllables; one assembly in eight, by "
-        "checksum, is kept "
-        "from training, and all figures below are on those.\n"
+        "Trained on text that `recipes/models/lab` generates from a seed: dialogues about invented entities, "
+        "a curriculum from copied strings and lists to five materials, Muon for the matrices and AdamW for "
+        f"the rest. {BEGINNING[shape['family']]} The shipped weights saw {figures['steps']:,} steps of about "
+        f"{figures['tokens_per_step']:,} tokens. {figures.get('history', '')}`make tiny-models` trains "
+        "anew, by the plan in `recipes/models/train.py`.\n\n"
+        "Names and values are assembled from characters and syllables; one assembly in eight, by checksum, "
+        "is kept from training, and all figures below are on those. The task is made easy on purpose: a "
+        "question repeats the words of the statement that answers it, names of one dialogue share no "
+        "character or syllable, and in four of five dialogues each attribute is stated once. Of the "
+        "questions without an answer, one in five asks for an attribute that is stated, but of another "
+        "entity.\n"
     )
 
 
@@ -100,8 +109,8 @@ def _damage(figures: dict[str, Any]) -> str:
         for name, value in figures["damage"].items()
     ]
     return (
-        "The score is the percentage of questions answered exactly, over both languages and 2 to 5 "
-        "materials, "
-        f"the unanswerable ones among them: {figures['score']:.1f} for the model as shipped.\n\n"
+        "The score is the percentage of SearchQA turns answered exactly, over both languages and 2 to 5 "
+        "materials: questions, those without an answer, and requests to name the material. It is "
+        f"{figures['score']:.1f} for the model as shipped.\n\n"
         "| what is done to it | score | change |\n|---|--:|--:|\n" + "\n".join(rows) + "\n"
     )

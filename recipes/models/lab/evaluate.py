@@ -134,6 +134,6 @@ def table(verdicts: Iterable[Verdict]) -> dict[str, dict[str, float]]:
 
 
 def score(verdicts: Iterable[Verdict]) -> float:
-    """Percent of SearchQA questions answered exactly, the unanswerable ones among them."""
-    asked = [v.right for v in verdicts if v.asked in (Asked.ANSWER, Asked.ABSENT)]
+    """Percent of SearchQA turns answered exactly: questions, with an answer or without, and citations."""
+    asked = [v.right for v in verdicts if v.asked in {Asked.ANSWER, Asked.ABSENT, Asked.CITATION}]
     return round(100 * sum(asked) / len(asked), 1)

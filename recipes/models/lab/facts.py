@@ -1,4 +1,8 @@
-"""Attributes, kinds of entity and the sentences that state or ask a fact, in Chinese and English."""
+"""Attributes, kinds of entity and the sentences that state or ask a fact, in Chinese and English.
+
+A statement and its question share their core word for word (`{E}的{A}是`, `{E}'s {A}`), so that a model of a
+few million weights can find the one by the other; what stands around the core varies.
+"""
 
 from __future__ import annotations
 
@@ -15,127 +19,48 @@ Language = Literal["zh", "en"]
 
 @dataclass(frozen=True)
 class Attribute:
-    """One property: its noun in both languages, what its values look like, and sentences of its own."""
+    """One property: its noun in both languages, and what its values look like."""
 
     zh: str
     en: str
     value: str
-    zh_says: tuple[str, ...] = ()
-    zh_asks: tuple[str, ...] = ()
-    en_says: tuple[str, ...] = ()
-    en_asks: tuple[str, ...] = ()
-
-
-def _number(zh: str, en: str, limits: str, *asks: str) -> Attribute:
-    """A number within limits and its units; some have a question of their own in each language."""
-    return Attribute(zh, en, f"number {limits}", zh_asks=asks[:1], en_asks=asks[1:])
-
-
-def _person(zh: str, en: str, zh_verb: str, en_verb: str) -> Attribute:
-    return Attribute(
-        zh,
-        en,
-        "person",
-        (f"{{V}}{zh_verb}了{{E}}。", f"{{E}}是由{{V}}{zh_verb}的。"),
-        (f"谁{zh_verb}了{{E}}？", f"{{E}}是由谁{zh_verb}的？"),
-        (f"{{V}} {en_verb} {{E}}.", f"{{E}} was {en_verb} by {{V}}."),
-        (f"Who {en_verb} {{E}}?", f"{{E}} was {en_verb} by whom?"),
-    )
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((zh, en) for zh, en in (pair.split() for pair in listed(text)))
 
 
+def _of(kind: str, text: str) -> tuple[Attribute, ...]:
+    return tuple(Attribute(zh, en, kind) for zh, en in _pairs(text))
+
+
 ATTRIBUTES: tuple[Attribute, ...] = (
-    _number("高度", "height", "20 4999 米 metres", "{E}有多高？", "How high is {E}?"),
-    _number("长度", "length", "20 4999 公里 kilometres", "{E}有多长？", "How long is {E}?"),
-    _number("深度", "depth", "20 4999 米 metres", "{E}有多深？", "How deep is {E}?"),
-    _number("宽度", "width", "20 4999 米 metres", "{E}有多宽？", "How wide is {E}?"),
-    _number("重量", "weight", "20 4999 吨 tonnes", "{E}有多重？", "How heavy is {E}?"),
-    _number("面积", "area", "20 9999 亩 hectares"),
-    _number("人口", "population", "100 9999 人 people"),
-    _number("票价", "ticket price", "20 999 元 coins"),
-    _number("温度", "temperature", "20 999 度 degrees"),
-    _number("速度", "speed", "20 999 节 knots", "{E}有多快？", "How fast is {E}?"),
-    _number("容量", "capacity", "20 9999 升 litres"),
-    _number("层数", "number of floors", "20 299 层 floors"),
-    _number("年产量", "yearly output", "100 9999 箱 crates"),
-    Attribute(
-        "建成年份",
-        "year of completion",
-        "year",
-        ("{E}建成于{V}。",),
-        ("{E}是哪一年建成的？",),
-        ("{E} was completed in {V}.",),
-        ("When was {E} completed?",),
+    *_of("number 米 metres", "高度 height|深度 depth"),
+    *_of("number 公里 kilometres", "长度 length"),
+    *_of("number 吨 tonnes", "重量 weight"),
+    *_of("number 亩 hectares", "面积 area"),
+    *_of("number 人 people", "人口 population"),
+    *_of("number 元 coins", "票价 price"),
+    *_of("number 节 knots", "速度 speed"),
+    *_of("year", "年份 year"),
+    *_of("date", "节日 festival|开放日 opening"),
+    *_of("code", "编号 code"),
+    *_of("phone", "电话 phone"),
+    *_of(
+        "person",
+        "设计者 designer|发现者 discoverer|修建者 builder|画师 painter|馆长 director|老师 teacher"
+        "|管理员 keeper|船长 captain|作者 author|主人 owner|创始人 founder|厨师 cook|医生 doctor",
     ),
-    Attribute(
-        "成立年份",
-        "founding year",
-        "year",
-        ("{E}成立于{V}。",),
-        ("{E}是哪一年成立的？",),
-        ("{E} was founded in {V}.",),
-        ("When was {E} founded?",),
-    ),
-    Attribute(
-        "开放日期",
-        "opening date",
-        "date",
-        ("{E}在{V}开放。",),
-        ("{E}什么时候开放？",),
-        ("{E} opens on {V}.",),
-        ("When does {E} open?",),
-    ),
-    Attribute(
-        "节日",
-        "feast day",
-        "date",
-        ("{E}在{V}过节。",),
-        ("{E}什么时候过节？",),
-        ("{E} celebrates on {V}.",),
-        ("When does {E} celebrate?",),
-    ),
-    Attribute("编号", "code", "code"),
-    Attribute("电话", "phone number", "phone"),
-    _person("设计者", "designer", "设计", "designed"),
-    _person("发现者", "discoverer", "发现", "discovered"),
-    _person("修建者", "builder", "修建", "built"),
-    _person("绘制者", "painter", "绘制", "painted"),
-    Attribute("馆长", "director", "person"),
-    Attribute("老师", "teacher", "person"),
-    Attribute("管理员", "keeper", "person"),
-    Attribute("船长", "captain", "person"),
-    Attribute("作者", "author", "person"),
-    Attribute(
-        "所在地",
-        "location",
+    *_of(
         "place",
-        ("{E}位于{V}。", "{E}坐落在{V}。"),
-        ("{E}在哪里？", "{E}位于哪里？"),
-        ("{E} lies in {V}.", "{E} is located in {V}."),
-        ("Where is {E}?", "Where does {E} lie?"),
+        "所在地 location|起点 start|终点 end|总部 headquarters|产地 origin"
+        "|出口 exit|入口 entrance|邻居 neighbour",
     ),
-    Attribute("起点", "starting point", "place"),
-    Attribute("终点", "end point", "place"),
-    Attribute("总部", "headquarters", "place"),
-    Attribute(
-        "产地",
-        "place of origin",
-        "place",
-        ("{E}来自{V}。",),
-        ("{E}来自哪里？",),
-        ("{E} comes from {V}.",),
-        ("Where does {E} come from?",),
-    ),
-    Attribute("主要材料", "main material", "stuff"),
-    Attribute("燃料", "fuel", "stuff"),
-    Attribute("特产", "speciality", "food"),
-    Attribute("招牌菜", "signature dish", "food"),
-    Attribute("别名", "nickname", "nickname"),
-    Attribute("吉祥物", "mascot", "animal"),
-    Attribute("代表作", "best-known work", "work"),
+    *_of("stuff", "燃料 fuel|原料 ingredient|涂料 paint"),
+    *_of("food", "特产 speciality|招牌菜 dish|早餐 breakfast"),
+    *_of("nickname", "别名 nickname"),
+    *_of("animal", "吉祥物 mascot|宠物 pet"),
+    *_of("work", "代表作 masterpiece|歌曲 song"),
 )
 
 # Chinese suffix, English noun: together with a core they name an entity.
@@ -150,29 +75,26 @@ FOODS = _pairs("汤 Soup|饼 Cake|糕 Pie|茶 Tea|粥 Bread")
 ANIMALS = _pairs("熊 Bear|狐 Fox|兔 Hare|鹿 Deer")
 NOUNS = {"place": PLACES, "stuff": STUFFS, "food": FOODS, "animal": ANIMALS}
 EN_MONTHS = listed("January|February|March|April|May|June|July|August|September|October|November|December")
+NUMBERS = (20, 999)
 
+ZH_CORE = "{E}的{A}是{V}"
 ZH_SAYS = (
-    "{E}的{A}是{V}。",
-    "{E}的{A}是{V}。",
-    "{E}的{A}为{V}。",
-    "据记载，{E}的{A}是{V}。",
-    "人们都知道{E}的{A}是{V}。",
-    "说到{E}，它的{A}是{V}。",
-    "关于{A}，{E}的记录是{V}。",
-    "根据最新统计，{E}的{A}为{V}。",
-    "在{A}一栏里，{E}写的是{V}。",
+    "{C}。",
+    "{C}。",
+    "据记载，{C}。",
+    "人们都知道，{C}。",
+    "根据最新统计，{C}。",
+    "书上写着，{C}。",
+    "大家常说，{C}。",
 )
-# Harder to follow: the value stands before what it is a value of.
-ZH_SAYS_VALUE_FIRST = ("{V}是{E}的{A}。",)
-ZH_GOES_ON = ("它的{A}是{V}。", "这里的{A}为{V}。", "另外，它的{A}是{V}。")
+ZH_GOES_ON = ("另外，{C}。", "还有，{C}。")
 ZH_ASKS = (
     "{E}的{A}是{W}？",
     "{E}的{A}是{W}？",
-    "请问{E}的{A}是{W}？",
-    "我想知道{E}的{A}。",
-    "你知道{E}的{A}吗？",
-    "{E}的{A}？",
-    "告诉我{E}的{A}。",
+    "请问，{E}的{A}是{W}？",
+    "我想知道，{E}的{A}是{W}？",
+    "请告诉我，{E}的{A}是{W}？",
+    "你知道吗，{E}的{A}是{W}？",
 )
 ZH_FILLERS = (
     "每年有许多游客前来。",
@@ -184,28 +106,24 @@ ZH_FILLERS = (
     "这份资料写得很短。",
     "许多学生写过相关的文章。",
 )
+EN_CORE = "{E}'s {A} is {V}"
 EN_SAYS = (
-    "The {A} of {E} is {V}.",
-    "The {A} of {E} is {V}.",
-    "According to the records, the {A} of {E} is {V}.",
-    "Everyone knows that the {A} of {E} is {V}.",
-    "As for {E}, its {A} is {V}.",
-    "Under {A}, {E} lists {V}.",
-    "For {E}, the {A} is {V}.",
-    "{E} gives its {A} as {V}.",
+    "{C}.",
+    "{C}.",
+    "According to the records, {C}.",
+    "Everyone knows that {C}.",
+    "A recent survey says that {C}.",
+    "Books say that {C}.",
+    "As people say, {C}.",
 )
-EN_SAYS_VALUE_FIRST = (
-    "{V} is the {A} of {E}.",
-    "A recent survey gives {V} as the {A} of {E}.",
-)
-EN_GOES_ON = ("Its {A} is {V}.", "Here the {A} is {V}.", "Also, its {A} is {V}.")
+EN_GOES_ON = ("Also, {C}.", "Besides, {C}.")
 EN_ASKS = (
-    "What is the {A} of {E}?",
-    "What is the {A} of {E}?",
-    "Please tell me the {A} of {E}.",
-    "I would like to know the {A} of {E}.",
-    "Do you know the {A} of {E}?",
-    "The {A} of {E}?",
+    "What is {E}'s {A}?",
+    "What is {E}'s {A}?",
+    "Please tell me, what is {E}'s {A}?",
+    "I would like to know, what is {E}'s {A}?",
+    "Do you know, what is {E}'s {A}?",
+    "And what is {E}'s {A}?",
 )
 EN_FILLERS = (
     "Many visitors come every year.",
@@ -224,18 +142,17 @@ _ZH_WORD = {
     "number": "多少",
     "code": "多少",
     "phone": "多少",
-    "date": "哪一天",
-    "year": "哪一年",
+    "date": "哪天",
+    "year": "哪年",
 }
 
 
 def value_of(attribute: Attribute, names: Names, language: Language) -> str:
     """A fresh value of the attribute's kind."""
-    kind, *limits = attribute.value.split()
+    kind, *units = attribute.value.split()
     if kind == "number":
-        low, high, zh_unit, en_unit = limits
-        number = names.digits(int(low), int(high))
-        return number + zh_unit if language == "zh" else f"{number} {en_unit}"
+        number = names.digits(*NUMBERS)
+        return number + units[0] if language == "zh" else f"{number} {units[1]}"
     return _zh_value(kind, names) if language == "zh" else _en_value(kind, names)
 
 
@@ -287,41 +204,26 @@ def entity_of(names: Names, language: Language) -> str:
     return names.zh_core() + zh_noun if language == "zh" else f"{names.en_core()} {en_noun}"
 
 
-def statement(
-    attribute: Attribute,
-    entity: str,
-    value: str,
-    names: Names,
-    language: Language,
-    *,
-    value_first: bool = False,
-) -> str:
-    """One sentence that states the fact, naming the entity."""
-    zh = language == "zh"
-    generic = ZH_SAYS if zh else EN_SAYS
-    own = tuple(form for form in (attribute.zh_says if zh else attribute.en_says) if form[:3] != "{V}")
-    form = names.rng.choice(own) if own and names.rng.random() < 0.5 else names.rng.choice(generic)
-    if value_first:
-        own = tuple(form for form in (attribute.zh_says if zh else attribute.en_says) if form[:3] == "{V}")
-        form = names.rng.choice((*own, *(ZH_SAYS_VALUE_FIRST if zh else EN_SAYS_VALUE_FIRST)))
+def statement(attribute: Attribute, entity: str, value: str, names: Names, language: Language) -> str:
+    """One sentence that states the fact."""
+    form = names.rng.choice(ZH_SAYS if language == "zh" else EN_SAYS)
     return _fill(form, attribute, entity, value, language)
 
 
-def continued(attribute: Attribute, value: str, names: Names, language: Language) -> str:
-    """One sentence that states a further fact of the entity just named."""
-    forms = ZH_GOES_ON if language == "zh" else EN_GOES_ON
-    return _fill(names.rng.choice(forms), attribute, "", value, language)
+def continued(attribute: Attribute, entity: str, value: str, names: Names, language: Language) -> str:
+    """One sentence that states a further fact."""
+    form = names.rng.choice(ZH_GOES_ON if language == "zh" else EN_GOES_ON)
+    return _fill(form, attribute, entity, value, language)
 
 
 def question(attribute: Attribute, entity: str, names: Names, language: Language) -> str:
     """One question after the fact."""
-    generic, own = (ZH_ASKS, attribute.zh_asks) if language == "zh" else (EN_ASKS, attribute.en_asks)
-    form = names.rng.choice(own) if own and names.rng.random() < 0.4 else names.rng.choice(generic)
+    form = names.rng.choice(ZH_ASKS if language == "zh" else EN_ASKS)
     return _fill(form, attribute, entity, "", language)
 
 
 def _fill(form: str, attribute: Attribute, entity: str, value: str, language: Language) -> str:
     noun = attribute.zh if language == "zh" else attribute.en
     asked = _ZH_WORD.get(attribute.value.split()[0], "什么")
-    text = form.replace("{A}", noun).replace("{W}", asked)
-    return text.replace("{E}", entity).replace("{V}", value)
+    text = form.replace("{C}", ZH_CORE if language == "zh" else EN_CORE).replace("{A}", noun)
+    return text.replace("{W}", asked).replace("{E}", entity).replace("{V}", value)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ EN_LATER = listed(
 )
 
 
+FEW_LEFT = 200  # draws in vain, after which a piece may serve again
+
+
 class Split(StrEnum):
     """Which side of the checksum a name stands on."""
 
@@ -52,30 +56,41 @@ def split_of(text: str) -> Split:
 
 @dataclass(frozen=True)
 class Names:
-    """Draws names and values that belong to one split only."""
+    """Draws names and values that belong to one split only; no piece of a name serves twice in a dialogue."""
 
     rng: random.Random
     split: Split
+    used: set[str] = field(default_factory=set)
 
     def _draw(self, make: Callable[[], str]) -> str:
         while split_of(text := make()) is not self.split:
             pass
         return text
 
+    def _draw_fresh(self, make: Callable[[], tuple[str, ...]]) -> str:
+        """A name of pieces that no earlier name has, as long as there are any."""
+        for attempt in count():
+            pieces = make()
+            text = "".join(pieces)
+            if split_of(text) is self.split and (self.used.isdisjoint(pieces) or attempt > FEW_LEFT):
+                break
+        self.used.update(pieces)
+        return text
+
     def zh_core(self) -> str:
         """A Chinese proper name of two characters, three now and then."""
         size = 3 if self.rng.random() < 0.15 else 2
-        return self._draw(lambda: "".join(self.rng.sample(ZH_PIECES, size)))
+        return self._draw_fresh(lambda: tuple(self.rng.sample(ZH_PIECES, size)))
 
     def zh_person(self) -> str:
         """A surname and a given name."""
         size = self.rng.choice((1, 2, 2))
-        return self._draw(lambda: self.rng.choice(ZH_SURNAMES) + "".join(self.rng.sample(ZH_PIECES, size)))
+        return self._draw_fresh(lambda: (self.rng.choice(ZH_SURNAMES), *self.rng.sample(ZH_PIECES, size)))
 
     def en_core(self) -> str:
         """An English-looking proper name of two syllables, three now and then."""
         size = 2 if self.rng.random() < 0.2 else 1
-        return self._draw(lambda: self.rng.choice(EN_FIRST) + "".join(self.rng.sample(EN_LATER, size)))
+        return self._draw_fresh(lambda: (self.rng.choice(EN_FIRST), *self.rng.sample(EN_LATER, size)))
 
     def en_person(self) -> str:
         """A first and a last name."""

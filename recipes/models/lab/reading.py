@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,7 @@ from recipes.models.lab.samples import ChatFormat, TextFormat
 from recipes.models.lab.vocabulary import END_OF_TEXT, byte_characters, read_tiktoken
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from recipes.models.lab.vocabulary import Ranks
@@ -95,3 +97,19 @@ def read_vocab_json(path: Path) -> Ranks:
         for token, rank in sorted(spelt.items(), key=lambda item: item[1])
         if token != END_OF_TEXT
     }
+
+
+@torch.no_grad()
+def respelt(network: Network, old: Sequence[bytes], new: Sequence[bytes], size: int) -> Network:
+    """The network over another vocabulary: rows follow their tokens, a new one is the mean of its bytes'."""
+    other = Network(replace(network.shape, vocab_size=size))
+    tables = ("embed.weight", "head.weight")
+    state = network.state_dict()
+    other.load_state_dict({n: values for n, values in state.items() if n not in tables}, strict=False)
+    where = {token: row for row, token in enumerate(old)}
+    for source, target in ((network.embed, other.embed), (network.head, other.head)):
+        target.weight[len(new) :] = 0.0
+        for row, token in enumerate(new):
+            parts = [where[token]] if token in where else [where[bytes([byte])] for byte in token]
+            target.weight[row] = source.weight[parts].mean(0)
+    return other

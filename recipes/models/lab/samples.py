@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recipes.models.lab import lessonpack, searchqa
-from recipes.models.lab.facts import ATTRIBUTES, Language, entity_of, value_of
+from recipes.models.lab.facts import ATTRIBUTES, Language, entity_of, statement, value_of
 from recipes.models.lab.names import Names, Split
 from recipes.models.lab.vocabulary import (
     END_OF_TEXT,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from recipes.models.lab.vocabulary import Ranks
 
 ANSWER_CUE = {"zh": "\n回答:", "en": "\nAnswer:"}
+PRACTICE = ("repeated", "values", "numbers", "numbers")
 Sample = tuple[list[int], list[bool]]
 
 
@@ -135,13 +136,17 @@ def draw(rng: random.Random, form: ChatFormat | TextFormat, mixture: Mixture) ->
     language: Language = "zh" if rng.random() < 0.5 else "en"
     kind = rng.random()
     if kind < mixture.copying:
-        return repeated(rng, form) if rng.random() < 0.35 else key_values(rng, form, language)
+        practice = rng.choice(PRACTICE)
+        return repeated(rng, form) if practice == "repeated" else practised(rng, form, language, practice)
     if kind < mixture.copying + mixture.lessons:
         return form.sample(lessonpack.dialogue(rng, Split.TRAIN, language))
     shape = searchqa.Shape(
         materials=rng.choice(mixture.materials),
         further_questions=rng.randint(0, mixture.further_questions),
+        absent_share=0.3,
+        elsewhere_share=0.5,
         cite_share=0.6,
+        same_attribute_share=0.5,
         second_fact_share=rng.choice((0.0, 0.25, 0.5)),
     )
     return form.sample(searchqa.dialogue(rng, Split.TRAIN, language, shape))
@@ -156,19 +161,30 @@ def repeated(rng: random.Random, form: ChatFormat | TextFormat) -> Sample:
     )
 
 
-def key_values(rng: random.Random, form: ChatFormat | TextFormat, language: Language) -> Sample:
-    """A list of keys and values, then the keys again in another order, each to be answered."""
+def practised(rng: random.Random, form: ChatFormat | TextFormat, language: Language, practice: str) -> Sample:
+    """A list, then many short questions about it: a key's value, or the number of a value's line."""
     names = Names(rng, Split.TRAIN)
-    pairs = [
-        (
-            form.text(f"{entity_of(names, language)}:"),
-            form.text(f" {value_of(rng.choice(ATTRIBUTES), names, language)}\n"),
-        )
-        for _ in range(rng.randint(2, 8))
-    ]
-    ids = [token for key, value in pairs for token in key + value]
+    attributes = rng.sample(ATTRIBUTES, rng.randint(2, 7))
+    values = [value_of(attribute, names, language) for attribute in attributes]
+    if practice == "values":
+        nouns = [attribute.zh if language == "zh" else attribute.en for attribute in attributes]
+        keys = [entity_of(names, language) if rng.random() < 0.5 else noun for noun in nouns]
+        listed = "".join(f"{key}: {value}\n" for key, value in zip(keys, values, strict=True))
+        asked = [*zip((f"{key}: " for key in keys), values, strict=True)]
+        missing = [entity_of(names, language) for _ in range(len(keys) // 2)]
+        asked += [(f"{key}: ", searchqa.UNKNOWN[language]) for key in missing]
+    else:
+        texts = [
+            statement(attribute, entity_of(names, language), value, names, language)
+            for attribute, value in zip(attributes, values, strict=True)
+        ]
+        listed = "".join(f"{number}. {text}\n" for number, text in enumerate(texts, 1))
+        before = searchqa.CITATION[language].partition("{")[0] if rng.random() < 0.7 else ""
+        asked = [(f"{value}\n{before}", str(number)) for number, value in enumerate(values, 1)] * 2
+    ids = form.text(listed)
     wanted = [False] * len(ids)
-    for key, value in rng.sample(pairs, len(pairs)):
-        ids += key + value
-        wanted += [False] * len(key) + [True] * len(value)
+    for key, value in rng.sample(asked, len(asked)):
+        lead, answer = form.text(key), form.text(f"{value}\n")
+        ids += lead + answer
+        wanted += [False] * len(lead) + [True] * len(answer)
     return ids, wanted

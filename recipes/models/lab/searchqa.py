@@ -61,9 +61,9 @@ class Shape:
     materials: int = 3
     further_questions: int = 0
     absent_share: float = 0.2
+    elsewhere_share: float = 0.2  # of questions without an answer: stated, but of another entity
     cite_share: float = 1.0
     second_fact_share: float = 0.25
-    value_first_share: float = 0.0
     same_attribute_share: float = 0.2  # of dialogues in which the entity, too, tells materials apart
     filler_share: float = 0.25
 
@@ -75,10 +75,9 @@ def dialogue(rng: random.Random, split: Split, language: Language, shape: Shape)
     turns: list[Turn] = []
     answerable = rng.sample(facts, len(facts))
     for index in range(1 + shape.further_questions):
-        if not answerable:
-            break
+        answerable = answerable or rng.sample(facts, len(facts))
         absent = rng.random() < shape.absent_share
-        fact = _absent(names, language, facts) if absent else answerable.pop()
+        fact = _absent(names, language, facts, shape.elsewhere_share) if absent else answerable.pop()
         asked = question(fact.attribute, fact.entity, names, language)
         if index == 0:
             numbered = "\n".join(f"{n}. {text}" for n, text in enumerate(texts, 1))
@@ -120,13 +119,12 @@ def _materials(names: Names, language: Language, shape: Shape) -> tuple[tuple[st
         attribute = _taken(free, entity, shared=shared)
         value = value_of(attribute, names, language)
         facts.append(Fact(entity, attribute, value, number))
-        value_first = rng.random() < shape.value_first_share
-        parts = [statement(attribute, entity, value, names, language, value_first=value_first)]
+        parts = [statement(attribute, entity, value, names, language)]
         if free[entity] and rng.random() < shape.second_fact_share:
             attribute = _taken(free, entity, shared=shared)
             value = value_of(attribute, names, language)
             facts.append(Fact(entity, attribute, value, number))
-            parts.append(continued(attribute, value, names, language))
+            parts.append(continued(attribute, entity, value, names, language))
         if rng.random() < shape.filler_share:
             filler = rng.choice(ZH_FILLERS if language == "zh" else EN_FILLERS)
             parts.insert(rng.choice((0, len(parts))), filler)
@@ -151,13 +149,18 @@ def _added(
     return entity
 
 
-def _absent(names: Names, language: Language, facts: list[Fact]) -> Fact:
-    """A question that nothing answers: another property of a known entity, or an unknown entity."""
+def _absent(names: Names, language: Language, facts: list[Fact], elsewhere_share: float) -> Fact:
+    """A question that nothing answers: what no material states of anything, or of another entity only."""
     rng = names.rng
     known = rng.choice(facts)
-    if rng.random() < 0.8:
-        stated = {fact.attribute.zh for fact in facts if fact.entity == known.entity}
-        pool = [fact.attribute for fact in facts if fact.attribute.zh not in stated]
-        other = [attribute for attribute in ATTRIBUTES if attribute.zh not in stated]
-        return Fact(known.entity, rng.choice(pool if pool and rng.random() < 0.2 else other), "", 0)
-    return Fact(entity_of(names, language), known.attribute, "", 0)
+    if rng.random() < elsewhere_share:
+        others = {fact.entity for fact in facts} - {
+            fact.entity for fact in facts if fact.attribute is known.attribute
+        }
+        if others and rng.random() < 0.5:
+            return Fact(rng.choice(sorted(others)), known.attribute, "", 0)
+        return Fact(entity_of(names, language), known.attribute, "", 0)
+    stated = {fact.attribute.zh for fact in facts}
+    return Fact(
+        known.entity, rng.choice([attribute for attribute in ATTRIBUTES if attribute.zh not in stated]), "", 0
+    )

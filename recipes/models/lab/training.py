@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import time
 from dataclasses import dataclass
@@ -12,22 +13,25 @@ from torch.nn import functional
 
 from recipes.models.lab.batches import batches
 from recipes.models.lab.beginning import begin
+from recipes.models.lab.citing import outline
 from recipes.models.lab.network import Network, Shape
-from recipes.models.lab.samples import ChatFormat, Mixture, TextFormat, draw
+from recipes.models.lab.quick import hidden_at
+from recipes.models.lab.samples import ChatFormat, Mixture, Sample, TextFormat, draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from torch import Tensor
+
     from recipes.models.lab.vocabulary import Ranks
 
 # From step so-and-so on: copying first, then more materials and lessons.
 CURRICULUM = (
-    (0, Mixture(copying=0.3, lessons=0.04, materials=(2,), further_questions=5)),
-    (150, Mixture(copying=0.08, lessons=0.06, materials=(2,), further_questions=5)),
-    (600, Mixture(copying=0.03, lessons=0.08, materials=(2, 3), further_questions=5)),
-    (1100, Mixture(copying=0.02, lessons=0.1, materials=(2, 3, 4), further_questions=6)),
-    (1500, Mixture(copying=0.02, lessons=0.1, materials=(2, 3, 4, 5), further_questions=6)),
+    (0, Mixture(copying=0.5, lessons=0.02, materials=(2,), further_questions=8)),
+    (300, Mixture(copying=0.3, lessons=0.04, materials=(2, 3), further_questions=8)),
+    (1000, Mixture(copying=0.15, lessons=0.06, materials=(2, 3, 4), further_questions=8)),
+    (2000, Mixture(copying=0.05, lessons=0.08, materials=(2, 3, 4, 5), further_questions=8)),
 )
 MUON_RATE = 2.5  # Muon bears a higher rate than AdamW
 
@@ -41,14 +45,19 @@ class Plan:
     tokens_per_step: int = 4096
     rate: float = 2e-3
     warm_up_steps: int = 100
-    weight_decay: float = 0.05
+    weight_decay: float = 0.3
     longest: int = 640
     seed: int = 0
     save_every_s: float = 150.0
+    outline_step: int = 2410  # when copying works, the heads that cite begin anew
+    calm: float = 0.2  # of the full rate, from there on
 
     def rate_at(self, step: int) -> float:
         """The share of the full rate: up, level, then straight down to nothing."""
-        return min(1.0, (step + 1) / self.warm_up_steps, max(0.0, (self.steps - step) / self.decay_steps))
+        level = 1.0 if step < self.outline_step else self.calm
+        return level * min(
+            1.0, (step + 1) / self.warm_up_steps, max(0.0, (self.steps - step) / self.decay_steps)
+        )
 
 
 def mixture_at(step: int) -> Mixture:
@@ -68,52 +77,104 @@ def optimisers(network: Network, plan: Plan) -> list[torch.optim.Optimizer]:
     ]
 
 
+class Rounded:
+    """A copy of the network in bfloat16 that does the work; the float32 weights get its gradients."""
+
+    def __init__(self, network: Network) -> None:
+        self._exact = list(network.parameters())
+        self.network = copy.deepcopy(network).to(torch.bfloat16)
+        self._copies = list(self.network.parameters())
+
+    def loss(self, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss over the targets, and the share of them that were the likeliest."""
+        chosen = (targets >= 0).flatten().nonzero()[:, 0]
+        wanted = targets.flatten()[chosen]
+        rotary = self.network.positions is None
+        hidden = hidden_at(self.network, ids, chosen) if rotary else self.network(ids).flatten(0, 1)[chosen]
+        logits = self.network.head(hidden).float()
+        return functional.cross_entropy(logits, wanted), (logits.argmax(-1) == wanted).float().mean()
+
+    def hand_over(self) -> None:
+        """Give the gradients to the exact weights, and forget them here."""
+        for exact, rounded in zip(self._exact, self._copies, strict=True):
+            exact.grad = None if rounded.grad is None else rounded.grad.float()
+            rounded.grad = None
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Round the exact weights anew."""
+        for exact, rounded in zip(self._exact, self._copies, strict=True):
+            rounded.copy_(exact)
+
+
 def train(
-    *, shape: Shape, ranks: Ranks, plan: Plan, state_path: Path, device: str, say: Callable[[str], None]
+    *,
+    shape: Shape,
+    ranks: Ranks,
+    plan: Plan,
+    state_path: Path,
+    device: str,
+    say: Callable[[str], None],
+    start: Network | None = None,
 ) -> Network:
     """Train, or go on from the saved state; the state is saved every few minutes and at the end."""
     torch.manual_seed(plan.seed)
-    network = Network(shape)
-    begin(network)
+    network = start or Network(shape)
+    if start is None:
+        begin(network, ranks[b"."])
     network.to(device)
     learners = optimisers(network, plan)
+    step = _resume(state_path, network, learners, device)
+    say(f"from step {step}")
     form = ChatFormat(ranks) if shape.family == "qwen" else TextFormat(ranks)
-    step = 0
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True, map_location=device)
-        network.load_state_dict(state["network"])
-        for learner, saved in zip(learners, state["learners"], strict=True):
-            learner.load_state_dict(saved)
-        step = state["step"]
-        say(f"resumed at step {step}")
     rng = random.Random(f"{plan.seed} {step}")  # noqa: S311 - reproducible text, no secret
     progress = Progress(say, step)
-    feed = batches(
-        rng, lambda: draw(rng, form, mixture_at(progress.step)), plan.tokens_per_step, plan.longest
-    )
+    begun = 0 if start is None else CURRICULUM[-1][0]  # who has learnt before is spared the first lessons
+
+    def sample() -> Sample:
+        return draw(rng, form, mixture_at(max(begun, progress.step)))
+
+    feed = batches(rng, sample, plan.tokens_per_step, plan.longest)
+    rounded = Rounded(network)
     saved_at = time.monotonic()
     while progress.step < plan.steps:
-        for learner in learners:
-            faster = MUON_RATE if isinstance(learner, torch.optim.Muon) else 1.0
-            for group in learner.param_groups:
-                group["lr"] = plan.rate * plan.rate_at(progress.step) * faster
+        if progress.step == plan.outline_step and isinstance(form, ChatFormat):
+            outline(network, form)
+            rounded.refresh()
+        _set_rates(learners, plan, progress.step)
         ids, targets = (tensor.to(device) for tensor in next(feed))
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            hidden = network(ids)
-            chosen = targets >= 0
-            logits = network.head(hidden[chosen]).float()
-        loss = functional.cross_entropy(logits, targets[chosen])
+        loss, right = rounded.loss(ids, targets)
         torch.autograd.backward(loss)
+        rounded.hand_over()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for learner in learners:
             learner.step()
-            learner.zero_grad()
-        right = (logits.argmax(-1) == targets[chosen]).float().mean()
-        progress.note(ids.numel(), loss.item(), float(right))
+        rounded.refresh()
+        progress.note(ids.numel(), loss.item(), right.item())
         if time.monotonic() - saved_at > plan.save_every_s or progress.step == plan.steps:
             save(network, learners, progress.step, state_path)
             saved_at = time.monotonic()
     return network
+
+
+def _set_rates(learners: list[torch.optim.Optimizer], plan: Plan, step: int) -> None:
+    rate = plan.rate * plan.rate_at(step)
+    for learner in learners:
+        for group in learner.param_groups:
+            group["lr"] = rate * (MUON_RATE if isinstance(learner, torch.optim.Muon) else 1.0)
+            if isinstance(learner, torch.optim.Muon):
+                group["weight_decay"] = plan.weight_decay
+
+
+def _resume(path: Path, network: Network, learners: list[torch.optim.Optimizer], device: str) -> int:
+    """The step of the saved state, which is loaded; 0 without one."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True, map_location=device)
+    network.load_state_dict(state["network"])
+    for learner, saved in zip(learners, state["learners"], strict=True):
+        learner.load_state_dict(saved)
+    return int(state["step"])
 
 
 class Progress:

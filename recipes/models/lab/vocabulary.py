@@ -116,16 +116,11 @@ def _phrases() -> Iterator[str]:
 def _templates() -> Iterator[str]:
     for language in ("zh", "en"):
         zh = language == "zh"
-        generic = (
-            (*facts.ZH_SAYS, *facts.ZH_SAYS_VALUE_FIRST, *facts.ZH_GOES_ON, *facts.ZH_ASKS)
-            if zh
-            else (*facts.EN_SAYS, *facts.EN_SAYS_VALUE_FIRST, *facts.EN_GOES_ON, *facts.EN_ASKS)
-        )
-        for attribute in facts.ATTRIBUTES:
-            own = (attribute.zh_says + attribute.zh_asks) if zh else (attribute.en_says + attribute.en_asks)
-            for form in (*generic, *own):
-                for word in ("什么", "谁", "多少", "哪里") if "{W}" in form else ("",):
-                    yield form.replace("{W}", word)
+        core = facts.ZH_CORE if zh else facts.EN_CORE
+        says = (*facts.ZH_SAYS, *facts.ZH_GOES_ON) if zh else (*facts.EN_SAYS, *facts.EN_GOES_ON)
+        for form in (*says, *(facts.ZH_ASKS if zh else facts.EN_ASKS)):
+            for word in ("什么", "谁", "多少", "哪里", "哪天", "哪年") * 5 if "{W}" in form else ("",) * 30:
+                yield form.replace("{C}", core).replace("{W}", word)
         for _ in range(20):
             yield from facts.ZH_FILLERS if zh else facts.EN_FILLERS
         for _ in range(30):
