@@ -58,8 +58,11 @@ def outline(network: Network, form: ChatFormat, seed: int = 1) -> None:
     """Begin the three heads anew."""
     rng = random.Random(seed)  # noqa: S311 - reproducible text, no secret
     examples = [_example(rng, form) for _ in range(DIALOGUES)]
+    device = network.head.weight.device
+    network.to("cpu")  # parameters stay the same objects, so that optimisers keep them
     _take(network, examples)
     _say(network, form, examples)
+    network.to(device)
 
 
 def _example(rng: random.Random, form: ChatFormat) -> Example:
