@@ -94,6 +94,14 @@ QUANTISATION = {
 }
 
 
+def halved(source: Path, to: Path) -> Path:
+    """The source in 16 bits, as models are published."""
+    shutil.copytree(source, to)
+    stored = {name: tensor.bfloat16() for name, tensor in load_file(source / "model.safetensors").items()}
+    save_file(stored, to / "model.safetensors", metadata={"format": "pt"})
+    return to
+
+
 def changed(folder: Path, to: Path, **config: Any) -> Path:
     """The artifact with other words in its config."""
     shutil.copytree(folder, to)
@@ -211,9 +219,9 @@ def test_transformers_loads_it_and_gives_the_same_logits(artifact: Path, gptq: W
 @pytest.mark.parametrize("target", ["gptq: {bits: 8, group_size: 32}", "awq: {group_size: 64}"])
 def test_what_the_project_makes_is_opened(target: str, chat: Made, tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text(WORDS, "utf-8")
+    model = halved(chat.source, tmp_path / "model")
     (tmp_path / "tiny.yaml").write_text(
-        f"model: {chat.source}\ntargets:\n  {target}\n"
-        "calibration: {text: words.txt, samples: 8, length: 64}\n",
+        f"model: {model}\ntargets:\n  {target}\ncalibration: {{text: words.txt, samples: 8, length: 64}}\n",
         "utf-8",
     )
     asked = recipe.load(tmp_path / "tiny.yaml", option_models())
