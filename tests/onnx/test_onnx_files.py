@@ -234,7 +234,10 @@ def test_a_recipe_makes_gguf_and_onnx_in_one_pass(tmp_path: Path, monkeypatch: p
     assert {"onnx", "numpy", "modelwright"} <= manifest.tools.keys()
     config = json.loads((folder / "genai_config.json").read_text())
     assert config["model"]["context_length"] == 1024
-    assert config["model"]["eos_token_id"] == sorted([2442, 2444])
+    added = json.loads((folder / "tokenizer.json").read_text("utf-8"))["added_tokens"]
+    ends = [token["id"] for token in added if token["content"] in ("<|endoftext|>", "<|im_end|>")]
+    assert len(ends) == 2
+    assert config["model"]["eos_token_id"] == sorted(ends)
     assert config["search"]["do_sample"] is False
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     assert "<|im_start|>" in settings["chat_template"]
