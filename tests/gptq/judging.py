@@ -41,11 +41,11 @@ class Judge:
         self._source = self._model(weights)
         # By chance, not by the likeliest token: that would be the same few words again and again.
         torch.manual_seed(0)
-        length = WINDOW - BEGINNING
-        asked = GenerationConfig(do_sample=True, top_k=0, max_new_tokens=length, pad_token_id=0)
-        self._ids = self._source.generate(
-            begun, attention_mask=torch.ones_like(begun), generation_config=asked
+        # The model's own settings would stop it at an end of text, and fill up with what it never said.
+        self._source.generation_config = GenerationConfig(
+            do_sample=True, top_k=0, max_new_tokens=WINDOW - BEGINNING, pad_token_id=0
         )
+        self._ids = self._source.generate(begun, attention_mask=torch.ones_like(begun))
 
     def loss(self, weights: dict[str, torch.Tensor]) -> Loss:
         """Compare, a few windows at once."""
