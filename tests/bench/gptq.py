@@ -147,7 +147,7 @@ def compare(work: Path, model: Path) -> None:
 def judge(plain: Path, folders: dict[str, Path], work: Path) -> dict[str, Quality]:
     """Against the source, on dialogues that nobody learnt from."""
     tokenizer = tokenizers.Tokenizer.from_file(str(plain / "tokenizer.json"))
-    ids, _ = held_out(tokenizer, WINDOW * COUNT)
+    ids = held_out(tokenizer, WINDOW * COUNT)
     chosen = Windows(tuple(tuple(ids[at : at + WINDOW]) for at in range(0, len(ids) - WINDOW + 1, WINDOW)))
     settings = Settings(context=WINDOW)
     with Worker(Launch("transformers", plain, settings)) as worker:
