@@ -48,9 +48,11 @@ style: $(VENV)/.everything  ## mend lint and formatting in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.everything  ## measure conversion and verification, beside llama.cpp's own tools where they are named
+bench: $(VENV)/.everything  ## measure beside onnxruntime-genai, GPTQModel, and llama.cpp's tools where they are named
 	$(BIN)/python -m tests.bench.conversion $(if $(LLAMA_CPP),--convert-script $(LLAMA_CPP)/convert_hf_to_gguf.py) \
 	  $(if $(LLAMA_BIN),--quantize $(LLAMA_BIN)/llama-quantize)
+	$(BIN)/python -m tests.bench.onnx
+	$(BIN)/python -m tests.bench.gptq
 	$(BIN)/python -m tests.bench.speed $(if $(LLAMA_BIN),--llama-bench $(LLAMA_BIN)/llama-bench)
 	$(if $(LLAMA_BIN),$(BIN)/python -m tests.bench.perplexity --llama-perplexity $(LLAMA_BIN)/llama-perplexity)
 
