@@ -79,10 +79,11 @@ class Cost:
         )
 
 
-def measure(command: list[str]) -> Cost:
-    """Run a command, and watch it and its children from outside."""
+def measure(command: list[str], folder: Path) -> Cost:
+    """Run a command in a folder (GPTQModel leaves logs there), and watch it and its children from outside."""
     began, before = time.perf_counter(), os.times()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=folder, stdout=quiet, stderr=quiet) as process:
         watch = MemoryWatch(process.pid, NO_LIMIT, lambda _: None)
         status = process.wait()
         watch.close()
@@ -126,8 +127,10 @@ def compare(work: Path, model: Path) -> None:
     program = str(Path(sys.executable).parent / "modelwright")
     ours = [program, "--quiet", "convert", str(written(work, model, "ours", TARGET))]
     costs = {
-        "modelwright": measure([*ours, "--out", str(work / "out")]),
-        "GPTQModel": measure([sys.executable, "-c", DIRECT, str(plain), str(text), str(work / "direct")]),
+        "modelwright": measure([*ours, "--out", str(work / "out")], work),
+        "GPTQModel": measure(
+            [sys.executable, "-c", DIRECT, str(plain), str(text), str(work / "direct")], work
+        ),
     }
     folders = {"modelwright": work / "out" / "ours" / "gptq", "GPTQModel": work / "direct"}
     for name, lost in judge(plain, folders, work).items():
