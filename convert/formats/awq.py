@@ -48,7 +48,7 @@ def learn(
     progress: Progress,  # noqa: ARG001
 ) -> work.Prepared:
     """Read the headers of the weights."""
-    return work.learn(prepared, weights)
+    return work.learn("awq", prepared, weights)
 
 
 def lay_out(model: Model, options: AwqOptions, target: str, prepared: work.Prepared) -> Planned:

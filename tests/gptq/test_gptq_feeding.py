@@ -100,6 +100,21 @@ def test_two_tools_are_fed_from_one_checkpoint(tmp_path: Path, monkeypatch: pyte
     assert jobs[0].source == jobs[1].source
 
 
+def test_awq_is_fed_16_bits_of_a_wider_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: dict[str, str] = {}
+
+    def look(job: Job) -> None:
+        fed[job.method] = str(load_file(job.source / "model.safetensors")["model.norm.weight"].dtype)
+
+    copying(monkeypatch, look)
+    source = make(tmp_path / "source", tiny.Recipe("qwen2", WIDE, dtype="F32"))
+    out = convert(tmp_path, source, "gptq: {}\n  awq: {}")
+    assert fed == {"gptq": "torch.float32", "awq": "torch.float16"}
+    said = {target: [each.why for each in read_manifest(out / target).deviations] for target in fed}
+    assert "GPTQModel's AWQ computes in 16 bits" in said["awq"]
+    assert "GPTQModel's AWQ computes in 16 bits" not in said["gptq"]
+
+
 def test_a_tool_that_fails_takes_nothing_else_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

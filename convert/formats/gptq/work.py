@@ -40,6 +40,8 @@ SCRATCH_SHARD_BYTES = 4_000_000_000
 KEPT = frozenset(KEPT_AS.values())
 # GPTQModel tells of it in five decimals.
 DAMP_ROUNDING = 1.001
+# AWQ's kernels know 16 bits alone.
+NARROWED = Deviation("weights", "float32, as the source", "float16", "GPTQModel's AWQ computes in 16 bits")
 SAME_KIND = Deviation(
     "weights",
     "the same bits on every machine",
@@ -94,20 +96,21 @@ def prepare(method: Method, model: Model, options: Options, recipe: Recipe) -> P
     return Prepared(checkpoint, chosen, recipe.calibration.seed)
 
 
-def learn(prepared: Prepared, weights: Weights) -> Prepared:
+def learn(method: Method, prepared: Prepared, weights: Weights) -> Prepared:
     """See in the headers what the tensors are stored as, and whether the source can be read as it lies."""
     stored = prepared.checkpoint.stored
-    files = None
-    if is_canonical(stored, weights):
-        files = {name: info.file for name, info in weights.checkpoint.tensors.items()}
     checkpoint = replace(prepared.checkpoint, source_types=source_types(stored, weights))
+    files = None
+    if is_canonical(stored, weights) and not _is_narrowed(method, checkpoint):
+        files = {name: info.file for name, info in weights.checkpoint.tensors.items()}
     return replace(prepared, checkpoint=checkpoint, is_read=True, files=files)
 
 
 def lay_out(method: Method, model: Model, options: Options, target: str, prepared: Prepared) -> Planned:
     """Plan the checkpoint to feed, the small files, and the work."""
     stored = prepared.checkpoint.stored
-    types = hf.stored_types(prepared.checkpoint, "source")
+    is_narrowed = _is_narrowed(method, prepared.checkpoint)
+    types = hf.stored_types(prepared.checkpoint, "fp16" if is_narrowed else "source")
     config = canonical_config(model, hf.torch_name(stored, types))
     files = companion_files(model, config)
     # GPTQModel's own has the quantisation in it.
@@ -123,6 +126,7 @@ def lay_out(method: Method, model: Model, options: Options, target: str, prepare
         target,
         (),
         files=files,
+        deviations=(NARROWED,) if is_narrowed else (),
         finish=Finish(
             _scratch(model, prepared, types, config),
             make,
@@ -139,6 +143,12 @@ def lay_out(method: Method, model: Model, options: Options, target: str, prepare
         cpu_s=model.decoder.parameter_count / hf.WEIGHTS_PER_S if is_relabelled(model) else 0.0,
         notes={"calibration": dict(prepared.windows.record())},
     )
+
+
+def _is_narrowed(method: Method, checkpoint: hf.Prepared) -> bool:
+    """Tell whether the source is wider than the method can compute."""
+    types = hf.stored_types(checkpoint, "source")
+    return method == "awq" and hf.torch_name(checkpoint.stored, types) == "float32"
 
 
 def _scratch(
