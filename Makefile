@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 # torch must come first and by this exact version: anything looser brings several GB of CUDA packages.
 TORCH  := torch==2.13.0
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+# Whole files go to a process: their tests share what is dear to make.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # The vision half of llama.cpp is not used here.
 LLAMA_BUILD := CMAKE_ARGS="-DLLAVA_BUILD=OFF $$CMAKE_ARGS"
 
@@ -34,10 +36,10 @@ publish: $(VENV)/.running  ## publish what passed
 	$(BIN)/modelwright publish $(MODEL)
 
 test: $(VENV)/.everything  ## the quick tests: offline, without tokens, a few minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.everything  ## the slow tests
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 check: $(VENV)/.everything  ## lint, formatting and types; changes nothing
 	$(BIN)/ruff check .

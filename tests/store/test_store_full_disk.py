@@ -40,7 +40,7 @@ def test_a_small_disk_that_fills_at_any_moment(tmp_path: Path) -> None:
 
 @contextmanager
 def small_files_only() -> Iterator[None]:
-    """Not as a fixture: the limit holds for the tests' own log too, which is written between a test's phases."""
+    """Not as a fixture: the tests' own log, written between a test's phases, would be limited too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MODEL_BYTES // 2, before[1]))
     try:
