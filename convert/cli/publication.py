@@ -90,7 +90,8 @@ def publish(settings: Settings, output: Output, *, is_dry: bool) -> tuple[list[d
         told = [_data(bundle, survey) for bundle, survey in zip(bundles, surveys, strict=True)]
         if is_dry or place is None:
             pairs = zip(bundles, surveys, strict=True)
-            return told, [line for bundle, survey in pairs for line in _dry_lines(bundle, survey)]
+            is_hub = settings.wanted.to is None
+            return told, [line for pair in pairs for line in _dry_lines(*pair, is_hub=is_hub)]
         known = tuple(survey for survey in surveys if survey is not None)
         done = stage.publish(bundles, known, place, settings.progress)
     for each, one in zip(told, done, strict=True):
@@ -135,12 +136,13 @@ def _card(bundle: Bundle) -> str:
     return next(file.read().decode() for file in bundle.files if file.path == README)
 
 
-def _dry_lines(bundle: Bundle, survey: Survey | None) -> Iterator[str]:
+def _dry_lines(bundle: Bundle, survey: Survey | None, *, is_hub: bool) -> Iterator[str]:
     missing = {file.path for file in (survey.missing if survey else bundle.files)}
-    state = "" if survey is None else ", stands" if survey.exists else ", to be made"
-    visible = "private" if bundle.is_private else "public"
-    yield f"{survey.place if survey else bundle.repo} ({visible}{state})"
-    yield f"  {_how(bundle)}"
+    states = [("private" if bundle.is_private else "public")] if is_hub else []
+    states += [] if survey is None else ["stands" if survey.exists else "to be made"]
+    yield f"{survey.place if survey else bundle.repo} ({', '.join(states)})"
+    # Who may see it, commits and branches are the Hub's own.
+    yield f"  {_how(bundle) if is_hub else 'in one step'}"
     rows = [
         (size(file.size_bytes), "upload" if file.path in missing else "there", one_line(file.path))
         for file in bundle.files
