@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from tests.publish_card.cards import Card, Shelf
 
 
-@pytest.fixture(scope="session", autouse=True)
-def tried() -> Iterator[Callable[[Facts], Chat | None]]:
+@pytest.fixture(scope="session")
+def known() -> dict[str, Chat | None]:
+    """What each template that was tried came to."""
+    return {}
+
+
+@pytest.fixture(scope="module", autouse=True)  # other folders' tests watch the process that it saves
+def tried(known: dict[str, Chat | None]) -> Iterator[Callable[[Facts], Chat | None]]:
     """Try each template once: every card of a chat model starts a process for it."""
-    known: dict[str, Chat | None] = {}
 
     def remembered(facts: Facts) -> Chat | None:
         key = f"{facts.template}{sorted(facts.markup.items())}"
