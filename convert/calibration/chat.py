@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
+from convert.sandbox import environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from jinja2 import nodes
-    from jinja2.parser import Parser
 
     from convert.calibration.dialogue import Dialogue
     from convert.tokenizer import Tokenizer
@@ -28,8 +26,6 @@ WALL_S = 120
 MEMORY_BYTES = 2 << 30
 MAX_CHARS = 1 << 20  # of one conversation
 MARKUP = ("bos_token", "eos_token", "unk_token", "pad_token")
-# Templates that show the date would teach another text every day.
-TODAY = "2026-01-01"
 
 
 def lay_out(dialogues: Sequence[Dialogue], template: str, tokenizer: Tokenizer) -> list[str]:
@@ -92,7 +88,7 @@ def answer() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_s"], asked["cpu_s"]))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     try:
-        template = _environment().from_string(asked["template"])
+        template = environment().from_string(asked["template"])
         made: Any = [_render(template, chats, asked["markup"]) for chats in asked["chats"]]
     except Exception as fault:  # noqa: BLE001 - a template may raise anything
         made = f"{type(fault).__name__}: {' '.join(str(fault).split())[:300]}"
@@ -114,35 +110,3 @@ def _render(template: Any, chats: Sequence[Sequence[Mapping[str, str]]], markup:
             raise ValueError(f"it makes {len(text)} characters of a short chat")
         return text
     raise AssertionError
-
-
-def _environment() -> Any:
-    import datetime as dt  # noqa: PLC0415 - in the child
-
-    from jinja2 import TemplateError, nodes  # noqa: PLC0415
-    from jinja2.ext import Extension  # noqa: PLC0415
-    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
-
-    class Generation(Extension):
-        """Transformers' own tag around what the assistant says; it shows its content."""
-
-        tags = {"generation"}  # noqa: RUF012  (jinja2's interface)
-
-        def parse(self, parser: Parser) -> nodes.Node:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return nodes.Scope(body, lineno=line)
-
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
-
-    def tojson(value: object, indent: int | None = None, **_: object) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = dt.datetime.fromisoformat(TODAY).strftime
-    return environment

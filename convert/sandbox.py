@@ -1,0 +1,46 @@
+"""The sandbox for chat templates, which are strangers' programs: to be used only in a child with limits."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import nodes
+    from jinja2.parser import Parser
+
+# Templates that show the date would give another text every day, and figures that can't be compared.
+TODAY = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def environment() -> Any:
+    """Jinja's immutable sandbox with what Transformers gives a template."""
+    from jinja2 import nodes  # noqa: PLC0415
+    from jinja2.exceptions import TemplateError  # noqa: PLC0415
+    from jinja2.ext import Extension  # noqa: PLC0415
+    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
+
+    class Generation(Extension):
+        """Transformers' own tag around what the assistant says; it shows its content."""
+
+        tags = {"generation"}  # noqa: RUF012  (jinja2's interface)
+
+        def parse(self, parser: Parser) -> nodes.Node:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.Scope(body, lineno=line)
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    def tojson(value: object, indent: int | None = None, **_: object) -> str:
+        return json.dumps(value, ensure_ascii=False, indent=indent)
+
+    made = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+    )
+    made.filters["tojson"] = tojson
+    made.globals["raise_exception"] = raise_exception
+    made.globals["strftime_now"] = TODAY.strftime
+    return made
