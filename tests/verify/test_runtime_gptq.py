@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from convert.errors import Failure
 from convert.formats import option_models
 from tests import tiny
 from tests.gptq.packed import widened
+from tests.verify import opening
+from tests.verify.opening import TEXT, logits
 from verify.fault import FaultKind, WorkerFailure
 from verify.limits import Limits
 from verify.runtimes import Request, Settings, gptqmodel, runtime_for
-from verify.worker import Launch, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,22 +30,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tests.verify.conftest import Made
+    from verify.worker import Worker
 
-LIMITS = Limits(open_s=300, request_s=120)
+opened = partial(opening.opened, limits=Limits(open_s=300, request_s=120))
 GROUP, BITS = 64, 4
-TEXT = "太阳系有八颗行星。 The largest is Jupiter"
 CHAT = ({"role": "user", "content": "太阳系有几颗行星？"},)
 WORDS = "The solar system has eight planets. 太阳系有八颗行星。最大的是木星，最小的是水星。\n" * 60
 # Of logits up to 2: the kernels of a CPU round to 16 bits on the way.
 KERNEL_NOISE = 0.05
-
-
-def opened(runtime: str, path: Path, **options: Any) -> Worker:
-    return Worker(Launch(runtime, path, Settings(threads=1, options=options), LIMITS))
-
-
-def logits(worker: Worker, ids: list[int]) -> NDArray[np.float32]:
-    return np.concatenate(list(worker.logits(ids)))
 
 
 def packed(matrix: NDArray[np.float32]) -> dict[str, torch.Tensor]:

@@ -16,38 +16,18 @@ from convert import pipeline, recipe
 from convert.errors import Failure
 from convert.formats import option_models
 from tests import tiny
+from tests.verify.opening import CHAT, LAID_OUT, TEXT, logits, opened
 from verify.fault import FaultKind, WorkerFailure
-from verify.limits import Limits
-from verify.runtimes import Request, Settings, runtime_for
+from verify.runtimes import Request, runtime_for
 from verify.runtimes._genai import read_config
-from verify.worker import Launch, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
     from tests.verify.conftest import Made
+    from verify.worker import Worker
 
 MODELS = Path(__file__).parents[2] / "recipes" / "models"
-LIMITS = Limits(open_s=120, request_s=60)
-TEXT = "太阳系有八颗行星。 The largest is Jupiter"
-CHAT: tuple[dict[str, str], ...] = (
-    {"role": "system", "content": "你是一个具有丰富教学经验的AI助理"},
-    {"role": "user", "content": "太阳系有几颗行星？"},
-)
-LAID_OUT = (
-    "<|im_start|>system\n你是一个具有丰富教学经验的AI助理<|im_end|>\n"
-    "<|im_start|>user\n太阳系有几颗行星？<|im_end|>\n<|im_start|>assistant\n"
-)
-
-
-def opened(runtime: str, path: Path | str, **options: Any) -> Worker:
-    return Worker(Launch(runtime, path, Settings(threads=1, options=options), LIMITS))
-
-
-def logits(worker: Worker, ids: list[int]) -> NDArray[np.float32]:
-    return np.concatenate(list(worker.logits(ids)))
 
 
 def copied(folder: Path, to: Path) -> Path:

@@ -16,9 +16,9 @@ import pytest
 
 from tests import tiny
 from tests.gguf import oracle
+from tests.verify.opening import CHAT, LAID_OUT, LIMITS, TEXT, logits, opened
 from verify.answering import Answer, Chooser, Ending
 from verify.fault import FaultKind, WorkerFailure
-from verify.limits import Limits
 from verify.measure import Plan, measure_in_turns
 from verify.runtimes import Request, Settings
 from verify.runtimes.llama_cpp import find_file
@@ -30,28 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from tests.verify.conftest import Made
-
-LIMITS = Limits(open_s=120, request_s=60)
-TEXT = "太阳系有八颗行星。 The largest is Jupiter"
-CHAT: tuple[dict[str, str], ...] = (
-    {"role": "system", "content": "你是一个具有丰富教学经验的AI助理"},
-    {"role": "user", "content": "太阳系有几颗行星？"},
-)
-LAID_OUT = (
-    "<|im_start|>system\n你是一个具有丰富教学经验的AI助理<|im_end|>\n"
-    "<|im_start|>user\n太阳系有几颗行星？<|im_end|>\n<|im_start|>assistant\n"
-)
-
-
-def opened(runtime: str, path: Path | str, **options: Any) -> Worker:
-    return Worker(Launch(runtime, path, Settings(threads=1, options=options), LIMITS))
-
-
-def logits(worker: Worker, ids: list[int]) -> NDArray[np.float32]:
-    return np.concatenate(list(worker.logits(ids)))
 
 
 @pytest.fixture(scope="module")
