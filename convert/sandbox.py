@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import resource
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +15,29 @@ if TYPE_CHECKING:
 
 # Templates that show the date would give another text every day, and figures that can't be compared.
 TODAY = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+MEMORY_BYTES = 2 << 30
+
+
+def ask_child(start: str, asked: object, wall_s: float) -> subprocess.CompletedProcess[str]:
+    """Put a question to a process with an empty environment; `start` reads it from stdin and answers."""
+    return subprocess.run(  # noqa: S603 - our own module
+        [sys.executable, "-I", "-X", "utf8", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {start}"],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=wall_s,
+        check=False,
+        env={},
+    )
+
+
+def limit(cpu_s: int) -> None:
+    """In the child, before it reads what a stranger wrote."""
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 def environment() -> Any:

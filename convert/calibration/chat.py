@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
-from convert.sandbox import environment
+from convert.sandbox import ask_child, environment, limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,12 +16,10 @@ if TYPE_CHECKING:
     from convert.calibration.dialogue import Dialogue
     from convert.tokenizer import Tokenizer
 
-ROOT = Path(__file__).resolve().parents[2]
-START = "import sys; sys.path.append(sys.argv[1]); from convert.calibration.chat import answer; answer()"
+START = "from convert.calibration.chat import answer; answer()"
 # For hundreds of dialogues at once; a sound template needs a tenth of a second.
 CPU_S = 30
 WALL_S = 120
-MEMORY_BYTES = 2 << 30
 MAX_CHARS = 1 << 20  # of one conversation
 MARKUP = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -31,20 +27,9 @@ MARKUP = ("bos_token", "eos_token", "unk_token", "pad_token")
 def lay_out(dialogues: Sequence[Dialogue], template: str, tokenizer: Tokenizer) -> list[str]:
     """Each conversation as text, answers among it."""
     chats = [[each.messages(), _without_system(each)] for each in dialogues]
-    asked = json.dumps(
-        {"template": template, "markup": _markup(tokenizer.config), "chats": chats, "cpu_s": CPU_S}
-    )
+    asked = {"template": template, "markup": _markup(tokenizer.config), "chats": chats, "cpu_s": CPU_S}
     try:
-        done = subprocess.run(  # noqa: S603 - our own module
-            [sys.executable, "-I", "-X", "utf8", "-c", START, str(ROOT)],
-            input=asked,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=WALL_S,
-            check=False,
-            env={},
-        )
+        done = ask_child(START, asked, WALL_S)
     except subprocess.TimeoutExpired:
         raise _refusal(f"it takes more than {WALL_S} s") from None
     if done.returncode != 0:
@@ -85,8 +70,7 @@ def _markup(config: Mapping[str, Any]) -> dict[str, str]:
 def answer() -> None:
     """In the child: read the question, render, write the texts or, as one text, what went wrong."""
     asked = json.load(sys.stdin)
-    resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_s"], asked["cpu_s"]))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    limit(asked["cpu_s"])
     try:
         template = environment().from_string(asked["template"])
         made: Any = [_render(template, chats, asked["markup"]) for chats in asked["chats"]]

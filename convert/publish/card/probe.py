@@ -6,12 +6,12 @@ Templates are programs: this one gets a sandbox, a few seconds, little memory, a
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
+from convert.sandbox import ask_child, limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,22 +19,13 @@ if TYPE_CHECKING:
 CPU_SECONDS = 5
 # So long that no busy machine is taken for an endless template: a card must not depend on the hour.
 SECONDS = 180
-MEMORY_BYTES = 2 << 30
 
 
 def lay_out(template: str, markup: Mapping[str, str], chats: Sequence[Mapping[str, Any]]) -> list[str | None]:
     """Each chat as text; None where the template refuses it, and of all where it runs into a limit."""
-    asked = json.dumps({"template": template, "markup": dict(markup), "chats": list(chats)})
+    asked = {"template": template, "markup": dict(markup), "chats": list(chats)}
     try:
-        done = subprocess.run(  # noqa: S603 - our own module
-            [sys.executable, "-I", "-X", "utf8", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {_START}"],
-            input=asked,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-            env={},
-        )
+        done = ask_child(_START, asked, SECONDS)
     except (OSError, subprocess.TimeoutExpired) as fault:
         raise Failure(f"the chat template could not be tried ({type(fault).__name__})", "try again") from None
     if done.returncode < 0:  # killed, at a limit
@@ -51,8 +42,7 @@ _START = "from convert.publish.card.probe import answer; answer()"
 
 def answer() -> None:
     """In the child: read the question, render, write."""
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    limit(CPU_SECONDS)
     from verify.template import render  # noqa: PLC0415 - under the limits
 
     asked = json.load(sys.stdin)
