@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 # Templates that show the date would give another text every day, and figures that can't be compared.
 TODAY = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-
-
-MEMORY_BYTES = 2 << 30
+MEMORY_BYTES = 2 << 30  # of the child
 
 
 def ask_child(start: str, asked: object, wall_s: float) -> subprocess.CompletedProcess[str]:
