@@ -132,14 +132,16 @@ class Planned:
 
 
 class Format(Protocol):
-    """What each module of this folder defines.
+    """What each module of this folder is, or names as its `FORMAT`.
 
     A format is laid out: its big files are filled by the engine in the one pass over the source. What a tool
     makes of a whole checkpoint has no layouts of its own but a `Finish`: a scratch checkpoint that is filled
     in the same pass, and a step that runs after it, in turn with those of other targets.
     """
 
-    OPTIONS: type[TargetOptions]
+    @property
+    def OPTIONS(self) -> type[TargetOptions]:  # noqa: N802 - a module's constant
+        """What a recipe may say of it."""
 
     def targets(self, options: Any) -> tuple[str, ...]:
         """Name the artifacts that these options ask for, as `gguf-Q4_K_M`."""
@@ -175,9 +177,10 @@ class Format(Protocol):
 def registry() -> dict[str, Format]:
     """Load every format there is."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+    return {name: getattr(module, "FORMAT", module) for name, module in modules.items()}
 
 
 def option_models() -> dict[str, type[TargetOptions]]:
     """Give the recipe reader each format's options."""
-    return {name: module.OPTIONS for name, module in registry().items()}
+    return {name: format_.OPTIONS for name, format_ in registry().items()}

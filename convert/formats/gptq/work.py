@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pydantic import JsonValue
+
     from convert.calibration import Windows
     from convert.formats.gptq.options import AwqOptions, GptqOptions
+    from convert.progress import Progress
     from convert.quantizer import Method, Outcome
     from convert.recipe import Recipe
 
@@ -61,88 +64,110 @@ class Prepared:
     files: Mapping[str, Path] | None = None  # tensor -> the source's own file; None: laid out anew
 
 
-def tools() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in TOOLS:
-        try:
-            found[name] = installed(name)
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
+@dataclass(frozen=True)
+class Quantisation:
+    """A format that GPTQModel makes, by one of its methods."""
 
+    method: Method
+    OPTIONS: type[Options]
 
-def prepare(method: Method, model: Model, options: Options, recipe: Recipe) -> Prepared:
-    """Refuse what cannot be, and cut the text: hours of work come later."""
-    require()
-    checkpoint = hf.prepare(model, HfOptions(), recipe)
-    quantised = need.matrices(checkpoint.stored)
-    require_fit(method, options.bits, options.group_size, quantised, recipe)
-    if why := refusal(method, model.decoder.family, [matrix.rows for matrix in quantised]):
-        refuse_at(recipe, ("targets", method), why, "take gptq for this model")
-    if options.device == "cuda" and not machine.has_gpu():
-        raise UsageFailure(
-            f"targets.{method}.device: cuda, and torch will find no GPU here",
-            "write device: cpu or auto, or install a torch with CUDA on a machine with a GPU",
+    def targets(self, options: Options) -> tuple[str, ...]:  # noqa: ARG002
+        return (self.method,)
+
+    def target_options(self, options: Options, target: str) -> dict[str, JsonValue]:  # noqa: ARG002
+        return options.model_dump(mode="json")
+
+    def tools(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in TOOLS:
+            try:
+                found[name] = installed(name)
+            except PackageNotFoundError:
+                found[name] = "none"
+        return found
+
+    def inputs(self, options: Options, recipe: Recipe) -> dict[str, str]:  # noqa: ARG002
+        return {}
+
+    def prepare(self, model: Model, options: Options, recipe: Recipe) -> Prepared:
+        """Refuse what cannot be, and cut the text: hours of work come later."""
+        require()
+        checkpoint = hf.prepare(model, HfOptions(), recipe)
+        quantised = need.matrices(checkpoint.stored)
+        require_fit(self.method, options.bits, options.group_size, quantised, recipe)
+        if why := refusal(self.method, model.decoder.family, [matrix.rows for matrix in quantised]):
+            refuse_at(recipe, ("targets", self.method), why, "take gptq for this model")
+        if options.device == "cuda" and not machine.has_gpu():
+            raise UsageFailure(
+                f"targets.{self.method}.device: cuda, and torch will find no GPU here",
+                "write device: cpu or auto, or install a torch with CUDA on a machine with a GPU",
+            )
+        if recipe.calibration is None:
+            raise UsageFailure(f"{self.method}: no calibration text", "add calibration: {packs: [searchqa]}")
+        chosen = windows(
+            recipe.calibration,
+            recipe.path.parent,
+            model.tokenizer,
+            model.decoder.context_length,
+            source=model.texts,
         )
-    if recipe.calibration is None:
-        raise UsageFailure(f"{method}: no calibration text", "add calibration: {packs: [searchqa]}")
-    chosen = windows(
-        recipe.calibration,
-        recipe.path.parent,
-        model.tokenizer,
-        model.decoder.context_length,
-        source=model.texts,
-    )
-    return Prepared(checkpoint, chosen, recipe.calibration.seed)
+        return Prepared(checkpoint, chosen, recipe.calibration.seed)
 
+    def learn(
+        self,
+        prepared: Prepared,
+        model: Model,  # noqa: ARG002
+        options: Options,  # noqa: ARG002
+        recipe: Recipe,  # noqa: ARG002
+        *,
+        weights: Weights,
+        progress: Progress,  # noqa: ARG002
+    ) -> Prepared:
+        """Read in the headers what the tensors are stored as, and whether they can be read as they lie."""
+        stored = prepared.checkpoint.stored
+        checkpoint = replace(prepared.checkpoint, source_types=source_types(stored, weights))
+        files = None
+        if is_canonical(stored, weights) and not _is_narrowed(self.method, checkpoint):
+            files = {name: info.file for name, info in weights.checkpoint.tensors.items()}
+        return replace(prepared, checkpoint=checkpoint, is_read=True, files=files)
 
-def learn(method: Method, prepared: Prepared, weights: Weights) -> Prepared:
-    """See in the headers what the tensors are stored as, and whether the source can be read as it lies."""
-    stored = prepared.checkpoint.stored
-    checkpoint = replace(prepared.checkpoint, source_types=source_types(stored, weights))
-    files = None
-    if is_canonical(stored, weights) and not _is_narrowed(method, checkpoint):
-        files = {name: info.file for name, info in weights.checkpoint.tensors.items()}
-    return replace(prepared, checkpoint=checkpoint, is_read=True, files=files)
+    def lay_out(self, model: Model, options: Options, target: str, prepared: Prepared) -> Planned:
+        """Plan the checkpoint to feed, the small files, and the work."""
+        stored = prepared.checkpoint.stored
+        is_narrowed = _is_narrowed(self.method, prepared.checkpoint)
+        types = hf.stored_types(prepared.checkpoint, "fp16" if is_narrowed else "source")
+        config = canonical_config(model, hf.torch_name(stored, types))
+        files = companion_files(model, config)
+        # GPTQModel's own has the quantisation in it.
+        del files["config.json"]
+        device = "cuda" if options.device != "cpu" and machine.has_gpu() else "cpu"
+        tokens = prepared.windows.token_count
+        result_bytes = need.result_bytes(stored, types, bits=options.bits, group_size=options.group_size)
 
+        def make(place: Workplace) -> Made:
+            return _make(self.method, options, prepared, types, place)
 
-def lay_out(method: Method, model: Model, options: Options, target: str, prepared: Prepared) -> Planned:
-    """Plan the checkpoint to feed, the small files, and the work."""
-    stored = prepared.checkpoint.stored
-    is_narrowed = _is_narrowed(method, prepared.checkpoint)
-    types = hf.stored_types(prepared.checkpoint, "fp16" if is_narrowed else "source")
-    config = canonical_config(model, hf.torch_name(stored, types))
-    files = companion_files(model, config)
-    # GPTQModel's own has the quantisation in it.
-    del files["config.json"]
-    device = "cuda" if options.device != "cpu" and machine.has_gpu() else "cpu"
-    tokens = prepared.windows.token_count
-    result_bytes = need.result_bytes(stored, types, bits=options.bits, group_size=options.group_size)
-
-    def make(place: Workplace) -> Made:
-        return _make(method, options, prepared, types, place)
-
-    return Planned(
-        target,
-        (),
-        files=files,
-        deviations=(NARROWED,) if is_narrowed else (),
-        finish=Finish(
-            _scratch(model, prepared, types, config),
-            make,
-            path="model.safetensors",
-            size_bytes=result_bytes,
-            # Layers that are done wait on disk until all are written out together.
-            spare_bytes=2 * result_bytes,
-            memory_bytes=need.memory_bytes(method, model.decoder, stored, tokens),
-            seconds=need.seconds(
-                method, stored, tokens, threads=available_threads(), has_gpu=device == "cuda"
+        return Planned(
+            target,
+            (),
+            files=files,
+            deviations=(NARROWED,) if is_narrowed else (),
+            finish=Finish(
+                _scratch(model, prepared, types, config),
+                make,
+                path="model.safetensors",
+                size_bytes=result_bytes,
+                # Layers that are done wait on disk until all are written out together.
+                spare_bytes=2 * result_bytes,
+                memory_bytes=need.memory_bytes(self.method, model.decoder, stored, tokens),
+                seconds=need.seconds(
+                    self.method, stored, tokens, threads=available_threads(), has_gpu=device == "cuda"
+                ),
+                device=device,
             ),
-            device=device,
-        ),
-        cpu_s=model.decoder.parameter_count / hf.WEIGHTS_PER_S if is_relabelled(model) else 0.0,
-        notes={"calibration": dict(prepared.windows.record())},
-    )
+            cpu_s=model.decoder.parameter_count / hf.WEIGHTS_PER_S if is_relabelled(model) else 0.0,
+            notes={"calibration": dict(prepared.windows.record())},
+        )
 
 
 def _is_narrowed(method: Method, checkpoint: hf.Prepared) -> bool:
