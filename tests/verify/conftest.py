@@ -14,9 +14,13 @@ from convert import pipeline, recipe
 from convert.formats import option_models
 from convert.tokenizer.pretokenizer import QWEN2
 from tests import tiny
+from tests.verify.opening import opened
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from verify.worker import Worker
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
@@ -83,3 +87,10 @@ def write_tokenizer(folder: Path) -> list[int]:
     settings = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>", "chat_template": CHATML}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
     return [token for token in range(tiny.VOCAB_SIZE) if "\ufffd" in tokenizer.decode([token])]
+
+
+@pytest.fixture(scope="module")
+def gguf(chat: Made) -> Iterator[Worker]:
+    """Open the artifact of 32 bits once for the tests of a file."""
+    with opened("llama_cpp", chat.f32) as worker:
+        yield worker

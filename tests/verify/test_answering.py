@@ -1,0 +1,74 @@
+"""What the runtimes share: ends of answers, draws of tokens, and templates."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.verify.opening import CHAT
+from verify.answering import Answer, Chooser, Ending
+from verify.runtimes import Request
+from verify.template import render
+
+
+def test_a_stop_string_never_shows_in_part() -> None:
+    ending = Ending(("\n\nQ:", "END"))
+    fed = [ending.feed(text.encode()) for text in ("a", " E", "N", "x", "\n", "\nQ", "uite", " EN", "D b")]
+    assert [text for text, _ in fed] == ["a", " ", "", "ENx", "", "", "\n\nQuite", " ", ""]
+    assert [stopped for _, stopped in fed] == [False] * 8 + [True]
+    assert ending.rest() == ""
+
+
+def test_characters_come_whole() -> None:
+    ending = Ending(())
+    raw = "木星🪐".encode()
+    assert "".join(ending.feed(raw[at : at + 1])[0] for at in range(len(raw))) == "木星🪐"
+    ending.feed(raw[:2])
+    assert ending.rest() == "\ufffd"
+
+
+def test_an_answer_says_why_it_ended() -> None:
+    request = Request(ids=(1,), max_tokens=3, stop=("stop",))
+    assert Answer(request, (9,)).add(9, b"</s>", 0.1).end == "end"
+    assert Answer(request, (9,)).add(5, b"a stop b", 0.1).text == "a "
+    answer = Answer(request, ())
+    assert [answer.add(5, b"s", 0.1).end for _ in range(3)] == [None, None, "length"]
+
+
+def test_a_draw_is_seeded_and_follows_the_weights() -> None:
+    row = np.log(np.array([0.7, 0.2, 0.1], np.float32))
+    drawn = Chooser(Request(ids=(1,), temperature=1.0, seed=3))
+    again = Chooser(Request(ids=(1,), temperature=1.0, seed=3))
+    draws = [drawn.choose(row) for _ in range(2000)]
+    assert draws == [again.choose(row) for _ in range(2000)]
+    assert np.abs(np.bincount(draws) / 2000 - [0.7, 0.2, 0.1]).max() < 0.05
+    assert Chooser(Request(ids=(1,))).choose(row) == 0
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ messages.__class__.__mro__ }}", "refuses"),
+        ("{{ ''.__class__ }}{{ cycler.__init__.__globals__.os.system('true') }}", "refuses"),
+        ("{{ messages.append(1) }}", "refuses"),
+        ("{{ raise_exception('only users may speak') }}", "only users may speak"),
+        ("{% for %}", "can't be rendered"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ range(1000000) | list }}", "fails: OverflowError"),
+        ("{% for i in range(90000) %}{{ 'long text ' * 9 }}{% endfor %}", "of a short chat"),
+    ],
+)
+def test_a_bad_template_is_refused_in_words(template: str, said: str) -> None:
+    with pytest.raises(Exception, match=said):
+        render(template, CHAT, add_generation_prompt=True, markup={})
+
+
+def test_what_templates_may_use() -> None:
+    template = (
+        "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{% generation %}"
+        "{{ m | tojson }}{% endgeneration %}{% endfor %}{{ strftime_now('%Y') }}{{ eos_token }}"
+    )
+    text = render(template, CHAT, add_generation_prompt=False, markup={"eos_token": "</s>"})
+    assert text == json.dumps(CHAT[0], ensure_ascii=False) + "2026</s>"
