@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 LOOPBACK = ("127.", "::1", "localhost")
@@ -18,6 +20,23 @@ TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_XET="1", TOKENIZERS_PARALLELISM="false")
 for _name in TOKENS:
     os.environ.pop(_name, None)
+
+# Processes that share the tests out must collect the same names. What a name copies from content may hold
+# the clock (gzip) or an address in memory, and then they disagree, once in a while.
+NAME_LENGTH = 160
+UNFIT_FOR_A_NAME = re.compile(r"\\x[0-9a-f]{2}|\bat 0x[0-9a-f]+")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem() -> Iterator[Any]:
+    """Refuse a test, where it is collected, whose name is unfit."""
+    made = yield
+    items: list[pytest.Item] = made if isinstance(made, list) else []
+    for item in items:
+        if len(item.name) > NAME_LENGTH or UNFIT_FOR_A_NAME.search(item.name):
+            what = f"{item.name[:NAME_LENGTH]}: a name made of content; give these parameters an id="
+            raise pytest.Collector.CollectError(what)
+    return made
 
 
 class NetworkTouchedError(AssertionError):

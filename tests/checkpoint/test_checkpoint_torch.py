@@ -116,7 +116,7 @@ def test_an_expanded_tensor_is_refused_before_it_takes_memory(tmp_path: Path, fo
         ({"w": torch.zeros(2, dtype=torch.complex64)}, "wants torch.ComplexFloatStorage"),
         ({"w": torch.zeros(2, 2).to_sparse()}, "wants torch._utils._rebuild_sparse_tensor"),
     ],
-    ids=str,
+    ids=["nested", "number", "nothing", "list", "tensor", "key 3", "line break", "complex", "sparse"],
 )
 def test_what_is_no_plain_state_dict_is_named(
     tmp_path: Path, form: str, content: object, sentence: str

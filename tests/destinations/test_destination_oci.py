@@ -431,7 +431,7 @@ def test_docker_hub_has_three_names(tmp_path: Path) -> None:
     assert login_for("docker.io", given) == login_for("registry-1.docker.io", given) == Login("a", "b")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[]", pytest.param("\x00", id="null byte")])
 def test_a_damaged_login_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(Failure, match="not the configuration"):

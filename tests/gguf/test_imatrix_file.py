@@ -121,6 +121,10 @@ def test_refused_gguf(entries: Any, changes: dict[str, Any], what: str, tmp_path
         (LEGACY[:-3], "the dataset's name runs past the file's end"),
         (LEGACY[:60], "ffn_up.weight|runs past the file's end"),
     ],
+    ids=[
+        *("empty", "two bytes", "no entries", "fewer than none", "cut before a name", "endless name"),
+        *("null byte", "not UTF-8", "no values", "twice", "nan", "cut in the dataset", "cut in an entry"),
+    ],
 )
 def test_damaged_older_form(data: bytes, what: str, tmp_path: Path) -> None:
     path = tmp_path / "imatrix.dat"

@@ -2,129 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import huggingface_hub
 import pytest
 
-from convert.cli import frame
 from convert.cli.reading import read
-from convert.errors import Exit
-from tests import tiny
 from tests.hub.server import Fault, HubServer
-from tests.publish.artifacts import GOOD, result, write_report
+from tests.publish.artifacts import result, write_report
+from tests.publish.commanding import PUBLISH, RECIPE, REPO, SOURCE, report
 from tests.publish.conftest import TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-SOURCE = "acme/Tiny-0.1B"
-REPO = "ann/Tiny-0.1B-GGUF"
-TARGETS = ("gguf-Q8_0", "gguf-F16")
-CARD = b"---\nlicense: apache-2.0\nlanguage: [en]\npipeline_tag: text-generation\n---\n# Tiny\n"
-RECIPE = f"""\
-model: {SOURCE}
-targets: {{gguf: {{quants: [Q8_0, F16]}}}}
-verify: {{gates: {{kl_p99: 0.5}}}}
-"""
-PUBLISH = 'publish: {repo: "{user}/{model}-{target}"}\n'
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command line left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def answer(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def said(self) -> list[str]:
-        """What went wrong; a slow machine shows progress besides."""
-        return [line for line in self.err.splitlines() if line.startswith(("error: ", "hint: "))]
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = tmp_path_factory.mktemp("source")
-    tiny.make(folder, tiny.Recipe("qwen", {"num_hidden_layers": 2}, shards=2))
-    ranks = "".join(f"{base64.b64encode(bytes([rank])).decode()} {rank}\n" for rank in range(256))
-    (folder / "qwen.tiktoken").write_text(ranks)
-    (folder / "generation_config.json").write_text(json.dumps({"chat_format": "chatml"}))
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    return {**files, "README.md": CARD, "LICENSE": b"the licence of the original\n"}
-
-
-@pytest.fixture(scope="module")
-def converted(source: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifacts, converted for real from the loopback Hub, and a report in which they passed."""
-    home = tmp_path_factory.mktemp("converted")
-    (home / "recipe.yaml").write_text(RECIPE + PUBLISH, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patched, HubServer() as server:
-        server.add(SOURCE, source)
-        patched.setenv("HF_ENDPOINT", server.endpoint)
-        patched.setenv("HOME", str(home / "home"))
-        patched.chdir(home)
-        assert frame.run(["convert", "recipe.yaml", "--quiet"]) == Exit.DONE
-        report(home)
-    huggingface_hub.close_session()
-    return home
-
-
-def report(home: Path, **worse: float) -> None:
-    """A report in which both artifacts passed, or the first did as badly as told."""
-    recipe, root = read(str(home / "recipe.yaml")), home / "artifacts"
-    measured = {**GOOD, "kl_p99": 0.01}
-    found = [
-        result(recipe, root / "recipe" / target, {**measured, **(worse if target == TARGETS[0] else {})})
-        for target in TARGETS
-    ]
-    write_report(recipe, root, *found)
-
-
-@pytest.fixture
-def server(source: dict[str, bytes]) -> Iterator[HubServer]:
-    with HubServer() as server:
-        server.users = {TOKEN: "ann"}
-        server.add(SOURCE, source)
-        yield server
-    huggingface_hub.close_session()
-
-
-@pytest.fixture
-def home(converted: Path, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A person's own copy, at a terminal."""
-    home = tmp_path / "work"
-    shutil.copytree(converted, home, symlinks=True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setenv("HOME", str(home / "home"))
-    monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.chdir(home)
-    return home
-
-
-@pytest.fixture
-def run(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:  # noqa: ARG001 - at home
-    def run_line(*words: str) -> Ran:
-        code = frame.run(list(words))
-        captured = capsys.readouterr()
-        return Ran(int(code), captured.out, captured.err)
-
-    return run_line
+    from tests.publish.commanding import Run
 
 
 def test_a_dry_run_shows_everything_and_changes_nothing(run: Run, server: HubServer) -> None:
@@ -177,7 +68,7 @@ def test_without_a_login_nothing_goes_out_and_a_dry_run_is_still_seen(
     assert set(server.repos) == {SOURCE}
 
 
-@pytest.mark.parametrize("token", ["hf_expired", "two words", "hf_ü"])
+@pytest.mark.parametrize("token", ["hf_expired", "two words", pytest.param("hf_ü", id="not ASCII")])
 def test_a_token_that_is_none(run: Run, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
     ran = run("publish", "recipe.yaml")

@@ -218,7 +218,7 @@ def test_what_ollama_cannot_be_told_is_left_to_it(
     assert "looks for one like it" in card.made[MODELFILE].decode()
 
 
-@pytest.mark.parametrize("end", ['a"b', "a\nFROM ./evil", "\x1b[0m", '"""'])
+@pytest.mark.parametrize("end", ['a"b', "a\nFROM ./evil", pytest.param("\x1b[0m", id="escape"), '"""'])
 def test_a_token_that_would_end_a_line_is_no_stop(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:

@@ -39,7 +39,7 @@ NASTY = (
     "x\nlicense: mit",
     "%YAML 1.2",
     "\u2028x",
-    "\x07",
+    pytest.param("\x07", id="bell"),
     "2026-01-01",
     "<b>",
     "",

@@ -38,7 +38,7 @@ ATTACKS = (
     "$$x$$ and \\\\(y\\\\) and \\(z\\)",
     "&lt;b&gt; &#60;i&#62;",
     "\u202eright to left\u200b",
-    "\x1b[31mred\x07",
+    pytest.param("\x1b[31mred\x07", id="escape"),
     "x" * 5000,
     "---\nlicense: mit\n---",
     "{{ braces }} {% raw %}",

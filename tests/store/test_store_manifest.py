@@ -85,7 +85,9 @@ def test_the_order_in_which_things_were_found_does_not_reach_the_bytes() -> None
     assert one.to_bytes() == other.to_bytes()
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../up", "a/../b", "a//b", "", ".", "a\\b", "a\0b"])
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../up", "a/../b", "a//b", "", ".", "a\\b", pytest.param("a\0b", id="null byte")]
+)
 def test_a_path_that_could_leave_the_folder_is_refused(path: str) -> None:
     with pytest.raises(ValidationError):
         FileEntry(path=path, size_bytes=1, sha256=DIGEST)
@@ -120,7 +122,18 @@ def test_a_manifest_that_is_not_exactly_right_is_damaged(tmp_path: Path, change:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema": NaN}'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        pytest.param(b"\xff\xfe", id="not UTF-8"),
+        b"[" * 100_000,
+        b'{"schema": NaN}',
+    ],
+)
 def test_what_is_no_manifest_at_all_is_damaged(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(DamagedManifest):
         read_manifest(written(tmp_path, data))

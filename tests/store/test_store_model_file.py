@@ -111,6 +111,7 @@ def test_a_gguf_file_with_bytes_changed_reads_or_is_a_failure(
         (b"output.weight\x02", b"output.weight\x09", "9 dimensions"),
         (b"output_norm", b"output_nor\xc3", "UTF-8"),
     ],
+    ids=["version", "magic", "value", "dimensions", "name"],
 )
 def test_what_is_wrong_is_named(
     tmp_path: Path, sound: bytes, find: bytes, replace: bytes, message: str

@@ -55,6 +55,7 @@ def changed(change: Callable[[dict[str, Any]], object], folder: Path | None = No
         (b'{"\xff": 1}', ": byte 2 is not UTF-8"),
         (b'{"a":' + b"[" * 100_000, ": nested too deeply"),
     ],
+    ids=["broken off", "empty", "list", "key twice", "not UTF-8", "too deep"],
 )
 def test_broken_json(name: str, damage: bytes, said: str) -> None:
     folder = copy_of(llama3_folder())

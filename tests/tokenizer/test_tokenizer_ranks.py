@@ -101,6 +101,7 @@ def test_a_token_that_nothing_builds_is_named() -> None:
         (b"IQ== 1", "x.tiktoken:2: a token or rank that an earlier line has"),
         (b"YQ== 0", "x.tiktoken:2: a token or rank that an earlier line has"),
     ],
+    ids=["not base64", "no rank", "a word for a rank", "not UTF-8", "negative", "token twice", "rank twice"],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: bytes, said: str) -> None:
     (tmp_path / "x.tiktoken").write_bytes(base64.b64encode(b"!") + b" 0\n" + line + b"\n")

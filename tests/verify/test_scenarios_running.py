@@ -225,6 +225,7 @@ def test_a_lost_end_of_turn_is_seen() -> None:
         ("```\ncode", "```\ncode\n```", ["list markup repaired"]),
         ("1.5 metres\n-3 degrees", "1.5 metres\n-3 degrees", []),
     ],
+    ids=["blank ends", "next question", "cue", "paragraphs", "lists", "fence", "nothing to tidy"],
 )
 def test_a_completion_is_tidied_and_every_step_is_told(raw: str, answer: str, steps: list[str]) -> None:
     tidied, told = tidy_completion(raw, STYLE, "How long is the main span?")
