@@ -119,7 +119,7 @@ class Graph:
 
     def flattened(self, matrix: Matrix) -> str:
         """Name a quantised matrix's weights as (rows, bytes), from the same bytes of the file."""
-        name = f"{matrix.planes[0]}.flat"
+        name = _flat(matrix.planes[0])
         if name not in self.initializers:
             packed = self.initializers[matrix.planes[0]]
             place = {entry.key: entry.value for entry in packed.external_data}
@@ -137,7 +137,14 @@ class Graph:
         self, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto], version: str
     ) -> ModelProto:
         """Close the graph."""
-        graph = helper.make_graph(self.nodes, "decoder", inputs, outputs, list(self.initializers.values()))
+        taken = {name for node in self.nodes for name in node.input}
+        # A table that rows are only looked up in is named flat, and what its blocks were called by nobody.
+        stored = [
+            tensor
+            for name, tensor in self.initializers.items()
+            if name in taken or _flat(name) not in self.initializers
+        ]
+        graph = helper.make_graph(self.nodes, "decoder", inputs, outputs, stored)
         return helper.make_model(
             graph,
             ir_version=IR_VERSION,
@@ -169,3 +176,7 @@ class Graph:
         for key, value in (("location", DATA_FILE), ("offset", offset_bytes), ("length", size_bytes)):
             tensor.external_data.add(key=key, value=str(value))
         self.initializers[name] = tensor
+
+
+def _flat(name: str) -> str:
+    return f"{name}.flat"
