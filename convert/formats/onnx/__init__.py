@@ -14,7 +14,7 @@ from convert.config import read_config
 from convert.decoder import Ref, Role
 from convert.errors import Failure
 from convert.formats import Deviation, Model, Planned, Weights
-from convert.formats.onnx.options import OnnxOptions, Precision, Provider
+from convert.formats.onnx.options import BITS, OnnxOptions, Precision, Provider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,6 @@ Native = Literal["F32", "F16", "BF16"]
 
 OPTIONS = OnnxOptions
 PREFIX = "onnx-"
-BITS: dict[str, Literal[4, 8]] = {"int4": 4, "int8": 8}
 FLOATS: dict[Precision, Literal["F32", "F16"]] = {Precision.FP16: "F16", Precision.FP32: "F32"}
 # Which 16 bits, or more, hold a source's numbers exactly.
 NATIVE: dict[str, Native] = {

@@ -5,7 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from convert.recipe import TargetOptions
 from convert.recipe.model import unique, wrong
@@ -28,6 +35,8 @@ class Provider(StrEnum):
 
 
 Stored = Literal["int4", "int8", "native"]
+# What is packed in blocks; the rest has no block, no scale and no part that is stored apart.
+BITS: dict[str, Literal[4, 8]] = {Precision.INT4: 4, Precision.INT8: 8}
 
 
 def _listed(value: object) -> object:
@@ -84,6 +93,17 @@ class OnnxOptions(TargetOptions):
         description="How int4 and int8 artifacts store the embedding; native keeps the source's own numbers.",
         examples=["int8"],
     )
+
+    @field_validator("block_size", "symmetric", "accuracy_level", "head", "embedding")
+    @classmethod
+    def _reaches_an_artifact(cls, value: object, info: ValidationInfo) -> object:
+        asked = info.data.get("precision", BITS)
+        if value is None or any(precision in BITS for precision in asked):
+            return value
+        raise wrong(
+            f"is of int4 and int8, and {' and '.join(asked)} would be built without it",
+            "leave it out, or add int4 or int8 to precision",
+        )
 
     @model_validator(mode="after")
     def _can_run(self) -> Self:
