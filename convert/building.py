@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from convert import engine
 from convert.card import licence
-from convert.formats import Workplace
+from convert.formats import Workplace, deviations
 from convert.recipe.discreet import discreet
 from convert.source import Pinned, is_legal
 from convert.stage import Job, Settings, tools
@@ -150,7 +150,7 @@ def _manifest(settings: Settings, pinned: Pinned, model: Model, job: Job) -> Man
         tools=tools(job.wanted.format),
         tensors=dict(job.planned.encodings),
         deviations=tuple(
-            DeviationRecord(**asdict(deviation)) for deviation in (*model.deviations, *job.planned.deviations)
+            DeviationRecord(**asdict(deviation)) for deviation in deviations(model, job.planned)
         ),
         licence=licence(dict(model.card)),
         chat_template_sha256=hashlib.sha256(template.encode()).hexdigest() if template else None,

@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from convert import engine, pipeline, stage
+from convert.formats import deviations
 from convert.source import missing_bytes
 from convert.store import free_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from convert.formats import Deviation, Model
     from convert.recipe import Recipe
     from convert.stage import Found, Job, Settings
 
@@ -38,7 +40,7 @@ class PlannedTarget:
     files: tuple[PlannedFile, ...]
     size_bytes: int
     is_up_to_date: bool
-    deviations: tuple[str, ...]
+    deviations: tuple[Deviation, ...]
     device: str | None  # where a tool makes it after the pass, cpu or cuda
     tool_s: float  # and how long that takes, an estimate
 
@@ -59,7 +61,6 @@ class Plan:
     disk_needed_bytes: int
     disk_free_bytes: int
     estimated_s: float
-    deviations: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Give the plan as JSON has it."""
@@ -99,16 +100,15 @@ def plan(
         parameter_count=decoder.parameter_count,
         read_bytes=found.weight_bytes if missing else 0,
         download_bytes=missing_bytes(found.listing, found.weights, hub=settings.hub) if missing else 0,
-        targets=tuple(_target(settings, job) for job in jobs),
+        targets=tuple(_target(settings, model, job) for job in jobs),
         peak_memory_bytes=max([pass_bytes, *(tool.memory_bytes for tool in tools)]),
         disk_needed_bytes=sum(job.planned.disk_bytes for job in missing),
         disk_free_bytes=free_bytes(out),
         estimated_s=_seconds(missing, found, count, written_bytes),
-        deviations=tuple(deviation.why for deviation in model.deviations),
     )
 
 
-def _target(settings: Settings, job: Job) -> PlannedTarget:
+def _target(settings: Settings, model: Model, job: Job) -> PlannedTarget:
     planned = job.planned
     files = [PlannedFile(layout.path, layout.size_bytes) for layout in planned.layouts]
     if planned.finish:
@@ -119,7 +119,7 @@ def _target(settings: Settings, job: Job) -> PlannedTarget:
         tuple(files),
         planned.size_bytes,
         job.wanted.is_up_to_date,
-        tuple(f"{each.subject}: {each.got} for {each.wanted}, {each.why}" for each in planned.deviations),
+        deviations(model, planned),
         planned.finish.device if planned.finish else None,
         planned.finish.seconds if planned.finish else 0.0,
     )

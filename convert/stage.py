@@ -11,6 +11,7 @@ from convert.architectures import find_architecture
 from convert.calibration import Source, find_source, identity
 from convert.card import front_matter
 from convert.config import read_config
+from convert.deviation import AS_SOURCE
 from convert.errors import Failure, UsageFailure
 from convert.formats import Deviation, Format, Model, Planned, Weights, registry
 from convert.progress import Progress, Silent
@@ -119,12 +120,13 @@ def describe(settings: Settings, found: Found) -> Model:
         card=card,
         generation=generation,
         texts=found.texts,
-        deviations=tuple(
-            Deviation("model", "as the source", "without", what)
-            for what in (*decoder.deviations, fault)
-            if what
-        ),
+        deviations=_without("source", [fault] if fault else []),
+        left_out=_without("model", decoder.deviations),
     )
+
+
+def _without(subject: str, faults: Iterable[str]) -> tuple[Deviation, ...]:
+    return tuple(Deviation(subject, AS_SOURCE, "without", fault) for fault in faults)
 
 
 def choose(settings: Settings, found: Found) -> tuple[Wanted, ...]:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # A module may import from its own step and from those before it.
 STEPS = (
-    ("errors", "progress", "machine", "sandbox"),
+    ("errors", "progress", "machine", "sandbox", "deviation"),
     ("recipe",),
     ("source",),
     ("checkpoint", "config", "card"),

@@ -1,12 +1,16 @@
-"""Numbers and tables for people; plain text, so that it reads the same on a terminal and in a pipe."""
+"""Numbers, tables and sentences for people; plain text, which reads the same on a terminal and in a pipe."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+NARROWEST = 40  # columns: below, a terminal breaks words better itself
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -72,6 +76,22 @@ def facts(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Names and what is said of them, one below the other."""
     width = max(len(name) for name, _ in pairs)
     return (f"{name.ljust(width)}  {value}" for name, value in pairs)
+
+
+def paragraph(line: str, indent: str = "") -> Iterator[str]:
+    """A sentence, broken at words where a terminal would break it within one; in a pipe it stays a line."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    if width < NARROWEST:
+        yield f"{indent}{line}"
+        return
+    yield from textwrap.wrap(
+        line,
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def one_line(text: str) -> str:

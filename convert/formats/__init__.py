@@ -44,6 +44,7 @@ class Model:
     card: Mapping[str, Any] = field(default_factory=dict)  # the front matter of the source's README.md
     generation: Mapping[str, Any] = field(default_factory=dict)  # its generation_config.json
     deviations: tuple[Deviation, ...] = ()  # of every artifact, whatever its format
+    left_out: tuple[Deviation, ...] = ()  # of those that do not ship the source's own config.json
     texts: Source | None = None  # what the recipe's calibration names, where a target learns from it
 
 
@@ -113,6 +114,7 @@ class Planned:
     files: Mapping[str, bytes] = field(default_factory=dict)
     encodings: Mapping[str, str] = field(default_factory=dict)  # tensor -> type, for the manifest
     deviations: tuple[Deviation, ...] = ()
+    keeps_config: bool = False  # whether it ships the source's own config.json
     cpu_s: float = 0.0  # an estimate: what encoding costs one core
     finish: Finish | None = None  # where a tool makes the big files, after the pass
     notes: Mapping[str, JsonValue] = field(default_factory=dict)  # for the manifest, beside the options
@@ -129,6 +131,12 @@ class Planned:
         if self.finish is None:
             return self.size_bytes
         return self.size_bytes + self.finish.scratch.size_bytes + self.finish.spare_bytes
+
+
+def deviations(model: Model, planned: Planned) -> tuple[Deviation, ...]:
+    """Say all that is otherwise with an artifact: what is so with every one of its kind, and its own."""
+    left_out = () if planned.keeps_config else model.left_out
+    return (*model.deviations, *left_out, *planned.deviations)
 
 
 class Format(Protocol):

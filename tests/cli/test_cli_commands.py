@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convert.formats import Deviation
 from convert.pipeline import ArtifactResult, Converted
 from convert.plan import Plan, PlannedFile, PlannedTarget
 from tests import tiny
@@ -44,7 +46,7 @@ PLAN = Plan(
             files=(PlannedFile("a", 4_100_000_000), PlannedFile("b", 4_100_000_000)),
             size_bytes=8_200_000_000,
             is_up_to_date=True,
-            deviations=("blk.0.ffn_down.weight: Q5_0 for Q4_K, rows of 5504",),
+            deviations=(Deviation("blk.0.ffn_down.weight", "Q4_K", "Q5_0", "its rows of 5504 do not fit"),),
             device=None,
             tool_s=0.0,
         ),
@@ -53,7 +55,6 @@ PLAN = Plan(
     disk_needed_bytes=4_900_000_000,
     disk_free_bytes=81_500_000_000,
     estimated_s=200.4,
-    deviations=("beyond 8192 tokens the original scales attention",),
 )
 CONVERTED = Converted(
     (
@@ -154,12 +155,35 @@ gguf-Q4_K_M  4.90 GB  to build    Qwen-7B-Chat-Q4_K_M.gguf
 gguf-Q8_0    8.20 GB  up to date  2 files
 
 not as the recipe or the source has it:
-  beyond 8192 tokens the original scales attention
-  gguf-Q8_0: blk.0.ffn_down.weight: Q5_0 for Q4_K, rows of 5504
+  gguf-Q8_0: blk.0.ffn_down.weight: Q5_0 instead of Q4_K, because its rows of 5504 do not fit
 """
     )
-    assert max(map(len, ran.out.splitlines())) <= 80
     assert json.loads(run("plan", "r.yaml", "--json").out) == json.loads(json.dumps(PLAN.as_dict()))
+
+
+def test_plan_fits_a_terminal(run: Run, asked: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not asked
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("plan", "r.yaml").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[-2:] == [
+        "  gguf-Q8_0: blk.0.ffn_down.weight: Q5_0 instead of Q4_K, because its rows of",
+        "    5504 do not fit",
+    ]
+
+
+@pytest.mark.parametrize(("device", "said"), [("cpu", "the CPU|about"), ("cuda", "the GPU|very roughly")])
+def test_a_guess_at_a_gpu_s_time_is_called_one(
+    device: str, said: str, run: Run, asked: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not asked
+    made = replace(PLAN.targets[0], target="gptq", device=device, tool_s=61.0)
+    monkeypatch.setattr("convert.plan.plan", lambda *_, **__: replace(PLAN, targets=(made,)))
+    lines = run("plan", "r.yaml").out.splitlines()
+    where, about = said.split("|")
+    assert lines[5] == f"time     {about} 3 min 20 s"
+    assert lines[-1] == f"gptq is made on {where} after the others, in {about} 61 s"
 
 
 def test_plan_refuses_a_disk_that_is_too_small(

@@ -37,7 +37,11 @@ def convert(place: Path, source: Path, targets: str, **more: Any) -> Path:
     return out / "recipe"
 
 
-def copying(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Job], object] = id) -> list[Job]:
+def copying(
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Callable[[Job], object] = id,
+    afterwards: Callable[[Job, Outcome], Outcome] = lambda _, outcome: outcome,
+) -> list[Job]:
     """Put a quantiser in place of GPTQModel that hands back what it is fed; gives the jobs it got."""
     jobs: list[Job] = []
 
@@ -46,7 +50,7 @@ def copying(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Job], object] 
         meanwhile(job)
         for path in job.source.iterdir():
             shutil.copyfile(path, job.out / path.name)
-        return Outcome((Treated("model.layers.0.mlp.up_proj", 0.1, 0.06),), "cpu", {}, 0, 0)
+        return afterwards(job, Outcome((Treated("model.layers.0.mlp.up_proj", 0.1, 0.06),), "cpu", {}, 0, 0))
 
     monkeypatch.setattr(work, "quantize", quantize)
     return jobs

@@ -68,7 +68,7 @@ def test_tools_measurements_and_shortcomings_are_told(tmp_path: Path) -> None:
     metrics = {each["type"]: each["value"] for each in card["quantitativeAnalysis"]["performanceMetrics"]}
     assert metrics["ppl_ratio"] == "1.025"
     assert card["considerations"]["technicalLimitations"] == [
-        "blk.0: Q5_0 for Q4_K, rows of 96",
+        "blk.0: Q5_0 instead of Q4_K, because rows of 96",
         "top1 was waived: for tests only",
     ]
 

@@ -166,9 +166,23 @@ def test_tensors_alike_in_their_deviation_are_told_once(shelf: Shelf) -> None:
     found = shelf.card(candidate, shelf.candidate("gguf-Q8_0")).section("What came out otherwise")
     line = next(line for line in found.splitlines() if "ffn_down" in line)
     assert line.startswith(
-        "- `blk.*.ffn_down.weight` (24 tensors) in `Q6_K`: Q5&#95;0, where Q4&#95;K was wanted"
+        "- `blk.*.ffn_down.weight` (24 tensors) in `Q6_K`: Q5&#95;0 instead of Q4&#95;K, because 5504"
     )
     assert found.count("ffn_down") == 1
+
+
+def test_tensors_are_counted_for_each_artifact_by_itself(shelf: Shelf) -> None:
+    many = tuple(
+        Deviation(subject=f"blk.{n}.ffn_down.weight", wanted="Q4_K", got="Q5_0", why="5504 is odd")
+        for n in range(24)
+    )
+    one, other = (
+        shelf.candidate(name, manifest={"deviations": many[:count]})
+        for name, count in (("gguf-Q6_K", 24), ("gguf-Q8_0", 3))
+    )
+    found = shelf.card(one, other).section("What came out otherwise")
+    assert "`blk.*.ffn_down.weight` (24 tensors) in `Q6_K`:" in found
+    assert "`blk.*.ffn_down.weight` (3 tensors) in `Q8_0`:" in found
 
 
 def test_a_window_shorter_than_the_models_is_said(shelf: Shelf) -> None:

@@ -112,6 +112,7 @@ def _artifact_data(report: ArtifactReport) -> dict[str, Any]:
 
 
 def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
+    from convert.cli.deviations import deviations  # noqa: PLC0415
     from convert.cli.text import count, facts, size, table  # noqa: PLC0415
 
     manifest = report.manifest
@@ -135,10 +136,7 @@ def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
     )
     if manifest.deviations:
         yield ""
-        yield f"{count(len(manifest.deviations), 'deviation')} from what was asked:"
-        yield from (
-            f"  {each.subject}: {each.got} for {each.wanted}, {each.why}" for each in manifest.deviations
-        )
+        yield from deviations([(manifest.target, each) for each in manifest.deviations], [manifest.target])
     yield ""
     yield from (f"{each.path}: {each.flaw}" for each in report.differences)
     if report.is_sound:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from convert.cli.output import Output
-    from convert.plan import Plan
+    from convert.plan import Plan, PlannedTarget
 
 
 @answering
@@ -45,8 +45,10 @@ def command(
 
 
 def _lines(plan: Plan) -> Iterator[str]:
+    from convert.cli.deviations import deviations  # noqa: PLC0415
     from convert.cli.text import duration, facts, parameters, size, table  # noqa: PLC0415
 
+    tools = [target for target in plan.targets if target.device and not target.is_up_to_date]
     is_done = all(target.is_up_to_date for target in plan.targets)
     download = f", {size(plan.download_bytes)} of it to download" if plan.download_bytes else ", all here"
     yield from facts(
@@ -56,7 +58,7 @@ def _lines(plan: Plan) -> Iterator[str]:
             ("read", "nothing" if is_done else size(plan.read_bytes) + download),
             ("written", f"{size(plan.disk_needed_bytes)}, with {size(plan.disk_free_bytes)} free"),
             ("memory", "hardly any" if is_done else f"{size(plan.peak_memory_bytes)} at most"),
-            ("time", "none" if is_done else f"about {duration(plan.estimated_s)}"),
+            ("time", "none" if is_done else f"{_about(*tools)} {duration(plan.estimated_s)}"),
         ]
     )
     yield ""
@@ -66,20 +68,20 @@ def _lines(plan: Plan) -> Iterator[str]:
         for file in [target.files[0].path if len(target.files) == 1 else f"{len(target.files)} files"]
     ]
     yield from table(("artifact", "size", "state", "file"), rows, right="size")
-    tools = [target for target in plan.targets if target.device and not target.is_up_to_date]
     if tools:
         yield ""
         names = {"cpu": "the CPU", "cuda": "the GPU"}
         yield from (
             f"{each.target} is made on {names.get(str(each.device), each.device)} after the others, "
-            f"in about {duration(each.tool_s)}"
+            f"in {_about(each)} {duration(each.tool_s)}"
             for each in tools
         )
-    deviations = [
-        *plan.deviations,
-        *(f"{each.target}: {why}" for each in plan.targets for why in each.deviations),
-    ]
-    if deviations:
+    found = [(target.target, each) for target in plan.targets for each in target.deviations]
+    if found:
         yield ""
-        yield "not as the recipe or the source has it:"
-        yield from (f"  {why}" for why in deviations)
+        yield from deviations(found, [target.target for target in plan.targets])
+
+
+def _about(*tools: PlannedTarget) -> str:
+    """How far to trust a time: a CPU's is measured, a GPU's is guessed."""
+    return "very roughly" if any(each.device == "cuda" for each in tools) else "about"

@@ -14,6 +14,7 @@ import gguf as gguf_py
 
 from convert.codecs.ggml import BLOCK_TYPES, Ggml
 from convert.codecs.plain import Plain
+from convert.deviation import AS_SOURCE
 from convert.formats import Deviation, Model, Planned, Weights
 from convert.formats.gguf import metadata, tensors
 from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
@@ -239,12 +240,12 @@ def _deviations(
         for name, wanted in chooser.wanted.items()
     ]
     missing = [
-        Deviation(name, "importance of its columns", "none", "the matrix does not have this tensor")
+        Deviation(name, "with the importance of its columns", "without", "the matrix lacks this tensor")
         for name in (prepared.importance.missing if prepared.importance else ())
         if types.get(name) in BLOCK_TYPES
     ]
     said = [
-        Deviation("tokenizer", "as the source", "llama.cpp's reading", text.removeprefix("tokenizer: "))
+        Deviation("tokenizer", AS_SOURCE, "llama.cpp's reading", text.removeprefix("tokenizer: "))
         for text in prepared.deviations
     ]
     learnt = (

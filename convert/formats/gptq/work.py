@@ -44,7 +44,9 @@ KEPT = frozenset(KEPT_AS.values())
 # GPTQModel tells of it in five decimals.
 DAMP_ROUNDING = 1.001
 # AWQ's kernels know 16 bits alone.
-NARROWED = Deviation("weights", "float32, as the source", "float16", "GPTQModel's AWQ computes in 16 bits")
+NARROWED = Deviation("weights", "float32", "float16", "GPTQModel's AWQ computes in 16 bits")
+OF_MATRIX = "GPTQModel stores biases of quantised matrices as its scales"
+BESIDE = "GPTQModel holds the whole model in the type that most of it has"
 SAME_KIND = Deviation(
     "weights",
     "the same bits on every machine",
@@ -134,6 +136,7 @@ class Quantisation:
     def lay_out(self, model: Model, options: Options, target: str, prepared: Prepared) -> Planned:
         """Plan the checkpoint to feed, the small files, and the work."""
         stored = prepared.checkpoint.stored
+        quantised = {matrix.name for matrix in need.matrices(stored)}
         is_narrowed = _is_narrowed(self.method, prepared.checkpoint)
         types = hf.stored_types(prepared.checkpoint, "fp16" if is_narrowed else "source")
         config = canonical_config(model, hf.torch_name(stored, types))
@@ -151,7 +154,14 @@ class Quantisation:
             target,
             (),
             files=files,
-            deviations=(NARROWED,) if is_narrowed else (),
+            deviations=(NARROWED,)
+            if is_narrowed
+            else tuple(
+                each
+                for each in hf.retyped(prepared.checkpoint, types)
+                if each.subject.removesuffix(".weight") not in quantised
+            ),
+            keeps_config=not is_relabelled(model),
             finish=Finish(
                 _scratch(model, prepared, types, config),
                 make,
@@ -244,11 +254,11 @@ def _deviations(
         for each in outcome.matrices
         if damp is not None and each.damp is not None and each.damp > damp * DAMP_ROUNDING
     )
+    quantised = {each.name for each in outcome.matrices}
     changed = Counter(
-        (types[name], found) for name, found in encodings.items() if found in KEPT and types[name] != found
+        (types[name], found, OF_MATRIX if name.rpartition(".")[0] in quantised else BESIDE)
+        for name, found in encodings.items()
+        if found in KEPT and types[name] != found
     )
-    stored = tuple(
-        Deviation(f"{count} tensors", was, now, "GPTQModel stores biases of quantised matrices as its scales")
-        for (was, now), count in changed.items()
-    )
+    stored = tuple(Deviation(f"{count} tensors", *what) for what, count in changed.items())
     return (SAME_KIND, *more, *stored)

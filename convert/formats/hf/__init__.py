@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from convert.companions import canonical_config, companion_files
+from convert.companions import canonical_config, companion_files, is_relabelled
 from convert.config import read_config
 from convert.formats import Deviation, Model, Planned, Weights
 from convert.formats.hf.options import HfOptions
@@ -83,7 +83,8 @@ def lay_out(model: Model, options: HfOptions, target: str, prepared: Prepared) -
         layouts,
         files={**companion_files(model, config), **index},
         encodings=types,
-        deviations=_deviations(prepared, types) if options.dtype == "source" else (),
+        deviations=retyped(prepared, types) if options.dtype == "source" else (),
+        keeps_config=not is_relabelled(model),
         cpu_s=model.decoder.parameter_count / WEIGHTS_PER_S,
     )
 
@@ -110,7 +111,8 @@ def torch_name(stored: tuple[Stored, ...], types: Mapping[str, str]) -> str:
     return TORCH_NAMES[counts.most_common(1)[0][0]]
 
 
-def _deviations(prepared: Prepared, types: Mapping[str, str]) -> tuple[Deviation, ...]:
+def retyped(prepared: Prepared, types: Mapping[str, str]) -> tuple[Deviation, ...]:
+    """Name each tensor that is not stored as in the source."""
     return tuple(
         Deviation(name, found, types[name], "no tensor of that type is written")
         for name, found in prepared.source_types.items()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from convert.deviation import Told, together
 from convert.publish.card import markdown
 from convert.publish.card.label import label
 from verify.report import words
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 
     from convert.publish.bundle import Bundle, Candidate
     from convert.publish.card.facts import Facts
-
-# Beyond it a group's tensors are counted, not named.
-MOST_NAMES = 3
-_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 def waived(bundle: Bundle) -> Iterator[str]:
@@ -36,30 +32,19 @@ def waived(bundle: Bundle) -> Iterator[str]:
 
 def deviations(candidates: Sequence[Candidate]) -> Iterator[str]:
     """What is otherwise than the source or the name says; tensors alike in it are told together."""
-    groups: dict[tuple[str, str, str, str], dict[str, list[str]]] = {}
-    for candidate in candidates:
-        for each in candidate.manifest.deviations:
-            key = (_NUMBER.sub("*", each.subject), each.wanted, each.got, each.why)
-            groups.setdefault(key, {}).setdefault(label(candidate), []).append(each.subject)
-    for (pattern, wanted, got, why), found in groups.items():
-        subjects = next(iter(found.values()))
-        everywhere = len(found) == len(candidates)
-        where = "" if everywhere else f" in {', '.join(markdown.code(name) for name in found)}"
-        yield f"- {_subject(pattern, subjects)}{where}: {_otherwise(wanted, got)}{markdown.text(why)}."
+    for told in together(
+        (label(candidate), each) for candidate in candidates for each in candidate.manifest.deviations
+    ):
+        everywhere = len(told.artifacts) == len(candidates)
+        where = "" if everywhere else f" in {', '.join(map(markdown.code, told.artifacts))}"
+        yield f"- {_subject(told)}{where}: {markdown.text(told.what)}."
 
 
-def _subject(pattern: str, subjects: Sequence[str]) -> str:
-    if len(subjects) == 1:
-        is_tensor = "." in subjects[0]
-        return markdown.code(subjects[0]) if is_tensor else f"The {markdown.text(subjects[0])}"
-    return f"{markdown.code(pattern)} ({len(subjects)} tensors)"
-
-
-def _otherwise(wanted: str, got: str) -> str:
-    """The manifest's "as the source, without" says nothing that its reason does not."""
-    if wanted == "as the source":
-        return ""
-    return f"{markdown.text(got)}, where {markdown.text(wanted)} was wanted: "
+def _subject(told: Told) -> str:
+    if len(told.subjects) > 1:
+        return f"{markdown.code(told.pattern)} ({len(told.subjects)} tensors)"
+    is_tensor = "." in told.pattern
+    return markdown.code(told.pattern) if is_tensor else f"The {markdown.text(told.pattern)}"
 
 
 def limits(bundle: Bundle, facts: Facts) -> Iterator[str]:

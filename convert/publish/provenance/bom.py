@@ -10,6 +10,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from convert.deviation import sentence
 from convert.publish.provenance.statement import PROJECT, source_purl, tool_purl
 
 if TYPE_CHECKING:
@@ -161,6 +162,6 @@ def _metrics(candidate: Candidate) -> Iterator[dict[str, str]]:
 def _limitations(candidate: Candidate) -> Iterator[str]:
     """What came out otherwise than asked, and what was let through all the same."""
     for each in candidate.manifest.deviations:
-        yield f"{each.subject}: {each.got} for {each.wanted}, {each.why}"
+        yield f"{each.subject}: {sentence(each)}"
     for waiver in candidate.waived:
         yield f"{waiver.gate} was waived: {waiver.reason}"

@@ -1,0 +1,38 @@
+"""What came out, or will come out, otherwise than asked: each thing once, however many artifacts share it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convert.cli.text import count, one_line, paragraph
+from convert.deviation import together
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from convert.deviation import Deviating, Told
+
+
+def deviations(found: Iterable[tuple[str, Deviating]], artifacts: Sequence[str]) -> Iterator[str]:
+    """A heading and what is found, with the artifact's name where others of `artifacts` do not share it."""
+    yield "not as the recipe or the source has it:"
+    for told in together(found):
+        whose = _whose(told.artifacts, artifacts)
+        yield from paragraph(one_line(": ".join([*whose, _subject(told), told.what])), indent="  ")
+
+
+def _subject(told: Told) -> str:
+    tensors = f" ({count(len(told.subjects), 'tensor')})" if len(told.subjects) > 1 else ""
+    return f"{told.pattern}{tensors}"
+
+
+def _whose(having: Sequence[str], artifacts: Sequence[str]) -> list[str]:
+    """Name them, several of a format by the format where all of it have it; nothing where all of all have."""
+    if len(having) == len(artifacts):
+        return []
+    names: list[str] = []
+    for name in having:
+        format_ = name.partition("-")[0]
+        kin = {each for each in artifacts if each.partition("-")[0] == format_}
+        names.append(format_ if len(kin) > 1 and kin <= set(having) else name)
+    return [", ".join(dict.fromkeys(names))]

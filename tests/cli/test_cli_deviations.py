@@ -1,0 +1,67 @@
+"""Deviations for a person: what many artifacts or layers share is told once, and nothing in it acts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from convert.cli.deviations import deviations
+from convert.formats import Deviation
+from convert.store import Deviation as Record
+
+if TYPE_CHECKING:
+    from convert.deviation import Deviating
+
+ALL = ("gguf-Q4_K_M", "gguf-Q8_0", "onnx-int4-cpu", "gptq")
+LOST = Deviation("model", "as the source", "without", "its window is not carried")
+
+
+def rows(layers: range, wanted: str = "Q4_K") -> list[Deviating]:
+    return [Deviation(f"blk.{n}.down.weight", wanted, "Q5_0", "its rows are odd") for n in layers]
+
+
+def told(found: dict[str, list[Deviating]], artifacts: tuple[str, ...] = ALL) -> list[str]:
+    head, *lines = deviations([(name, each) for name, many in found.items() for each in many], artifacts)
+    assert head == "not as the recipe or the source has it:"
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("having", "said"),
+    [
+        (ALL, ""),
+        (ALL[:2], "gguf: "),
+        (ALL[:1], "gguf-Q4_K_M: "),
+        (ALL[:3], "gguf, onnx-int4-cpu: "),
+        ((ALL[0], ALL[3]), "gguf-Q4_K_M, gptq: "),
+    ],
+    ids=["all", "a format", "one", "a format and one", "two of two formats"],
+)
+def test_what_artifacts_share_is_told_once(having: tuple[str, ...], said: str) -> None:
+    assert told({name: [LOST] for name in having}) == [f"  {said}model: its window is not carried"]
+
+
+def test_a_single_artifact_needs_no_name() -> None:
+    record = Record(subject="model", wanted="as the source", got="without", why="its window is not carried")
+    assert told({"hf": [record]}, ("hf",)) == ["  model: its window is not carried"]
+
+
+def test_layers_are_counted_for_each_artifact_by_itself() -> None:
+    assert told({ALL[0]: rows(range(12)), ALL[1]: rows(range(3)), ALL[3]: rows(range(3, 4))}) == [
+        "  gguf-Q4_K_M: blk.*.down.weight (12 tensors): Q5_0 instead of Q4_K, because its rows are odd",
+        "  gguf-Q8_0: blk.*.down.weight (3 tensors): Q5_0 instead of Q4_K, because its rows are odd",
+        "  gptq: blk.3.down.weight: Q5_0 instead of Q4_K, because its rows are odd",
+    ]
+
+
+def test_layers_that_differ_in_more_are_told_apart() -> None:
+    assert [line.split(": ")[-2:] for line in told({ALL[3]: rows(range(2)) + rows(range(2, 3), "Q6_K")})] == [
+        ["blk.*.down.weight (2 tensors)", "Q5_0 instead of Q4_K, because its rows are odd"],
+        ["blk.2.down.weight", "Q5_0 instead of Q6_K, because its rows are odd"],
+    ]
+
+
+def test_a_strangers_words_do_nothing_to_a_terminal() -> None:
+    (line,) = told({"gptq": [Deviation("a\x1b[2Jb", "as the source", "", "line\nbreak")]})
+    assert line == r"  gptq: a\x1b[2Jb: line break"
