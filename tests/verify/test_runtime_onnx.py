@@ -215,6 +215,20 @@ def test_a_damaged_artifact_is_refused_or_crashes_alone(name: str, artifact: Pat
         ('{"model": {"provider_options": [{"qnn": {"backend_path": "x"}}]}}', "load a library"),
         ('{"model": {"session_options": {"ep": ["libx.so.1"]}}}', "load a library"),
         ('{"model": {"decoder": {"filename": "../model.onnx"}}}', "outside the folder"),
+        ('{"model": {"decoder": {"filename": ["a"]}}}', "has to be a name"),
+        ('{"model": {"tokenizer_dir": ".."}}', "outside the folder"),
+        ('{"model": {"decoder": {"session_options": {"enable_profiling": "/tmp/a"}}}}', "outside the folder"),
+        ('{"model": {"decoder": {"session_options": {"session.x": "../a"}}}}', "outside the folder"),
+        ('{"model": {"decoder": {"session_options": {"ep.context_file_path": "a"}}}}', "read or written"),
+        ('{"model": {"provider_options": [{"OpenVINO": {"cache_dir": "a"}}]}}', "read or written"),
+        ('{"model": {"encoder": {"run_options": {"a": ["b", {"c": "d\\\\e"}]}}}}', "outside the folder"),
+        ('{"model": {}}', "describes no decoder"),
+        ('{"model": {"decoder": "x"}}', "describes no decoder"),
+        ('{"model": {"decoder": {"session_options": []}}}', "session_options is not as"),
+        (
+            '{"model": {"decoder": {"session_options": {"provider_options": "a"}}}}',
+            "session_options is not as",
+        ),
         ('{"model": {"type": "a"}, "model": {"type": "b"}}', "stands twice"),
         ('{"model": ', "Expecting value"),
         ("[]", "describes no model"),
@@ -224,6 +238,30 @@ def test_a_config_that_could_do_harm_is_not_opened(text: str, said: str, tmp_pat
     (tmp_path / "genai_config.json").write_text(text, "utf-8")
     with pytest.raises(Failure, match=said):
         read_config(tmp_path)
+
+
+def test_words_with_a_stroke_are_no_places(tmp_path: Path) -> None:
+    text = (
+        '{"model": {"end": "</s>", "decoder": {"inputs": {"a": "/b/c"}, "session_options": {"log_id": "d"}}}}'
+    )
+    (tmp_path / "genai_config.json").write_text(text, "utf-8")
+    assert read_config(tmp_path)["model"]["end"] == "</s>"
+
+
+FILE_SETTINGS = ("session.optimized_model_filepath", "session.collect_node_memory_stats_to_file")
+
+
+@pytest.mark.parametrize("key", FILE_SETTINGS)
+def test_no_setting_has_a_file_written(key: str, artifact: Path, tmp_path: Path) -> None:
+    decoder = json.loads((artifact / "genai_config.json").read_text("utf-8"))["model"]["decoder"]
+    # The statistics would be written into the folder itself, whatever stands there.
+    for number, name in enumerate((str(tmp_path / "elsewhere"), "tokenizer.json")):
+        decoder["session_options"] = {key: name}
+        folder = changed(artifact, tmp_path / str(number), decoder=decoder)
+        with pytest.raises(WorkerFailure, match="read or written"):
+            opened("onnxruntime_genai", folder)
+        assert (folder / "tokenizer.json").read_bytes() == (artifact / "tokenizer.json").read_bytes()
+    assert {file.name for file in tmp_path.iterdir()} == {"0", "1"}
 
 
 def test_a_config_without_its_sizes_is_refused(artifact: Path, tmp_path: Path) -> None:

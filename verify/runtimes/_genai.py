@@ -26,11 +26,16 @@ CONFIG = "genai_config.json"
 # What would be loaded as code: custom_ops_library, a provider's library_path or backend_path.
 CODE_KEY = re.compile(r"library|backend_path", re.IGNORECASE)
 CODE_FILE = re.compile(r"\.(so|dll|dylib|pyd)(\.|$)", re.IGNORECASE)
+# Names of files: those of the model, and among onnxruntime's settings what it reads, or writes over:
+# optimised graphs, statistics, caches.
+PLACE_KEY = re.compile(r"(file|path|dir|folder)(_?name)?$", re.IGNORECASE)
+PLACE = re.compile(r"[/\\]|^\.\.?$")
+FREE_SETTINGS = frozenset({"session_options", "provider_options", "run_options"})
 EVENTS = 64
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """genai_config.json as data; what would have a library loaded, or a file from elsewhere, is refused."""
+    """genai_config.json as data; what would load a library, or touch a file elsewhere, is refused."""
     path = folder / CONFIG
     try:
         # Pairs, since a key that stands twice would be seen here once, and by other parsers otherwise.
@@ -39,11 +44,18 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise Failure(f"{path.name}: {fault}", "it is written beside model.onnx") from None
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise Failure(f"{path.name}: describes no model")
-    for key, value in _settings(config):
+    for trail, value in _settings(config):
+        key = trail[-1]
         if CODE_KEY.search(key) or (isinstance(value, str) and CODE_FILE.search(value)):
             raise Failure(f"{path.name}: {key} would load a library, and code from an artifact is never run")
-        if key == "filename" and (not isinstance(value, str) or "/" in value or "\\" in value):
-            raise Failure(f"{path.name}: {value!r} lies outside the folder")
+        if key == "filename" and not isinstance(value, str):
+            raise Failure(f"{path.name}: {key} is {value!r}, and has to be a name")
+        is_place, is_setting = PLACE_KEY.search(key), not FREE_SETTINGS.isdisjoint(trail)
+        if is_place and is_setting:
+            raise Failure(f"{path.name}: {key} would have a file read or written that is no part of a model")
+        if (is_place or is_setting) and isinstance(value, str) and PLACE.search(value):
+            raise Failure(f"{path.name}: {key}: {value!r} lies outside the folder")
+    _check_decoder(config["model"])
     return config
 
 
@@ -171,14 +183,25 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _settings(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key with what stands under it, down to the last."""
+def _settings(value: Any, trail: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every key, after those that it stands below, with what stands under it, down to the last."""
     if isinstance(value, dict):
         for name, below in value.items():
-            yield name, below
-            yield from _settings(below, name)
+            yield (*trail, name), below
+            yield from _settings(below, (*trail, name))
     elif isinstance(value, list):
         for below in value:
             if not isinstance(below, dict | list):
-                yield key, below
-            yield from _settings(below, key)
+                yield trail, below
+            yield from _settings(below, trail)
+
+
+def _check_decoder(model: Mapping[str, Any]) -> None:
+    """Hold what is looked up here to its kind; the rest is for onnxruntime-genai to refuse."""
+    decoder = model.get("decoder")
+    if not isinstance(decoder, dict):
+        raise Failure(f"{CONFIG}: describes no decoder")
+    session = decoder.get("session_options", {})
+    providers = (session.get("provider_options") or []) if isinstance(session, dict) else None
+    if not isinstance(providers, list) or not all(isinstance(one, dict) for one in providers):
+        raise Failure(f"{CONFIG}: model.decoder.session_options is not as onnxruntime-genai has it")
