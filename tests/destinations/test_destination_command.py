@@ -12,11 +12,11 @@ import pytest
 from convert.cli import frame
 from convert.cli.reading import read
 from convert.errors import Exit
-from convert.publish.destinations.login import CONFIG_VARIABLE
 from convert.publish.provenance import KEY_VARIABLE
 from tests import tiny
 from tests.destinations.bundles import tree
-from tests.destinations.registry_server import PASSWORD, TOKEN, USER, RegistryServer
+from tests.destinations.pushing import log_in
+from tests.destinations.registry_server import PASSWORD, TOKEN, RegistryServer
 from tests.provenance.publication import Keys, make_keys
 from tests.publish.artifacts import GOOD, result, write_report
 
@@ -55,8 +55,7 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keys:
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[RegistryServer]:
     with RegistryServer("bearer") as server:
-        auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        monkeypatch.setenv(CONFIG_VARIABLE, json.dumps({"auths": {server.host: {"auth": auth}}}))
+        log_in(monkeypatch, server.host)
         yield server
 
 

@@ -1,0 +1,54 @@
+"""Publishing to the registry on loopback: with little patience, in small chunks, and no secret told."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from convert.errors import Failure
+from convert.publish.destinations.login import CONFIG_VARIABLE
+from convert.publish.destinations.oci import OciPlace
+from tests.destinations.bundles import QUICK, publish
+from tests.destinations.registry_server import PASSWORD, TOKEN, USER
+
+if TYPE_CHECKING:
+    from convert.publish.bundle import Bundle
+    from tests.destinations.registry_server import RegistryServer
+
+REPO = "models/tiny-gguf"
+CHUNK_BYTES = 40_000
+
+
+def place_of(server: RegistryServer, chunk_bytes: int = CHUNK_BYTES) -> OciPlace:
+    """The place on that server, with little patience and small chunks."""
+    return OciPlace(server.host, "models", QUICK, chunk_bytes)
+
+
+def log_in(monkeypatch: pytest.MonkeyPatch, host: str, password: str = PASSWORD) -> None:
+    """As `oras login` would."""
+    auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    monkeypatch.setenv(CONFIG_VARIABLE, json.dumps({"auths": {host: {"auth": auth}}}))
+
+
+def refused(server: RegistryServer, bundle: Bundle) -> Failure:
+    """The line with which a publication ends."""
+    with pytest.raises(Failure) as caught:
+        publish(place_of(server), bundle)
+    message = caught.value.message + caught.value.hint
+    assert "\n" not in message
+    assert caught.value.hint
+    for secret in (PASSWORD, TOKEN, base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()):
+        assert secret not in message
+    return caught.value
+
+
+def outcome(place: OciPlace, bundle: Bundle) -> str | None:
+    """The line with which a publication ends, if it does not succeed."""
+    try:
+        publish(place, bundle)
+    except Failure as failure:
+        return failure.message
+    return None
