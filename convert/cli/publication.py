@@ -81,12 +81,17 @@ def place_of(settings: Settings, output: Output, *, is_dry: bool) -> Iterator[tu
 def publish(settings: Settings, output: Output, *, is_dry: bool) -> tuple[list[dict[str, Any]], list[str]]:
     """Publish, or see what that would do: for a program, and in lines."""
     with place_of(settings, output, is_dry=is_dry) as (place, user):
-        bundles = stage.gather(settings, user)
+        gathered = stage.gather(settings, user, place)
+        bundles = gathered.bundles
         for bundle in bundles:
+            for kept in bundle.kept:
+                output.remark(
+                    f"kept: {one_line(kept.folder)}: the card names it, and no more: {one_line(kept.why)}"
+                )
             for candidate in bundle.candidates:
                 for waiver in candidate.waived:
                     output.remark(f"waived: {candidate.target}: {waiver.gate}: {one_line(waiver.reason)}")
-        surveys = stage.survey(bundles, place) if place else (None,) * len(bundles)
+        surveys = stage.survey(gathered, place) if place else (None,) * len(bundles)
         told = [_data(bundle, survey) for bundle, survey in zip(bundles, surveys, strict=True)]
         if is_dry or place is None:
             pairs = zip(bundles, surveys, strict=True)
@@ -117,6 +122,7 @@ def _data(bundle: Bundle, survey: Survey | None) -> dict[str, Any]:
             for candidate in bundle.candidates
             for waiver in candidate.waived
         ],
+        "kept": [{"folder": each.folder, "why": each.why} for each in bundle.kept],
         "files": [
             {
                 "path": file.path,

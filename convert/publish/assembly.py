@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,8 @@ from verify.report import NAME as REPORT_NAME
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from convert.publish.bundle import Kept
+    from convert.publish.repo import Member
     from convert.recipe import Publish, Recipe
     from verify.report import Report
 
@@ -58,24 +60,34 @@ def assemble(
     user: str,
     source_card: Mapping[str, Any],
     makers: Makers,
+    left_out: Sequence[Member] = (),
+    kept: Mapping[str, tuple[Kept, ...]] | None = None,
 ) -> tuple[Bundle, ...]:
-    """A bundle for each repo, by name."""
+    """A bundle for each repo, by name; in each everything lies where it would if nothing were left out."""
+    model = repo.title(candidates[0].manifest, recipe.name)
+
+    def name_of(member: Member) -> str:
+        return repo.repo_name(wanted, user, model, member.suffix)
+
     groups: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
-        model = repo.title(candidate.manifest, recipe.name)
-        name = repo.repo_name(wanted, user, model, repo.suffix(candidate.manifest))
-        groups[name].append(candidate)
-    bundles = (_gathered(recipe, wanted, report, name, groups[name]) for name in sorted(groups))
-    return tuple(_completed(replace(bundle, source_card=source_card), makers) for bundle in bundles)
+        groups[name_of(repo.Member.of(candidate))].append(candidate)
+    others = Counter(map(name_of, left_out))
+    bundles = []
+    for name, members in sorted(groups.items()):
+        found = repo.placed(members, is_alone=len(members) + others[name] == 1)
+        bundle = _gathered(recipe, wanted, report, name, found)
+        bundle = replace(bundle, source_card=source_card, kept=(kept or {}).get(name, ()))
+        bundles.append(_completed(bundle, makers))
+    return tuple(bundles)
 
 
 def _gathered(
-    recipe: Recipe, wanted: Publish, report: Report, name: str, members: Sequence[Candidate]
+    recipe: Recipe, wanted: Publish, report: Report, name: str, candidates: tuple[Candidate, ...]
 ) -> Bundle:
     """The repo with the artifacts' own files."""
-    candidates = repo.placed(members)
     manifest = candidates[0].manifest
-    suffixes = {repo.suffix(candidate.manifest) for candidate in candidates}
+    suffixes = {repo.Member.of(candidate).suffix for candidate in candidates}
     return Bundle(
         repo=name,
         title=repo.title(manifest, recipe.name),

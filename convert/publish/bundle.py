@@ -74,6 +74,15 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """An artifact that stands in the repo, and that nobody here can vouch for: it is named, and stays."""
+
+    folder: str  # of its documents: gguf-Q8_0
+    paths: frozenset[str]  # all that stands in the repo
+    why: str  # it is not described: for who publishes
+
+
+@dataclass(frozen=True)
 class Bundle:
     """One repo, as it shall stand."""
 
@@ -89,6 +98,7 @@ class Bundle:
     tag: str | None = None
     is_pull_request: bool = False
     collection: str | None = None
+    kept: tuple[Kept, ...] = ()
 
     @property
     def licence(self) -> str | None:

@@ -6,8 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from convert.progress import Progress
     from convert.publish.bundle import Bundle, ShippedFile
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands in a repo, whoever put it there: looked at before it is known what shall stand there."""
+
+    head: str | None  # as in Survey
+    paths: frozenset[str]
+    has: Callable[[ShippedFile], bool]  # whether this content stands at this path
+    is_kept: bool = True  # False where a new release shows its own files, and none of those before
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,9 @@ class Sent:
 
 class Destination(Protocol):
     """A place. Its methods raise Failure, in one line, with the place's name and no secret."""
+
+    def look(self, repo: str, revision: str) -> Standing:
+        """See what stands in a repo; changes nothing."""
 
     def describe(self, bundle: Bundle) -> Survey:
         """Look at what stands there; changes nothing."""

@@ -57,6 +57,11 @@ class Asked:
     folder: Path
     options: Mapping[str, JsonValue]
 
+    @property
+    def format(self) -> str:
+        """As the recipe has it."""
+        return self.target.partition("-")[0]
+
 
 def examine(
     recipe: Recipe, asked: Sequence[Asked], folder: Path, *, progress: Progress | None = None

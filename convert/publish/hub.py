@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from convert.errors import Failure
 from convert.publish.bundle import README
-from convert.publish.destination import Sent, Survey
+from convert.publish.destination import Sent, Standing, Survey
 from convert.publish.refusal import Damaged, Moved
 from convert.publish.upload import additions, upload
 from convert.source.hub import client
@@ -40,19 +40,23 @@ class HubPlace:
 
     session: Session
 
+    def look(self, repo: str, revision: str) -> Standing:
+        """See what the branch holds, or main, which a new branch begins as."""
+        refs = self._refs(repo)
+        if refs is None:
+            return Standing(None, frozenset(), lambda _: False)
+        head = _head(refs, repo, revision)
+        listed = self._listed(repo, head)
+        return Standing(head, frozenset(listed), lambda file: not list(lacking([file], listed)))
+
     def describe(self, bundle: Bundle) -> Survey:
         """Look whether the repo is there, whether it shows to whom it should, and what the branch lacks."""
-        refs = self._refs(bundle)
+        refs = self._refs(bundle.repo)
         place = f"{self.session.hub.endpoint}/{bundle.repo}"
         if refs is None:
             return Survey(place, exists=False, head=None, missing=bundle.files)
         self._require_fitting(bundle)
-        heads = {branch.name: branch.target_commit for branch in refs.branches}
-        head = heads.get(bundle.revision) or heads.get("main")
-        if head is None:
-            raise Failure(
-                f"{bundle.repo}: it has neither {bundle.revision} nor main", "look at it on the Hub"
-            )
+        head = _head(refs, bundle.repo, bundle.revision)
         survey = self._survey(bundle, place, head)
         tagged = {tag.name: tag.target_commit for tag in refs.tags}.get(bundle.tag or "")
         if tagged and (survey if tagged == head else self._survey(bundle, place, tagged)).missing:
@@ -94,17 +98,17 @@ class HubPlace:
                 self._fetch(bundle.repo, revision, file)
                 advance(file.size_bytes)
 
-    def _refs(self, bundle: Bundle) -> GitRefs | None:
-        """Branches and tags; None where there is no such repo, or none that shows itself."""
+    def _refs(self, repo: str, *, has_proposals: bool = False) -> GitRefs | None:
+        """Branches, tags and, wanted, pull requests; None where no repo of that name shows itself."""
         api, errors = self.session.api, client().errors
 
         def look() -> GitRefs | None:
             try:
-                return api.list_repo_refs(bundle.repo, include_pull_requests=bundle.is_pull_request)
+                return api.list_repo_refs(repo, include_pull_requests=has_proposals)
             except errors.RepositoryNotFoundError:
                 return None
 
-        return self.session.ask(bundle.repo, look)
+        return self.session.ask(repo, look)
 
     def _require_fitting(self, bundle: Bundle) -> None:
         info = self.session.ask(bundle.repo, lambda: self.session.api.model_info(bundle.repo))
@@ -167,7 +171,7 @@ class HubPlace:
             session.ask(repo, validate, file=README)
 
     def _require_branch(self, bundle: Bundle, head: str) -> None:
-        refs = None if bundle.revision == "main" else self._refs(bundle)
+        refs = None if bundle.revision == "main" else self._refs(bundle.repo)
         if refs is None or any(branch.name == bundle.revision for branch in refs.branches):
             return
 
@@ -180,7 +184,7 @@ class HubPlace:
         """The commit that holds the bundle already: the branch's own, or that of a pull request."""
         if not survey.missing:
             return survey.head
-        refs = self._refs(bundle) if bundle.is_pull_request else None
+        refs = self._refs(bundle.repo, has_proposals=True) if bundle.is_pull_request else None
         proposals = [pull.target_commit for pull in (refs.pull_requests or ())] if refs else []
         for commit in proposals[::-1][:_MOST_PROPOSALS]:
             if not self._survey(bundle, survey.place, commit).missing:
@@ -245,7 +249,7 @@ class HubPlace:
 
     def _tag(self, bundle: Bundle, tag: str, revision: str) -> None:
         def stands_at() -> str | None:
-            refs = self._refs(bundle)
+            refs = self._refs(bundle.repo)
             return (
                 next((each.target_commit for each in refs.tags if each.name == tag), None) if refs else None
             )
@@ -272,6 +276,14 @@ class HubPlace:
 
         if bundle.repo not in self.session.ask(bundle.repo, collect):
             raise Failure(f"{bundle.repo}: published, but not in the collection {title!r}", _RERUN)
+
+
+def _head(refs: GitRefs, repo: str, revision: str) -> str:
+    heads = {branch.name: branch.target_commit for branch in refs.branches}
+    head = heads.get(revision) or heads.get("main")
+    if head is None:
+        raise Failure(f"{repo}: it has neither {revision} nor main", "look at it on the Hub")
+    return head
 
 
 def lacking(files: Iterable[ShippedFile], listed: Mapping[str, RepoFile]) -> Iterable[ShippedFile]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 from convert.errors import Failure, UsageFailure
 from convert.publish.bundle import ShippedFile
@@ -13,20 +13,54 @@ from convert.store import MANIFEST_NAME
 from convert.store.manifest import inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pydantic import JsonValue
 
     from convert.publish.bundle import Candidate
+    from convert.publish.gate import Asked
     from convert.recipe import Publish
     from convert.store import Manifest
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 
 
-def suffix(manifest: Manifest) -> str:
-    """What the ecosystem calls a repo of such artifacts."""
-    if manifest.format == "gptq":
-        return f"GPTQ-Int{manifest.options.get('bits', 4)}"
-    return manifest.format.upper()
+@dataclass(frozen=True)
+class Member:
+    """An artifact as far as its place depends on it."""
+
+    target: str
+    format: str
+    options: Mapping[str, JsonValue]
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Self:
+        """One that stands."""
+        return cls(candidate.target, candidate.manifest.format, candidate.manifest.options)
+
+    @classmethod
+    def asked(cls, asked: Asked) -> Self:
+        """One that the recipe wants."""
+        return cls(asked.target, asked.format, asked.options)
+
+    @property
+    def suffix(self) -> str:
+        """What the ecosystem calls a repo of such artifacts."""
+        if self.format == "gptq":
+            return f"GPTQ-Int{self.options.get('bits', 4)}"
+        return self.format.upper()
+
+    def folders(self, *, is_alone: bool) -> tuple[str, str]:
+        """Where in the repo its files lie, and where its documents."""
+        own = f"{self.target}/"
+        match self.format:
+            case "gguf":  # all quants side by side, as llama.cpp and Ollama look for them
+                return "", own
+            case "onnx":  # a folder for each provider and precision, as onnxruntime-genai opens them
+                own = f"{self.options.get('provider')}-{self.options.get('precision')}/"
+            case _ if is_alone:  # what Transformers loads lies at the root
+                own = ""
+        return own, own
 
 
 def title(manifest: Manifest, recipe_name: str) -> str:
@@ -45,25 +79,17 @@ def repo_name(wanted: Publish, user: str, model: str, target: str) -> str:
     return name
 
 
-def placed(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Give each artifact of one repo its place, so that nothing lies on anything else."""
-    formats = [candidate.manifest.format for candidate in candidates]
-    return tuple(
-        _placed(candidate, formats) for candidate in sorted(candidates, key=lambda each: each.target)
-    )
+def placed(candidates: Sequence[Candidate], *, is_alone: bool | None = None) -> tuple[Candidate, ...]:
+    """Give each artifact of one repo its place, so that nothing lies on anything else.
 
-
-def _placed(candidate: Candidate, formats: list[str]) -> Candidate:
-    own = f"{candidate.target}/"
-    match candidate.manifest.format:
-        case "gguf":  # all quants side by side, as llama.cpp and Ollama look for them
-            return replace(candidate, prefix="", documents=own)
-        case "onnx":  # a folder for each provider and precision, as onnxruntime-genai opens them
-            options = candidate.manifest.options
-            own = f"{options.get('provider')}-{options.get('precision')}/"
-        case _ if len(formats) == 1:  # what Transformers loads lies at the root
-            own = ""
-    return replace(candidate, prefix=own, documents=own)
+    `is_alone` where the recipe has no other for that repo, be it left out or not.
+    """
+    alone = len(candidates) == 1 if is_alone is None else is_alone
+    found = []
+    for candidate in sorted(candidates, key=lambda each: each.target):
+        prefix, documents = Member.of(candidate).folders(is_alone=alone)
+        found.append(replace(candidate, prefix=prefix, documents=documents))
+    return tuple(found)
 
 
 def files(candidates: Iterable[Candidate]) -> tuple[ShippedFile, ...]:

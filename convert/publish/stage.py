@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,14 @@ from convert.card import front_matter
 from convert.errors import Failure, UsageFailure
 from convert.publish import card, provenance
 from convert.publish.assembly import Makers, assemble
+from convert.publish.beside import Beside, Search
+from convert.publish.destinations.listing import moved
 from convert.publish.gate import Asked, examine
+from convert.publish.repo import Member
 from convert.source import fetch_small, list_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from convert.progress import Progress
@@ -49,7 +52,15 @@ class Published:
     sent: Sent
 
 
-def gather(settings: Settings, user: str) -> tuple[Bundle, ...]:
+@dataclass(frozen=True)
+class Gathered:
+    """The repos that are to stand, and what stood there when they were thought of."""
+
+    bundles: tuple[Bundle, ...]
+    heads: Mapping[str, str | None] = field(default_factory=dict)  # by repo; none where nothing was looked at
+
+
+def gather(settings: Settings, user: str, place: Destination | None) -> Gathered:
     """The repos that the recipe's artifacts make, where all of them may go out."""
     signer = provenance.signer_from_environment()
     if settings.wanted.signed and signer is None:
@@ -57,15 +68,21 @@ def gather(settings: Settings, user: str) -> tuple[Bundle, ...]:
             "publish.signed: there is no key to sign with",
             f"set {provenance.KEY_VARIABLE} to the file of an Ed25519 key, or leave `signed` out",
         )
-    recipe = settings.recipe
-    report, candidates = examine(
-        recipe, asked(settings), settings.store.root / recipe.name, progress=settings.progress
-    )
-    return assemble(
+    recipe, folder = settings.recipe, settings.store.root / settings.recipe.name
+    going = asked(settings)
+    targets = {each.target for each in going}
+    left_out = [each for each in asked(replace(settings, only=())) if each.target not in targets]
+    report, candidates = examine(recipe, going, folder, progress=settings.progress)
+    beside = Beside()
+    if place is not None:
+        search = Search(recipe, settings.wanted, user, folder, settings.progress)
+        beside = search.run(place, candidates, left_out)
+    joining = {each.target for each in beside.joining}
+    bundles = assemble(
         recipe,
         settings.wanted,
         report,
-        candidates,
+        (*candidates, *beside.joining),
         user=user,
         source_card=_source_card(settings, candidates[0].manifest),
         makers=Makers(
@@ -73,7 +90,10 @@ def gather(settings: Settings, user: str) -> tuple[Bundle, ...]:
             render=card.render,
             release=partial(provenance.release, signer=signer),
         ),
+        left_out=[Member.asked(each) for each in left_out if each.target not in joining],
+        kept=beside.kept,
     )
+    return Gathered(bundles, beside.heads)
 
 
 def asked(settings: Settings) -> tuple[Asked, ...]:
@@ -103,9 +123,13 @@ def asked(settings: Settings) -> tuple[Asked, ...]:
     )
 
 
-def survey(bundles: Sequence[Bundle], place: Destination) -> tuple[Survey, ...]:
+def survey(gathered: Gathered, place: Destination) -> tuple[Survey, ...]:
     """What stands there, of every repo before any is sent; changes nothing."""
-    return tuple(place.describe(bundle) for bundle in bundles)
+    surveys = tuple(place.describe(bundle) for bundle in gathered.bundles)
+    for bundle, found in zip(gathered.bundles, surveys, strict=True):
+        if found.head != gathered.heads[bundle.repo]:  # the card tells of what stood there before
+            raise moved(found.place)
+    return surveys
 
 
 def publish(

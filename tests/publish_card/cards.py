@@ -166,7 +166,7 @@ class Shelf:
         )
         if card is None:
             card, _ = front_matter(MODELS / "tiny-qwen")
-        suffix = repo.suffix(manifest)
+        suffix = repo.Member.of(members[0]).suffix
         name = changes.pop("repo", f"someone/{title}-{suffix}")
         bundle = Bundle(name, title, suffix, members, report, card, repo.files(members))
         for each in members:

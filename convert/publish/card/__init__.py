@@ -95,6 +95,9 @@ def _sections(bundle: Bundle, settings: Sequence[Setting], *, has_plot: bool) ->
     if has_plot:
         yield markdown.image("Size of each artifact against its distance from the source", PLOT)
     yield "\n".join(figures.legend(bundle))
+    kept = list(origin.kept(bundle))
+    if kept:
+        yield _list("Also in this repo, from before, and not looked at again for this card:\n", kept)
     yield from _speed(bundle)
     yield "## Run"
     if bundle.is_private:

@@ -14,7 +14,7 @@ from convert.store import MANIFEST_NAME
 from verify.report import NAME as REPORT_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
     from pydantic import JsonValue
 
@@ -46,9 +46,18 @@ def source(bundle: Bundle) -> str:
 
 def documents(bundle: Bundle, candidate: Candidate) -> str:
     """Links to what is told of an artifact beside it."""
-    beside = {file.path for file in bundle.files}
-    found = [(f"{candidate.documents}{name}", shown) for name, shown in DOCUMENTS]
-    return ", ".join(markdown.link(shown, path) for path, shown in found if path in beside)
+    return _links(candidate.documents, {file.path for file in bundle.files})
+
+
+def _links(folder: str, paths: Container[str]) -> str:
+    found = [(f"{folder}{name}", shown) for name, shown in DOCUMENTS]
+    return ", ".join(markdown.link(shown, path) for path, shown in found if path in paths)
+
+
+def kept(bundle: Bundle) -> Iterator[str]:
+    """What stands in the repo and is not described; its own documents tell of it."""
+    for each in bundle.kept:
+        yield f"- {markdown.code(each.folder)}: {_links(f'{each.folder}/', each.paths)}"
 
 
 def key_id(bundle: Bundle) -> str | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convert.errors import Failure
-from convert.publish.destination import Sent, Survey
+from convert.publish.destination import Sent, Standing, Survey
 from convert.publish.destinations.listing import (
     NAME,
     Listing,
@@ -82,27 +82,35 @@ class FolderPlace:
 
     root: Path
 
-    def describe(self, bundle: Bundle) -> Survey:
-        """Look at what stands in the folder; content is not read, its list is."""
-        spot = self._spot(bundle)
+    def look(self, repo: str, revision: str) -> Standing:  # noqa: ARG002 - a folder has no branches
+        """See what stands in the folder; content is not read, its list is."""
+        spot = self._spot(repo)
         with here(spot.place):
             if os.path.lexists(self.root) and not self.root.is_dir():
                 raise Failure(f"{self.root}: a file stands where a folder is needed", "move that file away")
             if not os.path.lexists(spot.standing):
-                return Survey(str(spot.place), exists=False, head=None, missing=bundle.files)
+                return Standing(None, frozenset(), lambda _: False)
             listing, data = _standing(spot)
-            paths = _paths(spot.standing)
-            known = listing.digests
-            missing = tuple(file for file in bundle.files if not _is_there(spot.standing, file, known))
-        foreign = set(paths) - {file.path for file in bundle.files} - {NAME}
-        head = hashlib.sha256(data).hexdigest()
+            paths = frozenset(_paths(spot.standing)) - {NAME}
+        head, known = hashlib.sha256(data).hexdigest(), listing.digests
+        return Standing(head, paths, lambda file: _is_there(spot.standing, file, known))
+
+    def describe(self, bundle: Bundle) -> Survey:
+        """Look at what stands in the folder, and what it lacks."""
+        spot, standing = self._spot(bundle.repo), self.look(bundle.repo, bundle.revision)
+        with here(spot.place):
+            missing = tuple(file for file in bundle.files if not standing.has(file))
         return Survey(
-            str(spot.place), exists=True, head=head, missing=missing, foreign=tuple(sorted(foreign))
+            str(spot.place),
+            exists=standing.head is not None,
+            head=standing.head,
+            missing=missing,
+            foreign=tuple(sorted(standing.paths - {file.path for file in bundle.files})),
         )
 
     def send(self, bundle: Bundle, survey: Survey, progress: Progress) -> Sent:
         """Complete the staging folder, then exchange it for what stands."""
-        spot, listing = self._spot(bundle), listing_of(bundle)
+        spot, listing = self._spot(bundle.repo), listing_of(bundle)
         with here(spot.place):
             spot.staging.parent.mkdir(parents=True, exist_ok=True)
         with _alone(spot), here(spot.place):
@@ -125,7 +133,7 @@ class FolderPlace:
 
     def read_back(self, bundle: Bundle, sent: Sent, progress: Progress) -> None:
         """Read every file, and compare its digest."""
-        place = self._spot(bundle).place
+        place = self._spot(bundle.repo).place
         paths = {inside(place, file.path): file.sha256 for file in bundle.files}
         with here(place):
             if (place / NAME).read_bytes() != listing_of(bundle).to_bytes():
@@ -136,8 +144,8 @@ class FolderPlace:
             if found[path].sha256 != sha256:
                 raise _wrong(path, sent)
 
-    def _spot(self, bundle: Bundle) -> _Spot:
-        return _Spot(self.root, checked_name(name_of(bundle), "repo"))
+    def _spot(self, repo: str) -> _Spot:
+        return _Spot(self.root, checked_name(name_of(repo), "repo"))
 
 
 def _wrong(path: Path, sent: Sent) -> Failure:

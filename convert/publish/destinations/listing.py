@@ -67,9 +67,9 @@ def parse(data: bytes) -> Listing | None:
     return listing if listing.schema_version == 1 else None
 
 
-def name_of(bundle: Bundle) -> str:
-    """What the bundle is called at a place that is its owner's already."""
-    return bundle.repo.rpartition("/")[2]
+def name_of(repo: str) -> str:
+    """What a repo is called at a place that is its owner's already."""
+    return repo.rpartition("/")[2]
 
 
 def blocks(

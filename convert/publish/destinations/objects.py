@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure, UsageFailure
-from convert.publish.destination import Sent, Survey
+from convert.publish.destination import Sent, Standing, Survey
 from convert.publish.destinations.listing import NAME, Listing, blocks, listing_of, moved, name_of, parse
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _Look:
 
     @property
     def head(self) -> str | None:
-        return hashlib.sha256(self.data).hexdigest() if self.data is not None else None
+        return _head(self.data)
 
     def lacking(self, bundle: Bundle) -> list[ShippedFile]:
         """What must still be brought to the bundle's prefix."""
@@ -61,9 +61,18 @@ class ObjectPlace:
     files: Any  # fsspec's file system
     root: str
 
+    def look(self, repo: str, revision: str) -> Standing:  # noqa: ARG002 - a store has no branches
+        """See what the current release holds, as its list tells."""
+        place = self._place(repo)
+        with self._asking(place):
+            data = self._current(repo)
+        digests = _parsed(data, place).digests if data is not None else {}
+        paths = frozenset(digests)
+        return Standing(_head(data), paths, lambda file: digests.get(file.path) == file.sha256, is_kept=False)
+
     def describe(self, bundle: Bundle) -> Survey:
         """Look which release is the current one, and what the bundle's own prefix holds already."""
-        place = self._place(bundle)
+        place = self._place(bundle.repo)
         with self._asking(place):
             look = self._look(bundle)
         return Survey(
@@ -90,16 +99,16 @@ class ObjectPlace:
                 raise Failure(f"{place}/{file.path}: sent, and not there at its size", _RERUN)
             if after.data != look.data:
                 raise moved(survey.place)
-            self.files.pipe_file(f"{self._base(bundle)}/{NAME}", listing.to_bytes())
+            self.files.pipe_file(f"{self._base(bundle.repo)}/{NAME}", listing.to_bytes())
         return Sent(place, listing.version, sent_bytes, is_new=True)
 
     def read_back(self, bundle: Bundle, sent: Sent, progress: Progress) -> None:
         """Read every object and compare its digest: few stores name the SHA-256 of what came in parts."""
         listing = listing_of(bundle)
-        prefix = self._prefix(bundle, listing)
+        prefix = self._prefix(bundle.repo, listing)
         with self._asking(sent.place):
-            if self._current(bundle) != listing.to_bytes():
-                raise Failure(f"{self._place(bundle)}/{NAME}: not what was published there", _RERUN)
+            if self._current(bundle.repo) != listing.to_bytes():
+                raise Failure(f"{self._place(bundle.repo)}/{NAME}: not what was published there", _RERUN)
             with progress.stage("read back", bundle.size_bytes) as advance:
                 for file in bundle.files:
                     if self._sha256(f"{prefix}/{file.path}", advance) != file.sha256:
@@ -109,26 +118,21 @@ class ObjectPlace:
                         )
 
     def _look(self, bundle: Bundle) -> _Look:
-        listing, data = listing_of(bundle), self._current(bundle)
-        present = self._sizes(self._prefix(bundle, listing))
+        listing, data = listing_of(bundle), self._current(bundle.repo)
+        present = self._sizes(self._prefix(bundle.repo, listing))
         if data is None:
             return _Look(data, present, {})
-        current = parse(data)
-        if current is None:
-            raise Failure(
-                f"{self._place(bundle)}/{NAME}: damaged, or of a later version",
-                "upgrade modelwright, or move it away",
-            )
+        current = _parsed(data, self._place(bundle.repo))
         if current.version == listing.version:
             return _Look(data, present, {})
-        prefix = self._prefix(bundle, current)
+        prefix = self._prefix(bundle.repo, current)
         sizes = self._sizes(prefix)
         whole = (entry for entry in current.files if sizes.get(entry.path) == entry.size_bytes)
         return _Look(data, present, {entry.sha256: f"{prefix}/{entry.path}" for entry in whole})
 
     def _fill(self, bundle: Bundle, look: _Look, progress: Progress) -> int:
         """Bring what the release's prefix lacks: from the current release, within the store, or from here."""
-        prefix, missing = self._prefix(bundle, listing_of(bundle)), look.missing(bundle)
+        prefix, missing = self._prefix(bundle.repo, listing_of(bundle)), look.missing(bundle)
         sent_bytes = sum(file.size_bytes for file in missing)
         with progress.stage("upload", sent_bytes) as advance:
             for file in look.lacking(bundle):
@@ -157,11 +161,11 @@ class ObjectPlace:
             stream.closed = True  # or its destructor would complete what was just given up
             raise
 
-    def _current(self, bundle: Bundle) -> bytes | None:
+    def _current(self, repo: str) -> bytes | None:
         """The list that names the current release; None where nothing was published yet."""
         self.files.invalidate_cache()
         try:
-            data: bytes = self.files.cat_file(f"{self._base(bundle)}/{NAME}")
+            data: bytes = self.files.cat_file(f"{self._base(repo)}/{NAME}")
         except FileNotFoundError:
             return None
         return data
@@ -183,14 +187,14 @@ class ObjectPlace:
                 advance(len(block))
         return hasher.hexdigest()
 
-    def _base(self, bundle: Bundle) -> str:
-        return f"{self.root}/{name_of(bundle)}"
+    def _base(self, repo: str) -> str:
+        return f"{self.root}/{name_of(repo)}"
 
-    def _prefix(self, bundle: Bundle, listing: Listing) -> str:
-        return f"{self._base(bundle)}/{listing.version}"
+    def _prefix(self, repo: str, listing: Listing) -> str:
+        return f"{self._base(repo)}/{listing.version}"
 
-    def _place(self, bundle: Bundle) -> str:
-        return f"{self.address}/{name_of(bundle)}"
+    def _place(self, repo: str) -> str:
+        return f"{self.address}/{name_of(repo)}"
 
     @contextmanager
     def _asking(self, place: str) -> Iterator[None]:
@@ -208,6 +212,20 @@ class ObjectPlace:
             raise Failure(f"{place}: {_said(error)}", "make the bucket or the folder first") from None
         except Exception as error:  # noqa: BLE001 - each of fsspec's clients has exceptions of its own
             raise Failure(f"{place}: {type(error).__name__}: {_said(error)}", _RERUN) from None
+
+
+def _parsed(data: bytes, place: str) -> Listing:
+    """The list that names the current release."""
+    current = parse(data)
+    if current is None:
+        raise Failure(
+            f"{place}/{NAME}: damaged, or of a later version", "upgrade modelwright, or move it away"
+        )
+    return current
+
+
+def _head(data: bytes | None) -> str | None:
+    return hashlib.sha256(data).hexdigest() if data is not None else None
 
 
 def store_at(address: str) -> ObjectPlace:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure, UsageFailure
 from convert.publish.bundle import ShippedFile
-from convert.publish.destination import Sent, Survey
+from convert.publish.destination import Sent, Standing, Survey
 from convert.publish.destinations.blob import CHUNK_BYTES, Push
 from convert.publish.destinations.listing import moved, name_of
 from convert.publish.destinations.login import login_for
@@ -51,10 +51,22 @@ class OciPlace:
     patience: Patience = field(default_factory=Patience)
     chunk_bytes: int = CHUNK_BYTES
 
+    def look(self, repo: str, revision: str) -> Standing:
+        """See which layers the tag of the newest names."""
+        with self._registry(repo) as registry:
+            data = registry.get_manifest(newest_tag(revision), MANIFEST_TYPE)
+        digests = _titled(data) if data is not None else {}
+        return Standing(
+            head=_digest(data) if data is not None else None,
+            paths=frozenset(digests),
+            has=lambda file: digests.get(file.path) == f"sha256:{file.sha256}",
+            is_kept=False,
+        )
+
     def describe(self, bundle: Bundle) -> Survey:
         """Look where the tags stand, and which layers the repository lacks."""
         manifest, (*fixed, moving) = manifest_of(bundle), tags_of(bundle)
-        with self._registry(bundle) as registry:
+        with self._registry(bundle.repo) as registry:
             head = registry.head_manifest(moving, MANIFEST_TYPE)
             for tag in fixed:
                 standing = registry.head_manifest(tag, MANIFEST_TYPE)
@@ -70,7 +82,7 @@ class OciPlace:
         """Push the layers, then the manifest by its digest, then let the tags name it."""
         manifest, tags = manifest_of(bundle), tags_of(bundle)
         digest = _digest(manifest)
-        with self._registry(bundle) as registry:
+        with self._registry(bundle.repo) as registry:
             if registry.head_manifest(tags[-1], MANIFEST_TYPE) != survey.head:
                 raise moved(survey.place)
             missing = _lacking(registry, [*_distinct(bundle.files), _EMPTY])
@@ -91,7 +103,7 @@ class OciPlace:
         """Fetch what the tags name and the small layers; of the others compare what the registry says."""
         manifest, files = manifest_of(bundle), _distinct([*bundle.files, _EMPTY])
         fetched = [file for file in files if file.size_bytes <= _FETCHED_BYTES]
-        with self._registry(bundle) as registry:
+        with self._registry(bundle.repo) as registry:
             for tag in tags_of(bundle):
                 if registry.get_manifest(tag, MANIFEST_TYPE) != manifest:
                     raise _wrong(f"{sent.place}:{tag}")
@@ -103,8 +115,8 @@ class OciPlace:
                     ):
                         raise _wrong(f"{sent.place}: {file.path}")
 
-    def _registry(self, bundle: Bundle) -> Registry:
-        repository = "/".join(part for part in (self.namespace, name_of(bundle)) if part).lower()
+    def _registry(self, repo: str) -> Registry:
+        repository = "/".join(part for part in (self.namespace, name_of(repo)) if part).lower()
         if not _REPOSITORY.fullmatch(repository):
             raise UsageFailure(
                 f"publish.to: {repository!r} cannot name a repository of a registry",
@@ -150,14 +162,31 @@ def manifest_of(bundle: Bundle) -> bytes:
 
 def tags_of(bundle: Bundle) -> tuple[str, ...]:
     """The tag that the recipe wants, which never moves, and then the one that names the newest."""
-    newest = "latest" if bundle.revision == "main" else bundle.revision
+    newest = newest_tag(bundle.revision)
     tags = (bundle.tag, newest) if bundle.tag and bundle.tag != newest else (newest,)
-    for tag in tags:
-        if not _TAG.fullmatch(tag):
-            raise UsageFailure(
-                f"publish: {tag!r} cannot be a tag of a registry", "use letters, digits, '.', '_' and '-'"
-            )
-    return tags
+    return tuple(map(_checked, tags))
+
+
+def newest_tag(revision: str) -> str:
+    """The tag that moves: what the recipe calls a branch."""
+    return _checked("latest" if revision == "main" else revision)
+
+
+def _checked(tag: str) -> str:
+    if not _TAG.fullmatch(tag):
+        raise UsageFailure(
+            f"publish: {tag!r} cannot be a tag of a registry", "use letters, digits, '.', '_' and '-'"
+        )
+    return tag
+
+
+def _titled(data: bytes) -> dict[str, str]:
+    """The digest of each layer that is named after a file; of what is no artifact of files, none."""
+    try:
+        layers = json.loads(data)["layers"]
+        return {str(layer["annotations"][_TITLE]): str(layer["digest"]) for layer in layers}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
 
 
 def _lacking(registry: Registry, files: Iterable[ShippedFile]) -> list[ShippedFile]:
