@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -71,7 +72,8 @@ def _bug(error: BaseException) -> Failure:
 
 
 def _print(problems: tuple[Failure, ...] | list[Failure]) -> None:
-    for problem in problems:
-        click.echo(f"error: {one_line(problem.message)}", file=sys.stderr)
-        if problem.hint:
-            click.echo(f"hint:  {one_line(problem.hint)}", file=sys.stderr)
+    with suppress(OSError):  # where nobody can read it, the exit code still tells
+        for problem in problems:
+            click.echo(f"error: {one_line(problem.message)}", file=sys.stderr)
+            if problem.hint:
+                click.echo(f"hint:  {one_line(problem.hint)}", file=sys.stderr)

@@ -99,6 +99,7 @@ def program(context: click.Context, *, is_quiet: bool) -> None:
 
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line to its exit code."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows no umlauts is no reason to fail.
         with suppress(AttributeError):
@@ -118,6 +119,19 @@ def run(args: Sequence[str] | None = None) -> int:
     except OSError:
         _redirect_to_nothing(sys.stdout)  # or the interpreter would complain at its end
     return code
+
+
+def _open_what_is_closed() -> None:
+    """Let what goes to a closed stream (`>&-`) go nowhere, and not into a file that gets its number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number, so this one
+            os.set_inheritable(opened, True)  # noqa: FBT003 - no keyword is taken
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _hear_again(unraisable: sys.UnraisableHookArgs) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -178,60 +176,12 @@ def test_quiet_holds_before_and_after_the_command(
     assert json.loads(run("--quiet", "list", "--json").out)["artifacts"] == []
 
 
-def test_a_reader_that_goes_away_is_no_bug() -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    ran = subprocess.run(
-        [sys.executable, "-m", "convert.cli", "list", "--schema"],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    os.close(writer)
-    assert (ran.returncode, ran.stderr) == (1, "")
-
-
-def test_an_answer_that_finds_no_room_is_an_error() -> None:
-    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - a device
-        ran = subprocess.run(
-            [sys.executable, "-m", "convert.cli", "list", "--schema"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert ran.returncode == 1
-    assert ran.stderr.startswith("error: the disk is full\nhint:  ")
-
-
 def test_a_terminal_without_umlauts_is_written_to_all_the_same() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "convert.cli", "plan", "日本"]
     ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert ran.returncode == 2
     assert ran.stderr.startswith("error: no recipe is called \\u65e5\\u672c\n")
-
-
-def test_ctrl_c_is_one_line_a_hint_and_130() -> None:
-    program = (
-        "import sys, time, click; from convert.cli import frame\n"
-        "def wait(): print('ready', flush=True); time.sleep(60)\n"
-        "frame.Commands.get_command = lambda *_: click.command('plan')(wait)\n"
-        "sys.exit(frame.run(['plan']))"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
-    assert process.returncode == 130
-    assert said.splitlines()[0] == "error: interrupted"
-    assert len(said.splitlines()) == 2
 
 
 def test_shells_complete_commands_options_and_recipes() -> None:
@@ -263,39 +213,3 @@ def test_the_completion_script_names_the_program(run: Run, shell: str) -> None:
 def test_a_usage_error_of_a_stage_keeps_the_form(run: Run, standing_in: StandIn) -> None:
     standing_in(raising(click.UsageError("Both at once.")))
     assert run("plan").err == "error: both at once\nhint:  see modelwright plan --help\n"
-
-
-def test_an_interrupt_that_python_loses_is_sent_again() -> None:
-    script = (
-        "import os, signal, sys, time\n"
-        "from convert.cli import frame\n"
-        "class Careless:\n"
-        "    def __del__(self):\n"
-        "        os.kill(os.getpid(), signal.SIGINT)\n"
-        "        time.sleep(1)\n"
-        "def lose(args):\n"
-        "    Careless()\n"
-        "    time.sleep(20)\n"
-        "frame._invoke = lose\n"
-        "sys.exit(frame.run([]))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=15, check=False
-    )
-    assert done.returncode == Exit.INTERRUPTED, done.stderr
-    assert done.stderr.startswith("error: interrupted\n")
-
-
-def test_an_interrupt_inside_exec_ends_with_the_promised_code() -> None:
-    script = (
-        "import os, signal, sys\n"
-        "from convert import cli\n"
-        "from convert.cli import frame\n"
-        "def lose(args):\n"
-        "    exec('import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(1)')\n"
-        "frame._invoke = lose\n"
-        "sys.exit(cli.main())\n"
-    )
-    line = [sys.executable, "-c", script]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=15, check=False)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (Exit.INTERRUPTED, "error: interrupted")
