@@ -13,16 +13,13 @@ from convert.config import read_config
 from convert.formats import Weights
 from convert.progress import Progress, Silent
 from convert.source import Hub, fetch
-from convert.stage import Settings, Wanted, choose, describe, find, lay_out, learn, require_memory
+from convert.stage import Settings, Wanted, choose, describe, disk_bytes, find, lay_out, learn, require_memory
 from convert.store import Store, require_space
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from convert.recipe import Recipe
-
-# Manifests, licences and file-system blocks beside the planned files.
-SPARE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def convert(
         jobs = lay_out(asked, model, missing)
         require_memory(jobs)
         asked.store.sweep()
-        require_space(out, sum(job.planned.disk_bytes for job in jobs) + SPARE_BYTES)
+        require_space(out, disk_bytes(jobs))
         pinned = fetch(found.listing, hub=asked.hub, progress=asked.progress)
         with open_checkpoint(pinned.folder) as checkpoint:
             architecture = find_architecture(read_config(pinned.folder))

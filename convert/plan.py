@@ -58,6 +58,7 @@ class Plan:
     download_bytes: int
     targets: tuple[PlannedTarget, ...]
     peak_memory_bytes: int
+    written_bytes: int
     disk_needed_bytes: int
     disk_free_bytes: int
     estimated_s: float
@@ -102,7 +103,8 @@ def plan(
         download_bytes=missing_bytes(found.listing, found.weights, hub=settings.hub) if missing else 0,
         targets=tuple(_target(settings, model, job) for job in jobs),
         peak_memory_bytes=max([pass_bytes, *(tool.memory_bytes for tool in tools)]),
-        disk_needed_bytes=sum(job.planned.disk_bytes for job in missing),
+        written_bytes=written_bytes,
+        disk_needed_bytes=stage.disk_bytes(missing),
         disk_free_bytes=free_bytes(out),
         estimated_s=_seconds(missing, found, count, written_bytes),
     )

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from convert.recipe import Recipe
 
+# Manifests, licences and file-system blocks beside the planned files.
+SPARE_BYTES = 16 << 20
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -162,6 +165,12 @@ def lay_out(settings: Settings, model: Model, wanted: Iterable[Wanted]) -> list[
         ready = prepared[id(options)]
         jobs.append(Job(each, ready, format_.lay_out(model, options, each.target, ready)))
     return jobs
+
+
+def disk_bytes(jobs: Iterable[Job]) -> int:
+    """Say what must be free on the disk while these are built."""
+    needed_bytes = sum(job.planned.disk_bytes for job in jobs)
+    return needed_bytes + SPARE_BYTES if needed_bytes else 0
 
 
 def require_memory(jobs: Iterable[Job]) -> None:

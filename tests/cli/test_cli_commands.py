@@ -52,7 +52,8 @@ PLAN = Plan(
         ),
     ),
     peak_memory_bytes=500_000_000,
-    disk_needed_bytes=4_900_000_000,
+    written_bytes=4_900_000_000,
+    disk_needed_bytes=4_916_777_216,
     disk_free_bytes=81_500_000_000,
     estimated_s=200.4,
 )
@@ -146,7 +147,8 @@ def test_plan_is_a_page(run: Run, asked: Mapping[str, Any]) -> None:
 model    Qwen/Qwen-7B-Chat at 0123456789abcdef0123456789abcdef01234567
 family   qwen2, 7.72 billion parameters
 read     15.4 GB, 15.4 GB of it to download
-written  4.90 GB, with 81.5 GB free
+written  4.90 GB
+disk     4.92 GB needed, 81.5 GB free
 memory   500 MB at most
 time     about 3 min 20 s
 
@@ -182,7 +184,7 @@ def test_a_guess_at_a_gpu_s_time_is_called_one(
     monkeypatch.setattr("convert.plan.plan", lambda *_, **__: replace(PLAN, targets=(made,)))
     lines = run("plan", "r.yaml").out.splitlines()
     where, about = said.split("|")
-    assert lines[5] == f"time     {about} 3 min 20 s"
+    assert lines[6] == f"time     {about} 3 min 20 s"
     assert lines[-1] == f"gptq is made on {where} after the others, in {about} 61 s"
 
 
@@ -194,8 +196,8 @@ def test_plan_refuses_a_disk_that_is_too_small(
     monkeypatch.setattr("convert.plan.plan", lambda *_, **__: full)
     ran = run("plan", "r.yaml", "--out", "o")
     assert ran.code == 1
-    assert "with 1.90 GB free" in ran.out
-    assert ran.err.startswith("error: o: 3.00 GB too little space on this disk\nhint:  ")
+    assert "4.92 GB needed, 1.90 GB free" in ran.out
+    assert ran.err.startswith("error: o: 3.02 GB too little space on this disk\nhint:  ")
 
 
 def test_the_schema_is_printed_whatever_stands(run: Run) -> None:

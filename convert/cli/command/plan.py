@@ -56,7 +56,8 @@ def _lines(plan: Plan) -> Iterator[str]:
             ("model", f"{plan.model} at {plan.commit}" if plan.commit else f"{plan.model}, a local folder"),
             ("family", f"{plan.family}, {parameters(plan.parameter_count)}"),
             ("read", "nothing" if is_done else size(plan.read_bytes) + download),
-            ("written", f"{size(plan.disk_needed_bytes)}, with {size(plan.disk_free_bytes)} free"),
+            ("written", "nothing" if is_done else size(plan.written_bytes)),
+            ("disk", f"{size(plan.disk_needed_bytes)} needed, {size(plan.disk_free_bytes)} free"),
             ("memory", "hardly any" if is_done else f"{size(plan.peak_memory_bytes)} at most"),
             ("time", "none" if is_done else f"{_about(*tools)} {duration(plan.estimated_s)}"),
         ]
