@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,10 @@ ALLOWED = frozenset(
 MIN_WORKERS = 2
 TAIL_BYTES = 64 << 10
 LONGEST_REASON = 400
+# With less free on its disk, it is told that the disk is full, whatever the child made of it: GPTQModel may
+# end without a word where its log cannot be written either.
+LEAST_FREE_BYTES = 1 << 20
+HINT_DISK = "free some space, or choose another folder with --out"
 HINT_MEMORY = "ask for fewer or shorter calibration samples, or take a machine with more memory"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 BY_SIGNAL = {
@@ -133,6 +138,8 @@ def _read(line: bytes, label: str) -> dict[str, Any]:
 
 
 def _failure(label: str, answer: dict[str, Any] | None, code: int, log: Path) -> Failure:
+    if shutil.disk_usage(log.parent).free < LEAST_FREE_BYTES:
+        return Failure(f"{label}: the disk is full", HINT_DISK)
     if answer is not None:
         kind, reason = str(answer["end"]), str(answer["reason"])[:LONGEST_REASON]
         hints = {"memory": HINT_MEMORY, "refused": str(answer.get("hint", ""))}

@@ -216,7 +216,9 @@ def test_a_gpu_that_is_not_there_is_refused_by_the_plan(
 ) -> None:
     monkeypatch.setattr(machine, "has_gpu", lambda: False)
     asked = recipe(tmp_path, make(tmp_path / "source", tiny.Recipe("llama")), "gptq: {device: cuda}")
-    with pytest.raises(UsageFailure, match=r"targets\.gptq\.device: cuda, and torch will find no GPU"):
+    with pytest.raises(
+        UsageFailure, match=r"recipe\.yaml:3: targets\.gptq\.device: cuda, and torch will find no GPU"
+    ):
         plan(asked, out=tmp_path / "artifacts", offline=True)
 
 

@@ -108,6 +108,11 @@ def gives_up(_work: Path, _tell: Tell) -> dict[str, Any]:
     os._exit(1)
 
 
+def says_nothing(_work: Path, _tell: Tell) -> dict[str, Any]:
+    """End as an interpreter does that cannot write what it wants to say."""
+    os._exit(120)
+
+
 def runs_out_in_a_thread(_work: Path, _tell: Tell) -> dict[str, Any]:
     """The same, for want of memory."""
     print("RuntimeError: DefaultCPUAllocator: can't allocate memory", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,16 @@ def test_a_failure_says_why_and_leaves_nothing(
     assert "\n" not in raised.value.message + raised.value.hint
     assert hint in raised.value.hint
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_disk_that_is_full_is_named_where_gptqmodel_says_nothing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = shutil.disk_usage(tmp_path)._replace(free=4096)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(Failure, match=r"^gptq: the disk is full$") as raised:
+        run(source, tmp_path / "out", "says_nothing")
+    assert "--out" in raised.value.hint
 
 
 def test_the_child_gets_no_secret_and_a_home_of_its_own(

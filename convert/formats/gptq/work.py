@@ -100,8 +100,10 @@ class Quantisation:
         if why := refusal(self.method, model.decoder.family, [matrix.rows for matrix in quantised]):
             refuse_at(recipe, ("targets", self.method), why, "take gptq for this model")
         if options.device == "cuda" and not machine.has_gpu():
-            raise UsageFailure(
-                f"targets.{self.method}.device: cuda, and torch will find no GPU here",
+            refuse_at(
+                recipe,
+                ("targets", self.method, "device"),
+                "cuda, and torch will find no GPU here",
                 "write device: cpu or auto, or install a torch with CUDA on a machine with a GPU",
             )
         if recipe.calibration is None:
