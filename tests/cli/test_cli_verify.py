@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from verify.report import Report
     from verify.stage import Plan, Subject
 
-PACK = """\
-scenario: searchqa
-language: en
-prompts: {ask: "Materials:\\n{materials}\\nQuestion: {question}"}
-max_tokens: 8
-completion: {cue: "Answer:"}
-dialogues:
-  - name: bridge
-    materials: [The bridge was built by Ann in 1957. It is long., Rivers are wet.]
-    turns: [{prompt: ask, question: "Who built the bridge?", checks: {not_empty: true}, reference: Ann}]
-"""
 RECIPE = """\
 model: source
 targets: {gguf: {quants: [Q8_0, F16]}}
@@ -42,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe with its model and its pack, converted."""
     home = tmp_path_factory.mktemp("verified")
     planting.make_source(home / "source")
-    (home / "pack.yaml").write_text(PACK, "utf-8")
+    planting.write_pack(home / "pack.yaml")
     (home / "m.yaml").write_text(RECIPE, "utf-8")
     (home / "long.txt").write_text("The bridge was built by Ann in 1957. " * 60, "utf-8")
     return home

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from convert.store import place as place_module
 from tests.destinations.bundles import FILES, NAME, NEXT, bundle_of, publish, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from convert.publish.bundle import Bundle
 
@@ -188,17 +187,6 @@ def test_a_full_disk_is_one_line(root: Path, tmp_path: Path, monkeypatch: pytest
 
 # Every call through which the disk is changed, or waited for.
 CALLS = ("open", "link", "mkdir", "rename", "fsync", "unlink", "rmdir")
-
-
-@pytest.fixture
-def quick_disk(tmp_path: Path) -> Iterator[Path]:
-    """Memory where there is some to write to: thousands of syncs would wait for a disk, and prove no more."""
-    memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder)
 
 
 def killed_at(root: Path, bundle: Bundle, call: int, exchange: Callable[..., None] | None) -> bool:

@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 
 SOURCE, REPO = "acme/Planted", "ann/Planted-GGUF"
 ROOT = Path(__file__).parents[2]
-PACK = """\
-scenario: searchqa
-language: en
-prompts: {ask: "Materials:\\n{materials}\\nQuestion: {question}"}
-max_tokens: 8
-completion: {cue: "Answer:"}
-dialogues:
-  - name: bridge
-    materials: [The bridge was built by Ann in 1957. It is long., Rivers are wet.]
-    turns: [{prompt: ask, question: "Who built the bridge?", checks: {not_empty: true}, reference: Ann}]
-"""
 RECIPE = f"""\
 model: {SOURCE}
 targets: {{gguf: {{quants: [Q8_0]}}}}
@@ -65,7 +54,7 @@ def home(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pack.yaml").write_text(PACK, encoding="utf-8")
+    planting.write_pack(tmp_path / "pack.yaml")
     write_recipe(tmp_path, "0.5")
     return tmp_path
 

@@ -24,12 +24,30 @@ if TYPE_CHECKING:
 SPREAD = 0.08
 MODEL = tiny.Recipe("qwen2", {"eos_token_id": 511, "bos_token_id": None}, dtype="F32", spread=SPREAD)
 
+# One short question, for who wants the commands and not the answers.
+PACK = """\
+scenario: searchqa
+language: en
+prompts: {ask: "Materials:\\n{materials}\\nQuestion: {question}"}
+max_tokens: 8
+completion: {cue: "Answer:"}
+dialogues:
+  - name: bridge
+    materials: [The bridge was built by Ann in 1957. It is long., Rivers are wet.]
+    turns: [{prompt: ask, question: "Who built the bridge?", checks: {not_empty: true}, reference: Ann}]
+"""
+
 
 def make_source(folder: Path) -> Path:
     """A model of random weights that speaks ChatML."""
     made = tiny.make(folder, MODEL)
     write_tokenizer(made)
     return made
+
+
+def write_pack(path: Path) -> None:
+    """A pack of one dialogue."""
+    path.write_text(PACK, encoding="utf-8")
 
 
 def copy_with(source: Path, folder: Path, weights: Mapping[str, NDArray[np.float32]]) -> Path:
