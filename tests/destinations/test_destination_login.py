@@ -74,7 +74,7 @@ def test_a_token_is_asked_for_in_the_clear_nowhere_else(
 ) -> None:
     from convert.publish.destinations.registry import Registry  # noqa: PLC0415
 
-    with Registry("registry.example", "a/b", Login(USER, PASSWORD), QUICK) as registry:
+    with Registry("registry.example", "a/b", lambda: Login(USER, PASSWORD), QUICK) as registry:
         for realm in (f"{server.endpoint}/token", "ftp://x/y", "", "/token"):
             with pytest.raises(Failure, match="for a token"):
                 registry._authorized(f'Bearer realm="{realm}"')
@@ -104,8 +104,7 @@ def test_a_token_is_asked_for_in_the_clear_nowhere_else(
     ],
 )
 def test_a_login_is_read_as_docker_writes_it(tmp_path: Path, entry: object, login: Login | None) -> None:
-    config = {"auths": {"registry.example": entry}, "credsStore": "desktop"}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"registry.example": entry}}))
     given = {"DOCKER_CONFIG": str(tmp_path), "HOME": str(tmp_path / "home")}
     assert login_for("registry.example", given) == login
     assert login_for("other.example", given) is None

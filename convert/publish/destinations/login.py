@@ -1,6 +1,7 @@
 """Who somebody is at a registry: what `docker login`, `podman login` or `oras login` has written down.
 
-The file says for which registry each login is, so none is ever shown to another.
+The file says for which registry each login is, so none is ever shown to another. Where it holds none, and
+names a helper that keeps them, that is asked.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import binascii
 import json
 import os
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
+from convert.publish.destinations import helper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,14 +42,27 @@ class Login:
 
 
 def login_for(host: str, environment: Mapping[str, str] | None = None) -> Login | None:
-    """The login for a registry; None where there is none."""
-    for config in _configs(os.environ if environment is None else environment):
-        given = config.get("auths")
-        for name in _names(host):
-            login = _decoded(given.get(name)) if isinstance(given, dict) else None
-            if login:
-                return login
-    return None
+    """The login for a registry; None where there is none. A helper may take its time, and ask a person."""
+    known = os.environ if environment is None else environment
+    configs = list(_configs(known))
+    written = (_written(config, host) for config in configs)
+    kept = (_kept(config, host, known) for config in configs)
+    return next(filter(None, chain(written, kept)), None)
+
+
+def _written(config: Mapping[str, Any], host: str) -> Login | None:
+    given = config.get("auths")
+    found = (_decoded(given.get(name)) for name in _names(host)) if isinstance(given, dict) else ()
+    return next(filter(None, found), None)
+
+
+def _kept(config: Mapping[str, Any], host: str, environment: Mapping[str, str]) -> Login | None:
+    """What the registry's own helper has, or else the one for all."""
+    own, server = config.get("credHelpers"), _DOCKER_HUB_LOGIN if host in _DOCKER_HUB else host
+    named = [own[name] for name in _names(host) if name in own] if isinstance(own, dict) else []
+    name = named[0] if named else config.get("credsStore")
+    login = helper.ask(name, server, environment) if name else None
+    return Login(*login) if login else None
 
 
 def answering_host(host: str) -> str:
@@ -90,7 +106,7 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
 
 
 def _decoded(entry: Any) -> Login | None:
-    """A login as those files have it; a program that would have to be asked for it is not."""
+    """A login as those files have it; None of one that a helper keeps."""
     if not isinstance(entry, dict):
         return None
     user, password = entry.get("username"), entry.get("password")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure, UsageFailure
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from convert.progress import Progress
     from convert.publish.bundle import Bundle
+    from convert.publish.destinations.login import Login
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT_TYPE = "application/vnd.modelwright.model.v1"
@@ -115,6 +117,10 @@ class OciPlace:
                     ):
                         raise _wrong(f"{sent.place}: {file.path}")
 
+    @cached_property
+    def _login(self) -> Login | None:
+        return login_for(self.host)
+
     def _registry(self, repo: str) -> Registry:
         repository = "/".join(part for part in (self.namespace, name_of(repo)) if part).lower()
         if not _REPOSITORY.fullmatch(repository):
@@ -122,7 +128,7 @@ class OciPlace:
                 f"publish.to: {repository!r} cannot name a repository of a registry",
                 "a name is made of letters, digits, and single '.', '_' or '-' between them",
             )
-        return Registry(self.host, repository, login_for(self.host), self.patience)
+        return Registry(self.host, repository, lambda: self._login, self.patience)
 
 
 def registry_at(address: str) -> OciPlace:

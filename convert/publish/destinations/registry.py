@@ -7,7 +7,7 @@ import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from threading import Event
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -53,10 +53,15 @@ class Registry:
 
     host: str
     repository: str
-    login: Login | None = field(repr=False)
+    find_login: Callable[[], Login | None] = field(repr=False)
     patience: Patience = field(default_factory=Patience)
     _authorization: str | None = field(default=None, init=False, repr=False)
     _client: httpx2.Client = field(init=False, repr=False)
+
+    @cached_property
+    def login(self) -> Login | None:
+        """Who we are there; looked up when the registry wants to know, for that may take a helper."""
+        return self.find_login()
 
     @property
     def name(self) -> str:
@@ -269,7 +274,7 @@ class Registry:
 
     def _stranger(self) -> Failure:
         said = f"does not accept the login of {self.login.user}" if self.login else "wants a login"
-        hint = f"`oras login {self.host}`, or `docker login {self.host}`; credential helpers are not asked"
+        hint = f"`oras login {self.host}`, or `docker login {self.host}`"
         return Failure(f"{self.name}: the registry {said}", hint)
 
     def _whole(self, streamed: httpx2.Response) -> Answer:
