@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 NARROWEST = 40  # columns: below, a terminal breaks words better itself
+# Said where a byte differs and no size does, for `convert` would answer that everything is up to date.
+REBUILT = "a damaged artifact is built anew once its folder is removed: `convert` compares sizes alone"
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -61,7 +63,7 @@ def count(amount: int, noun: str) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> Iterator[str]:
     """Columns under their heads; those whose heads are in `right` (words) are aligned to the right."""
-    body = [list(row) for row in rows]
+    body = [list(map(one_line, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     is_right = [title in right.split() for title in head]
     for row in [list(head), *body]:
@@ -74,8 +76,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Names and what is said of them, one below the other."""
-    width = max(len(name) for name, _ in pairs)
-    return (f"{name.ljust(width)}  {value}" for name, value in pairs)
+    shown = [(one_line(name), one_line(value)) for name, value in pairs]
+    width = max(len(name) for name, _ in shown)
+    return (f"{name.ljust(width)}  {value}" for name, value in shown)
 
 
 def paragraph(line: str, indent: str = "") -> Iterator[str]:

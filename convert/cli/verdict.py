@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convert.cli.text import count, one_line, table
+from convert.cli.text import REBUILT, count, one_line, table
 from verify.report import words
 from verify.report.page import key
 
@@ -29,6 +29,8 @@ def lines(report: Report, place: str | None = None) -> Iterator[str]:
     if failures:
         yield ""
         yield from failures
+    if any(check.name == "digests" for artifact in report.artifacts for check in artifact.failures):
+        yield REBUILT
     yield ""
     count_passed = sum(artifact.passed for artifact in report.artifacts)
     source = report.source.repo or "a local folder"

@@ -16,7 +16,7 @@ from convert.architectures import find_architecture
 from convert.cli.watching import watching
 from convert.config import read_config
 from convert.errors import Failure, UsageFailure
-from convert.recipe import Gates, Verify
+from convert.recipe import Gates, Verify, typed
 from convert.source import Hub, digest_of_all, fetch, list_source
 from convert.store import MANIFEST_NAME, Manifest, MissingManifest, read_manifest
 from convert.tokenizer import load as load_tokenizer
@@ -64,7 +64,7 @@ def of_recipe(recipe: Recipe, *, out: Path, only: tuple[str, ...], offline: bool
     if missing:
         raise Failure(
             f"{', '.join(missing)}: not built yet",
-            f"modelwright convert {recipe.name}, or leave out with --only",
+            f"modelwright convert {typed(recipe.path)}, or leave out with --only",
         )
     stale = [each.target for each in wanted if not each.is_up_to_date]
     return Asked(
@@ -75,7 +75,7 @@ def of_recipe(recipe: Recipe, *, out: Path, only: tuple[str, ...], offline: bool
         beside=recipe.path.parent,
         recipe=recipe,
         folder=out / recipe.name,
-        remarks=tuple(f"{name}: the recipe would build something else now; `convert` does" for name in stale),
+        remarks=tuple(f"{name}: not as the recipe builds it now; `convert` does" for name in stale),
     )
 
 

@@ -1,6 +1,6 @@
 """Recipes: what to convert, to what, and what decides whether it went well."""
 
-from convert.recipe.lookup import find, known
+from convert.recipe.lookup import find, known, typed
 from convert.recipe.model import Calibration, Gates, Publish, Recipe, TargetOptions, Verify, Waiver
 from convert.recipe.reader import json_schema, load
 
@@ -16,4 +16,5 @@ __all__ = [
     "json_schema",
     "known",
     "load",
+    "typed",
 ]

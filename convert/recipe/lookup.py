@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from convert.errors import UsageFailure
@@ -46,3 +47,8 @@ def find(path_or_name: str | Path) -> Path:
     hint = f"did you mean {guess}? {listed}" if guess else listed
     is_path = path.parent != Path() or (path.suffix and not is_yaml and not guess)
     raise UsageFailure(f"{'there is no file' if is_path else 'no recipe is called'} {path}", hint)
+
+
+def typed(path: Path) -> str:
+    """What a person types for this recipe: its name where that finds it, otherwise its path."""
+    return path.stem if known().get(path.stem) == path else shlex.quote(str(path))

@@ -49,6 +49,12 @@ def local_folder(model: str, beside: Path) -> Path | None:
     return folder if is_spelt_as_path or folder.is_dir() else None
 
 
+def _whence(path: Path, beside: Path) -> str:
+    if path.expanduser().is_absolute():
+        return "check the path; one that starts with / or ~ is taken as it stands"
+    return f"the path is taken from the recipe's own folder, {beside.absolute()}"
+
+
 def _check_model(model: str, info: ValidationInfo) -> str:
     beside = _beside(info)
     if beside is None:
@@ -57,9 +63,7 @@ def _check_model(model: str, info: ValidationInfo) -> str:
     # The Hub reserves these words, so such a name can only be meant as a folder.
     is_meant_as_folder = folder or model.split("/", maxsplit=1)[0] in ("models", "datasets", "spaces")
     if is_meant_as_folder and not (folder and folder.is_dir()):
-        raise wrong(
-            f"there is no folder {model}", f"the path is taken from the recipe's own folder, {beside}"
-        )
+        raise wrong(f"there is no folder {model}", _whence(Path(model), beside))
     if folder:
         return model
     if "://" in model:
@@ -84,7 +88,7 @@ def _check_revision(revision: str) -> str:
 def _check_file(path: Path, info: ValidationInfo) -> Path:
     beside = _beside(info)
     if beside and not (beside / path.expanduser()).is_file():
-        raise wrong(f"there is no file {path}", "the path is taken from the recipe's own folder")
+        raise wrong(f"there is no file {path}", _whence(path, beside))
     return path
 
 

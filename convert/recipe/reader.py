@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from convert.errors import Failure, UsageFailures
+from convert.errors import Failure, UsageFailure, UsageFailures
 from convert.recipe.document import MAX_TEXT_BYTES, Document, DocumentError, Fault, Value, Where, parse
 from convert.recipe.explain import explain
 from convert.recipe.lookup import find
@@ -27,8 +27,12 @@ class _Targets(Strict):
 def load(path_or_name: str | Path, formats: Mapping[str, type[TargetOptions]]) -> Recipe:
     """The recipe in a file, or of that name in recipes/; UsageFailures names every fault in it."""
     path = find(path_or_name)
-    with path.open("rb") as file:
-        raw = file.read(MAX_TEXT_BYTES + 1)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_TEXT_BYTES + 1)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise UsageFailure(f"{path}: cannot be read: {why}", "check its permissions (`ls -l`)") from error
     try:
         document = parse(raw)
     except DocumentError as error:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from convert.cli.verification import spell_tokenizer
+from convert.errors import Failure
 from convert.recipe import Gates
 from tests import tiny
 from tests.verify import planting
@@ -173,6 +174,18 @@ def test_a_flipped_byte_is_caught_before_it_is_opened(ground: Ground) -> None:
     assert "size differs" in caught(ground.examine(folder))["digests"]
     (folder / "manifest.json").write_text("{}")
     assert "digests" in caught(ground.examine(folder))
+
+
+def test_a_file_that_cannot_be_read_fails_its_artifact_alone(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise Failure("m.gguf: no permission", "check who owns the folder")
+
+    monkeypatch.setattr("verify.files.inspect_artifact", refused)  # root may read everything
+    result = ground.examine(ground.sound["Q8_0"])
+    assert caught(result) == {"digests": "m.gguf: no permission; it is not opened"}
+    assert result.opened is None
 
 
 def test_a_damaged_header_is_not_given_to_natives(ground: Ground) -> None:

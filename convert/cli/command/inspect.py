@@ -113,7 +113,8 @@ def _artifact_data(report: ArtifactReport) -> dict[str, Any]:
 
 def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
     from convert.cli.deviations import deviations  # noqa: PLC0415
-    from convert.cli.text import count, facts, size, table  # noqa: PLC0415
+    from convert.cli.text import REBUILT, count, facts, one_line, size, table  # noqa: PLC0415
+    from convert.store import Flaw  # noqa: PLC0415
 
     manifest = report.manifest
     commit = f" at {manifest.source.commit}" if manifest.source.commit else ""
@@ -138,7 +139,9 @@ def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
         yield ""
         yield from deviations([(manifest.target, each) for each in manifest.deviations], [manifest.target])
     yield ""
-    yield from (f"{each.path}: {each.flaw}" for each in report.differences)
+    yield from (one_line(f"{each.path}: {each.flaw}") for each in report.differences)
+    if any(each.flaw is Flaw.SHA256 for each in report.differences):
+        yield REBUILT
     if report.is_sound:
         looked = (
             "every digest is right" if report.is_verified else "sizes are right; --verify compares digests"

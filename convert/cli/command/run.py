@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, answering
-from convert.errors import Exit
+from convert.errors import Exit, Failure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +38,13 @@ def command(
     )
     asked = verification.of_recipe(wanted, out=out, only=only, offline=offline)
     report = verification.judge(asked, output, threads=threads)
-    keeping.keep(report, out / wanted.name)
     told: dict[str, Any] = {"converted": conversion.data(converted), "report": report.as_dict(), "repos": []}
     lines = [*conversion.lines(converted), ""]
+    try:
+        keeping.keep(report, out / wanted.name)
+    except Failure:
+        output.answer(told, lambda: [*lines, *verdict.lines(report)])
+        raise
     lines += verdict.lines(report, str(out / wanted.name / "report.html"))
     if wanted.publish is None:
         output.answer(told, lambda: lines)

@@ -79,11 +79,13 @@ def command(
         output.remark(remark)
     report = verification.judge(asked, output, threads=threads, packs=packs, text=text)
     place = folder or asked.folder
-    if place:
-        keeping.keep(report, place)
-    output.answer(
-        report.as_dict(), lambda: verdict.lines(report, str(place / "report.html") if place else None)
-    )
+    page: str | None = None
+    try:
+        if place:
+            keeping.keep(report, place)
+            page = str(place / "report.html")
+    finally:  # what took hours to find is told, whether or not there was room to keep it
+        output.answer(report.as_dict(), lambda: verdict.lines(report, page))
     return Exit.DONE if report.passed else Exit.GATE_FAILED
 
 

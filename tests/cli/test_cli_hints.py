@@ -1,0 +1,115 @@
+"""What a person is told to type next does what it says."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from convert.cli import verdict
+from convert.cli.text import REBUILT
+from convert.errors import Failure
+from convert.recipe import known
+from tests.verify import planting, reports
+from verify.gates import Check
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+RECIPE = "model: {model}\ntargets: {{gguf: {{quants: [Q8_0]}}}}\n"
+ARTIFACT = Path("artifacts", "a recipe", "gguf-Q8_0")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe that lies in no recipes/, under a name with a space."""
+    planting.make_source(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    path = Path("a recipe.yaml")
+    path.write_text(RECIPE.format(model="model"), "utf-8")
+    return path
+
+
+def test_what_is_not_built_yet_is_built_by_what_the_hint_says(run: Run, recipe: Path) -> None:
+    ran = run("verify", recipe)
+    assert (ran.code, ran.err.splitlines()[0]) == (1, "error: gguf-Q8_0: not built yet")
+    hint = ran.err.splitlines()[1].removeprefix("hint:  modelwright ").partition(", or")[0]
+    assert run(*shlex.split(hint), "--quiet").code == 0
+    assert (ARTIFACT / "manifest.json").is_file()
+
+
+def test_a_recipe_that_has_a_name_is_called_by_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "tiny" in known()
+    assert "modelwright convert tiny, or" in run("verify", "tiny", "--only", "gguf-Q8_0").err
+
+
+def test_a_flipped_byte_is_told_with_how_it_is_mended(run: Run, recipe: Path) -> None:
+    run("convert", recipe, "--quiet")
+    file = next(ARTIFACT.glob("*.gguf"))
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 4]))
+    ran = run("inspect", ARTIFACT, "--verify")
+    assert (ran.code, "sha256 differs" in ran.out) == (1, True)
+    assert "built anew once its folder is removed" in ran.out
+    assert "up to date" in run("convert", recipe).out
+    for path in ARTIFACT.iterdir():
+        path.unlink()
+    ARTIFACT.rmdir()
+    assert "built" in run("convert", recipe).out
+    assert run("inspect", ARTIFACT, "--verify").code == 0
+
+
+def test_a_verdict_of_damage_says_how_it_is_mended() -> None:
+    flipped = Check("digests", 1, 0, passed=False, why="m.gguf: sha256 differs; it is not opened")
+    damaged = reports.artifact("gguf-Q8_0").model_copy(update={"checks": (flipped,)})
+    assert REBUILT in verdict.lines(reports.report(damaged))
+    assert REBUILT not in verdict.lines(reports.report())
+
+
+@pytest.mark.parametrize(
+    ("model", "hint"),
+    [("./none", "taken from the recipe's own folder, /"), ("/none/such", "hint:  check the path;")],
+)
+def test_a_model_that_is_not_there(run: Run, recipe: Path, model: str, hint: str) -> None:
+    recipe.write_text(RECIPE.format(model=model), "utf-8")
+    ran = run("plan", recipe)
+    assert (ran.code, hint in ran.err) == (2, True), ran.err
+
+
+def test_a_recipe_that_cannot_be_read_is_a_fault_of_the_recipe(
+    run: Run, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refused)  # root may read everything
+    ran = run("plan", recipe)
+    said = "error: a recipe.yaml: cannot be read: permission denied\nhint:  check its permissions (`ls -l`)\n"
+    assert (ran.code, ran.err) == (2, said)
+    monkeypatch.setattr("convert.recipe.lookup.known", lambda: {"a recipe": recipe})
+    monkeypatch.setattr("convert.recipe.known", lambda: {"a recipe": recipe})
+    (listed,) = json.loads(run("list", "--json").out)["recipes"]
+    assert listed["problem"] == "a recipe.yaml: cannot be read: permission denied"
+
+
+@pytest.mark.parametrize("command", ["verify", "run"])
+def test_what_could_not_be_kept_is_told_all_the_same(
+    run: Run, recipe: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def full(*_: object) -> None:
+        raise Failure("report.json: the disk is full")
+
+    run("convert", recipe, "--quiet")
+    judged = reports.report(reports.artifact("gguf-Q8_0"))
+    monkeypatch.setattr("convert.cli.verification.judge", lambda *_, **__: judged)
+    monkeypatch.setattr("convert.cli.keeping.write_json", full)
+    ran = run(command, recipe)
+    assert (ran.code, ran.err) == (1, "error: report.json: the disk is full\n")
+    assert "1 of 1 artifact passed" in ran.out
+    assert "report.html" not in ran.out
