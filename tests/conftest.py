@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,13 @@ def pytest_pycollect_makeitem() -> Iterator[Any]:
             what = f"{item.name[:NAME_LENGTH]}: a name made of content; give these parameters an id="
             raise pytest.Collector.CollectError(what)
     return made
+
+
+# How long an example takes says how busy the machine is.
+settings.register_profile(
+    "any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 class NetworkTouchedError(AssertionError):

@@ -182,16 +182,26 @@ def test_out_is_a_file(place: Path) -> None:
     assert (place / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("wait_s", [0.3, 0.9, 1.6])
-def test_an_interrupt_leaves_what_stood(wait_s: float, tmp_path: Path) -> None:
-    sizes = {"num_hidden_layers": 12, "hidden_size": 1024, "kv_channels": 256, "intermediate_size": 6144}
+def on_disk_bytes(folder: Path) -> int:
+    """What was written so far; files are as long as they will be from the start."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*.gguf"))
+
+
+@pytest.mark.parametrize("written_bytes", [0, 1, 1 << 20])
+def test_an_interrupt_leaves_what_stood(written_bytes: int, tmp_path: Path) -> None:
+    sizes = {"num_hidden_layers": 4, "hidden_size": 1024, "kv_channels": 256, "intermediate_size": 6144}
     make_model(tmp_path / "model", **sizes)
     (tmp_path / "recipe.yaml").write_text("model: ./model\ntargets:\n  gguf: {quants: [Q2_K, IQ4_XS]}\n")
     line = [*COMMAND, "--quiet", "convert", "recipe.yaml", "--out", "artifacts"]
     with subprocess.Popen(
         line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment()
     ) as process:
-        time.sleep(wait_s)
+        # Not after a time: on a busy machine the interpreter would still be starting.
+        staging, deadline_s = tmp_path / "artifacts" / ".staging", time.monotonic() + 60
+        while not staging.is_dir() or on_disk_bytes(staging) < written_bytes:
+            assert process.poll() is None
+            assert time.monotonic() < deadline_s
+            time.sleep(0.002)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said

@@ -33,7 +33,6 @@ def get(hub: Hub, model: str = MODEL) -> None:
         Fault("reset", after_bytes=100_000, times=3),
         Fault("cut", after_bytes=100_000, times=3),
         Fault("cut", after_bytes=0),
-        Fault("stall", after_bytes=100_000, pause_s=0.8),
         Fault("slow", pause_s=0.005),
         Fault("flip", after_bytes=200_000),
     ],
@@ -42,6 +41,14 @@ def get(hub: Hub, model: str = MODEL) -> None:
 def test_what_passes_is_waited_for(server: HubServer, hub: Hub, fault: Fault) -> None:
     server.faults.append(replace(fault, path=BODY))
     get(hub)
+    assert not parts(hub)
+
+
+def test_a_silent_server_is_asked_again(server: HubServer, hub: Hub) -> None:
+    server.faults.append(Fault("stall", BODY, after_bytes=100_000, pause_s=1.0))
+    get(replace(hub, patience=replace(hub.patience, read_timeout_s=0.5)))
+    assert server.bodies(BODY)[0].sent_bytes == 100_000
+    assert len(server.bodies(BODY)) > 1
     assert not parts(hub)
 
 

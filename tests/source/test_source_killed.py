@@ -43,7 +43,7 @@ def fetching(server: HubServer, hub: Hub) -> Iterator[subprocess.Popen[str]]:
 
 def wait_until(is_true: Callable[[], bool]) -> None:
     """Wait a little for something that is about to be."""
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 60
     while not is_true():
         assert time.monotonic() < deadline_s
         time.sleep(0.005)
@@ -103,7 +103,7 @@ def test_two_processes_download_once(server: HubServer, hub: Hub) -> None:
     server.faults.append(Fault("slow", BODY, pause_s=0.03))
     with fetching(server, hub) as one, fetching(server, hub) as two:
         for process in (one, two):
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
             assert (process.returncode, out.strip()) == (0, sha256(WEIGHTS)), err
     assert sum(body.sent_bytes for body in server.bodies(BODY)) == len(WEIGHTS)
 
@@ -115,7 +115,7 @@ def test_one_process_takes_over_from_another_that_dies(server: HubServer, hub: H
         with fetching(server, hub) as two:
             time.sleep(0.3)
             one.kill()
-            out, err = two.communicate(timeout=30)
+            out, err = two.communicate(timeout=60)
             assert out.strip() == sha256(WEIGHTS), err
     assert [body.range for body in server.bodies(BODY)] == [None, "bytes=150000-"]
 
@@ -126,8 +126,8 @@ def test_interrupted_it_stops_at_once_and_leaves_a_part(server: HubServer, hub: 
         wait_until(lambda: part_bytes(hub) == 150_000)
         began_s = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
-        assert time.monotonic() - began_s < 30
+        _, err = process.communicate(timeout=60)
+        assert time.monotonic() - began_s < 50
     assert "KeyboardInterrupt" in err
     assert parts(hub) == [blob(hub, BODY, WEIGHTS, ".incomplete").name]
 

@@ -92,7 +92,7 @@ class Planted(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", "http://example.org/")
             self.end_headers()
         elif mood == "silent":
-            time.sleep(3)
+            time.sleep(60)
         else:
             rest = {
                 "cut": b"",
@@ -124,13 +124,12 @@ def planted() -> Iterator[str]:
 
 def test_a_server_s_moods_become_reasons(planted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_SERVER_KEY", "s3cret")
-    settings = Settings(options={"api_key_env": "MY_SERVER_KEY", "timeout_s": 1.0})
+    settings = Settings(options={"api_key_env": "MY_SERVER_KEY", "timeout_s": 30.0})
     Planted.seen.clear()
     with Worker(Launch("openai_http", planted, settings, LIMITS, ("MY_SERVER_KEY",))) as worker:
         for mood, said in {
             "refuse": "answers 429: .*too many",
             "elsewhere": "answers 307",
-            "silent": "silent for 1 s",
             "interrupted": "without saying why",
             "cut": "broke off its answer before the end",
             "error": "out of memory",
@@ -145,6 +144,13 @@ def test_a_server_s_moods_become_reasons(planted: str, monkeypatch: pytest.Monke
         assert (counting[-1].tokens, counting[-1].end) == (12, "end")
         assert sum(tick.count for tick in worker.together([Request(text="counting")] * 2)) == 24
     assert set(Planted.seen) == {"Bearer s3cret"}
+
+
+def test_a_silent_server_is_not_waited_for(planted: str) -> None:
+    with opened("openai_http", planted, timeout_s=2.0) as worker:
+        with pytest.raises(WorkerFailure, match="silent for 2 s") as caught:
+            worker.answer(Request(text="silent"))
+        assert caught.value.fault.kind is FaultKind.REFUSED
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 BAD = str(Path(__file__).parent / "bad_runtime.py")
 LIMITS = Limits(open_s=60, request_s=60, memory_bytes=300 << 20, output_bytes=4 << 20)
-IMPATIENT = Limits(open_s=60, request_s=0.3, memory_bytes=300 << 20)
+IMPATIENT = Limits(open_s=60, request_s=2.0, memory_bytes=300 << 20)
 
 
 def launch(limits: Limits = LIMITS, **options: str) -> Launch:
@@ -104,7 +104,7 @@ def test_every_end_has_its_reason(misdeed: str, kind: FaultKind, reason: str, la
 def test_a_hang_ends_at_its_limit(misdeed: str) -> None:
     fault = fault_of(misdeed, IMPATIENT)
     assert fault.kind is FaultKind.HUNG
-    assert "within 0.3 s" in fault.reason
+    assert "within 2 s" in fault.reason
     assert misdeed != "hang" or fault.stderr_tail == ("going to sleep",)
 
 
@@ -116,8 +116,8 @@ def test_a_crash_while_opening_is_told_the_same_way() -> None:
 
 def test_the_overall_limit_counts_what_was_waited() -> None:
     with Worker(launch(Limits(open_s=60, request_s=60, total_s=60))) as worker:
-        worker._left_s = 0.3
-        time.sleep(0.4)  # the parent's own time is not the child's
+        worker._left_s = 1.5
+        time.sleep(1.6)  # the parent's own time is not the child's
         assert worker.tokenize("a") == [97]
         with pytest.raises(WorkerFailure, match="did not answer"):
             worker.tokenize("hang")
@@ -137,10 +137,11 @@ def test_a_refusal_leaves_it_alive() -> None:
 def test_much_output_blocks_nobody() -> None:
     with Worker(launch()) as worker:
         assert worker.tokenize("chatter")[0] == ord("c")
-        time.sleep(0.2)
-        tail = worker.stderr_tail()
+        deadline_s = time.monotonic() + 60
+        while not (tail := worker.stderr_tail())[-1:] or not tail[-1].startswith("line 1999 eee"):
+            assert time.monotonic() < deadline_s, tail  # a thread reads it, in its own time
+            time.sleep(0.01)
         assert len(tail) == 20
-        assert tail[-1].startswith("line 1999 eee")
         assert all(len(line) <= 500 for line in tail)
 
 
@@ -172,7 +173,7 @@ def test_a_stream_that_hangs_keeps_what_came() -> None:
     with Worker(launch(IMPATIENT)) as worker:
         pieces = worker.generate(Request(text="x", stop=("hang",)))
         assert next(pieces).text == "0 "  # those that come fast are sent together, but never the first
-        with pytest.raises(WorkerFailure, match=r"within 0\.3 s"):
+        with pytest.raises(WorkerFailure, match="within 2 s"):
             next(pieces)
 
 
