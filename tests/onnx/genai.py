@@ -18,7 +18,7 @@ from convert.progress import Silent
 from convert.tokenizer import Kind, Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,12 +48,14 @@ NUMBERS = Tokenizer(
 )
 
 
-def convert_folder(folder: Path, out: Path, *, threads: int = 2, **settings: Any) -> Path:
+def convert_folder(
+    folder: Path, out: Path, *, threads: int = 2, generation: Mapping[str, Any] | None = None, **settings: Any
+) -> Path:
     """Convert a checkpoint without a tokenizer into one artifact; give its folder."""
     config = read_config(folder)
     architecture = find_architecture(config)
     decoder = architecture.describe(config)
-    model = Model("Tiny", None, decoder, NUMBERS, folder)
+    model = Model("Tiny", None, decoder, NUMBERS, folder, generation=generation or {})
     options = OnnxOptions.model_validate(settings, strict=False)
     (target,) = targets(options)
     recipe: Any = None  # nothing of it reaches this format

@@ -294,6 +294,29 @@ def test_what_is_native_but_for_rounding_is_said() -> None:
             assert said >= {"embedding", "head"} if is_rounded else not said & {"embedding", "head"}
 
 
+GREEDY = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
+SAMPLED = {"do_sample": True, "temperature": 0, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.05}
+SEARCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "said": (SAMPLED, SAMPLED),
+    "more than there are": ({"top_k": 5000}, {"top_k": tiny.VOCAB_SIZE}),
+    "less than none": ({"top_k": -1, "top_p": -0.5, "temperature": -1.0}, {}),
+    "more than all": ({"top_p": 1.5}, {}),
+    "no number": ({"top_k": "50", "top_p": [0.8], "temperature": float("nan")}, {}),
+    "no end": ({"temperature": float("inf"), "repetition_penalty": float("-inf")}, {}),
+    "of another kind": ({"top_k": 2.5, "temperature": True, "do_sample": 1, "top_p": None}, {}),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_the_search_is_the_source_s_where_it_can_be_meant(name: str, tmp_path: Path) -> None:
+    said, taken = SEARCHES[name]
+    folder = tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"num_hidden_layers": 1}))
+    artifact = genai.convert_folder(folder, tmp_path / "out", generation=said, precision="fp16")
+    found = json.loads((artifact / "genai_config.json").read_text())["search"]
+    assert {key: found[key] for key in GREEDY} == {**GREEDY, **taken}
+    genai.logits(artifact, [[3, 4]])  # onnxruntime-genai opens nothing that it cannot search by
+
+
 def test_without_onnx_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny.make(tmp_path / "model", tiny.Recipe("qwen2"))
     found = importlib.util.find_spec

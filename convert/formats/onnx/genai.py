@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from convert.formats import Deviation
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 
 # onnxruntime-genai reads a text anew when it grows beyond this length, of models of type phi3 alone.
 PHI3_LENGTH = 4096
-# How Transformers searches where generation_config.json is silent.
-SEARCH: dict[str, bool | float] = {
-    "do_sample": False,
-    "temperature": 1.0,
-    "top_k": 50,
-    "top_p": 1.0,
-    "repetition_penalty": 1.0,
+# How Transformers searches where generation_config.json is silent, and the most that a setting can be.
+SEARCH: dict[str, tuple[bool | float, float]] = {
+    "do_sample": (False, True),
+    "temperature": (1.0, sys.float_info.max),
+    "top_k": (50, sys.maxsize),
+    "top_p": (1.0, 1.0),
+    "repetition_penalty": (1.0, sys.float_info.max),
 }
 
 
@@ -113,15 +114,20 @@ def _inputs(decoder: Decoder) -> dict[str, str]:
 
 def _search(model: Model) -> dict[str, Any]:
     """Search as the source does by default, greedily unless it says otherwise."""
+    decoder = model.decoder
+    searched = {key: _said(key, model.generation.get(key)) for key in SEARCH}
     return {
-        **{key: _said(model.generation.get(key), usual) for key, usual in SEARCH.items()},
-        "max_length": model.decoder.context_length,
+        **searched,
+        "top_k": min(searched["top_k"], decoder.vocab_size),
+        "max_length": decoder.context_length,
         "past_present_share_buffer": True,
     }
 
 
-def _said(value: object, usual: bool | float) -> object:  # noqa: FBT001
-    """Take a setting where it is of its kind: the file is a stranger's."""
-    kind = bool if isinstance(usual, bool) else (int, float)
-    is_kind = isinstance(value, kind) and isinstance(value, bool) == isinstance(usual, bool)
-    return value if is_kind else usual
+def _said(key: str, value: Any) -> Any:
+    """Take a setting where it can be meant; with another, onnxruntime-genai would not open the model."""
+    usual, most = SEARCH[key]
+    if isinstance(usual, bool) or isinstance(value, bool):
+        return value if isinstance(value, bool) and isinstance(usual, bool) else usual
+    is_number = isinstance(value, int if isinstance(usual, int) else (int, float))
+    return value if is_number and 0 <= value <= most else usual
