@@ -173,6 +173,13 @@ def _how(bundle: Bundle) -> str:
 
 def _lines(done: Sequence[Published]) -> Iterator[str]:
     for each in done:
-        sent, revision = each.sent, (each.sent.revision or "")[:12]
+        sent, revision = each.sent, each.sent.revision
         what = f"published, {size(sent.sent_bytes)} sent" if sent.is_new else "stood there already"
-        yield f"{sent.place}{f' at {revision}' if revision else ''}: {what}, and read back whole"
+        at = f" at {_short(revision)}" if revision and not sent.place.endswith(revision) else ""
+        yield f"{sent.place}{at}: {what}, and read back whole"
+
+
+def _short(revision: str) -> str:
+    """A commit or a digest, as much of it as people compare."""
+    kind, colon, digest = revision.rpartition(":")
+    return f"{kind}{colon}{digest[:12]}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from convert.errors import Exit, Failure, UsageFailure
 from convert.progress import Progress, Silent
 from convert.publish.bundle import Candidate, Waiver
+from convert.recipe import typed
 from convert.source import digest_of_all
 from convert.store import MANIFEST_NAME, Flaw, Manifest, inspect_artifact, read_manifest
 from verify.gates import GATES, limits_for
@@ -17,7 +18,7 @@ from verify.report import NAME as REPORT_NAME
 from verify.report import read as read_report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic import JsonValue
@@ -68,11 +69,16 @@ def examine(
 ) -> tuple[Report, tuple[Candidate, ...]]:
     """The report and the artifacts that may go out, each file hashed now; all of them, or a Failure."""
     waivers = _waivers(recipe, asked)
+    if not any((each.folder / MANIFEST_NAME).is_file() for each in asked):
+        named = ", ".join(each.target for each in asked)
+        raise Failure(
+            f"{named}: not built yet", f"modelwright convert {typed(recipe.path)}, then verify what it built"
+        )
     report = _report(recipe, folder)
     results = {result.name: result for result in report.artifacts}
     unknown = [each.target for each in asked if each.target not in results]
     if unknown:
-        raise Failure(f"{', '.join(unknown)}: not verified yet", f"modelwright verify {recipe.name}")
+        raise Failure(f"{', '.join(unknown)}: not verified yet", f"modelwright verify {typed(recipe.path)}")
     candidates = [
         _candidate(recipe, each, report, results[each.target], waivers=waivers.get(each.target, ()))
         for each in asked
@@ -84,16 +90,19 @@ def examine(
     return report, tuple(candidates)
 
 
+def check_waivers(recipe: Recipe, targets: Collection[str]) -> None:
+    """Refuse a waiver of an artifact that the recipe does not build: it would waive nothing, unnoticed."""
+    for waiver in recipe.publish.waive if recipe.publish else ():
+        if waiver.target is not None and waiver.target not in targets:
+            raise UsageFailure(
+                f"{recipe.path}: publish.waive: the recipe builds no {waiver.target}",
+                f"it builds {', '.join(targets)}; without a target, a waiver is for all of them",
+            )
+
+
 def _waivers(recipe: Recipe, asked: Sequence[Asked]) -> dict[str, tuple[Waiver, ...]]:
     """The recipe's waivers, by the artifact that each is for."""
     wanted = recipe.publish.waive if recipe.publish else ()
-    formats = tuple(f"{name}-" for name in recipe.targets)
-    for waiver in wanted:
-        if waiver.target and not (waiver.target.startswith(formats) or waiver.target in recipe.targets):
-            raise UsageFailure(
-                f"{recipe.path}: publish.waive: the recipe builds no {waiver.target}",
-                f"it builds {', '.join(each.target for each in asked)}",
-            )
     return {
         each.target: tuple(
             Waiver(waiver.gate, waiver.reason) for waiver in wanted if waiver.target in (None, each.target)
@@ -104,12 +113,15 @@ def _waivers(recipe: Recipe, asked: Sequence[Asked]) -> dict[str, tuple[Waiver, 
 
 def _report(recipe: Recipe, folder: Path) -> Report:
     """The recipe's report, where this version made it, and of this recipe."""
-    report, again = read_report(folder / REPORT_NAME), f"modelwright verify {recipe.name}"
+    again = f"modelwright verify {typed(recipe.path)}"
+    if not (folder / REPORT_NAME).is_file():
+        raise Failure(f"{folder / REPORT_NAME}: no report there, so nothing was verified yet", again)
+    report = read_report(folder / REPORT_NAME)
     now = installed("modelwright")
     if report.tool != now:
         raise Failure(f"{folder / REPORT_NAME}: made by modelwright {report.tool}; this is {now}", again)
     if report.recipe_sha256 != recipe.asked_sha256:
-        what = "judged by other questions or limits than the recipe's" if report.recipe else "of no recipe"
+        what = "the recipe's model, targets or verify: changed since" if report.recipe else "of no recipe"
         raise Failure(f"{folder / REPORT_NAME}: {what}", again)
     return report
 
@@ -122,13 +134,13 @@ def _candidate(
     digest = hashlib.sha256((asked.folder / MANIFEST_NAME).read_bytes()).hexdigest()
     if digest != result.manifest_sha256:
         raise Failure(
-            f"{asked.target}: built anew since it was verified", f"modelwright verify {recipe.name}"
+            f"{asked.target}: built anew since it was verified", f"modelwright verify {typed(recipe.path)}"
         )
     _require_current(recipe, asked, manifest)
     if digest_of_all({entry.path: entry.sha256 for entry in manifest.source.files}) != report.source.digest:
         raise Failure(
             f"{asked.target}: held against another source than it was built from",
-            f"modelwright convert {recipe.name}, then verify it",
+            f"modelwright convert {typed(recipe.path)}, then verify it",
         )
     lacking = {name for name, _ in _lacking(recipe, manifest, result)}
     return Candidate(
@@ -149,7 +161,7 @@ def _require_current(recipe: Recipe, asked: Asked, manifest: Manifest) -> None:
         what = "built with other options than the recipe's"
     else:
         return
-    raise Failure(f"{asked.target}: {what}", f"modelwright convert {recipe.name}, then verify it")
+    raise Failure(f"{asked.target}: {what}", f"modelwright convert {typed(recipe.path)}, then verify it")
 
 
 def _lacking(recipe: Recipe, manifest: Manifest, result: ArtifactResult) -> Iterator[tuple[str, str]]:
@@ -178,7 +190,7 @@ def _unwaived(recipe: Recipe, candidate: Candidate) -> Iterator[Refused]:
         hint = (
             f"leave it out with --only, or waive it: `publish: {{waive: [{{gate: {name}, reason: …}}]}}`"
             if name in GATE_NAMES
-            else f"modelwright convert {recipe.name}, then verify it; this cannot be waived"
+            else f"modelwright convert {typed(recipe.path)}, then verify it; this cannot be waived"
         )
         yield Refused(f"{candidate.target}: {name}: {why}", hint)
 

@@ -14,8 +14,9 @@ from convert.publish import card, provenance
 from convert.publish.assembly import Makers, assemble
 from convert.publish.beside import Beside, Search
 from convert.publish.destinations.listing import moved
-from convert.publish.gate import Asked, examine
+from convert.publish.gate import Asked, check_waivers, examine
 from convert.publish.repo import Member
+from convert.recipe import typed
 from convert.source import fetch_small, list_source
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ def gather(settings: Settings, user: str, place: Destination | None) -> Gathered
     recipe, folder = settings.recipe, settings.store.root / settings.recipe.name
     going = asked(settings)
     targets = {each.target for each in going}
-    left_out = [each for each in asked(replace(settings, only=())) if each.target not in targets]
+    every = asked(replace(settings, only=()))
+    check_waivers(recipe, [each.target for each in every])
+    left_out = [each for each in every if each.target not in targets]
     report, candidates = examine(recipe, going, folder, progress=settings.progress)
     beside = Beside()
     if place is not None:
@@ -154,12 +157,13 @@ def _source_card(settings: Settings, manifest: Manifest) -> dict[str, Any]:
         folder = recipe.folder
     else:
         raise Failure(
-            f"{recipe.path}: the artifacts come from elsewhere", f"modelwright convert {recipe.name}"
+            f"{recipe.path}: the artifacts come from elsewhere", f"modelwright convert {typed(recipe.path)}"
         )
     recorded = {entry.path: entry.sha256 for entry in source.files}.get(_CARD)
     if recorded != _sha256(folder / _CARD):
         raise Failure(
-            f"{folder / _CARD}: changed since the artifacts were built", f"modelwright convert {recipe.name}"
+            f"{folder / _CARD}: changed since the artifacts were built",
+            f"modelwright convert {typed(recipe.path)}",
         )
     content, _ = front_matter(folder)  # what is wrong with it is among the deviations already
     return content

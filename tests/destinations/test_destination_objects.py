@@ -256,6 +256,8 @@ def test_a_local_file_system_of_fsspecs_does_too(tmp_path: Path) -> None:
         "oci://a b",
         "oci://h/A!",
         "s3://[x",
+        "memory://",
+        "memory:///",
     ],
 )
 def test_an_address_that_is_none_is_refused(address: str) -> None:

@@ -173,6 +173,15 @@ def test_what_must_be_signed_does_not_go_out_unsigned(run: Run, home: Path, serv
     assert set(server.repos) == {SOURCE}
 
 
+def test_a_waiver_for_what_is_not_built_is_refused(run: Run, home: Path, server: HubServer) -> None:
+    waived = "waive: [{gate: top1, reason: for show, target: gguf-Q9}]"
+    (home / "recipe.yaml").write_text(f"{RECIPE}publish: {{{waived}}}\n", encoding="utf-8")
+    ran = run("publish", "recipe.yaml", "--only", "gguf-F16")
+    assert (ran.code, "the recipe builds no gguf-Q9" in ran.err) == (2, True)
+    assert "it builds gguf-Q8_0, gguf-F16" in ran.err
+    assert set(server.repos) == {SOURCE}
+
+
 def test_a_target_that_there_is_not(run: Run) -> None:
     ran = run("publish", "recipe.yaml", "--only", "gguf-Q2_K")
     assert (ran.code, "it has: gguf, gguf-F16, gguf-Q8_0" in ran.err) == (2, True)

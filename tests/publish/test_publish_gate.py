@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from convert.errors import Exit, Failure, UsageFailure
 from convert.publish.bundle import Waiver
-from convert.publish.gate import Asked, examine
+from convert.publish.gate import check_waivers, examine
 from tests.publish.artifacts import GOOD, TARGETS, asked, build, result, stand, write_recipe, write_report
 from verify.gates import Check
 from verify.report import NAME, write_json
@@ -83,7 +84,7 @@ def test_built_anew_since_it_was_verified(tmp_path: Path) -> None:
     build(recipe, root, TARGETS[0], size_bytes=50_000)
     failure = refused(recipe, root)
     assert failure.message == "gguf-Q6_K: built anew since it was verified"
-    assert failure.hint == "modelwright verify small"
+    assert failure.hint == f"modelwright verify {recipe.path}"
 
 
 def test_never_verified(tmp_path: Path) -> None:
@@ -91,7 +92,9 @@ def test_never_verified(tmp_path: Path) -> None:
     write_report(recipe, root, result(recipe, root / recipe.name / TARGETS[0]))
     assert refused(recipe, root).message == "gguf-Q8_0: not verified yet"
     (root / recipe.name / NAME).unlink()
-    assert "no report there" in refused(recipe, root).message
+    failure = refused(recipe, root)
+    assert "no report there" in failure.message
+    assert failure.hint == f"modelwright verify {recipe.path}"
 
 
 def test_verified_by_another_version(tmp_path: Path) -> None:
@@ -111,7 +114,7 @@ def test_built_by_another_version(tmp_path: Path) -> None:
 def test_judged_by_another_recipe(tmp_path: Path) -> None:
     _, root = stand(tmp_path)
     stricter = write_recipe(tmp_path, more="verify: {gates: {top1: 0.97}}")
-    assert "judged by other questions or limits" in refused(stricter, root).message
+    assert "model, targets or verify: changed since" in refused(stricter, root).message
 
 
 def test_what_only_publishing_is_about_may_change_afterwards(tmp_path: Path) -> None:
@@ -124,7 +127,7 @@ def test_other_questions_than_the_recipes(tmp_path: Path) -> None:
     recipe, root = stand(tmp_path)
     report = write_report(recipe, root, *(result(recipe, root / recipe.name / each) for each in TARGETS))
     write_json(root / recipe.name / NAME, report.model_copy(update={"recipe_sha256": None}))
-    assert "judged by other questions" in refused(recipe, root).message
+    assert "model, targets or verify: changed since" in refused(recipe, root).message
 
 
 def test_held_against_another_source(tmp_path: Path) -> None:
@@ -191,10 +194,13 @@ def test_a_waiver_is_for_the_gate_and_the_artifact_that_it_names(tmp_path: Path)
     assert refused(recipe, root).message.startswith("gguf-Q8_0: top1:")
 
 
-def test_a_waiver_of_an_artifact_that_there_is_not(tmp_path: Path) -> None:
-    recipe, root = stand(tmp_path, "{waive: [{gate: top1, reason: two bits, target: onnx-int4}]}")
-    with pytest.raises(UsageFailure, match="the recipe builds no onnx-int4"):
-        candidates(recipe, root)
+@pytest.mark.parametrize("target", ["onnx-int4", "gguf-Q9_K", "gguf"])
+def test_a_waiver_of_an_artifact_that_there_is_not(tmp_path: Path, target: str) -> None:
+    recipe = write_recipe(tmp_path, f"{{waive: [{{gate: top1, reason: two bits, target: {target}}}]}}")
+    with pytest.raises(UsageFailure, match=f"the recipe builds no {target}$") as caught:
+        check_waivers(recipe, TARGETS)
+    assert "it builds gguf-Q6_K, gguf-Q8_0" in caught.value.hint
+    check_waivers(write_recipe(tmp_path, WAIVED), TARGETS)
 
 
 def test_nothing_but_a_gate_can_be_waived(tmp_path: Path) -> None:
@@ -219,6 +225,14 @@ def test_a_report_with_no_checks_or_looser_ones(tmp_path: Path) -> None:
 
 def test_an_artifact_that_is_gone(tmp_path: Path) -> None:
     recipe, root = stand(tmp_path)
-    wanted = Asked(TARGETS[0], tmp_path / "nowhere", {})
+    there, gone = asked(recipe, root)
+    shutil.rmtree(gone.folder)
     with pytest.raises(Failure, match=r"no manifest\.json there"):
-        examine(recipe, (wanted,), root / recipe.name)
+        examine(recipe, (there, gone), root / recipe.name)
+
+
+def test_nothing_was_built_yet(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    failure = refused(recipe, tmp_path / "artifacts")
+    assert failure.message == "gguf-Q6_K, gguf-Q8_0: not built yet"
+    assert failure.hint.startswith(f"modelwright convert {recipe.path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def test_what_nobody_here_can_vouch_for_is_named(
     first = standing(server)
     if what == "gone":
         gone(home, FIRST)
-        why = "no manifest.json there"
+        why = "not built yet"
     elif what == "failed":
         report(home, top1=0.5)
         why = "top1"
@@ -191,6 +192,9 @@ def test_elsewhere_what_stands_is_described_still(run: Run, shelf: Shelf) -> Non
     assert listed(shelf.files) == {"Tiny-0.1B-Q8_0.gguf", "Tiny-0.1B-F16.gguf"}
     again = run("publish", "recipe.yaml", "--to", shelf.address)
     assert (again.code, "stood there already" in again.out) == (0, True)
+    named = again.out.partition(": stood")[0]
+    assert re.search(r"[0-9a-f]{12}$", named)  # enough of what pins it, and once
+    assert len(re.findall(r"[0-9a-f]{12,}", named.removeprefix(shelf.address))) == 1
 
 
 def test_elsewhere_nothing_vanishes_unasked(run: Run, home: Path, shelf: Shelf) -> None:

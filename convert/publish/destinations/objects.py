@@ -146,7 +146,11 @@ class ObjectPlace:
         return sent_bytes
 
     def _put(self, path: str, file: ShippedFile, advance: Callable[[int], None]) -> None:
-        """Write an object whole or not at all; where parts were begun, the store is told to forget them."""
+        """Write an object whole or not at all; where parts were begun, the store is told to forget them.
+
+        A killed run cannot tell it, and the next does not: clients list begun uploads by the bucket alone,
+        and any of them may be another run's. S3's own rule for that is AbortIncompleteMultipartUpload.
+        """
         if file.size_bytes <= _PART_BYTES:
             self.files.pipe_file(path, b"".join(blocks(file, advance)))
             return
@@ -248,6 +252,10 @@ def store_at(address: str) -> ObjectPlace:
         raise Failure(
             f"publish.to: {_said(address)}: {type(error).__name__}: {_said(error)}", "check the address"
         ) from None
+    if not root.strip("/"):
+        raise UsageFailure(
+            f"publish.to: {_said(address)} names no place", "name a bucket or a folder after it"
+        )
     return ObjectPlace(_said(address).rstrip("/"), files, root.rstrip("/"))
 
 
