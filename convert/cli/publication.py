@@ -160,7 +160,8 @@ def _dry_lines(bundle: Bundle, survey: Survey | None, *, is_hub: bool) -> Iterat
     yield f"{count(len(missing), 'file')} to upload, at most {size(missing_bytes)}; nothing was changed"
     yield ""
     yield f"{README}:"
-    yield from (one_line(line) for line in _card(bundle).splitlines())
+    # A browser keeps a figure and its unit together by a space of its own, which a terminal need not show.
+    yield from (one_line(line.replace("\u00a0", " ")) for line in _card(bundle).splitlines())
     yield ""
 
 

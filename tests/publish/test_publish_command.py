@@ -33,6 +33,7 @@ def test_a_dry_run_shows_everything_and_changes_nothing(run: Run, server: HubSer
     assert all(path in shown.out for path in paths)
     assert f"{server.endpoint}/{REPO} (private, to be made)" in shown.out
     assert f"base_model: {SOURCE}" in shown.out
+    assert "\\x" not in shown.out
     assert set(server.repos) == {SOURCE}
     assert {exchange.method for exchange in server.log} == {"GET"}
 
