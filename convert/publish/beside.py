@@ -7,6 +7,7 @@ there, and where its own documents lie.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from convert.publish.gate import Asked
     from convert.recipe import Publish, Recipe
 
+# As our own targets' folders are called; anybody may have put anything there, and the card links to it.
+_FOLDER = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/", re.ASCII)
 _OTHER_BYTES = "what stands there is not what stands here"
 _NOT_ASKED = "the recipe has no such target"
 
@@ -117,7 +120,7 @@ def _folders(paths: Iterable[str]) -> set[str]:
     """The folders in which this program's documents of an artifact lie."""
     held = frozenset(paths)
     found = (path.removesuffix(MANIFEST_NAME) for path in held if path.endswith(f"/{MANIFEST_NAME}"))
-    return {folder for folder in found if f"{folder}{PROVENANCE_NAME}" in held}
+    return {folder for folder in found if _FOLDER.fullmatch(folder) and f"{folder}{PROVENANCE_NAME}" in held}
 
 
 def _documents(members: Iterable[repo.Member], *, is_alone: bool) -> set[str]:

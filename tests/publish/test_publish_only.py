@@ -127,6 +127,20 @@ def test_what_the_recipe_has_no_more_is_named_too(run: Run, home: Path, server: 
     assert f"[report]({FIRST}/report.json)" in standing(server)["README.md"].decode()
 
 
+def test_a_folder_that_is_no_targets_is_not_named(run: Run, server: HubServer) -> None:
+    assert run("publish", "recipe.yaml").code == 0
+    repo = server.repos[REPO]
+    strange = ("javascript:alert(1)", "https:/evil.example", "a`b", "notes/gguf-Q2_K", "..")
+    documents = ("manifest.json", "provenance.intoto.json")
+    theirs = {f"{folder}/{name}": b"{}" for folder in strange for name in documents}
+    files = {**standing(server), **theirs, "half/manifest.json": b"{}"}
+    repo.refs["main"] = repo.push(files, repo.refs["main"], "somebody else")
+    ran = run("publish", "recipe.yaml", "--json")
+    assert ran.code == 0
+    assert ran.answer["repos"][0]["kept"] == []
+    assert standing(server) == files
+
+
 def test_a_dry_run_tells_what_would_be_kept(run: Run, home: Path) -> None:
     assert run("publish", "recipe.yaml").code == 0
     gone(home, FIRST)
