@@ -1,8 +1,7 @@
-"""What GPTQ and AWQ share: the checkpoint that GPTQModel is fed, its work, and what is said of it."""
+"""What GPTQ and AWQ share: the checkpoint that GPTQModel is fed, and its work."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
@@ -10,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from convert import machine
 from convert.calibration import windows
-from convert.checkpoint import open_checkpoint
 from convert.companions import canonical_config, companion_files, is_relabelled, to_json
 from convert.engine import available_threads
 from convert.errors import UsageFailure
 from convert.formats import Deviation, Finish, Made, Model, Planned, Scratch, Weights, Workplace, hf
-from convert.formats.gptq import need
+from convert.formats.gptq import account, need
 from convert.formats.gptq.fit import require_fit
 from convert.formats.hf.options import HfOptions
 from convert.formats.hf.shards import INDEX_NAME, shard_layouts
-from convert.formats.hf.tensors import KEPT_AS, is_canonical, source_types
+from convert.formats.hf.tensors import is_canonical, source_types
 from convert.quantizer import Job, quantize, refusal, require
 from convert.recipe.reader import refuse_at
 
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from convert.calibration import Windows
     from convert.formats.gptq.options import AwqOptions, GptqOptions
     from convert.progress import Progress
-    from convert.quantizer import Method, Outcome
+    from convert.quantizer import Method
     from convert.recipe import Recipe
 
     Options = GptqOptions | AwqOptions
@@ -40,19 +38,8 @@ if TYPE_CHECKING:
 TOOLS = ("GPTQModel", "torch", "transformers", "tokenizers")
 # One file of the scratch checkpoint: GPTQModel maps it, so the size says nothing.
 SCRATCH_SHARD_BYTES = 4_000_000_000
-KEPT = frozenset(KEPT_AS.values())
-# GPTQModel tells of it in five decimals.
-DAMP_ROUNDING = 1.001
 # AWQ's kernels know 16 bits alone.
 NARROWED = Deviation("weights", "float32", "float16", "GPTQModel's AWQ computes in 16 bits")
-OF_MATRIX = "GPTQModel stores biases of quantised matrices as its scales"
-BESIDE = "GPTQModel holds the whole model in the type that most of it has"
-SAME_KIND = Deviation(
-    "weights",
-    "the same bits on every machine",
-    "the same bits on machines of one kind",
-    "sums round as the kernels of a CPU or a GPU do",
-)
 
 
 @dataclass(frozen=True)
@@ -226,41 +213,6 @@ def _make(
         ),
         progress=place.progress,
     )
-    encodings = _encodings(method, options, place.out, outcome)
-    deviations = _deviations(damp, outcome, types, encodings)
+    encodings = account.encodings(method, options, place.out, outcome)
+    deviations = account.deviations(damp, outcome, types, encodings)
     return Made(encodings, deviations, {"made_on": outcome.device})
-
-
-def _encodings(method: Method, options: Options, folder: Path, outcome: Outcome) -> dict[str, str]:
-    """Say of each of the model's tensors what it became."""
-    group = "row" if options.group_size < 0 else str(options.group_size)
-    packed = f"{method}-{options.bits}bit-{group}"
-    quantised = {each.name for each in outcome.matrices}
-    found = {f"{name}.weight": packed for name in quantised}
-    with open_checkpoint(folder) as checkpoint:
-        for name, info in checkpoint.tensors.items():
-            stem, _, part = name.rpartition(".")
-            if stem not in quantised or part == "bias":
-                found[name] = info.dtype
-    return found
-
-
-def _deviations(
-    damp: float | None, outcome: Outcome, types: Mapping[str, str], encodings: Mapping[str, str]
-) -> tuple[Deviation, ...]:
-    """Say where GPTQModel departed from what was asked, and from how the source stores a tensor."""
-    more = tuple(
-        Deviation(
-            each.name, f"damp {damp:g}", f"damp {each.damp:g}", "with less its Hessian could not be inverted"
-        )
-        for each in outcome.matrices
-        if damp is not None and each.damp is not None and each.damp > damp * DAMP_ROUNDING
-    )
-    quantised = {each.name for each in outcome.matrices}
-    changed = Counter(
-        (types[name], found, OF_MATRIX if name.rpartition(".")[0] in quantised else BESIDE)
-        for name, found in encodings.items()
-        if found in KEPT and types[name] != found
-    )
-    stored = tuple(Deviation(f"{count} tensors", *what) for what, count in changed.items())
-    return (SAME_KIND, *more, *stored)
