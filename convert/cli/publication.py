@@ -92,6 +92,9 @@ def publish(settings: Settings, output: Output, *, is_dry: bool) -> tuple[list[d
                 for waiver in candidate.waived:
                     output.remark(f"waived: {candidate.target}: {waiver.gate}: {one_line(waiver.reason)}")
         surveys = stage.survey(gathered, place) if place else (None,) * len(bundles)
+        for survey in surveys:
+            if survey is not None and survey.is_private and not settings.wanted.private:
+                output.remark(f"{survey.place}: private there, and left so: make it public on the Hub")
         told = [_data(bundle, survey) for bundle, survey in zip(bundles, surveys, strict=True)]
         if is_dry or place is None:
             pairs = zip(bundles, surveys, strict=True)
@@ -144,7 +147,8 @@ def _card(bundle: Bundle) -> str:
 
 def _dry_lines(bundle: Bundle, survey: Survey | None, *, is_hub: bool) -> Iterator[str]:
     missing = {file.path for file in (survey.missing if survey else bundle.files)}
-    states = [("private" if bundle.is_private else "public")] if is_hub else []
+    is_private = bundle.is_private if survey is None or survey.is_private is None else survey.is_private
+    states = [("private" if is_private else "public")] if is_hub else []
     states += [] if survey is None else ["stands" if survey.exists else "to be made"]
     yield f"{survey.place if survey else bundle.repo} ({', '.join(states)})"
     # Who may see it, commits and branches are the Hub's own.

@@ -31,6 +31,7 @@ class Survey:
     head: str | None  # what the new state is built upon: a commit, a digest; None where there is none
     missing: tuple[ShippedFile, ...]  # files that are not there, or are there with other bytes
     foreign: tuple[str, ...] = ()  # paths that stand there and are not ours: they stay
+    is_private: bool | None = None  # as it stands there, where a place has that
 
     @property
     def missing_bytes(self) -> int:

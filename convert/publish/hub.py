@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -55,9 +55,9 @@ class HubPlace:
         place = f"{self.session.hub.endpoint}/{bundle.repo}"
         if refs is None:
             return Survey(place, exists=False, head=None, missing=bundle.files)
-        self._require_fitting(bundle)
+        is_private = self._require_fitting(bundle)
         head = _head(refs, bundle.repo, bundle.revision)
-        survey = self._survey(bundle, place, head)
+        survey = replace(self._survey(bundle, place, head), is_private=is_private)
         tagged = {tag.name: tag.target_commit for tag in refs.tags}.get(bundle.tag or "")
         if tagged and (survey if tagged == head else self._survey(bundle, place, tagged)).missing:
             raise Failure(
@@ -110,13 +110,15 @@ class HubPlace:
 
         return self.session.ask(repo, look)
 
-    def _require_fitting(self, bundle: Bundle) -> None:
+    def _require_fitting(self, bundle: Bundle) -> bool:
+        """Whether the repo is private; what is to be so goes into no other."""
         info = self.session.ask(bundle.repo, lambda: self.session.api.model_info(bundle.repo))
         if bundle.is_private and not info.private:
             raise Failure(
                 f"{bundle.repo}: the repo is public, and the recipe publishes privately",
                 "say `private: false` under publish:, or make the repo private on the Hub",
             )
+        return bool(info.private)
 
     def _survey(self, bundle: Bundle, place: str, commit: str) -> Survey:
         listed = self._listed(bundle.repo, commit)

@@ -174,6 +174,18 @@ def test_what_must_be_signed_does_not_go_out_unsigned(run: Run, home: Path, serv
     assert set(server.repos) == {SOURCE}
 
 
+def test_a_repo_that_stands_private_is_left_so_and_that_is_said(
+    run: Run, home: Path, server: HubServer
+) -> None:
+    assert run("publish", "recipe.yaml").code == 0
+    (home / "recipe.yaml").write_text(f"{RECIPE}publish: {{private: false}}\n", encoding="utf-8")
+    dry = run("publish", "recipe.yaml", "--dry-run")
+    assert (dry.code, f"{REPO} (private, stands)" in dry.out) == (0, True)
+    ran = run("publish", "recipe.yaml")
+    assert (ran.code, f"{REPO}: private there, and left so" in ran.err) == (0, True)
+    assert server.repos[REPO].is_private
+
+
 def test_a_waiver_for_what_is_not_built_is_refused(run: Run, home: Path, server: HubServer) -> None:
     waived = "waive: [{gate: top1, reason: for show, target: gguf-Q9}]"
     (home / "recipe.yaml").write_text(f"{RECIPE}publish: {{{waived}}}\n", encoding="utf-8")
