@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recipes.models.lab import citing, reading, searchqa
-from recipes.models.lab.batches import batches
+from recipes.models.lab.batches import Batches
 from recipes.models.lab.beginning import LINE_HEAD, begin
 from recipes.models.lab.names import Names, Split
 from recipes.models.lab.network import Network, Shape
@@ -108,9 +108,9 @@ def test_batches_want_answers_only(ranks: Ranks) -> None:
     """Each target is the token that follows, and no padding is one."""
     rng = random.Random(2)
     form = ChatFormat(ranks)
-    feed = batches(rng, lambda: draw(rng, form, CURRICULUM[-1][1]), 2048, 640, pool_size=32)
+    feed = Batches(rng, lambda: draw(rng, form, CURRICULUM[-1][1]), 2048, 640, pool_size=32)
     for _ in range(4):
-        ids, targets = next(feed)
+        ids, targets = feed.following()
         assert ids.numel() <= 2048
         wanted = targets[:, :-1] >= 0
         assert torch.equal(targets[:, :-1][wanted], ids[:, 1:][wanted])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from recipes.models.lab.batches import batches
+from recipes.models.lab.batches import Batches
 from recipes.models.lab.beginning import begin
 from recipes.models.lab.citing import outline
 from recipes.models.lab.network import Network, Shape
@@ -124,17 +124,17 @@ def train(
         begin(network, ranks[b"."])
     network.to(device)
     learners = optimisers(network, plan)
-    step = _resume(state_path, network, learners, device)
-    say(f"from step {step}")
     form = ChatFormat(ranks) if shape.family == "qwen" else TextFormat(ranks)
-    rng = random.Random(f"{plan.seed} {step}")  # noqa: S311 - reproducible text, no secret
-    progress = Progress(say, step)
+    rng = random.Random(plan.seed)  # noqa: S311 - reproducible text, no secret
+    progress = Progress(say)
     begun = 0 if start is None else CURRICULUM[-1][0]  # who has learnt before is spared the first lessons
 
     def sample() -> Sample:
         return draw(rng, form, mixture_at(max(begun, progress.step)))
 
-    feed = batches(rng, sample, plan.tokens_per_step, plan.longest)
+    feed = Batches(rng, sample, plan.tokens_per_step, plan.longest)
+    progress.step = _resume(state_path, network, learners, feed, device)
+    say(f"from step {progress.step}")
     rounded = Rounded(network)
     saved_at = time.monotonic()
     while progress.step < plan.steps:
@@ -142,7 +142,7 @@ def train(
             outline(network, form)
             rounded.refresh()
         _set_rates(learners, plan, progress.step)
-        ids, targets = (tensor.to(device) for tensor in next(feed))
+        ids, targets = (tensor.to(device) for tensor in feed.following())
         loss, right = rounded.loss(ids, targets)
         torch.autograd.backward(loss)
         rounded.hand_over()
@@ -152,7 +152,7 @@ def train(
         rounded.refresh()
         progress.note(ids.numel(), loss.item(), right.item())
         if time.monotonic() - saved_at > plan.save_every_s or progress.step == plan.steps:
-            save(network, learners, progress.step, state_path)
+            save(network, learners, feed, progress.step, state_path)
             saved_at = time.monotonic()
     return network
 
@@ -166,7 +166,9 @@ def _set_rates(learners: list[torch.optim.Optimizer], plan: Plan, step: int) -> 
                 group["weight_decay"] = plan.weight_decay
 
 
-def _resume(path: Path, network: Network, learners: list[torch.optim.Optimizer], device: str) -> int:
+def _resume(
+    path: Path, network: Network, learners: list[torch.optim.Optimizer], feed: Batches, device: str
+) -> int:
     """The step of the saved state, which is loaded; 0 without one."""
     if not path.exists():
         return 0
@@ -174,40 +176,45 @@ def _resume(path: Path, network: Network, learners: list[torch.optim.Optimizer],
     network.load_state_dict(state["network"])
     for learner, saved in zip(learners, state["learners"], strict=True):
         learner.load_state_dict(saved)
+    feed.restore(state["feed"])
     return int(state["step"])
 
 
 class Progress:
     """Counts steps and says every so often how they went."""
 
-    def __init__(self, say: Callable[[str], None], step: int, every: int = 50) -> None:
-        self.step = step
+    def __init__(self, say: Callable[[str], None], every: int = 50) -> None:
+        self.step = 0
         self._say, self._every = say, every
         self._clear()
 
     def _clear(self) -> None:
-        self._tokens, self._loss, self._right, self._since = 0, 0.0, 0.0, time.monotonic()
+        self._steps, self._tokens, self._loss, self._right = 0, 0, 0.0, 0.0
+        self._since = time.monotonic()
 
     def note(self, tokens: int, loss: float, right: float) -> None:
         """One more step: its tokens, its loss, and the share of targets that were the likeliest."""
         self.step += 1
+        self._steps += 1
         self._tokens += tokens
-        self._loss += loss / self._every
-        self._right += right / self._every
+        self._loss += loss
+        self._right += right
         if self.step % self._every == 0:
+            mean_loss, mean_right = self._loss / self._steps, self._right / self._steps
             speed = self._tokens / (time.monotonic() - self._since)
-            self._say(
-                f"step {self.step}  loss {self._loss:.3f}  right {self._right:.3f}  {speed:.0f} tokens/s"
-            )
+            self._say(f"step {self.step}  loss {mean_loss:.3f}  right {mean_right:.3f}  {speed:.0f} tokens/s")
             self._clear()
 
 
-def save(network: Network, learners: list[torch.optim.Optimizer], step: int, path: Path) -> None:
+def save(
+    network: Network, learners: list[torch.optim.Optimizer], feed: Batches, step: int, path: Path
+) -> None:
     """Write the state beside the old one, then take its place."""
     state: dict[str, Any] = {
         "shape": network.shape.as_dict(),
         "network": network.state_dict(),
         "learners": [learner.state_dict() for learner in learners],
+        "feed": feed.state(),
         "step": step,
     }
     torch.save(state, fresh := path.with_suffix(".new"))
