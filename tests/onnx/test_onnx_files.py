@@ -282,6 +282,21 @@ def test_native_is_what_the_weights_are_whatever_the_config_says(
     assert table.data_type == FLOATS[stored]
 
 
+def test_native_rounds_neither_table_where_they_differ(tmp_path: Path) -> None:
+    recipe = tiny.Recipe("llama", {"num_hidden_layers": 1})
+    folder = tiny.make(tmp_path / "model", recipe)
+    made = tiny.tensors(recipe)
+    head = {"lm_head.weight": made.pop("lm_head.weight")}
+    tiny.write_safetensors(folder / "model.safetensors", made, "BF16")
+    tiny.write_safetensors(folder / "head.safetensors", head, "F32")
+    index = dict.fromkeys(made, "model.safetensors") | dict.fromkeys(head, "head.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}), "utf-8")
+    artifact = genai.convert_folder(folder, tmp_path / "out", precision="int4", head="native")
+    model = onnx.load(artifact / "model.onnx")
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert np.array_equal(stored["head.weight"], head["lm_head.weight"])
+
+
 def test_what_is_native_but_for_rounding_is_said() -> None:
     model = Model("Tiny", None, LARGE, genai.NUMBERS, Path())
     options = OnnxOptions.model_validate(

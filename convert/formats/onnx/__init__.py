@@ -93,8 +93,10 @@ def learn(
     progress: Progress,  # noqa: ARG001
 ) -> Prepared:
     """Take the source's float from the weights, where these are of another than the config says."""
-    stored = weights.checkpoint.tensors[weights.origins[Ref(Role.EMBED)].name].dtype
-    native: Native = NATIVE.get(stored, "F32")
+    tensors, origins = weights.checkpoint.tensors, weights.origins
+    tables = [origins[ref].name for ref in (Ref(Role.EMBED), Ref(Role.HEAD)) if ref in origins]
+    stored: set[Native] = {NATIVE.get(tensors[name].dtype, "F32") for name in tables}
+    native = stored.pop() if len(stored) == 1 else "F32"  # which holds both, where they differ
     return prepared if native == prepared.native else replace(prepared, native=native)
 
 
