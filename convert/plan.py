@@ -101,7 +101,7 @@ def plan(
         parameter_count=decoder.parameter_count,
         read_bytes=found.weight_bytes if missing else 0,
         download_bytes=missing_bytes(found.listing, found.weights, hub=settings.hub) if missing else 0,
-        targets=tuple(_target(settings, model, job) for job in jobs),
+        targets=tuple(_target(settings, model, job, count) for job in jobs),
         peak_memory_bytes=max([pass_bytes, *(tool.memory_bytes for tool in tools)]),
         written_bytes=written_bytes,
         disk_needed_bytes=stage.disk_bytes(missing),
@@ -110,7 +110,7 @@ def plan(
     )
 
 
-def _target(settings: Settings, model: Model, job: Job) -> PlannedTarget:
+def _target(settings: Settings, model: Model, job: Job, threads: int) -> PlannedTarget:
     planned = job.planned
     files = [PlannedFile(layout.path, layout.size_bytes) for layout in planned.layouts]
     if planned.finish:
@@ -123,7 +123,7 @@ def _target(settings: Settings, model: Model, job: Job) -> PlannedTarget:
         job.wanted.is_up_to_date,
         deviations(model, planned),
         planned.finish.device if planned.finish else None,
-        planned.finish.seconds if planned.finish else 0.0,
+        planned.finish.seconds(threads) if planned.finish else 0.0,
     )
 
 
@@ -132,5 +132,5 @@ def _seconds(jobs: list[Job], found: Found, threads: int, written_bytes: int) ->
     if not jobs:
         return 0.0
     disk_bytes = found.weight_bytes + 2 * written_bytes
-    tools_s = sum(job.planned.finish.seconds for job in jobs if job.planned.finish)
+    tools_s = sum(job.planned.finish.seconds(threads) for job in jobs if job.planned.finish)
     return sum(job.planned.cpu_s for job in jobs) / threads + disk_bytes / DISK_BYTES_PER_S + tools_s

@@ -33,3 +33,10 @@ def test_a_disk_that_is_enough_for_the_plan_is_enough_for_the_conversion(
     pipeline.convert(asked, out=out, offline=True)
     done = plan(asked, out=out, offline=True)
     assert (done.written_bytes, done.disk_needed_bytes, done.read_bytes) == (0, 0, 0)
+
+
+def test_fewer_threads_take_a_tool_longer(tmp_path: Path) -> None:
+    asked = recipe(tmp_path, make(tmp_path / "source", tiny.Recipe("llama")), "gptq: {}")
+    one, four = (plan(asked, out=tmp_path / "artifacts", offline=True, threads=n) for n in (1, 4))
+    assert one.targets[0].tool_s > four.targets[0].tool_s
+    assert one.estimated_s > four.estimated_s

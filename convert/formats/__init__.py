@@ -101,7 +101,7 @@ class Finish:
     size_bytes: int  # what it leaves
     spare_bytes: int  # of disk, while it works
     memory_bytes: int
-    seconds: float
+    seconds: Callable[[int], float]  # with so many threads
     device: str  # where it will work, for the plan: "cpu" or "cuda"
 
 

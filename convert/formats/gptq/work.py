@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from convert import machine
 from convert.calibration import windows
 from convert.companions import canonical_config, companion_files, is_relabelled, to_json
-from convert.engine import available_threads
 from convert.errors import UsageFailure
 from convert.formats import Deviation, Finish, Made, Model, Planned, Scratch, Weights, Workplace, hf
 from convert.formats.gptq import account, need
@@ -139,6 +138,9 @@ class Quantisation:
         def make(place: Workplace) -> Made:
             return _make(self.method, options, prepared, types, place)
 
+        def seconds(threads: int) -> float:
+            return need.seconds(self.method, stored, tokens, threads=threads, has_gpu=device == "cuda")
+
         return Planned(
             target,
             (),
@@ -159,9 +161,7 @@ class Quantisation:
                 # Layers that are done wait on disk until all are written out together.
                 spare_bytes=2 * result_bytes,
                 memory_bytes=need.memory_bytes(self.method, model.decoder, stored, tokens),
-                seconds=need.seconds(
-                    self.method, stored, tokens, threads=available_threads(), has_gpu=device == "cuda"
-                ),
+                seconds=seconds,
                 device=device,
             ),
             cpu_s=model.decoder.parameter_count / hf.WEIGHTS_PER_S if is_relabelled(model) else 0.0,
