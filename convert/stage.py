@@ -122,6 +122,7 @@ def describe(settings: Settings, found: Found) -> Model:
         folder=folder,
         card=card,
         generation=generation,
+        weight_bytes=found.weight_bytes,
         texts=found.texts,
         deviations=_without("source", [fault] if fault else []),
         left_out=_without("model", decoder.deviations),

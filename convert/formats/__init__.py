@@ -45,6 +45,7 @@ class Model:
     generation: Mapping[str, Any] = field(default_factory=dict)  # its generation_config.json
     deviations: tuple[Deviation, ...] = ()  # of every artifact, whatever its format
     left_out: tuple[Deviation, ...] = ()  # of those that do not ship the source's own config.json
+    weight_bytes: int = 0  # of its files, here or not; 0 where nobody looked
     texts: Source | None = None  # what the recipe's calibration names, where a target learns from it
 
 

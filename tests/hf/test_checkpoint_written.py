@@ -13,9 +13,12 @@ from safetensors.torch import load_file, save
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from convert.errors import Failure
+from convert.formats import option_models
+from convert.plan import plan
+from convert.recipe import load
 from convert.store import read_manifest
 from tests import tiny
-from tests.hf.describing import convert_to, make
+from tests.hf.describing import convert_to, described, make
 from verify.runtimes._weights import as_qwen2, read_weights
 
 if TYPE_CHECKING:
@@ -162,3 +165,31 @@ def test_shards_and_threads_change_no_tensor(
             assert opened.metadata() == {"format": "pt"}
     assert index["metadata"]["total_size"] == sum(t.nbytes for t in stored(out).values())
     assert AutoModelForCausalLM.from_pretrained(out)
+
+
+@pytest.mark.parametrize(
+    ("said", "dtype", "promised"),
+    [
+        ({"torch_dtype": "float16"}, "F16", "F16"),
+        ({"dtype": "torch.float32"}, "F32", "F32"),
+        ({"bf16": True, "torch_dtype": "float32"}, "BF16", "BF16"),
+        ({}, "BF16", "BF16"),
+        ({}, "F32", "F32"),
+        ({"tie_word_embeddings": True}, "BF16", "BF16"),
+    ],
+    ids=["torch_dtype", "dtype", "flag", "silent, 16 bits", "silent, 32 bits", "silent, tied and twice"],
+)
+def test_the_plan_knows_the_type_before_the_weights_are_here(
+    said: dict[str, Any], dtype: str, promised: str, tmp_path: Path
+) -> None:
+    source = make(tmp_path / "source", tiny.Recipe("llama", said, dtype=dtype))
+    if "tie_word_embeddings" in said:
+        untied = make(tmp_path / "untied", tiny.Recipe("llama", dtype=dtype))
+        (untied / "model.safetensors").replace(source / "model.safetensors")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model: {source}\ntargets: {{hf: {{}}}}\n", "utf-8")
+    (planned,) = plan(load(path, option_models()), out=tmp_path / "artifacts", offline=True).targets
+    weights_bytes = {"F32": 4, "F16": 2, "BF16": 2}[promised] * described(source).decoder.parameter_count
+    assert planned.files[0].size_bytes == pytest.approx(weights_bytes, rel=0.01)
+    built = convert_to(tmp_path, source, "hf: {}") / "hf" / "model.safetensors"
+    assert built.stat().st_size == planned.files[0].size_bytes

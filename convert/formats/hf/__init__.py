@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from convert.companions import canonical_config, companion_files, is_relabelled
 from convert.config import read_config
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 OPTIONS = HfOptions
 TARGET = "hf"
-TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+Float = Literal["F32", "F16", "BF16"]
+OWN_NAMES: dict[str, Float] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+TORCH_NAMES: dict[str, str] = {own: torch for torch, own in OWN_NAMES.items()}
+# How the original Qwen says it.
+FLAGS: dict[str, Float] = {"bf16": "BF16", "fp16": "F16"}
+# Below so many bytes a weight they have 16 bits or fewer, even where a tied head is stored once more.
+NARROW_BYTES = 3
 _ASKED = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
 # What one core makes of F16, the slowest of the plain floats; for the plan's estimate of time.
 WEIGHTS_PER_S = 200e6
@@ -89,11 +95,15 @@ def lay_out(model: Model, options: HfOptions, target: str, prepared: Prepared) -
     )
 
 
-def promised_type(model: Model) -> str:
-    """Say what config.json says that the weights are; where it does not, the widest they could be."""
+def promised_type(model: Model) -> Float:
+    """Say what the weights will prove to be: what config.json says, or else what they weigh."""
     source: Mapping[str, Any] = read_config(model.folder).values
-    name = str(source.get("torch_dtype") or source.get("dtype")).removeprefix("torch.")
-    return {torch: own for own, torch in TORCH_NAMES.items()}.get(name, "F32")
+    flagged = [own for flag, own in FLAGS.items() if source.get(flag) is True]
+    said = str(source.get("torch_dtype") or source.get("dtype")).removeprefix("torch.")
+    if flagged or said in OWN_NAMES:
+        return flagged[0] if flagged else OWN_NAMES[said]
+    is_narrow = 0 < model.weight_bytes < NARROW_BYTES * model.decoder.parameter_count
+    return "BF16" if is_narrow else "F32"
 
 
 def stored_types(prepared: Prepared, dtype: str) -> dict[str, str]:

@@ -6,23 +6,20 @@ import importlib.util
 import math
 from dataclasses import dataclass, replace
 from importlib.metadata import version as installed
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from convert.codecs.matmul_nbits import NBits
 from convert.codecs.plain import Plain
-from convert.config import read_config
 from convert.decoder import Ref, Role
 from convert.errors import Failure
 from convert.formats import Deviation, Model, Planned, Weights
+from convert.formats.hf import promised_type
 from convert.formats.onnx.options import BITS, OnnxOptions, Precision, Provider
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pydantic import JsonValue
 
     from convert.codecs import Codec
-    from convert.config import Config
     from convert.formats.onnx.weights import Storage
     from convert.layout import Layout
     from convert.progress import Progress
@@ -35,8 +32,8 @@ PREFIX = "onnx-"
 FLOATS: dict[Precision, Literal["F32", "F16"]] = {Precision.FP16: "F16", Precision.FP32: "F32"}
 # Which 16 bits, or more, hold a source's numbers exactly.
 NATIVE: dict[str, Native] = {
-    **dict.fromkeys(("BF16", "F8_E4M3", "F8_E5M2", "bfloat16"), "BF16"),
-    **dict.fromkeys(("F16", "float16"), "F16"),
+    **dict.fromkeys(("BF16", "F8_E4M3", "F8_E5M2"), "BF16"),
+    "F16": "F16",
 }
 # What one Zen 4 core encodes; for the plan's estimate of time.
 NBITS_WEIGHTS_PER_S, PLAIN_WEIGHTS_PER_S = 350e6, 700e6
@@ -79,8 +76,8 @@ def inputs(options: OnnxOptions, recipe: Recipe) -> dict[str, str]:  # noqa: ARG
 
 
 def prepare(model: Model, options: OnnxOptions, recipe: Recipe) -> Prepared:  # noqa: ARG001
-    """Take the source's float from its config."""
-    return Prepared(_declared_float(read_config(model.folder)))
+    """Take the source's float from what is known of it without its weights."""
+    return Prepared(promised_type(model))
 
 
 def learn(
@@ -178,16 +175,6 @@ def _accuracy_level(options: OnnxOptions, provider: Provider) -> int:
     if options.accuracy_level is not None:
         return options.accuracy_level
     return 4 if provider is Provider.CPU else 0
-
-
-def _declared_float(config: Config) -> Native:
-    values: Mapping[str, Any] = config.values
-    declared = str(values.get("dtype") or values.get("torch_dtype"))
-    # The original Qwen says it in flags.
-    for flag, name in (("bf16", "bfloat16"), ("fp16", "float16")):
-        if values.get(flag) is True:
-            declared = name
-    return NATIVE.get(declared.removeprefix("torch."), "F32")
 
 
 def _cpu_s(layout: Layout) -> float:
