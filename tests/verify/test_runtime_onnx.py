@@ -269,6 +269,16 @@ def test_a_config_without_its_sizes_is_refused(artifact: Path, tmp_path: Path) -
         opened("onnxruntime_genai", changed(artifact, tmp_path / "many", vocab_size="many"))
 
 
+@pytest.mark.parametrize("size", ["num_hidden_layers", "num_key_value_heads", "head_size"])
+def test_sizes_that_are_not_the_graph_s_are_refused(size: str, artifact: Path, tmp_path: Path) -> None:
+    decoder = json.loads((artifact / "genai_config.json").read_text("utf-8"))["model"]["decoder"]
+    for value in (decoder[size] // 2, decoder[size] + 1):
+        folder = changed(artifact, tmp_path / str(value), decoder={**decoder, size: value})
+        with pytest.raises(WorkerFailure, match="the graph's cache is another") as caught:
+            opened("onnxruntime_genai", folder)
+        assert caught.value.fault.kind is FaultKind.REFUSED
+
+
 def test_a_vocabulary_of_another_size_is_no_crash(artifact: Path, tmp_path: Path) -> None:
     with pytest.raises(WorkerFailure, match="must be in range") as caught:
         opened("onnxruntime_genai", changed(artifact, tmp_path / "less", vocab_size=100))

@@ -7,6 +7,7 @@ it needs; prompts are read in parts, since the logits of every position are kept
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import replace
@@ -107,7 +108,7 @@ class OnnxRuntimeGenai:
             eog_ids=self._vocab.ends,
             adds_bos=self._adds_bos(),
             chat_template=self._vocab.chat_template,
-            kv_bytes_per_token=2 * self._layers() * self._width() * kind.itemsize,
+            kv_bytes_per_token=2 * self._layers() * math.prod(self._heads()) * kind.itemsize,
             notes={
                 "provider": self._provider,
                 "device": str(self._model.device_type).lower(),
@@ -124,15 +125,26 @@ class OnnxRuntimeGenai:
     def _layers(self) -> int:
         return number(self._config, "model", "decoder", "num_hidden_layers")
 
-    def _width(self) -> int:
+    def _heads(self) -> tuple[int, int]:
+        """How many heads keys and values have, and their size."""
         heads = number(self._config, "model", "decoder", "num_key_value_heads")
-        return heads * number(self._config, "model", "decoder", "head_size")
+        return heads, number(self._config, "model", "decoder", "head_size")
 
     def _cache_type(self) -> np.dtype[Any]:
-        """Of what numbers the cache is made, as the graph has it."""
+        """Of what numbers the cache is made, as the graph has it, whose sizes are to be the settings' own.
+
+        This release goes by the graph; others, and what is computed here, by the settings.
+        """
+        layers, heads, generator = self._layers(), self._heads(), self._begin(1)
         name = self._named("inputs", "past_key_names", "past_key_values.%d.key")
-        cache: NDArray[Any] = self._begin(1).get_input(name % 0)
-        return cache.dtype
+        first, last, beyond = (_input(generator, name % layer) for layer in (0, layers - 1, layers))
+        if first is None or last is None or beyond is not None or first.shape[1::2] != heads:
+            raise Failure(
+                f"{CONFIG}: {layers} layers with {heads[0]} key-value heads of {heads[1]}: "
+                "the graph's cache is another",
+                "it was changed, or is of another model",
+            )
+        return first.dtype
 
     def tokenize(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
         """Text to ids."""
@@ -249,6 +261,15 @@ def _provider(config: Mapping[str, Any], settings: Settings) -> str:
     session = config["model"].get("decoder", {}).get("session_options", {})
     own = [name for one in session.get("provider_options") or [] for name in one]
     return str(own[0]).lower() if own else "cpu"
+
+
+def _input(generator: Any, name: str) -> NDArray[Any] | None:
+    """What is put into the graph under this name; none where it has no such input."""
+    try:
+        found: NDArray[Any] = generator.get_input(name)
+    except RuntimeError:
+        return None
+    return found
 
 
 def _hint(provider: str) -> str:
