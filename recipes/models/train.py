@@ -68,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
             sub.add_argument("--threads", type=int, default=1, help="CPU threads")
         if task in {"all", "evaluate", "dialogues"}:
-            sub.add_argument("--count", type=int, default=75, help="dialogues per language and materials")
+            each = "dialogues per language and number of materials, and a quarter of those per trap"
+            sub.add_argument("--count", type=int, default=75, help=each)
     return parser
 
 
@@ -94,7 +95,8 @@ def run_training(model: str, args: argparse.Namespace) -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     ranks_path = args.work / "qwen.tiktoken"
     if not ranks_path.exists():
-        vocabulary.write_tiktoken(vocabulary.learn(MERGES), ranks_path)
+        vocabulary.write_tiktoken(vocabulary.learn(MERGES), fresh := ranks_path.with_suffix(".new"))
+        fresh.replace(ranks_path)  # a part of a vocabulary would pass for one
     ranks = vocabulary.read_tiktoken(ranks_path)
     plan = replace(
         PLANS[model],
@@ -144,6 +146,7 @@ def run_evaluation(model: str, args: argparse.Namespace) -> None:
     dialogues = evaluate.held_out_dialogues(args.count, args.count)
     verdicts = evaluate.judge(network, form, dialogues)
     questions = [dialogue for dialogue in dialogues if dialogue.materials]
+    trapped = evaluate.trapped_dialogues(len(evaluate.MATERIALS) * args.count)
     figures: dict[str, Any] = {
         **(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}),
         "shape": network.shape.as_dict(),
@@ -151,6 +154,8 @@ def run_evaluation(model: str, args: argparse.Namespace) -> None:
         "weights_bytes": sum(p.stat().st_size for p in folder.glob("*.safetensors")),
         "dialogues": len(dialogues),
         "table": evaluate.table(verdicts),
+        "trapped_dialogues": len(trapped),
+        "traps": evaluate.traps(evaluate.judge(network, form, trapped)),
         "score": evaluate.score(verdicts),
         "damage": {},
     }
@@ -161,7 +166,7 @@ def run_evaluation(model: str, args: argparse.Namespace) -> None:
     figures["damage"]["tokenizer off by one"] = evaluate.score(shifted)
     path.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card(model, figures), encoding="utf-8")
-    print(json.dumps(figures["table"], indent=2, ensure_ascii=False))
+    print(json.dumps({key: figures[key] for key in ("table", "traps")}, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from recipes.models.lab import lessonpack, searchqa
-from recipes.models.lab.dialogues import Asked
-from recipes.models.lab.evaluate import held_out_dialogues
+from recipes.models.lab.dialogues import Asked, Trap
+from recipes.models.lab.evaluate import Verdict, held_out_dialogues, traps
 from recipes.models.lab.names import Names, Split, split_of
 
 if TYPE_CHECKING:
+    from recipes.models.lab.dialogues import Dialogue
     from recipes.models.lab.facts import Language
 
 
@@ -57,6 +59,56 @@ def test_answers_stand_in_the_cited_material(language: Language) -> None:
             assert question.assistant in dialogue.materials[number - 1]
         else:
             assert question.assistant == searchqa.UNKNOWN[language]
+
+
+SAID = {
+    "zh": re.compile(r"([^，。\n ]+)的([^，。\n]+?)是(?!谁|哪里|哪天|哪年|多少|什么)"),
+    "en": re.compile(r"(\w+ \w+)'s (\w+) is "),
+}
+ASKS = {
+    "zh": re.compile(r"([^，: ]+)的([^，。]+)是[^，。]+？$"),
+    "en": re.compile(r"is (\w+ \w+)'s (\w+)\?$"),
+}
+
+
+def _trap(dialogue: Dialogue) -> Trap | None:
+    """What the words alone say of the question."""
+    said = {pair for text in dialogue.materials for pair in SAID[dialogue.language].findall(text)}
+    asked = ASKS[dialogue.language].search(dialogue.turns[0].user)
+    assert asked is not None
+    entity, attribute = asked.groups()
+    owners = {other for other, noun in said if noun == attribute}
+    if owners <= {entity}:
+        return None
+    if entity in owners:
+        return Trap.SEVERAL
+    return Trap.ANOTHER if entity in {other for other, _ in said} else Trap.STRANGER
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_traps_are_what_they_say(language: Language) -> None:
+    """Chosen ones, and those that come up by themselves: the words of the materials bear each out."""
+    for trap in Trap:
+        chosen = searchqa.trapped(50, 1, language, trap)
+        assert [_trap(dialogue) for dialogue in chosen] == [trap] * 50
+        asked = Asked.ANSWER if trap is Trap.SEVERAL else Asked.ABSENT
+        assert {dialogue.turns[0].asked for dialogue in chosen} == {asked}
+        assert {len(dialogue.materials) for dialogue in chosen} == {2, 3, 4, 5}
+    drawn = list(searchqa.held_out(400, 1, language, 5))
+    assert [dialogue.turns[0].trap for dialogue in drawn] == [_trap(dialogue) for dialogue in drawn]
+    assert {dialogue.turns[0].trap for dialogue in drawn} == {None, *Trap}
+    assert {dialogue.turns[1].trap for dialogue in drawn} == {None}
+
+
+def test_evaluation_counts_traps_apart() -> None:
+    """Each kind and language has its own share, of its own verdicts only."""
+    trapped = [
+        Verdict("zh", 2, Asked.ABSENT, right=right, refused=right, trap=Trap.ANOTHER)
+        for right in (True, False)
+    ]
+    trapped += [Verdict("en", 2, Asked.ANSWER, right=True, refused=False, trap=Trap.SEVERAL)]
+    free = [Verdict("zh", 2, Asked.ANSWER, right=False, refused=False)]
+    assert traps(trapped + free) == {"zh": {str(Trap.ANOTHER): 50.0}, "en": {str(Trap.SEVERAL): 100.0}}
 
 
 def test_design_wording() -> None:

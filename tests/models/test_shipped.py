@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
+from tokenizers import ByteLevelBPETokenizer
+from transformers import AutoTokenizer, GPT2LMHeadModel, GPT2Tokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from recipes.models.lab import damage, evaluate, reading, vocabulary
+from recipes.models.lab.card import card
+from recipes.models.lab.names import listed
 from recipes.models.train import HERE, MERGES, MODELS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 LIMIT_BYTES = 12_000_000
+# The keys of Qwen-7B's config.json on the Hub, but for those of its remote code and of what wrote it.
+HUB_CONFIG = listed(
+    "architectures|attn_dropout_prob|bf16|emb_dropout_prob|fp16|fp32|hidden_size|initializer_range"
+    "|intermediate_size|kv_channels|layer_norm_epsilon|max_position_embeddings|model_type|no_bias"
+    "|num_attention_heads|num_hidden_layers|onnx_safe|rotary_emb_base|rotary_pct|scale_attn_weights"
+    "|seq_length|tie_word_embeddings|tokenizer_class|use_cache|use_dynamic_ntk|use_flash_attn|use_logn_attn"
+    "|vocab_size"
+)
 QWEN, GPT2 = (HERE / model for model in MODELS)
 
 
@@ -48,12 +62,30 @@ def test_small_enough(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_card_says_what_was_measured(model: str) -> None:
-    """The card gives the score and size that the evaluation wrote."""
-    figures = json.loads((HERE / model / "evaluation.json").read_text(encoding="utf-8"))
-    text = (HERE / model / "README.md").read_text(encoding="utf-8")
-    assert f"{figures['score']:.1f} for the model as shipped" in text
-    assert f"{figures['parameters']:,} parameters" in text
+    """The card is what the evaluation's figures make of it, to the letter; they are of these weights."""
+    folder = HERE / model
+    figures = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert text == card(model, figures)
     assert text.startswith("---\nlicense: apache-2.0\n")
+    assert f"{figures['score']:.1f} for the model as shipped" in text
+    network = reading.read_network(folder)
+    assert figures["parameters"] == sum(p.numel() for p in network.parameters())
+    assert figures["shape"] == network.shape.as_dict()
+    assert figures["weights_bytes"] == sum(p.stat().st_size for p in folder.glob("*.safetensors"))
+    assert figures["damage"].keys() == {*damage.every(network), "tokenizer off by one"}
+
+
+def test_card_admits_what_goes_unnoticed() -> None:
+    """A damage that costs less than it should is named with what it costs."""
+    figures = json.loads((QWEN / "evaluation.json").read_text(encoding="utf-8"))
+    figures |= {
+        "score": 90.0,
+        "damage": {damage.HARMLESS: 89.0, "first": 70.5, "second": 10.0, "third": 61.0},
+    }
+    assert "30 points; first costs 19.5, third costs 29.0.\n" in card("tiny-qwen", figures)
+    figures["damage"] = {damage.HARMLESS: 89.0, "second": 10.0}
+    assert "30 points, and does.\n" in card("tiny-qwen", figures)
 
 
 def test_qwen_layout() -> None:
@@ -81,8 +113,21 @@ def test_qwen_layout() -> None:
     assert {dtype for _, dtype in stored.values()} == {"BF16"}
     index = json.loads((QWEN / "model.safetensors.index.json").read_text(encoding="utf-8"))
     assert set(index["weight_map"]) == set(expected)
+    for path in QWEN.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            assert {index["weight_map"][name] for name in file.keys()} == {path.name}  # noqa: SIM118
+    assert index["metadata"]["total_size"] == 2 * sum(prod(shape) for shape in expected.values())
     assert len(set(index["weight_map"].values())) == len(list(QWEN.glob("*.safetensors"))) > 1
-    assert json.loads((QWEN / "generation_config.json").read_text())["chat_format"] == "chatml"
+    assert config.keys() >= {*HUB_CONFIG}
+    ranks = vocabulary.read_tiktoken(QWEN / "qwen.tiktoken")
+    stop, start, end = range(len(ranks), len(ranks) + 3)  # as <|endoftext|>, <|im_start|>, <|im_end|>
+    generation = json.loads((QWEN / "generation_config.json").read_text())
+    assert generation["chat_format"] == "chatml"
+    assert generation["eos_token_id"] == generation["pad_token_id"] == stop
+    assert generation["stop_words_ids"] == [[end], [start]]
+    # Qwen-1 numbers 208 special tokens after the ranks and rounds up to a multiple of 128.
+    assert size % 128 == 0
+    assert 0 <= size - len(ranks) - 208 < 128
 
 
 def test_vocabulary_is_reproducible() -> None:
@@ -144,6 +189,24 @@ def test_gpt2_is_gpt2() -> None:
         torch.testing.assert_close(model(ids).logits, network.head(network(ids)), atol=2e-3, rtol=1e-3)
 
 
+def test_gpt2_vocabulary_opens_everywhere() -> None:
+    """Transformers and tokenizers read vocab.json and merges.txt as the evaluation does; all is bfloat16."""
+    form = reading.read_form(GPT2)
+    files = (str(GPT2 / "vocab.json"), str(GPT2 / "merges.txt"))
+    opened = (GPT2Tokenizer.from_pretrained(GPT2), AutoTokenizer.from_pretrained(GPT2))
+    bare = ByteLevelBPETokenizer(*files)
+    for dialogue in evaluate.held_out_dialogues(3, 2):
+        for turn in dialogue.turns:
+            for text in (turn.user, turn.assistant, f" {turn.assistant}\n\n"):
+                ids = form.text(text)
+                assert all(tokenizer.encode(text) == ids for tokenizer in opened)
+                assert bare.encode(text).ids == ids
+                assert opened[0].decode(ids) == text
+    assert opened[0].eos_token_id == form.end == _config(GPT2)["eos_token_id"]
+    assert len(opened[0]) == _config(GPT2)["vocab_size"]
+    assert {dtype for _, dtype in _stored(GPT2).values()} == {"BF16"}
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_judging_is_greedy_decoding(model: str) -> None:
     """What is judged right in one pass is what greedy decoding says, and what is judged wrong is not."""
@@ -157,30 +220,52 @@ def test_judging_is_greedy_decoding(model: str) -> None:
             assert (said[: len(expected)] == expected) == verdict.right
 
 
+def _costs(model: str, per_cell: int, names: Iterable[str]) -> dict[str, float]:
+    """What each damage costs in points, the model being right nearly always without."""
+    network, form = reading.read_network(HERE / model), reading.read_form(HERE / model)
+    dialogues = evaluate.held_out_dialogues(per_cell, 0)
+    whole = evaluate.score(evaluate.judge(network, form, dialogues))
+    assert whole >= (95 if model == "tiny-qwen" else 88)
+    makers = damage.every(network) | {"nothing": lambda: copy.deepcopy(network)}
+    costs = {n: whole - evaluate.score(evaluate.judge(makers[n](), form, dialogues)) for n in names}
+    shifted = evaluate.score(evaluate.judge(network, form, dialogues, shift=1))
+    return costs | {"tokenizer off by one": whole - shifted}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_damage_shows_in_a_few_dialogues(model: str) -> None:
+    """Some of the damages, in every run of the tests: each costs what it should, and none costs nothing."""
+    broken = ("int2 round-to-nearest, group 32", "q and k swapped in layer 0")
+    costs = _costs(model, 2, (*broken, damage.HARMLESS, "nothing"))
+    assert costs.pop("nothing") == 0
+    assert costs.pop(damage.HARMLESS) <= 10
+    assert min(costs.values()) >= damage.PLAIN_POINTS, costs
+    assert costs.keys() == {*broken, "tokenizer off by one"}
+
+
 @pytest.mark.slow
 def test_damage_shows() -> None:
-    """The model answers; int4 keeps nine answers in ten, and a broken conversion loses thirty points."""
-    network, form = reading.read_network(QWEN), reading.read_form(QWEN)
-    dialogues = evaluate.held_out_dialogues(12, 0)
-    whole = evaluate.score(evaluate.judge(network, form, dialogues))
-    assert whole >= 95
-    makers = damage.every(network)
-    kept = evaluate.score(evaluate.judge(makers["int4 round-to-nearest, group 32"](), form, dialogues))
-    assert kept >= 0.9 * whole
-    for name in (
-        "int2 round-to-nearest, group 32",
-        "q and k swapped in layer 0",
-        "q and k swapped in layer 1",
-        "q and k swapped in layer 2",
-        "gate and up swapped",
-        "RoPE base x 10",
-    ):
-        assert evaluate.score(evaluate.judge(makers[name](), form, dialogues)) <= whole - 30, name
-    assert evaluate.score(evaluate.judge(network, form, dialogues, shift=1)) <= whole - 30
+    """All damages, but for the one that costs tiny-qwen less, as its card says."""
+    names = list(damage.every(reading.read_network(QWEN)))
+    costs = _costs("tiny-qwen", 12, names)
+    assert costs.pop(damage.HARMLESS) <= 10
+    assert costs.pop("q and k swapped in layer 3") >= 15
+    assert min(costs.values()) >= damage.PLAIN_POINTS, costs
+    assert len(costs) == 7
 
 
 @pytest.mark.slow
-def test_gpt2_answers() -> None:
-    """The other model is weaker, but far from chance."""
-    network, form = reading.read_network(GPT2), reading.read_form(GPT2)
-    assert evaluate.score(evaluate.judge(network, form, evaluate.held_out_dialogues(12, 0))) >= 88
+@pytest.mark.parametrize("model", MODELS)
+def test_figures_are_what_the_evaluation_finds(model: str) -> None:
+    """The tables are found again, but for near ties, which another processor may break the other way."""
+    network, form = reading.read_network(HERE / model), reading.read_form(HERE / model)
+    figures = json.loads((HERE / model / "evaluation.json").read_text(encoding="utf-8"))
+    count = figures["dialogues"] // 10  # 2 languages, each with 4 numbers of materials and lessons
+    dialogues = evaluate.held_out_dialogues(count, count)
+    trapped = evaluate.trapped_dialogues(4 * count)
+    assert (len(dialogues), len(trapped)) == (figures["dialogues"], figures["trapped_dialogues"])
+    verdicts = evaluate.judge(network, form, dialogues)
+    assert evaluate.score(verdicts) == pytest.approx(figures["score"], abs=0.5)
+    traps = evaluate.traps(evaluate.judge(network, form, trapped))
+    for found, said in ((evaluate.table(verdicts), figures["table"]), (traps, figures["traps"])):
+        assert found == {language: pytest.approx(shares, abs=2) for language, shares in said.items()}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any
+
+from recipes.models.lab.damage import HARMLESS, PLAIN_POINTS
 
 FRONT = """---
 license: apache-2.0
@@ -76,7 +79,9 @@ def _made(figures: dict[str, Any]) -> str:
         f"{figures['tokens_per_step']:,} tokens. {figures.get('history', '')}`make tiny-models` trains "
         "anew, by the plan in `recipes/models/train.py`.\n\n"
         "Names and values are assembled from characters and syllables; one assembly in eight, by checksum, "
-        "is kept from training, and all figures below are on those. The task is made easy on purpose: a "
+        "is kept from training, and all figures below are on those. Whole names are kept, not their pieces: "
+        "characters and syllables serve on both sides, and a pair of them may stand inside a longer name. "
+        "The task is made easy on purpose: a "
         "question repeats the words of the statement that answers it, names of one dialogue share no "
         "character or syllable, and in four of five dialogues each attribute is stated once. Of the "
         "questions without an answer, one in five asks for an attribute that is stated, but of another "
@@ -85,22 +90,24 @@ def _made(figures: dict[str, Any]) -> str:
 
 
 def _quality(figures: dict[str, Any]) -> str:
-    names = sorted({name for by_name in figures["table"].values() for name in by_name})
-    rows = [
-        f"| {name} | "
-        + " | ".join(f"{figures['table'][lang].get(name, 0):.1f}" for lang in ("zh", "en"))
-        + " |"
-        for name in names
-    ]
+    each = figures["trapped_dialogues"] // sum(map(len, figures["traps"].values()))
     return (
         f"{figures['dialogues']} held-out dialogues, greedy, in float32, percent of turns answered "
-        f"exactly to the last "
-        'character (for `false refusals`: percent of answerable questions answered with "not '
-        'known"; `absent` are '
-        "questions whose answer is not there).\n\n| | Chinese | English |\n|---|--:|--:|\n"
-        + "\n".join(rows)
-        + "\n"
+        "exactly to the last character, each turn after the right answers to those before it (for `false "
+        'refusals`: percent of answerable questions answered with "not known"; `absent` are questions whose '
+        "answer is not there; a `citation` names the material, or says that none mentions it).\n\n"
+        + _by_language(figures["table"])
+        + "\nFew of these questions need more than their attribute to be answered. These do, "
+        f"{each} held-out dialogues for each figure; who goes by the attribute alone has at most half of the "
+        "last row right, and nothing of the others.\n\n" + _by_language(figures["traps"])
     )
+
+
+def _by_language(shares: dict[str, dict[str, float]]) -> str:
+    names = sorted({name for of_one in shares.values() for name in of_one})
+    cells = [[f"{shares[language].get(name, nan):.1f}" for language in ("zh", "en")] for name in names]
+    rows = [f"| {name} | {' | '.join(found)} |\n" for name, found in zip(names, cells, strict=True)]
+    return "| | Chinese | English |\n|---|--:|--:|\n" + "".join(rows)
 
 
 def _damage(figures: dict[str, Any]) -> str:
@@ -112,5 +119,15 @@ def _damage(figures: dict[str, Any]) -> str:
         "The score is the percentage of SearchQA turns answered exactly, over both languages and 2 to 5 "
         "materials: questions, those without an answer, and requests to name the material. It is "
         f"{figures['score']:.1f} for the model as shipped.\n\n"
-        "| what is done to it | score | change |\n|---|--:|--:|\n" + "\n".join(rows) + "\n"
+        "| what is done to it | score | change |\n|---|--:|--:|\n"
+        + "\n".join(rows)
+        + "\n\n"
+        + _missed(figures)
     )
+
+
+def _missed(figures: dict[str, Any]) -> str:
+    costs = {name: figures["score"] - left for name, left in figures["damage"].items() if name != HARMLESS}
+    small = [f"{name} costs {cost:.1f}" for name, cost in costs.items() if cost < PLAIN_POINTS]
+    wish = f"The first row is to cost next to nothing and everything else at least {PLAIN_POINTS:.0f} points"
+    return f"{wish}; {', '.join(small)}.\n" if small else f"{wish}, and does.\n"

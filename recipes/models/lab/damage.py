@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from recipes.models.lab.network import Network
 
+HARMLESS = "int4 round-to-nearest, group 32"
+PLAIN_POINTS = 30.0  # of the score: what a broken conversion is to cost
+
 
 def swapped_q_k(network: Network, layer: int) -> Network:
     """Queries and keys of one layer change places."""
@@ -57,7 +60,7 @@ def rounded(network: Network, bits: int, group: int = 32) -> Network:
 def every(network: Network) -> dict[str, Callable[[], Network]]:
     """Name and maker of each damage to the weights, and the rounding that must be harmless."""
     makers: dict[str, Callable[[], Network]] = {
-        "int4 round-to-nearest, group 32": partial(rounded, network, 4),
+        HARMLESS: partial(rounded, network, 4),
         "int2 round-to-nearest, group 32": partial(rounded, network, 2),
     }
     for layer in range(network.shape.layers):

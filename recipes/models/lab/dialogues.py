@@ -25,6 +25,14 @@ class Asked(StrEnum):
     SIMPLER = "simpler"
 
 
+class Trap(StrEnum):
+    """A question that its attribute alone does not settle: who goes by that alone answers it wrongly."""
+
+    SEVERAL = "answer, attribute stated of several entities"
+    ANOTHER = "absent, attribute stated of another entity"
+    STRANGER = "absent, entity that no material names"
+
+
 @dataclass(frozen=True)
 class Turn:
     """One question of the user and the answer that is right."""
@@ -32,6 +40,7 @@ class Turn:
     asked: Asked
     user: str
     assistant: str
+    trap: Trap | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from recipes.models.lab import lessonpack, searchqa
-from recipes.models.lab.dialogues import Asked, Dialogue
+from recipes.models.lab.dialogues import Asked, Dialogue, Trap
 from recipes.models.lab.names import Split
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Verdict:
     asked: Asked
     right: bool
     refused: bool
+    trap: Trap | None = None
 
 
 def held_out_dialogues(per_cell: int, lessons: int, seed: int = 1) -> list[Dialogue]:
@@ -49,6 +50,16 @@ def held_out_dialogues(per_cell: int, lessons: int, seed: int = 1) -> list[Dialo
         rng = random.Random(f"{seed} {language} lessons")  # noqa: S311 - reproducible text, no secret
         chosen += [lessonpack.dialogue(rng, Split.HELD_OUT, language, 4) for _ in range(lessons)]
     return chosen
+
+
+def trapped_dialogues(each: int, seed: int = 1) -> list[Dialogue]:
+    """So many held-out dialogues for each language and trap: among ordinary ones they are few."""
+    return [
+        found
+        for language in LANGUAGES
+        for trap in Trap
+        for found in searchqa.trapped(each, seed, language, trap)
+    ]
 
 
 @torch.no_grad()
@@ -78,9 +89,8 @@ def judge(
             for turn, (start, stop) in zip(dialogue.turns, _runs(wanted), strict=True):
                 right = all(guesses[i] == tokens[i] for i in range(start, stop))
                 refused = _parts_with(tokens[start:stop], refusals[dialogue.language], guesses, start)
-                verdicts.append(
-                    Verdict(dialogue.language, len(dialogue.materials), turn.asked, right, refused)
-                )
+                materials = len(dialogue.materials)
+                verdicts.append(Verdict(dialogue.language, materials, turn.asked, right, refused, turn.trap))
     return verdicts
 
 
@@ -128,6 +138,20 @@ def table(verdicts: Iterable[Verdict]) -> dict[str, dict[str, float]]:
     return {
         language: {
             n: round(100 * right[language, n] / total[language, n], 1) for n in names if total[language, n]
+        }
+        for language in LANGUAGES
+    }
+
+
+def traps(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
+    """Percent of each kind of trap answered exactly, for each language."""
+    total = Counter((v.language, v.trap) for v in verdicts)
+    right = Counter((v.language, v.trap) for v in verdicts if v.right)
+    return {
+        language: {
+            str(trap): round(100 * right[language, trap] / total[language, trap], 1)
+            for trap in Trap
+            if total[language, trap]
         }
         for language in LANGUAGES
     }

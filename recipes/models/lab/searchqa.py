@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING
 
-from recipes.models.lab.dialogues import CHAT_SYSTEM, Asked, Dialogue, Turn
+from recipes.models.lab.dialogues import CHAT_SYSTEM, Asked, Dialogue, Trap, Turn
 from recipes.models.lab.facts import (
     ATTRIBUTES,
     EN_FILLERS,
@@ -84,9 +85,8 @@ def dialogue(rng: random.Random, split: Split, language: Language, shape: Shape)
             user = PROMPT[language].format(materials=numbered, question=asked)
         else:
             user = AGAIN[language].format(question=asked)
-        turns.append(
-            Turn(Asked.ABSENT if absent else Asked.ANSWER, user, UNKNOWN[language] if absent else fact.value)
-        )
+        asks, answer = (Asked.ABSENT, UNKNOWN[language]) if absent else (Asked.ANSWER, fact.value)
+        turns.append(Turn(asks, user, answer, _trap(fact, facts)))
         if rng.random() < shape.cite_share:
             cited = NO_CITATION[language] if absent else CITATION[language].format(number=fact.number)
             turns.append(Turn(Asked.CITATION, FOLLOW_UP[language], cited))
@@ -100,6 +100,30 @@ def held_out(
     rng = random.Random(f"{seed} {language} {materials}")  # noqa: S311 - reproducible text, no secret
     for _ in range(count):
         yield dialogue(rng, Split.HELD_OUT, language, Shape(materials=materials, absent_share=absent_share))
+
+
+def trapped(count: int, seed: int, language: Language, trap: Trap) -> list[Dialogue]:
+    """Held-out dialogues of one question, which sets this trap; 2 to 5 materials in turns."""
+    rng = random.Random(f"{seed} {language} {trap}")  # noqa: S311 - reproducible text, no secret
+    absent_share = 0.0 if trap is Trap.SEVERAL else 1.0
+    chosen: list[Dialogue] = []
+    for materials in cycle((2, 3, 4, 5)):
+        shape = Shape(materials, absent_share=absent_share, elsewhere_share=1.0, cite_share=0.0)
+        drawn = dialogue(rng, Split.HELD_OUT, language, shape)
+        chosen += [drawn] if drawn.turns[0].trap is trap else []
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def _trap(asked: Fact, facts: list[Fact]) -> Trap | None:
+    """Which trap a question sets over these facts, if any."""
+    owners = {fact.entity for fact in facts if fact.attribute is asked.attribute}
+    if not owners - {asked.entity}:
+        return None
+    if asked.entity in owners:
+        return Trap.SEVERAL
+    return Trap.ANOTHER if asked.entity in {fact.entity for fact in facts} else Trap.STRANGER
 
 
 def _materials(names: Names, language: Language, shape: Shape) -> tuple[tuple[str, ...], list[Fact]]:
