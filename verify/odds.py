@@ -56,12 +56,12 @@ class Windows:
 
 def cut(ids: Sequence[int], length: int, *, bos_id: int | None = None, most: int | None = None) -> Windows:
     """Cut a text's tokens into windows, `most` of them; `bos_id` takes the place of each first token."""
-    count = len(ids) // length
-    if length < MIN_LENGTH or not count:
+    if length < MIN_LENGTH or len(ids) < length:
         raise Failure(
             f"the text to measure on has {len(ids)} tokens, and a window takes {max(length, MIN_LENGTH)}",
-            "give a longer text in verify.text",
+            "give a longer one: --text, or verify.text in the recipe",
         )
+    count = len(ids) // length
     cuts = [
         list(ids[at * length : (at + 1) * length])
         for at in range(count if most is None else min(count, most))

@@ -20,12 +20,13 @@ BYTES_PER_TOKEN = 16
 
 def text_of_file(path: Path, tokens: int) -> str:
     """The beginning of a UTF-8 file; llama-perplexity drops the last line's end as well."""
+    most_bytes = tokens * BYTES_PER_TOKEN
     with explained(path), path.open("rb") as file:
-        data = file.read(tokens * BYTES_PER_TOKEN)
+        data = file.read(most_bytes)
     try:
         return data.decode("utf-8").removesuffix("\n")
     except UnicodeDecodeError as fault:
-        if fault.start >= len(data) - 3:  # the last character was cut
+        if len(data) == most_bytes and fault.start >= len(data) - 3:  # the last character was cut
             return data[: fault.start].decode("utf-8")
         raise Failure(f"{path}: byte {fault.start} is not UTF-8", "give a text file in UTF-8") from None
 

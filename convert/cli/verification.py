@@ -195,6 +195,10 @@ def _gates(manifest: Manifest | None) -> Gates:
 
 def _listing(source: str | None, manifests: dict[str, Manifest | None], hub: Hub) -> Listing:
     if source:
+        folder = Path(source).expanduser()
+        if not folder.is_dir() and (folder.exists() or source.startswith((".", "/", "~"))):
+            hint = "name the folder of the source model, or its Hub repo as owner/name"
+            raise UsageFailure(f"--source {source}: is no folder", hint)
         return list_source(source, hub=hub)
     named = {
         (manifest.source.repo, manifest.source.commit) if manifest else (None, None)

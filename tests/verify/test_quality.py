@@ -154,3 +154,12 @@ def test_a_text_is_read_from_its_beginning(tmp_path: Path) -> None:
     path.write_bytes(b"ab\xffcdefgh")
     with pytest.raises(Failure, match="byte 2 is not UTF-8"):
         text_of_file(path, 100)
+    path.write_bytes(b"\xff\xfe\xfd")  # nothing was cut of so short a file
+    with pytest.raises(Failure, match="byte 0 is not UTF-8"):
+        text_of_file(path, 100)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_a_text_of_too_few_tokens_is_refused(count: int) -> None:
+    with pytest.raises(Failure, match=f"has {count} tokens, and a window takes"):
+        cut(list(range(count)), min(512, count // 4))
