@@ -7,14 +7,17 @@ import random
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from recipes.models.lab import vocabulary
 from recipes.models.lab.batches import Batches
-from recipes.models.train import HERE, MODELS
+from recipes.models.lab.training import Progress
+from recipes.models.train import HERE, MODELS, run_training
 
 if TYPE_CHECKING:
     from recipes.models.lab.samples import Sample
@@ -97,6 +100,30 @@ def test_a_rebuilding_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: P
 def _header(content: bytes) -> bytes:
     """Names, types, shapes and places of the tensors in a safetensors file."""
     return content[8 : 8 + int.from_bytes(content[:8], "little")]
+
+
+def test_a_vocabulary_cut_short_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the file would pass for a smaller vocabulary in the next run."""
+
+    def cut_short(_: object, path: Path) -> None:
+        path.write_text("AA== 0\n", encoding="ascii")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vocabulary, "learn", lambda _: {})
+    monkeypatch.setattr(vocabulary, "write_tiktoken", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(MODELS[0], Namespace(work=tmp_path))
+    assert not (tmp_path / "qwen.tiktoken").exists()
+
+
+def test_progress_after_a_resumption_is_of_its_own_steps() -> None:
+    """The first line after one speaks of fewer steps than the others: its means are of those."""
+    said: list[str] = []
+    progress = Progress(said.append, every=10)
+    progress.step = 8
+    for loss in (2.0, 4.0):
+        progress.note(100, loss, 0.5)
+    assert said[0].startswith("step 10  loss 3.000  right 0.500  ")
 
 
 def test_batches_go_on_where_they_were(tmp_path: Path) -> None:
