@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from verify.report import ArtifactResult
     from verify.stage import Watch
 
+GAP = 2  # columns of the terminal between two of the table
+# The order in which figures leave a terminal that is too narrow for all: squeezed, none could be read.
+LEAVING = ("memory", "tok/s", "size", "top-1", "KL", "ppl", "smoke")
+
 
 @contextmanager
 def watching(names: list[str], *, is_shown: bool, stream: TextIO | None = None) -> Iterator[Watch]:
@@ -31,7 +35,7 @@ def watching(names: list[str], *, is_shown: bool, stream: TextIO | None = None) 
 
         console = Console(file=stream, highlight=False)
         with Live(console=console, refresh_per_second=4, transient=True) as live:
-            yield Filling(names, live.update)
+            yield Filling(names, live.update, lambda: console.width)
     else:
         yield Steps(stream)
 
@@ -58,12 +62,15 @@ class Steps:
 class Filling:
     """A table whose cells fill while artifacts are asked and measured."""
 
-    def __init__(self, names: list[str], show: Callable[[Table], None]) -> None:
+    def __init__(
+        self, names: list[str], show: Callable[[Table], None], columns: Callable[[], int] = lambda: 80
+    ) -> None:
         self._rows: dict[str, tuple[str, ...]] = {
             name: (name, *[""] * (len(words.HEAD) - 2), "") for name in names
         }
         self._doing = ""
         self._show = show
+        self._columns = columns  # of the terminal, which may change
         self._draw()
 
     def doing(self, name: str, what: str) -> None:
@@ -82,8 +89,22 @@ class Filling:
         from rich.text import Text  # noqa: PLC0415
 
         table = Table(box=None, pad_edge=False, caption=Text(self._doing), caption_justify="left")
-        for title in words.HEAD:
+        titles = self._fitting()
+        for title in titles:
             table.add_column(title, justify="left" if title in words.LEFT else "right", no_wrap=True)
         for cells in self._rows.values():
-            table.add_row(*map(Text, cells))
+            table.add_row(
+                *(Text(cell) for title, cell in zip(words.HEAD, cells, strict=True) if title in titles)
+            )
         self._show(table)
+
+    def _fitting(self) -> list[str]:
+        from rich.cells import cell_len  # noqa: PLC0415
+
+        table = zip(words.HEAD, *self._rows.values(), strict=True)
+        taken = {column[0]: max(map(cell_len, column)) + GAP for column in table}
+        for title in LEAVING:
+            if sum(taken.values()) - GAP <= self._columns():
+                break
+            del taken[title]
+        return list(taken)

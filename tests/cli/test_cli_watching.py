@@ -42,3 +42,19 @@ def test_a_terminal_gets_cells_as_they_come() -> None:
     filling.found(reports.artifact("gguf-[b]Q2_K", passed=False))
     assert any(line.startswith("gguf-[b]Q2_K") and "FAILED" in line for line in shown[-1].splitlines())
     assert max(len(line) for table in shown for line in table.splitlines()) <= 80
+
+
+def test_a_narrow_terminal_gets_the_figures_that_fit_whole() -> None:
+    shown: list[str] = []
+
+    def show(table: object) -> None:
+        console = Console(file=io.StringIO(), width=50)
+        console.print(table)
+        shown.append(console.file.getvalue())  # type: ignore[attr-defined]
+
+    filling = Filling(["gguf-Q8_0"], show, lambda: 50)
+    filling.found(reports.artifact("gguf-Q8_0", passed=False))
+    head, row = shown[-1].splitlines()[:2]
+    assert head.split() == ["artifact", "smoke", "ppl", "KL", "top-1", "verdict"]
+    assert row.split() == ["gguf-Q8_0", "0", "%", "1.025×", "1.700", "95.0", "%", "FAILED"]
+    assert "…" not in shown[-1]
