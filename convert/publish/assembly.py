@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -72,12 +72,19 @@ def assemble(
     groups: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         groups[name_of(repo.Member.of(candidate))].append(candidate)
-    others = Counter(map(name_of, left_out))
+    others: dict[str, list[Member]] = defaultdict(list)
+    for member in left_out:
+        others[name_of(member)].append(member)
     bundles = []
     for name, members in sorted(groups.items()):
-        found = repo.placed(members, is_alone=len(members) + others[name] == 1)
-        bundle = _gathered(recipe, wanted, report, name, found)
-        bundle = replace(bundle, source_card=source_card, kept=(kept or {}).get(name, ()))
+        found = repo.placed(members, is_alone=len(members) + len(others[name]) == 1)
+        formats = {each.manifest.format for each in members}
+        bundle = replace(
+            _gathered(recipe, wanted, report, name, found),
+            source_card=source_card,
+            kept=(kept or {}).get(name, ()),
+            other_formats=frozenset(each.format for each in others[name]) - formats,
+        )
         bundles.append(_completed(bundle, makers))
     return tuple(bundles)
 

@@ -99,6 +99,7 @@ class Bundle:
     is_pull_request: bool = False
     collection: str | None = None
     kept: tuple[Kept, ...] = ()
+    other_formats: frozenset[str] = frozenset()  # that the recipe has for this repo, and that are left out
 
     @property
     def licence(self) -> str | None:

@@ -26,8 +26,8 @@ FIRST, SECOND = TARGETS
 NAME = REPO.partition("/")[2]
 
 
-def standing(server: HubServer) -> dict[str, bytes]:
-    repo = server.repos[REPO]
+def standing(server: HubServer, name: str = REPO) -> dict[str, bytes]:
+    repo = server.repos[name]
     return repo.commits[repo.refs["main"]]
 
 
@@ -237,6 +237,9 @@ def test_one_of_several_formats_lies_where_it_would_among_the_others(
     report(home, targets=("gguf-F16", "hf"))
     for target in ("hf", "gguf"):
         assert run("publish", "recipe.yaml", "--only", target).code == 0
-    files = server.repos["ann/Tiny-0.1B"].commits[server.repos["ann/Tiny-0.1B"].refs["main"]]
+    files = standing(server, "ann/Tiny-0.1B")
     assert {"hf/config.json", "hf/manifest.json", "Tiny-0.1B-F16.gguf"} <= set(files)
     assert "config.json" not in files
+    del server.repos["ann/Tiny-0.1B"]
+    assert run("publish", "recipe.yaml").code == 0
+    assert standing(server, "ann/Tiny-0.1B") == files

@@ -42,7 +42,7 @@ def render(bundle: Bundle) -> dict[str, bytes]:
     for setting, members in zip(settings, _by_format(bundle), strict=True):
         if setting.candidate.manifest.format == "gguf" and not setting.candidate.prefix:
             made |= ollama.files(setting, members)
-        if len(settings) == 1:  # a description is of one format
+        if _is_of_one_format(bundle):  # and so is a description
             made |= xinference.file(setting, members)
     sections = [section for section in _sections(bundle, settings, has_plot=drawn is not None) if section]
     body = "\n\n".join(sections)
@@ -60,6 +60,11 @@ def _by_format(bundle: Bundle) -> list[list[Candidate]]:
     for candidate in bundle.candidates:
         groups.setdefault(candidate.manifest.format, []).append(candidate)
     return list(groups.values())
+
+
+def _is_of_one_format(bundle: Bundle) -> bool:
+    """Whether the repo is, and stays so when what is left out now comes to it."""
+    return len({each.manifest.format for each in bundle.candidates} | bundle.other_formats) == 1
 
 
 def _format(candidate: Candidate) -> str:
@@ -152,7 +157,7 @@ def _running(bundle: Bundle, settings: Sequence[Setting]) -> Iterator[str]:
             others = [markdown.code(label(each)) for each in members if each is not setting.candidate]
             named = markdown.code(label(setting.candidate))
             yield f"The commands are for {named}; for another ({', '.join(others)}) put its name there."
-        found = guides(setting, members, is_alone=len(settings) == 1)
+        found = guides(setting, members, is_alone=_is_of_one_format(bundle))
         yield from (each.to_markdown() for each in found)
 
 
