@@ -78,7 +78,7 @@ class OnnxRuntimeGenai:
         except Exception as fault:  # noqa: BLE001  (it raises several kinds, of its own and of pybind11)
             said = shortened(str(fault))
             raise Failure(
-                f"{folder.name}: onnxruntime-genai refuses it: {said}", _hint(self._provider)
+                f"{folder.name}: onnxruntime-genai refuses it: {said}{_remedy(self._provider)}"
             ) from None
 
     def _chosen(self, folder: Path, settings: Settings) -> Any:
@@ -272,8 +272,9 @@ def _input(generator: Any, name: str) -> NDArray[Any] | None:
     return found
 
 
-def _hint(provider: str) -> str:
-    return "" if provider == "cpu" else "--option provider=cpu opens it without that provider"
+def _remedy(provider: str) -> str:
+    """In the message itself: of what a worker says, no hint reaches a person."""
+    return "" if provider == "cpu" else "; --option provider=cpu opens it without that provider"
 
 
 def _token(value: object) -> int | None:
