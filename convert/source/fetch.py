@@ -19,6 +19,7 @@ from convert.source.listing import FileDigest, Kind, Listing, Pinned, list_folde
 _THREADS = 8
 # What a nearly full disk should keep for everybody else.
 _SPARE_BYTES = 64 << 20
+ONLINE = "run once without --offline and HF_HUB_OFFLINE"
 
 
 def list_source(model: str, revision: str = "main", *, hub: Hub | None = None) -> Listing:
@@ -48,7 +49,7 @@ def _list_repo(model: str, revision: str, hub: Hub, kind: Kind) -> Listing:
             return found
         raise Failure(
             f"{model}: offline, and revision {revision!r} is not in {hub.cache}",
-            "run once without HF_HUB_OFFLINE, or name a local folder",
+            f"{ONLINE}, or name a local folder",
         )
     listing = list_repo(hub, model, revision, kind)
     with suppress(OSError):  # a cache that can only be read serves those who have everything in it
@@ -136,14 +137,15 @@ class _Errand:
         """Offline: the file must stand, and be right."""
         where = f"{self.listing.model}/{name}"
         if not self.cache.standing(str(self.listing.commit), name, self.listing.files[name]):
-            raise Failure(f"{where}: offline, and not in the cache", "run once without HF_HUB_OFFLINE")
+            raise Failure(f"{where}: offline, and not in the cache", ONLINE)
         try:
             found = self.checked(name, watch)
         except OSError as error:
             raise unwritable(error, self.cache.folder, where) from None
         if not found:
             raise Failure(
-                f"{where}: the cached copy is damaged", "run once without HF_HUB_OFFLINE to mend it"
+                f"{where}: the cached copy is damaged",
+                f"{ONLINE} to mend it",
             )
         return found
 

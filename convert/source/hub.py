@@ -97,7 +97,7 @@ def check_names(model: str, revision: str) -> None:
 
 def list_repo(hub: Hub, model: str, revision: str, kind: Kind = "model") -> Listing:
     """Ask the Hub what the repo holds at the revision, and which commit that is."""
-    hint = "check the connection, or set HF_HUB_OFFLINE=1 to work from what is in the cache"
+    hint = "check the connection, or use --offline (HF_HUB_OFFLINE=1) to work from what is in the cache"
     # Fewer tries than for a body: a person waits, and nothing is lost.
     patience = replace(hub.patience, tries=min(4, hub.patience.tries))
     tally = Tally(model, hint, patience, Event())

@@ -147,6 +147,7 @@ def test_results_stay_while_they_speak_of_the_same_bytes(
         (["artifacts/m/gguf-F16", "--source", "m.yaml"], "--source m.yaml: is no folder", 2),
         (["artifacts/m/gguf-F16", "--source", "./none"], "--source ./none: is no folder", 2),
         (["nothing"], "no recipe is called nothing", 2),
+        (["nothing", "--source", "source"], "nothing: no such file or folder", 2),
         (["m.yaml", "--out", "elsewhere"], "gguf-Q8_0, gguf-F16: not built yet", 1),
         (["m.yaml", "--scenarios", "nothing"], "no scenario is called nothing", 2),
         (["m.yaml", "--text", "nothing.txt"], "'nothing.txt' does not exist", 2),

@@ -73,6 +73,10 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "report.md"
+    path.mkdir()
+    with pytest.raises(Failure, match=rf"^{re.escape(str(path))}: a folder stands"):
+        write(path, "new")
+    path.rmdir()
     write(path, "old")
 
     def full(_: int) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from convert.errors import Failure
-from convert.store.fault import explained
+from convert.store.fault import explained, failure_from
 from verify.gates import Check  # noqa: TC001 - pydantic reads the annotations
 from verify.machine import Machine  # noqa: TC001
 from verify.quality import Quality  # noqa: TC001
@@ -133,15 +134,18 @@ def write(path: Path, content: str | bytes) -> None:
     """Write a file whole: whoever reads meanwhile sees the old one or the new one."""
     data = content.encode() if isinstance(content, str) else content
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with explained(path):
+    with explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise failure_from(error, path) from error  # a person knows no name of a part
+    finally:
+        with suppress(OSError):
             part.unlink(missing_ok=True)
 
 

@@ -111,7 +111,7 @@ def _asked(
     if recipes and len(what) > 1:
         raise UsageFailure(f"{recipes[0]} is a recipe, and one recipe is verified at a time")
     is_place = what[0].startswith(("http://", "https://")) or Path(what[0]).exists()
-    if recipes or not is_place:
+    if recipes or not (is_place or source or options):
         if source or options:
             name = "--source" if source else "--option"
             raise UsageFailure(f"{name} is for artifacts; a recipe says itself what it is made of")
