@@ -153,8 +153,15 @@ def test_a_file_beyond_two_gigabytes_opens(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with (tmp_path / DATA_FILE).open("wb") as stream:
         stream.truncate(layout.size_bytes)
-    assert layout.size_bytes > 1 << 31
+    assert max(offset for offset, _ in places(model).values()) > 1 << 31
     onnx.checker.check_model(str(tmp_path / "model.onnx"))
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_prepacking", "1")  # mapped, and not copied
+    onnxruntime.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
+    with (tmp_path / DATA_FILE).open("r+b") as stream:
+        stream.truncate(layout.size_bytes - 1)
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.Fail, match="out of bounds"):
+        onnxruntime.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
 
 
 def test_tied_heads_share_the_bytes(tmp_path: Path) -> None:
