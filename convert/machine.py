@@ -7,6 +7,8 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from convert.errors import Failure
+
 
 def memory_bytes() -> int:
     """How much memory there is at all: the machine's, or the container's if that is less."""
@@ -14,6 +16,18 @@ def memory_bytes() -> int:
     with suppress(OSError, ValueError):  # no cgroup v2, or "max"
         return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
     return total
+
+
+def require_memory(what: str, needed_bytes: int) -> None:
+    """Refuse what a tool could not do on this machine."""
+    here_bytes = memory_bytes()
+    if needed_bytes > here_bytes:
+        raise Failure(
+            f"{what}: about {needed_bytes / 1e9:.1f} GB of memory needed, "
+            f"and this machine has {here_bytes / 1e9:.1f} GB",
+            "ask for fewer or shorter samples under calibration, take a larger machine, "
+            "or leave this target out with --only",
+        )
 
 
 def has_gpu() -> bool:

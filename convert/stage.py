@@ -12,7 +12,7 @@ from convert.calibration import Source, find_source, identity
 from convert.card import front_matter
 from convert.config import read_config
 from convert.deviation import AS_SOURCE
-from convert.errors import Failure, UsageFailure
+from convert.errors import UsageFailure
 from convert.formats import Deviation, Format, Model, Planned, Weights, registry
 from convert.progress import Progress, Silent
 from convert.source import Hub, Listing, Pinned, fetch, fetch_small, list_source
@@ -176,16 +176,9 @@ def disk_bytes(jobs: Iterable[Job]) -> int:
 
 def require_memory(jobs: Iterable[Job]) -> None:
     """Refuse what a tool could not do on this machine, before anything is downloaded for it."""
-    here_bytes = machine.memory_bytes()
     for job in jobs:
-        finish = job.planned.finish
-        if finish is not None and finish.memory_bytes > here_bytes:
-            raise Failure(
-                f"{job.wanted.target}: about {finish.memory_bytes / 1e9:.1f} GB of memory needed, "
-                f"and this machine has {here_bytes / 1e9:.1f} GB",
-                "ask for fewer or shorter samples under calibration, take a larger machine, "
-                "or leave this target out with --only",
-            )
+        if job.planned.finish is not None:
+            machine.require_memory(job.wanted.target, job.planned.finish.memory_bytes)
 
 
 def learn(settings: Settings, model: Model, weights: Weights, jobs: list[Job]) -> list[Job]:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from convert import machine, pipeline
 from convert.errors import Failure, UsageFailure
 from convert.formats import option_models
+from convert.formats.gptq import work
 from convert.plan import plan
 from convert.recipe import load
 from convert.store import Store, inspect_artifact, read_manifest
@@ -209,6 +210,21 @@ def test_a_machine_too_small_is_told_what_is_needed(tmp_path: Path, monkeypatch:
     ) as caught:
         plan(asked, out=tmp_path / "artifacts", offline=True)
     assert "samples" in caught.value.hint
+
+
+def test_more_text_than_any_machine_could_hold_is_refused_before_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "windows", lambda *_, **__: pytest.fail("the text was cut"))
+    source = make(tmp_path / "source", tiny.Recipe("llama", {"max_position_embeddings": 1 << 20}))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"model: {source}\ntargets: {{gptq: {{}}}}\n"
+        "calibration: {packs: [searchqa], samples: 100000, length: 131072}\n",
+        "utf-8",
+    )
+    with pytest.raises(Failure, match=r"gptq: about \d+\.\d GB of memory needed"):
+        plan(load(path, option_models()), out=tmp_path / "artifacts", offline=True)
 
 
 def test_a_gpu_that_is_not_there_is_refused_by_the_plan(

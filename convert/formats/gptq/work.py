@@ -94,6 +94,11 @@ class Quantisation:
             )
         if recipe.calibration is None:
             raise UsageFailure(f"{self.method}: no calibration text", "add calibration: {packs: [searchqa]}")
+        if model.texts is not None and model.texts.is_endless:
+            # As many tokens as are asked for; cutting those that no machine could hold would take an hour.
+            count = recipe.calibration.samples * min(recipe.calibration.length, model.decoder.context_length)
+            needed_bytes = need.memory_bytes(self.method, model.decoder, checkpoint.stored, count)
+            machine.require_memory(self.method, needed_bytes)
         chosen = windows(
             recipe.calibration,
             recipe.path.parent,
