@@ -42,10 +42,10 @@ def command(
 ) -> None:
     """Publish the artifacts that passed.
 
-    The last verification must be of exactly what stands there, by this version and this recipe, and
-    every gate passed or waived in the recipe's publish:; otherwise the exit code is 3 and nothing
-    goes out. A repo changes in one commit, or not at all, and is read back. What has arrived is not
-    sent twice: after a failure, run the same command again.
+    The last verification must be of exactly what stands there, by this version and this recipe;
+    otherwise nothing goes out. A gate that failed and is not waived in the recipe's publish: is exit
+    code 3. A repo changes in one commit, or not at all, and is read back. What has arrived is not sent
+    twice: after a failure, run the same command again.
     """
     from convert.cli import publication  # noqa: PLC0415 - brings the formats and their codecs
     from convert.cli.reading import read  # noqa: PLC0415
