@@ -252,7 +252,10 @@ class Waiver(Strict):
         str, AfterValidator(_check_waivable), Field(json_schema_extra={"enum": list(Gates.model_fields)})
     ] = Field(description="The gate.", examples=["top1"])
     reason: Annotated[str, AfterValidator(_check_reason)] = Field(
-        min_length=1, max_length=500, description="Why it may fail.", examples=["for tests only"]
+        max_length=500,
+        description="Why it may fail.",
+        examples=["for tests only"],
+        json_schema_extra={"minLength": 1},  # for editors; what is said of an empty one is said above
     )
     target: str | None = Field(
         default=None, description="The one artifact that it is for; all without it.", examples=["gguf-Q2_K"]

@@ -47,6 +47,7 @@ def test_a_waiver_has_a_gate_and_a_reason(tmp_path: Path) -> None:
         ("{gate: kl_men, reason: no}", "'kl_men' is no gate", "did you mean kl_mean?"),
         ("{gate: top1}", "is missing", "for tests only"),
         ('{gate: top1, reason: "  "}', "no reason is given", "say why"),
+        ('{gate: top1, reason: ""}', "no reason is given", "say why"),
         ('{gate: top1, reason: "a\\nb"}', "must be one line of text", "line breaks"),
     ],
 )
