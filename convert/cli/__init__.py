@@ -3,16 +3,18 @@
 import os
 import signal
 import sys
+from types import FrameType
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
     """The `modelwright` command."""
     from convert.errors import Exit  # noqa: PLC0415
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         if signal.getsignal(number) is signal.SIG_DFL:  # not where nohup has it ignored
-            # As Ctrl-C: by default the process would end at once, and leave its temporary folders.
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _end)
     try:
         from convert.cli.frame import run  # noqa: PLC0415 - other parts of the package do without click
 
@@ -27,3 +29,11 @@ def main() -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does: by default the process would end at once, and leave its temporary folders."""
+    for each in ENDING:
+        # `timeout` sends it twice, and so may a closing terminal: the second would break off the cleaning up.
+        signal.signal(each, signal.SIG_IGN)
+    signal.default_int_handler(number, frame)

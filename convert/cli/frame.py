@@ -135,12 +135,14 @@ def _open_what_is_closed() -> None:
 
 
 def _hear_again(unraisable: sys.UnraisableHookArgs) -> None:
-    """Send Ctrl-C again that fell where Python cannot raise, in a callback of an import say, and was lost."""
+    """Send an interrupt again that fell where Python cannot raise, in a callback say, and was lost."""
     if not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
         return
     import threading  # noqa: PLC0415 - for an interrupt alone
 
+    # What was lost may have been SIGTERM, and SIGINT is ignored in what a script runs in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Not at once: it would be lost in the same place.
     threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 

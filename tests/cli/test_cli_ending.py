@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -68,7 +67,6 @@ def test_ctrl_c_is_one_line_a_hint_and_130() -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
     assert process.returncode == 130
@@ -76,23 +74,26 @@ def test_ctrl_c_is_one_line_a_hint_and_130() -> None:
     assert len(said.splitlines()) == 2
 
 
-def test_an_interrupt_that_python_loses_is_sent_again() -> None:
+@pytest.mark.parametrize(("name", "ignored"), [("SIGINT", ""), ("SIGTERM", "INT")], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupt_that_python_loses_is_sent_again(name: str, ignored: str) -> None:
+    """SIGTERM too where Ctrl-C is ignored, as a shell has it for what a script runs in the background."""
     script = (
         "import os, signal, sys, time\n"
+        "from convert import cli\n"
         "from convert.cli import frame\n"
         "class Careless:\n"
         "    def __del__(self):\n"
-        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
         "        time.sleep(1)\n"
         "def lose(args):\n"
         "    Careless()\n"
         "    time.sleep(20)\n"
         "frame._invoke = lose\n"
-        "sys.exit(frame.run([]))\n"
+        "sys.exit(cli.main())\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=15, check=False
-    )
+    shell = f"trap '' {ignored}; " if ignored else ""
+    command = ["sh", "-c", f'{shell}exec "$0" -c "$1"', sys.executable, script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == Exit.INTERRUPTED, done.stderr
     assert done.stderr.startswith("error: interrupted\n")
 
@@ -130,6 +131,28 @@ def test_an_end_from_outside_cleans_up_as_ctrl_c_does(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (Exit.INTERRUPTED, "cleaned up\n")
     assert done.stderr.startswith("error: interrupted\nhint:  ")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("SIGTERM", "SIGTERM"), ("SIGHUP", "SIGHUP"), ("SIGTERM", "SIGHUP")]
+)
+def test_a_second_end_from_outside_does_not_break_off_the_cleaning_up(first: str, second: str) -> None:
+    script = (
+        "import os, signal, sys, time\n"
+        "from convert import cli\n"
+        "from convert.cli import frame\n"
+        "def work(args):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), signal.{first})\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        f"        os.kill(os.getpid(), signal.{second})\n"
+        "        print('cleaned up', flush=True)\n"
+        "frame._invoke = work\n"
+        "sys.exit(cli.main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (Exit.INTERRUPTED, "cleaned up\n")
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:
