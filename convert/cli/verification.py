@@ -16,7 +16,7 @@ from convert.architectures import find_architecture
 from convert.cli.watching import watching
 from convert.config import read_config
 from convert.errors import Failure, UsageFailure
-from convert.recipe import Gates, Verify, typed
+from convert.recipe import Gates, Verify, expanded, typed
 from convert.source import Hub, digest_of_all, fetch, list_source
 from convert.store import MANIFEST_NAME, Manifest, MissingManifest, read_manifest
 from convert.tokenizer import load as load_tokenizer
@@ -133,7 +133,7 @@ def prepare(
     wanted = asked.verify
     # Packs with a mistake are refused before gigabytes are fetched.
     chosen = scenarios.load(packs) if packs else scenarios.load(wanted.scenarios, asked.beside)
-    file = text or (asked.beside / wanted.text.expanduser() if wanted.text else None)
+    file = text or (asked.beside / expanded(wanted.text) if wanted.text else None)
     words = text_of_file(file, wanted.tokens) if file else text_of_packs(chosen)
     pinned = fetch(asked.listing, hub=asked.hub, progress=progress)
     source = Source(
@@ -195,7 +195,7 @@ def _gates(manifest: Manifest | None) -> Gates:
 
 def _listing(source: str | None, manifests: dict[str, Manifest | None], hub: Hub) -> Listing:
     if source:
-        folder = Path(source).expanduser()
+        folder = expanded(source)
         if not folder.is_dir() and (folder.exists() or source.startswith((".", "/", "~"))):
             hint = "name the folder of the source model, or its Hub repo as owner/name"
             raise UsageFailure(f"--source {source}: is no folder", hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -47,6 +48,11 @@ def find(path_or_name: str | Path) -> Path:
     hint = f"did you mean {guess}? {listed}" if guess else listed
     is_path = path.parent != Path() or (path.suffix and not is_yaml and not guess)
     raise UsageFailure(f"{'there is no file' if is_path else 'no recipe is called'} {path}", hint)
+
+
+def expanded(path: str | Path) -> Path:
+    """A path whose ~ is the home that it names; of a user whom nobody knows it stays, and leads nowhere."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises a bare RuntimeError there
 
 
 def typed(path: Path) -> str:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from convert.recipe.lookup import expanded
+
 # Scenario packs that verification and calibration know by name; verification takes a person's own by path.
 Pack = Literal["searchqa", "lessonpack"]
 
@@ -43,14 +45,14 @@ class TargetOptions(Strict):
 
 def local_folder(model: str, beside: Path) -> Path | None:
     """The folder that `model` names, seen from the recipe's folder; None for a Hub repo."""
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     folder = folder if folder.is_absolute() else beside / folder
     is_spelt_as_path = model.startswith((".", "/", "~"))
     return folder if is_spelt_as_path or folder.is_dir() else None
 
 
 def _whence(path: Path, beside: Path) -> str:
-    if path.expanduser().is_absolute():
+    if str(path).startswith(("/", "~")):
         return "check the path; one that starts with / or ~ is taken as it stands"
     return f"the path is taken from the recipe's own folder, {beside.absolute()}"
 
@@ -87,7 +89,7 @@ def _check_revision(revision: str) -> str:
 
 def _check_file(path: Path, info: ValidationInfo) -> Path:
     beside = _beside(info)
-    if beside and not (beside / path.expanduser()).is_file():
+    if beside and not (beside / expanded(path)).is_file():
         raise wrong(f"there is no file {path}", _whence(path, beside))
     return path
 
@@ -363,4 +365,4 @@ class Recipe(Contents):
 
     def locate(self, path: Path) -> Path:
         """Where a file that the recipe names lies."""
-        return self.path.parent / path.expanduser()
+        return self.path.parent / expanded(path)

@@ -74,12 +74,48 @@ def test_a_verdict_of_damage_says_how_it_is_mended() -> None:
 
 @pytest.mark.parametrize(
     ("model", "hint"),
-    [("./none", "taken from the recipe's own folder, /"), ("/none/such", "hint:  check the path;")],
+    [
+        ("./none", "taken from the recipe's own folder, /"),
+        ("/none/such", "hint:  check the path;"),
+        (
+            "~nobody-knows/x",
+            "there is no folder ~nobody-knows/x\nhint:  check the path;",
+        ),
+    ],
+    ids=["relative", "absolute", "of a user whom nobody knows"],
 )
 def test_a_model_that_is_not_there(run: Run, recipe: Path, model: str, hint: str) -> None:
     recipe.write_text(RECIPE.format(model=model), "utf-8")
     ran = run("plan", recipe)
     assert (ran.code, hint in ran.err) == (2, True), ran.err
+
+
+@pytest.mark.parametrize(
+    ("rest", "fault"),
+    [
+        ("calibration: {text: ~nobody-knows/x.txt}", "there is no file ~nobody-knows/x.txt"),
+        ("verify: {text: ~nobody-knows/x.txt}", "there is no file ~nobody-knows/x.txt"),
+        ("verify: {scenarios: [~nobody-knows/x.yaml]}", "there is no file ~nobody-knows/x.yaml"),
+    ],
+    ids=["calibration", "text", "scenarios"],
+)
+def test_a_home_that_nobody_knows_is_a_fault_of_the_recipe(
+    run: Run, recipe: Path, rest: str, fault: str
+) -> None:
+    recipe.write_text(RECIPE.format(model="model") + rest, "utf-8")
+    ran = run("plan", recipe)
+    assert (ran.code, fault in ran.err) == (2, True), ran.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--source", "~nobody-knows/x"), ("--scenarios", "~nobody-knows/x.yaml")]
+)
+def test_a_home_that_nobody_knows_on_the_command_line(
+    run: Run, recipe: Path, option: str, value: str
+) -> None:
+    run("convert", recipe, "--quiet")
+    ran = run("verify", ARTIFACT if option == "--source" else recipe, option, value)
+    assert (ran.code, value in ran.err, "bug" in ran.err) == (2, True, False), ran.err
 
 
 def test_a_recipe_that_cannot_be_read_is_a_fault_of_the_recipe(
