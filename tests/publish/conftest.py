@@ -42,7 +42,7 @@ def hub(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> H
     """Settings that reach it, as ann; nobody waits long."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
-    patience = Patience(tries=4, first_wait_s=0.01, longest_wait_s=0.02, total_wait_s=30.0, read_timeout_s=2)
+    patience = Patience(tries=4, first_wait_s=0.01, longest_wait_s=0.02, total_wait_s=30.0, read_timeout_s=20)
     return Hub(
         server.endpoint, cache=tmp_path / "hub", notes=tmp_path / "notes", token=TOKEN, patience=patience
     )
@@ -51,7 +51,7 @@ def hub(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> H
 @pytest.fixture
 def place(hub: Hub) -> Iterator[HubPlace]:
     """The Hub as a destination."""
-    with signed_in(hub, answer_s=2) as session:
+    with signed_in(hub, answer_s=20) as session:
         yield HubPlace(session)
 
 

@@ -274,7 +274,7 @@ def test_a_card_that_the_hub_does_not_understand_stops_it_before_anything_is_sen
 
 
 def test_the_token_goes_to_the_hub_alone(server: HubServer, hub: Hub, tmp_path: Path) -> None:
-    with HubServer() as cdn, signed_in(hub, answer_s=2) as session:
+    with HubServer() as cdn, signed_in(hub, answer_s=20) as session:
         server.cdn = cdn
         what = bundle(tmp_path)
         publish(HubPlace(session), what)
