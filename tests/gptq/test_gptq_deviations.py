@@ -73,6 +73,9 @@ def test_a_source_wider_than_any_artifact_is_told_of_what_stays_plain(
     tensors = load_file(source / "model.safetensors")
     save_file({name: tensor.double() for name, tensor in tensors.items()}, source / "model.safetensors")
     copying(monkeypatch)
-    manifest = read_manifest(convert(tmp_path, source, "gptq: {}") / "gptq")
+    out = convert(tmp_path, source, "gptq: {}\n  awq: {}")
+    manifest = read_manifest(out / "gptq")
     told = {each.subject for each in manifest.deviations if (each.wanted, each.got) == ("F64", "F32")}
     assert told == {name for name in tensors if "norm" in name or "layers" not in name}
+    (narrowed,) = (each for each in read_manifest(out / "awq").deviations if "16 bits" in each.why)
+    assert (narrowed.subject, narrowed.wanted, narrowed.got) == ("weights", "F64", "F16")

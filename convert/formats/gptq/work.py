@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 TOOLS = ("GPTQModel", "torch", "transformers", "tokenizers")
 # One file of the scratch checkpoint: GPTQModel maps it, so the size says nothing.
 SCRATCH_SHARD_BYTES = 4_000_000_000
-# AWQ's kernels know 16 bits alone.
-NARROWED = Deviation("weights", "float32", "float16", "GPTQModel's AWQ computes in 16 bits")
 
 
 @dataclass(frozen=True)
@@ -128,10 +126,9 @@ class Quantisation:
 
     def lay_out(self, model: Model, options: Options, target: str, prepared: Prepared) -> Planned:
         """Plan the checkpoint to feed, the small files, and the work."""
-        stored = prepared.checkpoint.stored
-        quantised = {matrix.name for matrix in need.matrices(stored)}
-        is_narrowed = _is_narrowed(self.method, prepared.checkpoint)
-        types = hf.stored_types(prepared.checkpoint, "fp16" if is_narrowed else "source")
+        checkpoint, stored = prepared.checkpoint, prepared.checkpoint.stored
+        is_narrowed = _is_narrowed(self.method, checkpoint)
+        types = hf.stored_types(checkpoint, "fp16" if is_narrowed else "source")
         config = canonical_config(model, hf.torch_name(stored, types))
         files = companion_files(model, config)
         # GPTQModel's own has the quantisation in it.
@@ -150,13 +147,7 @@ class Quantisation:
             target,
             (),
             files=files,
-            deviations=(NARROWED,)
-            if is_narrowed
-            else tuple(
-                each
-                for each in hf.retyped(prepared.checkpoint, types)
-                if each.subject.removesuffix(".weight") not in quantised
-            ),
+            deviations=_narrowed(checkpoint) if is_narrowed else _retyped(checkpoint, types),
             keeps_config=not is_relabelled(model),
             finish=Finish(
                 _scratch(model, prepared, types, config),
@@ -174,8 +165,23 @@ class Quantisation:
         )
 
 
+def _narrowed(checkpoint: hf.Prepared) -> tuple[Deviation, ...]:
+    wanted = " and ".join(sorted(set(checkpoint.source_types.values()) - {"F16"}))
+    return (Deviation("weights", wanted, "F16", "GPTQModel's AWQ computes in 16 bits"),)
+
+
+def _retyped(checkpoint: hf.Prepared, types: Mapping[str, str]) -> tuple[Deviation, ...]:
+    """Name what is fed as another type than the source's and keeps it: what is quantised has none."""
+    quantised = {matrix.name for matrix in need.matrices(checkpoint.stored)}
+    return tuple(
+        each
+        for each in hf.retyped(checkpoint, types)
+        if each.subject.removesuffix(".weight") not in quantised
+    )
+
+
 def _is_narrowed(method: Method, checkpoint: hf.Prepared) -> bool:
-    """Tell whether the source is wider than the method can compute."""
+    """Tell whether the source is wider than the method can compute: AWQ's kernels know 16 bits alone."""
     types = hf.stored_types(checkpoint, "source")
     return method == "awq" and hf.torch_name(checkpoint.stored, types) == "float32"
 

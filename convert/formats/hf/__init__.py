@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from convert.companions import canonical_config, companion_files, is_relabelled
 from convert.config import read_config
 from convert.formats import Deviation, Model, Planned, Weights
 from convert.formats.hf.options import HfOptions
 from convert.formats.hf.shards import shard_layouts
-from convert.formats.hf.tensors import KEPT_AS, Stored, source_types, stored_tensors
+from convert.formats.hf.tensors import KEPT_AS, Float, Stored, source_types, stored_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 OPTIONS = HfOptions
 TARGET = "hf"
-Float = Literal["F32", "F16", "BF16"]
 OWN_NAMES: dict[str, Float] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 TORCH_NAMES: dict[str, str] = {own: torch for torch, own in OWN_NAMES.items()}
 # How the original Qwen says it.

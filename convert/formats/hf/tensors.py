@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from convert.architectures import find_architecture
 from convert.config import Config
@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from convert.decoder import Decoder, Origin, Ref
     from convert.formats import Weights
 
+Float = Literal["F32", "F16", "BF16"]
 # What a stored type is written as where it is kept; what is wider than F32 or narrower than 16 bits changes.
-KEPT_AS = {"F64": "F32", "F32": "F32", "F16": "F16", "BF16": "BF16", "F8_E4M3": "BF16", "F8_E5M2": "BF16"}
+KEPT_AS: dict[str, Float] = {
+    "F64": "F32",
+    "F32": "F32",
+    "F16": "F16",
+    "BF16": "BF16",
+    "F8_E4M3": "BF16",
+    "F8_E5M2": "BF16",
+}
 
 
 @dataclass(frozen=True, slots=True)

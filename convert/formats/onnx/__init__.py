@@ -14,6 +14,7 @@ from convert.decoder import Ref, Role
 from convert.errors import Failure
 from convert.formats import Deviation, Model, Planned, Weights
 from convert.formats.hf import promised_type
+from convert.formats.hf.tensors import KEPT_AS, Float
 from convert.formats.onnx.options import BITS, OnnxOptions, Precision, Provider
 
 if TYPE_CHECKING:
@@ -25,16 +26,9 @@ if TYPE_CHECKING:
     from convert.progress import Progress
     from convert.recipe import Recipe
 
-Native = Literal["F32", "F16", "BF16"]
-
 OPTIONS = OnnxOptions
 PREFIX = "onnx-"
 FLOATS: dict[Precision, Literal["F32", "F16"]] = {Precision.FP16: "F16", Precision.FP32: "F32"}
-# Which 16 bits, or more, hold a source's numbers exactly.
-NATIVE: dict[str, Native] = {
-    **dict.fromkeys(("BF16", "F8_E4M3", "F8_E5M2"), "BF16"),
-    "F16": "F16",
-}
 # What one Zen 4 core encodes; for the plan's estimate of time.
 NBITS_WEIGHTS_PER_S, PLAIN_WEIGHTS_PER_S = 350e6, 700e6
 
@@ -43,7 +37,7 @@ NBITS_WEIGHTS_PER_S, PLAIN_WEIGHTS_PER_S = 350e6, 700e6
 class Prepared:
     """What all artifacts share: the float that keeps the source's numbers exactly."""
 
-    native: Native
+    native: Float
 
 
 def targets(options: OnnxOptions) -> tuple[str, ...]:
@@ -92,7 +86,7 @@ def learn(
     """Take the source's float from the weights, where these are of another than the config says."""
     tensors, origins = weights.checkpoint.tensors, weights.origins
     tables = [origins[ref].name for ref in (Ref(Role.EMBED), Ref(Role.HEAD)) if ref in origins]
-    stored: set[Native] = {NATIVE.get(tensors[name].dtype, "F32") for name in tables}
+    stored: set[Float] = {KEPT_AS.get(tensors[name].dtype, "F32") for name in tables}
     native = stored.pop() if len(stored) == 1 else "F32"  # which holds both, where they differ
     return prepared if native == prepared.native else replace(prepared, native=native)
 
