@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 NARROWEST = 40  # columns: below, a terminal breaks words better itself
-# Said where a byte differs and no size does, for `convert` would answer that everything is up to date.
-REBUILT = "a damaged artifact is built anew once its folder is removed: `convert` compares sizes alone"
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 

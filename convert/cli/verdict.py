@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convert.cli.text import REBUILT, count, one_line, table
+from convert.cli.text import count, one_line, table
+from convert.store import REBUILT
 from verify.report import words
 from verify.report.page import key
 

@@ -12,7 +12,7 @@ from convert.progress import Progress, Silent
 from convert.publish.bundle import Candidate, Waiver
 from convert.recipe import typed
 from convert.source import digest_of_all
-from convert.store import MANIFEST_NAME, Flaw, Manifest, inspect_artifact, read_manifest
+from convert.store import MANIFEST_NAME, REBUILT, Flaw, Manifest, inspect_artifact, read_manifest
 from verify.gates import GATES, limits_for
 from verify.report import NAME as REPORT_NAME
 from verify.report import read as read_report
@@ -86,7 +86,7 @@ def examine(
     refusals = [problem for each in candidates for problem in _unwaived(recipe, each)]
     if refusals:
         raise Refusals(refusals)
-    _compare_bytes(candidates, progress or Silent())
+    _compare_bytes(recipe, candidates, progress or Silent())
     return report, tuple(candidates)
 
 
@@ -195,7 +195,7 @@ def _unwaived(recipe: Recipe, candidate: Candidate) -> Iterator[Refused]:
         yield Refused(f"{candidate.target}: {name}: {why}", hint)
 
 
-def _compare_bytes(candidates: Sequence[Candidate], progress: Progress) -> None:
+def _compare_bytes(recipe: Recipe, candidates: Sequence[Candidate], progress: Progress) -> None:
     """Hash every file now: what was verified yesterday may have been touched since."""
     total = sum(candidate.manifest.size_bytes for candidate in candidates)
     with progress.stage("check", total) as advance:
@@ -205,5 +205,12 @@ def _compare_bytes(candidates: Sequence[Candidate], progress: Progress) -> None:
             if wrong:
                 raise Failure(
                     f"{candidate.folder / wrong[0].path}: {wrong[0].flaw}, and it is not what was verified",
-                    "`modelwright clean` removes damaged artifacts; convert and verify it again",
+                    _rebuilding(recipe, wrong[0].flaw),
                 )
+
+
+def _rebuilding(recipe: Recipe, flaw: Flaw) -> str:
+    """How a damaged artifact becomes a sound one."""
+    if flaw is Flaw.SHA256:
+        return f"{REBUILT}; then verify it"
+    return f"modelwright convert {typed(recipe.path)}, then verify it"

@@ -8,6 +8,7 @@ from convert.store import inventory, staging
 from convert.store.digest import Progress
 from convert.store.fault import explained
 from convert.store.inventory import (
+    REBUILT,
     ArtifactReport,
     Difference,
     Flaw,
@@ -37,6 +38,7 @@ from convert.store.staging import Staging, seal
 
 __all__ = [
     "MANIFEST_NAME",
+    "REBUILT",
     "SCHEMA",
     "ArtifactReport",
     "DamagedManifest",

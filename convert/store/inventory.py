@@ -21,6 +21,9 @@ from convert.store.manifest import (
 from convert.store.shelf import Removed, Shelf
 from convert.store.staging import berth_for_removal, sweep, tree_bytes
 
+# Said where a byte differs and no size does, for `convert` would answer that everything is up to date.
+REBUILT = "a damaged artifact is built anew once its folder is removed: `convert` compares sizes alone"
+
 
 class State(StrEnum):
     """Whether an artifact can be relied on, as far as can be told without reading it all."""

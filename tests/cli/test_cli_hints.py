@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from convert.cli import verdict
-from convert.cli.text import REBUILT
 from convert.errors import Failure
 from convert.recipe import known
+from convert.store import REBUILT
 from tests.verify import planting, reports
 from verify.gates import Check
 

@@ -143,8 +143,9 @@ def test_a_source_that_changed_is_not_published(root: Path, tmp_path: Path) -> N
     assert not isinstance(model, bytes)
     for damage in (b"short", bytes(len(FILES["Tiny-Q8_0.gguf"]))):
         model.write_bytes(damage)
-        with pytest.raises(Failure, match="changed since"):
+        with pytest.raises(Failure, match="changed since") as caught:
             publish(place, bundle)
+        assert "once its folder is removed" in caught.value.hint
         assert standing(root) is None
 
 

@@ -58,7 +58,9 @@ def test_one_flipped_bit_stays_here(tmp_path: Path, at: int) -> None:
     content = bytearray(model.read_bytes())
     content[at] ^= 1
     model.write_bytes(content)
-    assert "sha256 differs, and it is not what was verified" in refused(recipe, root).message
+    failure = refused(recipe, root)
+    assert "sha256 differs, and it is not what was verified" in failure.message
+    assert "once its folder is removed" in failure.hint  # `convert` alone would call it up to date
     assert candidates(recipe, root, TARGETS[0])
 
 
@@ -68,7 +70,9 @@ def test_a_file_that_went_missing_or_grew(tmp_path: Path) -> None:
     licence.write_bytes(b"Do as you like, all of you.\n")
     assert "LICENSE: size differs" in refused(recipe, root).message
     licence.unlink()
-    assert "LICENSE: missing" in refused(recipe, root).message
+    failure = refused(recipe, root)
+    assert "LICENSE: missing" in failure.message
+    assert failure.hint == f"modelwright convert {recipe.path}, then verify it"
 
 
 def test_a_file_that_nobody_verified_is_not_shipped(tmp_path: Path) -> None:

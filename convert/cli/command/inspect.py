@@ -113,8 +113,8 @@ def _artifact_data(report: ArtifactReport) -> dict[str, Any]:
 
 def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
     from convert.cli.deviations import deviations  # noqa: PLC0415
-    from convert.cli.text import REBUILT, count, facts, one_line, size, table  # noqa: PLC0415
-    from convert.store import Flaw  # noqa: PLC0415
+    from convert.cli.text import count, facts, one_line, size, table  # noqa: PLC0415
+    from convert.store import REBUILT, Flaw  # noqa: PLC0415
 
     manifest = report.manifest
     commit = f" at {manifest.source.commit}" if manifest.source.commit else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from convert.errors import Failure
-from convert.store import FileEntry
+from convert.store import REBUILT, FileEntry
 from convert.store.fault import explained
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _pieces(file: ShippedFile, start: int, stop: int) -> Iterator[bytes]:
 def changed(file: ShippedFile) -> Failure:
     """A file that is no longer what it was when it was verified."""
     name = file.path if isinstance(file.content, bytes) else file.content
-    return Failure(f"{name}: changed since it was verified", "convert and verify it again")
+    return Failure(f"{name}: changed since it was verified", f"{REBUILT}; then verify it")
 
 
 def moved(place: str) -> Failure:
