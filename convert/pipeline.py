@@ -61,6 +61,8 @@ def convert(
         jobs = lay_out(asked, model, missing)
         require_memory(jobs)
         asked.store.sweep()
+        for each in missing:
+            asked.store.require_free(recipe.name, each.target)
         require_space(out, disk_bytes(jobs))
         pinned = fetch(found.listing, hub=asked.hub, progress=asked.progress)
         with open_checkpoint(pinned.folder) as checkpoint:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from convert import engine, pipeline, stage
+from convert.errors import Failure
 from convert.formats import deviations
 from convert.source import missing_bytes
 from convert.store import free_bytes
@@ -40,6 +41,7 @@ class PlannedTarget:
     files: tuple[PlannedFile, ...]
     size_bytes: int
     is_up_to_date: bool
+    is_blocked: bool  # by what was not made here, and is not replaced
     deviations: tuple[Deviation, ...]
     device: str | None  # where a tool makes it after the pass, cpu or cuda
     tool_s: float  # and how long that takes, an estimate
@@ -121,10 +123,21 @@ def _target(settings: Settings, model: Model, job: Job, threads: int) -> Planned
         tuple(files),
         planned.size_bytes,
         job.wanted.is_up_to_date,
+        _is_blocked(settings, job),
         deviations(model, planned),
         planned.finish.device if planned.finish else None,
         planned.finish.seconds(threads) if planned.finish else 0.0,
     )
+
+
+def _is_blocked(settings: Settings, job: Job) -> bool:
+    if job.wanted.is_up_to_date:
+        return False
+    try:
+        settings.store.require_free(settings.recipe.name, job.wanted.target)
+    except Failure:
+        return True
+    return False
 
 
 def _seconds(jobs: list[Job], found: Found, threads: int, written_bytes: int) -> float:

@@ -113,6 +113,10 @@ class Store:
             return False
         return next(inventory.misses(self.folder(recipe, target), manifest), None) is None
 
+    def require_free(self, recipe: str, target: str) -> None:
+        """Refuse, before hours of work, to build where something stands that is not ours to replace."""
+        self._shelf.require_free(recipe, target)
+
     def stage(self, recipe: str, target: str, key: str) -> AbstractContextManager[Staging]:
         """A fresh folder to build in; several may be open at once, each committed by itself."""
         return staging.stage(self._shelf, recipe, target, key)

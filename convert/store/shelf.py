@@ -51,8 +51,9 @@ class Shelf:
         """Refuse to build where something stands that is not ours to replace."""
         place = self.place(recipe, target)
         with explained(self.root):
-            if self.root.exists() and not self.root.is_dir():
-                raise _occupied(self.root)
+            standing = next(each for each in (self.root, *self.root.parents) if each.exists())
+            if not standing.is_dir():
+                raise _occupied(standing)
         for folder in (self.staging, place.parent, place):
             with explained(folder):
                 try:

@@ -36,6 +36,7 @@ PLAN = Plan(
             files=(PlannedFile("Qwen-7B-Chat-Q4_K_M.gguf", 4_900_000_000),),
             size_bytes=4_900_000_000,
             is_up_to_date=False,
+            is_blocked=False,
             deviations=(),
             device=None,
             tool_s=0.0,
@@ -46,6 +47,7 @@ PLAN = Plan(
             files=(PlannedFile("a", 4_100_000_000), PlannedFile("b", 4_100_000_000)),
             size_bytes=8_200_000_000,
             is_up_to_date=True,
+            is_blocked=False,
             deviations=(Deviation("blk.0.ffn_down.weight", "Q4_K", "Q5_0", "its rows of 5504 do not fit"),),
             device=None,
             tool_s=0.0,
@@ -248,6 +250,33 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "recipes" / "tiny-one.yaml").write_text(recipe, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("out", "made", "in_the_way"),
+    [
+        (
+            "artifacts",
+            "artifacts/tiny-one/gguf-F16/notes.txt",
+            "artifacts/tiny-one/gguf-F16: holds files but no",
+        ),
+        ("a file/below", "a file", "a file: a file stands where a folder is needed"),
+    ],
+    ids=["a stranger's folder", "a file"],
+)
+def test_what_stands_in_the_way_is_told_by_the_plan_and_before_the_download(
+    run: Run, model: Path, monkeypatch: pytest.MonkeyPatch, *, out: str, made: str, in_the_way: str
+) -> None:
+    assert model.is_dir()
+    Path(made).parent.mkdir(parents=True, exist_ok=True)
+    Path(made).touch()
+    planned = run("plan", "tiny-one", "--out", out)
+    assert planned.err.startswith(f"error: {in_the_way}")
+    states = [line.split("  ")[2] for line in planned.out.splitlines() if line.startswith("gguf-")]
+    assert states == ["blocked" if out != "artifacts" else "to build", "blocked"]
+    monkeypatch.setattr("convert.pipeline.fetch", lambda *_, **__: pytest.fail("it went on"))
+    converted = run("convert", "tiny-one", "--out", out, "--quiet")
+    assert (planned.code, converted.code, converted.err) == (1, 1, planned.err)
 
 
 def test_the_whole_way(run: Run, model: Path) -> None:

@@ -32,10 +32,14 @@ def command(
     from convert.cli.text import size  # noqa: PLC0415
     from convert.errors import Failure  # noqa: PLC0415
     from convert.plan import plan  # noqa: PLC0415 - brings the formats and their codecs
+    from convert.store import Store  # noqa: PLC0415
 
     offline = is_offline or None  # otherwise the Hub's own environment variable decides
     planned = plan(read(recipe), out=out, only=only, threads=threads, offline=offline)
     output.answer(planned.as_dict(), lambda: _lines(planned))
+    for target in planned.targets:
+        if target.is_blocked:
+            Store(out).require_free(planned.recipe, target.target)
     lacking_bytes = planned.disk_needed_bytes - planned.disk_free_bytes
     if lacking_bytes > 0:
         raise Failure(
@@ -64,7 +68,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     )
     yield ""
     rows = [
-        (target.target, size(target.size_bytes), "up to date" if target.is_up_to_date else "to build", file)
+        (target.target, size(target.size_bytes), _state(target), file)
         for target in plan.targets
         for file in [target.files[0].path if len(target.files) == 1 else f"{len(target.files)} files"]
     ]
@@ -81,6 +85,12 @@ def _lines(plan: Plan) -> Iterator[str]:
     if found:
         yield ""
         yield from deviations(found, [target.target for target in plan.targets])
+
+
+def _state(target: PlannedTarget) -> str:
+    if target.is_blocked:
+        return "blocked"
+    return "up to date" if target.is_up_to_date else "to build"
 
 
 def _about(*tools: PlannedTarget) -> str:
