@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from convert.errors import Failure
 from recipes.models.lab import damage, evaluate, export, reading, searchqa, vocabulary
 from recipes.models.lab.card import card
 from recipes.models.lab.network import Network, Shape
@@ -27,6 +29,13 @@ def main() -> None:
     """Read the arguments and do what they ask."""
     args = _parser().parse_args()
     torch.set_num_threads(getattr(args, "threads", 1))
+    try:
+        _do(args)
+    except Failure as failure:
+        sys.exit(f"error: {failure.message}\nhint:  {failure.hint}")
+
+
+def _do(args: argparse.Namespace) -> None:
     if args.task == "dialogues":
         print_dialogues(args.count)
     for model in MODELS if args.task == "all" else [getattr(args, "model", "")]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from recipes.models.lab import vocabulary
 from recipes.models.lab.batches import Batches
-from recipes.models.lab.training import Progress
-from recipes.models.train import HERE, MODELS, run_training
+from recipes.models.lab.training import PARTS, Progress
+from recipes.models.train import HERE, MODELS, main, run_training
 
 if TYPE_CHECKING:
     from recipes.models.lab.samples import Sample
@@ -114,6 +115,24 @@ def test_a_vocabulary_cut_short_is_not_kept(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         run_training(MODELS[0], Namespace(work=tmp_path))
     assert not (tmp_path / "qwen.tiktoken").exists()
+
+
+@pytest.mark.parametrize(
+    "state", [{"step": 3}, {**dict.fromkeys(PARTS), "shape": {}}], ids=["older", "other"]
+)
+def test_a_state_of_another_training_is_refused(
+    state: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(HERE / MODELS[0] / "qwen.tiktoken", tmp_path)
+    torch.save(state, tmp_path / f"{MODELS[0]}.pt")
+    monkeypatch.setattr(torch, "set_num_threads", id)  # of this process, for good
+    monkeypatch.setattr(
+        sys, "argv", ["train", "train", MODELS[0], "--work", str(tmp_path), "--device", "cpu"]
+    )
+    with pytest.raises(
+        SystemExit, match=r"^error: .*tiny-qwen\.pt: the state of an older .*\nhint:  move it"
+    ):
+        main()
 
 
 def test_progress_after_a_resumption_is_of_its_own_steps() -> None:

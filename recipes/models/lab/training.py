@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
+from convert.errors import Failure
 from recipes.models.lab.batches import Batches
 from recipes.models.lab.beginning import begin
 from recipes.models.lab.citing import outline
@@ -34,6 +35,7 @@ CURRICULUM = (
     (2000, Mixture(copying=0.05, lessons=0.08, materials=(2, 3, 4, 5), further_questions=8)),
 )
 MUON_RATE = 2.5  # Muon bears a higher rate than AdamW
+PARTS = {"shape", "network", "learners", "feed", "step"}  # of a saved state
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,11 @@ def _resume(
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True, map_location=device)
+    if state.keys() != PARTS or state["shape"] != network.shape.as_dict():
+        raise Failure(
+            f"{path}: the state of an older training, or of another model's",
+            "move it away to train from the beginning, or name another folder with --work",
+        )
     network.load_state_dict(state["network"])
     for learner, saved in zip(learners, state["learners"], strict=True):
         learner.load_state_dict(saved)
