@@ -142,7 +142,7 @@ class HubPlace:
         return self.session.ask(repo, look, is_patient=True)
 
     def _create(self, bundle: Bundle) -> Survey:
-        """Make the repo, and look at what the Hub puts into it."""
+        """Make the repo, and look at what the Hub puts into it; anybody else may have made it just before."""
 
         def create() -> object:
             return self.session.api.create_repo(
@@ -155,6 +155,8 @@ class HubPlace:
             raise Failure(
                 f"{bundle.repo}: it was made, and does not show itself", "check that your token may read it"
             )
+        if made.missing and made.head and set(self._listed(bundle.repo, made.head)) - _NOT_FOREIGN:
+            raise _moved(bundle, made.place)
         return made
 
     def _require_valid_card(self, missing: Iterable[ShippedFile], repo: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from convert.errors import Failure
 from convert.progress import Silent
-from convert.publish.destinations import find, located
+from convert.publish.destinations import find, folder, located
 from convert.publish.destinations.folder import FolderPlace
 from convert.store import place as place_module
 from tests.destinations.bundles import FILES, NAME, NEXT, bundle_of, publish, tree
@@ -102,6 +102,10 @@ def test_a_folder_of_somebody_elses_is_refused(root: Path, tmp_path: Path) -> No
     (root / NAME / MARK).write_text("{}")
     with pytest.raises(Failure, match="damaged"):
         place.describe(bundle)
+    (root / NAME / MARK).unlink()
+    os.mkfifo(root / NAME / MARK)
+    with pytest.raises(Failure, match="damaged"):
+        place.describe(bundle)
     shutil.rmtree(root / NAME)
     (root / NAME).write_text("a file")
     with pytest.raises(Failure, match="not a folder"):
@@ -110,6 +114,14 @@ def test_a_folder_of_somebody_elses_is_refused(root: Path, tmp_path: Path) -> No
     root.write_text("a file")
     with pytest.raises(Failure, match="a file stands"):
         place.describe(bundle)
+
+
+def test_a_list_without_end_is_not_read(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, bundle = find(str(root)), bundle_of(tmp_path)
+    publish(place, bundle)
+    monkeypatch.setattr(folder, "LARGEST_BYTES", 100)
+    with pytest.raises(Failure, match="damaged"):
+        place.look(bundle.repo, "main")
 
 
 def test_what_changed_since_it_was_looked_at_is_left_alone(root: Path, tmp_path: Path) -> None:

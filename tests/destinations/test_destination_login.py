@@ -117,6 +117,14 @@ def test_docker_hub_has_three_names(tmp_path: Path) -> None:
     assert login_for("docker.io", given) == login_for("registry-1.docker.io", given) == Login("a", "b")
 
 
+def test_what_is_written_nearer_is_enough(tmp_path: Path) -> None:
+    """On a build server, whoever's home it is, and whatever lies there."""
+    (tmp_path / "config.json").write_text("{")
+    auths = {"registry.example": {"username": "a", "password": "b"}}
+    given = {CONFIG_VARIABLE: json.dumps({"auths": auths}), "DOCKER_CONFIG": str(tmp_path)}
+    assert login_for("registry.example", given) == Login("a", "b")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", pytest.param("\x00", id="null byte")])
 def test_a_damaged_login_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)

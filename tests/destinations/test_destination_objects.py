@@ -225,6 +225,24 @@ def test_a_list_of_another_kind_is_refused(store: Store, tmp_path: Path) -> None
             place.describe(bundle)
 
 
+def test_a_list_without_end_is_not_read(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = bundle_of(tmp_path)
+    publish(store.place, bundle)
+    asked = []
+
+    def read(_: str, **limits: int) -> bytes:
+        asked.append(limits)
+        return bytes(101)
+
+    monkeypatch.setattr(store.files, "cat_file", read)
+    monkeypatch.setattr(objects, "LARGEST_BYTES", 100)
+    with pytest.raises(Failure, match="damaged"):
+        store.place.look(bundle.repo, "main")
+    assert asked == [{"start": 0, "end": 101}]
+
+
 def test_a_source_that_changed_is_not_published(store: Store, tmp_path: Path) -> None:
     bundle = bundle_of(tmp_path)
     model = next(file.content for file in bundle.files if file.path == "Tiny-Q8_0.gguf")

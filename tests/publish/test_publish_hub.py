@@ -112,6 +112,23 @@ def test_a_branch_that_moves_meanwhile(server: HubServer, place: HubPlace, tmp_p
     assert repo.parents[repo.refs["main"]] == theirs
 
 
+def test_who_makes_the_repo_meanwhile_is_not_overlooked(
+    server: HubServer, place: HubPlace, tmp_path: Path
+) -> None:
+    """Where no repo was, the one that is found when it is to be made may hold nothing yet, or the same."""
+    what = bundle(tmp_path)
+    survey = place.describe(what)
+    repo = server.add(REPO, {".gitattributes": b"", "README.md": b"theirs"}, is_private=True)
+    with pytest.raises(Failure, match="somebody changed it meanwhile, and nothing was published"):
+        place.send(what, survey, Silent())
+    assert standing(server) == {"README.md": b"theirs"}
+    repo.commit({".gitattributes": b"", **files(what)})
+    assert not place.send(what, survey, Silent()).is_new
+    repo.commit({".gitattributes": b""})
+    assert place.send(what, survey, Silent()).is_new
+    assert standing(server) == files(what)
+
+
 def test_a_pull_request_leaves_the_branch_alone(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
     server.add(REPO, {"README.md": b"mine"}, is_private=True)
     what = bundle(tmp_path, "{pull_request: true}")

@@ -183,6 +183,11 @@ class Shelf:
         }[kind]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether a release shows its own files and none of those before."""
+        return self.kind != "folder"
+
+    @property
     def files(self) -> dict[str, bytes]:
         if self.kind == "oci":
             return self._registry.pulled(f"models/{NAME.lower()}") or {}
@@ -216,7 +221,7 @@ def test_elsewhere_nothing_vanishes_unasked(run: Run, home: Path, shelf: Shelf) 
     before = shelf.files
     gone(home, FIRST)
     ran = run("publish", "recipe.yaml", "--to", shelf.address, "--only", SECOND)
-    if shelf.kind == "folder":  # which keeps what it has, as the Hub does
+    if not shelf.is_whole:  # but a folder, which keeps what it has, as the Hub does
         assert (ran.code, f"kept: {FIRST}: " in ran.err) == (0, True)
         assert f"[manifest]({FIRST}/manifest.json)" in shelf.files["README.md"].decode()
         return
@@ -225,6 +230,18 @@ def test_elsewhere_nothing_vanishes_unasked(run: Run, home: Path, shelf: Shelf) 
     assert f"{FIRST} stands there, and would not in the new release" in error
     assert "--only" in hint
     assert shelf.files == before
+
+
+def test_what_was_kept_is_described_again_once_it_stands_here(run: Run, home: Path, shelf: Shelf) -> None:
+    assert run("publish", "recipe.yaml", "--to", shelf.address).code == 0
+    whole, mine = shelf.files, home / "artifacts" / "recipe" / FIRST
+    mine.rename(home / "away")
+    refused = run("publish", "recipe.yaml", "--to", shelf.address, "--only", SECOND)
+    assert refused.code == (1 if shelf.is_whole else 0)
+    (home / "away").rename(mine)
+    ran = run("publish", "recipe.yaml", "--to", shelf.address, "--only", SECOND)
+    assert (ran.code, "kept: " in ran.err) == (0, False)
+    assert shelf.files == whole
 
 
 def test_one_of_several_formats_lies_where_it_would_among_the_others(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from convert.errors import Failure
 from convert.publish.destination import Sent, Standing, Survey
 from convert.publish.destinations.listing import (
+    LARGEST_BYTES,
     NAME,
     Listing,
     blocks,
@@ -83,7 +84,7 @@ class FolderPlace:
     root: Path
 
     def look(self, repo: str, revision: str) -> Standing:  # noqa: ARG002 - a folder has no branches
-        """See what stands in the folder; content is not read, its list is."""
+        """See what stands in the folder; content is not read where its list tells of it."""
         spot = self._spot(repo)
         with here(spot.place):
             if os.path.lexists(self.root) and not self.root.is_dir():
@@ -93,18 +94,21 @@ class FolderPlace:
             listing, data = _standing(spot)
             paths = frozenset(_paths(spot.standing)) - {NAME}
         head, known = hashlib.sha256(data).hexdigest(), listing.digests
-        return Standing(head, paths, lambda file: _is_there(spot.standing, file, known))
+
+        def has(file: ShippedFile) -> bool:
+            with here(spot.place):
+                return _is_there(spot.standing, file, known)
+
+        return Standing(head, paths, has)
 
     def describe(self, bundle: Bundle) -> Survey:
         """Look at what stands in the folder, and what it lacks."""
-        spot, standing = self._spot(bundle.repo), self.look(bundle.repo, bundle.revision)
-        with here(spot.place):
-            missing = tuple(file for file in bundle.files if not standing.has(file))
+        standing = self.look(bundle.repo, bundle.revision)
         return Survey(
-            str(spot.place),
+            str(self._spot(bundle.repo).place),
             exists=standing.head is not None,
             head=standing.head,
-            missing=missing,
+            missing=tuple(file for file in bundle.files if not standing.has(file)),
             foreign=tuple(sorted(standing.paths - {file.path for file in bundle.files})),
         )
 
@@ -160,7 +164,13 @@ def _standing(spot: _Spot) -> tuple[Listing, bytes]:
     path = spot.standing / NAME
     if spot.standing.is_symlink() or not spot.standing.is_dir():
         raise Failure(f"{spot.place}: not a folder of its own", "move it away, or name another place")
+    damaged = Failure(
+        f"{path}: damaged, or of a later version", "upgrade modelwright, or move the folder away"
+    )
     try:
+        about = path.lstat()  # neither followed nor waited for: a link or a pipe by that name is no list
+        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST_BYTES:
+            raise damaged
         data = path.read_bytes()
     except FileNotFoundError:
         raise Failure(
@@ -169,20 +179,23 @@ def _standing(spot: _Spot) -> tuple[Listing, bytes]:
         ) from None
     listing = parse(data)
     if listing is None:
-        raise Failure(
-            f"{path}: damaged, or of a later version", "upgrade modelwright, or move the folder away"
-        )
+        raise damaged
     return listing, data
 
 
 def _is_there(folder: Path, file: ShippedFile, known: dict[str, str]) -> bool:
-    """Whether a file stands at its size, and was put there as what it is to be."""
+    """Whether a file stands at its size, and was put there as what it is to be.
+
+    What was kept beside the last release is in no list, and is read.
+    """
+    path = inside(folder, file.path)
     try:
-        about = inside(folder, file.path).lstat()
+        about = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    is_file = stat.S_ISREG(about.st_mode) and about.st_size == file.size_bytes
-    return is_file and known.get(file.path) == file.sha256
+    if not stat.S_ISREG(about.st_mode) or about.st_size != file.size_bytes:
+        return False
+    return (known.get(file.path) or digest_files([path])[path].sha256) == file.sha256
 
 
 @contextmanager

@@ -59,7 +59,9 @@ def listing_of(bundle: Bundle) -> Listing:
 
 
 def parse(data: bytes) -> Listing | None:
-    """A list that was written before; None where it is none, or one of a later version."""
+    """A list that was written before; None where it is none, one of a later version, or longer than any."""
+    if len(data) > LARGEST_BYTES:
+        return None
     try:
         listing = Listing.model_validate_json(data)
     except ValidationError:

@@ -11,7 +11,6 @@ import binascii
 import json
 import os
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +43,13 @@ class Login:
 def login_for(host: str, environment: Mapping[str, str] | None = None) -> Login | None:
     """The login for a registry; None where there is none. A helper may take its time, and ask a person."""
     known = os.environ if environment is None else environment
-    configs = list(_configs(known))
-    written = (_written(config, host) for config in configs)
-    kept = (_kept(config, host, known) for config in configs)
-    return next(filter(None, chain(written, kept)), None)
+    seen = []
+    for config in _configs(known):
+        login = _written(config, host)
+        if login:
+            return login
+        seen.append(config)
+    return next(filter(None, (_kept(config, host, known) for config in seen)), None)
 
 
 def _written(config: Mapping[str, Any], host: str) -> Login | None:

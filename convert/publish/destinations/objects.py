@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure, UsageFailure
 from convert.publish.destination import Sent, Standing, Survey
-from convert.publish.destinations.listing import NAME, Listing, blocks, listing_of, moved, name_of, parse
+from convert.publish.destinations.listing import (
+    LARGEST_BYTES,
+    NAME,
+    Listing,
+    blocks,
+    listing_of,
+    moved,
+    name_of,
+    parse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -169,7 +178,7 @@ class ObjectPlace:
         """The list that names the current release; None where nothing was published yet."""
         self.files.invalidate_cache()
         try:
-            data: bytes = self.files.cat_file(f"{self._base(repo)}/{NAME}")
+            data: bytes = self.files.cat_file(f"{self._base(repo)}/{NAME}", start=0, end=LARGEST_BYTES + 1)
         except FileNotFoundError:
             return None
         return data
