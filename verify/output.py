@@ -37,7 +37,7 @@ class Drain:
         with self._lock:
             if not self._is_closed:
                 self._take(self._stderr)
-        text = bytes(self._kept[self._stderr]).decode("utf-8", "replace")
+            text = self._kept[self._stderr].decode("utf-8", "replace")
         lines = ["".join(c if c.isprintable() else " " for c in line).rstrip() for line in text.splitlines()]
         return tuple(line[:LINE_CHARS] for line in lines if line)[-TAIL_LINES:]
 
