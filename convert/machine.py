@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from convert.errors import Failure
+from convert.size import size
 
 
 def memory_bytes() -> int:
@@ -23,8 +24,7 @@ def require_memory(what: str, needed_bytes: int) -> None:
     here_bytes = memory_bytes()
     if needed_bytes > here_bytes:
         raise Failure(
-            f"{what}: about {needed_bytes / 1e9:.1f} GB of memory needed, "
-            f"and this machine has {here_bytes / 1e9:.1f} GB",
+            f"{what}: about {size(needed_bytes)} of memory needed, and this machine has {size(here_bytes)}",
             "ask for fewer or shorter samples under calibration, take a larger machine, "
             "or leave this target out with --only",
         )

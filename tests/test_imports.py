@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # A module may import from its own step and from those before it.
 STEPS = (
-    ("errors", "progress", "machine", "sandbox", "deviation"),
+    ("size", "errors", "progress", "machine", "sandbox", "deviation"),
     ("recipe",),
     ("source",),
     ("checkpoint", "config", "card"),
@@ -30,7 +30,14 @@ STEPS = (
 )
 ORDER = {name: number for number, step in enumerate(STEPS) for name in step}
 # What verification may know of the conversion: it must judge an artifact that came from elsewhere.
-SEEN_BY_VERIFY = ("convert.errors", "convert.recipe", "convert.progress", "convert.sandbox", "convert.store")
+SEEN_BY_VERIFY = (
+    "convert.errors",
+    "convert.recipe",
+    "convert.progress",
+    "convert.sandbox",
+    "convert.size",
+    "convert.store",
+)
 # Publishing knows what a report tells, and nothing that runs but the sandbox of templates, in a child.
 SEEN_BY_PUBLISH = (
     *("verify.report", "verify.gates", "verify.quality", "verify.sample", "verify.machine"),

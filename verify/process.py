@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.size import size
 from verify.fault import Fault, FaultKind
 from verify.limits import MARK, Limits, environment, memory_limit
 from verify.memory import MemoryWatch, Peaks
@@ -154,15 +155,12 @@ class Process:
         return Fault(FaultKind.CRASHED, BY_SIGNAL.get(name, f"it was ended by {name.name}"))
 
     def _too_big(self, anon_bytes: int) -> None:
-        allowed = self._memory_limit / 2**20
-        reason = f"it took {anon_bytes / 2**20:.0f} MiB of memory, and {allowed:.0f} MiB are allowed"
+        reason = f"it took {size(anon_bytes)} of memory, and {size(self._memory_limit)} are allowed"
         self.kill(FaultKind.OUT_OF_MEMORY, reason)
 
     def _flooded(self, total_bytes: int) -> None:
-        allowed = self._limits.output_bytes / 2**20
-        self.kill(
-            FaultKind.FLOODED, f"it printed {total_bytes / 2**20:.0f} MiB, and {allowed:.0f} MiB are allowed"
-        )
+        reason = f"it printed {size(total_bytes)}, and {size(self._limits.output_bytes)} are allowed"
+        self.kill(FaultKind.FLOODED, reason)
 
 
 def marked(mark: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from convert.calibration.dialogue import Dialogue
 from convert.errors import Failure
+from convert.size import size
 from convert.source import fetch_files, is_legal, list_dataset
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _json(file: IO[bytes], where: str) -> Iterator[Any]:
         if first.lstrip().startswith(b"["):
             whole = first + file.read(MAX_ARRAY_BYTES)
             if len(whole) > MAX_ARRAY_BYTES:
-                raise Failure(f"{where}: one array of more than {MAX_ARRAY_BYTES >> 20} MiB", OTHERWISE)
+                raise Failure(f"{where}: one array of more than {size(MAX_ARRAY_BYTES)}", OTHERWISE)
             yield from json.loads(whole)
             return
         for line in chain([first], iter(lambda: file.readline(MAX_LINE_BYTES), b"")):

@@ -13,7 +13,8 @@ from rich.table import Column
 from rich.text import Text
 
 from convert.cli.meter import WORTH_A_LINE_S
-from convert.cli.text import duration, rate, size
+from convert.cli.text import duration, rate
+from convert.size import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, TextIO
 
-from convert.cli.text import duration, rate, size
+from convert.cli.text import duration, rate
 from convert.progress import Progress, Silent
+from convert.size import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

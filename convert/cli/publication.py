@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from convert.cli.text import count, one_line, size, table
+from convert.cli.text import count, one_line, table
 from convert.errors import UsageFailure
 from convert.publish import stage
 from convert.publish.bundle import README
@@ -14,6 +14,7 @@ from convert.publish.hub import HubPlace
 from convert.publish.session import signed_in, token_at_hand
 from convert.publish.stage import Settings
 from convert.recipe import Publish
+from convert.size import size
 from convert.source import Hub
 from convert.store import Store
 

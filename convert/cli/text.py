@@ -7,22 +7,12 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
+from convert.size import size
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 NARROWEST = 40  # columns: below, a terminal breaks words better itself
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
-def size(size_bytes: float) -> str:
-    """Bytes in decimal units, as the Hub and disk makers count."""
-    amount, unit = float(size_bytes), _UNITS[0]
-    for unit in _UNITS:
-        if abs(amount) < 999.5 or unit == _UNITS[-1]:
-            break
-        amount /= 1000
-    digits = 0 if unit == "B" or abs(amount) >= 99.95 else 1 if abs(amount) >= 9.995 else 2
-    return f"{amount:.{digits}f} {unit}"
 
 
 def duration(seconds: float) -> str:

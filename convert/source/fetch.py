@@ -10,6 +10,7 @@ from pathlib import Path
 from convert.errors import Failure
 from convert.progress import Progress, Silent
 from convert.recipe.lookup import expanded
+from convert.size import size
 from convert.source.cache import RepoCache
 from convert.source.crew import Watch, run_all
 from convert.source.digest import DigestNotes, digest_file
@@ -193,6 +194,6 @@ def _require_space(folder: Path, needed_bytes: int, model: str) -> None:
     free_bytes = shutil.disk_usage(standing).free
     if free_bytes < needed_bytes + _SPARE_BYTES:
         raise Failure(
-            f"{model}: {needed_bytes / 1e9:.1f} GB to download, {free_bytes / 1e9:.1f} GB free in {folder}",
+            f"{model}: {size(needed_bytes)} to download, {size(free_bytes)} free in {folder}",
             "free some, or set HF_HUB_CACHE to a folder on another disk",
         )

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from convert.errors import Failure
+from convert.size import size
 from convert.store.fault import explained, failure_from
 
 # What a file system answers that cannot reserve, where the C library does not write zeros instead.
@@ -26,8 +27,8 @@ def require_space(path: Path, needed_bytes: int) -> None:
     free = free_bytes(path)
     if free < needed_bytes:
         raise Failure(
-            f"{path}: {_readable(needed_bytes)} needed, {_readable(free)} free",
-            f"free {_readable(needed_bytes - free)}, convert fewer targets with --only, "
+            f"{path}: {size(needed_bytes)} needed, {size(free)} free",
+            f"free {size(needed_bytes - free)}, convert fewer targets with --only, "
             "or choose another disk with --out",
         )
 
@@ -43,12 +44,3 @@ def allocate(descriptor: int, size_bytes: int, path: Path) -> None:
             raise failure_from(error, path) from error
         with explained(path):
             os.ftruncate(descriptor, size_bytes)
-
-
-def _readable(size_bytes: int) -> str:
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"

@@ -13,8 +13,9 @@ import pytest
 
 from convert.cli.bar import Bars
 from convert.cli.meter import Lines, meter
-from convert.cli.text import duration, parameters, rate, size, table
+from convert.cli.text import duration, parameters, rate, table
 from convert.progress import Silent
+from convert.size import size
 
 if TYPE_CHECKING:
     from convert.progress import Progress

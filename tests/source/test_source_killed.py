@@ -138,7 +138,7 @@ def test_a_disk_too_small_is_seen_before(
     listing = list_source(MODEL, hub=hub)
     small = type(shutil.disk_usage("/"))(10**9, 10**9, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: small)
-    with pytest.raises(Failure, match=r"to download, 0\.0 GB free"):
+    with pytest.raises(Failure, match=r"to download, 1\.00 kB free"):
         fetch(listing, hub=hub)
     assert not any("/resolve/" in exchange.path for exchange in server.log)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from convert.errors import Failure
-from convert.store import Store, allocate, free_bytes, require_space
+from convert.store import Store, allocate, require_space, space
 from tests.store.building import MODEL_BYTES, assert_recovers, build, key_of, manifest_of, standing_mark
 
 SCRIPT = Path(__file__).with_name("building.py")
@@ -88,10 +88,11 @@ def test_a_disk_error_while_syncing_is_a_failure(tmp_path: Path, monkeypatch: py
     assert_recovers(root)
 
 
-def test_too_little_room_is_told_in_figures(tmp_path: Path) -> None:
+def test_too_little_room_is_told_in_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require_space(tmp_path / "not" / "yet", 1)
-    with pytest.raises(Failure, match=r"1\.0 TiB needed, .* free") as caught:
-        require_space(tmp_path, free_bytes(tmp_path) * 0 + (1 << 40))
+    monkeypatch.setattr(space, "free_bytes", lambda _: 250_000_000)
+    with pytest.raises(Failure, match=r"1\.10 TB needed, 250 MB free") as caught:
+        require_space(tmp_path, 1 << 40)
     assert "--only" in caught.value.hint
 
 

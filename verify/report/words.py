@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from convert.size import size as told
+
 if TYPE_CHECKING:
     from verify.gates import Value
     from verify.quality import Interval
@@ -11,7 +13,6 @@ if TYPE_CHECKING:
     from verify.sample import Spread
 
 NONE = "—"
-UNITS = ("B", "kB", "MB", "GB", "TB")
 # The columns of the table that tells the verdicts; short enough for a terminal of 80.
 HEAD = ("artifact", "size", "smoke", "ppl", "KL", "top-1", "tok/s", "memory", "verdict")
 LEFT = ("artifact", "verdict")  # the others are figures
@@ -34,15 +35,8 @@ def row(artifact: ArtifactResult) -> tuple[str, ...]:
 
 
 def size(size_bytes: float | None) -> str:
-    """Bytes in decimal units."""
-    if size_bytes is None:
-        return NONE
-    amount, unit = float(size_bytes), UNITS[0]
-    for unit in UNITS:
-        if abs(amount) < 999.5 or unit == UNITS[-1]:
-            break
-        amount /= 1000
-    return f"{amount:.{0 if unit == 'B' or amount >= 99.95 else 1 if amount >= 9.995 else 2}f} {unit}"
+    """Bytes, where they were measured."""
+    return NONE if size_bytes is None else told(size_bytes)
 
 
 def share(value: float | None) -> str:

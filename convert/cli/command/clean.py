@@ -8,6 +8,7 @@ import click
 
 from convert.cli.option import OUT, answering
 from convert.errors import UsageFailure
+from convert.size import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,7 +47,7 @@ def command(output: Output, out: Path, *, is_orphaned: bool, is_dry_run: bool) -
 
 
 def _lines(removed: Sequence[Removed], *, is_dry_run: bool) -> Iterator[str]:
-    from convert.cli.text import count, size  # noqa: PLC0415
+    from convert.cli.text import count  # noqa: PLC0415
 
     if not removed:
         yield "nothing to remove"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, answering
+from convert.size import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +62,7 @@ def data(converted: Converted) -> dict[str, Any]:
 
 def lines(converted: Converted) -> Iterator[str]:
     """What a person reads."""
-    from convert.cli.text import count, duration, size, table  # noqa: PLC0415
+    from convert.cli.text import count, duration, table  # noqa: PLC0415
 
     rows = [
         (artifact.status, size(artifact.size_bytes), str(artifact.folder)) for artifact in converted.artifacts

@@ -10,6 +10,7 @@ import click
 
 from convert.cli.option import THREADS, answering
 from convert.errors import Exit
+from convert.size import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,7 @@ def _examine(output: Output, path: Path, key: Path | None, threads: int | None) 
 
 
 def _vouched_lines(vouched: Vouched) -> Iterator[str]:
-    from convert.cli.text import count, facts, size  # noqa: PLC0415
+    from convert.cli.text import count, facts  # noqa: PLC0415
 
     said = [
         ("folder", str(vouched.path)),
@@ -113,7 +114,7 @@ def _artifact_data(report: ArtifactReport) -> dict[str, Any]:
 
 def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
     from convert.cli.deviations import deviations  # noqa: PLC0415
-    from convert.cli.text import count, facts, one_line, size, table  # noqa: PLC0415
+    from convert.cli.text import count, facts, one_line, table  # noqa: PLC0415
     from convert.store import REBUILT, Flaw  # noqa: PLC0415
 
     manifest = report.manifest
@@ -163,7 +164,7 @@ def _file_data(report: FileReport) -> dict[str, Any]:
 
 
 def _file_lines(report: FileReport) -> Iterator[str]:
-    from convert.cli.text import facts, parameters, size, table  # noqa: PLC0415
+    from convert.cli.text import facts, parameters, table  # noqa: PLC0415
 
     said = [
         ("file", str(report.path)),

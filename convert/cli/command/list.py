@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convert.cli.option import OUT, answering
+from convert.size import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ def _recipes() -> list[dict[str, Any]]:
 
 
 def _lines(recipes: list[dict[str, Any]], artifacts: list[dict[str, Any]], out: Path) -> Iterator[str]:
-    from convert.cli.text import size, table  # noqa: PLC0415
+    from convert.cli.text import table  # noqa: PLC0415
 
     if recipes:
         rows = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, answering
+from convert.size import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,6 @@ def command(
     download. A model that cannot be converted, or a disk that is too small, is refused here.
     """
     from convert.cli.reading import read  # noqa: PLC0415 - pydantic
-    from convert.cli.text import size  # noqa: PLC0415
     from convert.errors import Failure  # noqa: PLC0415
     from convert.plan import plan  # noqa: PLC0415 - brings the formats and their codecs
     from convert.store import Store  # noqa: PLC0415
@@ -50,7 +50,7 @@ def command(
 
 def _lines(plan: Plan) -> Iterator[str]:
     from convert.cli.deviations import deviations  # noqa: PLC0415
-    from convert.cli.text import duration, facts, parameters, size, table  # noqa: PLC0415
+    from convert.cli.text import duration, facts, parameters, table  # noqa: PLC0415
 
     tools = [target for target in plan.targets if target.device and not target.is_up_to_date]
     is_done = all(target.is_up_to_date for target in plan.targets)

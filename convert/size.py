@@ -1,0 +1,14 @@
+"""Bytes as people read them, the same wherever they are told."""
+
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def size(size_bytes: float) -> str:
+    """Three digits in decimal units, as the Hub and disk makers count."""
+    amount, unit = float(size_bytes), UNITS[0]
+    for unit in UNITS:
+        if abs(amount) < 999.5 or unit == UNITS[-1]:
+            break
+        amount /= 1000
+    digits = 0 if unit == "B" or abs(amount) >= 99.95 else 1 if abs(amount) >= 9.995 else 2
+    return f"{amount:.{digits}f} {unit}"
