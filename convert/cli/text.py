@@ -12,6 +12,7 @@ from convert.size import size
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+GAP = 2  # columns of the terminal between two of a table
 NARROWEST = 40  # columns: below, a terminal breaks words better itself
 
 
@@ -52,14 +53,47 @@ def count(amount: int, noun: str) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> Iterator[str]:
     """Columns under their heads; those whose heads are in `right` (words) are aligned to the right."""
     body = [list(map(one_line, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+    widths = _widths(head, body)
     is_right = [title in right.split() for title in head]
     for row in [list(head), *body]:
         cells = [
-            cell.rjust(width) if to_right else cell.ljust(width)
+            _filled(cell, width, is_right=to_right)
             for cell, width, to_right in zip(row, widths, is_right, strict=True)
         ]
-        yield "  ".join(cells).rstrip()
+        yield (" " * GAP).join(cells).rstrip()
+
+
+def fitting(
+    head: Sequence[str], rows: Iterable[Sequence[str]], leaving: Sequence[str], room: int
+) -> list[str]:
+    """The heads that fit into a line of `room` columns: until they do, those in `leaving` go in turn."""
+    taken = dict(zip(head, _widths(head, rows), strict=True))
+    for title in leaving:
+        if sum(taken.values()) + GAP * (len(taken) - 1) <= room:
+            break
+        del taken[title]
+    return list(taken)
+
+
+def _widths(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[int]:
+    return [max(map(_columns, column)) for column in zip(head, *rows, strict=True)]
+
+
+def _filled(cell: str, width: int, *, is_right: bool) -> str:
+    space = " " * (width - _columns(cell))
+    return space + cell if is_right else cell + space
+
+
+def _columns(cell: str) -> int:
+    """How much of a line it takes: a Chinese character is as wide as two letters."""
+    from rich.cells import cell_len  # noqa: PLC0415 - 5 ms that only tables need
+
+    return cell_len(cell)
+
+
+def room_columns() -> int:
+    """How wide the terminal is; in a pipe nobody breaks a line."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -71,7 +105,7 @@ def facts(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 def paragraph(line: str, indent: str = "") -> Iterator[str]:
     """A sentence, broken at words where a terminal would break it within one; in a pipe it stays a line."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    width = room_columns()
     if width < NARROWEST:
         yield f"{indent}{line}"
         return

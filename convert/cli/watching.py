@@ -7,6 +7,8 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
+from convert.cli.text import fitting
+from convert.cli.verdict import LEAVING
 from verify.report import words
 from verify.stage import Silence
 
@@ -17,10 +19,6 @@ if TYPE_CHECKING:
 
     from verify.report import ArtifactResult
     from verify.stage import Watch
-
-GAP = 2  # columns of the terminal between two of the table
-# The order in which figures leave a terminal that is too narrow for all: squeezed, none could be read.
-LEAVING = ("memory", "tok/s", "size", "top-1", "KL", "ppl", "smoke")
 
 
 @contextmanager
@@ -89,7 +87,7 @@ class Filling:
         from rich.text import Text  # noqa: PLC0415
 
         table = Table(box=None, pad_edge=False, caption=Text(self._doing), caption_justify="left")
-        titles = self._fitting()
+        titles = fitting(words.HEAD, self._rows.values(), LEAVING, self._columns())
         for title in titles:
             table.add_column(title, justify="left" if title in words.LEFT else "right", no_wrap=True)
         for cells in self._rows.values():
@@ -97,14 +95,3 @@ class Filling:
                 *(Text(cell) for title, cell in zip(words.HEAD, cells, strict=True) if title in titles)
             )
         self._show(table)
-
-    def _fitting(self) -> list[str]:
-        from rich.cells import cell_len  # noqa: PLC0415
-
-        table = zip(words.HEAD, *self._rows.values(), strict=True)
-        taken = {column[0]: max(map(cell_len, column)) + GAP for column in table}
-        for title in LEAVING:
-            if sum(taken.values()) - GAP <= self._columns():
-                break
-            del taken[title]
-        return list(taken)

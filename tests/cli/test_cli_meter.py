@@ -186,3 +186,4 @@ def test_tables_align_numbers_to_the_right_and_end_without_spaces() -> None:
     lines = list(table(("name", "size"), [("a", "10 B"), ("long name", "1 B")], right="size"))
     assert lines == ["name       size", "a          10 B", "long name   1 B"]
     assert list(table(("name", "why"), [])) == ["name  why"]
+    assert list(table(("name", "why"), [("模型", "x"), ("a", "y")])) == ["name  why", "模型  x", "a     y"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from convert.cli import keeping
 from tests.verify import planting, reports
-from verify.report import read
+from verify.report import read, words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,6 +93,20 @@ def test_a_failed_gate_is_exit_code_3_and_a_line(run: Run, home: Path, judged: M
         *("report.json", "report.md", "report.html"),
     }
     assert judged
+
+
+@pytest.mark.parametrize(("columns", "left_out"), [(60, {"tok/s", "memory"}), (500, set())])
+@pytest.mark.usefixtures("home", "judged")
+def test_a_terminal_gets_the_figures_that_fit_into_a_line(
+    columns: int, left_out: set[str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("verify", "m.yaml")
+    in_a_pipe = run("report", "m.yaml").out.splitlines()[:3]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run("report", "m.yaml").out.splitlines()[:3]
+    assert lines[0].split() == [title for title in words.HEAD if title not in left_out]
+    assert (max(map(len, lines)) <= columns, lines == in_a_pipe) == (True, not left_out)
 
 
 def test_report_renders_again(run: Run, home: Path, judged: Mapping[str, Any]) -> None:
