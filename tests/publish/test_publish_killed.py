@@ -15,6 +15,8 @@ import pytest
 
 from tests.hub.server import HubServer, Murder
 from tests.publish.bundles import bundle
+from tests.publish.commanding import REPO as BESIDE
+from tests.publish.commanding import TARGETS
 from tests.publish.conftest import TOKEN
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from convert.publish.bundle import Bundle
     from tests.hub.repo import Repo
+    from tests.publish.commanding import Run
 
 REPO = "ann/tiny-GGUF"
 SETTINGS = "{tag: v1, collection: Small ones}"
@@ -50,11 +53,12 @@ class Publisher:
 
 
 @contextmanager
-def publisher(server: HubServer) -> Iterator[Publisher]:
-    command = [sys.executable, str(Path(__file__).with_name("publishing.py"))]
+def publisher(server: HubServer, *words: str) -> Iterator[Publisher]:
+    """One that publishes the bundle; or with `words` what they say to the program, here."""
+    script = [sys.executable, str(Path(__file__).with_name("publishing.py"))]
+    given = ["command", *words] if words else [server.endpoint, TOKEN, SETTINGS, str(SIZE_BYTES)]
     with subprocess.Popen(
-        [*command, server.endpoint, TOKEN, SETTINGS, str(SIZE_BYTES)],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        [*script, *given], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as process:  # fmt: skip
         try:
@@ -147,3 +151,29 @@ def test_two_at_once_make_one_commit(parts: HubServer, tmp_path: Path) -> None:
     with publisher(parts) as one, publisher(parts) as other, ThreadPoolExecutor(2) as both:
         assert list(both.map(lambda each: each.run(), (one, other))) == [0, 0]
     assert_new(parts, what, None)
+
+
+@pytest.mark.slow
+def test_killed_at_any_request_one_artifact_comes_beside_the_other(run: Run, server: HubServer) -> None:
+    """By --only, into a repo that stands: what the rerun finds there makes the same card of it."""
+    first, second = TARGETS
+    assert run("publish", "recipe.yaml", "--only", first).code == 0
+    old = copy.deepcopy(server.repos[BESIDE])
+    assert run("publish", "recipe.yaml", "--only", second).code == 0
+    new = shown(server.repos[BESIDE])
+    assert b"(Tiny-0.1B-Q8_0.gguf)" in new["README.md"]
+    deaths = 0
+    with publisher(server, "publish", "recipe.yaml", "--only", second, "--quiet") as publishing:
+        for is_after in (False, True):
+            for at in range(1000):
+                server.repos[BESIDE] = copy.deepcopy(old)
+                status = publishing.run(at, is_after=is_after)
+                if status == 0:
+                    break
+                assert status == -9
+                deaths += 1
+                assert shown(server.repos[BESIDE]) in (shown(old), new), f"request {at}"
+                assert publishing.run() == 0
+                assert shown(server.repos[BESIDE]) == new
+                assert len(server.repos[BESIDE].history()) == len(old.history()) + 1
+    assert deaths > 40

@@ -13,7 +13,7 @@ import pytest
 from convert.publish.provenance import KEY_VARIABLE
 from tests.destinations.registry_server import RegistryServer
 from tests.provenance.publication import Keys, make_keys
-from tests.publish.commanding import PUBLISH, REPO, SOURCE, TARGETS, report
+from tests.publish.commanding import PUBLISH, RECIPE, REPO, SOURCE, TARGETS, report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +58,7 @@ def test_what_stands_there_already_is_described_still(run: Run, server: HubServe
 
 
 def test_one_after_the_other_is_as_all_at_once(run: Run, server: HubServer) -> None:
+    server.page_size = 3  # of what the Hub lists
     assert run("publish", "recipe.yaml", "--only", FIRST).code == 0
     assert listed(standing(server)) == {"Tiny-0.1B-Q8_0.gguf"}
     assert run("publish", "recipe.yaml", "--only", SECOND).code == 0
@@ -148,6 +149,28 @@ def test_a_dry_run_tells_what_would_be_kept(run: Run, home: Path) -> None:
     assert (ran.code, ran.said) == (0, [])
     assert f"kept: {FIRST}: " in ran.err
     assert f"[manifest]({FIRST}/manifest.json)" in ran.out
+
+
+def test_a_dry_run_by_nobody_tells_of_the_part_alone(
+    run: Run, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("publish", "recipe.yaml").code == 0
+    monkeypatch.delenv("HF_TOKEN")
+    before = len(server.log)
+    ran = run("publish", "recipe.yaml", "--only", SECOND, "--dry-run")
+    assert (ran.code, "was not looked at" in ran.err) == (0, True)
+    assert "Tiny-0.1B-F16.gguf" in ran.out
+    assert "Tiny-0.1B-Q8_0.gguf" not in ran.out
+    assert not [each for each in server.log[before:] if REPO in each.path]
+
+
+def test_who_is_waived_beside_it_is_told_of_too(run: Run, home: Path) -> None:
+    waive = "publish: {waive: [{gate: top1, target: gguf-Q8_0, reason: it is small}]}\n"
+    (home / "recipe.yaml").write_text(RECIPE + waive, encoding="utf-8")
+    report(home, top1=0.5)
+    for target in TARGETS:
+        ran = run("publish", "recipe.yaml", "--only", target)
+        assert (ran.code, f"waived: {FIRST}: top1: it is small" in ran.err) == (0, True)
 
 
 def test_who_publishes_the_other_meanwhile_is_not_overlooked(
