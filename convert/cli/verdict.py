@@ -34,7 +34,7 @@ def lines(report: Report, place: str | None = None) -> Iterator[str]:
     if failures:
         yield ""
         yield from failures
-    if any(check.name == "digests" for artifact in report.artifacts for check in artifact.failures):
+    if any(each.name == "digests" and each.measured for one in report.artifacts for each in one.failures):
         yield REBUILT
     yield ""
     count_passed = sum(artifact.passed for artifact in report.artifacts)

@@ -70,6 +70,9 @@ def test_a_verdict_of_damage_says_how_it_is_mended() -> None:
     damaged = reports.artifact("gguf-Q8_0").model_copy(update={"checks": (flipped,)})
     assert REBUILT in verdict.lines(reports.report(damaged))
     assert REBUILT not in verdict.lines(reports.report())
+    unread = Check("digests", None, 0, passed=False, why="m.gguf: no permission; it is not opened")
+    out_of_reach = reports.artifact("gguf-Q8_0").model_copy(update={"checks": (unread,)})
+    assert REBUILT not in verdict.lines(reports.report(out_of_reach))
 
 
 @pytest.mark.parametrize(
