@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import textwrap
 from typing import TYPE_CHECKING
 
 from convert.size import size
@@ -105,18 +104,18 @@ def facts(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 def paragraph(line: str, indent: str = "") -> Iterator[str]:
     """A sentence, broken at words where a terminal would break it within one; in a pipe it stays a line."""
-    width = room_columns()
-    if width < NARROWEST:
+    room = room_columns()
+    if not NARROWEST <= room < sys.maxsize:
         yield f"{indent}{line}"
         return
-    yield from textwrap.wrap(
-        line,
-        width,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    filled = ""
+    for word in line.split():
+        longer = f"{filled} {word}" if filled else f"{indent}{word}"
+        if filled and _columns(longer) > room:
+            yield filled
+            longer = f"{indent}  {word}"
+        filled = longer
+    yield filled
 
 
 def one_line(text: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from convert.cli.deviations import deviations
+from convert.cli.text import paragraph
 from convert.formats import Deviation
 from convert.store import Deviation as Record
 
@@ -65,3 +67,17 @@ def test_layers_that_differ_in_more_are_told_apart() -> None:
 def test_a_strangers_words_do_nothing_to_a_terminal() -> None:
     (line,) = told({"gptq": [Deviation("a\x1b[2Jb", "as the source", "", "line\nbreak")]})
     assert line == r"  gptq: a\x1b[2Jb: line break"
+
+
+def test_a_line_is_broken_where_a_terminal_would_break_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Chinese character takes two of its columns."""
+    whole = "hf: 模型.权重 (12 tensors): 没有保存 原来的类型 F64, 原因 写在这里 而 不是 那里"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    assert list(paragraph(whole, "  ")) == [
+        "  hf: 模型.权重 (12 tensors): 没有保存",
+        "    原来的类型 F64, 原因 写在这里 而",
+        "    不是 那里",
+    ]
+    monkeypatch.setenv("COLUMNS", "39")  # so narrow that it is left to the terminal
+    assert list(paragraph(whole, "  ")) == [f"  {whole}"]
