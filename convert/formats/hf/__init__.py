@@ -99,8 +99,10 @@ def promised_type(model: Model) -> Float:
     source: Mapping[str, Any] = read_config(model.folder).values
     flagged = [own for flag, own in FLAGS.items() if source.get(flag) is True]
     said = str(source.get("torch_dtype") or source.get("dtype")).removeprefix("torch.")
-    if flagged or said in OWN_NAMES:
-        return flagged[0] if flagged else OWN_NAMES[said]
+    if flagged:
+        return flagged[0]
+    if said in OWN_NAMES:
+        return OWN_NAMES[said]
     is_narrow = 0 < model.weight_bytes < NARROW_BYTES * model.decoder.parameter_count
     return "BF16" if is_narrow else "F32"
 
