@@ -13,6 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from convert.cli.meter import WORTH_A_LINE_S
+from convert.cli.stream import forgiving
 from convert.cli.text import duration, rate
 from convert.size import size
 
@@ -37,7 +38,7 @@ class Bars:
     """A bar for each stage; they stay when they are done, below each other."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._console = Console(file=stream, highlight=False)
+        self._console = Console(file=forgiving(stream), highlight=False)
         self._lock = Lock()
         self._open_stages = 0
         self._display = self._new_display()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, TextIO
 
+from convert.cli.stream import forgiving
 from convert.cli.text import duration, rate
 from convert.progress import Progress, Silent
 from convert.size import size
@@ -38,7 +39,7 @@ class Lines:
     def __init__(
         self, stream: TextIO, every_s: float = _LINE_EVERY_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._stream = stream
+        self._stream = forgiving(stream)
         self._every_s = every_s
         self._clock = clock
 
@@ -73,6 +74,4 @@ class Lines:
         return f"{label}: {share}, {amounts}, {rate(done_bytes, took_s)}{left}"
 
     def _say(self, line: str) -> None:
-        # A reader that went away must not end hours of work.
-        with suppress(OSError, ValueError):
-            print(line, file=self._stream, flush=True)
+        print(line, file=self._stream, flush=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from convert.cli.stream import forgiving
 from convert.cli.text import fitting
 from convert.cli.verdict import LEAVING
 from verify.report import words
@@ -31,7 +32,7 @@ def watching(names: list[str], *, is_shown: bool, stream: TextIO | None = None) 
         from rich.console import Console  # noqa: PLC0415 - rich costs 60 ms
         from rich.live import Live  # noqa: PLC0415
 
-        console = Console(file=stream, highlight=False)
+        console = Console(file=forgiving(stream), highlight=False)
         with Live(console=console, refresh_per_second=4, transient=True) as live:
             yield Filling(names, live.update, lambda: console.width)
     else:
@@ -42,7 +43,7 @@ class Steps:
     """A line for each step of each artifact."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream = forgiving(stream)
         self._last = ("", "")
 
     def doing(self, name: str, what: str) -> None:
@@ -50,8 +51,7 @@ class Steps:
         step = (name, "dialogues" if what.startswith("dialogue ") else what)
         if step != self._last:
             self._last = step
-            with suppress(OSError, ValueError):  # a reader that went away must not end hours of work
-                print(f"{name}: {step[1]}", file=self._stream, flush=True)
+            print(f"{name}: {step[1]}", file=self._stream, flush=True)
 
     def found(self, result: ArtifactResult) -> None:
         """The table comes at the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -14,8 +15,10 @@ import pytest
 from convert.cli.bar import Bars
 from convert.cli.meter import Lines, meter
 from convert.cli.text import duration, parameters, rate, table
+from convert.cli.watching import watching
 from convert.progress import Silent
 from convert.size import size
+from tests.verify import reports
 
 if TYPE_CHECKING:
     from convert.progress import Progress
@@ -35,6 +38,16 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+class Closed(Terminal):
+    """What a process that outlives its terminal writes to."""
+
+    def write(self, _: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def flush(self) -> None:
+        raise OSError(errno.EIO, "Input/output error")
 
 
 def test_lines_are_few_and_the_last_says_it_all() -> None:
@@ -101,6 +114,15 @@ def test_a_reader_that_goes_away_does_not_end_the_work() -> None:
         with Lines(stream, every_s=0).stage("convert", 100) as advance:
             advance(50)
         os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # closing would flush into the broken pipe
+
+
+def test_a_terminal_that_was_closed_does_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    with Bars(Closed()).stage("convert", 100) as advance:
+        advance(50)
+    with watching(["a"], is_shown=True, stream=Closed()) as watch:
+        watch.doing("a", "odds")
+        watch.found(reports.artifact("a"))
 
 
 def test_a_bar_shows_bytes_rate_and_what_it_took_within_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
