@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from convert.cli.stream import forgiving
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -34,7 +36,7 @@ class Output:
     def remark(self, line: str) -> None:
         """Tell a person something besides the answer."""
         if not self.is_json and not self.is_quiet:
-            click.echo(line, file=sys.stderr)
+            click.echo(line, file=forgiving(sys.stderr))
 
     def progress(self) -> Progress:
         """What shows the work in bytes: a bar, lines, or nothing."""

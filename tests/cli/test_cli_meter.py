@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import re
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import pytest
 
 from convert.cli.bar import Bars
 from convert.cli.meter import Lines, meter
+from convert.cli.output import Output
 from convert.cli.text import duration, parameters, rate, table
 from convert.cli.watching import watching
 from convert.progress import Silent
@@ -123,6 +125,8 @@ def test_a_terminal_that_was_closed_does_not_end_the_work(monkeypatch: pytest.Mo
     with watching(["a"], is_shown=True, stream=Closed()) as watch:
         watch.doing("a", "odds")
         watch.found(reports.artifact("a"))
+    monkeypatch.setattr(sys, "stderr", Closed())
+    Output().remark("gguf-Q8_0: not as the recipe builds it now")
 
 
 def test_a_bar_shows_bytes_rate_and_what_it_took_within_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
