@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from convert.errors import Failure
 from convert.publish import repo
-from convert.publish.bundle import Kept
+from convert.publish.bundle import ROOT, Kept
 from convert.publish.gate import examine
 from convert.publish.provenance import PROVENANCE_NAME
 from convert.store import MANIFEST_NAME
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from convert.recipe import Publish, Recipe
 
 # As our own targets' folders are called; anybody may have put anything there, and the card links to it.
-_FOLDER = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/", re.ASCII)
+_FOLDER = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?", re.ASCII)
 _OTHER_BYTES = "what stands there is not what stands here"
 _NOT_ASKED = "the recipe has no such target"
+_ALONE = "it lies as what is alone in its repo"
 
 
 @dataclass
@@ -87,8 +88,11 @@ class Search:
         unclaimed = _folders(standing.paths) - _documents(members, is_alone=is_alone)
         why: dict[str, str] = {}
         for asked in others:
-            (folder,) = _documents([repo.Member.asked(asked)], is_alone=is_alone)
+            member = repo.Member.asked(asked)
+            (folder,) = _documents([member], is_alone=is_alone)
             if folder not in unclaimed:
+                before = _documents([member], is_alone=True) & unclaimed
+                why |= dict.fromkeys(before, _ALONE)
                 continue
             try:
                 found.joining.append(self._vouched(asked, standing))
@@ -96,14 +100,14 @@ class Search:
             except Failure as failure:
                 why[folder] = failure.message.splitlines()[0].removeprefix(f"{asked.target}: ")
         if why and not standing.is_kept:
-            named = " and ".join(each.rstrip("/") for each in sorted(why))
+            named = " and ".join(map(_shown, sorted(why)))
             raise Failure(
                 f"{name}: {named} stands there, and would not in the new release: {min(why.values())}",
                 "make it stand here as it stands there, or publish all anew, without --only",
             )
         if standing.is_kept:
             found.kept[name] = tuple(
-                Kept(folder.rstrip("/"), standing.paths, why.get(folder, _NOT_ASKED))
+                Kept(_shown(folder), standing.paths, why.get(folder, _NOT_ASKED))
                 for folder in sorted(unclaimed)
             )
 
@@ -119,8 +123,12 @@ class Search:
 def _folders(paths: Iterable[str]) -> set[str]:
     """The folders in which this program's documents of an artifact lie."""
     held = frozenset(paths)
-    found = (path.removesuffix(MANIFEST_NAME) for path in held if path.endswith(f"/{MANIFEST_NAME}"))
+    found = (path.removesuffix(MANIFEST_NAME) for path in held if f"/{path}".endswith(f"/{MANIFEST_NAME}"))
     return {folder for folder in found if _FOLDER.fullmatch(folder) and f"{folder}{PROVENANCE_NAME}" in held}
+
+
+def _shown(folder: str) -> str:
+    return folder.rstrip("/") or ROOT
 
 
 def _documents(members: Iterable[repo.Member], *, is_alone: bool) -> set[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from verify.report import ArtifactResult, Report
 
 README = "README.md"
+ROOT = "."  # how a repo's own folder is called where a folder has to be named
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class Kept:
     folder: str  # of its documents: gguf-Q8_0
     paths: frozenset[str]  # all that stands in the repo
     why: str  # it is not described: for who publishes
+
+    @property
+    def documents(self) -> str:
+        """As a candidate's."""
+        return "" if self.folder == ROOT else f"{self.folder}/"
 
 
 @dataclass(frozen=True)

@@ -283,3 +283,24 @@ def test_one_of_several_formats_lies_where_it_would_among_the_others(
     del server.repos["ann/Tiny-0.1B"]
     assert run("publish", "recipe.yaml").code == 0
     assert standing(server, "ann/Tiny-0.1B") == files
+
+
+def test_what_lay_there_alone_is_not_overlooked(run: Run, home: Path, server: HubServer) -> None:
+    """At the root, where nothing of it would lie beside another."""
+
+    def targets(given: str, *names: str) -> None:
+        text = f"model: {SOURCE}\ntargets: {given}\n{PUBLISH.replace('-{target}', '')}"
+        (home / "recipe.yaml").write_text(text, encoding="utf-8")
+        assert run("convert", "recipe.yaml").code == 0
+        report(home, targets=names)
+
+    store = f"memory://{home.parent.name}"
+    targets("{hf: {}}", "hf")
+    for to in ([], ["--to", store]):
+        assert run("publish", "recipe.yaml", *to).code == 0
+    targets("{gguf: {quants: [F16]}, hf: {}}", "gguf-F16", "hf")
+    ran = run("publish", "recipe.yaml", "--only", "gguf")
+    assert (ran.code, "kept: .: " in ran.err) == (0, True)
+    assert "- `.`: [manifest](manifest.json)" in standing(server, "ann/Tiny-0.1B")["README.md"].decode()
+    ran = run("publish", "recipe.yaml", "--only", "gguf", "--to", store)
+    assert (ran.code, "would not in the new release" in ran.err) == (1, True)

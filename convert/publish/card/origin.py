@@ -57,7 +57,7 @@ def _links(folder: str, paths: Container[str]) -> str:
 def kept(bundle: Bundle) -> Iterator[str]:
     """What stands in the repo and is not described; its own documents tell of it."""
     for each in bundle.kept:
-        yield f"- {markdown.code(each.folder)}: {_links(f'{each.folder}/', each.paths)}"
+        yield f"- {markdown.code(each.folder)}: {_links(each.documents, each.paths)}"
 
 
 def key_id(bundle: Bundle) -> str | None:
