@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 CONFIG_VARIABLE = "DOCKER_AUTH_CONFIG"  # the file's content itself, as build servers have it
+
+# What a cloud's helper gives is good for an hour at times, and an upload may take longer.
+FRESH_S = 600.0
 
 # Docker's own registry goes by one name, answers under another, and is logged in to as a third.
 _DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
@@ -38,6 +42,21 @@ class Login:
     def basic(self) -> str:
         """As a header has it."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+
+@dataclass
+class Remembered:
+    """The login for a registry, asked for when it is wanted, and anew when it may have run out."""
+
+    host: str
+    _login: Login | None = field(default=None, init=False, repr=False)
+    _asked_s: float | None = field(default=None, init=False)
+
+    def __call__(self) -> Login | None:
+        """Give it."""
+        if self._asked_s is None or time.monotonic() - self._asked_s > FRESH_S:
+            self._login, self._asked_s = login_for(self.host), time.monotonic()
+        return self._login
 
 
 def login_for(host: str, environment: Mapping[str, str] | None = None) -> Login | None:

@@ -14,7 +14,7 @@ from convert.publish.bundle import ShippedFile
 from convert.publish.destination import Sent, Standing, Survey
 from convert.publish.destinations.blob import CHUNK_BYTES, Push
 from convert.publish.destinations.listing import moved, name_of
-from convert.publish.destinations.login import login_for
+from convert.publish.destinations.login import Remembered
 from convert.publish.destinations.registry import Registry
 from convert.source.patience import Patience
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from convert.progress import Progress
     from convert.publish.bundle import Bundle
-    from convert.publish.destinations.login import Login
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT_TYPE = "application/vnd.modelwright.model.v1"
@@ -118,8 +117,8 @@ class OciPlace:
                         raise _wrong(f"{sent.place}: {file.path}")
 
     @cached_property
-    def _login(self) -> Login | None:
-        return login_for(self.host)
+    def _login(self) -> Remembered:
+        return Remembered(self.host)
 
     def _registry(self, repo: str) -> Registry:
         repository = "/".join(part for part in (self.namespace, name_of(repo)) if part).lower()
@@ -128,7 +127,7 @@ class OciPlace:
                 f"publish.to: {repository!r} cannot name a repository of a registry",
                 "a name is made of letters, digits, and single '.', '_' or '-' between them",
             )
-        return Registry(self.host, repository, lambda: self._login, self.patience)
+        return Registry(self.host, repository, self._login, self.patience)
 
 
 def registry_at(address: str) -> OciPlace:

@@ -7,7 +7,7 @@ import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from threading import Event
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -58,7 +58,7 @@ class Registry:
     _authorization: str | None = field(default=None, init=False, repr=False)
     _client: httpx2.Client = field(init=False, repr=False)
 
-    @cached_property
+    @property
     def login(self) -> Login | None:
         """Who we are there; looked up when the registry wants to know, for that may take a helper."""
         return self.find_login()
@@ -238,9 +238,10 @@ class Registry:
         """What a registry wants to hear after it has asked who we are."""
         kind, _, rest = challenge.strip().partition(" ")
         if kind.lower() == "basic":
-            if self.login is None:
+            login = self.login
+            if login is None:
                 raise self._stranger()
-            return self.login.basic
+            return login.basic
         if kind.lower() != "bearer":
             raise Failure(
                 f"{self.name}: wants to be asked as {kind[:20]!r}", "is this a registry? check publish.to"
@@ -255,7 +256,8 @@ class Registry:
         # All that will be wanted in the end, so that one token does.
         scope = asked.get("scope") or f"repository:{self.repository}:pull"
         query = {"service": asked.get("service", ""), "scope": re.sub(r":[a-z,*]*$", ":pull,push", scope)}
-        headers = {"authorization": self.login.basic} if self.login else {}
+        login = self.login
+        headers = {"authorization": login.basic} if login else {}
         timeout = self.patience.read_timeout_s
         with self._client.stream("GET", realm, params=query, headers=headers, timeout=timeout) as streamed:
             answer = self._whole(streamed)
@@ -273,7 +275,8 @@ class Registry:
         return f"Bearer {token}"
 
     def _stranger(self) -> Failure:
-        said = f"does not accept the login of {self.login.user}" if self.login else "wants a login"
+        login = self.login
+        said = f"does not accept the login of {login.user}" if login else "wants a login"
         hint = f"`oras login {self.host}`, or `docker login {self.host}`"
         return Failure(f"{self.name}: the registry {said}", hint)
 
