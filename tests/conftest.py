@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 LOOPBACK = ("127.", "::1", "localhost")
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
@@ -30,7 +30,7 @@ UNFIT_FOR_A_NAME = re.compile(r"\\x[0-9a-f]{2}|\bat 0x[0-9a-f]+")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pycollect_makeitem() -> Iterator[Any]:
+def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
     """Refuse a test, where it is collected, whose name is unfit."""
     made = yield
     items: list[pytest.Item] = made if isinstance(made, list) else []
