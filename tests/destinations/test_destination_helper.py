@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -161,6 +162,19 @@ def test_a_helper_that_does_not_end_is_ended(fake: Helper, monkeypatch: pytest.M
     with pytest.raises(Failure, match="did not answer in 1 s"):
         helper.ask(NAME, HOST, fake.environment(), wait_s=1.0)
     assert [child.returncode for child in started] == [-signal.SIGKILL]
+
+
+def test_what_a_helper_leaves_running_is_not_waited_for(fake: Helper) -> None:
+    """It holds the pipe's end open still: an agent that keeps passwords, say."""
+    agent, over = fake.folder / "agent", fake.folder / "over"
+    wait = f"import time; time.sleep(30); open({str(over)!r}, 'w')"
+    fake.answers(
+        f"import subprocess\nchild = subprocess.Popen([sys.executable, '-c', {wait!r}])\n"
+        f"open({str(agent)!r}, 'w').write(str(child.pid))\n{KNOWN}"
+    )
+    assert helper.ask(NAME, HOST, fake.environment()) == (USER, PASSWORD)
+    assert not over.exists()
+    os.kill(int(agent.read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

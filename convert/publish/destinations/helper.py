@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Some ask a person first, or a cloud.
 WAIT_S = 60.0
+_GLANCE_S = 0.05  # between two looks whether it has ended
 _LARGEST_BYTES = 64 << 10
 # What helpers say, by their own protocol, of a registry that nobody is logged in to.
 _UNKNOWN = b"credentials not found"
@@ -73,7 +74,7 @@ def _run(
         with suppress(BrokenPipeError):  # it may know without reading
             to.write(server.encode())
             to.close()
-        said = _read(out, deadline_s)
+        said = _read(child, out, deadline_s)
         if len(said) > _LARGEST_BYTES:
             return b"", 1
         try:
@@ -82,16 +83,24 @@ def _run(
             return b"", None
 
 
-def _read(out: IO[bytes], deadline_s: float) -> bytes:
-    """What comes until the end, the limit or the deadline, whichever is first."""
+def _read(child: subprocess.Popen[bytes], out: IO[bytes], deadline_s: float) -> bytes:
+    """What comes until the end, the limit or the deadline, whichever is first.
+
+    An agent that the helper has started may hold the pipe open: the helper's own end is the end, too.
+    """
     said = b""
     with selectors.DefaultSelector() as selector:
         selector.register(out, selectors.EVENT_READ)
-        while len(said) <= _LARGEST_BYTES and selector.select(max(0.0, deadline_s - time.monotonic())):
-            block = os.read(out.fileno(), _LARGEST_BYTES)
-            if not block:
+        while len(said) <= _LARGEST_BYTES:
+            left_s = deadline_s - time.monotonic()
+            is_over = left_s <= 0 or child.poll() is not None
+            if selector.select(0.0 if is_over else min(left_s, _GLANCE_S)):
+                block = os.read(out.fileno(), _LARGEST_BYTES)
+                if not block:
+                    break
+                said += block
+            elif is_over:
                 break
-            said += block
     return said
 
 
