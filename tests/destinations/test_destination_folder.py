@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from convert.errors import Failure
+from convert.errors import Failure, UsageFailure
 from convert.progress import Silent
 from convert.publish.destinations import find, folder, located
 from convert.publish.destinations.folder import FolderPlace
@@ -72,6 +72,13 @@ def test_a_recipes_folder_is_seen_from_the_recipe(tmp_path: Path) -> None:
     assert located("~/shelf", tmp_path) == str(Path.home() / "shelf")
     for address in ("s3://bucket/models", "oci://registry.example/models", "file:///shelf"):
         assert located(address, tmp_path) == address
+    assert located("./~nobody-here", tmp_path) == str(tmp_path / "~nobody-here")
+
+
+@pytest.mark.parametrize("asked", [find, lambda address: located(address, Path())], ids=["--to", "recipe"])
+def test_a_home_that_nobody_has_is_no_place(asked: Callable[[str], object]) -> None:
+    with pytest.raises(UsageFailure, match="publish.to: nobody here has the home ~nobody-here"):
+        asked("~nobody-here/shelf")
 
 
 def test_what_is_not_ours_stays(root: Path, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def command(
     """Show what a conversion would read, build and write.
 
     No weights are downloaded. Sizes are exact, memory is a bound, time is an estimate without the
-    download. A model that cannot be converted, or a disk that is too small, is refused here.
+    download. A model that cannot be converted, a disk that is too small, or a folder that was not
+    made here and stands where an artifact would, is refused here.
     """
     from convert.cli.reading import read  # noqa: PLC0415 - pydantic
     from convert.errors import Failure  # noqa: PLC0415

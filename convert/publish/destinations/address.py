@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from convert.errors import UsageFailure
+from convert.recipe import expanded
 
 if TYPE_CHECKING:
     from convert.publish.destination import Destination
@@ -26,11 +27,11 @@ def find(address: str) -> Destination:
         raise UsageFailure("publish.to: an empty or unprintable address", _EXAMPLES)
     match = _SCHEME.fullmatch(address)
     if match is None:
-        return _folder(Path(address))
+        return _folder(address)
     scheme = match[1].lower()
     _refuse_password(address)
     if scheme in {"file", "local"}:
-        return _folder(Path(unquote(match[2])))
+        return _folder(unquote(match[2]))
     if scheme == "oci":
         from convert.publish.destinations.oci import registry_at  # noqa: PLC0415 - httpx2 for who needs it
 
@@ -45,13 +46,22 @@ def find(address: str) -> Destination:
 
 def located(address: str, beside: Path) -> str:
     """An address as a recipe has it, whose folders are seen from the recipe's own."""
-    return address if _SCHEME.fullmatch(address) else str(beside / Path(address).expanduser())
+    return address if _SCHEME.fullmatch(address) else str(beside / _expanded(address))
 
 
-def _folder(path: Path) -> Destination:
+def _expanded(address: str) -> Path:
+    path = expanded(address)
+    if address.startswith("~") and path == Path(address):
+        raise UsageFailure(
+            f"publish.to: nobody here has the home {path.parts[0]}", "write the folder's path in full"
+        )
+    return path
+
+
+def _folder(path: str) -> Destination:
     from convert.publish.destinations.folder import FolderPlace  # noqa: PLC0415 - the store's modules
 
-    return FolderPlace(path.expanduser())
+    return FolderPlace(_expanded(path))
 
 
 def _refuse_password(address: str) -> None:
