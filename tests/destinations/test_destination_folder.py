@@ -77,7 +77,7 @@ def test_a_recipes_folder_is_seen_from_the_recipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("asked", [find, lambda address: located(address, Path())], ids=["--to", "recipe"])
 def test_a_home_that_nobody_has_is_no_place(asked: Callable[[str], object]) -> None:
-    with pytest.raises(UsageFailure, match="publish.to: nobody here has the home ~nobody-here"):
+    with pytest.raises(UsageFailure, match=r"publish\.to: nobody here has the home ~nobody-here"):
         asked("~nobody-here/shelf")
 
 

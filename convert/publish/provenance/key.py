@@ -9,7 +9,6 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
@@ -18,6 +17,7 @@ from convert.store.fault import explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 KEY_VARIABLE = "MODELWRIGHT_SIGNING_KEY"
 PASSPHRASE_VARIABLE = "MODELWRIGHT_SIGNING_PASSPHRASE"  # noqa: S105 - the name of a variable
