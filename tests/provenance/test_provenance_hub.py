@@ -38,7 +38,7 @@ def test_what_the_hubs_client_fetches_is_what_was_signed(server: HubServer, tmp_
     bundle = make_bundle(tmp_path / "artifacts", keys.signer)
     patience = Patience(tries=3, first_wait_s=0.01, total_wait_s=5.0)
     hub = Hub(server.endpoint, tmp_path / "hub", tmp_path / "notes", token=TOKEN, patience=patience)
-    with signed_in(hub, answer_s=5) as session:
+    with signed_in(hub, answer_s=20) as session:
         place = HubPlace(session)
         sent = place.send(bundle, place.describe(bundle), Silent())
         place.read_back(bundle, sent, Silent())
