@@ -154,7 +154,7 @@ def test_two_at_once_make_one_commit(parts: HubServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_any_request_one_artifact_comes_beside_the_other(run: Run, server: HubServer) -> None:
+def test_killed_after_any_request_one_artifact_comes_beside_the_other(run: Run, server: HubServer) -> None:
     """By --only, into a repo that stands: what the rerun finds there makes the same card of it."""
     first, second = TARGETS
     assert run("publish", "recipe.yaml", "--only", first).code == 0
@@ -164,16 +164,16 @@ def test_killed_at_any_request_one_artifact_comes_beside_the_other(run: Run, ser
     assert b"(Tiny-0.1B-Q8_0.gguf)" in new["README.md"]
     deaths = 0
     with publisher(server, "publish", "recipe.yaml", "--only", second, "--quiet") as publishing:
-        for is_after in (False, True):
-            for at in range(1000):
-                server.repos[BESIDE] = copy.deepcopy(old)
-                status = publishing.run(at, is_after=is_after)
-                if status == 0:
-                    break
-                assert status == -9
-                deaths += 1
-                assert shown(server.repos[BESIDE]) in (shown(old), new), f"request {at}"
-                assert publishing.run() == 0
-                assert shown(server.repos[BESIDE]) == new
-                assert len(server.repos[BESIDE].history()) == len(old.history()) + 1
-    assert deaths > 40
+        # Before a request the Hub is as it was after the last; the sweeps above, which are quicker, do both.
+        for at in range(1000):
+            server.repos[BESIDE] = copy.deepcopy(old)
+            status = publishing.run(at, is_after=True)
+            if status == 0:
+                break
+            assert status == -9
+            deaths += 1
+            assert shown(server.repos[BESIDE]) in (shown(old), new), f"request {at}"
+            assert publishing.run() == 0
+            assert shown(server.repos[BESIDE]) == new
+            assert len(server.repos[BESIDE].history()) == len(old.history()) + 1
+    assert deaths > 20
