@@ -1,4 +1,4 @@
-"""The sandbox for chat templates, which are strangers' programs: to be used only in a child with limits."""
+"""The sandbox for chat templates, which are strangers' programs: they run only in a child with limits."""
 
 from __future__ import annotations
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convert.errors import Failure
+from convert.sandbox import environment
 from convert.tokenizer.file import BROKEN, Json, read_object, read_text
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from jinja2.parser import Parser
 
     from convert.tokenizer.special import Settings
 
@@ -56,23 +55,10 @@ def _default(value: Json, name: str) -> str:
 
 def _check(text: str, name: str) -> None:
     """Parse as Transformers would; nothing in the template is run."""
-    from jinja2 import TemplateError, nodes  # noqa: PLC0415  (models without a template need none of it)
-    from jinja2.ext import Extension  # noqa: PLC0415
-    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
+    from jinja2 import TemplateError  # noqa: PLC0415  (models without a template need none of it)
 
-    class Generation(Extension):
-        """Transformers' own tag around what the assistant says."""
-
-        tags = {"generation"}  # noqa: RUF012  (jinja2's interface)
-
-        def parse(self, parser: Parser) -> nodes.Node:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return nodes.Scope(body, lineno=line)
-
-    environment = ImmutableSandboxedEnvironment(extensions=[Generation, "jinja2.ext.loopcontrols"])
     try:
-        environment.parse(text)
+        environment().parse(text)
     except TemplateError as fault:
         line = getattr(fault, "lineno", 1)
         raise Failure(f"{name}: chat_template, line {line}: {fault.message}", BROKEN) from None

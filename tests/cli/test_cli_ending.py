@@ -6,35 +6,29 @@ import os
 import signal
 import subprocess
 import sys
+from typing import IO
 
 import pytest
 
 from convert.errors import Exit
 
 
+def list_schema(stdout: int | IO[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "convert.cli", "list", "--schema"]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+
+
 def test_a_reader_that_goes_away_is_no_bug() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    ran = subprocess.run(
-        [sys.executable, "-m", "convert.cli", "list", "--schema"],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    ran = list_schema(writer)
     os.close(writer)
     assert (ran.returncode, ran.stderr) == (1, "")
 
 
 def test_an_answer_that_finds_no_room_is_an_error() -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - a device
-        ran = subprocess.run(
-            [sys.executable, "-m", "convert.cli", "list", "--schema"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        ran = list_schema(full)
     assert ran.returncode == 1
     assert ran.stderr.startswith("error: the disk is full\nhint:  ")
 
