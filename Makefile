@@ -59,7 +59,7 @@ bench: $(VENV)/.everything  ## measure beside onnxruntime-genai, GPTQModel, and 
 	$(if $(LLAMA_BIN),$(BIN)/python -m tests.bench.perplexity --llama-perplexity $(LLAMA_BIN)/llama-perplexity)
 
 tiny-models: $(VENV)/.everything  ## train the two models of recipes/models again (hours on a CPU; resumes)
-	$(BIN)/python -m recipes.models.train all --work build/tiny-models
+	$(BIN)/python -m tests.lab.train all --work build/tiny-models
 
 clean:  ## remove what was built here, the environment among it
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convert.architectures import find_architecture
-from convert.codecs.plain import to_bf16
-from convert.config import Config
+from convert.model.config import Config
+from convert.model.families import find_architecture
+from convert.writer.codecs.plain import to_bf16
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

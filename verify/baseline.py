@@ -11,24 +11,24 @@ import numpy as np
 
 from convert.errors import Failure
 from convert.store import require_space
+from verify.answer_cache import recalling
 from verify.answerer import WorkerAnswerer
 from verify.fault import WorkerFailure
-from verify.odds import cut, refer
-from verify.recall import recalling
+from verify.logprobs import cut, refer
+from verify.parity import read_traits
 from verify.report import Opened, Scenarios, SourceResult
 from verify.runtimes import Settings
 from verify.scenarios.running import run
 from verify.scenarios.score import scores, smoke
-from verify.traits import read_traits
 from verify.worker import Launch, Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from verify.odds import Reference, Windows
+    from verify.logprobs import Reference, Windows
+    from verify.parity import Traits
     from verify.scenarios.asking import Answerer
     from verify.stage import Plan, Watch
-    from verify.traits import Traits
 
 NAME = "source"
 # The logits of a vocabulary of 152,000 take 0.6 MB a position.

@@ -9,10 +9,10 @@ from verify import files, gates
 from verify.baseline import answerer, converse, describe, require_life
 from verify.fault import Fault, WorkerFailure
 from verify.gates import Check
+from verify.parity import compare, read_traits
 from verify.quality import quality
 from verify.report import ArtifactResult
 from verify.runtimes import Settings, runtime_for
-from verify.traits import compare, read_traits
 from verify.worker import Launch, Worker
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verify.odds import pair, surprise
+from verify.logprobs import pair, surprise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from verify.odds import Pairing, Reference, Windows
+    from verify.logprobs import Pairing, Reference, Windows
     from verify.worker import Worker
 
 RESAMPLES = 1000

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from convert.child.sandbox import ask_child, environment, limit
 from convert.errors import Failure
-from convert.sandbox import ask_child, environment, limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ def main() -> int:
         if signal.getsignal(number) is signal.SIG_DFL:  # not where nohup has it ignored
             signal.signal(number, _end)
     try:
-        from convert.cli.frame import run  # noqa: PLC0415 - other parts of the package do without click
+        from convert.cli.app import run  # noqa: PLC0415 - other parts of the package do without click
 
         code = run()
     except KeyboardInterrupt as interrupt:  # while the frame itself was imported

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convert.cli.frame import COMMANDS, PROGRAM, program
+from convert.cli.app import COMMANDS, PROGRAM, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from convert import pipeline, stage
-from convert.architectures import find_architecture
-from convert.cli.watching import watching
-from convert.config import read_config
+from convert import pipeline
+from convert.cli.live_table import watching
 from convert.errors import Failure, UsageFailure
+from convert.model.config import read_config
+from convert.model.families import find_architecture
+from convert.pipeline import stage
 from convert.recipe import Gates, Verify, expanded, typed
 from convert.source import Hub, digest_of_all, fetch, list_source
 from convert.store import MANIFEST_NAME, Manifest, MissingManifest, read_manifest

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from convert.calibration import Source
     from convert.checkpoint import Checkpoint
-    from convert.decoder import Decoder, Origin, Ref
-    from convert.layout import Layout
+    from convert.model.decoder import Decoder, Origin, Ref
     from convert.progress import Progress
     from convert.recipe import Recipe, TargetOptions
     from convert.tokenizer import Tokenizer
+    from convert.writer.layout import Layout
 
 
 @dataclass(frozen=True)

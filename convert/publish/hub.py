@@ -13,7 +13,7 @@ from convert.publish.destination import Sent, Standing, Survey
 from convert.publish.refusal import Damaged, Moved
 from convert.publish.upload import additions, upload
 from convert.source.hub import client
-from convert.source.patience import Again, Tally
+from convert.source.retry import Again, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convert.errors import Failure
-from convert.source.patience import RETRIED_STATUS, Again, asked_wait_s
+from convert.source.retry import RETRIED_STATUS, Again, asked_wait_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

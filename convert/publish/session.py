@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from convert.errors import Failure, UsageFailure
 from convert.publish.refusal import Asked, Damaged, refusal
 from convert.source.hub import client
-from convert.source.patience import Again, Tally, asked_wait_s
 from convert.source.refusal import broken
+from convert.source.retry import Again, Tally, asked_wait_s
 from convert.store.fault import failure_from
 
 if TYPE_CHECKING:

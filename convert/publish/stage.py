@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from convert import formats
-from convert.card import front_matter
 from convert.errors import Failure, UsageFailure
+from convert.model.card import front_matter
 from convert.publish import card, provenance
 from convert.publish.assembly import Makers, assemble
-from convert.publish.beside import Beside, Search
 from convert.publish.destinations.listing import moved
+from convert.publish.existing import Beside, Search
 from convert.publish.gate import Asked, check_waivers, examine
 from convert.publish.repo import Member
 from convert.recipe import typed

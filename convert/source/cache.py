@@ -15,7 +15,7 @@ from convert.errors import Failure
 from convert.source.digest import write_atomically
 from convert.source.hub import COMMIT, Hub, is_digest
 from convert.source.listing import FileDigest, Kind, Listing, is_escaping
-from convert.source.patience import Stopped
+from convert.source.retry import Stopped
 
 _PART = ".incomplete"
 _FORGOTTEN_S = 24 * 3600

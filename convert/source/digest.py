@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from convert.source.crew import Watch
 from convert.source.listing import FileDigest
+from convert.source.parallel import Watch
 
 _CHUNK_BYTES = 1 << 20
 _TICK_S = 0.05

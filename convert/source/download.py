@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from convert.errors import Failure
-from convert.source.crew import Watch
 from convert.source.digest import Hasher, feed
 from convert.source.hub import Hub, client, is_digest
 from convert.source.listing import FileDigest, Kind
-from convert.source.patience import Again, Tally
+from convert.source.parallel import Watch
 from convert.source.refusal import UNTRUSTED, Asked, broken, refusal
+from convert.source.retry import Again, Tally
 
 if TYPE_CHECKING:
     import httpx2

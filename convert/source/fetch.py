@@ -12,11 +12,11 @@ from convert.progress import Progress, Silent
 from convert.recipe.lookup import expanded
 from convert.size import size
 from convert.source.cache import RepoCache
-from convert.source.crew import Watch, run_all
 from convert.source.digest import DigestNotes, digest_file
 from convert.source.download import Wanted, download, unwritable
 from convert.source.hub import COMMIT, Hub, check_names, list_repo
 from convert.source.listing import FileDigest, Kind, Listing, Pinned, list_folder, small_files, weight_files
+from convert.source.parallel import Watch, run_all
 
 _THREADS = 8
 # What a nearly full disk should keep for everybody else.

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from convert.errors import Failure, UsageFailure
 from convert.source.listing import FileDigest, Kind, Listing, refuse_escaping
-from convert.source.patience import Again, Patience, Tally
 from convert.source.refusal import UNTRUSTED, Asked, broken, refusal
+from convert.source.retry import Again, Patience, Tally
 
 if TYPE_CHECKING:
     from types import ModuleType

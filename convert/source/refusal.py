@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from convert.errors import Failure
 from convert.source.listing import Kind
-from convert.source.patience import RETRIED_STATUS, Again, asked_wait_s
+from convert.source.retry import RETRIED_STATUS, Again, asked_wait_s
 
 UNTRUSTED = "the server, or something on the way to it, is broken or hostile: try again or check HF_ENDPOINT"
 

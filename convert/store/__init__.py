@@ -32,7 +32,7 @@ from convert.store.manifest import (
     read_manifest,
 )
 from convert.store.model_file import FileReport, Tally, inspect_file
-from convert.store.shelf import Removed, Shelf
+from convert.store.paths import Removed, Shelf
 from convert.store.space import allocate, free_bytes, require_space
 from convert.store.staging import Staging, seal
 

@@ -18,7 +18,7 @@ from convert.store.manifest import (
     inside,
     read_manifest,
 )
-from convert.store.shelf import Removed, Shelf
+from convert.store.paths import Removed, Shelf
 from convert.store.staging import berth_for_removal, sweep, tree_bytes
 
 # Said where a byte differs and no size does, for `convert` would answer that everything is up to date.

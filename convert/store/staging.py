@@ -12,9 +12,9 @@ from convert.store.digest import Digest, Progress, digest_files, sync
 from convert.store.fault import explained, write_faults_explained
 from convert.store.lock import hold, in_turn, seize
 from convert.store.manifest import MANIFEST_NAME, FileEntry, Manifest, inside
-from convert.store.place import clear, put_in_place, remove
-from convert.store.shelf import Removed, Shelf
+from convert.store.paths import Removed, Shelf
 from convert.store.space import allocate
+from convert.store.swap import clear, put_in_place, remove
 
 _Signature = tuple[int, int, int]  # inode, size, last change: what a digest was taken of
 

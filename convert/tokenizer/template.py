@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from convert.child.sandbox import environment
 from convert.errors import Failure
-from convert.sandbox import environment
 from convert.tokenizer.file import BROKEN, Json, read_object, read_text
 
 if TYPE_CHECKING:

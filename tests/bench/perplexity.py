@@ -17,7 +17,7 @@ from pathlib import Path
 
 from convert import pipeline, recipe
 from convert.formats import option_models
-from verify.odds import Windows, cut, refer
+from verify.logprobs import Windows, cut, refer
 from verify.quality import Quality, perplexity, quality
 from verify.runtimes import Settings
 from verify.text import text_of_file

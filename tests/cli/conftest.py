@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from convert.cli import frame
+from convert.cli import app
 
 if TYPE_CHECKING:
     from convert.errors import Exit
@@ -32,7 +32,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run `modelwright` with these arguments."""
 
     def run_line(*args: object) -> Ran:
-        code = frame.run([str(arg) for arg in args])
+        code = app.run([str(arg) for arg in args])
         captured = capsys.readouterr()
         return Ran(int(code), captured.out, captured.err)
 
@@ -45,6 +45,6 @@ def standing_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Exit 
 
     def replace(action: Callable[[], Exit | None]) -> None:
         command = click.command("plan")(action)
-        monkeypatch.setattr(frame.Commands, "get_command", lambda *_: command)
+        monkeypatch.setattr(app.Commands, "get_command", lambda *_: command)
 
     return replace

@@ -12,7 +12,7 @@ import pytest
 
 from convert.formats import Deviation
 from convert.pipeline import ArtifactResult, Converted
-from convert.plan import Plan, PlannedFile, PlannedTarget
+from convert.pipeline.plan import Plan, PlannedFile, PlannedTarget
 from tests import tiny
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         monkeypatch.setattr(name, stage)
 
     answer_with("convert.pipeline.convert", CONVERTED)
-    answer_with("convert.plan.plan", PLAN)
+    answer_with("convert.pipeline.plan.plan", PLAN)
     monkeypatch.chdir(tmp_path)
     Path("r.yaml").write_text("model: a/b\ntargets: {gguf: {quants: [Q4_K_M, Q8_0]}}\n", encoding="utf-8")
     return calls
@@ -142,7 +142,7 @@ def test_convert_with_nothing_to_do_says_so(
 def test_plan_is_a_page(run: Run, asked: Mapping[str, Any]) -> None:
     ran = run("plan", "r.yaml", "--only", "gguf")
     assert ran.code == 0
-    assert asked["convert.plan.plan"]["only"] == ("gguf",)
+    assert asked["convert.pipeline.plan.plan"]["only"] == ("gguf",)
     assert (
         ran.out
         == """\
@@ -183,7 +183,7 @@ def test_a_guess_at_a_gpu_s_time_is_called_one(
 ) -> None:
     assert not asked
     made = replace(PLAN.targets[0], target="gptq", device=device, tool_s=61.0)
-    monkeypatch.setattr("convert.plan.plan", lambda *_, **__: replace(PLAN, targets=(made,)))
+    monkeypatch.setattr("convert.pipeline.plan.plan", lambda *_, **__: replace(PLAN, targets=(made,)))
     lines = run("plan", "r.yaml").out.splitlines()
     where, about = said.split("|")
     assert lines[6] == f"time     {about} 3 min 20 s"
@@ -195,7 +195,7 @@ def test_plan_refuses_a_disk_that_is_too_small(
 ) -> None:
     assert not asked
     full = replace(PLAN, disk_free_bytes=1_900_000_000)
-    monkeypatch.setattr("convert.plan.plan", lambda *_, **__: full)
+    monkeypatch.setattr("convert.pipeline.plan.plan", lambda *_, **__: full)
     ran = run("plan", "r.yaml", "--out", "o")
     assert ran.code == 1
     assert "4.92 GB needed, 1.90 GB free" in ran.out

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from convert.cli.frame import COMMANDS
+from convert.cli.app import COMMANDS
 from convert.cli.reference import BEGIN, END, reference, written_into
 
 if TYPE_CHECKING:

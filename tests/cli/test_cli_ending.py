@@ -50,10 +50,10 @@ def test_an_error_that_finds_no_room_keeps_its_exit_code() -> None:
 
 def test_ctrl_c_is_one_line_a_hint_and_130() -> None:
     program = (
-        "import sys, time, click; from convert.cli import frame\n"
+        "import sys, time, click; from convert.cli import app\n"
         "def wait(): print('ready', flush=True); time.sleep(60)\n"
-        "frame.Commands.get_command = lambda *_: click.command('plan')(wait)\n"
-        "sys.exit(frame.run(['plan']))"
+        "app.Commands.get_command = lambda *_: click.command('plan')(wait)\n"
+        "sys.exit(app.run(['plan']))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -74,7 +74,7 @@ def test_an_interrupt_that_python_loses_is_sent_again(name: str, ignored: str) -
     script = (
         "import os, signal, sys, time\n"
         "from convert import cli\n"
-        "from convert.cli import frame\n"
+        "from convert.cli import app\n"
         "class Careless:\n"
         "    def __del__(self):\n"
         f"        os.kill(os.getpid(), signal.{name})\n"
@@ -82,7 +82,7 @@ def test_an_interrupt_that_python_loses_is_sent_again(name: str, ignored: str) -
         "def lose(args):\n"
         "    Careless()\n"
         "    time.sleep(20)\n"
-        "frame._invoke = lose\n"
+        "app._invoke = lose\n"
         "sys.exit(cli.main())\n"
     )
     shell = f"trap '' {ignored}; " if ignored else ""
@@ -96,10 +96,10 @@ def test_an_interrupt_inside_exec_ends_with_the_promised_code() -> None:
     script = (
         "import os, signal, sys\n"
         "from convert import cli\n"
-        "from convert.cli import frame\n"
+        "from convert.cli import app\n"
         "def lose(args):\n"
         "    exec('import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(1)')\n"
-        "frame._invoke = lose\n"
+        "app._invoke = lose\n"
         "sys.exit(cli.main())\n"
     )
     line = [sys.executable, "-c", script]
@@ -112,14 +112,14 @@ def test_an_end_from_outside_cleans_up_as_ctrl_c_does(name: str) -> None:
     script = (
         "import os, signal, sys, time\n"
         "from convert import cli\n"
-        "from convert.cli import frame\n"
+        "from convert.cli import app\n"
         "def work(args):\n"
         "    try:\n"
         f"        os.kill(os.getpid(), signal.{name})\n"
         "        time.sleep(60)\n"
         "    finally:\n"
         "        print('cleaned up', flush=True)\n"
-        "frame._invoke = work\n"
+        "app._invoke = work\n"
         "sys.exit(cli.main())\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -134,7 +134,7 @@ def test_a_second_end_from_outside_does_not_break_off_the_cleaning_up(first: str
     script = (
         "import os, signal, sys, time\n"
         "from convert import cli\n"
-        "from convert.cli import frame\n"
+        "from convert.cli import app\n"
         "def work(args):\n"
         "    try:\n"
         f"        os.kill(os.getpid(), signal.{first})\n"
@@ -142,7 +142,7 @@ def test_a_second_end_from_outside_does_not_break_off_the_cleaning_up(first: str
         "    finally:\n"
         f"        os.kill(os.getpid(), signal.{second})\n"
         "        print('cleaned up', flush=True)\n"
-        "frame._invoke = work\n"
+        "app._invoke = work\n"
         "sys.exit(cli.main())\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -153,8 +153,8 @@ def test_what_nohup_ignores_stays_ignored() -> None:
     script = (
         "import os, signal, sys\n"
         "from convert import cli\n"
-        "from convert.cli import frame\n"
-        "frame._invoke = lambda _: os.kill(os.getpid(), signal.SIGHUP) or 0\n"
+        "from convert.cli import app\n"
+        "app._invoke = lambda _: os.kill(os.getpid(), signal.SIGHUP) or 0\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
         "sys.exit(cli.main())\n"
     )
@@ -169,7 +169,7 @@ def test_an_interrupt_before_the_frame_stands_is_told_the_same() -> None:
         "class Slow(types.ModuleType):\n"
         "    def __getattr__(self, name):\n"
         "        raise KeyboardInterrupt\n"
-        "sys.modules['convert.cli.frame'] = Slow('frame')\n"
+        "sys.modules['convert.cli.app'] = Slow('app')\n"
         "sys.exit(cli.main())\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from convert.cli.bar import Bars
+from convert.cli.live_table import watching
 from convert.cli.meter import Lines, meter
 from convert.cli.output import Output
 from convert.cli.text import duration, parameters, rate, table
-from convert.cli.watching import watching
 from convert.progress import Silent
 from convert.size import size
 from tests.verify import reports

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convert.publish.bundle import Bundle, Candidate, ShippedFile
-from convert.source.patience import Patience
+from convert.source.retry import Patience
 from tests.provenance.publication import manifest_of
 from tests.verify import reports
 

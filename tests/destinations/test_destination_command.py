@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec  # type: ignore[import-untyped]
 import pytest
 
-from convert.cli import frame
+from convert.cli import app
 from convert.cli.reading import read
 from convert.errors import Exit
 from convert.publish.provenance import KEY_VARIABLE
@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "recipe.yaml").write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(home)
-        assert frame.run(["convert", "recipe.yaml", "--quiet"]) == Exit.DONE
+        assert app.run(["convert", "recipe.yaml", "--quiet"]) == Exit.DONE
         recipe, root = read("recipe.yaml"), home / "artifacts"
         folders = [root / "recipe" / target for target in ("gguf-Q8_0", "gguf-F16")]
         write_report(recipe, root, *(result(recipe, folder, GOOD) for folder in folders))
@@ -67,7 +67,7 @@ def run(
     monkeypatch.chdir(home)
 
     def run_line(*words: object) -> Any:
-        code = frame.run([*map(str, words), "--json"])
+        code = app.run([*map(str, words), "--json"])
         out, err = capsys.readouterr()
         assert code == 0, err
         for secret in (PASSWORD, TOKEN, keys.private.read_text().splitlines()[1]):

@@ -14,7 +14,7 @@ from convert.errors import Failure, UsageFailure
 from convert.progress import Silent
 from convert.publish.destinations import find, folder, located
 from convert.publish.destinations.folder import FolderPlace
-from convert.store import place as place_module
+from convert.store import swap
 from tests.destinations.bundles import FILES, NAME, NEXT, bundle_of, publish, tree
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def killed_at(root: Path, bundle: Bundle, call: int, exchange: Callable[..., Non
 
         for name in CALLS:
             setattr(os, name, counted(getattr(os, name)))
-        place_module.exchange = counted(exchange or place_module.exchange)
+        swap.exchange = counted(exchange or swap.exchange)
         publish(FolderPlace(root), bundle)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9

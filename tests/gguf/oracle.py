@@ -9,15 +9,15 @@ import gguf
 import llama_cpp
 import numpy as np
 
-from convert import engine
-from convert.architectures import bind, find_architecture
 from convert.checkpoint import open_checkpoint
-from convert.config import read_config
 from convert.formats import Model
 from convert.formats.gguf import Prepared, lay_out, targets
 from convert.formats.gguf.header import Field
 from convert.formats.gguf.mixture import MIXTURES
 from convert.formats.gguf.options import GgufOptions, Quant
+from convert.model.config import read_config
+from convert.model.families import bind, find_architecture
+from convert.writer import engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

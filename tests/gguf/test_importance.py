@@ -10,10 +10,8 @@ import gguf
 import numpy as np
 import pytest
 
-from convert.architectures import bind, find_architecture
 from convert.calibration import Windows
 from convert.checkpoint import open_checkpoint
-from convert.config import read_config
 from convert.errors import Failure, UsageFailure
 from convert.formats import Weights
 from convert.formats.gguf.importance import (
@@ -27,13 +25,15 @@ from convert.formats.gguf.importance import (
     write_importance,
 )
 from convert.formats.gguf.options import GgufOptions, Quant
+from convert.model.config import read_config
+from convert.model.families import bind, find_architecture
 from convert.progress import Silent
 from tests import tiny
 from tests.gguf import oracle
 from tests.gguf.collector import collect
 
 if TYPE_CHECKING:
-    from convert.decoder import Decoder
+    from convert.model.decoder import Decoder
 
 # ggml looks GELU up in a table of 16-bit floats, which its own results show.
 TABLED = {"gpt2": 2e-2, "gemma": 5e-3}
@@ -144,7 +144,7 @@ def test_spilt_and_batched_gives_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     texts = windows(decoder.vocab_size)
     wanted = compute_importance(decoder, weights, texts)
     monkeypatch.setattr("convert.formats.gguf.importance.BATCH_TOKENS", 128)
-    monkeypatch.setattr("convert.forward.spill.MAX_MEMORY_BYTES", 0)
+    monkeypatch.setattr("convert.model.forward.spill.MAX_MEMORY_BYTES", 0)
     done: list[int] = []
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -170,7 +170,7 @@ def test_the_same_bits_for_any_number_of_threads(model_type: str, tmp_path: Path
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"num_hidden_layers": 1})))
-    monkeypatch.setattr("convert.forward.spill.MAX_MEMORY_BYTES", 0)
+    monkeypatch.setattr("convert.model.forward.spill.MAX_MEMORY_BYTES", 0)
     with pytest.raises(Failure, match=r"nowhere: \d+ bytes of activations cannot be kept here: No such file"):
         compute_importance(decoder, weights, windows(decoder.vocab_size), scratch=tmp_path / "nowhere")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert import pipeline
 from convert.formats import option_models
-from convert.formats.gptq import work
+from convert.formats.gptq import format as gptq_format
 from convert.quantizer import Job, Outcome, Treated
 from convert.recipe import Recipe, load
 
@@ -52,5 +52,5 @@ def copying(
             shutil.copyfile(path, job.out / path.name)
         return afterwards(job, Outcome((Treated("model.layers.0.mlp.up_proj", 0.1, 0.06),), "cpu", {}, 0, 0))
 
-    monkeypatch.setattr(work, "quantize", quantize)
+    monkeypatch.setattr(gptq_format, "quantize", quantize)
     return jobs

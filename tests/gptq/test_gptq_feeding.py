@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from convert import machine, pipeline
 from convert.errors import Failure, UsageFailure
 from convert.formats import option_models
-from convert.formats.gptq import work
-from convert.plan import plan
+from convert.formats.gptq import format as gptq_format
+from convert.pipeline.plan import plan
 from convert.recipe import load
 from convert.store import Store, inspect_artifact, read_manifest
 from tests import tiny
@@ -215,7 +215,7 @@ def test_a_machine_too_small_is_told_what_is_needed(tmp_path: Path, monkeypatch:
 def test_more_text_than_any_machine_could_hold_is_refused_before_it_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "windows", lambda *_, **__: pytest.fail("the text was cut"))
+    monkeypatch.setattr(gptq_format, "windows", lambda *_, **__: pytest.fail("the text was cut"))
     source = make(tmp_path / "source", tiny.Recipe("llama", {"max_position_embeddings": 1 << 20}))
     path = tmp_path / "recipe.yaml"
     path.write_text(
@@ -242,14 +242,14 @@ WAITING = """
 import sys, time
 from pathlib import Path
 from tests.gptq.making import convert
-from convert.formats.gptq import work
+from convert.formats.gptq import format as gptq_format
 
 def wait(job, **_):
     (job.out / "half").write_bytes(b"half")
     print("working", flush=True)
     time.sleep(60)
 
-work.quantize = wait
+gptq_format.quantize = wait
 convert(Path(sys.argv[1]), Path(sys.argv[2]), "gptq: {}")
 """
 

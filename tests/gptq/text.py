@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from recipes.models.lab import lessonpack, searchqa
-from recipes.models.lab.names import Split
-from recipes.models.lab.samples import ANSWER_CUE
+from tests.lab import lessonpack, searchqa
+from tests.lab.names import Split
+from tests.lab.samples import ANSWER_CUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import tokenizers
 
-    from recipes.models.lab.dialogues import Dialogue
-    from recipes.models.lab.facts import Language
+    from tests.lab.dialogues import Dialogue
+    from tests.lab.facts import Language
 
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 SHAPE = searchqa.Shape(materials=3, further_questions=1, cite_share=0.6, second_fact_share=0.25)

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from convert.errors import Failure
 from convert.formats import option_models
-from convert.plan import plan
+from convert.pipeline.plan import plan
 from convert.recipe import load
 from convert.store import read_manifest
 from tests import tiny
@@ -142,7 +142,7 @@ def test_a_weight_beyond_fp16_is_refused(tmp_path: Path) -> None:
 def test_shards_and_threads_change_no_tensor(
     model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convert import engine  # noqa: PLC0415
+    from convert.writer import engine  # noqa: PLC0415
 
     source = make(tmp_path / "source", tiny.Recipe(model_type))
     places = [tmp_path / name for name in ("one", "four")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from convert.companions import canonical_config, companion_files, generation_config
+from convert.formats.hf.companions import canonical_config, companion_files, generation_config
 from tests import tiny
 from tests.hf.describing import described, make
 

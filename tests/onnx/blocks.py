@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convert.architectures import find_architecture
-from convert.config import Config
-from convert.decoder import Role
+from convert.model.config import Config
+from convert.model.decoder import Role
+from convert.model.families import find_architecture
 from tests import tiny
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from convert.codecs.matmul_nbits import NBits
+    from convert.writer.codecs.matmul_nbits import NBits
 
 
 def dequantised(rows: NDArray[np.float32], codec: NBits | None) -> NDArray[np.float32]:

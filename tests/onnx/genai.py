@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime_genai as genai
 
-from convert import engine
-from convert.architectures import bind, find_architecture
 from convert.checkpoint import open_checkpoint
-from convert.config import read_config
 from convert.formats import Model, Weights
 from convert.formats.onnx import lay_out, learn, prepare, targets
 from convert.formats.onnx.options import OnnxOptions
+from convert.model.config import read_config
+from convert.model.families import bind, find_architecture
 from convert.progress import Silent
 from convert.tokenizer import Kind, Tokenizer
+from convert.writer import engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

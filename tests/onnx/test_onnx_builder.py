@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx.external_data_helper import load_external_data_for_model
 
-from convert.companions import tokenizer_files
+from convert.formats.hf.companions import tokenizer_files
 from convert.tokenizer import load
 from tests import tiny
 from tests.onnx import genai

@@ -12,9 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from convert import engine, pipeline
-from convert.codecs.plain import Plain
-from convert.decoder import Decoder, Rope
+from convert import pipeline
 from convert.errors import Failure
 from convert.formats import Model, option_models
 from convert.formats.onnx import Prepared, lay_out, target_options, targets
@@ -22,9 +20,12 @@ from convert.formats.onnx.graph import DATA_FILE, FLOATS, LARGE_BYTES, LARGE_PAG
 from convert.formats.onnx.network import build
 from convert.formats.onnx.options import OnnxOptions
 from convert.formats.onnx.weights import Storage
-from convert.plan import plan
+from convert.model.decoder import Decoder, Rope
+from convert.pipeline.plan import plan
 from convert.recipe import load
 from convert.store import read_manifest
+from convert.writer import engine
+from convert.writer.codecs.plain import Plain
 from tests import tiny
 from tests.onnx import genai
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnxruntime.capi import _pybind_state as kernels
 
-from convert.codecs.matmul_nbits import NBits
 from convert.errors import Failure
+from convert.writer.codecs.matmul_nbits import NBits
 from tests import tiny
 from tests.onnx import genai
 from tests.onnx.blocks import dequantised, make_dequantised, unpacked

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from convert.cli import frame
+from convert.cli import app
 from convert.errors import Failure
 from convert.publish.provenance import PROVENANCE_NAME, RELEASE_NAME, examine, release
 from convert.publish.provenance.envelope import MalformedError, seal, unseal
@@ -327,7 +327,7 @@ def test_a_folder_without_provenance_says_so(tmp_path: Path, keys: Keys) -> None
 
 def test_the_command(download: Path, keys: Keys, capsys: pytest.CaptureFixture[str]) -> None:
     def run(*words: object) -> tuple[int, str, str]:
-        code = frame.run([str(word) for word in words])
+        code = app.run([str(word) for word in words])
         return int(code), *capsys.readouterr()
 
     checked = ("inspect", download, "--verify-signature", "--key", keys.public)

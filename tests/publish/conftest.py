@@ -13,7 +13,7 @@ import huggingface_hub
 import huggingface_hub.constants
 import pytest
 
-from convert.cli import frame
+from convert.cli import app
 from convert.errors import Exit
 from convert.publish.hub import HubPlace
 from convert.publish.session import signed_in
@@ -91,7 +91,7 @@ def converted(source: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
         patched.setenv("HF_ENDPOINT", server.endpoint)
         patched.setenv("HOME", str(home / "home"))
         patched.chdir(home)
-        assert frame.run(["convert", "recipe.yaml", "--quiet"]) == Exit.DONE
+        assert app.run(["convert", "recipe.yaml", "--quiet"]) == Exit.DONE
         report(home)
     huggingface_hub.close_session()
     return home
@@ -120,7 +120,7 @@ def home(
 @pytest.fixture
 def run(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:  # noqa: ARG001 - at home
     def run_line(*words: str) -> Ran:
-        code = frame.run(list(words))
+        code = app.run(list(words))
         captured = capsys.readouterr()
         return Ran(int(code), captured.out, captured.err)
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convert.cli import frame
+from convert.cli import app
 from convert.progress import Silent
 from convert.publish.hub import HubPlace
 from convert.publish.session import signed_in
@@ -74,6 +74,6 @@ def main(endpoint: str, token: str, settings: str, size_bytes: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "command":
-        serve(lambda: frame.run(sys.argv[2:]))
+        serve(lambda: app.run(sys.argv[2:]))
     else:
         main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))

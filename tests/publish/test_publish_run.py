@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import huggingface_hub
 import pytest
 
-from convert.cli import frame
+from convert.cli import app
 from convert.errors import Exit
 from tests.hub.server import Fault, HubServer
 from tests.publish.conftest import TOKEN
@@ -70,7 +70,7 @@ def test_from_a_recipe_to_the_hub(
     children: list[dict[str, str]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert frame.run(["run", "small.yaml", "--json"]) == Exit.DONE
+    assert app.run(["run", "small.yaml", "--json"]) == Exit.DONE
     out, err = capsys.readouterr()
     told = json.loads(out)
     assert told["report"]["passed"]
@@ -89,7 +89,7 @@ def test_from_a_recipe_to_the_hub(
     for path in home.rglob("*"):
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
     # What is up to date is neither built nor published again.
-    assert frame.run(["run", "small.yaml"]) == Exit.DONE
+    assert app.run(["run", "small.yaml"]) == Exit.DONE
     out, _ = capsys.readouterr()
     assert "everything is up to date" in out
     assert TOKEN not in out
@@ -100,7 +100,7 @@ def test_what_fails_a_gate_is_kept_and_not_published(
     home: Path, server: HubServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_recipe(home, "1.0")
-    assert frame.run(["run", "small.yaml"]) == Exit.GATE_FAILED
+    assert app.run(["run", "small.yaml"]) == Exit.GATE_FAILED
     out, err = capsys.readouterr()
     assert "FAILED" in out
     assert "error: gguf-Q8_0: top1:" in err
@@ -111,7 +111,7 @@ def test_what_fails_a_gate_is_kept_and_not_published(
         .read_text()
         .replace("publish: {}", "publish: {waive: [{gate: top1, reason: it is noise}]}")
     )
-    assert frame.run(["publish", "small.yaml"]) == Exit.DONE
+    assert app.run(["publish", "small.yaml"]) == Exit.DONE
     assert b"it is noise" in server.repos[REPO].commits[server.repos[REPO].refs["main"]]["README.md"]
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from markdown_it import MarkdownIt
 
-from convert.card import front_matter
 from convert.formats import option_models
+from convert.model.card import front_matter
 from convert.pipeline import convert
 from convert.publish import repo
 from convert.publish.bundle import Bundle, Candidate

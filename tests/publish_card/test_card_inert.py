@@ -14,7 +14,7 @@ import pytest
 from convert.publish.bundle import Waiver
 from convert.publish.card import markdown
 from convert.publish.card.facts import Facts
-from convert.recipe.discreet import discreet
+from convert.recipe.redact import discreet
 from convert.store import Deviation
 from tests.publish_card.cards import QUANTS
 from verify.gates import Check

@@ -22,8 +22,8 @@ from convert.store import (
     inspect_artifact,
     list_artifacts,
     require_space,
+    swap,
 )
-from convert.store import place as place_module
 
 RECIPE, TARGET = "tiny", "gguf-Q8_0"
 MODEL_BYTES = 96 << 10
@@ -122,7 +122,7 @@ def calls_counted(before: Callable[[], None]) -> Iterator[None]:
 
     for name in ("open", "write", "pwrite", "mkdir", "rename", "fsync", "posix_fallocate", "unlink", "rmdir"):
         wrap(os, name)
-    wrap(place_module, "exchange")
+    wrap(swap, "exchange")
     try:
         yield
     finally:
@@ -153,7 +153,7 @@ def killed_at(root: Path, call: int) -> bool:
 def sweep_calls(root: Path, *, has_exchange: bool = True) -> int:
     """Kill a first build and a rebuild at every call there is; how many places that made."""
     if not has_exchange:
-        place_module.exchange = _refused
+        swap.exchange = _refused
     places = 0
     for is_rebuild in (False, True) if has_exchange else (True,):
         call = 1

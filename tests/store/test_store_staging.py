@@ -12,9 +12,8 @@ from threading import get_ident
 import pytest
 
 from convert.errors import Failure, UsageFailure
-from convert.store import Store, seal
+from convert.store import Store, seal, swap
 from convert.store import digest as digest_module
-from convert.store import place as place_module
 from convert.store.digest import digest_files
 from tests.store.building import RECIPE, TARGET, build, key_of, manifest_of, standing_mark
 
@@ -128,7 +127,7 @@ def test_without_an_exchange_of_names_the_new_one_still_gets_there(
     def refused(_one: Path, _other: Path) -> None:
         raise OSError(errno.EINVAL, "no such flag")
 
-    monkeypatch.setattr(place_module, "exchange", refused)
+    monkeypatch.setattr(swap, "exchange", refused)
     build(tmp_path, "old")
     build(tmp_path, "new")
     assert standing_mark(tmp_path) == "new"

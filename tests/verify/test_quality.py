@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convert.errors import Failure
-from verify.odds import Pairing, Windows, cut, log_odds, pair, refer, surprise
+from verify.logprobs import Pairing, Windows, cut, log_odds, pair, refer, surprise
 from verify.quality import FIGURES, intervals, perplexity, quality, sum_up
 from verify.runtimes import Info
 from verify.text import text_of_file

@@ -6,23 +6,24 @@ import pytest
 
 from convert.formats import option_models
 from convert.recipe import load as load_recipe
-from recipes.models import packs
-from recipes.models.lab import searchqa
+from tests.lab import packs, searchqa
 from verify.scenarios import load, read
 from verify.scenarios.material import clean
 
-ROOT = packs.HERE.parents[1]
+ROOT = packs.SHIPPED.parents[1]
 
 
 def test_the_files_are_what_the_generator_makes() -> None:
-    """`python -m recipes.models.packs` writes them anew."""
+    """`python -m tests.lab.packs` writes them anew."""
     for name, text in packs.packs():
-        assert (packs.HERE / name).read_text(encoding="utf-8") == text, f"{name} is not what packs.py makes"
+        assert (packs.SHIPPED / name).read_text(encoding="utf-8") == text, (
+            f"{name} is not what packs.py makes"
+        )
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_the_prompts_are_those_of_the_training(language: str) -> None:
-    pack = read(packs.HERE / f"tiny-searchqa-{language}.yaml")
+    pack = read(packs.SHIPPED / f"tiny-searchqa-{language}.yaml")
     made = [
         dialogue
         for count in packs.MATERIALS
@@ -37,7 +38,7 @@ def test_the_prompts_are_those_of_the_training(language: str) -> None:
 
 @pytest.mark.parametrize(("recipe", "model"), [("tiny", "tiny-qwen"), ("tiny-gpt2", "tiny-gpt2")])
 def test_the_recipes_name_them(recipe: str, model: str) -> None:
-    if not (packs.HERE / model).is_dir():
+    if not (packs.SHIPPED / model).is_dir():
         pytest.skip("the model is not here")
     found = load_recipe(ROOT / "recipes" / f"{recipe}.yaml", option_models())
     chosen = load(found.verify.scenarios, found.path.parent)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from convert.cli.output import Output
-    from convert.plan import Plan, PlannedTarget
+    from convert.pipeline.plan import Plan, PlannedTarget
 
 
 @answering
@@ -32,7 +32,7 @@ def command(
     """
     from convert.cli.reading import read  # noqa: PLC0415 - pydantic
     from convert.errors import Failure  # noqa: PLC0415
-    from convert.plan import plan  # noqa: PLC0415 - brings the formats and their codecs
+    from convert.pipeline.plan import plan  # noqa: PLC0415 - brings the formats and their codecs
     from convert.store import Store  # noqa: PLC0415
 
     offline = is_offline or None  # otherwise the Hub's own environment variable decides

@@ -27,7 +27,7 @@ def command(output: Output, recipe: str, html: Path | None, out: Path) -> None:
 
     report.md and report.html are written anew from report.json; nothing is opened or measured.
     """
-    from convert.cli import keeping, verdict  # noqa: PLC0415 - brings pydantic and the report
+    from convert.cli import merge, verdict  # noqa: PLC0415 - brings pydantic and the report
     from convert.recipe import find  # noqa: PLC0415
     from verify.report import NAME, page, read, write  # noqa: PLC0415
 
@@ -36,9 +36,9 @@ def command(output: Output, recipe: str, html: Path | None, out: Path) -> None:
     if html:
         write(html, page.render(report))
     else:
-        keeping.render(report, folder)
+        merge.render(report, folder)
     for artifact in report.artifacts:
-        if keeping.is_newer(artifact, folder):
+        if merge.is_newer(artifact, folder):
             output.remark(f"{artifact.name}: built anew since; `verify` tells of what stands there now")
     place = html or folder / "report.html"
     output.answer(report.as_dict(), lambda: verdict.lines(report, str(place)))

@@ -28,7 +28,12 @@ def command(
     the recipe does not waive: what was built is kept, and nothing goes out.
     """
     from convert import pipeline  # noqa: PLC0415 - brings the formats and their codecs
-    from convert.cli import keeping, publication, verdict, verification  # noqa: PLC0415
+    from convert.cli import (  # noqa: PLC0415
+        merge,
+        publication,
+        verdict,
+        verification,
+    )
     from convert.cli.command import convert as conversion  # noqa: PLC0415
     from convert.cli.reading import read  # noqa: PLC0415
 
@@ -41,7 +46,7 @@ def command(
     told: dict[str, Any] = {"converted": conversion.data(converted), "report": report.as_dict(), "repos": []}
     lines = [*conversion.lines(converted), ""]
     try:
-        keeping.keep(report, out / wanted.name)
+        merge.keep(report, out / wanted.name)
     except Failure:
         output.answer(told, lambda: [*lines, *verdict.lines(report)])
         raise

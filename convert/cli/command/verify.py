@@ -72,7 +72,11 @@ def command(
     an OpenAI-compatible server; one that was made elsewhere is judged too, against --source. The
     exit code is 3 where a gate failed: the artifact is kept, and never published.
     """
-    from convert.cli import keeping, verdict, verification  # noqa: PLC0415 - brings the formats and their codecs
+    from convert.cli import (  # noqa: PLC0415 - brings the formats and their codecs
+        merge,
+        verdict,
+        verification,
+    )
 
     asked = _asked(what, source, only, out, options, offline=is_offline or None)
     for remark in asked.remarks:
@@ -82,7 +86,7 @@ def command(
     page: str | None = None
     try:
         if place:
-            keeping.keep(report, place)
+            merge.keep(report, place)
             page = str(place / "report.html")
     finally:  # what took hours to find is told, whether or not there was room to keep it
         output.answer(report.as_dict(), lambda: verdict.lines(report, page))

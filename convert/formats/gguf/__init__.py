@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import gguf as gguf_py
 
-from convert.codecs.ggml import BLOCK_TYPES, Ggml
-from convert.codecs.plain import Plain
 from convert.deviation import AS_SOURCE
 from convert.formats import Deviation, Model, Planned, Weights
 from convert.formats.gguf import metadata, tensors
@@ -21,7 +19,9 @@ from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
 from convert.formats.gguf.mixture import MIXTURES, Chooser, Shape
 from convert.formats.gguf.options import GgufOptions
 from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
-from convert.layout import Layout, Slot
+from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
+from convert.writer.codecs.plain import Plain
+from convert.writer.layout import Layout, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from convert.codecs import Codec
-    from convert.decoder import Decoder
     from convert.formats.gguf.importance import Importance
     from convert.formats.gguf.tensors import FileTensor
+    from convert.model.decoder import Decoder
     from convert.progress import Progress
     from convert.recipe import Recipe
+    from convert.writer.codecs import Codec
 
 OPTIONS = GgufOptions
 PREFIX = "gguf-"

@@ -13,8 +13,8 @@ from convert.calibration import windows as cut_windows
 from convert.errors import Failure, UsageFailure
 from convert.formats.gguf.imatrix_file import ImatrixFile, Sum, imatrix_bytes, read_imatrix
 from convert.formats.gguf.tensors import file_tensors
-from convert.forward import Forward
-from convert.forward.spill import states
+from convert.model.forward import Forward
+from convert.model.forward.spill import states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convert.calibration import Windows
-    from convert.decoder import Decoder, Ref
     from convert.formats import Model, Weights
     from convert.formats.gguf.options import GgufOptions
+    from convert.model.decoder import Decoder, Ref
     from convert.progress import Progress
     from convert.recipe import Recipe
 

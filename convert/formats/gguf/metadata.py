@@ -10,11 +10,11 @@ import gguf
 from convert.errors import Failure
 from convert.formats.gguf.header import Field
 from convert.formats.gguf.tensors import ARCHITECTURES
-from convert.rotary import longrope_attention
+from convert.model.rotary import longrope_attention
 
 if TYPE_CHECKING:
-    from convert.decoder import Decoder, RopeScaling
     from convert.formats import Model
+    from convert.model.decoder import Decoder, RopeScaling
 
 # generation_config.json's settings that llama.cpp takes as a model's own defaults.
 SAMPLING = {

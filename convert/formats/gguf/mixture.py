@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convert.codecs.ggml import BLOCK_TYPES
+from convert.writer.codecs.ggml import BLOCK_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from convert.decoder import Decoder
+    from convert.model.decoder import Decoder
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convert.decoder import Decoder, Ref, Role
-from convert.layout import AddOne, Piece
+from convert.model.decoder import Decoder, Ref, Role
+from convert.writer.layout import AddOne, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from convert.companions import canonical_config, companion_files, is_relabelled
-from convert.config import read_config
 from convert.formats import Deviation, Model, Planned, Weights
+from convert.formats.hf.companions import canonical_config, companion_files, is_relabelled
 from convert.formats.hf.options import HfOptions
 from convert.formats.hf.shards import shard_layouts
 from convert.formats.hf.tensors import KEPT_AS, Float, Stored, source_types, stored_tensors
+from convert.model.config import read_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

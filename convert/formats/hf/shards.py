@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from convert.codecs.plain import WIDTH_BYTES, Plain
-from convert.companions import to_json
-from convert.layout import Layout, Slot
+from convert.formats.hf.companions import to_json
+from convert.writer.codecs.plain import WIDTH_BYTES, Plain
+from convert.writer.layout import Layout, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from convert.architectures import find_architecture
-from convert.config import Config
-from convert.layout import Piece
+from convert.model.config import Config
+from convert.model.families import find_architecture
+from convert.writer.layout import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from convert.decoder import Decoder, Origin, Ref
     from convert.formats import Weights
+    from convert.model.decoder import Decoder, Origin, Ref
 
 Float = Literal["F32", "F16", "BF16"]
 # What a stored type is written as where it is kept; what is wider than F32 or narrower than 16 bits changes.

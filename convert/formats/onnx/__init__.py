@@ -8,23 +8,23 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Literal
 
-from convert.codecs.matmul_nbits import NBits
-from convert.codecs.plain import Plain
-from convert.decoder import Ref, Role
 from convert.errors import Failure
 from convert.formats import Deviation, Model, Planned, Weights
 from convert.formats.hf import promised_type
 from convert.formats.hf.tensors import KEPT_AS, Float
 from convert.formats.onnx.options import BITS, OnnxOptions, Precision, Provider
+from convert.model.decoder import Ref, Role
+from convert.writer.codecs.matmul_nbits import NBits
+from convert.writer.codecs.plain import Plain
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from convert.codecs import Codec
     from convert.formats.onnx.weights import Storage
-    from convert.layout import Layout
     from convert.progress import Progress
     from convert.recipe import Recipe
+    from convert.writer.codecs import Codec
+    from convert.writer.layout import Layout
 
 OPTIONS = OnnxOptions
 PREFIX = "onnx-"

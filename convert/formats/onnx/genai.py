@@ -20,8 +20,8 @@ from convert.formats.onnx.network import (
 from convert.formats.onnx.options import Provider
 
 if TYPE_CHECKING:
-    from convert.decoder import Decoder
     from convert.formats import Model
+    from convert.model.decoder import Decoder
 
 # onnxruntime-genai reads a text anew when it grows beyond this length, of models of type phi3 alone.
 PHI3_LENGTH = 4096

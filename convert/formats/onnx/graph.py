@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from convert.codecs.matmul_nbits import NBits
-from convert.codecs.plain import WIDTH_BYTES
-from convert.layout import Layout, Slot
+from convert.writer.codecs.matmul_nbits import NBits
+from convert.writer.codecs.plain import WIDTH_BYTES
+from convert.writer.layout import Layout, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto, ValueInfoProto
 
-    from convert.codecs import Codec
-    from convert.layout import Piece
+    from convert.writer.codecs import Codec
+    from convert.writer.layout import Piece
 
 MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"

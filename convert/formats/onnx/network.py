@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper
 
-from convert.decoder import Decoder, Ref, Role
 from convert.formats.onnx.graph import CONTRIB, Graph, Matrix
 from convert.formats.onnx.positions import Positions, add_positions
 from convert.formats.onnx.weights import (
@@ -20,11 +19,12 @@ from convert.formats.onnx.weights import (
     rows_of,
     vector,
 )
+from convert.model.decoder import Decoder, Ref, Role
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
-    from convert.layout import Layout
+    from convert.writer.layout import Layout
 
     End = tuple[str, int, tuple[str | int, ...]]  # an input or output: its name, type and shape
 

@@ -10,11 +10,11 @@ import numpy as np
 from onnx import TensorProto
 
 from convert.errors import Failure
-from convert.forward.frequency import turning
+from convert.model.forward.frequency import turning
 
 if TYPE_CHECKING:
-    from convert.decoder import Decoder, Rope, RopeScaling
     from convert.formats.onnx.graph import Graph
+    from convert.model.decoder import Decoder, Rope, RopeScaling
 
 # GroupQueryAttention takes heads of whole groups of this many dimensions, and turns so many pairs at a time.
 HEAD_STEP, PAIR_STEP = 8, 8

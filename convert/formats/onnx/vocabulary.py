@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from convert.companions import to_json, tokenizer_files
 from convert.formats import Deviation
+from convert.formats.hf.companions import to_json, tokenizer_files
 from convert.tokenizer import Kind
 
 if TYPE_CHECKING:

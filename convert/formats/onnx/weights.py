@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convert.codecs.matmul_nbits import NBits
-from convert.codecs.plain import Plain
-from convert.decoder import Decoder, Ref, Role
 from convert.formats.onnx.graph import CONTRIB, FLOATS, Graph, Matrix
-from convert.layout import AddOne, Piece
+from convert.model.decoder import Decoder, Ref, Role
+from convert.writer.codecs.matmul_nbits import NBits
+from convert.writer.codecs.plain import Plain
+from convert.writer.layout import AddOne, Piece
 
 if TYPE_CHECKING:
-    from convert.codecs import Codec
+    from convert.writer.codecs import Codec
 
 BIASES = {
     **dict.fromkeys((Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V), "has_qkv_bias"),

@@ -154,8 +154,8 @@ class _Words:
 
 def _parameters(told: Mapping[str, Any]) -> int | None:
     """How many weights the architecture has: packed ones cannot be counted."""
-    from convert.architectures import find_architecture  # noqa: PLC0415 - for these formats alone
-    from convert.config import Config  # noqa: PLC0415
+    from convert.model.config import Config  # noqa: PLC0415
+    from convert.model.families import find_architecture  # noqa: PLC0415 - for these formats alone
 
     # A quantised model cannot be converted, so it is refused; its sizes are those of the source.
     config = Config({key: value for key, value in told.items() if key != "quantization_config"})

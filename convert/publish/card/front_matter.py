@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from convert.publish.card.licence import licence_keys
+from convert.publish.card.license import licence_keys
 from convert.publish.card.result import model_index
 
 if TYPE_CHECKING:

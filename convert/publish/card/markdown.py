@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from convert.recipe.discreet import discreet
+from convert.recipe.redact import discreet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from convert.publish.card import markdown
 from convert.publish.card.guide import shell
 from convert.publish.card.label import label, weights
-from convert.publish.card.licence import HUB
+from convert.publish.card.license import HUB
 from convert.publish.provenance import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, signed_by
-from convert.recipe.discreet import discreet
+from convert.recipe.redact import discreet
 from convert.store import MANIFEST_NAME
 from verify.report import NAME as REPORT_NAME
 

@@ -10,8 +10,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from convert.child.sandbox import ask_child, limit
 from convert.errors import Failure
-from convert.sandbox import ask_child, limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from convert.errors import Failure
 from convert.publish.destinations.listing import blocks
 from convert.publish.destinations.registry import Answer, Registry, resolved
-from convert.source.patience import Again
+from convert.source.retry import Again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -30,9 +30,9 @@ from convert.publish.destinations.listing import (
 )
 from convert.store.digest import digest_files, sync
 from convert.store.manifest import inside
-from convert.store.place import put_in_place, remove
-from convert.store.shelf import checked_name
+from convert.store.paths import checked_name
 from convert.store.space import free_bytes
+from convert.store.swap import put_in_place, remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ from convert.publish.destinations.blob import CHUNK_BYTES, Push
 from convert.publish.destinations.listing import moved, name_of
 from convert.publish.destinations.login import Remembered
 from convert.publish.destinations.registry import Registry
-from convert.source.patience import Patience
+from convert.source.retry import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

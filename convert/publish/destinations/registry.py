@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 from convert.errors import Failure
 from convert.publish.destinations.login import Login, answering_host
-from convert.source.patience import RETRIED_STATUS, Again, Patience, Tally, asked_wait_s
+from convert.source.retry import RETRIED_STATUS, Again, Patience, Tally, asked_wait_s
 
 if TYPE_CHECKING:
     import ssl

@@ -1,7 +1,0 @@
-"""AWQ: weights in groups of few bits, columns scaled so that what the activations dwell on loses least."""
-
-from convert.formats import Format
-from convert.formats.gptq.options import AwqOptions
-from convert.formats.gptq.work import Quantisation
-
-FORMAT: Format = Quantisation("awq", AwqOptions)

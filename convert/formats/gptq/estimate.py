@@ -1,0 +1,104 @@
+"""What the quantisation of a checkpoint leaves, and what it takes of memory, disk and time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from convert.writer.codecs.plain import WIDTH_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from convert.formats.hf.tensors import Stored
+    from convert.model.decoder import Decoder
+    from convert.quantizer import Method
+
+# The interpreter with torch, transformers and GPTQModel imported, before any model: 0.6 GiB.
+PROGRAM_BYTES = 700 << 20
+# Flop/s of a core under the small products and the solver of this work, measured; of a GPU, a guess well
+# below what one reaches in large products.
+CORE_FLOPS = 2e10
+GPU_FLOPS = 2e13
+# GPTQModel's AWQ tries so many scales for each group of matrices, each by a pass of all tokens, and then so
+# many clips on so many tokens, weight by weight rather than by products.
+AWQ_SCALES, AWQ_CLIPS, AWQ_CLIP_TOKENS, AWQ_CLIP_SLOWNESS = 20, 10, 512, 10
+# To start, to load, to import, and to write what was made.
+START_S = 15.0
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix of a layer, which is quantised."""
+
+    name: str
+    rows: int  # out
+    columns: int  # in
+
+
+def matrices(stored: Sequence[Stored]) -> tuple[Matrix, ...]:
+    """List what is quantised: every matrix of every layer, joined ones as one."""
+    return tuple(
+        Matrix(
+            each.name.removesuffix(".weight"),
+            sum(piece.rows for piece in each.pieces),
+            each.pieces[0].columns,
+        )
+        for each in stored
+        if len(each.shape) == 2 and each.pieces[0].ref.layer is not None
+    )
+
+
+def result_bytes(stored: Sequence[Stored], types: Mapping[str, str], *, bits: int, group_size: int) -> int:
+    """Count what the artifact's weights take: packed ones, scales in F16, packed zeros, group numbers."""
+    quantised = {each.name: each for each in matrices(stored)}
+    total = 0
+    for each in stored:
+        matrix = quantised.get(each.name.removesuffix(".weight"))
+        if matrix is None or not each.name.endswith(".weight"):
+            total += math.prod(each.shape) * WIDTH_BYTES[types[each.name]]
+            continue
+        groups = matrix.columns // group_size if group_size > 0 else 1
+        packed = matrix.rows * (matrix.columns + groups) * bits // 8
+        total += packed + 2 * matrix.rows * groups + 4 * matrix.columns
+    return total
+
+
+def memory_bytes(method: Method, decoder: Decoder, stored: Sequence[Stored], token_count: int) -> int:
+    """Bound the peak: what never leaves, two layers in float32, their Hessians, and the tokens' states.
+
+    A layer is read, measured, solved and written before the next; beside it stay the embeddings and the
+    head, and every calibration token's state, as it goes into the layer and as it comes out. AWQ also keeps
+    what goes into each matrix of the layer, and two copies of it.
+    """
+    layer = [each for each in stored if each.pieces[0].ref.layer == 0]
+    beside = [each for each in stored if each.pieces[0].ref.layer is None]
+    widths = {matrix.columns for matrix in matrices(layer)}
+    layer_bytes = 4 * sum(math.prod(each.shape) for each in layer)
+    # The Hessian, its copy while it is factored, and the inverse.
+    hessian_bytes = 3 * 4 * max(width * width for width in widths) + 4 * sum(w * w for w in widths)
+    beside_bytes = 4 * sum(math.prod(each.shape) for each in beside)
+    state_bytes = 2 * 4 * token_count * decoder.hidden_size
+    shared_bytes = PROGRAM_BYTES + 2 * layer_bytes + beside_bytes + state_bytes
+    if method == "gptq":
+        return shared_bytes + hessian_bytes
+    within = sum(matrix.columns for matrix in matrices(layer)) + 2 * max(m.rows for m in matrices(layer))
+    return shared_bytes + 2 * layer_bytes + 2 * 4 * token_count * within
+
+
+def seconds(
+    method: Method, stored: Sequence[Stored], token_count: int, *, threads: int, has_gpu: bool
+) -> float:
+    """Estimate from the products: the tokens through every matrix twice, its Hessian, and its solution."""
+    flops = 0.0
+    for matrix in matrices(stored):
+        once = 2.0 * matrix.rows * matrix.columns
+        if method == "gptq":
+            hessian = 2.0 * token_count * matrix.columns**2
+            solution = 2.0 * matrix.columns**3 + once * matrix.columns
+            flops += 2 * token_count * once + hessian + solution
+        else:
+            clips = AWQ_CLIPS * min(token_count, AWQ_CLIP_TOKENS) * AWQ_CLIP_SLOWNESS
+            flops += ((2 + AWQ_SCALES) * token_count + clips) * once
+    return START_S + flops / (GPU_FLOPS if has_gpu else CORE_FLOPS * threads)

@@ -1,0 +1,1 @@
+"""What a model is, whatever its source calls it."""

@@ -1,0 +1,71 @@
+"""GPT-2: learned positions, layer norms, a plain MLP, and weights stored (in, out)."""
+
+from convert.errors import Failure
+from convert.model.config import Config
+from convert.model.decoder import Decoder, Role
+from convert.model.families import Naming
+
+CLASSES = ("GPT2LMHeadModel",)
+
+NAMING = Naming(
+    prefix="transformer.",
+    names={
+        Role.EMBED: "wte",
+        Role.POSITION: "wpe",
+        Role.ATTN_NORM: "h.{layer}.ln_1",
+        Role.ATTN_Q: "h.{layer}.attn.c_attn",
+        Role.ATTN_K: "h.{layer}.attn.c_attn",
+        Role.ATTN_V: "h.{layer}.attn.c_attn",
+        Role.ATTN_OUT: "h.{layer}.attn.c_proj",
+        Role.MLP_NORM: "h.{layer}.ln_2",
+        Role.MLP_UP: "h.{layer}.mlp.c_fc",
+        Role.MLP_DOWN: "h.{layer}.mlp.c_proj",
+        Role.FINAL_NORM: "ln_f",
+        Role.HEAD: "lm_head",
+    },
+    aliases={"transformer.lm_head.weight": "lm_head.weight"},
+    transposed=frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V, Role.ATTN_OUT, Role.MLP_UP, Role.MLP_DOWN}),
+    ignored=(r"h\.\d+\.attn\.(masked_)?bias",),
+)
+
+# Both are the tanh form; Transformers spells it in several ways.
+TANH_FORMS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
+
+
+def describe(config: Config) -> Decoder:
+    """Read a GPT-2 config."""
+    activation = config.text("activation_function", "gelu_new")
+    if activation not in TANH_FORMS:
+        raise Failure(
+            f"{config.where}: activation_function {activation!r} is not supported",
+            f"supported: {', '.join(TANH_FORMS)}",
+        )
+    for key in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
+        if config.flag(key, default=False):
+            raise Failure(f"{config.where}: {key} is not supported", "the published GPT-2 models have it off")
+    if not config.flag("scale_attn_weights", default=True):
+        raise Failure(f"{config.where}: scale_attn_weights is off", "the published GPT-2 models have it on")
+    hidden, heads = config.size("n_embd"), config.size("n_head")
+    if hidden % heads:
+        raise Failure(
+            f"{config.where}: n_embd {hidden} is no multiple of n_head {heads}", "fetch the file again"
+        )
+    return Decoder(
+        family="gpt2",
+        layer_count=config.size("n_layer"),
+        hidden_size=hidden,
+        head_count=heads,
+        kv_head_count=heads,
+        head_size=hidden // heads,
+        mlp_size=config.size("n_inner", default=4 * hidden),
+        vocab_size=config.size("vocab_size"),
+        context_length=config.size("n_positions", "n_ctx", default=1024),
+        norm="layer",
+        norm_eps=config.real("layer_norm_epsilon", default=1e-5),
+        activation="gelu_tanh",
+        is_tied=config.flag("tie_word_embeddings", default=True),
+        has_gate=False,
+        has_qkv_bias=True,
+        has_out_bias=True,
+        has_mlp_bias=True,
+    )

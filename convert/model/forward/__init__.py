@@ -1,0 +1,237 @@
+"""A decoder's forward pass in float32, layer by layer; what each matrix is multiplied with can be observed.
+
+Weights are read through their origins in slices of rows: memory holds neither the model nor a layer of it.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convert.checkpoint import to_f32
+from convert.errors import Failure
+from convert.model.decoder import Ref, Role
+from convert.model.forward.attention import attend, turn
+from convert.model.forward.blas import single_threaded
+from convert.model.forward.frequency import turning
+from convert.writer.engine import available_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from convert.checkpoint import Checkpoint
+    from convert.model.decoder import Decoder, Origin
+
+    Rows = NDArray[np.float32]
+    # Told which matrices are about to be multiplied with the same (tokens, columns).
+    Observe = Callable[[tuple[Ref, ...], Rows], None]
+
+# Weights that a thread widens at once: 2 MB, so that most matrices give each thread some.
+SLICE_WEIGHTS = 1 << 19
+# Tokens that pass through an MLP together: its inner rows are the widest of a layer.
+MLP_TOKENS = 1024
+
+
+class Forward:
+    """The layers of one model, applied to hidden states of (texts, positions, hidden size).
+
+    The work is cut in the same places for any number of threads, and so its results are the same.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        checkpoint: Checkpoint,
+        origins: Mapping[Ref, Origin],
+        threads: int | None = None,
+    ) -> None:
+        self.decoder = decoder
+        self._pool = ThreadPoolExecutor(threads or available_threads(), thread_name_prefix="forward")
+        self._checkpoint = checkpoint
+        self._origins = origins
+        self._shapes = dict(decoder.shapes())
+
+    def embed(self, tokens: NDArray[np.int32]) -> Rows:
+        """Look up the tokens of some texts of one length, (texts, positions)."""
+        decoder = self.decoder
+        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < decoder.vocab_size:
+            raise Failure(
+                f"a text holds token {tokens.max()}, and the model's vocabulary has {decoder.vocab_size}",
+                "the tokenizer files belong to another model",
+            )
+        hidden: Rows = self._widened(Ref(Role.EMBED), lambda stored: stored[tokens])
+        if decoder.has_scaled_embedding:
+            hidden *= np.float32(decoder.hidden_size**0.5)
+        if decoder.rope is None:
+            hidden += self._widened(Ref(Role.POSITION), lambda stored: stored[: tokens.shape[1]])
+        return hidden
+
+    def layer(self, index: int, hidden: Rows, observe: Observe | None = None) -> Rows:
+        """Pass hidden states through one layer."""
+        flat: Rows = hidden.reshape(-1, hidden.shape[2]).copy()
+        # What overflows is found below, and named by its layer.
+        with np.errstate(all="ignore"), single_threaded():
+            flat += self._attention(index, flat, hidden.shape[:2], observe)
+            for first in range(0, len(flat), MLP_TOKENS):
+                rows = flat[first : first + MLP_TOKENS]
+                rows += self._mlp(index, rows, observe)
+        if not np.isfinite(flat).all():
+            raise Failure(
+                f"layer {index} turns the text into numbers that are infinite or not numbers",
+                "the weights are damaged; fetch them again",
+            )
+        return flat.reshape(hidden.shape)
+
+    def logits(self, tokens: NDArray[np.int32]) -> Rows:
+        """Score every next token of one short text, (positions, vocabulary)."""
+        hidden = self.embed(tokens[None])
+        for index in range(self.decoder.layer_count):
+            hidden = self.layer(index, hidden)
+        head = Role.EMBED if self.decoder.is_tied else Role.HEAD
+        with single_threaded():
+            return self._linear(Ref(head), self._norm(Ref(Role.FINAL_NORM), hidden[0]))
+
+    def _attention(
+        self, index: int, flat: Rows, texts_positions: tuple[int, ...], observe: Observe | None
+    ) -> Rows:
+        decoder = self.decoder
+        refs = tuple(Ref(role, index) for role in (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V))
+        rows = self._norm(Ref(Role.ATTN_NORM, index), flat)
+        if observe:
+            observe(refs, rows)
+        queries, keys, values = (
+            self._linear(ref, rows).reshape(*texts_positions, -1, decoder.head_size) for ref in refs
+        )
+        if decoder.has_qk_norm:
+            queries = self._norm(Ref(Role.ATTN_Q_NORM, index), queries)
+            keys = self._norm(Ref(Role.ATTN_K_NORM, index), keys)
+        if decoder.rope is not None:
+            positions = turning(decoder, decoder.rope, texts_positions[1])
+            turn(queries, positions)
+            turn(keys, positions)
+        seen = attend(queries, keys, values, decoder.sliding_window, self._pool).reshape(len(flat), -1)
+        out = Ref(Role.ATTN_OUT, index)
+        if observe:
+            observe((out,), seen)
+        return self._linear(out, seen)
+
+    def _mlp(self, index: int, flat: Rows, observe: Observe | None) -> Rows:
+        gate, up, down = (Ref(role, index) for role in (Role.MLP_GATE, Role.MLP_UP, Role.MLP_DOWN))
+        rows = self._norm(Ref(Role.MLP_NORM, index), flat)
+        if observe:
+            observe((gate, up) if self.decoder.has_gate else (up,), rows)
+        activate = ACTIVATIONS[self.decoder.activation]
+        if self.decoder.has_gate:
+            inner = activate(self._linear(gate, rows))
+            inner *= self._linear(up, rows)
+        else:
+            inner = activate(self._linear(up, rows))
+        if observe:
+            observe((down,), inner)
+        return self._linear(down, inner)
+
+    def _norm(self, ref: Ref, rows: Rows) -> Rows:
+        """Normalise the last axis."""
+        weight = self._vector(ref)
+        # Heads are normalised by their root mean square, whatever the hidden states are.
+        if self.decoder.norm == "layer" and ref.role not in (Role.ATTN_Q_NORM, Role.ATTN_K_NORM):
+            rows = rows - rows.mean(axis=-1, keepdims=True)
+            bias = self._vector(Ref(ref.role, ref.layer, "bias"))
+        else:
+            bias = None
+        if self.decoder.has_unit_norm_offset:
+            weight = weight + np.float32(1)
+        square = np.einsum("...i,...i->...", rows, rows)[..., None] / np.float32(rows.shape[-1])
+        normed: Rows = rows / np.sqrt(square + np.float32(self.decoder.norm_eps))
+        normed *= weight
+        if bias is not None:
+            normed += bias
+        return normed
+
+    def _linear(self, ref: Ref, rows: Rows) -> Rows:
+        """Multiply (tokens, in) by a matrix of (out, in), and add its bias where it has one."""
+        out_size, in_size = self._shapes[ref]
+        out = np.empty((len(rows), out_size), np.float32)
+        step = max(1, SLICE_WEIGHTS // in_size)
+
+        def multiply(first: int) -> None:
+            stop = min(out_size, first + step)
+            with np.errstate(all="ignore"):
+                np.matmul(rows, self._rows(ref, first, stop).T, out=out[:, first:stop])
+
+        for _done in self._pool.map(multiply, range(0, out_size, step)):
+            pass
+        self._release(ref)
+        bias = Ref(ref.role, ref.layer, "bias")
+        if bias in self._shapes:
+            out += self._vector(bias)
+        return out
+
+    def _rows(self, ref: Ref, first: int, stop: int) -> Rows:
+        """Read some rows of a matrix, (rows, in)."""
+        origin = self._origins[ref]
+        start, end = origin.first_row + first, origin.first_row + stop
+        if origin.is_transposed:
+            stored = self._checkpoint.read(origin.name)[:, start:end].T
+        else:
+            stored = self._checkpoint.read(origin.name, start, end)
+        return to_f32(stored, self._checkpoint.tensors[origin.name].dtype)
+
+    def _release(self, ref: Ref) -> None:
+        """Let the kernel drop what was read, so that resident memory does not grow with the model."""
+        origin = self._origins[ref]
+        if origin.is_transposed:
+            self._checkpoint.release(origin.name)
+        else:
+            self._checkpoint.release(origin.name, origin.first_row, origin.first_row + self._shapes[ref][0])
+
+    def _vector(self, ref: Ref) -> Rows:
+        first, size = self._origins[ref].first_row, self._shapes[ref][0]
+        return self._widened(ref, lambda stored: stored[first : first + size])
+
+    def _widened(self, ref: Ref, pick: Callable[[NDArray[Any]], NDArray[Any]]) -> Rows:
+        """Pick from a stored tensor, in float32."""
+        name = self._origins[ref].name
+        picked = pick(self._checkpoint.read(name))
+        # Read-only where it was float32 already and so a view on the file.
+        return to_f32(picked, self._checkpoint.tensors[name].dtype)
+
+
+def _silu(rows: Rows) -> Rows:
+    shares = np.exp(-rows)
+    shares += np.float32(1)
+    rows /= shares
+    return rows
+
+
+def _gelu_tanh(rows: Rows) -> Rows:
+    inner = rows * rows
+    inner *= np.float32(0.044715)
+    inner += np.float32(1)
+    inner *= rows
+    inner *= np.float32((2 / np.pi) ** 0.5)
+    np.tanh(inner, out=inner)
+    inner += np.float32(1)
+    rows *= inner
+    rows *= np.float32(0.5)
+    return rows
+
+
+def _gelu(rows: Rows) -> Rows:
+    """Weigh by the normal distribution, by Abramowitz and Stegun 7.1.26: within 1.5e-7 of erf."""
+    scaled: Rows = np.abs(rows) * np.float32(0.5**0.5)
+    near: Rows = np.float32(1) / (np.float32(1) + np.float32(0.3275911) * scaled)
+    tail: Rows = np.zeros_like(rows)
+    for factor in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        tail = (tail + np.float32(factor)) * near
+    tail *= np.exp(-scaled * scaled)
+    tail *= np.float32(0.5)
+    weighed: Rows = rows * np.where(rows < 0, tail, np.float32(1) - tail)
+    return weighed
+
+
+ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh}

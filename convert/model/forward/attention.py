@@ -1,0 +1,111 @@
+"""Causal attention of whole texts in bounded memory: queries in blocks, and only the keys that they see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from numpy.typing import NDArray
+
+    from convert.model.forward.frequency import Turning
+
+# Scores that a thread holds at once: 4 MB.
+MAX_SCORES = 1 << 20
+
+
+def turn(heads: NDArray[np.float32], turning: Turning) -> None:
+    """Turn the two halves of each head's first dimensions, in place, in (texts, positions, heads, size)."""
+    half = turning.cosines.shape[1]
+    cosines, sines = turning.cosines[:, None], turning.sines[:, None]
+    left, right = heads[..., :half], heads[..., half : 2 * half]
+    turned = right * cosines + left * sines
+    left *= cosines
+    left -= right * sines
+    right[...] = turned
+
+
+def attend(
+    queries: NDArray[np.float32],
+    keys: NDArray[np.float32],
+    values: NDArray[np.float32],
+    window: int | None,
+    pool: Executor,
+) -> NDArray[np.float32]:
+    """Let each position see itself and those before it, the last `window` of them where there is one.
+
+    All are (texts, positions, heads, size), keys and values with fewer heads where these are shared.
+    """
+    texts, _, head_count, _ = queries.shape
+    groups = keys.shape[2]
+    shared = head_count // groups
+    out = np.empty_like(queries)
+
+    def attend_one(text: int, group: int) -> None:
+        heads = slice(group * shared, (group + 1) * shared)
+        asked = np.ascontiguousarray(queries[text, :, heads].swapaxes(0, 1))
+        known = np.ascontiguousarray(keys[text, :, group])
+        seen = np.ascontiguousarray(values[text, :, group].T)
+        out[text, :, heads] = _attend_one(asked, known, seen, window).swapaxes(0, 1)
+
+    places = list(np.ndindex(texts, groups))
+    for _done in pool.map(attend_one, *zip(*places, strict=True)):
+        pass
+    return out
+
+
+def _attend_one(
+    queries: NDArray[np.float32],
+    keys: NDArray[np.float32],
+    values: NDArray[np.float32],
+    window: int | None,
+) -> NDArray[np.float32]:
+    """Attend in one text with those heads that share their keys; values are (size, positions)."""
+    shared, positions, size = queries.shape
+    queries = queries * np.float32(size**-0.5)
+    out = np.empty_like(queries)
+    first = 0
+    with np.errstate(all="ignore"):
+        while first < positions:
+            seen_from = 0 if window is None else max(0, first - window + 1)
+            stop = min(positions, first + _block(first - seen_from, shared))
+            answer = _weighted(
+                queries[:, first:stop].reshape(-1, size),
+                keys[seen_from:stop],
+                values[:, seen_from:stop],
+                _hidden(first, stop, seen_from, window),
+            )
+            out[:, first:stop] = answer.reshape(shared, stop - first, size)
+            first = stop
+    return out
+
+
+def _block(keys_before: int, shared: int) -> int:
+    """Count the queries whose scores fit, each block of them adding as many keys to those before."""
+    fitting = MAX_SCORES // shared
+    return max(1, int((np.sqrt(keys_before**2 + 4 * fitting) - keys_before) / 2))
+
+
+def _hidden(first: int, stop: int, seen_from: int, window: int | None) -> NDArray[np.bool_]:
+    """Tell which of the keys each query must not see, (queries, keys)."""
+    query, key = np.arange(first, stop)[:, None], np.arange(seen_from, stop)
+    hidden: NDArray[np.bool_] = key > query
+    return hidden if window is None else hidden | (key <= query - window)
+
+
+def _weighted(
+    queries: NDArray[np.float32],
+    keys: NDArray[np.float32],
+    values: NDArray[np.float32],
+    hidden: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    scores: NDArray[np.float32] = queries @ keys.T
+    np.copyto(scores.reshape(-1, *hidden.shape), -np.inf, where=hidden)
+    scores -= scores.max(axis=1, keepdims=True)
+    np.exp(scores, out=scores)
+    answer: NDArray[np.float32] = scores @ values.T
+    answer /= scores.sum(axis=1, keepdims=True)
+    return answer

@@ -1,0 +1,85 @@
+"""How fast each pair of a head's dimensions turns with the position, stretched as the model's config asks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convert.model.rotary import longrope_attention
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convert.model.decoder import Decoder, Rope, RopeScaling
+
+# YaRN's own proposals, which Transformers takes where a config says nothing.
+YARN_BETA_FAST = 32.0
+YARN_BETA_SLOW = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turning:
+    """Cosines and sines of every position, (positions, pairs); attention's own scale is in both."""
+
+    cosines: NDArray[np.float32]
+    sines: NDArray[np.float32]
+
+
+def turning(decoder: Decoder, rope: Rope, length: int) -> Turning:
+    """Tabulate the first `length` positions of a text that is just as long."""
+    frequencies, scale = _stretched(decoder, rope, length)
+    # The angles in 32 bits, since the models learned with these.
+    angles = np.arange(length, dtype=np.float32)[:, None] * frequencies.astype(np.float32)
+    return Turning(np.cos(angles) * np.float32(scale), np.sin(angles) * np.float32(scale))
+
+
+def _stretched(decoder: Decoder, rope: Rope, length: int) -> tuple[NDArray[np.float64], float]:
+    frequencies = rope.theta ** -(np.arange(0, rope.dimensions, 2) / rope.dimensions)
+    scaling = rope.scaling
+    if scaling is None:
+        return frequencies, 1.0
+    if scaling.kind == "linear":
+        return frequencies / scaling.factor, 1.0
+    if scaling.kind == "llama3":
+        return _llama3(frequencies, scaling), 1.0
+    if scaling.kind == "yarn":
+        return _yarn(frequencies, rope, scaling), _yarn_scale(scaling)
+    is_long = length > scaling.original_context_length
+    factors = np.array(scaling.long_factors if is_long else scaling.short_factors)
+    return frequencies / factors, longrope_attention(decoder, scaling)
+
+
+def _llama3(frequencies: NDArray[np.float64], scaling: RopeScaling) -> NDArray[np.float64]:
+    """Slow the slow ones by the factor, the fast ones not at all, and those between in proportion."""
+    turns = scaling.original_context_length * frequencies / (2 * math.pi)
+    share = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    return _mixed(frequencies, scaling.factor, np.clip(share, 0, 1))
+
+
+def _yarn(frequencies: NDArray[np.float64], rope: Rope, scaling: RopeScaling) -> NDArray[np.float64]:
+    """Slow those pairs that turn less often than beta_slow within the first training's length."""
+
+    def pair_that_turns(times: float) -> float:
+        reach = scaling.original_context_length / (times * 2 * math.pi)
+        return rope.dimensions * math.log(reach) / (2 * math.log(rope.theta))
+
+    first = max(math.floor(pair_that_turns(scaling.beta_fast or YARN_BETA_FAST)), 0)
+    last = min(math.ceil(pair_that_turns(scaling.beta_slow or YARN_BETA_SLOW)), rope.dimensions - 1)
+    ramp = (np.arange(len(frequencies)) - first) / (last - first if last != first else 0.001)
+    return _mixed(frequencies, scaling.factor, 1 - np.clip(ramp, 0, 1))
+
+
+def _mixed(
+    frequencies: NDArray[np.float64], factor: float, share_kept: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    mixed: NDArray[np.float64] = frequencies * share_kept + frequencies / factor * (1 - share_kept)
+    return mixed
+
+
+def _yarn_scale(scaling: RopeScaling) -> float:
+    if scaling.attention_factor is not None:
+        return scaling.attention_factor
+    return 0.1 * math.log(scaling.factor) + 1 if scaling.factor > 1 else 1.0

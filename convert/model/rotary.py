@@ -1,0 +1,105 @@
+"""Rotary positions as the different generations of config.json write them."""
+
+from __future__ import annotations
+
+import math
+
+from convert.errors import Failure
+from convert.model.config import Config
+from convert.model.decoder import Decoder, Rope, RopeScaling
+
+# Dynamic NTK stretches the base only past the trained length, where no artifact of ours is sold to work.
+UNSCALED = ("default", "dynamic", "ntk")
+
+
+def read_rope(config: Config, head_size: int, *, default_theta: float) -> Rope:
+    """Read rope_parameters (Transformers 5) or rope_theta and rope_scaling (before)."""
+    parameters = config.section("rope_parameters") or config.section("rope_scaling") or Config({})
+    theta = parameters.real("rope_theta", default=config.real("rope_theta", default=default_theta))
+    partial = parameters.real(
+        "partial_rotary_factor", default=config.real("partial_rotary_factor", default=1.0)
+    )
+    dimensions = int(head_size * partial)
+    if dimensions % 2 or not 0 < dimensions <= head_size:
+        raise Failure(
+            f"{config.where}: rotary positions over {dimensions} of {head_size} dimensions of a head",
+            "the number must be even and no larger than the head",
+        )
+    return Rope(theta, dimensions, _scaling(config, parameters, dimensions))
+
+
+def read_deviations(config: Config) -> tuple[str, ...]:
+    """Say what of the source's position scaling is not carried."""
+    parameters = config.section("rope_parameters") or config.section("rope_scaling")
+    if parameters is not None and _kind(parameters) in ("dynamic", "ntk"):
+        return ("dynamic NTK scaling of rotary positions beyond the trained length is not carried",)
+    return ()
+
+
+def _kind(parameters: Config) -> str:
+    return parameters.text("rope_type", parameters.text("type", "default"))
+
+
+def _scaling(config: Config, parameters: Config, dimensions: int) -> RopeScaling | None:
+    kind = _kind(parameters)
+    original = parameters.size(
+        "original_max_position_embeddings",
+        default=config.size(
+            "original_max_position_embeddings",
+            default=config.size("max_position_embeddings", default=2048),
+        ),
+    )
+    if kind in UNSCALED:
+        return None
+    if kind == "linear":
+        return RopeScaling("linear", parameters.real("factor"))
+    if kind == "llama3":
+        return RopeScaling(
+            "llama3",
+            parameters.real("factor"),
+            original,
+            low_freq_factor=parameters.real("low_freq_factor", default=1.0),
+            high_freq_factor=parameters.real("high_freq_factor", default=4.0),
+        )
+    if kind == "yarn":
+        return RopeScaling(
+            "yarn",
+            parameters.real("factor"),
+            original,
+            attention_factor=_optional(parameters, "attention_factor"),
+            beta_fast=_optional(parameters, "beta_fast"),
+            beta_slow=_optional(parameters, "beta_slow"),
+        )
+    if kind in ("longrope", "su"):
+        short, long = parameters.reals("short_factor"), parameters.reals("long_factor")
+        if len(short) != dimensions // 2 or len(long) != dimensions // 2:
+            raise Failure(
+                f"{parameters.where}: {len(short)} short and {len(long)} long factors, "
+                f"and {dimensions // 2} of each are needed",
+                "the file is damaged; fetch it again",
+            )
+        return RopeScaling(
+            "longrope",
+            original_context_length=original,
+            short_factors=short,
+            long_factors=long,
+            attention_factor=_optional(parameters, "attention_factor"),
+        )
+    raise Failure(
+        f"{parameters.where}: the rotary scaling {kind!r} is not supported",
+        "supported are default, dynamic, linear, llama3, yarn and longrope",
+    )
+
+
+def _optional(parameters: Config, key: str) -> float | None:
+    return parameters.real(key) if parameters.has(key) else None
+
+
+def longrope_attention(decoder: Decoder, scaling: RopeScaling) -> float:
+    """Say by how much a longrope model scales its attention, where its config leaves that open."""
+    if scaling.attention_factor is not None:
+        return scaling.attention_factor
+    stretch = decoder.context_length / scaling.original_context_length
+    if stretch <= 1:
+        return 1.0
+    return math.sqrt(1 + math.log(stretch) / math.log(scaling.original_context_length))

@@ -1,0 +1,1 @@
+"""Files planned to the byte, filled from one read of the source."""

@@ -1,1 +1,0 @@
-"""The tiny models and what makes them."""

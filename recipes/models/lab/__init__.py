@@ -1,1 +1,0 @@
-"""The tiny models' laboratory: synthetic dialogues, vocabulary, network, training, evaluation, export."""

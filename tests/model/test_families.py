@@ -1,0 +1,141 @@
+"""Configs and tensor names: what is read, and what is refused, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convert.checkpoint import TensorInfo, open_checkpoint
+from convert.errors import Failure
+from convert.model.config import Config, read_config
+from convert.model.decoder import Ref, Role
+from convert.model.families import bind, find_architecture, supported
+from tests import tiny
+
+
+def config(name: str, **changes: Any) -> Config:
+    return Config({**tiny.CONFIGS[name], "model_type": name, **changes})
+
+
+def bound(folder: Path) -> tuple[str, ...]:
+    read = read_config(folder)
+    architecture = find_architecture(read)
+    with open_checkpoint(folder) as checkpoint:
+        return bind(architecture.describe(read), architecture.NAMING, checkpoint.tensors)[1]
+
+
+def test_every_file_is_a_model_type_and_is_tested() -> None:
+    assert set(supported()) == set(tiny.CONFIGS)
+
+
+@pytest.mark.parametrize("model_type", tiny.CONFIGS)
+@pytest.mark.parametrize("has_prefix", [True, False])
+def test_every_tensor_finds_its_role(model_type: str, tmp_path: Path, *, has_prefix: bool) -> None:
+    assert bound(tiny.make(tmp_path, tiny.Recipe(model_type, has_prefix=has_prefix))) == ()
+
+
+def test_fused_tensors_are_cut_by_rows() -> None:
+    architecture = find_architecture(config("qwen"))
+    decoder = architecture.describe(config("qwen"))
+    made = tiny.tensors(tiny.Recipe("qwen"))
+    tensors = {
+        name: TensorInfo(name, "BF16", values.shape, Path("m"), 0, values.nbytes // 2)
+        for name, values in made.items()
+    }
+    origins, _ = bind(decoder, architecture.NAMING, tensors)
+    names = {origins[Ref(role, 1)].name for role in (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V)}
+    rows = [origins[Ref(role, 1)].first_row for role in (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V)]
+    assert (names, rows) == ({"transformer.h.1.attn.c_attn.weight"}, [0, 256, 512])
+
+
+def test_gpt2_s_buffers_and_tied_head_are_left_out_by_name(tmp_path: Path) -> None:
+    made = tiny.tensors(tiny.Recipe("gpt2"))
+    made["transformer.h.0.attn.bias"] = made["transformer.h.0.attn.c_attn.bias"][None, None]
+    made["transformer.h.0.attn.masked_bias"] = made["transformer.h.0.attn.c_attn.bias"][:1]
+    made["lm_head.weight"] = made["transformer.wte.weight"]
+    tiny.make(tmp_path, tiny.Recipe("gpt2"))
+    tiny.write_safetensors(tmp_path / "model.safetensors", made, "F32")
+    left_out = ("transformer.h.0.attn.bias", "transformer.h.0.attn.masked_bias", "lm_head.weight")
+    assert set(bound(tmp_path)) == set(left_out)
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("llama", {"model_type": "mamba"}, "model_type 'mamba' is not supported"),
+    ("llama", {"model_type": "../llama"}, "is not supported"),
+    ("llama", {"model_type": 7}, "model_type is 7"),
+    ("llama", {"model_type": None}, "model_type is missing"),
+    ("qwen2", {"vision_config": {"depth": 2}}, "a vision tower"),
+    ("llama", {"num_local_experts": 8}, "a mixture of experts"),
+    ("llama", {"quantization_config": {"quant_method": "gptq"}}, "already quantised (gptq)"),
+    ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "is not a text decoder"),
+    ("llama", {"hidden_size": None}, "hidden_size is missing"),
+    ("llama", {"num_hidden_layers": "four"}, 'num_hidden_layers is "four"'),
+    ("llama", {"num_hidden_layers": -1}, "num_hidden_layers is -1"),
+    ("llama", {"num_hidden_layers": 1 << 40}, "num_hidden_layers is"),
+    ("llama", {"rms_norm_eps": float("nan")}, "rms_norm_eps is NaN"),
+    ("llama", {"rope_scaling": {"rope_type": "spiral"}}, "rotary scaling 'spiral'"),
+    ("llama", {"rope_scaling": "linear"}, "rope_scaling is"),
+    ("llama", {"num_key_value_heads": 3}, "cannot share 3"),
+    ("llama", {"hidden_act": "relu"}, "hidden_act 'relu'"),
+    ("phi3", {"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}}, "factors"),
+    ("qwen2", {"use_sliding_window": True}, "use_sliding_window"),
+    ("gpt2", {"activation_function": "relu"}, "activation_function 'relu'"),
+    ("gpt2", {"n_head": 5}, "no multiple of n_head"),
+    ("qwen", {"intermediate_size": 701}, "is odd"),
+    ("gemma", {"hidden_activation": "silu"}, "activation 'silu'"),
+]
+
+
+@pytest.mark.parametrize(("model_type", "changes", "said"), REFUSED)
+def test_what_cannot_be_converted_is_refused_with_a_hint(
+    model_type: str, changes: dict[str, Any], said: str
+) -> None:
+    read = config(model_type, **changes)
+    with pytest.raises(Failure) as caught:
+        find_architecture(read).describe(read)
+    assert said in caught.value.message
+    assert caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+def test_an_unknown_type_is_told_what_there_is() -> None:
+    with pytest.raises(Failure) as caught:
+        find_architecture(config("llama", model_type="mamba"))
+    assert all(name in caught.value.hint for name in supported())
+
+
+def test_a_config_that_lies_about_layers(tmp_path: Path) -> None:
+    tiny.make(tmp_path, tiny.Recipe("llama"))
+    told = tiny.Recipe("llama", {"num_hidden_layers": 6})
+    tiny.make(tmp_path / "other", told)
+    (tmp_path / "config.json").write_text((tmp_path / "other" / "config.json").read_text())
+    with pytest.raises(Failure, match=r"18 tensors .*missing") as caught:
+        bound(tmp_path)
+    assert caught.value.hint == "config.json says 6 layers, and the weights have 4"
+
+
+def test_weights_with_more_layers_than_the_config(tmp_path: Path) -> None:
+    tiny.make(tmp_path, tiny.Recipe("llama", {"num_hidden_layers": 6}))
+    tiny.make(tmp_path / "other", tiny.Recipe("llama"))
+    (tmp_path / "config.json").write_text((tmp_path / "other" / "config.json").read_text())
+    with pytest.raises(Failure, match="has no place for"):
+        bound(tmp_path)
+
+
+def test_a_tensor_of_the_wrong_shape(tmp_path: Path) -> None:
+    made = tiny.tensors(tiny.Recipe("llama"))
+    made["model.layers.1.mlp.up_proj.weight"] = made["model.layers.1.mlp.up_proj.weight"][:-1]
+    tiny.make(tmp_path, tiny.Recipe("llama"))
+    tiny.write_safetensors(tmp_path / "model.safetensors", made, "BF16")
+    with pytest.raises(Failure, match=r"up_proj\.weight is 767 x 256, and config\.json makes it 768 x 256"):
+        bound(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"text"', "{" * 100_000, '{"a": NaN'])
+def test_a_damaged_config(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(Failure) as caught:
+        read_config(tmp_path)
+    assert "config.json" in caught.value.message
