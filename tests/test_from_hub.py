@@ -118,7 +118,7 @@ def check_manifest(manifest: dict[str, Any], hub: HubServer) -> None:
     source = manifest["source"]
     assert (source["repo"], source["commit"]) == (NAME, hub.repos[NAME].find("main"))
     assert all(len(file["sha256"]) == 64 for file in source["files"])
-    assert manifest["licence"] == "tongyi-qianwen"
+    assert manifest["license"] == "tongyi-qianwen"
     assert len(manifest["chat_template_sha256"]) == 64
     assert TOKEN not in json.dumps(manifest)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from convert.pipeline.stage import Job, Settings, tools
 from convert.recipe.redact import discreet
 from convert.source import Pinned, is_legal
 from convert.store import Deviation as DeviationRecord
-from convert.store import FileEntry, Manifest, SourceRecord, seal
+from convert.store import FileEntry, Manifest, ModelRecord, SourceRecord, TokenRecord, seal
 from convert.writer import engine
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from convert.formats import Made, Model, Planned, Scratch, Weights
     from convert.store import Staging
     from convert.writer.layout import Layout
+
+# The settings of a source's generation_config.json that runtimes take under these names.
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 
 
 def build(settings: Settings, pinned: Pinned, model: Model, weights: Weights, jobs: list[Job]) -> None:
@@ -129,7 +133,6 @@ def _commit(settings: Settings, pinned: Pinned, model: Model, built: list[tuple[
 
 
 def _manifest(settings: Settings, pinned: Pinned, model: Model, job: Job) -> Manifest:
-    template = model.tokenizer.chat_template
     return Manifest(
         key=job.wanted.key,
         recipe=discreet(settings.recipe.text),
@@ -142,7 +145,8 @@ def _manifest(settings: Settings, pinned: Pinned, model: Model, job: Job) -> Man
             ),
         ),
         target=job.wanted.target,
-        format=job.wanted.target.partition("-")[0],
+        format=job.wanted.format_name,
+        model=_model_record(model),
         options={
             **job.wanted.format.target_options(job.wanted.options, job.wanted.target),
             **job.planned.notes,
@@ -152,6 +156,36 @@ def _manifest(settings: Settings, pinned: Pinned, model: Model, job: Job) -> Man
         deviations=tuple(
             DeviationRecord(**asdict(deviation)) for deviation in deviations(model, job.planned)
         ),
-        licence=licence(dict(model.card)),
-        chat_template_sha256=hashlib.sha256(template.encode()).hexdigest() if template else None,
+        license=licence(dict(model.card)),
+        chat_template_sha256=_template_sha256(model),
     )
+
+
+def _model_record(model: Model) -> ModelRecord:
+    decoder, tokenizer = model.decoder, model.tokenizer
+
+    def token(identity: int) -> TokenRecord:
+        return TokenRecord(id=identity, text=tokenizer.tokens[identity])
+
+    # The end of the sequence goes first: templates ask for it by its role.
+    ends = sorted(tokenizer.eog_ids, key=lambda identity: (identity != tokenizer.eos_id, identity))
+    return ModelRecord(
+        family=decoder.family,
+        parameter_count=decoder.parameter_count,
+        context_length=decoder.context_length,
+        vocab_size=decoder.vocab_size,
+        bos=None if tokenizer.bos_id is None else token(tokenizer.bos_id),
+        adds_bos=tokenizer.add_bos,
+        ends=tuple(map(token, ends)),
+        chat_template_sha256=_template_sha256(model),
+        sampling={key: model.generation[key] for key in _SAMPLING if _is_number(model.generation.get(key))},
+    )
+
+
+def _template_sha256(model: Model) -> str | None:
+    template = model.tokenizer.chat_template
+    return hashlib.sha256(template.encode()).hexdigest() if template else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

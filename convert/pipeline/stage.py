@@ -61,6 +61,7 @@ class Found:
 class Wanted:
     """One artifact to be, and the key that tells whether it stands already."""
 
+    format_name: str
     format: Format
     options: Any
     target: str
@@ -151,7 +152,7 @@ def choose(settings: Settings, found: Found) -> tuple[Wanted, ...]:
                 also={"title": _title(recipe, found), "repo": found.listing.repo, **inputs},
             )
             is_up_to_date = settings.store.is_up_to_date(recipe.name, target, key)
-            wanted.append(Wanted(format_, options, target, key, is_up_to_date))
+            wanted.append(Wanted(name, format_, options, target, key, is_up_to_date))
     return _chosen(wanted, recipe, settings.only)
 
 

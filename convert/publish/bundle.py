@@ -110,7 +110,7 @@ class Bundle:
     @property
     def licence(self) -> str | None:
         """The source's, as the Hub names it."""
-        return self.candidates[0].manifest.licence
+        return self.candidates[0].manifest.license
 
     @property
     def size_bytes(self) -> int:

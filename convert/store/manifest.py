@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,7 +24,7 @@ from pydantic import (
 from convert.errors import Failure
 from convert.store.fault import explained
 
-SCHEMA = 1
+SCHEMA = 2  # 1, of version 0.1.0, had no `model`, and spelled the license "licence"
 MANIFEST_NAME = "manifest.json"
 
 # Far above any real one (10,000 tensors make about 1 MB); a bigger one is not ours.
@@ -93,6 +94,27 @@ class Deviation(_Record):
     why: str
 
 
+class TokenRecord(_Record):
+    """One token of the vocabulary."""
+
+    id: Annotated[int, Field(ge=0)]
+    text: str
+
+
+class ModelRecord(_Record):
+    """The facts about the model that those who run an artifact need, whatever its format."""
+
+    family: str  # the canonical model_type
+    parameter_count: Annotated[int, Field(ge=0)]
+    context_length: Annotated[int, Field(ge=0)]
+    vocab_size: Annotated[int, Field(ge=0)]
+    bos: TokenRecord | None
+    adds_bos: bool  # whether the tokenizer begins every text with it
+    ends: tuple[TokenRecord, ...]  # the tokens that end an answer, the end-of-sequence token first
+    chat_template_sha256: Sha256 | None
+    sampling: dict[str, int | float]  # temperature, top_p, top_k, min_p, where the source advises them
+
+
 class Manifest(_Record):
     """An artifact's whole provenance; `files` is filled in by `Staging.commit`."""
 
@@ -102,12 +124,13 @@ class Manifest(_Record):
     source: SourceRecord
     target: str
     format: str
+    model: ModelRecord | None = None  # none in schema 1
     options: dict[str, JsonValue]
     tools: dict[str, str]
     files: Files = ()
     tensors: dict[str, str]
     deviations: tuple[Deviation, ...] = ()
-    licence: str | None
+    license: Annotated[str | None, Field(validation_alias=AliasChoices("license", "licence"))]
     chat_template_sha256: Sha256 | None
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
@@ -202,7 +225,7 @@ def _parse(data: bytes, path: Path) -> Manifest:
         raise NewerManifest(
             f"{path}: schema {schema} is newer than this version knows ({SCHEMA})", "upgrade modelwright"
         )
-    if schema != SCHEMA or isinstance(schema, bool):
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise _damaged(path, f"names no schema that ever was ({schema!r})")
     try:
         manifest = Manifest.model_validate_json(data)

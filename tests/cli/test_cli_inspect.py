@@ -29,7 +29,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_strangers_words_do_nothing_to_a_terminal(run: Run, artifact: Path) -> None:
     path = artifact / "manifest.json"
     manifest = json.loads(path.read_text("utf-8"))
-    manifest |= {"target": ACTS, "licence": ACTS, "tools": {ACTS: ACTS}, "deviations": [OTHERWISE]}
+    manifest |= {"target": ACTS, "license": ACTS, "tools": {ACTS: ACTS}, "deviations": [OTHERWISE]}
     manifest["source"]["repo"] = ACTS
     manifest["tensors"]["wte"] = ACTS
     manifest["files"].append({"path": f"zz{ACTS}", "size_bytes": 1, "sha256": "0" * 64})

@@ -110,7 +110,7 @@ MODULES = {
 @pytest.mark.parametrize("kind", MODULES)
 def test_what_transformers_multiplies(kind: str, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    from tests import test_forward as made  # noqa: PLC0415 - asks for torch
+    from tests.model import test_forward as made  # noqa: PLC0415 - asks for torch
 
     model = made.make(kind, made.GPT2 if kind == "GPT2" else made.SIZES)
     model.save_pretrained(tmp_path)

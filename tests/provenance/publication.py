@@ -79,7 +79,7 @@ def manifest_of(
         tools={"modelwright": "0.1.0", "numpy": "2.2.6", "torch": "2.13.0+cpu"},
         tensors={"token_embd.weight": "Q8_0"},
         deviations=(Deviation(subject="blk.0", wanted="Q4_K", got="Q5_0", why="rows of 96"),),
-        licence=licence,
+        license=licence,
         chat_template_sha256=None,
     )
 

@@ -67,7 +67,7 @@ def build(recipe: Recipe, root: Path, target: str, size_bytes: int = 40_000, ver
                 options=dict(wanted.options),
                 tools=tools,
                 tensors={"token_embd.weight": target.removeprefix("gguf-")},
-                licence="mit",
+                license="mit",
                 chat_template_sha256=None,
             )
         )

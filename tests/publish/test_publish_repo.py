@@ -44,7 +44,7 @@ def candidate(folder: Path, target: str, files: dict[str, bytes], **options: Any
             for name, content in files.items()
         ),
         tensors={},
-        licence="mit",
+        license="mit",
         chat_template_sha256=None,
     )
     return Candidate(target, place, manifest, "0" * 64, reports.artifact(target))

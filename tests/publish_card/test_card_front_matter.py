@@ -238,7 +238,7 @@ def test_a_licence_beside_the_weights_is_linked_there(shelf: Shelf) -> None:
 
 
 def test_no_licence_is_said_to_be_none(shelf: Shelf) -> None:
-    card = shelf.card(shelf.candidate(manifest={"licence": None}), card={})
+    card = shelf.card(shelf.candidate(manifest={"license": None}), card={})
     assert "license" not in told(card)
     assert "names no licence" in card.section("Licence")
 

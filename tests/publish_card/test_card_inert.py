@@ -97,7 +97,7 @@ def said_by_strangers(shelf: Shelf, words: str, **changes: Any) -> Card:
         )
         manifest = {
             "deviations": deviations,
-            "licence": words,
+            "license": words,
             "recipe": f"# {words}\n{source.manifest.recipe}",
             "tools": {words: words},
         }

@@ -50,7 +50,7 @@ def manifest_of(mark: str, target: str = TARGET) -> Manifest:
         options={"mark": mark},
         tools={"modelwright": "0"},
         tensors={"token_embd.weight": "Q8_0"},
-        licence=None,
+        license=None,
         chat_template_sha256=None,
     )
 

@@ -17,8 +17,10 @@ from convert.store import (
     FileEntry,
     Manifest,
     MissingManifest,
+    ModelRecord,
     NewerManifest,
     SourceRecord,
+    TokenRecord,
     artifact_key,
     read_manifest,
 )
@@ -39,12 +41,23 @@ def full() -> Manifest:
         source=SourceRecord(repo="Qwen/Qwen-7B-Chat", commit="0" * 40, files=FILES),
         target="gguf-Q4_K_M",
         format="gguf",
+        model=ModelRecord(
+            family="qwen2",
+            parameter_count=7_721_324_544,
+            context_length=8192,
+            vocab_size=151_936,
+            bos=None,
+            adds_bos=False,
+            ends=(TokenRecord(id=151_645, text="<|im_end|>"),),
+            chat_template_sha256=DIGEST,
+            sampling={"temperature": 0.7, "top_k": 20},
+        ),
         options={"quant": "Q4_K_M", "imatrix": None, "nested": {"b": [1, 2.5], "a": True}},
         tools={"modelwright": "0.1.0", "gguf": "0.19.0"},
         files=tuple(reversed(FILES)),
         tensors={"output.weight": "Q6_K", "blk.0.ffn_down.weight": "Q5_0"},
         deviations=(Deviation(subject="blk.0.ffn_down.weight", wanted="Q4_K", got="Q5_0", why="5504 % 256"),),
-        licence="other",
+        license="other",
         chat_template_sha256=DIGEST,
     )
 
@@ -69,13 +82,13 @@ def test_the_bytes_are_sorted_indented_and_readable() -> None:
     assert [entry["path"] for entry in content["files"]] == ["model.gguf", "notes/card.md"]
     assert text.endswith("\n}\n")
     assert "通义千问" in text
-    assert '\n  "schema": 1,\n' in text
+    assert '\n  "schema": 2,\n' in text
 
 
 def test_the_contract_s_fields_are_all_there() -> None:
     assert set(json.loads(full().to_bytes())) == {
-        "chat_template_sha256", "deviations", "files", "format", "key", "licence", "options", "recipe",
-        "schema", "source", "target", "tensors", "tools",
+        "chat_template_sha256", "deviations", "files", "format", "key", "license", "model", "options",
+        "recipe", "schema", "source", "target", "tensors", "tools",
     }  # fmt: skip
 
 
@@ -151,9 +164,16 @@ def test_a_link_or_a_folder_by_that_name_is_no_manifest(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_is_told_apart_from_damage(tmp_path: Path) -> None:
-    with pytest.raises(NewerManifest, match="schema 2 is newer") as caught:
-        read_manifest(written(tmp_path, {"schema": 2, "whatever": []}))
+    with pytest.raises(NewerManifest, match="schema 3 is newer") as caught:
+        read_manifest(written(tmp_path, {"schema": 3, "whatever": []}))
     assert caught.value.hint == "upgrade modelwright"
+
+
+def test_a_manifest_of_the_first_schema_is_still_read(tmp_path: Path) -> None:
+    old = json.loads(full().to_bytes()) | {"schema": 1, "licence": "tongyi-qianwen"}
+    del old["license"], old["model"]
+    manifest = read_manifest(written(tmp_path, old))
+    assert (manifest.license, manifest.model) == ("tongyi-qianwen", None)
 
 
 def test_no_manifest_is_told_apart_from_damage(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
         ("artifact", str(report.path)),
         ("target", manifest.target),
         ("source", f"{manifest.source.repo or 'a local folder'}{commit}"),
-        ("licence", manifest.licence or "not stated by the source"),
+        ("license", manifest.license or "not stated by the source"),
         ("tensors", ", ".join(f"{number} × {encoding}" for encoding, number in encodings)),
         ("tools", ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items()))),
         ("key", manifest.key),

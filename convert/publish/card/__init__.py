@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from convert.publish.card import (
     figures,
     front_matter,
-    licence,
     markdown,
+    notes,
     ollama,
     origin,
     plot,
-    telling,
     xinference,
 )
 from convert.publish.card.chat import look_at
 from convert.publish.card.facts import gather
 from convert.publish.card.guide import Setting
 from convert.publish.card.label import label
+from convert.publish.card.license import section as license_section
 from convert.publish.card.running import guides
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _chosen(candidates: Sequence[Candidate]) -> Candidate:
 def _sections(bundle: Bundle, settings: Sequence[Setting], *, has_plot: bool) -> Iterator[str]:
     yield f"# {markdown.text(bundle.repo.rpartition('/')[2])}"
     yield _introduction(bundle)
-    waived = list(telling.waived(bundle))
+    waived = list(notes.waived(bundle))
     if waived:
         yield _list(
             "> **Not every gate was passed.** What follows was let out on purpose:", waived, quoted=True
@@ -109,16 +109,16 @@ def _sections(bundle: Bundle, settings: Sequence[Setting], *, has_plot: bool) ->
         yield "The repo is private: log in with `hf auth login`, and set `HF_TOKEN` for tools that want it."
     yield from _running(bundle, settings)
     yield from _prompting(settings[0])
-    deviations = list(telling.deviations(bundle.candidates))
+    deviations = list(notes.deviations(bundle.candidates))
     if deviations:
         yield _list("## What came out otherwise", deviations)
-    yield _list("## Limits", list(telling.limits(bundle, settings[0].facts)))
+    yield _list("## Limits", list(notes.limits(bundle, settings[0].facts)))
     yield "## Check"
     yield from origin.checking(settings[0])
     yield "## Make it again"
     yield from origin.making(bundle)
     yield "## Licence"
-    yield " ".join(licence.section(bundle))
+    yield " ".join(license_section(bundle))
 
 
 def _introduction(bundle: Bundle) -> str:

@@ -125,10 +125,10 @@ def _title(manifest: Manifest) -> str:
 
 
 def _licences(manifest: Manifest) -> dict[str, Any]:
-    if manifest.licence is None:
+    if manifest.license is None:
         return {}
-    known = _SPDX.get(manifest.licence)
-    return {"licenses": [{"license": {"id": known} if known else {"name": manifest.licence}}]}
+    known = _SPDX.get(manifest.license)
+    return {"licenses": [{"license": {"id": known} if known else {"name": manifest.license}}]}
 
 
 def _files(entries: Iterable[FileEntry], where: str) -> list[dict[str, Any]]:
