@@ -1,8 +1,10 @@
-"""Where training starts: small transformers take millions of tokens to find the first copying circuit, so the
-first layers begin with its outline, and training makes of it what the dialogues need.
+"""The parameters that training starts from, with the outline of a copying circuit in the first layers.
 
-Layer 0 looks one and two tokens back and gathers the neighbourhood, near and wide. Layer 1 looks for a place
-whose predecessor is the present token, for one whose neighbourhood resembles the present one, and for the
+Small transformers take millions of tokens to find such a circuit by themselves; training makes of the outline
+what the dialogues need.
+
+Layer 0 looks one and two tokens back and gathers the neighborhood, near and wide. Layer 1 looks for a place
+whose predecessor is the present token, for one whose neighborhood resembles the present one, and for the
 nearest line number. Later heads begin by looking for what resembles the present token.
 """
 

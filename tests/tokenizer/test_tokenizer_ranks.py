@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def bpe(token: bytes, ranks: dict[bytes, int], limit: int) -> list[bytes]:
-    """tiktoken's own loop, taking only ranks below the limit."""
+    """Merge as tiktoken does, with ranks below the limit only."""
     parts = [bytes([byte]) for byte in token]
     while True:
         found = [
@@ -69,7 +69,7 @@ def test_merges_of_any_vocabulary_are_those_of_bpe(pairs: list[tuple[int, int]],
 
 
 def test_a_cut_into_two_tokens_is_not_enough() -> None:
-    """ "ab" comes first, so "abc" is "ab" and "c", though "a" and "bc" are tokens too."""
+    """The merge of "ab" comes first, so "abc" is "ab" and "c", though "a" and "bc" are tokens too."""
     ranks = {b"a": 0, b"b": 1, b"c": 2, b"ab": 3, b"bc": 4, b"abc": 5}
     assert recover_merges(ranks, "x") == [(b"a", b"b"), (b"b", b"c"), (b"ab", b"c")]
 
