@@ -14,6 +14,16 @@ AS_SOURCE = "as the source"
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
+@dataclass(frozen=True)
+class Deviation:
+    """Something that differs from what the recipe or the source says."""
+
+    subject: str
+    wanted: str
+    got: str
+    why: str
+
+
 class Deviating(Protocol):
     """A deviation, as a format plans it or as a manifest has it."""
 

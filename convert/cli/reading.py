@@ -21,11 +21,8 @@ def read(path_or_name: str) -> Recipe:
 
 def target_names(path_or_name: str | None) -> list[str]:
     """What --only may name for a recipe; nothing where the recipe cannot be read."""
-    from convert.formats import registry  # noqa: PLC0415
-
     names: list[str] = []
     with suppress(Failure, OSError):
-        formats = registry()
         for name, options in read(path_or_name).targets.items() if path_or_name else ():
-            names += [name, *formats[name].targets(options)]
+            names += [name, *options.by_target()]
     return names

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convert.checkpoint import open_checkpoint
-from convert.formats import Weights
 from convert.model.config import read_config
 from convert.model.families import bind, find_architecture
+from convert.model.source import Weights
 from convert.pipeline.build import build
 from convert.pipeline.stage import (
     Settings,

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from convert.formats import Workplace, deviations
+from convert.formats.base import Workplace, deviations
 from convert.model.card import licence
 from convert.pipeline.stage import Job, Settings, tools
 from convert.recipe.redact import discreet
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from convert.formats import Made, Model, Planned, Scratch, Weights
+    from convert.formats.base import Made, Planned, Scratch
+    from convert.model.source import Model, Weights
     from convert.store import Staging
     from convert.writer.layout import Layout
 
@@ -145,10 +146,10 @@ def _manifest(settings: Settings, pinned: Pinned, model: Model, job: Job) -> Man
             ),
         ),
         target=job.wanted.target,
-        format=job.wanted.format_name,
+        format=job.wanted.format.name,
         model=_model_record(model),
         options={
-            **job.wanted.format.target_options(job.wanted.options, job.wanted.target),
+            **job.wanted.options.by_target()[job.wanted.target],
             **job.planned.notes,
         },
         tools=tools(job.wanted.format),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert import pipeline
 from convert.errors import Failure
-from convert.formats import deviations
+from convert.formats.base import deviations
 from convert.pipeline import stage
 from convert.source import missing_bytes
 from convert.store import free_bytes
@@ -16,7 +16,8 @@ from convert.writer import engine
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from convert.formats import Deviation, Model
+    from convert.deviation import Deviation
+    from convert.model.source import Model
     from convert.pipeline.stage import Found, Job, Settings
     from convert.recipe import Recipe
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from convert import machine
 from convert.calibration import Source, find_source, identity
-from convert.deviation import AS_SOURCE
+from convert.deviation import AS_SOURCE, Deviation
 from convert.errors import UsageFailure
-from convert.formats import Deviation, Format, Model, Planned, Weights, registry
+from convert.formats import find_format
 from convert.model.card import front_matter
 from convert.model.config import read_config
 from convert.model.families import find_architecture
+from convert.model.source import Model, Weights
 from convert.progress import Progress, Silent
 from convert.source import Hub, Listing, Pinned, fetch, fetch_small, list_source
 from convert.store import Store, artifact_key
@@ -22,6 +23,7 @@ from convert.tokenizer import load as load_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from convert.formats.base import Format, Planned
     from convert.recipe import Recipe
 
 # Manifests, licences and file-system blocks beside the planned files.
@@ -61,8 +63,7 @@ class Found:
 class Wanted:
     """One artifact to be, and the key that tells whether it stands already."""
 
-    format_name: str
-    format: Format
+    format: Format[Any, Any]
     options: Any
     target: str
     key: str
@@ -136,23 +137,23 @@ def _without(subject: str, faults: Iterable[str]) -> tuple[Deviation, ...]:
 
 def choose(settings: Settings, found: Found) -> tuple[Wanted, ...]:
     """Name the artifacts that are asked for, and see which of them stand already."""
-    recipe, formats = settings.recipe, registry()
+    recipe = settings.recipe
     wanted: list[Wanted] = []
     for name, options in recipe.targets.items():
-        format_ = formats[name]
+        format_ = find_format(name)
         inputs = format_.inputs(options, recipe)
         if options.learns_by is not None and found.texts and recipe.calibration:
             inputs |= identity(found.texts, recipe.calibration)
-        for target in format_.targets(options):
+        for target, reaching in options.by_target().items():
             key = artifact_key(
                 source_digests=found.digests,
                 target=target,
-                options=format_.target_options(options, target),
+                options=reaching,
                 tools=tools(format_),
                 also={"title": _title(recipe, found), "repo": found.listing.repo, **inputs},
             )
             is_up_to_date = settings.store.is_up_to_date(recipe.name, target, key)
-            wanted.append(Wanted(name, format_, options, target, key, is_up_to_date))
+            wanted.append(Wanted(format_, options, target, key, is_up_to_date))
     return _chosen(wanted, recipe, settings.only)
 
 
@@ -224,6 +225,6 @@ def _chosen(wanted: list[Wanted], recipe: Recipe, only: tuple[str, ...]) -> tupl
     )
 
 
-def tools(format_: Format) -> dict[str, str]:
+def tools(format_: Format[Any, Any]) -> dict[str, str]:
     """Name what can change an artifact's bytes, with versions."""
     return {"modelwright": installed("modelwright"), "numpy": installed("numpy"), **format_.tools()}

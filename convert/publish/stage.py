@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from convert import formats
 from convert.errors import Failure, UsageFailure
 from convert.model.card import front_matter
 from convert.publish import card, provenance
@@ -101,17 +100,11 @@ def gather(settings: Settings, user: str, place: Destination | None) -> Gathered
 
 def asked(settings: Settings) -> tuple[Asked, ...]:
     """The recipe's artifacts, or those of them that --only names."""
-    recipe, found = settings.recipe, formats.registry()
+    recipe = settings.recipe
     listed = [
-        (
-            name,
-            Asked(
-                target, settings.store.folder(recipe.name, target), format_.target_options(options, target)
-            ),
-        )
+        (name, Asked(target, settings.store.folder(recipe.name, target), reaching))
         for name, options in recipe.targets.items()
-        for format_ in [found[name]]
-        for target in format_.targets(options)
+        for target, reaching in options.by_target().items()
     ]
     known = {*recipe.targets, *(each.target for _, each in listed)}
     for name in settings.only:

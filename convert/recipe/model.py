@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
@@ -35,7 +35,13 @@ class Strict(BaseModel):
 
 
 class TargetOptions(Strict):
-    """The options of one target; each format has its own."""
+    """The options of one format; each format has its own class."""
+
+    format_name: ClassVar[str]
+
+    def by_target(self) -> dict[str, dict[str, JsonValue]]:
+        """Name the artifacts asked for, each with the options that reach it; by default one, with all."""
+        return {self.format_name: self.model_dump(mode="json")}
 
     @property
     def learns_by(self) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from convert.formats import Deviation
+from convert.deviation import Deviation
 from convert.pipeline import ArtifactResult, Converted
 from convert.pipeline.plan import Plan, PlannedFile, PlannedTarget
 from tests import tiny

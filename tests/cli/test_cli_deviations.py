@@ -9,7 +9,7 @@ import pytest
 
 from convert.cli.deviations import deviations
 from convert.cli.text import paragraph
-from convert.formats import Deviation
+from convert.deviation import Deviation
 from convert.store import Deviation as Record
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import llama_cpp
 import numpy as np
 
 from convert.checkpoint import open_checkpoint
-from convert.formats import Model
-from convert.formats.gguf import Prepared, lay_out, targets
+from convert.formats.gguf.format import FORMAT, Shared
 from convert.formats.gguf.header import Field
 from convert.formats.gguf.mixture import MIXTURES
 from convert.formats.gguf.options import GgufOptions, Quant
 from convert.model.config import read_config
 from convert.model.families import bind, find_architecture
+from convert.model.source import Model
 from convert.writer import engine
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from convert.formats import Planned
+    from convert.formats.base import Planned
     from convert.formats.gguf.importance import Importance
 
 VALUE = gguf.GGUFValueType
@@ -80,8 +80,8 @@ def planned(
     decoder = find_architecture(config).describe(config)
     model = Model("Tiny", None, decoder, None, folder)  # type: ignore[arg-type] # no text passes here
     options = GgufOptions(quants=tuple(Quant(quant) for quant in quants), split_max_size=split_max_size)
-    prepared = Prepared(plain_vocabulary(decoder.vocab_size), (), importance is not None, importance)
-    return [lay_out(model, options, target, prepared) for target in targets(options)]
+    prepared = Shared(plain_vocabulary(decoder.vocab_size), (), importance is not None, importance)
+    return [FORMAT.lay_out(model, options, target, prepared) for target in options.by_target()]
 
 
 def quantize(

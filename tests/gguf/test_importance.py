@@ -13,7 +13,6 @@ import pytest
 from convert.calibration import Windows
 from convert.checkpoint import open_checkpoint
 from convert.errors import Failure, UsageFailure
-from convert.formats import Weights
 from convert.formats.gguf.importance import (
     Importance,
     compute_importance,
@@ -27,6 +26,7 @@ from convert.formats.gguf.importance import (
 from convert.formats.gguf.options import GgufOptions, Quant
 from convert.model.config import read_config
 from convert.model.families import bind, find_architecture
+from convert.model.source import Weights
 from convert.progress import Silent
 from tests import tiny
 from tests.gguf import oracle

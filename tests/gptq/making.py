@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert import pipeline
 from convert.formats import option_models
-from convert.formats.gptq import format as gptq_format
+from convert.formats.gptq import gptqmodel as gptq_format
 from convert.quantizer import Job, Outcome, Treated
 from convert.recipe import Recipe, load
 

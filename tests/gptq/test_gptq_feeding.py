@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from convert import machine, pipeline
 from convert.errors import Failure, UsageFailure
 from convert.formats import option_models
-from convert.formats.gptq import format as gptq_format
+from convert.formats.gptq import gptqmodel as gptq_format
 from convert.pipeline.plan import plan
 from convert.recipe import load
 from convert.store import Store, inspect_artifact, read_manifest
@@ -242,7 +242,7 @@ WAITING = """
 import sys, time
 from pathlib import Path
 from tests.gptq.making import convert
-from convert.formats.gptq import format as gptq_format
+from convert.formats.gptq import gptqmodel as gptq_format
 
 def wait(job, **_):
     (job.out / "half").write_bytes(b"half")

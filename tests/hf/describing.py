@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from convert import pipeline
-from convert.formats import Model, option_models
+from convert.formats import option_models
 from convert.model.config import read_config
 from convert.model.families import find_architecture
+from convert.model.source import Model
 from convert.recipe import load as load_recipe
 from convert.tokenizer import load
 from tests import tiny

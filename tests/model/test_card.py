@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from convert.formats import Model
 from convert.formats.gguf.header import pack
 from convert.formats.gguf.metadata import fields
 from convert.model.card import front_matter, licence
 from convert.model.config import Config
 from convert.model.families import find_architecture
+from convert.model.source import Model
 from tests import tiny
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import numpy as np
 import onnxruntime_genai as genai
 
 from convert.checkpoint import open_checkpoint
-from convert.formats import Model, Weights
-from convert.formats.onnx import lay_out, learn, prepare, targets
+from convert.formats.onnx.format import FORMAT
 from convert.formats.onnx.options import OnnxOptions
 from convert.model.config import read_config
 from convert.model.families import bind, find_architecture
+from convert.model.source import Model, Weights
 from convert.progress import Silent
 from convert.tokenizer import Kind, Tokenizer
 from convert.writer import engine
@@ -57,20 +57,20 @@ def convert_folder(
     decoder = architecture.describe(config)
     model = Model("Tiny", None, decoder, NUMBERS, folder, generation=generation or {})
     options = OnnxOptions.model_validate(settings, strict=False)
-    (target,) = targets(options)
+    (target,) = options.by_target()
     recipe: Any = None  # nothing of it reaches this format
     out.mkdir(parents=True)
     with open_checkpoint(folder) as checkpoint:
         origins, _ = bind(decoder, architecture.NAMING, checkpoint.tensors)
-        prepared = learn(
-            prepare(model, options, recipe),
+        prepared = FORMAT.learn(
+            FORMAT.prepare(model, options, recipe),
             model,
             options,
             recipe,
             weights=Weights(checkpoint, origins),
             progress=Silent(),
         )
-        planned = lay_out(model, options, target, prepared)
+        planned = FORMAT.lay_out(model, options, target, prepared)
         outputs = [engine.Output(layout, out / layout.path) for layout in planned.layouts]
         engine.run(checkpoint, origins, outputs, threads=threads)
     for name, content in planned.files.items():

@@ -14,13 +14,14 @@ import pytest
 
 from convert import pipeline
 from convert.errors import Failure
-from convert.formats import Model, option_models
-from convert.formats.onnx import Prepared, lay_out, target_options, targets
+from convert.formats import option_models
+from convert.formats.onnx.format import FORMAT, Native
 from convert.formats.onnx.graph import DATA_FILE, FLOATS, LARGE_BYTES, LARGE_PAGE_BYTES, PAGE_BYTES
 from convert.formats.onnx.network import build
 from convert.formats.onnx.options import OnnxOptions
 from convert.formats.onnx.weights import Storage
 from convert.model.decoder import Decoder, Rope
+from convert.model.source import Model
 from convert.pipeline.plan import plan
 from convert.recipe import load
 from convert.store import read_manifest
@@ -182,10 +183,15 @@ def test_options_name_their_artifacts() -> None:
     options = OnnxOptions.model_validate(
         {"precision": ["int4", "fp16"], "provider": ["cpu", "cuda"]}, strict=False
     )
-    assert targets(options) == ("onnx-int4-cpu", "onnx-fp16-cpu", "onnx-int4-cuda", "onnx-fp16-cuda")
-    assert target_options(options, "onnx-fp16-cuda") == {"precision": "fp16", "provider": "cuda"}
-    assert target_options(options, "onnx-int4-cuda")["accuracy_level"] == 0
-    assert target_options(options, "onnx-int4-cpu") == {
+    assert tuple(options.by_target()) == (
+        "onnx-int4-cpu",
+        "onnx-fp16-cpu",
+        "onnx-int4-cuda",
+        "onnx-fp16-cuda",
+    )
+    assert options.by_target()["onnx-fp16-cuda"] == {"precision": "fp16", "provider": "cuda"}
+    assert options.by_target()["onnx-int4-cuda"]["accuracy_level"] == 0
+    assert options.by_target()["onnx-int4-cpu"] == {
         "precision": "int4",
         "provider": "cpu",
         "block_size": 32,
@@ -227,7 +233,7 @@ def test_heads_that_the_runtime_cannot_turn_are_refused() -> None:
         model = Model("Tiny", None, Decoder(**{**sizes, **change}), genai.NUMBERS, Path())
         options = OnnxOptions.model_validate({"precision": "int4"}, strict=False)
         with pytest.raises(Failure, match=what):
-            lay_out(model, options, "onnx-int4-cpu", Prepared("BF16"))
+            FORMAT.lay_out(model, options, "onnx-int4-cpu", Native("BF16"))
 
 
 def test_a_recipe_makes_gguf_and_onnx_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,9 +316,9 @@ def test_what_is_native_but_for_rounding_is_said() -> None:
     options = OnnxOptions.model_validate(
         {"precision": ["int4", "fp16"], "provider": ["cpu", "cuda"], "head": "native"}, strict=False
     )
-    for target in targets(options):
-        for prepared in (Prepared("BF16"), Prepared("F16")):
-            said = {each.subject for each in lay_out(model, options, target, prepared).deviations}
+    for target in options.by_target():
+        for prepared in (Native("BF16"), Native("F16")):
+            said = {each.subject for each in FORMAT.lay_out(model, options, target, prepared).deviations}
             is_rounded = target == "onnx-int4-cuda" and prepared.native == "BF16"
             assert said >= {"embedding", "head"} if is_rounded else not said & {"embedding", "head"}
 

@@ -8,7 +8,7 @@ from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
 
 from convert.formats import option_models
-from convert.formats.gguf import OPTIONS, target_options
+from convert.formats.gguf.options import OPTIONS
 from convert.publish.gate import Asked
 from convert.recipe import Recipe, load
 from convert.source import digest_of_all
@@ -44,7 +44,7 @@ def write_recipe(folder: Path, publish: str = "{}", more: str = "") -> Recipe:
 def asked(recipe: Recipe, root: Path, targets: tuple[str, ...] = TARGETS) -> tuple[Asked, ...]:
     """What a recipe wants published."""
     options = OPTIONS.model_validate(recipe.targets["gguf"].model_dump())
-    return tuple(Asked(name, root / recipe.name / name, target_options(options, name)) for name in targets)
+    return tuple(Asked(name, root / recipe.name / name, options.by_target()[name]) for name in targets)
 
 
 def build(recipe: Recipe, root: Path, target: str, size_bytes: int = 40_000, version: str = "") -> Path:

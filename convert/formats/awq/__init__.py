@@ -1,7 +1,1 @@
-"""AWQ: weights in groups of few bits, columns scaled so that what the activations dwell on loses least."""
-
-from convert.formats import Format
-from convert.formats.gptq.format import Quantisation
-from convert.formats.gptq.options import AwqOptions
-
-FORMAT: Format = Quantisation("awq", AwqOptions)
+"""AWQ: few bits a weight; columns are scaled so that what activations weigh most loses least."""

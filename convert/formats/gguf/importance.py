@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convert.calibration import Windows
-    from convert.formats import Model, Weights
     from convert.formats.gguf.options import GgufOptions
     from convert.model.decoder import Decoder, Ref
+    from convert.model.source import Model, Weights
     from convert.progress import Progress
     from convert.recipe import Recipe
 

@@ -13,8 +13,8 @@ from convert.formats.gguf.tensors import ARCHITECTURES
 from convert.model.rotary import longrope_attention
 
 if TYPE_CHECKING:
-    from convert.formats import Model
     from convert.model.decoder import Decoder, RopeScaling
+    from convert.model.source import Model
 
 # generation_config.json's settings that llama.cpp takes as a model's own defaults.
 SAMPLING = {

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, JsonValue
 
 from convert.recipe import TargetOptions
 from convert.recipe.model import ExistingFile, unique
 from convert.recipe.size import FileSize, size_in_bytes
+
+PREFIX = "gguf-"
 
 
 class Quant(StrEnum):
@@ -38,6 +40,8 @@ class Quant(StrEnum):
 class GgufOptions(TargetOptions):
     """GGUF files for llama.cpp and its kin, one artifact for each quant."""
 
+    format_name: ClassVar[str] = "gguf"
+
     quants: Annotated[tuple[Quant, ...], AfterValidator(unique)] = Field(
         min_length=1,
         description="File types, as llama-quantize names them.",
@@ -57,6 +61,18 @@ class GgufOptions(TargetOptions):
         examples=["4G"],
     )
 
+    def by_target(self) -> dict[str, dict[str, JsonValue]]:
+        """Name one artifact a quant, as `gguf-Q4_K_M`."""
+        imatrix = self.imatrix_file.name if self.imatrix_file else self.learns_by and "calibration"
+        return {
+            PREFIX + quant.value: {
+                "quant": quant.value,
+                "imatrix": imatrix,
+                "split_max_bytes": self.split_max_bytes,
+            }
+            for quant in self.quants
+        }
+
     @property
     def learns_by(self) -> str | None:
         """An importance matrix of our own making learns from the calibration text."""
@@ -71,3 +87,6 @@ class GgufOptions(TargetOptions):
     def split_max_bytes(self) -> int | None:
         """The largest split, in bytes."""
         return None if self.split_max_size is None else size_in_bytes(self.split_max_size)
+
+
+OPTIONS = GgufOptions

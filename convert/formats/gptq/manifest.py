@@ -6,14 +6,15 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from convert.checkpoint import open_checkpoint
-from convert.formats import Deviation
+from convert.deviation import Deviation
 from convert.formats.hf.tensors import KEPT_AS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from convert.formats.gptq.options import AwqOptions, GptqOptions
+    from convert.formats.awq.options import AwqOptions
+    from convert.formats.gptq.options import GptqOptions
     from convert.quantizer import Method, Outcome
 
 KEPT = frozenset(KEPT_AS.values())

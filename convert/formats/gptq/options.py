@@ -1,8 +1,8 @@
-"""What a recipe may say under `targets: gptq:` and `targets: awq:`."""
+"""What a recipe may say under `targets: gptq:`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,8 +12,8 @@ from convert.recipe import TargetOptions
 GROUP_SIZES = (32, 64, 128, -1)
 
 
-class _Quantised(TargetOptions):
-    """What both methods are told."""
+class GptqModelOptions(TargetOptions):
+    """Options of both methods."""
 
     group_size: int = Field(
         default=128,
@@ -33,8 +33,10 @@ class _Quantised(TargetOptions):
         return ""
 
 
-class GptqOptions(_Quantised):
+class GptqOptions(GptqModelOptions):
     """GPTQ weights for vLLM, SGLang, TGI and Transformers, made by GPTQModel."""
+
+    format_name: ClassVar[str] = "gptq"
 
     bits: Literal[4, 8] = Field(default=4, description="Bits of a weight.", examples=[4])
     desc_act: bool = Field(
@@ -50,8 +52,4 @@ class GptqOptions(_Quantised):
     )
 
 
-class AwqOptions(_Quantised):
-    """AWQ weights for vLLM, SGLang, TGI and Transformers, made by GPTQModel."""
-
-    bits: Literal[4] = Field(default=4, description="Bits of a weight.")
-    sym: bool = Field(default=False, description="Whether the steps lie evenly around zero.")
+OPTIONS = GptqOptions

@@ -11,8 +11,8 @@ from convert.model.families import find_architecture
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from convert.formats import Model
     from convert.model.decoder import Decoder
+    from convert.model.source import Model
     from convert.tokenizer import Tokenizer
 
 # Keys that name code to fetch and run, or that tell of the machine that saved the file.

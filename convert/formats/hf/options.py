@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from convert.recipe import TargetOptions
 from convert.recipe.size import FileSize, size_in_bytes
@@ -12,6 +12,8 @@ from convert.recipe.size import FileSize, size_in_bytes
 
 class HfOptions(TargetOptions):
     """The checkpoint itself, as Transformers' own classes read it: safetensors, without any code."""
+
+    format_name: ClassVar[str] = "hf"
 
     dtype: Literal["source", "bf16", "fp16", "fp32"] = Field(
         default="source", description="What the weights are stored in.", examples=["bf16"]
@@ -22,7 +24,14 @@ class HfOptions(TargetOptions):
         examples=["2G"],
     )
 
+    def by_target(self) -> dict[str, dict[str, JsonValue]]:
+        """Name the one artifact."""
+        return {"hf": {"dtype": self.dtype, "max_shard_bytes": self.max_shard_bytes}}
+
     @property
     def max_shard_bytes(self) -> int:
         """The largest file of weights, in bytes."""
         return size_in_bytes(self.max_shard_size)
+
+
+OPTIONS = HfOptions

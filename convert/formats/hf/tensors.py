@@ -12,8 +12,8 @@ from convert.writer.layout import Piece
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from convert.formats import Weights
     from convert.model.decoder import Decoder, Origin, Ref
+    from convert.model.source import Weights
 
 Float = Literal["F32", "F16", "BF16"]
 # What a stored type is written as where it is kept; what is wider than F32 or narrower than 16 bits changes.

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from convert.formats import Deviation
+from convert.deviation import Deviation
 from convert.formats.onnx.graph import MODEL_FILE
 from convert.formats.onnx.network import (
     ATTENTION_MASK,
@@ -20,8 +20,8 @@ from convert.formats.onnx.network import (
 from convert.formats.onnx.options import Provider
 
 if TYPE_CHECKING:
-    from convert.formats import Model
     from convert.model.decoder import Decoder
+    from convert.model.source import Model
 
 # onnxruntime-genai reads a text anew when it grows beyond this length, of models of type phi3 alone.
 PHI3_LENGTH = 4096

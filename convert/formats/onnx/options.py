@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    JsonValue,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -39,6 +40,15 @@ Stored = Literal["int4", "int8", "native"]
 BITS: dict[str, Literal[4, 8]] = {Precision.INT4: 4, Precision.INT8: 8}
 
 
+PREFIX = "onnx-"
+
+
+def parts(target: str) -> tuple[Precision, Provider]:
+    """Read a target's name."""
+    precision, _, provider = target.removeprefix(PREFIX).partition("-")
+    return Precision(precision), Provider(provider)
+
+
 def _listed(value: object) -> object:
     """Let one stand for a list of one."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
@@ -58,6 +68,8 @@ _Providers = Annotated[
 
 class OnnxOptions(TargetOptions):
     """Folders for onnxruntime-genai: one artifact a precision and provider, as `onnx-int4-cpu`."""
+
+    format_name: ClassVar[str] = "onnx"
 
     precision: _Precisions = Field(
         min_length=1,
@@ -94,6 +106,33 @@ class OnnxOptions(TargetOptions):
         examples=["int8"],
     )
 
+    def by_target(self) -> dict[str, dict[str, JsonValue]]:
+        """Name an artifact for each precision and provider."""
+        return {
+            f"{PREFIX}{precision}-{provider}": {
+                "precision": precision.value,
+                "provider": provider.value,
+                **(self._packing(precision, provider) if precision.value in BITS else {}),
+            }
+            for provider in self.provider
+            for precision in self.precision
+        }
+
+    def level(self, provider: Provider) -> int:
+        """Choose MatMulNBits' accuracy level."""
+        if self.accuracy_level is not None:
+            return self.accuracy_level
+        return 4 if provider is Provider.CPU else 0
+
+    def _packing(self, precision: Precision, provider: Provider) -> dict[str, JsonValue]:
+        return {
+            "block_size": self.block_size,
+            "symmetric": self.symmetric,
+            "accuracy_level": self.level(provider),
+            "head": self.head or precision.value,
+            "embedding": self.embedding,
+        }
+
     @field_validator("block_size", "symmetric", "accuracy_level", "head", "embedding")
     @classmethod
     def _reaches_an_artifact(cls, value: object, info: ValidationInfo) -> object:
@@ -113,3 +152,6 @@ class OnnxOptions(TargetOptions):
                 "take fp16 for cuda; fp32 is for cpu",
             )
         return self
+
+
+OPTIONS = OnnxOptions

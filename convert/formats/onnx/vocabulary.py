@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from convert.formats import Deviation
+from convert.deviation import Deviation
 from convert.formats.hf.companions import to_json, tokenizer_files
 from convert.tokenizer import Kind
 

@@ -1,0 +1,147 @@
+"""What every format is: a class with defaults, and the plan of an artifact that it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from convert.recipe import TargetOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pydantic import JsonValue
+
+    from convert.deviation import Deviation
+    from convert.model.source import Model, Weights
+    from convert.progress import Progress
+    from convert.recipe import Recipe
+    from convert.writer.layout import Layout
+
+Options = TypeVar("Options", bound=TargetOptions)
+Shared = TypeVar("Shared")
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A checkpoint for a tool to read: laid out in the pass, or links to the source; it is never shipped."""
+
+    layouts: tuple[Layout, ...]
+    files: Mapping[str, bytes]
+    links: Mapping[str, Path]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(layout.size_bytes for layout in self.layouts)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The folders and limits that a tool gets when the pass is over."""
+
+    checkpoint: Path  # what `Scratch` became
+    out: Path  # the artifact's folder, its small files in it already
+    threads: int | None
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Made:
+    """A tool's account of its work, for the manifest."""
+
+    encodings: Mapping[str, str]
+    deviations: tuple[Deviation, ...] = ()
+    notes: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The step after the pass in which a tool makes an artifact's big files, and what it needs for that.
+
+    The figures are estimates, above what was measured.
+    """
+
+    scratch: Scratch
+    make: Callable[[Workplace], Made]
+    path: str  # of the big file, for the plan
+    size_bytes: int  # what it leaves
+    spare_bytes: int  # of disk, while it works
+    memory_bytes: int
+    seconds: Callable[[int], float]  # with so many threads
+    device: str  # where it will work, for the plan: "cpu" or "cuda"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An artifact, planned to the byte: its big files as layouts, its small ones whole."""
+
+    target: str
+    layouts: tuple[Layout, ...]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    encodings: Mapping[str, str] = field(default_factory=dict)  # tensor -> type, for the manifest
+    deviations: tuple[Deviation, ...] = ()
+    keeps_config: bool = False  # whether it ships the source's own config.json
+    cpu_s: float = 0.0  # an estimate: what encoding costs one core
+    finish: Finish | None = None  # where a tool makes the big files, after the pass
+    notes: Mapping[str, JsonValue] = field(default_factory=dict)  # for the manifest's options
+
+    @property
+    def size_bytes(self) -> int:
+        """Add up what the artifact will weigh; an estimate where a tool makes it."""
+        laid_out = sum(layout.size_bytes for layout in self.layouts) + sum(map(len, self.files.values()))
+        return laid_out + (self.finish.size_bytes if self.finish else 0)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Add up what must be free while it is made."""
+        if self.finish is None:
+            return self.size_bytes
+        return self.size_bytes + self.finish.scratch.size_bytes + self.finish.spare_bytes
+
+
+class Format(Generic[Options, Shared]):
+    """One kind of artifact. `Shared` is what its targets have in common and is prepared once.
+
+    A format's big files are layouts, which the engine fills in the one pass over the source. A tool that
+    needs a whole checkpoint has a `Finish` instead: a scratch checkpoint that is filled in the same pass,
+    and a step that runs after it, in turn with those of other targets.
+    """
+
+    name: str  # its folder's, and its key under `targets` in a recipe
+    REVISION: int  # part of each artifact's key: raise it when the same input gives other bytes
+
+    def tools(self) -> dict[str, str]:
+        """Name the tools, with versions, that can change the bytes."""
+        return {}
+
+    def inputs(self, options: Options, recipe: Recipe) -> dict[str, str]:
+        """Digest the files, besides the source's and the calibration text's, that reach the bytes."""
+        return {}
+
+    def prepare(self, model: Model, options: Options, recipe: Recipe) -> Shared:
+        """Compute once what all targets share and needs no weights."""
+        raise NotImplementedError
+
+    def learn(
+        self,
+        prepared: Shared,
+        model: Model,
+        options: Options,
+        recipe: Recipe,
+        *,
+        weights: Weights,
+        progress: Progress,
+    ) -> Shared:
+        """Add what only the weights can tell; by default nothing."""
+        return prepared
+
+    def lay_out(self, model: Model, options: Options, target: str, prepared: Shared) -> Planned:
+        """Plan one artifact."""
+        raise NotImplementedError
+
+
+def deviations(model: Model, planned: Planned) -> tuple[Deviation, ...]:
+    """List all that differs in an artifact: what differs in all of its kind, and its own."""
+    left_out = () if planned.keeps_config else model.left_out
+    return (*model.deviations, *left_out, *planned.deviations)

@@ -1,0 +1,263 @@
+"""GGUF, the format of llama.cpp: one artifact a quant, all from one read of the source."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING
+
+import gguf as gguf_py
+
+from convert.deviation import AS_SOURCE, Deviation
+from convert.formats.base import Format, Planned
+from convert.formats.gguf import metadata, tensors
+from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
+from convert.formats.gguf.mixture import MIXTURES, Chooser, Shape
+from convert.formats.gguf.options import PREFIX, GgufOptions
+from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
+from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
+from convert.writer.codecs.plain import Plain
+from convert.writer.layout import Layout, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from convert.formats.gguf.importance import Importance
+    from convert.formats.gguf.tensors import FileTensor
+    from convert.model.decoder import Decoder
+    from convert.model.source import Model, Weights
+    from convert.progress import Progress
+    from convert.recipe import Recipe
+    from convert.writer.codecs import Codec
+
+# What one core makes of F16, the slowest of the plain floats; for the plan's estimate of time.
+PLAIN_WEIGHTS_PER_S = 200e6
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all quants share: the vocabulary's fields, and the importance of the columns."""
+
+    vocabulary: Mapping[str, Field]
+    deviations: Sequence[str]
+    has_imatrix: bool
+    importance: Importance | None = field(default=None, repr=False)
+
+
+class GgufFormat(Format[GgufOptions, Shared]):
+    """One artifact a quant, all from one read of the source."""
+
+    name = "gguf"
+    REVISION = 1
+
+    def tools(self) -> dict[str, str]:
+        return {"gguf": installed("gguf"), "llama-cpp-python": installed("llama-cpp-python")}
+
+    def inputs(self, options: GgufOptions, recipe: Recipe) -> dict[str, str]:
+        if options.imatrix_file is not None:
+            return {"imatrix": _sha256(recipe.locate(options.imatrix_file))}
+        return {}
+
+    def prepare(self, model: Model, options: GgufOptions, recipe: Recipe) -> Shared:
+        """Turn the vocabulary into fields."""
+        vocabulary = {
+            key: Field(value, value_type, item_type)
+            for key, value_type, value, item_type in vocabulary_fields(model.tokenizer)
+        }
+        return Shared(vocabulary, vocabulary_deviations(model.tokenizer), options.imatrix is not None)
+
+    def learn(
+        self,
+        prepared: Shared,
+        model: Model,
+        options: GgufOptions,
+        recipe: Recipe,
+        *,
+        weights: Weights,
+        progress: Progress,
+    ) -> Shared:
+        """Read or make the importance matrix, where one is asked for."""
+        if options.imatrix is None:
+            return prepared
+        from convert.formats.gguf.importance import find_importance  # noqa: PLC0415 - brings a forward pass
+
+        return replace(prepared, importance=find_importance(model, options, recipe, weights, progress))
+
+    def lay_out(self, model: Model, options: GgufOptions, target: str, prepared: Shared) -> Planned:
+        """Choose every tensor's type and place, and pack the headers."""
+        quant = target.removeprefix(PREFIX)
+        listed = list(tensors.file_tensors(model.decoder))
+        shapes = [
+            Shape(tensor.name, tensor.shape[0], tensor.shape[-1] if tensor.is_matrix else 1, tensor.is_matrix)
+            for tensor in listed
+        ]
+        chooser = Chooser(quant, model.decoder, shapes, has_imatrix=prepared.has_imatrix)
+        types = {shape.name: chooser.choose(shape) for shape in shapes}
+        parameter_count = sum(math.prod(tensor.shape) for tensor in listed)
+        fields = metadata.fields(model, MIXTURES[quant].file_type, parameter_count)
+        fields |= prepared.vocabulary
+        if prepared.importance is not None:
+            fields |= _importance_fields(prepared.importance)
+        shards = _shards(listed, types, options.split_max_bytes)
+        layouts = []
+        for number, shard in enumerate(shards, 1):
+            shard_fields: Mapping[str, Field] = fields
+            name = f"{model.title}-{quant}.gguf"
+            if len(shards) > 1:
+                name = f"{model.title}-{quant}-{number:05}-of-{len(shards):05}.gguf"
+                shard_fields = _split_fields(number, len(shards), len(listed), fields)
+            layouts.append(_layout(name, shard_fields, shard, types, prepared.importance))
+        weights: Counter[str] = Counter()
+        for tensor in listed:
+            weights[types[tensor.name]] += math.prod(tensor.shape)
+        seconds = sum(
+            count / (BLOCK_TYPES[name].weights_per_s if name in BLOCK_TYPES else PLAIN_WEIGHTS_PER_S)
+            for name, count in weights.items()
+        )
+        return Planned(
+            target,
+            tuple(layouts),
+            files=_learnt_files(prepared.importance),
+            encodings={tensor.name: types[tensor.name] for tensor in listed},
+            deviations=(*_deviations(chooser, listed, types, prepared), *_window(model.decoder)),
+            cpu_s=seconds,
+            notes={"calibration": dict(learnt)} if (learnt := _learnt(prepared)) else {},
+        )
+
+
+def _learnt(prepared: Shared) -> Mapping[str, str | int]:
+    """From which windows the importance was learnt, where it was here."""
+    return prepared.importance.learnt if prepared.importance else {}
+
+
+def _shards(
+    listed: Sequence[FileTensor], types: Mapping[str, str], max_bytes: int | None
+) -> list[list[FileTensor]]:
+    """Fill files up to the limit, as llama-gguf-split does; a tensor larger than that has one of its own."""
+    shards: list[list[FileTensor]] = [[]]
+    filled_bytes = 0
+    for tensor in listed:
+        size_bytes = align(tensor_bytes(tensor.shape, types[tensor.name]))
+        if max_bytes is not None and shards[-1] and filled_bytes + size_bytes > max_bytes:
+            shards.append([])
+            filled_bytes = 0
+        shards[-1].append(tensor)
+        filled_bytes += size_bytes
+    return shards
+
+
+def _layout(
+    path: str,
+    fields: Mapping[str, Field],
+    shard: Sequence[FileTensor],
+    types: Mapping[str, str],
+    importance: Importance | None,
+) -> Layout:
+    sizes = [align(tensor_bytes(tensor.shape, types[tensor.name])) for tensor in shard]
+    offsets = list(itertools.accumulate(sizes, initial=0))
+    entries = [
+        Entry(tensor.name, tensor.shape, types[tensor.name], offset)
+        for tensor, offset in zip(shard, offsets, strict=False)
+    ]
+    header = pack(fields, entries)
+    fixed, slots = [(0, header)], []
+    for tensor, offset in zip(shard, offsets, strict=False):
+        if tensor.data:
+            fixed.append((len(header) + offset, tensor.data))
+        else:
+            codec = _codec(types[tensor.name], tensor.name, importance)
+            slots.append(Slot(tensor.name, tensor.pieces, codec, (len(header) + offset,)))
+    return Layout(path, len(header) + offsets[-1], tuple(fixed), tuple(slots))
+
+
+def _codec(type_name: str, tensor_name: str, importance: Importance | None) -> Codec:
+    if type_name in ("F32", "F16", "BF16"):
+        return Plain(type_name)  # type: ignore[arg-type]
+    values = importance.values.get(tensor_name) if importance else None
+    return Ggml(type_name, None if values is None else values.tobytes())
+
+
+def _split_fields(
+    number: int, count: int, tensor_count: int, fields: Mapping[str, Field]
+) -> dict[str, Field]:
+    """Put the model's fields in the first file alone, and the split's in each."""
+    value_types = gguf_py.GGUFValueType
+    split = {
+        gguf_py.Keys.Split.LLM_KV_SPLIT_NO: Field(number - 1, value_types.UINT16),
+        gguf_py.Keys.Split.LLM_KV_SPLIT_COUNT: Field(count, value_types.UINT16),
+        gguf_py.Keys.Split.LLM_KV_SPLIT_TENSORS_COUNT: Field(tensor_count, value_types.INT32),
+    }
+    return {**(fields if number == 1 else {}), **split}
+
+
+def _importance_fields(importance: Importance) -> dict[str, Field]:
+    """Say what llama-quantize says of the matrix that it used."""
+    string, number = gguf_py.GGUFValueType.STRING, gguf_py.GGUFValueType.UINT32
+    fields = {
+        "quantize.imatrix.file": Field(importance.file_name, string),
+        "quantize.imatrix.entries_count": Field(len(importance.values), number),
+        "quantize.imatrix.chunks_count": Field(importance.chunk_count, number),
+    }
+    if importance.datasets:
+        fields["quantize.imatrix.dataset"] = Field(importance.datasets[0], string)
+    return fields
+
+
+def _learnt_files(importance: Importance | None) -> dict[str, bytes]:
+    """Ship a matrix that was learnt here, so that others can quantise by it; one that was given is theirs."""
+    if importance is None or not importance.learnt:
+        return {}
+    from convert.formats.gguf.importance import pack_importance  # noqa: PLC0415 - brings a forward pass
+
+    return {importance.file_name: pack_importance(importance)}
+
+
+def _deviations(
+    chooser: Chooser, listed: Sequence[FileTensor], types: Mapping[str, str], prepared: Shared
+) -> tuple[Deviation, ...]:
+    """Name every tensor that is coarser or finer than the quant's name says."""
+    columns = {tensor.name: tensor.shape[-1] for tensor in listed}
+    fallen = [
+        Deviation(name, wanted, types[name], f"{columns[name]} columns are no whole number of blocks")
+        for name, wanted in chooser.wanted.items()
+    ]
+    missing = [
+        Deviation(name, "with the importance of its columns", "without", "the matrix lacks this tensor")
+        for name in (prepared.importance.missing if prepared.importance else ())
+        if types.get(name) in BLOCK_TYPES
+    ]
+    said = [
+        Deviation("tokenizer", AS_SOURCE, "llama.cpp's reading", text.removeprefix("tokenizer: "))
+        for text in prepared.deviations
+    ]
+    learnt = (
+        Deviation(
+            "imatrix",
+            "the same bits on every CPU",
+            "the same bits on CPUs of one kind",
+            "it was learnt here, and matrix products round as a CPU's own kernels do",
+        ),
+    )
+    return (*fallen, *missing, *said, *(learnt if _learnt(prepared) else ()))
+
+
+def _window(decoder: Decoder) -> tuple[Deviation, ...]:
+    """Say that llama.cpp's graph for Llama, which runs Mistral too, knows no window of attention."""
+    window = decoder.sliding_window
+    if tensors.ARCHITECTURES[decoder.family] != "llama" or window is None or window >= decoder.context_length:
+        return ()
+    why = "llama.cpp's graph for this architecture knows no window"
+    return (Deviation("attention", f"over the last {window} tokens", "over all tokens", why),)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+FORMAT = GgufFormat()

@@ -1,0 +1,219 @@
+"""What GPTQ and AWQ share: the checkpoint that GPTQModel is fed, and its work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING, Any
+
+from convert import machine
+from convert.calibration import windows
+from convert.deviation import Deviation
+from convert.errors import UsageFailure
+from convert.formats.base import Finish, Format, Made, Planned, Scratch, Workplace
+from convert.formats.gptq import estimate, manifest
+from convert.formats.gptq.check import require_fit
+from convert.formats.hf import format as hf
+from convert.formats.hf.companions import canonical_config, companion_files, is_relabelled, to_json
+from convert.formats.hf.shards import INDEX_NAME, shard_layouts
+from convert.formats.hf.tensors import is_canonical, source_types
+from convert.quantizer import Job, quantize, refusal, require
+from convert.recipe.reader import refuse_at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from convert.calibration import Windows
+    from convert.formats.awq.options import AwqOptions
+    from convert.formats.gptq.options import GptqOptions
+    from convert.model.source import Model, Weights
+    from convert.progress import Progress
+    from convert.quantizer import Method
+    from convert.recipe import Recipe
+
+    Options = GptqOptions | AwqOptions
+
+TOOLS = ("GPTQModel", "torch", "transformers", "tokenizers")
+# One file of the scratch checkpoint: GPTQModel maps it, so the size says nothing.
+SCRATCH_SHARD_BYTES = 4_000_000_000
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The text to learn from, the tensors, and where the source has them already as they are wanted."""
+
+    checkpoint: hf.StoredTensors
+    windows: Windows
+    seed: int
+    is_read: bool = False  # whether the headers of the weights were
+    files: Mapping[str, Path] | None = None  # tensor -> the source's own file; None: laid out anew
+
+
+class GptqModelFormat(Format["Options", Feed]):
+    """A format that GPTQModel makes, by one of its methods."""
+
+    def __init__(self, method: Method, revision: int) -> None:
+        self.name = self.method = method
+        self.REVISION = revision
+
+    def tools(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in TOOLS:
+            try:
+                found[name] = installed(name)
+            except PackageNotFoundError:
+                found[name] = "none"
+        return found
+
+    def prepare(self, model: Model, options: Options, recipe: Recipe) -> Feed:
+        """Refuse what cannot be, and cut the text: hours of work come later."""
+        require()
+        checkpoint = hf.list_tensors(model)
+        quantised = estimate.matrices(checkpoint.stored)
+        require_fit(self.method, options.bits, options.group_size, quantised, recipe)
+        if why := refusal(self.method, model.decoder.family, [matrix.rows for matrix in quantised]):
+            refuse_at(recipe, ("targets", self.method), why, "take gptq for this model")
+        if options.device == "cuda" and not machine.has_gpu():
+            refuse_at(
+                recipe,
+                ("targets", self.method, "device"),
+                "cuda, and torch will find no GPU here",
+                "write device: cpu or auto, or install a torch with CUDA on a machine with a GPU",
+            )
+        if recipe.calibration is None:
+            raise UsageFailure(f"{self.method}: no calibration text", "add calibration: {packs: [searchqa]}")
+        if model.texts is not None and model.texts.is_endless:
+            # As many tokens as are asked for; cutting those that no machine could hold would take an hour.
+            count = recipe.calibration.samples * min(recipe.calibration.length, model.decoder.context_length)
+            needed_bytes = estimate.memory_bytes(self.method, model.decoder, checkpoint.stored, count)
+            machine.require_memory(self.method, needed_bytes)
+        chosen = windows(
+            recipe.calibration,
+            recipe.path.parent,
+            model.tokenizer,
+            model.decoder.context_length,
+            source=model.texts,
+        )
+        return Feed(checkpoint, chosen, recipe.calibration.seed)
+
+    def learn(
+        self,
+        prepared: Feed,
+        model: Model,
+        options: Options,
+        recipe: Recipe,
+        *,
+        weights: Weights,
+        progress: Progress,
+    ) -> Feed:
+        """Read in the headers what the tensors are stored as, and whether they can be read as they lie."""
+        stored = prepared.checkpoint.stored
+        checkpoint = replace(prepared.checkpoint, source_types=source_types(stored, weights))
+        files = None
+        if is_canonical(stored, weights) and not _is_narrowed(self.method, checkpoint):
+            files = {name: info.file for name, info in weights.checkpoint.tensors.items()}
+        return replace(prepared, checkpoint=checkpoint, is_read=True, files=files)
+
+    def lay_out(self, model: Model, options: Options, target: str, prepared: Feed) -> Planned:
+        """Plan the checkpoint to feed, the small files, and the work."""
+        checkpoint, stored = prepared.checkpoint, prepared.checkpoint.stored
+        is_narrowed = _is_narrowed(self.method, checkpoint)
+        types = hf.stored_types(checkpoint, "fp16" if is_narrowed else "source")
+        config = canonical_config(model, hf.torch_name(stored, types))
+        files = companion_files(model, config)
+        # GPTQModel's own has the quantisation in it.
+        del files["config.json"]
+        device = "cuda" if options.device != "cpu" and machine.has_gpu() else "cpu"
+        tokens = prepared.windows.token_count
+        result_bytes = estimate.result_bytes(stored, types, bits=options.bits, group_size=options.group_size)
+
+        def make(place: Workplace) -> Made:
+            return _make(self.method, options, prepared, types, place)
+
+        def seconds(threads: int) -> float:
+            return estimate.seconds(self.method, stored, tokens, threads=threads, has_gpu=device == "cuda")
+
+        return Planned(
+            target,
+            (),
+            files=files,
+            deviations=_narrowed(checkpoint) if is_narrowed else _retyped(checkpoint, types),
+            keeps_config=not is_relabelled(model),
+            finish=Finish(
+                _scratch(model, prepared, types, config),
+                make,
+                path="model.safetensors",
+                size_bytes=result_bytes,
+                # Layers that are done wait on disk until all are written out together.
+                spare_bytes=2 * result_bytes,
+                memory_bytes=estimate.memory_bytes(self.method, model.decoder, stored, tokens),
+                seconds=seconds,
+                device=device,
+            ),
+            cpu_s=model.decoder.parameter_count / hf.WEIGHTS_PER_S if is_relabelled(model) else 0.0,
+            notes={"calibration": dict(prepared.windows.record())},
+        )
+
+
+def _narrowed(checkpoint: hf.StoredTensors) -> tuple[Deviation, ...]:
+    wanted = " and ".join(sorted(set(checkpoint.source_types.values()) - {"F16"}))
+    return (Deviation("weights", wanted, "F16", "GPTQModel's AWQ computes in 16 bits"),)
+
+
+def _retyped(checkpoint: hf.StoredTensors, types: Mapping[str, str]) -> tuple[Deviation, ...]:
+    """Name what is fed as another type than the source's and keeps it: what is quantised has none."""
+    quantised = {matrix.name for matrix in estimate.matrices(checkpoint.stored)}
+    return tuple(
+        each
+        for each in hf.retyped(checkpoint, types)
+        if each.subject.removesuffix(".weight") not in quantised
+    )
+
+
+def _is_narrowed(method: Method, checkpoint: hf.StoredTensors) -> bool:
+    """Tell whether the source is wider than the method can compute: AWQ's kernels know 16 bits alone."""
+    types = hf.stored_types(checkpoint, "source")
+    return method == "awq" and hf.torch_name(checkpoint.stored, types) == "float32"
+
+
+def _scratch(model: Model, prepared: Feed, types: Mapping[str, str], config: Mapping[str, Any]) -> Scratch:
+    files = {"config.json": to_json(config)}
+    if prepared.files is None:
+        # Before the weights are here nobody knows; most sources but the relabelled can be read as they lie.
+        if not prepared.is_read and not is_relabelled(model):
+            return Scratch((), files, {})
+        layouts, index = shard_layouts(prepared.checkpoint.stored, types, SCRATCH_SHARD_BYTES)
+        return Scratch(layouts, {**files, **index}, {})
+    links = {path.name: path for path in prepared.files.values()}
+    if len(links) > 1:
+        names = {name: path.name for name, path in prepared.files.items()}
+        files[INDEX_NAME] = to_json({"metadata": {}, "weight_map": names})
+    return Scratch((), files, links)
+
+
+def _make(
+    method: Method, options: Options, prepared: Feed, types: Mapping[str, str], place: Workplace
+) -> Made:
+    damp = getattr(options, "damp", None)
+    outcome = quantize(
+        Job(
+            source=place.checkpoint,
+            out=place.out,
+            method=method,
+            windows=prepared.windows.tokens,
+            bits=options.bits,
+            group_size=options.group_size,
+            desc_act=getattr(options, "desc_act", False),
+            sym=options.sym,
+            damp=damp,
+            device=options.device,
+            seed=prepared.seed,
+            threads=place.threads,
+        ),
+        progress=place.progress,
+    )
+    encodings = manifest.encodings(method, options, place.out, outcome)
+    deviations = manifest.deviations(damp, outcome, types, encodings)
+    return Made(encodings, deviations, {"made_on": outcome.device})

@@ -1,0 +1,148 @@
+"""ONNX for onnxruntime-genai: a folder with the graph, its weights, its settings and the tokenizer."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from dataclasses import dataclass, replace
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING, Literal
+
+from convert.deviation import Deviation
+from convert.errors import Failure
+from convert.formats.base import Format, Planned
+from convert.formats.hf.format import promised_type
+from convert.formats.hf.tensors import KEPT_AS, Float
+from convert.formats.onnx.options import BITS, OnnxOptions, Precision, Provider, parts
+from convert.model.decoder import Ref, Role
+from convert.writer.codecs.matmul_nbits import NBits
+from convert.writer.codecs.plain import Plain
+
+if TYPE_CHECKING:
+    from convert.formats.onnx.weights import Storage
+    from convert.model.source import Model, Weights
+    from convert.progress import Progress
+    from convert.recipe import Recipe
+    from convert.writer.codecs import Codec
+    from convert.writer.layout import Layout
+
+FLOATS: dict[Precision, Literal["F32", "F16"]] = {Precision.FP16: "F16", Precision.FP32: "F32"}
+# What one Zen 4 core encodes; for the plan's estimate of time.
+NBITS_WEIGHTS_PER_S, PLAIN_WEIGHTS_PER_S = 350e6, 700e6
+
+
+@dataclass(frozen=True)
+class Native:
+    """What all artifacts share: the float that keeps the source's numbers exactly."""
+
+    native: Float
+
+
+class OnnxFormat(Format[OnnxOptions, Native]):
+    """One folder a precision and provider, as `onnx-int4-cpu`."""
+
+    name = "onnx"
+    REVISION = 1
+
+    def tools(self) -> dict[str, str]:
+        return {"onnx": installed("onnx")} if importlib.util.find_spec("onnx") else {}
+
+    def prepare(self, model: Model, options: OnnxOptions, recipe: Recipe) -> Native:
+        """Take the source's float from what is known of it without its weights."""
+        return Native(promised_type(model))
+
+    def learn(
+        self,
+        prepared: Native,
+        model: Model,
+        options: OnnxOptions,
+        recipe: Recipe,
+        *,
+        weights: Weights,
+        progress: Progress,
+    ) -> Native:
+        """Take the source's float from the weights, where these are of another than the config says."""
+        tensors, origins = weights.checkpoint.tensors, weights.origins
+        tables = [origins[ref].name for ref in (Ref(Role.EMBED), Ref(Role.HEAD)) if ref in origins]
+        stored: set[Float] = {KEPT_AS.get(tensors[name].dtype, "F32") for name in tables}
+        native = stored.pop() if len(stored) == 1 else "F32"  # which holds both, where they differ
+        return prepared if native == prepared.native else replace(prepared, native=native)
+
+    def lay_out(self, model: Model, options: OnnxOptions, target: str, prepared: Native) -> Planned:
+        """Build the graph and plan the file of weights; nothing is read for it."""
+        if importlib.util.find_spec("onnx") is None:
+            raise Failure(
+                "ONNX needs the package onnx, and it is not installed", "pip install 'modelwright[onnx]'"
+            )
+        from convert.formats.onnx import genai, vocabulary  # noqa: PLC0415 - without onnx other formats work
+        from convert.formats.onnx.graph import MODEL_FILE  # noqa: PLC0415
+        from convert.formats.onnx.network import build  # noqa: PLC0415
+
+        _, provider = parts(target)
+        graph, layout = build(model.decoder, _storage(options, target, prepared), installed("modelwright"))
+        return Planned(
+            target,
+            (layout,),
+            files={
+                MODEL_FILE: graph.SerializeToString(deterministic=True),
+                **genai.files(model, provider),
+                **vocabulary.files(model.tokenizer),
+            },
+            encodings={slot.name: slot.codec.name for slot in layout.slots},
+            deviations=(
+                *_rounded(options, target, prepared),
+                *genai.deviations(model),
+                *vocabulary.deviations(model.tokenizer),
+            ),
+            cpu_s=_cpu_s(layout),
+        )
+
+
+def _storage(options: OnnxOptions, target: str, prepared: Native) -> Storage:
+    from convert.formats.onnx.weights import Storage  # noqa: PLC0415
+
+    precision, provider = parts(target)
+    float_name: Literal["F32", "F16"] = "F16" if provider is Provider.CUDA else "F32"
+    level = options.level(provider)
+    if precision in FLOATS:
+        body = Plain(FLOATS[precision])
+        return Storage(float_name, body, body, body, level)
+    native = Plain("F16" if provider is Provider.CUDA else prepared.native)
+
+    def stored(name: str) -> Codec:
+        if name == "native":
+            return native
+        return NBits(BITS[name], options.block_size, options.symmetric, float_name)
+
+    return Storage(
+        float_name,
+        body=stored(precision),
+        head=stored(options.head or precision),
+        embedding=stored(options.embedding),
+        accuracy_level=level,
+    )
+
+
+def _rounded(options: OnnxOptions, target: str, prepared: Native) -> tuple[Deviation, ...]:
+    """Say what is called native and is not quite: a graph for CUDA has one type of floats."""
+    precision, provider = parts(target)
+    if provider is not Provider.CUDA or precision in FLOATS or prepared.native == "F16":
+        return ()
+    asked = {"embedding": options.embedding, "head": options.head}
+    why = "the graph computes in float16"
+    return tuple(
+        Deviation(part, f"native ({prepared.native})", "F16", why)
+        for part, stored in asked.items()
+        if stored == "native"
+    )
+
+
+def _cpu_s(layout: Layout) -> float:
+    return sum(
+        math.prod((slot.rows, slot.columns))
+        / (NBITS_WEIGHTS_PER_S if isinstance(slot.codec, NBits) else PLAIN_WEIGHTS_PER_S)
+        for slot in layout.slots
+    )
+
+
+FORMAT = OnnxFormat()

@@ -1,0 +1,41 @@
+"""What a format sees of a source: the model without its weights, and the weights as an open checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from convert.calibration import Source
+    from convert.checkpoint import Checkpoint
+    from convert.deviation import Deviation
+    from convert.model.decoder import Decoder, Origin, Ref
+    from convert.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Model:
+    """All of a source but its weights."""
+
+    title: str  # names files and the model itself: the repository's last part, or the recipe's name
+    repo: str | None
+    decoder: Decoder
+    tokenizer: Tokenizer
+    folder: Path
+    card: Mapping[str, Any] = field(default_factory=dict)  # the front matter of the source's README.md
+    generation: Mapping[str, Any] = field(default_factory=dict)  # its generation_config.json
+    deviations: tuple[Deviation, ...] = ()  # of every artifact, whatever its format
+    left_out: tuple[Deviation, ...] = ()  # of those that do not ship the source's own config.json
+    weight_bytes: int = 0  # of its files, here or not; 0 where nobody looked
+    texts: Source | None = None  # what the recipe's calibration names, where a target learns from it
+
+
+@dataclass(frozen=True)
+class Weights:
+    """An open checkpoint, and where in it the canonical tensors are."""
+
+    checkpoint: Checkpoint
+    origins: Mapping[Ref, Origin]
