@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from convert.calibration import dataset, pack
 from convert.calibration.text import read_text
-from convert.recipe.lookup import expanded
+from convert.recipe.lookup import expand_home
 from convert.source import Hub
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Dataset:
 def find_source(calibration: Calibration, folder: Path, hub: Hub | None = None) -> Source:
     """What a recipe names, a dataset pinned to its commit; a path is taken from `folder`, the recipe's."""
     if calibration.text is not None:
-        return TextFile(folder / expanded(calibration.text), calibration.seed)
+        return TextFile(folder / expand_home(calibration.text), calibration.seed)
     if calibration.packs is not None:
         return Packs(calibration.packs, calibration.seed)
     hub = hub or Hub.from_environment()

@@ -32,9 +32,9 @@ class _RecipeName(click.ParamType[str]):
     ) -> list[CompletionItem[str]]:
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - for the shell alone
 
-        from convert.recipe.lookup import known  # noqa: PLC0415
+        from convert.recipe.lookup import known_recipes  # noqa: PLC0415
 
-        names = [CompletionItem(name) for name in known() if name.startswith(incomplete)]
+        names = [CompletionItem(name) for name in known_recipes() if name.startswith(incomplete)]
         return names or [CompletionItem(incomplete, type="file")]
 
 

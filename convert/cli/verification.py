@@ -17,7 +17,7 @@ from convert.errors import Failure, UsageFailure
 from convert.model.config import read_config
 from convert.model.families import find_architecture
 from convert.pipeline import stage
-from convert.recipe import Gates, Verify, expanded, typed
+from convert.recipe import Gates, Verify, cli_name, expand_home
 from convert.source import Hub, digest_of_all, fetch, list_source
 from convert.store import MANIFEST_NAME, Manifest, MissingManifest, read_manifest
 from convert.tokenizer import load as load_tokenizer
@@ -65,7 +65,7 @@ def of_recipe(recipe: Recipe, *, out: Path, only: tuple[str, ...], offline: bool
     if missing:
         raise Failure(
             f"{', '.join(missing)}: not built yet",
-            f"modelwright convert {typed(recipe.path)}, or leave out with --only",
+            f"modelwright convert {cli_name(recipe.path)}, or leave out with --only",
         )
     stale = [each.target for each in wanted if not each.is_up_to_date]
     return Asked(
@@ -134,7 +134,7 @@ def prepare(
     wanted = asked.verify
     # Packs with a mistake are refused before gigabytes are fetched.
     chosen = scenarios.load(packs) if packs else scenarios.load(wanted.scenarios, asked.beside)
-    file = text or (asked.beside / expanded(wanted.text) if wanted.text else None)
+    file = text or (asked.beside / expand_home(wanted.text) if wanted.text else None)
     words = text_of_file(file, wanted.tokens) if file else text_of_packs(chosen)
     pinned = fetch(asked.listing, hub=asked.hub, progress=progress)
     source = Source(
@@ -196,7 +196,7 @@ def _gates(manifest: Manifest | None) -> Gates:
 
 def _listing(source: str | None, manifests: dict[str, Manifest | None], hub: Hub) -> Listing:
     if source:
-        folder = expanded(source)
+        folder = expand_home(source)
         if not folder.is_dir() and (folder.exists() or source.startswith((".", "/", "~"))):
             hint = "name the folder of the source model, or its Hub repo as owner/name"
             raise UsageFailure(f"--source {source}: is no folder", hint)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from convert.formats.base import Workplace, deviations
 from convert.model.card import licence
 from convert.pipeline.stage import Job, Settings, tools
-from convert.recipe.redact import discreet
+from convert.recipe.redact import redact
 from convert.source import Pinned, is_legal
 from convert.store import Deviation as DeviationRecord
 from convert.store import FileEntry, Manifest, ModelRecord, SourceRecord, TokenRecord, seal
@@ -136,7 +136,7 @@ def _commit(settings: Settings, pinned: Pinned, model: Model, built: list[tuple[
 def _manifest(settings: Settings, pinned: Pinned, model: Model, job: Job) -> Manifest:
     return Manifest(
         key=job.wanted.key,
-        recipe=discreet(settings.recipe.text),
+        recipe=redact(settings.recipe.text),
         source=SourceRecord(
             repo=pinned.repo,
             commit=pinned.commit,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from convert.errors import Exit, Failure, UsageFailure
 from convert.progress import Progress, Silent
 from convert.publish.bundle import Candidate, Waiver
-from convert.recipe import typed
+from convert.recipe import cli_name
 from convert.source import digest_of_all
 from convert.store import MANIFEST_NAME, REBUILT, Flaw, Manifest, inspect_artifact, read_manifest
 from verify.gates import GATES, limits_for
@@ -72,13 +72,16 @@ def examine(
     if not any((each.folder / MANIFEST_NAME).is_file() for each in asked):
         named = ", ".join(each.target for each in asked)
         raise Failure(
-            f"{named}: not built yet", f"modelwright convert {typed(recipe.path)}, then verify what it built"
+            f"{named}: not built yet",
+            f"modelwright convert {cli_name(recipe.path)}, then verify what it built",
         )
     report = _report(recipe, folder)
     results = {result.name: result for result in report.artifacts}
     unknown = [each.target for each in asked if each.target not in results]
     if unknown:
-        raise Failure(f"{', '.join(unknown)}: not verified yet", f"modelwright verify {typed(recipe.path)}")
+        raise Failure(
+            f"{', '.join(unknown)}: not verified yet", f"modelwright verify {cli_name(recipe.path)}"
+        )
     candidates = [
         _candidate(recipe, each, report, results[each.target], waivers=waivers.get(each.target, ()))
         for each in asked
@@ -113,7 +116,7 @@ def _waivers(recipe: Recipe, asked: Sequence[Asked]) -> dict[str, tuple[Waiver, 
 
 def _report(recipe: Recipe, folder: Path) -> Report:
     """The recipe's report, where this version made it, and of this recipe."""
-    again = f"modelwright verify {typed(recipe.path)}"
+    again = f"modelwright verify {cli_name(recipe.path)}"
     if not (folder / REPORT_NAME).is_file():
         raise Failure(f"{folder / REPORT_NAME}: no report there, so nothing was verified yet", again)
     report = read_report(folder / REPORT_NAME)
@@ -134,13 +137,13 @@ def _candidate(
     digest = hashlib.sha256((asked.folder / MANIFEST_NAME).read_bytes()).hexdigest()
     if digest != result.manifest_sha256:
         raise Failure(
-            f"{asked.target}: built anew since it was verified", f"modelwright verify {typed(recipe.path)}"
+            f"{asked.target}: built anew since it was verified", f"modelwright verify {cli_name(recipe.path)}"
         )
     _require_current(recipe, asked, manifest)
     if digest_of_all({entry.path: entry.sha256 for entry in manifest.source.files}) != report.source.digest:
         raise Failure(
             f"{asked.target}: held against another source than it was built from",
-            f"modelwright convert {typed(recipe.path)}, then verify it",
+            f"modelwright convert {cli_name(recipe.path)}, then verify it",
         )
     lacking = {name for name, _ in _lacking(recipe, manifest, result)}
     return Candidate(
@@ -161,7 +164,7 @@ def _require_current(recipe: Recipe, asked: Asked, manifest: Manifest) -> None:
         what = "built with other options than the recipe's"
     else:
         return
-    raise Failure(f"{asked.target}: {what}", f"modelwright convert {typed(recipe.path)}, then verify it")
+    raise Failure(f"{asked.target}: {what}", f"modelwright convert {cli_name(recipe.path)}, then verify it")
 
 
 def _lacking(recipe: Recipe, manifest: Manifest, result: ArtifactResult) -> Iterator[tuple[str, str]]:
@@ -190,7 +193,7 @@ def _unwaived(recipe: Recipe, candidate: Candidate) -> Iterator[Refused]:
         hint = (
             f"leave it out with --only, or waive it: `publish: {{waive: [{{gate: {name}, reason: …}}]}}`"
             if name in GATE_NAMES
-            else f"modelwright convert {typed(recipe.path)}, then verify it; this cannot be waived"
+            else f"modelwright convert {cli_name(recipe.path)}, then verify it; this cannot be waived"
         )
         yield Refused(f"{candidate.target}: {name}: {why}", hint)
 
@@ -213,4 +216,4 @@ def _rebuilding(recipe: Recipe, flaw: Flaw) -> str:
     """How a damaged artifact becomes a sound one."""
     if flaw is Flaw.SHA256:
         return f"{REBUILT}; then verify it"
-    return f"modelwright convert {typed(recipe.path)}, then verify it"
+    return f"modelwright convert {cli_name(recipe.path)}, then verify it"

@@ -13,7 +13,7 @@ from convert.publish.destination import Sent, Standing, Survey
 from convert.publish.refusal import Damaged, Moved
 from convert.publish.upload import additions, upload
 from convert.source.hub import client
-from convert.source.retry import Again, Tally
+from convert.source.retry import Backoff, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -197,7 +197,7 @@ class HubPlace:
 
     def _commit(self, bundle: Bundle, survey: Survey, operations: Sequence[CommitOperationAdd]) -> str:
         """Make the one commit. Where the answer is lost, the digests tell whether it was made."""
-        tally = Tally(bundle.repo, _RERUN, self.session.hub.patience, Event())
+        backoff = Backoff(bundle.repo, _RERUN, self.session.hub.retry, Event())
 
         def commit() -> str:
             made = self.session.api.create_commit(
@@ -213,14 +213,14 @@ class HubPlace:
         while True:
             try:
                 return self.session.once(bundle.repo, commit)
-            except (Again, Moved) as problem:
+            except (Transient, Moved) as problem:
                 now = self.describe(bundle)
                 made = self._standing(bundle, now)
                 if made is not None:
                     return made
                 if now.head != survey.head or isinstance(problem, Moved):
                     raise (problem if isinstance(problem, Moved) else _moved(bundle, survey.place)) from None
-                tally.wait(problem)
+                backoff.wait(problem)
 
     def _compare(self, bundle: Bundle, revision: str) -> None:
         wrong = [file.path for file in lacking(bundle.files, self._listed(bundle.repo, revision))]

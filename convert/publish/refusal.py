@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convert.errors import Failure
-from convert.source.retry import RETRIED_STATUS, Again, asked_wait_s
+from convert.source.retry import RETRIED_STATUS, Transient, retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Moved(Failure):
     """Somebody else changed the branch meanwhile; nothing was published."""
 
 
-class Damaged(Again):
+class Damaged(Transient):
     """What arrived is not what was sent: to be sent again."""
 
 
@@ -47,10 +47,10 @@ _WORDS: dict[int, tuple[str, str]] = {
 }
 
 
-def refusal(asked: Asked, status: int, headers: Mapping[str, str], said: str = "") -> Failure | Again:
+def refusal(asked: Asked, status: int, headers: Mapping[str, str], said: str = "") -> Failure | Transient:
     """The fault that an answer of this status is."""
     if status in RETRIED_STATUS:
-        return Again(f"{asked.endpoint} answered {status}", asked_wait_s(headers))
+        return Transient(f"{asked.endpoint} answered {status}", retry_after_s(headers))
     if status == 422:
         return Damaged("what arrived is not what was sent")
     if status == 412:

@@ -17,7 +17,7 @@ from convert.errors import Failure, UsageFailure
 from convert.publish.refusal import Asked, Damaged, refusal
 from convert.source.hub import client
 from convert.source.refusal import broken
-from convert.source.retry import Again, Tally, asked_wait_s
+from convert.source.retry import Backoff, Transient, retry_after_s
 from convert.store.fault import failure_from
 
 if TYPE_CHECKING:
@@ -50,17 +50,17 @@ class Session:
 
         What such a call does must be harmless when done twice.
         """
-        tally = Tally(repo, _RETRY, self.hub.patience, Event())
+        backoff = Backoff(repo, _RETRY, self.hub.retry, Event())
         while True:
             try:
                 return self.once(repo, call, file=file)
-            except Again as again:
+            except Transient as again:
                 if is_patient and not isinstance(again, Damaged):
                     raise Failure(f"{repo}: {again.reason}; gave up", _RETRY) from None
-                tally.wait(again)
+                backoff.wait(again)
 
     def once(self, repo: str, call: Callable[[], _T], *, file: str = "") -> _T:
-        """Make a call of the client; what goes wrong is a Failure, or an Again where it may pass."""
+        """Make a call of the client; what goes wrong is a Failure, or an Transient where it may pass."""
         try:
             with warnings.catch_warnings():
                 # The client's remarks on its own calls; what it says of the card was said by our own check.
@@ -83,7 +83,7 @@ class Session:
             case httpx2.RequestError() | library.errors.OfflineModeIsEnabled():
                 found = broken(error, self.hub.endpoint)
             case json.JSONDecodeError() | KeyError() | TypeError() | AttributeError():
-                found = Again(f"{self.hub.endpoint} gave an answer that is not a Hub's")
+                found = Transient(f"{self.hub.endpoint} gave an answer that is not a Hub's")
             case OSError():
                 found = failure_from(error, self.hub.cache)
             case ValueError():
@@ -134,8 +134,8 @@ def _http_client(hub: Hub, answer_s: float) -> httpx2.Client:
     import httpx2  # noqa: PLC0415
 
     endpoint = httpx2.URL(hub.endpoint)
-    patience = hub.patience
-    connect_s = patience.connect_timeout_s
+    retry = hub.retry
+    connect_s = retry.connect_timeout_s
     timeout = {"connect": connect_s, "pool": connect_s, "read": answer_s, "write": answer_s}
 
     def before(request: httpx2.Request) -> None:
@@ -145,8 +145,8 @@ def _http_client(hub: Hub, answer_s: float) -> httpx2.Client:
             request.headers.pop("authorization", None)
 
     def after(response: httpx2.Response) -> None:
-        wait_s = asked_wait_s(response.headers) if response.status_code in (429, 503) else None
-        if wait_s is not None and wait_s > patience.total_wait_s:
+        wait_s = retry_after_s(response.headers) if response.status_code in (429, 503) else None
+        if wait_s is not None and wait_s > retry.total_wait_s:
             raise Failure(f"{hub.endpoint}: it asks for a wait of {wait_s:.0f} s", f"after that, {_RETRY}")
 
     return httpx2.Client(

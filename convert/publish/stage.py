@@ -15,7 +15,7 @@ from convert.publish.destinations.listing import moved
 from convert.publish.existing import Beside, Search
 from convert.publish.gate import Asked, check_waivers, examine
 from convert.publish.repo import Member
-from convert.recipe import typed
+from convert.recipe import cli_name
 from convert.source import fetch_small, list_source
 
 if TYPE_CHECKING:
@@ -150,13 +150,14 @@ def _source_card(settings: Settings, manifest: Manifest) -> dict[str, Any]:
         folder = recipe.folder
     else:
         raise Failure(
-            f"{recipe.path}: the artifacts come from elsewhere", f"modelwright convert {typed(recipe.path)}"
+            f"{recipe.path}: the artifacts come from elsewhere",
+            f"modelwright convert {cli_name(recipe.path)}",
         )
     recorded = {entry.path: entry.sha256 for entry in source.files}.get(_CARD)
     if recorded != _sha256(folder / _CARD):
         raise Failure(
             f"{folder / _CARD}: changed since the artifacts were built",
-            f"modelwright convert {typed(recipe.path)}",
+            f"modelwright convert {cli_name(recipe.path)}",
         )
     content, _ = front_matter(folder)  # what is wrong with it is among the deviations already
     return content

@@ -1,6 +1,6 @@
 """Recipes: what to convert, to what, and what decides whether it went well."""
 
-from convert.recipe.lookup import expanded, find, known, typed
+from convert.recipe.lookup import cli_name, expand_home, find, known_recipes
 from convert.recipe.model import Calibration, Gates, Publish, Recipe, TargetOptions, Verify, Waiver
 from convert.recipe.reader import json_schema, load
 
@@ -12,10 +12,10 @@ __all__ = [
     "TargetOptions",
     "Verify",
     "Waiver",
-    "expanded",
+    "cli_name",
+    "expand_home",
     "find",
     "json_schema",
-    "known",
+    "known_recipes",
     "load",
-    "typed",
 ]

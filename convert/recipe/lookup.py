@@ -20,7 +20,7 @@ def folders() -> list[Path]:
     return found[:1] if len(found) == 2 and here.resolve() == _SHIPPED else found
 
 
-def known() -> dict[str, Path]:
+def known_recipes() -> dict[str, Path]:
     """Every recipe that can be named without its path; one that lies here hides a shipped one."""
     found: dict[str, Path] = {}
     for folder in folders():
@@ -35,7 +35,7 @@ def find(path_or_name: str | Path) -> Path:
     path = Path(path_or_name)
     if path.is_file():
         return path
-    recipes = known()
+    recipes = known_recipes()
     is_yaml = path.suffix in (".yaml", ".yml")
     name = path.stem if is_yaml else path.name  # qwen2.5 has no suffix
     if path.parent == Path() and name in recipes:
@@ -50,11 +50,11 @@ def find(path_or_name: str | Path) -> Path:
     raise UsageFailure(f"{'there is no file' if is_path else 'no recipe is called'} {path}", hint)
 
 
-def expanded(path: str | Path) -> Path:
+def expand_home(path: str | Path) -> Path:
     """A path whose ~ is the home that it names; of a user whom nobody knows it stays, and leads nowhere."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises a bare RuntimeError there
 
 
-def typed(path: Path) -> str:
+def cli_name(path: Path) -> str:
     """What a person types for this recipe: its name where that finds it, otherwise its path."""
-    return path.stem if known().get(path.stem) == path else shlex.quote(str(path))
+    return path.stem if known_recipes().get(path.stem) == path else shlex.quote(str(path))

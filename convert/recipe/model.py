@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from convert.recipe.lookup import expanded
+from convert.recipe.lookup import expand_home
 
 # Scenario packs that verification and calibration know by name; verification takes a person's own by path.
 Pack = Literal["searchqa", "lessonpack"]
@@ -51,7 +51,7 @@ class TargetOptions(Strict):
 
 def local_folder(model: str, beside: Path) -> Path | None:
     """The folder that `model` names, seen from the recipe's folder; None for a Hub repo."""
-    folder = expanded(model)
+    folder = expand_home(model)
     folder = folder if folder.is_absolute() else beside / folder
     is_spelt_as_path = model.startswith((".", "/", "~"))
     return folder if is_spelt_as_path or folder.is_dir() else None
@@ -95,7 +95,7 @@ def _check_revision(revision: str) -> str:
 
 def _check_file(path: Path, info: ValidationInfo) -> Path:
     beside = _beside(info)
-    if beside and not (beside / expanded(path)).is_file():
+    if beside and not (beside / expand_home(path)).is_file():
         raise wrong(f"there is no file {path}", _whence(path, beside))
     return path
 
@@ -371,4 +371,4 @@ class Recipe(Contents):
 
     def locate(self, path: Path) -> Path:
         """Where a file that the recipe names lies."""
-        return self.path.parent / expanded(path)
+        return self.path.parent / expand_home(path)

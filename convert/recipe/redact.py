@@ -13,6 +13,6 @@ _FOLDERS = re.compile(
 )
 
 
-def discreet(text: str) -> str:
+def redact(text: str) -> str:
     """Leave out what says whose machine it was: tokens, and where a file lies."""
     return _FOLDERS.sub("…/", _SECRETS.sub("…", text))

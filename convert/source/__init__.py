@@ -7,14 +7,14 @@ from convert.source.digest import digest_of_all
 from convert.source.fetch import fetch, fetch_files, fetch_small, list_dataset, list_source, missing_bytes
 from convert.source.hub import Hub
 from convert.source.listing import FileDigest, Listing, Pinned, is_legal, weight_files
-from convert.source.retry import Patience
+from convert.source.retry import RetryLimits
 
 __all__ = [
     "FileDigest",
     "Hub",
     "Listing",
-    "Patience",
     "Pinned",
+    "RetryLimits",
     "digest_of_all",
     "fetch",
     "fetch_files",

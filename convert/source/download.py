@@ -20,7 +20,7 @@ from convert.source.hub import Hub, client, is_digest
 from convert.source.listing import FileDigest, Kind
 from convert.source.parallel import Watch
 from convert.source.refusal import UNTRUSTED, Asked, broken, refusal
-from convert.source.retry import Again, Tally
+from convert.source.retry import Backoff, Transient
 
 if TYPE_CHECKING:
     import httpx2
@@ -130,14 +130,14 @@ def _fill(hub: Hub, wanted: Wanted, part: Part) -> None:
     import httpx2  # noqa: PLC0415  the client's own HTTP library
 
     hint = "run the same command again later: what was downloaded is kept"
-    tally = Tally(wanted.label, hint, hub.patience, part.watch.stop)
+    backoff = Backoff(wanted.label, hint, hub.retry, part.watch.stop)
     while part.here_bytes < wanted.expected.size_bytes:
         began_bytes = part.here_bytes
         try:
             _get(hub, wanted, part)
         except (httpx2.RequestError, httpx2.StreamError, client().errors.OfflineModeIsEnabled) as error:
             fault = broken(error, hub.endpoint)
-        except Again as again:
+        except Transient as again:
             fault = again
         else:
             continue
@@ -145,27 +145,27 @@ def _fill(hub: Hub, wanted: Wanted, part: Part) -> None:
             raise fault
         part.watch.check()
         if part.here_bytes - began_bytes >= _REAL_PROGRESS_BYTES:
-            tally.forgive()
-        tally.wait(fault)
+            backoff.reset()
+        backoff.wait(fault)
 
 
 def _get(hub: Hub, wanted: Wanted, part: Part) -> None:
     """One request for what is missing."""
     import httpx2  # noqa: PLC0415
 
-    patience = hub.patience
+    retry = hub.retry
     # Identity, or a compressed body would make offsets mean something else.
     headers = {**hub.headers(), "accept-encoding": "identity"}
     if part.here_bytes:
         headers["range"] = f"bytes={part.here_bytes}-"
-    timeout = httpx2.Timeout(patience.read_timeout_s, connect=patience.connect_timeout_s, pool=None)
+    timeout = httpx2.Timeout(retry.read_timeout_s, connect=retry.connect_timeout_s, pool=None)
     session = client().utils.get_session()
     # On a redirect to another origin (the CDN) httpx2 drops the token; a test holds it to that.
     url = wanted.url(hub)
     with session.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as answer:
         if answer.status_code == 416:
             part.restart()
-            raise Again("the server cannot resume")
+            raise Transient("the server cannot resume")
         if answer.status_code not in (200, 206):
             asked = Asked(
                 hub.endpoint, wanted.repo, wanted.commit, wanted.name, "authorization" in headers, wanted.kind
@@ -179,7 +179,7 @@ def _get(hub: Hub, wanted: Wanted, part: Part) -> None:
                 raise _wrong_size(wanted, "more")
             part.append(chunk)
     if part.here_bytes < wanted.expected.size_bytes:
-        raise Again("the body ended early")
+        raise Transient("the body ended early")
 
 
 def _check_identity(hub: Hub, wanted: Wanted, answers: "list[httpx2.Response]") -> None:
@@ -213,7 +213,7 @@ def _check_size(wanted: Wanted, headers: Mapping[str, str], part: Part) -> None:
             raise _wrong_size(wanted, total)
         if span.partition("-")[0] != str(part.here_bytes):
             part.restart()
-            raise Again("the server resumed at the wrong place")
+            raise Transient("the server resumed at the wrong place")
         return
     if part.here_bytes:  # the server sends everything again
         part.restart()

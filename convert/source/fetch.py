@@ -9,7 +9,7 @@ from pathlib import Path
 
 from convert.errors import Failure
 from convert.progress import Progress, Silent
-from convert.recipe.lookup import expanded
+from convert.recipe.lookup import expand_home
 from convert.size import size
 from convert.source.cache import RepoCache
 from convert.source.digest import DigestNotes, digest_file
@@ -26,7 +26,7 @@ ONLINE = "run once without --offline and HF_HUB_OFFLINE"
 
 def list_source(model: str, revision: str = "main", *, hub: Hub | None = None) -> Listing:
     """What there is: in a folder if `model` is one, else in the Hub repo at the revision's commit."""
-    folder = expanded(model)
+    folder = expand_home(model)
     if folder.is_dir():
         return list_folder(model, folder)
     if folder.is_absolute() or model.startswith(("./", "../", "~")):

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from convert.errors import Failure, UsageFailure
 from convert.source.listing import FileDigest, Kind, Listing, refuse_escaping
 from convert.source.refusal import UNTRUSTED, Asked, broken, refusal
-from convert.source.retry import Again, Patience, Tally
+from convert.source.retry import Backoff, RetryLimits, Transient
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,7 +33,7 @@ class Hub:
     notes: Path  # ours: digests already computed, listings of commits
     token: str | None = field(default=None, repr=False)
     is_offline: bool = False
-    patience: Patience = field(default_factory=Patience)
+    retry: RetryLimits = field(default_factory=RetryLimits)
 
     @classmethod
     def from_environment(cls, *, is_offline: bool | None = None) -> "Hub":
@@ -99,13 +99,13 @@ def list_repo(hub: Hub, model: str, revision: str, kind: Kind = "model") -> List
     """Ask the Hub what the repo holds at the revision, and which commit that is."""
     hint = "check the connection, or use --offline (HF_HUB_OFFLINE=1) to work from what is in the cache"
     # Fewer tries than for a body: a person waits, and nothing is lost.
-    patience = replace(hub.patience, tries=min(4, hub.patience.tries))
-    tally = Tally(model, hint, patience, Event())
+    retry = replace(hub.retry, tries=min(4, hub.retry.tries))
+    backoff = Backoff(model, hint, retry, Event())
     while True:
         try:
             return replace(_listing(hub, model, _ask(hub, model, revision, kind)), kind=kind)
-        except Again as again:
-            tally.wait(again)
+        except Transient as again:
+            backoff.wait(again)
 
 
 def _ask(hub: Hub, model: str, revision: str, kind: Kind) -> "ModelInfo | DatasetInfo":
@@ -118,7 +118,7 @@ def _ask(hub: Hub, model: str, revision: str, kind: Kind) -> "ModelInfo | Datase
     try:
         ask = api.dataset_info if kind == "dataset" else api.model_info
         info: ModelInfo | DatasetInfo = ask(
-            model, revision=revision, files_metadata=True, timeout=hub.patience.read_timeout_s
+            model, revision=revision, files_metadata=True, timeout=hub.retry.read_timeout_s
         )
     except library.errors.HfHubHTTPError as error:
         asked = Asked(hub.endpoint, model, revision, is_authorized=is_authorized, kind=kind)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from convert.errors import Failure
 from convert.source.listing import Kind
-from convert.source.retry import RETRIED_STATUS, Again, asked_wait_s
+from convert.source.retry import RETRIED_STATUS, Transient, retry_after_s
 
 UNTRUSTED = "the server, or something on the way to it, is broken or hostile: try again or check HF_ENDPOINT"
 
@@ -32,7 +32,7 @@ class Asked:
         return f"{self.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.model}"
 
 
-def broken(error: Exception, endpoint: str) -> Again | Failure:
+def broken(error: Exception, endpoint: str) -> Transient | Failure:
     """A connection that failed, without the exception's text: that may quote a header, and so the token."""
     kind = type(error).__name__
     if kind == "OfflineModeIsEnabled":
@@ -40,17 +40,17 @@ def broken(error: Exception, endpoint: str) -> Again | Failure:
     if kind in {"TooManyRedirects", "UnsupportedProtocol", "LocalProtocolError"}:
         return Failure(f"{endpoint}: no request can be made ({kind})", "check HF_ENDPOINT and HF_TOKEN")
     if "Timeout" in kind:
-        return Again(f"{endpoint} did not answer in time")
+        return Transient(f"{endpoint} did not answer in time")
     if kind == "ConnectError":
-        return Again(f"no connection to {endpoint} ({error})")
-    return Again(f"the connection to {endpoint} broke ({kind})")
+        return Transient(f"no connection to {endpoint} ({error})")
+    return Transient(f"the connection to {endpoint} broke ({kind})")
 
 
-def refusal(asked: Asked, status: int, headers: Mapping[str, str]) -> Failure | Again:
+def refusal(asked: Asked, status: int, headers: Mapping[str, str]) -> Failure | Transient:
     """The fault that an answer of this status is."""
     code = headers.get("x-error-code", "")
     if status in RETRIED_STATUS:
-        return Again(f"{asked.endpoint} answered {status}", asked_wait_s(headers))
+        return Transient(f"{asked.endpoint} answered {status}", retry_after_s(headers))
     if status == 401 and asked.is_authorized and not code:
         return Failure(
             f"{asked.where}: the Hub does not accept your token", "run `hf auth login` or renew HF_TOKEN"

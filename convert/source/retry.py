@@ -17,7 +17,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryLimits:
     """Limits on repetition; the defaults ride out a restart of a load balancer and a minute of rate limit."""
 
     tries: int = 6
@@ -28,7 +28,7 @@ class Patience:
     read_timeout_s: float = 30.0
 
 
-class Again(Exception):
+class Transient(Exception):
     """The request failed in a way that may pass."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
@@ -37,22 +37,22 @@ class Again(Exception):
         self.wait_s = wait_s
 
 
-class Tally:
+class Backoff:
     """Counts the failures of one file and waits between them."""
 
-    def __init__(self, label: str, hint: str, patience: Patience, stop: Event) -> None:
+    def __init__(self, label: str, hint: str, retry: RetryLimits, stop: Event) -> None:
         self._label = label
         self._hint = hint
-        self._patience = patience
+        self._patience = retry
         self._stop = stop
         self._failures = 0
         self._waited_s = 0.0
 
-    def forgive(self) -> None:
+    def reset(self) -> None:
         """Real progress was made: the failures so far say nothing about the next."""
         self._failures = 0
 
-    def wait(self, again: Again) -> None:
+    def wait(self, again: Transient) -> None:
         """Sleep before the next try, or say that there will be none."""
         self._failures += 1
         pause_s = self._patience.first_wait_s * 2 ** (self._failures - 1)
@@ -68,7 +68,7 @@ class Tally:
             raise Stopped
 
 
-def asked_wait_s(headers: Mapping[str, str]) -> float | None:
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """What the server asked for: Retry-After in seconds or as a date, or the Hub's RateLimit."""
     asked = headers.get("retry-after", "").strip()
     if asked.isdigit():

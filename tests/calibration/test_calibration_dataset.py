@@ -21,7 +21,7 @@ from convert.formats import option_models
 from convert.pipeline import convert
 from convert.recipe import load
 from convert.recipe.model import Calibration
-from convert.source import Hub, Patience
+from convert.source import Hub, RetryLimits
 from tests.calibration.words import WORDS, tokenizer
 from tests.hub.datasets import DatasetServer
 from tests.hub.server import Fault
@@ -46,8 +46,8 @@ def server() -> Iterator[DatasetServer]:
 @pytest.fixture
 def hub(server: DatasetServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    patience = Patience(tries=2, first_wait_s=0.01, longest_wait_s=0.05, total_wait_s=1, read_timeout_s=2)
-    return Hub(server.endpoint, cache=tmp_path / "hub", notes=tmp_path / "notes", patience=patience)
+    retry = RetryLimits(tries=2, first_wait_s=0.01, longest_wait_s=0.05, total_wait_s=1, read_timeout_s=2)
+    return Hub(server.endpoint, cache=tmp_path / "hub", notes=tmp_path / "notes", retry=retry)
 
 
 def settings(**changes: Any) -> Calibration:

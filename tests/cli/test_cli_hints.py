@@ -11,7 +11,7 @@ import pytest
 
 from convert.cli import verdict
 from convert.errors import Failure
-from convert.recipe import known
+from convert.recipe import known_recipes
 from convert.store import REBUILT
 from tests.verify import planting, reports
 from verify.gates import Check
@@ -45,7 +45,7 @@ def test_a_recipe_that_has_a_name_is_called_by_it(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "tiny" in known()
+    assert "tiny" in known_recipes()
     assert "modelwright convert tiny, or" in run("verify", "tiny", "--only", "gguf-Q8_0").err
 
 
@@ -131,7 +131,7 @@ def test_a_recipe_that_cannot_be_read_is_a_fault_of_the_recipe(
     ran = run("plan", recipe)
     said = "error: a recipe.yaml: cannot be read: permission denied\nhint:  check its permissions (`ls -l`)\n"
     assert (ran.code, ran.err) == (2, said)
-    monkeypatch.setattr("convert.recipe.lookup.known", lambda: {"a recipe": recipe})
+    monkeypatch.setattr("convert.recipe.lookup.known_recipes", lambda: {"a recipe": recipe})
     monkeypatch.setattr("convert.recipe.known", lambda: {"a recipe": recipe})
     (listed,) = json.loads(run("list", "--json").out)["recipes"]
     assert listed["problem"] == "a recipe.yaml: cannot be read: permission denied"

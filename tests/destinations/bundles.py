@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convert.publish.bundle import Bundle, Candidate, ShippedFile
-from convert.source.retry import Patience
+from convert.source.retry import RetryLimits
 from tests.provenance.publication import manifest_of
 from tests.verify import reports
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convert.publish.destination import Destination, Sent
 
 NAME = "Tiny-GGUF"
-QUICK = Patience(tries=4, first_wait_s=0.001, longest_wait_s=0.002, total_wait_s=2.0, read_timeout_s=20.0)
+QUICK = RetryLimits(tries=4, first_wait_s=0.001, longest_wait_s=0.002, total_wait_s=2.0, read_timeout_s=20.0)
 MODEL_BYTES = 150_000
 
 

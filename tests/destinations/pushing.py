@@ -1,4 +1,4 @@
-"""Publishing to the registry on loopback: with little patience, in small chunks, and no secret told."""
+"""Publishing to the registry on loopback: with few retries, in small chunks, and no secret shown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHUNK_BYTES = 40_000
 
 
 def place_of(server: RegistryServer, chunk_bytes: int = CHUNK_BYTES) -> OciPlace:
-    """The place on that server, with little patience and small chunks."""
+    """The place on that server, with few retries and small chunks."""
     return OciPlace(server.host, "models", QUICK, chunk_bytes)
 
 

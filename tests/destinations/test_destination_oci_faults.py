@@ -157,7 +157,7 @@ def test_interrupted_at_any_request_the_tag_names_the_old_or_the_new(
         server.copy(REPO, f"{namespace}/tiny-gguf")
         patient = replace(place_of(server), namespace=namespace)
         server.faults = broken = Breaking(number, is_after=is_after)
-        refused = outcome(replace(patient, patience=replace(QUICK, tries=1)), new)
+        refused = outcome(replace(patient, retry=replace(QUICK, tries=1)), new)
         server.faults = []
         assert server.pulled(f"{namespace}/tiny-gguf") in (FEW, AGAIN)
         publish(patient, new)

@@ -13,7 +13,7 @@ from convert.progress import Silent
 from convert.publish.hub import HubPlace
 from convert.publish.provenance import examine
 from convert.publish.session import signed_in
-from convert.source import Hub, Patience
+from convert.source import Hub, RetryLimits
 from tests.hub.server import HubServer
 from tests.provenance.publication import TARGETS, make_bundle, make_keys
 
@@ -36,8 +36,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
 def test_what_the_hubs_client_fetches_is_what_was_signed(server: HubServer, tmp_path: Path) -> None:
     keys = make_keys(tmp_path)
     bundle = make_bundle(tmp_path / "artifacts", keys.signer)
-    patience = Patience(tries=3, first_wait_s=0.01, total_wait_s=5.0)
-    hub = Hub(server.endpoint, tmp_path / "hub", tmp_path / "notes", token=TOKEN, patience=patience)
+    retry = RetryLimits(tries=3, first_wait_s=0.01, total_wait_s=5.0)
+    hub = Hub(server.endpoint, tmp_path / "hub", tmp_path / "notes", token=TOKEN, retry=retry)
     with signed_in(hub, answer_s=20) as session:
         place = HubPlace(session)
         sent = place.send(bundle, place.describe(bundle), Silent())

@@ -17,7 +17,7 @@ from convert.cli import app
 from convert.errors import Exit
 from convert.publish.hub import HubPlace
 from convert.publish.session import signed_in
-from convert.source import Hub, Patience
+from convert.source import Hub, RetryLimits
 from tests import tiny
 from tests.hub.server import HubServer
 from tests.publish.commanding import CARD, PUBLISH, RECIPE, SOURCE, Ran, Run, report
@@ -42,10 +42,8 @@ def hub(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> H
     """Settings that reach it, as ann; nobody waits long."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
-    patience = Patience(tries=4, first_wait_s=0.01, longest_wait_s=0.02, total_wait_s=30.0, read_timeout_s=20)
-    return Hub(
-        server.endpoint, cache=tmp_path / "hub", notes=tmp_path / "notes", token=TOKEN, patience=patience
-    )
+    retry = RetryLimits(tries=4, first_wait_s=0.01, longest_wait_s=0.02, total_wait_s=30.0, read_timeout_s=20)
+    return Hub(server.endpoint, cache=tmp_path / "hub", notes=tmp_path / "notes", token=TOKEN, retry=retry)
 
 
 @pytest.fixture

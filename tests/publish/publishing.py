@@ -16,7 +16,7 @@ from convert.cli import app
 from convert.progress import Silent
 from convert.publish.hub import HubPlace
 from convert.publish.session import signed_in
-from convert.source import Hub, Patience
+from convert.source import Hub, RetryLimits
 from tests.publish.bundles import bundle
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def main(endpoint: str, token: str, settings: str, size_bytes: int) -> None:
     """Publish a bundle of that size."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        hub = Hub(endpoint, home / "hub", home / "notes", token=token, patience=Patience(first_wait_s=0.01))
+        hub = Hub(endpoint, home / "hub", home / "notes", token=token, retry=RetryLimits(first_wait_s=0.01))
         what = bundle(home / "shelf", settings, size_bytes=size_bytes)
         serve(lambda: publish(hub, what))
 

@@ -14,7 +14,7 @@ import pytest
 from convert.publish.bundle import Waiver
 from convert.publish.card import markdown
 from convert.publish.card.facts import Facts
-from convert.recipe.redact import discreet
+from convert.recipe.redact import redact
 from convert.store import Deviation
 from tests.publish_card.cards import QUANTS
 from verify.gates import Check
@@ -209,7 +209,7 @@ def test_no_trace_of_the_machine(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_discretion(said: str, shown: str) -> None:
-    assert discreet(said) == shown
+    assert redact(said) == shown
 
 
 def test_the_same_bundle_makes_the_same_card(shelf: Shelf) -> None:

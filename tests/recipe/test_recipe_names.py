@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from convert.errors import UsageFailure
-from convert.recipe import find, known
+from convert.recipe import find, known_recipes
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_a_name_is_looked_up_here_and_then_beside_the_package(here: Path) -> Non
     assert find("qwen") == Path("recipes/qwen.yaml")
     assert find("gpt2") == here / "shipped/gpt2.yaml"
     assert find("gpt2.yaml") == here / "shipped/gpt2.yaml"
-    assert list(known()) == ["gpt2", "mine", "qwen"]
+    assert list(known_recipes()) == ["gpt2", "mine", "qwen"]
 
 
 def test_a_path_is_taken_as_it_is(here: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
-from convert.source import Hub, Patience
+from convert.source import Hub, RetryLimits
 from tests.hub.server import HubServer
 from tests.source.model import FILES, MODEL
 
@@ -25,8 +25,8 @@ def hub(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> H
     # Whoever runs the tests may be logged in.
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    patience = Patience(tries=4, first_wait_s=0.01, longest_wait_s=0.05, total_wait_s=2.5, read_timeout_s=20)
-    return Hub(server.endpoint, cache=tmp_path / "hub", notes=tmp_path / "notes", patience=patience)
+    retry = RetryLimits(tries=4, first_wait_s=0.01, longest_wait_s=0.05, total_wait_s=2.5, read_timeout_s=20)
+    return Hub(server.endpoint, cache=tmp_path / "hub", notes=tmp_path / "notes", retry=retry)
 
 
 @pytest.fixture

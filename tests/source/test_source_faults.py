@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 
 from convert.errors import Failure, UsageFailure
-from convert.source import Hub, Patience, fetch, fetch_small, list_source
+from convert.source import Hub, RetryLimits, fetch, fetch_small, list_source
 from tests.hub.server import Fault, HubServer
 from tests.source.model import CONFIG, INDEX, MODEL, NEEDED, SHARDS, WEIGHTS, assert_right, blob, parts
 
@@ -46,7 +46,7 @@ def test_what_passes_is_waited_for(server: HubServer, hub: Hub, fault: Fault) ->
 
 def test_a_silent_server_is_asked_again(server: HubServer, hub: Hub) -> None:
     server.faults.append(Fault("stall", BODY, after_bytes=100_000, pause_s=1.0))
-    get(replace(hub, patience=replace(hub.patience, read_timeout_s=0.5)))
+    get(replace(hub, retry=replace(hub.retry, read_timeout_s=0.5)))
     assert server.bodies(BODY)[0].sent_bytes == 100_000
     assert len(server.bodies(BODY)) > 1
     assert not parts(hub)
@@ -298,8 +298,8 @@ def test_no_error_quotes_the_token(server: HubServer, hub: Hub, fault: Fault | N
 
 
 def test_patience_has_an_end_that_a_person_would_wait_for() -> None:
-    patience = Patience()
-    assert patience.tries * patience.longest_wait_s <= patience.total_wait_s <= 600
+    retry = RetryLimits()
+    assert retry.tries * retry.longest_wait_s <= retry.total_wait_s <= 600
 
 
 def test_a_repo_can_hold_empty_files(server: HubServer, hub: Hub) -> None:

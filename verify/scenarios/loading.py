@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from convert.errors import UsageFailure
 from convert.recipe.document import MAX_TEXT_BYTES, Document, DocumentError, Fault, parse
 from convert.recipe.explain import explain, nearest
-from convert.recipe.lookup import expanded
+from convert.recipe.lookup import expand_home
 from convert.recipe.reader import refuse
 from verify.scenarios.asking import Answer
 from verify.scenarios.checks import CHECKS
@@ -43,7 +43,7 @@ def _packs(scenario: str | Path, folder: Path) -> Iterator[Pack]:
         for file in sorted(_SHIPPED.glob(f"{scenario}-*.yaml")):
             yield _shipped(file)
         return
-    path = folder / expanded(scenario)
+    path = folder / expand_home(scenario)
     if path.suffix not in (".yaml", ".yml"):
         guess = nearest(str(scenario), names())
         listed = f"there are {', '.join(names())}; a pack of your own is named by its path"

@@ -34,10 +34,10 @@ def command(output: Output, out: Path, *, is_orphaned: bool, is_dry_run: bool) -
     Leftovers are what killed builds left behind. Folders that were not made here stay, and so
     does what a build is working on.
     """
-    from convert.recipe import known  # noqa: PLC0415 - pydantic
+    from convert.recipe import known_recipes  # noqa: PLC0415 - pydantic
     from convert.store import clean  # noqa: PLC0415
 
-    recipes = known()
+    recipes = known_recipes()
     if is_orphaned and not recipes:
         raise UsageFailure("there is no recipe here to judge by", "run it where the folder recipes/ is")
     removed = clean(out, dry_run=is_dry_run, keep=recipes.__contains__ if is_orphaned else None)

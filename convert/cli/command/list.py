@@ -48,10 +48,10 @@ def _recipes() -> list[dict[str, Any]]:
     """Every recipe, one that is wrong with what is wrong first."""
     from convert.cli.reading import read  # noqa: PLC0415
     from convert.errors import Failure  # noqa: PLC0415
-    from convert.recipe import known  # noqa: PLC0415
+    from convert.recipe import known_recipes  # noqa: PLC0415
 
     found: list[dict[str, Any]] = []
-    for name, path in known().items():
+    for name, path in known_recipes().items():
         entry: dict[str, Any] = {"name": name, "path": path, "model": None, "targets": [], "problem": None}
         try:
             recipe = read(str(path))

@@ -105,12 +105,12 @@ def _asked(
     """One recipe, or artifacts; a recipe's name goes before a folder of the same name."""
     from convert.cli import verification  # noqa: PLC0415
     from convert.cli.reading import read  # noqa: PLC0415
-    from convert.recipe import known  # noqa: PLC0415
+    from convert.recipe import known_recipes  # noqa: PLC0415
 
     recipes = [
         name
         for name in what
-        if name in known() or (Path(name).suffix in (".yaml", ".yml") and not Path(name).is_dir())
+        if name in known_recipes() or (Path(name).suffix in (".yaml", ".yml") and not Path(name).is_dir())
     ]
     if recipes and len(what) > 1:
         raise UsageFailure(f"{recipes[0]} is a recipe, and one recipe is verified at a time")

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from convert.recipe.redact import discreet
+from convert.recipe.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ LONGEST_FENCE = 20_000
 
 def one_line(value: object) -> str:
     """A value on one line, of a bearable length, without characters that no one can see."""
-    line = " ".join(discreet(str(value)).split())
+    line = " ".join(redact(str(value)).split())
     line = line if len(line) <= LONGEST_TEXT else f"{line[: LONGEST_TEXT - 1]}…"
     return "".join(char if char.isprintable() else "�" for char in line)
 

@@ -9,7 +9,7 @@ from convert.publish.card.guide import shell
 from convert.publish.card.label import label, weights
 from convert.publish.card.license import HUB
 from convert.publish.provenance import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, signed_by
-from convert.recipe.redact import discreet
+from convert.recipe.redact import redact
 from convert.store import MANIFEST_NAME
 from verify.report import NAME as REPORT_NAME
 
@@ -127,7 +127,7 @@ def making(bundle: Bundle) -> Iterator[str]:
     tools = dict(sorted({k: v for each in bundle.candidates for k, v in each.manifest.tools.items()}.items()))
     listed = ", ".join(f"{name} {version}" for name, version in tools.items())
     yield f"Made with {markdown.text(listed)}, from {source(bundle)}, by this recipe:"
-    yield markdown.fence(discreet(manifest.recipe), "yaml")
+    yield markdown.fence(redact(manifest.recipe), "yaml")
     for each in bundle.candidates:
         told = ", ".join(_options(each.manifest.options))
         if told:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from convert.errors import UsageFailure
-from convert.recipe import expanded
+from convert.recipe import expand_home
 
 if TYPE_CHECKING:
     from convert.publish.destination import Destination
@@ -50,7 +50,7 @@ def located(address: str, beside: Path) -> str:
 
 
 def _expanded(address: str) -> Path:
-    path = expanded(address)
+    path = expand_home(address)
     if address.startswith("~") and path == Path(address):
         raise UsageFailure(
             f"publish.to: nobody here has the home {path.parts[0]}", "write the folder's path in full"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from convert.errors import Failure
 from convert.publish.destinations.listing import blocks
 from convert.publish.destinations.registry import Answer, Registry, resolved
-from convert.source.retry import Again
+from convert.source.retry import Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ class Push:
 
     def run(self) -> None:
         """Bring it there; a lost answer is told from a lost upload by asking whether it is there now."""
-        tally, takes_chunks = self.registry.tally(), self.file.size_bytes > self.chunk_bytes
+        backoff, takes_chunks = self.registry.backoff(), self.file.size_bytes > self.chunk_bytes
         while True:
             try:
                 if takes_chunks:
@@ -47,11 +47,11 @@ class Push:
                     self._in_one_piece()
             except _ChunksRefusedError:
                 takes_chunks = False
-            except Again as again:
+            except Transient as again:
                 if self.registry.has_blob(self.file.sha256, self.file.size_bytes):
                     break
                 self._still_ours()
-                tally.wait(again)
+                backoff.wait(again)
             else:
                 break
         self._tell(self.file.size_bytes)
@@ -63,15 +63,15 @@ class Push:
     def _in_chunks(self) -> None:
         location, least_bytes = self._begin()
         size_bytes = max(self.chunk_bytes, least_bytes)
-        tally, there_bytes = self.registry.tally(), 0
+        backoff, there_bytes = self.registry.backoff(), 0
         while there_bytes < self.file.size_bytes:
             try:
                 location, reached_bytes = self._chunk(location, there_bytes, size_bytes)
                 if reached_bytes <= there_bytes:
-                    raise Again("the registry does not take what is sent")  # noqa: TRY301 - as any failure
-                tally.forgive()
-            except Again as again:
-                tally.wait(again)
+                    raise Transient("the registry does not take what is sent")  # noqa: TRY301 - as any failure
+                backoff.reset()
+            except Transient as again:
+                backoff.wait(again)
                 location, reached_bytes = self._asked_how_far(location, again)
             there_bytes = reached_bytes
         self._finish(location, 0, None)
@@ -96,13 +96,13 @@ class Push:
             "PATCH", location, headers, lambda: self._read(start, stop - start), allowed=allowed
         )
         if answer.status == 416 and start:
-            raise Again("the registry has another part of it")
+            raise Transient("the registry has another part of it")
         if answer.status != 202:
             raise _ChunksRefusedError
         return self._location(location, answer), self._reached(answer, stop)
 
-    def _asked_how_far(self, location: str, again: Again) -> tuple[str, int]:
-        """After a failure: where to go on, and from which byte; Again where all must be sent anew."""
+    def _asked_how_far(self, location: str, again: Transient) -> tuple[str, int]:
+        """After a failure: where to go on, and from which byte; Transient where all must be sent anew."""
         answer = self.registry.ask("GET", location, allowed=(204, 400, 404))
         if answer.status != 204:
             raise again

@@ -16,7 +16,7 @@ from convert.publish.destinations.blob import CHUNK_BYTES, Push
 from convert.publish.destinations.listing import moved, name_of
 from convert.publish.destinations.login import Remembered
 from convert.publish.destinations.registry import Registry
-from convert.source.retry import Patience
+from convert.source.retry import RetryLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +49,7 @@ class OciPlace:
 
     host: str
     namespace: str
-    patience: Patience = field(default_factory=Patience)
+    retry: RetryLimits = field(default_factory=RetryLimits)
     chunk_bytes: int = CHUNK_BYTES
 
     def look(self, repo: str, revision: str) -> Standing:
@@ -127,7 +127,7 @@ class OciPlace:
                 f"publish.to: {repository!r} cannot name a repository of a registry",
                 "a name is made of letters, digits, and single '.', '_' or '-' between them",
             )
-        return Registry(self.host, repository, self._login, self.patience)
+        return Registry(self.host, repository, self._login, self.retry)
 
 
 def registry_at(address: str) -> OciPlace:

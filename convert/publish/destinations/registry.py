@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 from convert.errors import Failure
 from convert.publish.destinations.login import Login, answering_host
-from convert.source.retry import RETRIED_STATUS, Again, Patience, Tally, asked_wait_s
+from convert.source.retry import RETRIED_STATUS, Backoff, RetryLimits, Transient, retry_after_s
 
 if TYPE_CHECKING:
     import ssl
@@ -54,7 +54,7 @@ class Registry:
     host: str
     repository: str
     find_login: Callable[[], Login | None] = field(repr=False)
-    patience: Patience = field(default_factory=Patience)
+    retry: RetryLimits = field(default_factory=RetryLimits)
     _authorization: str | None = field(default=None, init=False, repr=False)
     _client: httpx2.Client = field(init=False, repr=False)
 
@@ -128,16 +128,16 @@ class Registry:
 
     def patiently(self, call: Callable[[], _T]) -> _T:
         """Make a call again for as long as that may help."""
-        tally = self.tally()
+        backoff = self.backoff()
         while True:
             try:
                 return call()
-            except Again as again:
-                tally.wait(again)
+            except Transient as again:
+                backoff.wait(again)
 
-    def tally(self) -> Tally:
+    def backoff(self) -> Backoff:
         """Counts failures, and waits between them."""
-        return Tally(self.name, RERUN, self.patience, Event())
+        return Backoff(self.name, RERUN, self.retry, Event())
 
     def ask(
         self,
@@ -165,7 +165,7 @@ class Registry:
         follow: bool = False,
         work_bytes: int = 0,
     ) -> Answer:
-        """Make a request; Again where it failed in a way that may pass, a Failure where not.
+        """Make a request; Transient where it failed in a way that may pass, a Failure where not.
 
         `work_bytes` is what the registry has to work through before it answers.
         """
@@ -191,8 +191,8 @@ class Registry:
 
         # Some registries hash or copy a layer while its sender waits.
         timeout = httpx2.Timeout(
-            self.patience.read_timeout_s + work_bytes / _SLOWEST_BYTES_S,
-            connect=self.patience.connect_timeout_s,
+            self.retry.read_timeout_s + work_bytes / _SLOWEST_BYTES_S,
+            connect=self.retry.connect_timeout_s,
         )
         is_own = urlsplit(url)[:2] == urlsplit(self.endpoint)[:2]
 
@@ -229,7 +229,7 @@ class Registry:
                     hasher.update(block)
                     came_bytes += len(block)
                     advance(len(block))
-        except Again:
+        except Transient:
             advance(-came_bytes)
             raise
         return hasher.hexdigest()
@@ -258,7 +258,7 @@ class Registry:
         query = {"service": asked.get("service", ""), "scope": re.sub(r":[a-z,*]*$", ":pull,push", scope)}
         login = self.login
         headers = {"authorization": login.basic} if login else {}
-        timeout = self.patience.read_timeout_s
+        timeout = self.retry.read_timeout_s
         with self._client.stream("GET", realm, params=query, headers=headers, timeout=timeout) as streamed:
             answer = self._whole(streamed)
         if answer.status in (400, 401, 403):
@@ -288,10 +288,10 @@ class Registry:
                 raise Failure(f"{self.name}: an answer without end", "is this a registry? check publish.to")
         return Answer(streamed.status_code, streamed.headers, bytes(content))
 
-    def _refusal(self, answer: Answer) -> Again | Failure:
+    def _refusal(self, answer: Answer) -> Transient | Failure:
         status = answer.status
         if status in RETRIED_STATUS:
-            return Again(f"{self.host} answered {status}", asked_wait_s(answer.headers))
+            return Transient(f"{self.host} answered {status}", retry_after_s(answer.headers))
         if status == 401:
             return self._stranger()
         code = _error_code(answer.content)
@@ -303,19 +303,19 @@ class Registry:
                 f"{self.name}: too large for the registry ({said})", "split it, or ask who runs it"
             )
         if code == "DIGEST_INVALID":
-            return Again("what arrived is not what was sent")
+            return Transient("what arrived is not what was sent")
         return Failure(
             f"{self.name}: the registry answered {said}", "check the name in publish.to; is it a registry?"
         )
 
-    def _broken(self, error: Exception) -> Again | Failure:
+    def _broken(self, error: Exception) -> Transient | Failure:
         """A connection that failed, without the exception's text: that may quote a header."""
         kind = type(error).__name__
         if kind in {"TooManyRedirects", "UnsupportedProtocol", "LocalProtocolError", "InvalidURL"}:
             return Failure(f"{self.name}: no request can be made ({kind})", "check publish.to")
         if "Timeout" in kind:
-            return Again(f"{self.host} did not answer in time")
-        return Again(f"the connection to {self.host} broke ({kind})")
+            return Transient(f"{self.host} did not answer in time")
+        return Transient(f"the connection to {self.host} broke ({kind})")
 
 
 def _is_web_address(text: str, schemes: set[str]) -> bool:

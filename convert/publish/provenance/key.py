@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
-from convert.recipe import expanded
+from convert.recipe import expand_home
 from convert.store.fault import explained
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def signer_from_environment(environment: Mapping[str, str] | None = None) -> Sig
     """The key that a person's shell names; None where it names none."""
     given = os.environ if environment is None else environment
     path = given.get(KEY_VARIABLE, "")
-    return read_signer(expanded(path), given.get(PASSPHRASE_VARIABLE)) if path else None
+    return read_signer(expand_home(path), given.get(PASSPHRASE_VARIABLE)) if path else None
 
 
 def read_signer(path: Path, passphrase: str | None = None) -> Signer:
