@@ -126,13 +126,14 @@ def gptq(artifact: Path) -> Iterator[Worker]:
         yield worker
 
 
-def test_quantised_folders_are_told_from_sources(artifact: Path, chat: Made, tmp_path: Path) -> None:
+def test_quantized_folders_are_distinguished_from_sources(artifact: Path, chat: Made, tmp_path: Path) -> None:
     assert runtime_for(artifact) == "gptqmodel"
     assert runtime_for(chat.source) == "transformers"
     awq = changed(artifact, tmp_path / "awq", quantization_config={"quant_method": "awq"})
     assert runtime_for(awq) == "gptqmodel"
     other = changed(artifact, tmp_path / "fp8", quantization_config={"quant_method": "fp8"})
-    assert runtime_for(other) == "transformers"
+    with pytest.raises(Failure, match="quantized by fp8: no runtime here opens it"):
+        runtime_for(other)
 
 
 def test_the_runtime_says_what_it_has_opened(gptq: Worker, exact: Worker) -> None:

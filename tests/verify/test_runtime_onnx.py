@@ -174,7 +174,7 @@ def test_the_cache_is_as_long_as_the_request_and_no_longer(onnx: Worker) -> None
         ({"speed": "high"}, "no such option: speed"),
         ({"provider": "tpu"}, "is none of cpu, cuda, dml, openvino"),
         ({"provider_options": {"device_type": "NPU"}}, "are a provider's"),
-        ({"provider": "openvino", "provider_options": "NPU"}, "is an object"),
+        ({"provider": "openvino", "provider_options": "NPU"}, "is not an object"),
         ({"provider": "openvino", "provider_options": {"device_type": "NPU"}}, "OpenVINO"),
         ({"provider": "dml"}, "DML"),
     ],
@@ -219,8 +219,8 @@ def test_a_damaged_artifact_is_refused_or_crashes_alone(name: str, artifact: Pat
         ('{"model": {"tokenizer_dir": ".."}}', "outside the folder"),
         ('{"model": {"decoder": {"session_options": {"enable_profiling": "/tmp/a"}}}}', "outside the folder"),
         ('{"model": {"decoder": {"session_options": {"session.x": "../a"}}}}', "outside the folder"),
-        ('{"model": {"decoder": {"session_options": {"ep.context_file_path": "a"}}}}', "read or written"),
-        ('{"model": {"provider_options": [{"OpenVINO": {"cache_dir": "a"}}]}}', "read or written"),
+        ('{"model": {"decoder": {"session_options": {"ep.context_file_path": "a"}}}}', "read or write"),
+        ('{"model": {"provider_options": [{"OpenVINO": {"cache_dir": "a"}}]}}', "read or write"),
         ('{"model": {"encoder": {"run_options": {"a": ["b", {"c": "d\\\\e"}]}}}}', "outside the folder"),
         ('{"model": {}}', "describes no decoder"),
         ('{"model": {"decoder": "x"}}', "describes no decoder"),
@@ -229,7 +229,7 @@ def test_a_damaged_artifact_is_refused_or_crashes_alone(name: str, artifact: Pat
             '{"model": {"decoder": {"session_options": {"provider_options": "a"}}}}',
             "session_options is not as",
         ),
-        ('{"model": {"type": "a"}, "model": {"type": "b"}}', "stands twice"),
+        ('{"model": {"type": "a"}, "model": {"type": "b"}}', "is there twice"),
         ('{"model": ', "Expecting value"),
         ("[]", "describes no model"),
     ],
@@ -258,7 +258,7 @@ def test_no_setting_has_a_file_written(key: str, artifact: Path, tmp_path: Path)
     for number, name in enumerate((str(tmp_path / "elsewhere"), "tokenizer.json")):
         decoder["session_options"] = {key: name}
         folder = changed(artifact, tmp_path / str(number), decoder=decoder)
-        with pytest.raises(WorkerFailure, match="read or written"):
+        with pytest.raises(WorkerFailure, match="read or write"):
             opened("onnxruntime_genai", folder)
         assert (folder / "tokenizer.json").read_bytes() == (artifact / "tokenizer.json").read_bytes()
     assert {file.name for file in tmp_path.iterdir()} == {"0", "1"}

@@ -142,7 +142,15 @@ def runtime_for(artifact: str | Path) -> str:
     if str(artifact).startswith(("http://", "https://")):
         return "openai_http"
     path = Path(artifact)
-    suitable = [name for name in runtime_names() if find_runtime(name).suits(path)]
+    suitable: list[str] = []
+    refusals: list[Failure] = []
+    for name in runtime_names():
+        try:
+            suitable += [name] if find_runtime(name).suits(path) else []
+        except Failure as refusal:  # it knows the kind of folder, and cannot open this one
+            refusals.append(refusal)
+    if refusals and not suitable:
+        raise refusals[0]
     if len(suitable) == 1:
         return suitable[0]
     if suitable:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from convert.errors import Failure
+from verify.runtimes._local import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_LINE_BYTES = 1 << 20
-SAID_CHARS = 200
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where it is, and how it is addressed; the key is sent, and never shown."""
+    """A server's address and key; the key is sent, and never shown."""
 
     base: str
     timeout_s: float
@@ -31,25 +30,19 @@ class Server:
         return f"Server({self.base!r})"
 
     def connect(self) -> http.client.HTTPConnection:
-        """Open a connection of its own; redirects are not followed, so that the key stays with this host."""
+        """Open a new connection; redirects are not followed, so that the key stays with this host."""
         parts = urlsplit(self.base)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Failure(f"{self.base}: is no address of a server", "it looks like http://localhost:8000/v1")
-        made: http.client.HTTPConnection
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            made = http.client.HTTPSConnection(
-                parts.hostname, parts.port, timeout=self.timeout_s, context=context
-            )
-        else:
-            made = http.client.HTTPConnection(parts.hostname, parts.port, timeout=self.timeout_s)
+            raise Failure(f"{self.base}: is not a server's address", "it looks like http://localhost:8000/v1")
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.hostname, parts.port, timeout=self.timeout_s)
         try:
-            made.connect()
+            connection.connect()
         except OSError as fault:
             raise Failure(
                 f"no server answers at {self.base}: {fault}", "start it, or correct the address"
             ) from None
-        return made
+        return connection
 
     def get(self, path: str) -> Any:
         """Ask for a small document."""
@@ -67,7 +60,7 @@ class Server:
     def stream(
         self, connection: http.client.HTTPConnection, path: str, body: dict[str, Any]
     ) -> Iterator[Any]:
-        """Ask, and give each event as it arrives, to the last."""
+        """Ask, and yield each event as it arrives, to the last."""
         try:
             response = self._send(connection, "POST", path, json.dumps(body).encode())
             yield from self._events(path, response)
@@ -84,7 +77,7 @@ class Server:
         response = connection.getresponse()
         if response.status != http.client.OK:
             said = response.read(MAX_LINE_BYTES).decode("utf-8", "replace")
-            raise Failure(f"{self.base}{path}: the server answers {response.status}: {shortened(said)}")
+            raise Failure(f"{self.base}{path}: the server answers {response.status}: {one_line(said)}")
         return response
 
     def _events(self, path: str, response: http.client.HTTPResponse) -> Iterator[Any]:
@@ -97,10 +90,10 @@ class Server:
             try:
                 event = json.loads(data)
             except ValueError:
-                said = shortened(data.decode("utf-8", "replace"))
+                said = one_line(data.decode("utf-8", "replace"))
                 raise Failure(f"{self.base}{path}: an event is no JSON: {said}") from None
             if not isinstance(event, dict) or "error" in event:
-                raise Failure(f"{self.base}{path}: the server breaks off: {shortened(json.dumps(event))}")
+                raise Failure(f"{self.base}{path}: the server breaks off: {one_line(json.dumps(event))}")
             yield event
         raise Failure(f"{self.base}{path}: the server broke off its answer before the end")
 
@@ -108,9 +101,3 @@ class Server:
         if isinstance(fault, TimeoutError):
             return Failure(f"{self.base}{path}: the server was silent for {self.timeout_s:g} s")
         return Failure(f"{self.base}{path}: the connection broke: {type(fault).__name__}: {fault}")
-
-
-def shortened(text: str) -> str:
-    """One line of what a server said."""
-    line = " ".join(text.split())
-    return line if len(line) <= SAID_CHARS else line[:SAID_CHARS] + "…"

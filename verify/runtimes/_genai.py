@@ -1,4 +1,4 @@
-"""The parts of onnxruntime-genai that the runtime is built from: its folder, its tokenizer, its engine."""
+"""The parts of onnxruntime-genai that its runtime uses: the folder, the tokenizer, the engine."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import numpy as np
 
 from convert.errors import Failure
 from verify.runtimes import Tick
-from verify.runtimes._canonical import chat_template_of, read_object, text_of
-from verify.runtimes._events import shortened
-from verify.template import render
+from verify.runtimes._local import check_ids, named_tokens, one_line
+from verify.runtimes._tokenizer import find_chat_template, read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from verify.runtimes import Request
@@ -27,21 +26,21 @@ CONFIG = "genai_config.json"
 CODE_KEY = re.compile(r"library|backend_path", re.IGNORECASE)
 CODE_FILE = re.compile(r"\.(so|dll|dylib|pyd)(\.|$)", re.IGNORECASE)
 # Names of files: those of the model, and among onnxruntime's settings what it reads, or writes over:
-# optimised graphs, statistics, caches.
-PLACE_KEY = re.compile(r"(file|path|dir|folder)(_?name)?$", re.IGNORECASE)
-PLACE = re.compile(r"[/\\]|^\.\.?$")
+# optimized graphs, statistics, caches.
+PATH_KEY = re.compile(r"(file|path|dir|folder)(_?name)?$", re.IGNORECASE)
+PATH = re.compile(r"[/\\]|^\.\.?$")
 FREE_SETTINGS = frozenset({"session_options", "provider_options", "run_options"})
 EVENTS = 64
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """genai_config.json as data; what would load a library, or touch a file elsewhere, is refused."""
+    """Read genai_config.json; refuse what would load a library or touch a file elsewhere."""
     path = folder / CONFIG
     try:
-        # Pairs, since a key that stands twice would be seen here once, and by other parsers otherwise.
+        # Pairs, since of a key that is there twice, parsers may use one or the other.
         config = json.loads(path.read_text("utf-8"), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as fault:
-        raise Failure(f"{path.name}: {fault}", "it is written beside model.onnx") from None
+        raise Failure(f"{path.name}: {fault}", "it belongs in the folder of model.onnx") from None
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise Failure(f"{path.name}: describes no model")
     for trail, value in _settings(config):
@@ -50,17 +49,17 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise Failure(f"{path.name}: {key} would load a library, and code from an artifact is never run")
         if key == "filename" and not isinstance(value, str):
             raise Failure(f"{path.name}: {key} is {value!r}, and has to be a name")
-        is_place, is_setting = PLACE_KEY.search(key), not FREE_SETTINGS.isdisjoint(trail)
-        if is_place and is_setting:
-            raise Failure(f"{path.name}: {key} would have a file read or written that is no part of a model")
-        if (is_place or is_setting) and isinstance(value, str) and PLACE.search(value):
-            raise Failure(f"{path.name}: {key}: {value!r} lies outside the folder")
+        is_path, is_setting = PATH_KEY.search(key), not FREE_SETTINGS.isdisjoint(trail)
+        if is_path and is_setting:
+            raise Failure(f"{path.name}: {key} would read or write a file that is no part of a model")
+        if (is_path or is_setting) and isinstance(value, str) and PATH.search(value):
+            raise Failure(f"{path.name}: {key}: {value!r} is outside the folder")
     _check_decoder(config["model"])
     return config
 
 
 def number(config: Mapping[str, Any], *keys: str) -> int:
-    """A size that has to be there."""
+    """Return a size that has to be there."""
     value: Any = config
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
@@ -69,45 +68,42 @@ def number(config: Mapping[str, Any], *keys: str) -> int:
     return value
 
 
-class Vocabulary:
+class GenaiVocabulary:
     """The artifact's tokenizer as onnxruntime-genai reads it: that, and no other, is what its users get."""
 
-    def __init__(self, lib: Any, model: Any, folder: Path, size: int) -> None:
+    def __init__(self, lib: Any, model: Any, folder: Path, config: dict[str, Any]) -> None:
         self._tokenizer = lib.Tokenizer(model)
-        self._folder, self._size = folder, size
-        self._markup: re.Pattern[str] | None = None
+        self._folder = folder
+        self._specials: re.Pattern[str] | None = None
         settings = read_object(folder / "tokenizer_config.json")
-        self.chat_template = chat_template_of(folder, settings)
-        self._named = {
-            name: text
-            for name in ("bos_token", "eos_token", "unk_token", "pad_token")
-            if (text := text_of(settings.get(name))) is not None
-        }
+        self.size = number(config, "model", "vocab_size")
+        self.bos_id = _first_id(config["model"].get("bos_token_id"))
+        self.eos_id = _first_id(config["model"].get("eos_token_id"))
+        self.chat_template = find_chat_template(folder, settings)
+        self.markup = named_tokens(settings)
         self.ends = tuple(sorted({int(token) for token in self._tokenizer.eos_token_ids}))
         self._tokenizer.update_options(skip_special_tokens="false")
+        bare, wrapped = (self.encode("a", special=False, add_bos=add) for add in (False, True))
+        self.adds_bos = wrapped != bare
 
     def encode(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
-        """Text to ids; this tokenizer reads markup wherever it stands, so text is cut where it may not."""
+        """Turn text into ids; this tokenizer always reads markup, so text is cut where it must not."""
         self._tokenizer.update_options(add_special_tokens="true" if add_bos else "false")
         parts = [text] if special else self._cut(text)
         return [int(token) for part in parts if part for token in self._tokenizer.encode(part)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Ids to text, markup shown."""
-        return str(self._tokenizer.decode(self.checked(ids))) if ids else ""
+        """Turn ids into text, markup shown."""
+        check_ids(ids, self.size)
+        return str(self._tokenizer.decode(np.array(ids, np.int32))) if ids else ""
 
-    def pieces(self) -> Any:
-        """Decode a stream: call it with each id; gives text, or none while a character is incomplete."""
-        return self._tokenizer.create_stream().decode
+    def stream(self) -> Callable[[int], bytes]:
+        """Return a function that takes each id of an answer and gives the bytes that are complete with it."""
+        decode = self._tokenizer.create_stream().decode
+        return lambda token: str(decode(token)).encode()
 
-    def template(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
-        """Lay a chat out as onnxruntime-genai does, once the sandbox has let the template pass.
-
-        Its own engine is native, and knows no limit of time. What it makes of a template is what users get:
-        that is returned as it is, to be held against the source's.
-        """
-        template = self.chat_template or ""
-        render(template, messages, add_generation_prompt=add_generation_prompt, markup=self._named)
+    def lay_out(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
+        """Lay a chat out by onnxruntime-genai's own template engine."""
         try:
             return str(
                 self._tokenizer.apply_chat_template(
@@ -116,28 +112,22 @@ class Vocabulary:
                 )
             )
         except RuntimeError as fault:
-            said = shortened(str(fault))
+            said = one_line(str(fault))
             raise Failure(f"onnxruntime-genai can't render the chat template: {said}") from None
 
-    def checked(self, ids: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int32]]:
-        """Ids that exist; a negative one would be read from the table's end."""
-        if outside := [token for token in ids if not 0 <= token < self._size]:
-            raise Failure(f"token {outside[0]} is outside the vocabulary of {self._size}")
-        return np.array(ids, np.int32)
-
     def _cut(self, text: str) -> list[str]:
-        """Parts in which no special token is whole."""
-        if self._markup is None:
+        """Cut text into parts in which no special token is whole."""
+        if self._specials is None:
             added = read_object(self._folder / "tokenizer.json").get("added_tokens") or []
             words = [one["content"] for one in added if one.get("special") and len(one["content"]) > 1]
             longest_first = sorted(words, key=len, reverse=True)
-            self._markup = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        places = [0, *(match.start() + 1 for match in self._markup.finditer(text)), len(text)]
+            self._specials = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        places = [0, *(match.start() + 1 for match in self._specials.finditer(text)), len(text)]
         return [text[begin:end] for begin, end in pairwise(places)]
 
 
 def together(lib: Any, model: Any, requests: Sequence[Request]) -> Generator[Tick, None, None]:
-    """Continue several requests in onnxruntime-genai's engine, which batches as many as it likes."""
+    """Answer several requests in onnxruntime-genai's engine, which batches as many as it likes."""
     start = time.perf_counter()
     engine = lib.Engine(model)
     events = engine.create_event_buffer(EVENTS)
@@ -154,7 +144,7 @@ def together(lib: Any, model: Any, requests: Sequence[Request]) -> Generator[Tic
                     index = next(at for at, one in enumerate(running) if one is event.request)
                     yield Tick(index, time.perf_counter() - start)
             if not seen:
-                raise Failure("onnxruntime-genai's engine stands still with requests to answer")
+                raise Failure("onnxruntime-genai's engine stopped with requests unanswered")
     finally:
         for one in running:
             one.close()
@@ -179,12 +169,12 @@ def _begin(lib: Any, engine: Any, request: Request) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key is there twice in one object")
     return found
 
 
 def _settings(value: Any, trail: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every key, after those that it stands below, with what stands under it, down to the last."""
+    """Yield the path of each key, from the outermost, with its value."""
     if isinstance(value, dict):
         for name, below in value.items():
             yield (*trail, name), below
@@ -197,7 +187,7 @@ def _settings(value: Any, trail: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 def _check_decoder(model: Mapping[str, Any]) -> None:
-    """Hold what is looked up here to its kind; the rest is for onnxruntime-genai to refuse."""
+    """Check the types of what is looked up here; the rest is for onnxruntime-genai to refuse."""
     decoder = model.get("decoder")
     if not isinstance(decoder, dict):
         raise Failure(f"{CONFIG}: describes no decoder")
@@ -205,3 +195,9 @@ def _check_decoder(model: Mapping[str, Any]) -> None:
     providers = (session.get("provider_options") or []) if isinstance(session, dict) else None
     if not isinstance(providers, list) or not all(isinstance(one, dict) for one in providers):
         raise Failure(f"{CONFIG}: model.decoder.session_options is not as onnxruntime-genai has it")
+
+
+def _first_id(value: object) -> int | None:
+    """Return an id, the first where there are several."""
+    first = value[0] if isinstance(value, list) and value else value
+    return first if isinstance(first, int) else None

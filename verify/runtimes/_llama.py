@@ -1,4 +1,4 @@
-"""The parts of llama.cpp that the runtime is built from: the vocabulary, the batch, the log."""
+"""The parts of llama.cpp that its runtime uses: the vocabulary, the batch, the log."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import ctypes
 import sys
 from typing import TYPE_CHECKING, Any
 
-from convert.errors import Failure
+from verify.runtimes._local import check_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 WARN = 3  # ggml_log_level
 CONTINUED = 5
 
 
-class Vocabulary:
-    """A model's tokens: text to ids, and back."""
+class GgufVocabulary:
+    """A model's tokens, as llama.cpp reads them from its file."""
 
     def __init__(self, lib: Any, model: Any) -> None:
         self._lib = lib
@@ -27,9 +27,16 @@ class Vocabulary:
         self.eos_id = _known(lib.llama_vocab_eos(self._vocab))
         self.adds_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
         self.ends = tuple(token for token in range(self.size) if lib.llama_vocab_is_eog(self._vocab, token))
+        template = lib.llama_model_chat_template(model, None)
+        self.chat_template = template.decode("utf-8", "replace") if template else None
+        named = {"bos_token": self.bos_id, "eos_token": self.eos_id}
+        self.markup = {
+            name: "" if token is None else self._piece(token).decode("utf-8", "replace")
+            for name, token in named.items()
+        }
 
-    def tokenize(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
-        """Text to ids; `add_bos` adds whatever the vocabulary says is to be added."""
+    def encode(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
+        """Turn text into ids; `add_bos` adds whatever the vocabulary says is to be added."""
         raw = text.encode()
         room = len(raw) + 16
         while True:
@@ -39,12 +46,17 @@ class Vocabulary:
                 return list(ids[:count])
             room = -count
 
-    def detokenize(self, ids: Sequence[int]) -> str:
-        """Ids to text, markup shown, and nothing tidied: llama_detokenize would drop GPT-2's " ." spaces."""
-        return b"".join(self.piece(self.checked(token)) for token in ids).decode("utf-8", "replace")
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn ids into text, markup shown; llama_detokenize would drop the spaces in GPT-2's " ."."""
+        check_ids(ids, self.size)
+        return b"".join(map(self._piece, ids)).decode("utf-8", "replace")
 
-    def piece(self, token: int) -> bytes:
-        """The bytes of one token, which may be a part of a character."""
+    def stream(self) -> Callable[[int], bytes]:
+        """Return a function that gives the bytes of each id of an answer."""
+        return self._piece
+
+    def _piece(self, token: int) -> bytes:
+        """Return the bytes of one token, which may be a part of a character."""
         if token not in self._pieces:
             room, is_shown = 64, True
             text = ctypes.create_string_buffer(room)
@@ -55,29 +67,15 @@ class Vocabulary:
             self._pieces[token] = text.raw[:count]
         return self._pieces[token]
 
-    def markup(self) -> dict[str, str]:
-        """What a chat template may ask for by name."""
-        named = {"bos_token": self.bos_id, "eos_token": self.eos_id}
-        return {
-            name: "" if token is None else self.piece(token).decode("utf-8", "replace")
-            for name, token in named.items()
-        }
-
-    def checked(self, token: int) -> int:
-        """An id that exists; llama.cpp would stop the process over another."""
-        if not 0 <= token < self.size:
-            raise Failure(f"token {token} is outside the vocabulary of {self.size}")
-        return token
-
 
 class Batch:
-    """llama.cpp's batch, filled anew for each call."""
+    """llama.cpp's batch, filled for each call."""
 
     def __init__(self, lib: Any, size: int) -> None:
         self.raw = lib.llama_batch_init(size, 0, 1)
 
     def fill(self, entries: Iterable[tuple[int, int, int, bool]]) -> None:
-        """Take (token, position, sequence, wants logits) of each."""
+        """Set (token, position, sequence, wants logits) of each entry."""
         raw, count = self.raw, 0
         for at, (token, position, sequence, wants) in enumerate(entries):
             raw.token[at] = token
@@ -90,7 +88,7 @@ class Batch:
 
 
 def log_to_stderr(lib: Any) -> Any:
-    """Let through what a failed check quotes, warnings and errors; the caller keeps what this returns."""
+    """Write warnings and errors to stderr, for failed checks to quote; the caller keeps what this returns."""
     level = 0
 
     @lib.llama_log_callback  # type: ignore[untyped-decorator]

@@ -27,7 +27,6 @@ QWEN_NAMES = (
     (r"transformer\.ln_f\.(.*)", r"model.norm.\1"),
     (r"lm_head\.(.*)", r"lm_head.\1"),
 )
-GPTQMODEL_METHODS = ("gptq", "awq")
 QWEN_FUSED = re.compile(r"transformer\.h\.(\d+)\.attn\.c_attn\.(weight|bias)")
 QWEN_BUFFERS = re.compile(r".*(rotary_emb\.inv_freq|masked_bias|logn_tensor)")
 
@@ -67,20 +66,9 @@ def as_qwen2(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def quantised_by(folder: Path) -> str | None:
-    """The method by which GPTQModel, or a kin of it, has made these weights small; none of a source."""
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    found = config.get("quantization_config") if isinstance(config, dict) else None
-    method = found.get("quant_method") if isinstance(found, dict) else None
-    return method if method in GPTQMODEL_METHODS else None
-
-
 def read_weights(folder: Path, model_type: str) -> dict[str, Any]:
     """Every tensor, as a view of the mapped file: read when it is used, and the kernel may drop it."""
-    from safetensors import safe_open  # noqa: PLC0415  (in the child only)
+    from safetensors import safe_open
 
     tensors: dict[str, Any] = {}
     for file in weight_files(folder):

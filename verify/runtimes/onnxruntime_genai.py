@@ -1,49 +1,45 @@
 """ONNX through onnxruntime-genai, as its users run it: the artifact's own tokenizer, template and settings.
 
-A generator's cache is made for the longest sequence it is told of, so each request has one of the length that
-it needs; prompts are read in parts, since the logits of every position are kept until the next part.
+A generator's cache is made for the longest sequence that it may have, so each request has a generator of the
+length that it needs. Prompts are read in parts: the logits of every position are kept until the next part.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convert.errors import Failure
-from verify.answering import Answer, Chooser
-from verify.runtimes import Info, Piece, Request, Settings, Tick
-from verify.runtimes._events import shortened
-from verify.runtimes._genai import CONFIG, Vocabulary, number, read_config, together
+from verify.runtimes._genai import CONFIG, GenaiVocabulary, number, read_config, together
+from verify.runtimes._local import LocalRuntime, one_line
+from verify.runtimes._options import read_options, thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-LOGITS_BYTES = 64 << 20  # of a part; they are copied out once
-BATCH = 512
-CALLS = ("tokenize", "detokenize", "logits", "generate", "together", "cache")
+    from verify.runtimes import Request, Settings, Tick
+
+FORMATS = ("onnx",)
 # As onnxruntime-genai spells them; the CPU is what remains where none is named.
 PROVIDERS = {"cpu": None, "cuda": "cuda", "dml": "DML", "openvino": "OpenVINO"}
-OPTIONS = ("provider", "provider_options")
+OPTIONS = {"provider": (None, *PROVIDERS), "provider_options": {}}
 
 
 def suits(folder: Path) -> bool:
-    """Is this a folder of onnxruntime-genai's?"""
+    """Return whether this is a folder of onnxruntime-genai's."""
     return (folder / CONFIG).is_file()
 
 
 def preload() -> dict[str, str]:
-    """Import the natives, and have them report to nobody."""
-    import onnxruntime  # noqa: PLC0415  (in the child only)
-    import onnxruntime_genai  # noqa: PLC0415
+    """Import the natives, with their telemetry off, and return their versions."""
+    import onnxruntime
+    import onnxruntime_genai
 
     onnxruntime_genai.disable_telemetry_events()
     return {
@@ -57,87 +53,78 @@ def open_runtime(path: str, settings: Settings) -> OnnxRuntimeGenai:
     return OnnxRuntimeGenai(Path(path), settings)
 
 
-class OnnxRuntimeGenai:
-    """A model and its tokenizer; every request has a generator of its own."""
+class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
+    """A model and its tokenizer; every request has a generator with a cache of its own."""
+
+    CALLS = ("tokenize", "detokenize", "logits", "generate", "together", "cache")
+    BATCH = 512
+    LOGITS_BYTES = 64 << 20  # they are copied out once
 
     def __init__(self, folder: Path, settings: Settings) -> None:
-        import onnxruntime_genai  # noqa: PLC0415  (in the child only)
+        import onnxruntime_genai
 
         self._lib: Any = onnxruntime_genai
-        self._threads = settings.threads or len(os.sched_getaffinity(0))
+        options = read_options("onnxruntime_genai", settings, OPTIONS)
+        threads = thread_count(settings)
         self._config = read_config(folder)
-        self._provider = _provider(self._config, settings)
-        self._size = number(self._config, "model", "vocab_size")
+        provider = _provider(self._config, options)
+        self.vocab_size = number(self._config, "model", "vocab_size")
         self._generator: Any = None
         try:
-            self._model = self._lib.Model(self._chosen(folder, settings))
-            self._vocab = Vocabulary(self._lib, self._model, folder, self._size)
-            self.info = self._describe(settings)
+            self._model = self._lib.Model(self._configured(folder, options, threads))
+            self.vocabulary = GenaiVocabulary(self._lib, self._model, folder, self._config)
+            kind = self._cache_type()
+            self.info = self.describe(
+                "onnxruntime_genai",
+                settings,
+                trained=number(self._config, "model", "context_length"),
+                kv_bytes_per_token=2 * self._layers() * math.prod(self._heads()) * kind.itemsize,
+                notes={
+                    "provider": provider,
+                    "device": str(self._model.device_type).lower(),
+                    "kv_cache": kind.name,
+                    "model_type": str(self._model.type),
+                    "threads": str(threads),
+                },
+            )
         except Failure:
             raise
         except Exception as fault:  # noqa: BLE001  (it raises several kinds, of its own and of pybind11)
-            said = shortened(str(fault))
-            raise Failure(
-                f"{folder.name}: onnxruntime-genai refuses it: {said}{_remedy(self._provider)}"
-            ) from None
+            # In the message itself: a worker's hint reaches no user.
+            remedy = "" if provider == "cpu" else "; --option provider=cpu opens it without that provider"
+            said = one_line(str(fault))
+            raise Failure(f"{folder.name}: onnxruntime-genai refuses it: {said}{remedy}") from None
 
-    def _chosen(self, folder: Path, settings: Settings) -> Any:
-        """The artifact's settings, with the threads and the provider that were asked for."""
+    def _configured(self, folder: Path, options: Mapping[str, Any], threads: int) -> Any:
+        """Return the artifact's settings, with the threads and the provider that were asked for."""
         config = self._lib.Config(str(folder))
-        threads = {"intra_op_num_threads": self._threads}
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": threads}}}))
-        if "provider" in settings.options:
+        session = {"intra_op_num_threads": threads}
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+        if options["provider"] is not None:
             config.clear_providers()
-            if name := PROVIDERS[self._provider]:
+            if name := PROVIDERS[options["provider"]]:
                 config.append_provider(name)
-                for key, value in settings.options.get("provider_options", {}).items():
+                for key, value in options["provider_options"].items():
                     config.set_provider_option(name, str(key), str(value))
         return config
-
-    def _describe(self, settings: Settings) -> Info:
-        trained = number(self._config, "model", "context_length")
-        kind = self._cache_type()
-        return Info(
-            runtime="onnxruntime_genai",
-            can=(*CALLS, "template") if self._vocab.chat_template else CALLS,
-            context=min(settings.context, trained),
-            context_length=trained,
-            vocab_size=self._size,
-            bos_id=_token(self._config["model"].get("bos_token_id")),
-            eos_id=_token(self._config["model"].get("eos_token_id")),
-            eog_ids=self._vocab.ends,
-            adds_bos=self._adds_bos(),
-            chat_template=self._vocab.chat_template,
-            kv_bytes_per_token=2 * self._layers() * math.prod(self._heads()) * kind.itemsize,
-            notes={
-                "provider": self._provider,
-                "device": str(self._model.device_type).lower(),
-                "kv_cache": kind.name,
-                "model_type": str(self._model.type),
-                "threads": str(self._threads),
-            },
-        )
-
-    def _adds_bos(self) -> bool:
-        bare, wrapped = (self._vocab.encode("a", special=False, add_bos=add) for add in (False, True))
-        return wrapped != bare
 
     def _layers(self) -> int:
         return number(self._config, "model", "decoder", "num_hidden_layers")
 
     def _heads(self) -> tuple[int, int]:
-        """How many heads keys and values have, and their size."""
+        """Return how many heads keys and values have, and their size."""
         heads = number(self._config, "model", "decoder", "num_key_value_heads")
         return heads, number(self._config, "model", "decoder", "head_size")
 
     def _cache_type(self) -> np.dtype[Any]:
-        """Of what numbers the cache is made, as the graph has it, whose sizes are to be the settings' own.
+        """Return the type of the graph's cache, and refuse a cache of other sizes than the settings'.
 
         This release goes by the graph; others, and what is computed here, by the settings.
         """
-        layers, heads, generator = self._layers(), self._heads(), self._begin(1)
+        self._start(1)
+        layers, heads = self._layers(), self._heads()
         name = self._named("inputs", "past_key_names", "past_key_values.%d.key")
-        first, last, beyond = (_input(generator, name % layer) for layer in (0, layers - 1, layers))
+        first, last, beyond = (self._input(name % layer) for layer in (0, layers - 1, layers))
         if first is None or last is None or beyond is not None or first.shape[1::2] != heads:
             raise Failure(
                 f"{CONFIG}: {layers} layers with {heads[0]} key-value heads of {heads[1]}: "
@@ -146,59 +133,32 @@ class OnnxRuntimeGenai:
             )
         return first.dtype
 
-    def tokenize(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
-        """Text to ids."""
-        return self._vocab.encode(text, special=special, add_bos=add_bos)
-
-    def detokenize(self, ids: Sequence[int]) -> str:
-        """Ids to text."""
-        return self._vocab.decode(ids)
+    def _input(self, name: str) -> NDArray[Any] | None:
+        """Return what goes into the graph by this name; None where it has no such input."""
+        try:
+            found: NDArray[Any] = self._generator.get_input(name)
+        except RuntimeError:
+            return None
+        return found
 
     def template(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
-        """Lay a chat out by the artifact's template."""
-        return self._vocab.template(messages, add_generation_prompt=add_generation_prompt)
+        """Lay a chat out as onnxruntime-genai does, once the sandbox has let the template pass.
 
-    def logits(self, ids: Sequence[int]) -> Generator[NDArray[np.float32], None, None]:
-        """Append in parts, and give each part's rows."""
-        self._require_room(len(ids))
-        generator = self._begin(len(ids))
-        for part in self._parts(ids):
-            generator.append_tokens(part)
-            rows = np.asarray(generator.get_output(self._logits_name())[0], np.float32)
-            if rows.shape != (len(part), self._size):
-                raise Failure(f"{len(part)} tokens gave logits of the shape {rows.shape}")
-            yield rows
-
-    def generate(self, request: Request) -> Generator[Piece, None, None]:
-        """Read the prompt in parts, then one token after the other, to the end of the context at most."""
-        start = time.perf_counter()
-        ids = request.ids or ()
-        self._require_room(len(ids) + 1)
-        request = replace(request, max_tokens=min(request.max_tokens, self.info.context - len(ids)))
-        chooser, answer = Chooser(request), Answer(request, self.info.eog_ids)
-        text_of = self._vocab.pieces()
-        parts = self._parts(ids)
-        generator = self._begin(len(ids) + request.max_tokens)
-        for part in parts:
-            generator.append_tokens(part)
-        while True:
-            token = chooser.choose(np.asarray(generator.get_logits()[0, -1], np.float32))
-            piece = answer.add(token, str(text_of(token)).encode(), time.perf_counter() - start)
-            yield piece
-            if piece.end:
-                return
-            generator.append_tokens(np.array([token], np.int32))
+        Its own engine is native, and knows no limit of time. What it makes of a template is what users get:
+        that is returned as it is, to be compared with the source's.
+        """
+        super().template(messages, add_generation_prompt=add_generation_prompt)
+        return self.vocabulary.lay_out(messages, add_generation_prompt=add_generation_prompt)
 
     def together(self, requests: Sequence[Request]) -> Generator[Tick, None, None]:
-        """Continue several in one engine, a token of each in every step."""
+        """Answer several in one engine, a token of each in every step."""
         for request in requests:
-            self._require_room(len(request.ids or ()) + request.max_tokens)
-            self._parts(request.ids or ())
+            self._admit(request.ids or (), len(request.ids or ()) + request.max_tokens)
         self._generator = None
         return together(self._lib, self._model, requests)
 
     def cache_bytes(self) -> int:
-        """What the last request's cache takes, made for as many tokens as it needed."""
+        """Return the size of the last request's cache, made for as many tokens as it needed."""
         if self._generator is None:
             return 0
         names = (
@@ -213,71 +173,38 @@ class OnnxRuntimeGenai:
         self._generator = None
         self._model = None
 
-    def _begin(self, tokens: int) -> Any:
-        """A generator with a cache for so many tokens; the one before is given back first."""
-        self._generator = None
+    def _prompt_part_size(self) -> int:
+        return self._part_size()
+
+    def _start(self, room: int) -> None:
+        self._generator = None  # the cache before is given back first
         params = self._lib.GeneratorParams(self._model)
-        params.set_search_options(max_length=tokens, do_sample=False, num_beams=1, batch_size=1)
+        params.set_search_options(max_length=room, do_sample=False, num_beams=1, batch_size=1)
         self._generator = self._lib.Generator(self._model, params)
-        return self._generator
 
-    def _require_room(self, tokens: int) -> None:
-        if tokens > self.info.context:
-            raise Failure(
-                f"{tokens} tokens do not fit the context of {self.info.context}", "open it with a longer one"
-            )
+    def _rows(self, part: Sequence[int], at: int) -> NDArray[np.float32]:  # noqa: ARG002 - the generator knows
+        self._generator.append_tokens(np.array(part, np.int32))
+        output = self._generator.get_output(self._named("outputs", "logits", "logits"))
+        rows = np.asarray(output[0], np.float32)
+        if rows.shape != (len(part), self.vocab_size):
+            raise Failure(f"{len(part)} tokens gave logits of the shape {rows.shape}")
+        return rows
 
-    def _parts(self, ids: Sequence[int]) -> list[NDArray[np.int32]]:
-        if not ids:
-            raise Failure("an empty prompt: there is nothing to continue", "give at least one token")
-        rows = max(1, min(BATCH, LOGITS_BYTES // (4 * self._size)))
-        whole = self._vocab.checked(ids)
-        return [whole[start : start + rows] for start in range(0, len(ids), rows)]
-
-    def _logits_name(self) -> str:
-        return self._named("outputs", "logits", "logits")
+    def _last_row(self, part: Sequence[int], at: int) -> NDArray[np.float32]:  # noqa: ARG002 - the generator knows
+        self._generator.append_tokens(np.array(part, np.int32))
+        return np.asarray(self._generator.get_logits()[0, -1], np.float32)
 
     def _named(self, side: str, key: str, usual: str) -> str:
-        """What the artifact calls one of the graph's inputs or outputs."""
+        """Return the artifact's name for one of the graph's inputs or outputs."""
         return str(self._config["model"]["decoder"].get(side, {}).get(key, usual))
 
 
-def _provider(config: Mapping[str, Any], settings: Settings) -> str:
-    """The execution provider: the one that was asked for, else the artifact's own."""
-    given = dict(settings.options)
-    if unknown := set(given) - set(OPTIONS):
-        raise Failure(
-            f"onnxruntime_genai: no such option: {', '.join(sorted(unknown))}", f"it has {', '.join(OPTIONS)}"
-        )
-    if "provider" in given:
-        name = str(given["provider"])
-        if name not in PROVIDERS:
-            raise Failure(f"onnxruntime_genai: provider {name!r} is none of {', '.join(PROVIDERS)}")
-        if not isinstance(given.get("provider_options", {}), dict):
-            raise Failure("onnxruntime_genai: provider_options is an object, as in JSON")
-        return name
-    if "provider_options" in given:
+def _provider(config: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Return the execution provider: the one that was asked for, else the artifact's own."""
+    if options["provider"] is not None:
+        return str(options["provider"])
+    if options["provider_options"]:
         raise Failure("onnxruntime_genai: provider_options are a provider's", "name it with provider=…")
     session = config["model"].get("decoder", {}).get("session_options", {})
     own = [name for one in session.get("provider_options") or [] for name in one]
     return str(own[0]).lower() if own else "cpu"
-
-
-def _input(generator: Any, name: str) -> NDArray[Any] | None:
-    """What is put into the graph under this name; none where it has no such input."""
-    try:
-        found: NDArray[Any] = generator.get_input(name)
-    except RuntimeError:
-        return None
-    return found
-
-
-def _remedy(provider: str) -> str:
-    """In the message itself: of what a worker says, no hint reaches a person."""
-    return "" if provider == "cpu" else "; --option provider=cpu opens it without that provider"
-
-
-def _token(value: object) -> int | None:
-    """The first where there are several."""
-    first = value[0] if isinstance(value, list) and value else value
-    return first if isinstance(first, int) else None

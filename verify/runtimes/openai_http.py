@@ -1,10 +1,10 @@
-"""Any server with OpenAI's completions and chats: vLLM, TGI, SGLang, llama-server, Ollama and their kin.
+"""Any server with OpenAI's completions and chats: vLLM, TGI, SGLang, llama-server, Ollama and others.
 
 Text goes to /completions, a chat to /chat/completions, where the server's own template lays it out. Nothing
 is tried twice: this measures. Options: ``model`` (else the server's first), ``api_key_env`` (the environment
 variable that holds the key), ``timeout_s`` (of silence), ``body`` (sent with every request: some servers
-punish repetition unless told not to, llama_cpp.server by ``{"repeat_penalty": 1.0}``), ``endless`` (sent with
-those that are to run to their last token, such as ``{"ignore_eos": true}``).
+punish repetition unless asked not to, llama_cpp.server by ``{"repeat_penalty": 1.0}``), ``endless`` (sent
+with those that are to run to their last token, such as ``{"ignore_eos": true}``).
 """
 
 from __future__ import annotations
@@ -21,23 +21,25 @@ from urllib.parse import urlsplit
 from convert.errors import Failure
 from verify.runtimes import Info, Piece, Request, Settings, Tick
 from verify.runtimes._events import Server
+from verify.runtimes._options import read_options
 
 if TYPE_CHECKING:
     import http.client
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-OPTIONS = frozenset({"model", "api_key_env", "timeout_s", "body", "endless"})
+FORMATS = ()  # a server shows no files
+OPTIONS: dict[str, Any] = {"model": None, "api_key_env": None, "timeout_s": 300.0, "body": {}, "endless": {}}
 ENDS = {"stop": "end", "length": "length"}
 
 
 def suits(_: Path) -> bool:
-    """A server is named by its address; no folder is one."""
+    """Return False: a server is named by its address, and no folder is one."""
     return False
 
 
 def preload() -> dict[str, str]:
-    """There are no natives."""
+    """Return no versions: there are no natives."""
     return {}
 
 
@@ -47,28 +49,25 @@ def open_runtime(path: str, settings: Settings) -> OpenAiHttp:
 
 
 class OpenAiHttp:
-    """A server, one of its models, and a connection for each request."""
+    """One of a server's models, asked over a new connection for each request."""
 
     def __init__(self, url: str, settings: Settings) -> None:
-        options = dict(settings.options)
-        if unknown := set(options) - OPTIONS:
-            known = ", ".join(sorted(OPTIONS))
-            raise Failure(f"openai_http: no such option: {', '.join(sorted(unknown))}", f"it has {known}")
+        options = read_options("openai_http", settings, OPTIONS)
         base = url.rstrip("/") + ("" if urlsplit(url).path.strip("/") else "/v1")
-        key_name = options.get("api_key_env")
+        key_name = options["api_key_env"]
         key = os.environ.get(key_name) if key_name else None
         if key_name and not key:
             raise Failure(f"{key_name} is not set", "it should hold the server's key")
-        self._server = Server(base, float(options.get("timeout_s", 300.0)), key)
-        self._body: dict[str, Any] = dict(options.get("body", {}))
-        self._endless: dict[str, Any] = dict(options.get("endless", {}))
-        self._model = str(options["model"]) if "model" in options else self._first_model()
+        self._server = Server(base, options["timeout_s"], key)
+        self._body: dict[str, Any] = options["body"]
+        self._endless: dict[str, Any] = options["endless"]
+        self._model = options["model"] or self._first_model()
         self.info = Info(
             "openai_http", ("generate", "together"), settings.context, notes={"model": self._model}
         )
 
     def generate(self, request: Request) -> Generator[Piece, None, None]:
-        """Ask, and give each event's text as it comes."""
+        """Ask, and yield each event's text as it comes."""
         connection = self._server.connect()
         try:
             yield from self._pieces(connection, request, time.perf_counter())
@@ -76,7 +75,7 @@ class OpenAiHttp:
             connection.close()
 
     def together(self, requests: Sequence[Request]) -> Generator[Tick, None, None]:
-        """Ask several at once, each on a connection of its own; the clock starts when all are connected."""
+        """Ask several at once, each over its own connection; the clock starts when all are connected."""
         connections = [self._server.connect() for _ in requests]
         sockets = [connection.sock for connection in connections]
         came: queue.Queue[Tick | Failure | None] = queue.Queue()
@@ -116,7 +115,7 @@ class OpenAiHttp:
                 one.close()
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection is kept open."""
 
     def _pieces(
         self, connection: http.client.HTTPConnection, request: Request, start: float
@@ -136,7 +135,7 @@ class OpenAiHttp:
         yield Piece(None, "", time.perf_counter() - start, ENDS.get(end, end), tokens)
 
     def _addressed(self, request: Request) -> tuple[str, dict[str, Any]]:
-        """Where a request goes, and what is sent."""
+        """Return the path that a request goes to, and its body."""
         body: dict[str, Any] = {
             "model": self._model,
             "max_tokens": request.max_tokens,

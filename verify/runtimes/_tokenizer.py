@@ -1,4 +1,4 @@
-"""The source's tokenizer, as a folder with tokenizer.json and tokenizer_config.json."""
+"""A model's tokenizer, as a folder with tokenizer.json and tokenizer_config.json holds it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
+from verify.runtimes._local import named_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
-class Canonical:
-    """Text to ids and back by `tokenizers`; what a folder does not say about its markup, its config may."""
+class FolderVocabulary:
+    """A vocabulary read by `tokenizers`; special tokens that the folder does not name are the config's."""
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        from tokenizers import Tokenizer, decoders  # noqa: PLC0415  (in the child only)
+        from tokenizers import Tokenizer, decoders
 
         path = folder / "tokenizer.json"
         if not path.is_file():
@@ -27,37 +28,31 @@ class Canonical:
             raise Failure(f"{path}: {fault}") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        # What the post-processor adds is asked for, or not; markup is read, or is text.
-        self._stream = decoders.DecodeStream
+        self._decode_stream = decoders.DecodeStream
         settings = read_object(folder / "tokenizer_config.json")
         generation = read_object(folder / "generation_config.json")
-        self.markup = {
-            name: text
-            for name in ("bos_token", "eos_token", "unk_token", "pad_token")
-            if (text := text_of(settings.get(name))) is not None
-        }
-        self.chat_template = chat_template_of(folder, settings)
+        self.markup = named_tokens(settings)
+        self.chat_template = find_chat_template(folder, settings)
         self.bos_id = self._id("bos_token", config, "bos_token_id")
         self.eos_id = self._id("eos_token", config, "eos_token_id")
         ends = [self.eos_id, *_ids(config.get("eos_token_id")), *_ids(generation.get("eos_token_id"))]
-        self.eog_ids = tuple(sorted({end for end in ends if end is not None}))
-        self.adds_bos = self.bos_id is not None and self.encode("a", special=False, add_bos=True)[:1] == [
-            self.bos_id
-        ]
+        self.ends = tuple(sorted({end for end in ends if end is not None}))
+        first = self.encode("a", special=False, add_bos=True)[:1]
+        self.adds_bos = self.bos_id is not None and first == [self.bos_id]
 
     def encode(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
-        """Text to ids."""
+        """Turn text into ids."""
         self._tokenizer.encode_special_tokens = not special
         return list(self._tokenizer.encode(text, add_special_tokens=add_bos).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Ids to text, markup shown."""
+        """Turn ids into text, markup shown."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
-    def pieces(self) -> Any:
-        """Decode a stream: call it with each id; gives text, or none while a character is incomplete."""
-        stream = self._stream(skip_special_tokens=False)
-        return lambda token: stream.step(self._tokenizer, token)
+    def stream(self) -> Callable[[int], bytes]:
+        """Return a function that takes each id of an answer and gives the bytes that are complete with it."""
+        stream = self._decode_stream(skip_special_tokens=False)
+        return lambda token: (stream.step(self._tokenizer, token) or "").encode()
 
     def _id(self, name: str, config: dict[str, Any], key: str) -> int | None:
         if name in self.markup:
@@ -67,7 +62,7 @@ class Canonical:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A file's JSON object; nothing where there is no such file."""
+    """Return a file's JSON object, empty where there is no such file."""
     if not path.is_file():
         return {}
     try:
@@ -77,21 +72,15 @@ def read_object(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _ids(value: object) -> list[int]:
-    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
-
-
-def text_of(value: object) -> str | None:
-    """A token, which some files spell out as an object."""
-    content = value.get("content") if isinstance(value, dict) else value
-    return content if isinstance(content, str) else None
-
-
-def chat_template_of(folder: Path, settings: dict[str, Any]) -> str | None:
-    """The chat template: what tokenizer_config.json holds wins over chat_template.jinja."""
+def find_chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
+    """Return the chat template; the one in tokenizer_config.json wins over chat_template.jinja."""
     value = settings.get("chat_template")
     if isinstance(value, list):
         value = next((one.get("template") for one in value if one.get("name") == "default"), None)
     if value is None and (folder / "chat_template.jinja").is_file():
         return (folder / "chat_template.jinja").read_text("utf-8")
     return value if isinstance(value, str) else None
+
+
+def _ids(value: object) -> list[int]:
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]

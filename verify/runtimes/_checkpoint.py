@@ -1,0 +1,54 @@
+"""What a folder of safetensors says of its own weights, read without opening a model."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Where tools record that they quantized a checkpoint, and who does when the entry itself names no method.
+RECORDS = {
+    "quantization_config": "an unnamed method",
+    "compression_config": "compressed-tensors",
+    "quantization": "MLX",
+}
+MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Return whether the folder has a config.json and weights in safetensors."""
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
+def quantized_by(folder: Path) -> str | None:
+    """Return the method that the config names, such as "gptq"; None for plain weights."""
+    config: Any = None
+    with suppress(OSError, ValueError, RecursionError):
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    for key, usual in RECORDS.items():
+        record = config.get(key) if isinstance(config, dict) else None
+        if record is not None:
+            return str(record.get("quant_method") or usual) if isinstance(record, dict) else usual
+    return None
+
+
+def foreign_format(folder: Path) -> str | None:
+    """Return the format in the files' metadata that is not PyTorch's "pt", such as "mlx"."""
+    for path in sorted(folder.glob("*.safetensors")):
+        found = _metadata(path).get("format", "pt")
+        if found != "pt":
+            return str(found)
+    return None
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """Return a header's metadata, empty where there is none or the file is damaged."""
+    with suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
+        size_bytes = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size_bytes)) if size_bytes <= MAX_HEADER_BYTES else None
+        found = header.get("__metadata__") if isinstance(header, dict) else None
+        return found if isinstance(found, dict) else {}
+    return {}
