@@ -90,12 +90,19 @@ def test_a_folder_of_another_kind_suits_nobody_by_chance(tmp_path: Path) -> None
 
 
 def test_options_are_read_by_their_table() -> None:
-    table = {"kind": ("a", "b"), "name": None, "count": 1, "share": 0.5, "extra": {}, "place": (None, "x")}
+    table: dict[str, Any] = {
+        "kind": ("a", "b"),
+        "name": None,
+        "count": 1,
+        "share": 0.5,
+        "extra": {},
+        "place": (None, "x"),
+    }
 
     def read(**options: Any) -> dict[str, Any]:
         return read_options("it", Settings(options=options), table)
 
-    usual = {"kind": "a", "name": None, "count": 1, "share": 0.5, "extra": {}, "place": None}
+    usual: dict[str, Any] = {"kind": "a", "name": None, "count": 1, "share": 0.5, "extra": {}, "place": None}
     assert read() == usual
     given = {"kind": "b", "name": 7, "count": 2, "share": 1, "extra": {"k": 1}, "place": "x"}
     assert read(**given) == given | {"name": "7"}

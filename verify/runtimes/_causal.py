@@ -62,15 +62,15 @@ class CausalModel(LocalRuntime["FolderVocabulary"]):
         """Let go of the model."""
         self._model = self._cache = None
 
-    def _start(self, room: int) -> None:  # noqa: ARG002 - this cache grows
+    def _start(self, room: int) -> None:
         from transformers import DynamicCache
 
         self._cache = DynamicCache(config=self._model.config)
 
-    def _rows(self, part: Sequence[int], at: int) -> NDArray[np.float32]:  # noqa: ARG002 - the cache knows
+    def _rows(self, part: Sequence[int], at: int) -> NDArray[np.float32]:
         return self._run(part, rows=0)
 
-    def _last_row(self, part: Sequence[int], at: int) -> NDArray[np.float32]:  # noqa: ARG002 - the cache knows
+    def _last_row(self, part: Sequence[int], at: int) -> NDArray[np.float32]:
         row: NDArray[np.float32] = self._run(part, rows=1)[-1]
         return row
 

@@ -154,7 +154,7 @@ class LlamaCpp(LocalRuntime[GgufVocabulary]):
         is_end = not request.ignores_end and token in self.info.eog_ids
         return made < request.max_tokens and not is_end
 
-    def _start(self, room: int) -> None:  # noqa: ARG002 - the context has its size from the beginning
+    def _start(self, room: int) -> None:
         is_wiped = False  # the cells are forgotten; what they held need not be overwritten
         self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), is_wiped)
 

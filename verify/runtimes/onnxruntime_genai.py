@@ -182,7 +182,7 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
         params.set_search_options(max_length=room, do_sample=False, num_beams=1, batch_size=1)
         self._generator = self._lib.Generator(self._model, params)
 
-    def _rows(self, part: Sequence[int], at: int) -> NDArray[np.float32]:  # noqa: ARG002 - the generator knows
+    def _rows(self, part: Sequence[int], at: int) -> NDArray[np.float32]:
         self._generator.append_tokens(np.array(part, np.int32))
         output = self._generator.get_output(self._named("outputs", "logits", "logits"))
         rows = np.asarray(output[0], np.float32)
@@ -190,7 +190,7 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
             raise Failure(f"{len(part)} tokens gave logits of the shape {rows.shape}")
         return rows
 
-    def _last_row(self, part: Sequence[int], at: int) -> NDArray[np.float32]:  # noqa: ARG002 - the generator knows
+    def _last_row(self, part: Sequence[int], at: int) -> NDArray[np.float32]:
         self._generator.append_tokens(np.array(part, np.int32))
         return np.asarray(self._generator.get_logits()[0, -1], np.float32)
 

@@ -28,7 +28,7 @@ MIN_DISTINCT_SHARE = 0.5
 
 
 @check()
-def not_empty(seen: Seen, _: bool) -> Verdict:  # noqa: FBT001 - the shape of every check
+def not_empty(seen: Seen, _: bool) -> Verdict:
     """The answer says something."""
     if terms(seen.answer):
         return right()
@@ -36,7 +36,7 @@ def not_empty(seen: Seen, _: bool) -> Verdict:  # noqa: FBT001 - the shape of ev
 
 
 @check()
-def no_echo(seen: Seen, _: bool) -> Verdict:  # noqa: FBT001 - the shape of every check
+def no_echo(seen: Seen, _: bool) -> Verdict:
     """The answer does not give the prompt back, nor a template's markup."""
     if found := MARKUP.search(seen.answer):
         return bad(f"chat markup: {found[0]}")
@@ -56,7 +56,7 @@ def no_echo(seen: Seen, _: bool) -> Verdict:  # noqa: FBT001 - the shape of ever
 
 
 @check()
-def no_runaway(seen: Seen, _: bool) -> Verdict:  # noqa: FBT001 - the shape of every check
+def no_runaway(seen: Seen, _: bool) -> Verdict:
     """The answer does not go round in circles."""
     lines = Counter(" ".join(terms(line)) for line in seen.answer.split("\n"))
     line, times = max(lines.items(), key=lambda item: item[1] if len(item[0]) >= MIN_ECHO_CHARS else 0)
@@ -85,7 +85,7 @@ def _periodic(words: list[str], period: int) -> int | None:
 
 
 @check()
-def in_language(seen: Seen, _: bool) -> Verdict:  # noqa: FBT001 - the shape of every check
+def in_language(seen: Seen, _: bool) -> Verdict:
     """The answer is in the language of the question."""
     chinese = len(IS_CJK.findall(seen.answer))
     latin = sum(word.isalpha() and not IS_CJK.match(word) for word in terms(seen.answer))
@@ -97,7 +97,7 @@ def in_language(seen: Seen, _: bool) -> Verdict:  # noqa: FBT001 - the shape of 
 
 
 @check()
-def ends(seen: Seen, _: bool) -> Verdict:  # noqa: FBT001 - the shape of every check
+def ends(seen: Seen, _: bool) -> Verdict:
     """A chat model ends its answer itself; one that lost its end-of-turn token talks on."""
     if not seen.is_chat:
         return right("a completion model need not")

@@ -166,7 +166,7 @@ def changed(seen: Seen, wanted: Former) -> Verdict:
 
 
 @check()
-def facts(seen: Seen, _: bool) -> Verdict:  # noqa: FBT001 - the shape of every check
+def facts(seen: Seen, _: bool) -> Verdict:
     """Nothing contradicts the pack's table of facts; what is not mentioned is no fault."""
     for fact in seen.facts:
         if found := fact.contradictions(seen.answer):
