@@ -25,8 +25,8 @@ STEPS = (
     ("writer.engine", "model.forward", "quantizer"),
     ("formats",),
     ("store",),
-    ("pipeline",),
     ("publish",),
+    ("pipeline",),
     ("cli",),
 )
 ORDER = {name: number for number, step in enumerate(STEPS) for name in step}

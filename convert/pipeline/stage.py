@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from convert import machine
 from convert.calibration import Source, find_source, identity
 from convert.deviation import AS_SOURCE, Deviation
-from convert.errors import UsageFailure
 from convert.formats import find_format
 from convert.model.card import front_matter
 from convert.model.config import read_config
 from convert.model.families import find_architecture
 from convert.model.source import Model, Weights
 from convert.progress import Progress, Silent
+from convert.recipe import choose as choose_targets
 from convert.source import Hub, Listing, Pinned, fetch, fetch_small, list_source
 from convert.store import Store, artifact_key
 from convert.tokenizer import load as load_tokenizer
@@ -98,7 +98,7 @@ def _texts(settings: Settings) -> Source | None:
     """Where the recipe's calibration texts are, if any target asks for them; a dataset is pinned here."""
     recipe = settings.recipe
     if recipe.calibration is None or not any(
-        options.learns_by is not None for options in recipe.targets.values()
+        each.options.learns_by is not None for each in choose_targets(recipe, settings.only)
     ):
         return None
     return find_source(recipe.calibration, recipe.path.parent, settings.hub)
@@ -136,25 +136,24 @@ def _without(subject: str, faults: Iterable[str]) -> tuple[Deviation, ...]:
 
 
 def choose(settings: Settings, found: Found) -> tuple[Wanted, ...]:
-    """Name the artifacts that are asked for, and see which of them stand already."""
+    """Name the artifacts that are asked for, and see which of them are up to date."""
     recipe = settings.recipe
     wanted: list[Wanted] = []
-    for name, options in recipe.targets.items():
-        format_ = find_format(name)
+    for each in choose_targets(recipe, settings.only):
+        format_, options = find_format(each.format_name), each.options
         inputs = format_.inputs(options, recipe)
         if options.learns_by is not None and found.texts and recipe.calibration:
             inputs |= identity(found.texts, recipe.calibration)
-        for target, reaching in options.by_target().items():
-            key = artifact_key(
-                source_digests=found.digests,
-                target=target,
-                options=reaching,
-                tools=tools(format_),
-                also={"title": _title(recipe, found), "repo": found.listing.repo, **inputs},
-            )
-            is_up_to_date = settings.store.is_up_to_date(recipe.name, target, key)
-            wanted.append(Wanted(format_, options, target, key, is_up_to_date))
-    return _chosen(wanted, recipe, settings.only)
+        key = artifact_key(
+            source_digests=found.digests,
+            target=each.name,
+            options=each.own_options,
+            tools=tools(format_),
+            also={"title": _title(recipe, found), "repo": found.listing.repo, **inputs},
+        )
+        is_up_to_date = settings.store.is_up_to_date(recipe.name, each.name, key)
+        wanted.append(Wanted(format_, options, each.name, key, is_up_to_date))
+    return tuple(wanted)
 
 
 def lay_out(settings: Settings, model: Model, wanted: Iterable[Wanted]) -> list[Job]:
@@ -205,24 +204,6 @@ def learn(settings: Settings, model: Model, weights: Weights, jobs: list[Job]) -
 def _title(recipe: Recipe, found: Found) -> str:
     """Name the model: a folder's own name stays out, so that its bytes do not depend on where it lies."""
     return found.listing.repo.rpartition("/")[2] if found.listing.repo else recipe.name
-
-
-def _chosen(wanted: list[Wanted], recipe: Recipe, only: tuple[str, ...]) -> tuple[Wanted, ...]:
-    """Keep what --only names: an artifact, or a format with all of its artifacts."""
-    if not only:
-        return tuple(wanted)
-    names = {each.target for each in wanted} | set(recipe.targets)
-    for name in only:
-        if name not in names:
-            raise UsageFailure(
-                f"--only {name}: {recipe.path} has no such target", f"it has: {', '.join(sorted(names))}"
-            )
-    asked_options = [recipe.targets[name] for name in only if name in recipe.targets]
-    return tuple(
-        each
-        for each in wanted
-        if each.target in only or any(each.options is options for options in asked_options)
-    )
 
 
 def tools(format_: Format[Any, Any]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from convert.errors import Failure, UsageFailure
+from convert.errors import Failure
 from convert.model.card import front_matter
 from convert.publish import card, provenance
 from convert.publish.assembly import Makers, assemble
@@ -15,7 +15,7 @@ from convert.publish.destinations.listing import moved
 from convert.publish.existing import Beside, Search
 from convert.publish.gate import Asked, check_waivers, examine
 from convert.publish.repo import Member
-from convert.recipe import cli_name
+from convert.recipe import choose, cli_name
 from convert.source import fetch_small, list_source
 
 if TYPE_CHECKING:
@@ -99,23 +99,11 @@ def gather(settings: Settings, user: str, place: Destination | None) -> Gathered
 
 
 def asked(settings: Settings) -> tuple[Asked, ...]:
-    """The recipe's artifacts, or those of them that --only names."""
+    """List the recipe's artifacts, or those of them that --only names."""
     recipe = settings.recipe
-    listed = [
-        (name, Asked(target, settings.store.folder(recipe.name, target), reaching))
-        for name, options in recipe.targets.items()
-        for target, reaching in options.by_target().items()
-    ]
-    known = {*recipe.targets, *(each.target for _, each in listed)}
-    for name in settings.only:
-        if name not in known:
-            raise UsageFailure(
-                f"--only {name}: {recipe.path} has no such target", f"it has: {', '.join(sorted(known))}"
-            )
     return tuple(
-        each
-        for name, each in listed
-        if not settings.only or name in settings.only or each.target in settings.only
+        Asked(each.name, settings.store.folder(recipe.name, each.name), each.own_options)
+        for each in choose(recipe, settings.only)
     )
 
 

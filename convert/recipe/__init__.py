@@ -1,5 +1,6 @@
 """Recipes: what to convert, to what, and what decides whether it went well."""
 
+from convert.recipe.choose import Target, choose
 from convert.recipe.lookup import cli_name, expand_home, find, known_recipes
 from convert.recipe.model import Calibration, Gates, Publish, Recipe, TargetOptions, Verify, Waiver
 from convert.recipe.reader import json_schema, load
@@ -9,9 +10,11 @@ __all__ = [
     "Gates",
     "Publish",
     "Recipe",
+    "Target",
     "TargetOptions",
     "Verify",
     "Waiver",
+    "choose",
     "cli_name",
     "expand_home",
     "find",

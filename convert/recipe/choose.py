@@ -1,0 +1,41 @@
+"""The artifacts that a recipe asks for, and those of them that a person names with --only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from convert.errors import UsageFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic import JsonValue
+
+    from convert.recipe.model import Recipe, TargetOptions
+
+
+@dataclass(frozen=True)
+class Target:
+    """One artifact that a recipe asks for."""
+
+    name: str  # such as gguf-Q4_K_M; its folder has this name too
+    format_name: str
+    options: TargetOptions  # of its format, for all of the format's artifacts
+    own_options: Mapping[str, JsonValue]  # those that reach this artifact
+
+
+def choose(recipe: Recipe, only: Sequence[str] = ()) -> tuple[Target, ...]:
+    """Choose all of a recipe's artifacts, or those that `only` names by themselves or by their format."""
+    targets = tuple(
+        Target(name, format_name, options, own_options)
+        for format_name, options in recipe.targets.items()
+        for name, own_options in options.by_target().items()
+    )
+    known = {*recipe.targets, *(each.name for each in targets)}
+    for name in only:
+        if name not in known:
+            raise UsageFailure(
+                f"--only {name}: {recipe.path} has no such target", f"it has: {', '.join(sorted(known))}"
+            )
+    return tuple(each for each in targets if not only or {each.name, each.format_name} & set(only))
