@@ -50,7 +50,6 @@ EXEMPT = (
     # keys
     "convert/store/",
     # quiet
-    "convert/recipe/",
     "convert/source/",
     "convert/checkpoint/",
     "convert/tokenizer/",

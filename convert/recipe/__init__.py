@@ -1,4 +1,4 @@
-"""Recipes: what to convert, to what, and what decides whether it went well."""
+"""Recipes: which model to convert, to which formats, and which gates the artifacts must pass."""
 
 from convert.recipe.choose import Target, choose
 from convert.recipe.lookup import cli_name, expand_home, find, known_recipes

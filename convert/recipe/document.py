@@ -1,4 +1,4 @@
-"""YAML to plain values, remembering the line and the spelling of each; nothing in it is ever executed."""
+"""YAML as plain values, with the line and the spelling of each; nothing in the text is ever executed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong, at a line."""
+    """One mistake in a file, with its line."""
 
     line: int
     where: Where
@@ -54,7 +54,7 @@ class Fault:
 
 
 class DocumentError(Exception):
-    """The text is no document to work with."""
+    """The text cannot be used as a document."""
 
     def __init__(self, *faults: Fault) -> None:
         super().__init__(faults[0].what)
@@ -63,7 +63,7 @@ class DocumentError(Exception):
 
 @dataclass
 class Document:
-    """The values of a YAML text, and where in the text each was written."""
+    """The values of a YAML text, and where each was written."""
 
     value: Value = None
     lines: dict[Where, int] = field(default_factory=dict)
@@ -71,16 +71,16 @@ class Document:
     faults: list[Fault] = field(default_factory=list)
 
     def line(self, where: Where) -> int:
-        """The line of the nearest thing that was written: a missing key is missing from its parent."""
+        """Find the line of a value; a missing key gets its parent's line."""
         while where and where not in self.lines:
             where = where[:-1]
         return self.lines.get(where, 1)
 
 
 def parse(raw: bytes, kind: str = "recipe", keys: str = "`model:` and `targets:`") -> Document:
-    """The document in `raw`; faults that leave a usable document are in it, others are raised.
+    """Parse a YAML text; faults that leave a usable document are in it, others are raised.
 
-    `kind` is what a person calls such a file, and `keys` what it has at least.
+    `kind` is the word for such a file in messages, and `keys` are those that it must have.
     """
     node = _compose(_decode(raw, kind), kind)
     if node is None:
@@ -92,8 +92,8 @@ def parse(raw: bytes, kind: str = "recipe", keys: str = "`model:` and `targets:`
 
 def _decode(raw: bytes, kind: str) -> str:
     if len(raw) > MAX_TEXT_BYTES:
-        what = f"larger than {MAX_TEXT_BYTES // 1024} KiB: this is no {kind}"
-        raise DocumentError(Fault(1, (), what, "name a YAML file of a page or so"))
+        what = f"larger than {MAX_TEXT_BYTES // 1024} KiB: this is not a {kind}"
+        raise DocumentError(Fault(1, (), what, "give the path of a YAML file"))
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -105,12 +105,12 @@ def _decode(raw: bytes, kind: str) -> str:
 
 def _compose(text: str, kind: str) -> yaml.Node | None:
     try:
-        node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+        return yaml.compose(text, Loader=_Loader)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         what = f"character U+{ord(text[error.position]):04X} is not allowed in YAML"
         raise DocumentError(
-            Fault(line, (), what, "remove it, or write it as an escape in double quotes")
+            Fault(line, (), what, "remove it, or write it as an escape sequence in double quotes")
         ) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -119,27 +119,24 @@ def _compose(text: str, kind: str) -> yaml.Node | None:
         raise DocumentError(Fault(line, (), what, _syntax_hint(what, kind))) from None
     except RecursionError:
         raise _too_deep(1, (), kind) from None
-    return node
 
 
 def _syntax_hint(what: str, kind: str) -> str:
     if r"'\t'" in what:
         return "indent with spaces, not with tabs"
     if "single document" in what:
-        return f"one file holds one {kind}: remove the `---` and what follows"
+        return f"one file holds one {kind}: remove the `---` and everything below it"
     if "alias" in what:
-        return (
-            "a `*` at the start of a value names an `&` anchor: put quotes around the text if none is meant"
-        )
-    return "look at this line and the one above: a missing space after `:`, a bracket or a quote left open"
+        return "a `*` at the start of a value is read as an alias: put quotes around the text"
+    return "look here and one line above for a missing space after `:`, an open bracket or an open quote"
 
 
 def _too_deep(line: int, where: Where, kind: str) -> DocumentError:
-    return DocumentError(Fault(line, where[:4], "nested too deeply", f"a {kind} has a few levels"))
+    return DocumentError(Fault(line, where[:4], "nested too deeply", f"a {kind} needs only a few levels"))
 
 
 class _Walk:
-    """Turns nodes into values; an alias is walked again wherever it stands, so the nodes are counted."""
+    """Turns nodes into values. An alias is walked again at each use, so the nodes are counted."""
 
     def __init__(self, document: Document, kind: str) -> None:
         self._document = document
@@ -147,15 +144,13 @@ class _Walk:
         self._nodes = 0
 
     def value(self, node: yaml.Node, where: Where, depth: int) -> Value:
-        """The plain value of one node."""
+        """Return the plain value of one node."""
         line = node.start_mark.line + 1
         self._document.lines.setdefault(where, line)
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            what = f"more than {MAX_NODES} values, aliases counted"
-            raise DocumentError(
-                Fault(line, where[:4], what, f"write the values out; a {self._kind} needs few")
-            )
+            what = f"more than {MAX_NODES} values, counting those behind aliases"
+            raise DocumentError(Fault(line, where[:4], what, f"use fewer aliases in a {self._kind}"))
         if depth > MAX_DEPTH:
             raise _too_deep(line, where, self._kind)
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
@@ -164,25 +159,20 @@ class _Walk:
             return [self.value(item, (*where, index), depth + 1) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, where, line)
-        self._fault(
-            line, where, f"the tag {_short(node.tag)} has no meaning in a {self._kind}", "remove the tag"
-        )
-        return None
+        return self._unknown_tag(node, where, line)
 
     def _mapping(self, node: yaml.MappingNode, where: Where, depth: int) -> dict[str, Value]:
         values: dict[str, Value] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != _TAG + "str":
-                self._fault(
-                    line, where, "a key must be a plain word", "put the key in quotes, or mend the line"
-                )
+                self._fault(line, where, "a key must be a plain word", "put the key in quotes")
                 continue
             key = str(key_node.value)
             here = (*where, key)
             if key in values:
                 first = self._document.lines[here]
-                self._fault(line, here, f"written twice, first in line {first}", "keep one of them")
+                self._fault(line, here, f"given twice, first in line {first}", "keep one of them")
                 continue
             self._document.lines[here] = line
             values[key] = self.value(value_node, here, depth + 1)
@@ -195,13 +185,15 @@ class _Walk:
         try:
             return _plain(kind, text)
         except KeyError:
-            self._fault(
-                line, where, f"the tag {_short(node.tag)} has no meaning in a {self._kind}", "remove the tag"
-            )
+            return self._unknown_tag(node, where, line)
         except ValueError:
-            self._fault(
-                line, where, f"{text[:40]!r} cannot be read as {kind}", "mend it, or put it in quotes"
-            )
+            self._fault(line, where, f"{text[:40]!r} cannot be read as {kind}", "fix it, or put it in quotes")
+            return None
+
+    def _unknown_tag(self, node: yaml.Node, where: Where, line: int) -> Value:
+        tag = node.tag
+        shown = "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag[:40]
+        self._fault(line, where, f"the tag {shown} has no meaning in a {self._kind}", "remove the tag")
         return None
 
     def _fault(self, line: int, where: Where, what: str, hint: str) -> None:
@@ -209,10 +201,10 @@ class _Walk:
 
 
 def _plain(kind: str, text: str) -> Value:
-    """The value of a scalar; KeyError for a kind of another schema, ValueError for text that is none."""
+    """Return the value of a scalar; KeyError for a kind of another schema, ValueError for an invalid one."""
     match kind:
         case "str":
-            text.encode()  # ValueError: an escaped half of a surrogate pair is no text
+            text.encode()  # ValueError: half of a surrogate pair, written as an escape
             return text
         case "null":
             return None
@@ -227,7 +219,3 @@ def _plain(kind: str, text: str) -> Value:
         case "float":
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     raise KeyError(kind)
-
-
-def _short(tag: str) -> str:
-    return "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag[:40]

@@ -1,4 +1,4 @@
-"""What pydantic found, in the words of a person's YAML file: where, what, and what to write instead."""
+"""Pydantic's errors in the terms of the YAML file: where, what is wrong, and what to write instead."""
 
 from __future__ import annotations
 
@@ -37,28 +37,34 @@ _KINDS = {
 
 
 def explain(error: ValidationError, document: Document, model: type[BaseModel]) -> list[Fault]:
-    """Each finding once, in the order of the file."""
+    """Turn pydantic's errors into faults, one for each place in the file."""
     faults: dict[Where, Fault] = {}
     for details in error.errors(include_url=False):
         where = _where(details, document)
         if any(where[: len(fault.where)] == fault.where for fault in document.faults if fault.where):
-            continue  # already said: the value could not even be read
+            continue  # already reported: the value could not even be read
         if details["type"] == "too_short" and details["input"]:
-            continue  # already said: its items were refused, so pydantic counts none
+            continue  # already reported: its items were refused, so pydantic counts none
         what, hint = _words(details, where, document, model)
         faults[where] = Fault(document.line(where), where, what, hint)  # the last of a union's is the widest
     return list(faults.values())
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant."""
+    """Find the known word that was probably meant."""
     lower = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
     return lower[found[0]] if found else None
 
 
+def did_you_mean(word: object, known: Iterable[str], otherwise: str) -> str:
+    """Put the known word that was probably meant before the rest of a hint."""
+    guess = nearest(word, known) if isinstance(word, str) else None
+    return f"did you mean {guess}? {otherwise}" if guess else otherwise
+
+
 def _where(details: ErrorDetails, document: Document) -> Where:
-    """The path in the file: pydantic's own, without the names it gives to the arms of a union."""
+    """Find the path in the file: pydantic's, without the names that it gives to the members of a union."""
     where: Where = ()
     for step in details["loc"]:
         if (*where, step) in document.lines:
@@ -105,34 +111,28 @@ def _unknown_key(where: Where, model: type[BaseModel]) -> tuple[str, str]:
     parent = _model(model, where[:-1])
     known = sorted(parent.model_fields) if parent else []
     if where[:-1] == ("targets",):
-        builds = f"it builds {', '.join(known)}"
-        guess = nearest(key, known)
-        return "unknown format", f"did you mean {guess}? {builds}" if guess else builds
-    guess = nearest(key, known)
-    listed = f"known here: {', '.join(known)}"
-    return "unknown key", f"did you mean {guess}? {listed}" if guess else listed
+        return "unknown format", did_you_mean(key, known, f"known formats: {', '.join(known)}")
+    return "unknown key", did_you_mean(key, known, f"known here: {', '.join(known)}")
 
 
 def _not_one_of(given: object, field: FieldInfo | None) -> tuple[str, str]:
     known = _choices(field.annotation) if field else []
-    guess = nearest(given, known) if isinstance(given, str) else None
-    listed = f"one of {', '.join(known)}"
-    return f"{_shown(given)} is not known", f"did you mean {guess}? {listed}" if guess else listed
+    return f"{_shown(given)} is not known", did_you_mean(given, known, f"one of {', '.join(known)}")
 
 
 def _wrong_kind(
-    kind: str, given: object, spelt: str | None, where: Where, field: FieldInfo | None
+    kind: str, given: object, spelling: str | None, where: Where, field: FieldInfo | None
 ) -> tuple[str, str]:
     wanted = _KINDS[kind]
-    if given is None and not spelt:
+    if given is None and not spelling:
         return f"is empty, but must be {wanted}", _example(where, field)
-    if wanted in ("text", "a path") and spelt is not None:
+    if wanted in ("text", "a path") and spelling is not None:
         read = {bool: "true or false", type(None): "nothing"}.get(type(given), "a number")
-        return f"{spelt} is read as {read}, but must be text", f'put it in quotes: "{spelt}"'
+        return f"{spelling} is read as {read}, but must be text", f'put it in quotes: "{spelling}"'
     if kind == "bool_type":
         return f"must be true or false, not {_shown(given)}", "write true or false, without quotes"
     if wanted.endswith("number") and isinstance(given, str):
-        return f"{_shown(given)} is text, but must be {wanted}", "write digits, without quotes and units"
+        return f"{_shown(given)} is text, but must be {wanted}", "write digits, without quotes or units"
     if kind == "tuple_type" and isinstance(given, str):
         return f"must be a list, not {_shown(given)}", f"put it in brackets: [{given[:40]}]"
     return f"must be {wanted}, not {_shown(given)}", _example(where, field)
@@ -144,7 +144,7 @@ def _example(where: Where, field: FieldInfo | None) -> str:
         return f"write e.g. {key}: {_flow(field.examples[0])}"
     if field and field.description:
         return field.description
-    return "see recipes/schema.json for what a recipe may say"
+    return "see recipes/schema.json for the keys of a recipe"
 
 
 def _flow(value: object) -> str:
@@ -165,7 +165,7 @@ def _shown(value: object) -> str:
 
 
 def _field(model: type[BaseModel], where: Where) -> FieldInfo | None:
-    """The field that a path leads to; an item of a list is its list's."""
+    """Find the field that a path leads to; an item of a list has its list's."""
     while where and isinstance(where[-1], int):
         where = where[:-1]
     parent = _model(model, where[:-1]) if where else None
@@ -177,29 +177,29 @@ def _model(model: type[BaseModel], where: Where) -> type[BaseModel] | None:
         if isinstance(step, int):
             continue  # an item of a list has its list's model
         fields: Mapping[str, FieldInfo] = model.model_fields
-        inner = _arms(fields[str(step)].annotation) if step in fields else []
-        models = [arm for arm in inner if isinstance(arm, type) and issubclass(arm, BaseModel)]
+        inner = _members(fields[str(step)].annotation) if step in fields else []
+        models = [each for each in inner if isinstance(each, type) and issubclass(each, BaseModel)]
         if not models:
             return None
         model = models[0]
     return model
 
 
-def _arms(annotation: object) -> list[Any]:
-    """A type, taken apart: the arms of a union, the items of a tuple, what `Annotated` wraps."""
+def _members(annotation: object) -> list[Any]:
+    """Take a type apart: the members of a union, the items of a tuple, the type within `Annotated`."""
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType, tuple):
-        return [part for arm in typing.get_args(annotation) for part in _arms(arm)]
+        return [part for each in typing.get_args(annotation) for part in _members(each)]
     if origin is typing.Annotated:
-        return _arms(typing.get_args(annotation)[0])
+        return _members(typing.get_args(annotation)[0])
     return [annotation]
 
 
 def _choices(annotation: object) -> list[str]:
     found: list[str] = []
-    for arm in _arms(annotation):
-        if typing.get_origin(arm) is typing.Literal:
-            found += [str(value) for value in typing.get_args(arm)]
-        elif isinstance(arm, type) and issubclass(arm, Enum):
-            found += [str(member) for member in arm]
+    for each in _members(annotation):
+        if typing.get_origin(each) is typing.Literal:
+            found += [str(value) for value in typing.get_args(each)]
+        elif isinstance(each, type) and issubclass(each, Enum):
+            found += [str(member) for member in each]
     return found

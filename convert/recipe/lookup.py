@@ -1,4 +1,4 @@
-"""From what a person typed to a recipe file."""
+"""Recipes by name or by path."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import shlex
 from pathlib import Path
 
 from convert.errors import UsageFailure
-from convert.recipe.explain import nearest
+from convert.recipe.explain import did_you_mean, nearest
 
-# Recipes travel with the checkout: the folder stands beside the package.
+# Recipes come with the checkout, in a folder next to the package.
 _SHIPPED = Path(__file__).resolve().parents[2] / "recipes"
 
 
 def folders() -> list[Path]:
-    """Where names are looked up: here first, then beside the installed package."""
+    """List where names are looked up: here first, then next to the package."""
     here = Path("recipes")
     found = [folder for folder in (here, _SHIPPED) if folder.is_dir()]
     return found[:1] if len(found) == 2 and here.resolve() == _SHIPPED else found
 
 
 def known_recipes() -> dict[str, Path]:
-    """Every recipe that can be named without its path; one that lies here hides a shipped one."""
+    """List the recipes that have a name; one in the current folder hides a shipped one of the same name."""
     found: dict[str, Path] = {}
     for folder in folders():
         for file in sorted(folder.glob("*.y*ml")):
@@ -31,7 +31,7 @@ def known_recipes() -> dict[str, Path]:
 
 
 def find(path_or_name: str | Path) -> Path:
-    """The file that is meant."""
+    """Find a recipe's file."""
     path = Path(path_or_name)
     if path.is_file():
         return path
@@ -41,20 +41,19 @@ def find(path_or_name: str | Path) -> Path:
     if path.parent == Path() and name in recipes:
         return recipes[name]
     if path.is_dir():
-        what = f"{path} is a folder, not a recipe"
-        raise UsageFailure(what, "name a YAML file, or a recipe that `list` shows")
+        raise UsageFailure(f"{path} is a folder, not a recipe", "give a YAML file, or a name from `list`")
     guess = nearest(name, recipes)
     listed = f"there are {', '.join(recipes)}" if recipes else "there is no folder recipes/ here"
-    hint = f"did you mean {guess}? {listed}" if guess else listed
     is_path = path.parent != Path() or (path.suffix and not is_yaml and not guess)
-    raise UsageFailure(f"{'there is no file' if is_path else 'no recipe is called'} {path}", hint)
+    what = f"{'there is no file' if is_path else 'no recipe is called'} {path}"
+    raise UsageFailure(what, did_you_mean(name, recipes, listed))
 
 
 def expand_home(path: str | Path) -> Path:
-    """A path whose ~ is the home that it names; of a user whom nobody knows it stays, and leads nowhere."""
+    """Replace a leading ~ with the home folder; that of an unknown user stays, and leads nowhere."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises a bare RuntimeError there
 
 
 def cli_name(path: Path) -> str:
-    """What a person types for this recipe: its name where that finds it, otherwise its path."""
+    """Return the argument that finds this recipe on the command line: its name if that does, or its path."""
     return path.stem if known_recipes().get(path.stem) == path else shlex.quote(str(path))

@@ -1,8 +1,7 @@
-"""What a recipe may say: strict, frozen models, each field with its bounds and an example."""
+"""The keys of a recipe as strict, frozen models, each field with its bounds and an example."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -13,9 +12,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from convert.recipe.explain import did_you_mean
 from convert.recipe.lookup import expand_home
 
-# Scenario packs that verification and calibration know by name; verification takes a person's own by path.
+# Packs that verification and calibration know by name; verification also takes paths.
 Pack = Literal["searchqa", "lessonpack"]
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
@@ -24,12 +24,12 @@ _PLACEHOLDERS = ("user", "model", "target")
 
 
 def wrong(what: str, hint: str) -> PydanticCustomError:
-    """A finding for a validator to raise, with the words a person will read."""
+    """Return the error that a validator raises, with the message and the hint that users see."""
     return PydanticCustomError("recipe", "{what}", {"what": what, "hint": hint})
 
 
 class Strict(BaseModel):
-    """No conversions, no unknown keys, no changes afterwards."""
+    """A model without conversions, unknown keys or later changes."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -45,38 +45,38 @@ class TargetOptions(Strict):
 
     @property
     def learns_by(self) -> str | None:
-        """The option, if any, that needs the recipe's calibration text; "" where the target itself does."""
+        """Name the option that needs the recipe's calibration text; "" where the target itself does."""
         return None
 
 
-def local_folder(model: str, beside: Path) -> Path | None:
-    """The folder that `model` names, seen from the recipe's folder; None for a Hub repo."""
+def local_folder(model: str, base: Path) -> Path | None:
+    """Return the folder that `model` names, seen from the recipe's folder; None for a Hub repo."""
     folder = expand_home(model)
-    folder = folder if folder.is_absolute() else beside / folder
-    is_spelt_as_path = model.startswith((".", "/", "~"))
-    return folder if is_spelt_as_path or folder.is_dir() else None
+    folder = folder if folder.is_absolute() else base / folder
+    is_path = model.startswith((".", "/", "~"))
+    return folder if is_path or folder.is_dir() else None
 
 
-def _whence(path: Path, beside: Path) -> str:
+def _path_hint(path: Path, base: Path) -> str:
     if str(path).startswith(("/", "~")):
-        return "check the path; one that starts with / or ~ is taken as it stands"
-    return f"the path is taken from the recipe's own folder, {beside.absolute()}"
+        return "check the path; one that starts with / or ~ is used unchanged"
+    return f"paths are relative to the recipe's folder, {base.absolute()}"
 
 
 def _check_model(model: str, info: ValidationInfo) -> str:
-    beside = _beside(info)
-    if beside is None:
-        return model  # what it means depends on where the recipe lies
-    folder = local_folder(model, beside)
+    base = _base(info)
+    if base is None:
+        return model  # its meaning depends on where the recipe is
+    folder = local_folder(model, base)
     # The Hub reserves these words, so such a name can only be meant as a folder.
     is_meant_as_folder = folder or model.split("/", maxsplit=1)[0] in ("models", "datasets", "spaces")
     if is_meant_as_folder and not (folder and folder.is_dir()):
-        raise wrong(f"there is no folder {model}", _whence(Path(model), beside))
+        raise wrong(f"there is no folder {model}", _path_hint(Path(model), base))
     if folder:
         return model
     if "://" in model:
         name = model.split("://", 1)[1].split("/", 1)[-1]
-        raise wrong("an address is no repo name", f"write it as owner/name: {'/'.join(name.split('/')[:2])}")
+        raise wrong("a URL is not a repo name", f"write it as owner/name: {'/'.join(name.split('/')[:2])}")
     return _check_repo_id(model)
 
 
@@ -94,9 +94,9 @@ def _check_revision(revision: str) -> str:
 
 
 def _check_file(path: Path, info: ValidationInfo) -> Path:
-    beside = _beside(info)
-    if beside and not (beside / expand_home(path)).is_file():
-        raise wrong(f"there is no file {path}", _whence(path, beside))
+    base = _base(info)
+    if base and not (base / expand_home(path)).is_file():
+        raise wrong(f"there is no file {path}", _path_hint(path, base))
     return path
 
 
@@ -105,9 +105,8 @@ def _check_scenario(name: str, info: ValidationInfo) -> str:
     if name in known:
         return name
     if not name.endswith((".yaml", ".yml")):
-        guess = difflib.get_close_matches(name.lower(), known, n=1)
         listed = f"write {', '.join(known)} or the path of a pack, e.g. packs/mine.yaml"
-        raise wrong(f"{_clip(name)} is not known", f"did you mean {guess[0]}? {listed}" if guess else listed)
+        raise wrong(f"{_clip(name)} is not known", did_you_mean(name, known, listed))
     _check_file(Path(name), info)
     return name
 
@@ -123,15 +122,15 @@ def _check_template(repo: str) -> str:
 
 
 def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A validator: nothing twice."""
+    """Refuse a value that is given twice (a validator)."""
     twice = sorted({str(value) for value in values if values.count(value) > 1})
     if twice:
         raise wrong(f"{', '.join(twice)} twice", "name each once")
     return values
 
 
-def _beside(info: ValidationInfo) -> Path | None:
-    return info.context.get("beside") if info.context else None
+def _base(info: ValidationInfo) -> Path | None:
+    return info.context.get("base") if info.context else None
 
 
 def _clip(text: str) -> str:
@@ -169,10 +168,10 @@ class Calibration(Strict):
     dataset: Annotated[str, AfterValidator(_check_repo_id)] | None = Field(
         default=None, description="A Hub dataset, owner/name.", examples=["Salesforce/wikitext"]
     )
-    samples: int = Field(default=128, ge=1, le=100_000, description="How many samples.")
+    samples: int = Field(default=128, ge=1, le=100_000, description="Number of samples.")
     length: int = Field(default=2048, ge=16, le=131_072, description="Tokens in each sample.")
     seed: int = Field(
-        default=0, ge=0, lt=2**32, description="Chooses the samples; the same seed, the same text."
+        default=0, ge=0, lt=2**32, description="Chooses the samples; the same seed gives the same text."
     )
 
     @model_validator(mode="after")
@@ -185,13 +184,13 @@ class Calibration(Strict):
 
 
 class Gates(Strict):
-    """How much an artifact may lose against its source; null switches a gate off."""
+    """How much worse than its source an artifact may be; null switches a gate off."""
 
     smoke_drop: float | None = Field(
-        default=0.05, ge=0, le=1, description="Share of smoke checks that may be lost."
+        default=0.05, ge=0, le=1, description="Ceiling of the share of smoke checks that are lost."
     )
     ppl_ratio: float | None = Field(
-        default=1.05, ge=1, le=100, description="Ceiling of perplexity over the source's."
+        default=1.05, ge=1, le=100, description="Ceiling of the perplexity divided by the source's."
     )
     kl_mean: float | None = Field(
         default=0.05, ge=0, le=100, description="Ceiling of the mean KL divergence, in nats."
@@ -208,48 +207,49 @@ class Gates(Strict):
     )
     load_s: float | None = Field(default=None, gt=0, description="Ceiling of the time to load, in seconds.")
     prefill_tok_s: float | None = Field(
-        default=None, gt=0, description="Floor of the prompt speed, in tokens a second."
+        default=None, gt=0, description="Floor of the prefill speed, in tokens per second."
     )
     decode_tok_s: float | None = Field(
-        default=None, gt=0, description="Floor of the answer speed, in tokens a second."
+        default=None, gt=0, description="Floor of the decode speed, in tokens per second."
     )
     peak_rss_bytes: int | None = Field(default=None, ge=1, description="Ceiling of the resident memory.")
     peak_anon_bytes: int | None = Field(
-        default=None, ge=1, description="Ceiling of it without file-backed pages."
+        default=None, ge=1, description="Ceiling of the resident memory without file-backed pages."
     )
 
 
 class Verify(Strict):
-    """Which questions are asked, and what decides."""
+    """The questions that artifacts are asked, and the gates they must pass."""
 
     scenarios: _Scenarios = Field(
         default=("searchqa", "lessonpack"),
-        description="Scenarios to run: searchqa, lessonpack, or the path of a pack of your own.",
+        description="Scenarios to run: searchqa, lessonpack, or the path of your own pack.",
         examples=[["searchqa"]],
     )
     text: ExistingFile | None = Field(
         default=None,
-        description="A UTF-8 text file to compare odds on; without it, the scenarios' own words.",
+        description="A UTF-8 text file to compare logprobs on; the scenarios' texts by default.",
         examples=["heldout.txt"],
     )
-    tokens: int = Field(default=4096, ge=64, le=10_000_000, description="How much of the text is read.")
+    tokens: int = Field(
+        default=4096, ge=64, le=10_000_000, description="Number of tokens of the text that are read."
+    )
     gates: Gates = Field(default=Gates(), description="Limits that decide whether an artifact passed.")
 
 
 def _check_waivable(gate: str) -> str:
     if gate in Gates.model_fields:
         return gate
-    guess = difflib.get_close_matches(gate.lower(), Gates.model_fields, n=1)
     listed = f"a gate is one of {', '.join(Gates.model_fields)}"
-    what = f"{_clip(gate)} is no gate, and nothing else can be waived"
-    raise wrong(what, f"did you mean {guess[0]}? {listed}" if guess else listed)
+    what = f"{_clip(gate)} is not a gate, and only gates can be waived"
+    raise wrong(what, did_you_mean(gate, Gates.model_fields, listed))
 
 
 def _check_reason(reason: str) -> str:
     if not reason.strip():
-        raise wrong("no reason is given", "say why in a few words: they are printed on the card")
+        raise wrong("no reason is given", "give the reason in a few words; they are printed on the card")
     if not reason.isprintable():
-        raise wrong("must be one line of text", "leave out line breaks and control characters")
+        raise wrong("must be one line of text", "remove line breaks and control characters")
     return reason.strip()
 
 
@@ -263,10 +263,12 @@ class Waiver(Strict):
         max_length=500,
         description="Why it may fail.",
         examples=["for tests only"],
-        json_schema_extra={"minLength": 1},  # for editors; what is said of an empty one is said above
+        json_schema_extra={"minLength": 1},  # for editors; _check_reason has the message for an empty one
     )
     target: str | None = Field(
-        default=None, description="The one artifact that it is for; all without it.", examples=["gguf-Q2_K"]
+        default=None,
+        description="The artifact that may fail it; all artifacts by default.",
+        examples=["gguf-Q2_K"],
     )
 
 
@@ -276,7 +278,7 @@ def _each_waived_once(waivers: tuple[Waiver, ...]) -> tuple[Waiver, ...]:
 
 
 class Publish(Strict):
-    """Where what passed goes."""
+    """Where artifacts that passed are published."""
 
     repo: Annotated[str, AfterValidator(_check_template)] = Field(
         default="{user}/{model}-{target}",
@@ -285,72 +287,72 @@ class Publish(Strict):
     )
     private: bool = Field(default=True, description="Whether a new repo is private.")
     branch: Annotated[str, AfterValidator(_check_revision)] = Field(
-        default="main", description="The branch that is written; made where it does not stand."
+        default="main", description="The branch to write; created if missing."
     )
     tag: Annotated[str, AfterValidator(_check_revision)] | None = Field(
-        default=None, description="A tag for what was published.", examples=["v1"]
+        default=None, description="A tag for the published commit.", examples=["v1"]
     )
     pull_request: bool = Field(
-        default=False, description="Whether a pull request is opened, and the branch left as it is."
+        default=False, description="Whether to open a pull request instead of writing the branch."
     )
     collection: str | None = Field(
         default=None,
         min_length=1,
         max_length=59,
-        description="The title of a collection that the repos are put into; made where it does not stand.",
-        examples=["Qwen, quantised"],
+        description="The title of a collection to add the repos to; created if missing.",
+        examples=["Qwen, quantized"],
     )
     to: str | None = Field(
         default=None,
         min_length=1,
-        description="A place other than the Hub: a folder, an fsspec URL, or an OCI registry.",
+        description="A destination other than the Hub: a folder, an fsspec URL, or an OCI registry.",
         examples=["oci://registry.example/models"],
     )
-    signed: bool = Field(default=False, description="Whether it is refused to publish without a signature.")
+    signed: bool = Field(default=False, description="Whether to refuse to publish without a signature.")
     waive: Annotated[tuple[Waiver, ...], AfterValidator(_each_waived_once)] = Field(
         default=(),
         description="Gates that may fail.",
-        examples=[[{"gate": "top1", "reason": "two bits are asked for"}]],
+        examples=[[{"gate": "top1", "reason": "two bits lose that much"}]],
     )
 
     @model_validator(mode="after")
-    def _asks_for_what_there_is(self) -> Self:
+    def _fits_destination(self) -> Self:
         if self.pull_request and self.branch != "main":
-            raise wrong("a pull request goes to main", "leave out branch, or pull_request")
+            raise wrong("a pull request goes to main", "remove branch or pull_request")
         if self.pull_request and self.tag:
-            raise wrong("a pull request cannot be tagged before it is merged", "leave out tag")
+            raise wrong("a pull request cannot be tagged before it is merged", "remove tag")
         if self.to is not None:
             idle = [name for name in ("pull_request", "collection") if getattr(self, name)]
             if idle:
-                raise wrong(f"only the Hub has a {idle[0].replace('_', ' ')}", f"leave out {idle[0]}, or to")
+                raise wrong(f"only the Hub has a {idle[0].replace('_', ' ')}", f"remove {idle[0]} or to")
         return self
 
 
 class Contents(Strict):
-    """A model, and what it should become."""
+    """A model and the formats to convert it to."""
 
     model: Annotated[str, AfterValidator(_check_model)] = Field(
-        description="A Hub repo as owner/name, or a folder, seen from the recipe's own.",
+        description="A Hub repo as owner/name, or a folder relative to the recipe's.",
         examples=["Qwen/Qwen-7B-Chat"],
     )
     revision: Annotated[str, AfterValidator(_check_revision)] = Field(
-        default="main", description="A branch, tag or commit; it is resolved to a commit.", examples=["main"]
+        default="main", description="A branch, tag or commit; resolved to a commit.", examples=["main"]
     )
     calibration: Calibration | None = Field(
         default=None, description="The text to calibrate with.", examples=[{"packs": ["searchqa"]}]
     )
     verify: Verify = Field(
-        default=Verify(), description="How artifacts are judged.", examples=[{"scenarios": ["searchqa"]}]
+        default=Verify(), description="How artifacts are verified.", examples=[{"scenarios": ["searchqa"]}]
     )
     publish: Publish | None = Field(
         default=None,
-        description="Where artifacts that passed go.",
+        description="Where artifacts that passed are published.",
         examples=[{"repo": "{user}/{model}-{target}"}],
     )
 
 
 class Recipe(Contents):
-    """A recipe that was read and found right."""
+    """A recipe that was read and validated."""
 
     name: str
     path: Path
@@ -359,16 +361,16 @@ class Recipe(Contents):
 
     @property
     def asked_sha256(self) -> str:
-        """The digest of what is built and how it is judged; a change of `publish:` alone leaves it so."""
+        """Digest what is built and how it is verified; a change of `publish:` alone leaves it the same."""
         asked = self.model_dump(mode="json", exclude={"name", "path", "text", "targets", "publish"})
         asked["targets"] = {name: each.model_dump(mode="json") for name, each in self.targets.items()}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     @property
     def folder(self) -> Path | None:
-        """The local folder that the model lies in; None where it is a Hub repo."""
+        """Return the model's local folder; None for a Hub repo."""
         return local_folder(self.model, self.path.parent)
 
     def locate(self, path: Path) -> Path:
-        """Where a file that the recipe names lies."""
+        """Return the path of a file that the recipe names."""
         return self.path.parent / expand_home(path)

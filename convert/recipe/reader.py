@@ -1,4 +1,4 @@
-"""Reads a recipe and says everything that is wrong with it at once."""
+"""Recipe files: read, validated, and refused with every mistake at once."""
 
 from __future__ import annotations
 
@@ -19,34 +19,21 @@ if TYPE_CHECKING:
 
 
 class _Targets(Strict):
-    """The formats that the model becomes, and their options."""
+    """The formats to convert to, with their options."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
 
 def load(path_or_name: str | Path, formats: Mapping[str, type[TargetOptions]]) -> Recipe:
-    """The recipe in a file, or of that name in recipes/; UsageFailures names every fault in it."""
+    """Read the recipe in a file, or of that name in recipes/; UsageFailures names every fault in it."""
     path = find(path_or_name)
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_TEXT_BYTES + 1)
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise UsageFailure(f"{path}: cannot be read: {why}", "check its permissions (`ls -l`)") from error
-    try:
-        document = parse(raw)
-    except DocumentError as error:
-        refuse(path, error.faults)
-    value = document.value
-    if not isinstance(value, dict):
-        what = "a recipe is a mapping of keys to values"
-        refuse(path, [Fault(document.line(()), (), what, "start with e.g. `model: Qwen/Qwen-7B-Chat`")])
-
+    raw, document, value = read_mapping(
+        path, "recipe", "`model:` and `targets:`", "`model: Qwen/Qwen-7B-Chat`"
+    )
     model = _file_model(formats)
-    context = {"beside": path.parent}
     faults = list(document.faults)
     try:
-        read = model.model_validate_json(json.dumps(value), context=context)
+        read = model.model_validate_json(json.dumps(value), context={"base": path.parent})
     except ValidationError as error:
         faults += explain(error, document, model)
     faults += _across(document, value, formats, path.parent)
@@ -60,14 +47,36 @@ def load(path_or_name: str | Path, formats: Mapping[str, type[TargetOptions]]) -
     return Recipe(**{**given, "targets": targets}, name=path.stem, path=path, text=raw.decode("utf-8"))
 
 
+def read_mapping(path: Path, kind: str, keys: str, example: str) -> tuple[bytes, Document, dict[str, Value]]:
+    """Read a YAML file that holds a mapping, such as a recipe; `kind` and `keys` are for messages."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_TEXT_BYTES + 1)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        is_denied = isinstance(error, PermissionError)
+        hint = "check its permissions (`ls -l`)" if is_denied else f"name a YAML file with a {kind}"
+        raise UsageFailure(f"{path}: cannot be read: {why}", hint) from error
+    try:
+        document = parse(raw, kind, keys)
+    except DocumentError as error:
+        refuse(path, error.faults)
+    if not isinstance(document.value, dict):
+        fault = Fault(
+            document.line(()), (), f"a {kind} is a mapping of keys to values", f"start with e.g. {example}"
+        )
+        refuse(path, [fault])
+    return raw, document, document.value
+
+
 def json_schema(formats: Mapping[str, type[TargetOptions]]) -> dict[str, Any]:
-    """What editors complete and check recipes by."""
+    """Return the JSON schema by which editors complete and check recipes."""
     schema = _file_model(formats).model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _file_model(formats: Mapping[str, type[TargetOptions]]) -> type[BaseModel]:
-    """The shape of a recipe file where these formats are built."""
+    """Build the model of a recipe file for these formats."""
     fields: dict[str, Any] = {
         name: (
             options,
@@ -85,16 +94,16 @@ def _file_model(formats: Mapping[str, type[TargetOptions]]) -> type[BaseModel]:
 
 
 def _leave_out_default(schema: dict[str, Any]) -> None:
-    """A target is there or not; null is no value for it."""
+    """Leave the default out of the schema: a target may be absent, but not null."""
     schema.pop("default", None)
 
 
 def _across(
-    document: Document, value: Mapping[str, Value], formats: Mapping[str, type[TargetOptions]], beside: Path
+    document: Document, value: Mapping[str, Value], formats: Mapping[str, type[TargetOptions]], base: Path
 ) -> Iterable[Fault]:
-    """What no section shows alone; read from the raw values, so that other faults do not hide these."""
+    """Check keys against each other, on the raw values, so that other faults do not hide these."""
     model = value.get("model")
-    if "revision" in value and isinstance(model, str) and local_folder(model, beside):
+    if "revision" in value and isinstance(model, str) and local_folder(model, base):
         where: Where = ("revision",)
         yield Fault(document.line(where), where, "a local folder has no revisions", "remove this line")
     targets = value.get("targets")
@@ -105,24 +114,23 @@ def _across(
         if name not in formats or value.get("calibration") is not None:
             continue
         try:
-            options = formats[name].model_validate_json(json.dumps(given), context={"beside": beside})
+            options = formats[name].model_validate_json(json.dumps(given), context={"base": base})
         except ValidationError:
-            continue  # explained already
+            continue  # reported already
         if options.learns_by is not None:
             where = ("targets", name, options.learns_by) if options.learns_by else ("targets", name)
-            what = "needs a calibration text, and the recipe has none"
-            yield Fault(
-                document.line(where), where, what, "add e.g. calibration: {packs: [searchqa, lessonpack]}"
-            )
+            what = "needs a calibration text, but the recipe has none"
+            hint = "add e.g. calibration: {packs: [searchqa, lessonpack]}"
+            yield Fault(document.line(where), where, what, hint)
 
 
 def refuse(path: Path, faults: Iterable[Fault]) -> NoReturn:
-    """Say everything that is wrong with a file, each with its line."""
+    """Raise every fault of a file, each with its line."""
     raise UsageFailures([Failure(_line(path, fault), fault.hint) for fault in faults])
 
 
 def refuse_at(recipe: Recipe, where: Where, what: str, hint: str) -> NoReturn:
-    """Say with its line what only the model shows to be wrong with a recipe."""
+    """Raise a fault of a recipe that only its model shows, with its line."""
     refuse(recipe.path, [Fault(parse(recipe.text.encode()).line(where), where, what, hint)])
 
 
@@ -132,5 +140,5 @@ def _line(path: Path, fault: Fault) -> str:
 
 
 def _key(key: str) -> str:
-    """A key as a person may read it on one line."""
+    """Show a key on one line."""
     return key if key.isprintable() and len(key) <= 60 else repr(key[:57] + "...")

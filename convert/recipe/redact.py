@@ -1,4 +1,4 @@
-"""What a recipe or a stranger wrote, without what nobody else should read."""
+"""Texts without the secrets and folders of the machine that they come from."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ _FOLDERS = re.compile(
 
 
 def redact(text: str) -> str:
-    """Leave out what says whose machine it was: tokens, and where a file lies."""
+    """Remove tokens, passwords and the folders of files."""
     return _FOLDERS.sub("…/", _SECRETS.sub("…", text))

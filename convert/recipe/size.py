@@ -24,6 +24,6 @@ FileSize = Annotated[str, AfterValidator(_check), Field(json_schema_extra={"patt
 
 
 def size_in_bytes(size: str) -> int:
-    """Count the bytes of a size that was checked."""
+    """Return the bytes of a size that was checked."""
     digits, unit, _ = re.split("([MG])", size)
     return int(digits) * _UNIT_BYTES[unit]

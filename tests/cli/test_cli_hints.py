@@ -78,7 +78,7 @@ def test_a_verdict_of_damage_says_how_it_is_mended() -> None:
 @pytest.mark.parametrize(
     ("model", "hint"),
     [
-        ("./none", "taken from the recipe's own folder, /"),
+        ("./none", "relative to the recipe's folder, /"),
         ("/none/such", "hint:  check the path;"),
         (
             "~nobody-knows/x",
@@ -132,7 +132,7 @@ def test_a_recipe_that_cannot_be_read_is_a_fault_of_the_recipe(
     said = "error: a recipe.yaml: cannot be read: permission denied\nhint:  check its permissions (`ls -l`)\n"
     assert (ran.code, ran.err) == (2, said)
     monkeypatch.setattr("convert.recipe.lookup.known_recipes", lambda: {"a recipe": recipe})
-    monkeypatch.setattr("convert.recipe.known", lambda: {"a recipe": recipe})
+    monkeypatch.setattr("convert.recipe.known_recipes", lambda: {"a recipe": recipe})
     (listed,) = json.loads(run("list", "--json").out)["recipes"]
     assert listed["problem"] == "a recipe.yaml: cannot be read: permission denied"
 

@@ -109,7 +109,7 @@ model: c/d
         "7: targets.awk: unknown format",
         "9: verify.gates.top1: 2 is out of bounds",
         "10: publish.private: must be true or false, not 'yes'",
-        "11: model: written twice, first in line 1",
+        "11: model: given twice, first in line 1",
     ]
 
 
@@ -132,14 +132,14 @@ CASES = [
     (GGUF + "{quants: [F16], imatrix: no.dat}", "3: targets.gguf.imatrix: there is no file no.dat", "folder"),
     (
         GGUF + "\n    quants: [F16]\n    imatrix: calibration",
-        "5: targets.gguf.imatrix: needs a calibration text, and the recipe has none",
+        "5: targets.gguf.imatrix: needs a calibration text, but the recipe has none",
         "calibration: {packs:",
     ),
     (GGUF + "{quants: [F16], split_max_size: 0G}", "3: targets.gguf.split_max_size: '0G' is not", "500M"),
     (GGUF + "{quants: [F16], split_max_size: 4GiB}", "3: targets.gguf.split_max_size: '4GiB' is not", "4G"),
     (GGUF + "{quants: [F16], split_max_size: 4}", "3: targets.gguf.split_max_size: 4 is read as", '"4"'),
     ("model: a/b\ntargets: {ggfu: {}}", "2: targets.ggfu: unknown format", "did you mean gguf?"),
-    ("model: a/b\ntargets: {tpu: {bits: 4}}", "2: targets.tpu: unknown format", "it builds gguf"),
+    ("model: a/b\ntargets: {tpu: {bits: 4}}", "2: targets.tpu: unknown format", "known formats: gguf"),
     (SMALL + "revision: 0123456", "4: revision: 0123456 is read as a number", 'quotes: "0123456"'),
     (SMALL + "revision: 1e5", "4: revision: 1e5 is read as a number", '"1e5"'),
     (SMALL + "revision: 40e1234567890123", "4: revision: 40e1234567890123 is read", '"40e1234567890123"'),
@@ -148,11 +148,11 @@ CASES = [
     (SMALL + "revision: -x", "4: revision: '-x' cannot be", "branch"),
     (SMALL.replace("a/b", "gpt2"), "1: model: 'gpt2' is neither", "owner/name"),
     (SMALL.replace("a/b", "a/../b"), "1: model: 'a/../b' is neither", "owner/name"),
-    (SMALL.replace("a/b", "./b"), "1: model: there is no folder ./b", "recipe's own folder"),
-    (SMALL.replace("a/b", "models/b"), "1: model: there is no folder models/b", "recipe's own folder"),
+    (SMALL.replace("a/b", "./b"), "1: model: there is no folder ./b", "the recipe's folder"),
+    (SMALL.replace("a/b", "models/b"), "1: model: there is no folder models/b", "the recipe's folder"),
     (
         SMALL.replace("a/b", "https://huggingface.co/Qwen/Qwen-7B/tree/main"),
-        "1: model: an addr",
+        "1: model: a URL",
         "Qwen/Qwen-7B",
     ),
     (SMALL + "calibration: {}", "4: calibration: no text to learn from", "packs"),

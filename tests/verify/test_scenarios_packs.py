@@ -117,7 +117,7 @@ def test_a_pack_of_ones_own_is_found_from_the_recipes_folder(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("scenario", "what", "hint"),
     [
-        ("packs/none.yaml", "there is no file packs/none.yaml", "the recipe's own folder"),
+        ("packs/none.yaml", "there is no file packs/none.yaml", "the recipe's folder"),
         ("serchqa", "'serchqa' is not known", "did you mean searchqa?"),
         ("packs/none", "'packs/none' is not known", "the path of a pack"),
     ],
@@ -139,7 +139,7 @@ def test_a_recipe_that_names_no_pack_is_refused_with_its_line(
 def test_what_is_no_pack_is_said_in_a_line(tmp_path: Path) -> None:
     for scenario, what, hint in (
         ("serchqa", "no scenario is called serchqa", "did you mean searchqa?"),
-        ("none.yaml", "none.yaml: No such file", "name a YAML file"),
+        ("none.yaml", "none.yaml: cannot be read: no such file", "name a YAML file"),
     ):
         with pytest.raises(UsageFailure) as raised:
             load([scenario], tmp_path)
@@ -150,7 +150,7 @@ def test_what_is_no_pack_is_said_in_a_line(tmp_path: Path) -> None:
 CASES = [
     ("", "1: the file is empty", "a pack has at least"),
     ("[]", "1: a pack is a mapping", "scenario: searchqa"),
-    ("a: [", "1: this is not YAML", "look at this line"),
+    ("a: [", "1: this is not YAML", "look here"),
     (SMALL.replace("language: en", "language: fr"), "2: language: 'fr' is not known", "one of zh, en"),
     (SMALL.replace("scenario: mine\n", ""), "1: scenario: is missing", "searchqa"),
     (
@@ -220,7 +220,7 @@ CASES = [
     (SMALL + "facts: [{name: a}]\n", "14: facts[0]: is neither", "order"),
     (SMALL + "every: {not_empty: yes}\n", "14: every.not_empty: must be true or false", "write true"),
     (SMALL + "max_tokens: 0\n", "14: max_tokens: 0 is out of bounds", "at least 1"),
-    (SMALL + "scenario: again\n", "14: scenario: written twice", "keep one"),
+    (SMALL + "scenario: again\n", "14: scenario: given twice", "keep one"),
     (
         SMALL.replace(SHOWN, "    materials: [2024, Bread]\n"),
         "8: dialogues[0].materials[0]: 2024 is read as a number",

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from convert.errors import UsageFailure
-from convert.recipe.document import MAX_TEXT_BYTES, Document, DocumentError, Fault, parse
-from convert.recipe.explain import explain, nearest
+from convert.recipe.document import Document, Fault
+from convert.recipe.explain import did_you_mean, explain
 from convert.recipe.lookup import expand_home
-from convert.recipe.reader import refuse
+from convert.recipe.reader import read_mapping, refuse
 from verify.scenarios.asking import Answer
 from verify.scenarios.checks import CHECKS
 from verify.scenarios.pack import Pack
@@ -45,11 +45,8 @@ def _packs(scenario: str | Path, folder: Path) -> Iterator[Pack]:
         return
     path = folder / expand_home(scenario)
     if path.suffix not in (".yaml", ".yml"):
-        guess = nearest(str(scenario), names())
         listed = f"there are {', '.join(names())}; a pack of your own is named by its path"
-        raise UsageFailure(
-            f"no scenario is called {scenario}", f"did you mean {guess}? {listed}" if guess else listed
-        )
+        raise UsageFailure(f"no scenario is called {scenario}", did_you_mean(str(scenario), names(), listed))
     yield read(path)
 
 
@@ -60,21 +57,11 @@ def _shipped(file: Path) -> Pack:
 
 def read(path: Path) -> Pack:
     """The pack in a file; UsageFailures names every fault in it, each with its line."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_TEXT_BYTES + 1)
-    except OSError as error:
-        raise UsageFailure(f"{path}: {error.strerror}", "name a YAML file with a pack of dialogues") from None
-    try:
-        document = parse(raw, "pack", "`scenario:`, `language:`, `completion:` and `dialogues:`")
-    except DocumentError as error:
-        refuse(path, error.faults)
-    if not isinstance(document.value, dict):
-        what = "a pack is a mapping of keys to values"
-        refuse(path, [Fault(document.line(()), (), what, "start with e.g. `scenario: searchqa`")])
+    keys = "`scenario:`, `language:`, `completion:` and `dialogues:`"
+    _, document, value = read_mapping(path, "pack", keys, "`scenario: searchqa`")
     faults = list(document.faults)
     try:
-        pack = Pack.model_validate_json(json.dumps(document.value))
+        pack = Pack.model_validate_json(json.dumps(value))
     except ValidationError as error:
         faults += explain(error, document, Pack)
         refuse(path, sorted(faults, key=lambda fault: fault.line))
@@ -119,10 +106,9 @@ def _turn_faults(pack: Pack, dialogue: Dialogue, turn: Turn) -> Iterator[tuple[s
     if turn.prompt is not None:
         template = pack.prompts.get(turn.prompt)
         if template is None:
-            guess = nearest(turn.prompt, pack.prompts)
             yield (
                 f"there is no prompt {turn.prompt}",
-                f"did you mean {guess}?" if guess else f"this pack has {', '.join(pack.prompts) or 'none'}",
+                did_you_mean(turn.prompt, pack.prompts, f"this pack has {', '.join(pack.prompts) or 'none'}"),
                 "prompt",
             )
             return
@@ -148,9 +134,7 @@ def _turn_faults(pack: Pack, dialogue: Dialogue, turn: Turn) -> Iterator[tuple[s
 
 
 def _checks_hint(name: str) -> str:
-    guess = nearest(name, CHECKS)
-    listed = f"there are {', '.join(sorted(CHECKS))}"
-    return f"did you mean {guess}? {listed}" if guess else listed
+    return did_you_mean(name, CHECKS, f"there are {', '.join(sorted(CHECKS))}")
 
 
 class Reader:
