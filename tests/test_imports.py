@@ -43,15 +43,15 @@ SEEN_BY_VERIFY = (
     "convert.errors",
     "convert.recipe",
     "convert.progress",
-    "convert.child.sandbox",
+    "convert.child",
     "convert.size",
     "convert.store",
     "convert.version",
 )
-# Publishing knows what a report tells, and nothing that runs but the sandbox of templates, in a child.
+# Publishing knows what a report tells, and nothing that runs.
 SEEN_BY_PUBLISH = (
     *("verify.report", "verify.gates", "verify.quality", "verify.sample", "verify.machine"),
-    *("verify.template", "verify.revision"),
+    "verify.revision",
 )
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from convert.child import Limits
 from convert.recipe import Gates
 from convert.version import version
 from verify import measure
 from verify.baseline import question_source
 from verify.examination import Examination
-from verify.limits import Limits
 from verify.machine import describe_machine
 from verify.report import Report
 from verify.revision import REVISION

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convert.child.sandbox import render
 from convert.publish.card.chat import Chat, Layout, look_at
 from convert.publish.card.facts import Facts, gather
 from convert.publish.card.ollama import MODELFILE, PARAMS, TEMPLATE
 from convert.tokenizer.template import CHATML
 from tests.publish_card import go_template
-from verify.template import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
