@@ -50,7 +50,7 @@ class Worker(Child):
             raise
 
     def tokenize(self, text: str, *, special: bool = False, add_bos: bool = False) -> list[int]:
-        """Turn text into ids: `special` reads markup such as <|im_end|>, `add_bos` adds what the model's own does."""
+        """Turn text into ids; `special` reads markup, `add_bos` begins as the model's own tokenizer does."""
         args = {"text": text, "special": special, "add_bos": add_bos}
         return self.call("tokenize", args, lambda done: [int(token) for token in done["ids"]])
 
