@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convert.child.sandbox import render
 from convert.errors import Failure
 from verify.runtimes._local import LocalRuntime
 

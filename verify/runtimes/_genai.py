@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convert.child.sandbox import render
 from convert.errors import Failure
 from verify.runtimes import Tick
 from verify.runtimes._local import check_ids, named_tokens, one_line

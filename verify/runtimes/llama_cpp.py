@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convert.child.sandbox import render
 from convert.errors import Failure
 from verify.answering import Chooser
 from verify.runtimes import Request, Settings, Tick
