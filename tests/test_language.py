@@ -50,6 +50,7 @@ EXEMPT = (
     # keys
     "convert/store/",
     # quiet
+    "convert/source/",
     "convert/checkpoint/",
     "convert/tokenizer/",
     "convert/calibration/",

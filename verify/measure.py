@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from convert.child import ChildFailure, available_memory
+from verify.fault import WorkerFailure
+from verify.limits import available_memory
 from verify.runtimes import Request
 from verify.sample import Samples
 from verify.worker import Worker
@@ -16,7 +17,7 @@ from verify.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from convert.child import Fault
+    from verify.fault import Fault
     from verify.runtimes import Info
     from verify.sample import Measured
     from verify.worker import Launch
@@ -92,7 +93,7 @@ class _Contest:
                 continue
             try:
                 step(entry)
-            except ChildFailure as failure:
+            except WorkerFailure as failure:
                 entry.fault = failure.fault
             if not self._stays or entry.fault is not None:
                 entry.close()

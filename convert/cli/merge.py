@@ -53,14 +53,13 @@ def is_newer(artifact: ArtifactResult, folder: Path) -> bool:
 
 def _grounds(report: Report) -> tuple[Any, ...]:
     asked = report.source.scenarios.scores if report.source.scenarios else ()
-    tools = {name: version for name, version in report.machine.versions.items() if name != "modelwright"}
     return (
-        report.revision,
+        report.tool,
         report.recipe_sha256,
         report.text,
         report.source.digest,
         [(each.scenario, each.language, each.dialogues) for each in asked],
-        replace(report.machine, load_average=0.0, versions=tools),
+        replace(report.machine, load_average=0.0),
     )
 
 

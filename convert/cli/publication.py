@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from convert.cli.text import count, one_line, table
 from convert.errors import UsageFailure
 from convert.publish import stage
 from convert.publish.bundle import README
+from convert.publish.destination import LOCAL_USER
 from convert.publish.destinations import find, located
-from convert.publish.hub import HubPlace
-from convert.publish.session import signed_in, token_at_hand
 from convert.publish.stage import Settings
 from convert.recipe import Publish
 from convert.size import size
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
     from convert.publish.destination import Destination, Survey
     from convert.publish.stage import Published
     from convert.recipe import Recipe
-
-# Who owns a repo that is no Hub's, and one that nobody is logged in for.
-NOBODY = "local"
 
 
 def settings_for(
@@ -50,39 +45,31 @@ def settings_for(
     wanted = recipe.publish or Publish()
     if to is None and wanted.to is not None:
         to = located(wanted.to, recipe.path.parent)
-    if to is not None:
-        for name in ("pull_request", "collection"):
-            if getattr(wanted, name):
-                output.remark(f"publish.{name}: only the Hub has that, and {one_line(to)} is another place")
-        wanted = wanted.model_copy(update={"to": to, "pull_request": False, "collection": None})
+    hub = Hub.from_environment(is_offline=offline)
+    known = find(to, hub).SETTINGS
+    for name, without in (("pull_request", False), ("collection", None)):
+        if getattr(wanted, name) and name not in known:
+            output.remark(f"publish.{name}: not used: {one_line(str(to))} has no such thing")
+            wanted = wanted.model_copy(update={name: without})
+    wanted = wanted.model_copy(update={"to": to})
     return Settings(
         recipe=recipe,
         wanted=wanted,
         store=Store(out),
-        hub=Hub.from_environment(is_offline=offline),
+        hub=hub,
         progress=output.progress(),
         only=only,
     )
 
 
-@contextmanager
-def place_of(settings: Settings, output: Output, *, is_dry: bool) -> Iterator[tuple[Destination | None, str]]:
-    """Where it goes, and as whom; without a login a dry run goes nowhere."""
-    if settings.wanted.to is not None:
-        yield find(settings.wanted.to), NOBODY
-    elif is_dry and (settings.hub.is_offline or token_at_hand(settings.hub) is None):
-        why = "offline" if settings.hub.is_offline else "not logged in"
-        output.remark(f"{why}: {{user}} is written {NOBODY}, and what stands on the Hub was not looked at")
-        yield None, NOBODY
-    else:
-        with signed_in(settings.hub) as session:
-            yield HubPlace(session), session.user
-
-
 def publish(settings: Settings, output: Output, *, is_dry: bool) -> tuple[list[dict[str, Any]], list[str]]:
     """Publish, or see what that would do: for a program, and in lines."""
-    with place_of(settings, output, is_dry=is_dry) as (place, user):
-        gathered = stage.gather(settings, user, place)
+    with find(settings.wanted.to, settings.hub) as place:
+        unreachable = place.unreachable() if is_dry else None
+        if unreachable:
+            output.remark(f"{unreachable}: {{user}} stays {LOCAL_USER}, and the Hub was not looked at")
+        user = LOCAL_USER if unreachable else place.user()
+        gathered = stage.gather(settings, user, None if unreachable else place)
         bundles = gathered.bundles
         for bundle in bundles:
             for kept in bundle.kept:
@@ -92,15 +79,14 @@ def publish(settings: Settings, output: Output, *, is_dry: bool) -> tuple[list[d
             for candidate in bundle.candidates:
                 for waiver in candidate.waived:
                     output.remark(f"waived: {candidate.target}: {waiver.gate}: {one_line(waiver.reason)}")
-        surveys = stage.survey(gathered, place) if place else (None,) * len(bundles)
+        surveys = stage.survey(gathered, place) if not unreachable else (None,) * len(bundles)
         for survey in surveys:
             if survey is not None and survey.is_private and not settings.wanted.private:
                 output.remark(f"{survey.place}: private there, and left so: make it public on the Hub")
         told = [_data(bundle, survey) for bundle, survey in zip(bundles, surveys, strict=True)]
-        if is_dry or place is None:
+        if is_dry:
             pairs = zip(bundles, surveys, strict=True)
-            is_hub = settings.wanted.to is None
-            return told, [line for pair in pairs for line in _dry_lines(*pair, is_hub=is_hub)]
+            return told, [line for pair in pairs for line in _dry_lines(*pair, place)]
         known = tuple(survey for survey in surveys if survey is not None)
         done = stage.publish(bundles, known, place, settings.progress)
     for each, one in zip(told, done, strict=True):
@@ -146,16 +132,15 @@ def _card(bundle: Bundle) -> str:
     return next(file.read().decode() for file in bundle.files if file.path == README)
 
 
-def _dry_lines(bundle: Bundle, survey: Survey | None, *, is_hub: bool) -> Iterator[str]:
+def _dry_lines(bundle: Bundle, survey: Survey | None, place: Destination) -> Iterator[str]:
     missing = {file.path for file in (survey.missing if survey else bundle.files)}
     is_private = bundle.is_private if survey is None or survey.is_private is None else survey.is_private
-    states = [("private" if is_private else "public")] if is_hub else []
-    states += [] if survey is None else ["stands" if survey.exists else "to be made"]
+    states = [("private" if is_private else "public")] if "private" in place.SETTINGS else []
+    states += [] if survey is None else ["exists" if survey.exists else "to be created"]
     yield f"{survey.place if survey else bundle.repo} ({', '.join(states)})"
-    # Who may see it, commits and branches are the Hub's own.
-    yield f"  {_how(bundle) if is_hub else 'in one step'}"
+    yield f"  {place.manner(bundle)}"
     rows = [
-        (size(file.size_bytes), "upload" if file.path in missing else "there", one_line(file.path))
+        (size(file.size_bytes), "upload" if file.path in missing else "unchanged", one_line(file.path))
         for file in bundle.files
     ]
     rows += [("", "kept", one_line(path)) for path in (survey.foreign if survey else ())]
@@ -170,19 +155,12 @@ def _dry_lines(bundle: Bundle, survey: Survey | None, *, is_hub: bool) -> Iterat
     yield ""
 
 
-def _how(bundle: Bundle) -> str:
-    how = "a pull request" if bundle.is_pull_request else f"one commit to {bundle.revision}"
-    tag = f", tagged {bundle.tag}" if bundle.tag else ""
-    shelf = f", in the collection {bundle.collection!r}" if bundle.collection else ""
-    return f"{how}{tag}{shelf}"
-
-
 def _lines(done: Sequence[Published]) -> Iterator[str]:
     for each in done:
         sent, revision = each.sent, each.sent.revision
-        what = f"published, {size(sent.sent_bytes)} sent" if sent.is_new else "stood there already"
+        what = f"published, {size(sent.sent_bytes)} sent" if sent.is_new else "already there"
         at = f" at {_short(revision)}" if revision and not sent.place.endswith(revision) else ""
-        yield f"{sent.place}{at}: {what}, and read back whole"
+        yield f"{sent.place}{at}: {what}, read back whole"
 
 
 def _short(revision: str) -> str:

@@ -152,8 +152,7 @@ def _manifest(settings: Settings, pinned: Pinned, model: Model, job: Job) -> Man
             **job.wanted.options.by_target()[job.wanted.target],
             **job.planned.notes,
         },
-        format_revision=job.wanted.format.REVISION,
-        tools=tools(job.wanted),
+        tools=tools(job.wanted.format),
         tensors=dict(job.planned.encodings),
         deviations=tuple(
             DeviationRecord(**asdict(deviation)) for deviation in deviations(model, job.planned)

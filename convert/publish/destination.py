@@ -1,68 +1,131 @@
-"""Where a bundle can go: each place takes it whole or not at all, in its own way."""
+"""What a destination is: a place that takes a bundle whole or not at all, in its own way.
+
+Each file of `destinations/` is one. It ends in `DESTINATION = …`, a class that derives from `Destination`.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from convert.errors import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from convert.progress import Progress
     from convert.publish.bundle import Bundle, ShippedFile
+    from convert.source import Hub
+
+# Owns the repos where a destination knows no users, and where nobody is logged in.
+LOCAL_USER = "local"
+# In SCHEMES: every scheme that no other destination has.
+ANY_SCHEME = "*"
+RERUN = "run the same command again: what has arrived is not sent twice"
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What stands in a repo, whoever put it there: looked at before it is known what shall stand there."""
+class Contents:
+    """What a repo holds before anything is sent, whoever put it there."""
 
-    head: str | None  # as in Survey
-    paths: frozenset[str]
-    has: Callable[[ShippedFile], bool]  # whether this content stands at this path
-    is_kept: bool = True  # False where a new release shows its own files, and none of those before
+    head: str | None  # what the new state is built upon: a commit, a digest; None where there is no repo
+    paths: frozenset[str] = frozenset()
+    has: Callable[[ShippedFile], bool] = lambda _: False  # whether this content is at this path
+    keeps_others: bool = True  # False where a release shows its own files, and none of those before
+
+    def survey(self, place: str, bundle: Bundle) -> Survey:
+        """Compare with what is to be there."""
+        return Survey(
+            place,
+            exists=self.head is not None,
+            head=self.head,
+            missing=tuple(file for file in bundle.files if not self.has(file)),
+            foreign=tuple(sorted(self.paths - {file.path for file in bundle.files})),
+        )
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What stands there already, before anything is sent."""
+    """What a bundle would change at its destination."""
 
     place: str  # as a person opens it: an address, a folder
-    exists: bool  # False where it will be made
-    head: str | None  # what the new state is built upon: a commit, a digest; None where there is none
+    exists: bool  # False where it will be created
+    head: str | None  # as in Contents
     missing: tuple[ShippedFile, ...]  # files that are not there, or are there with other bytes
-    foreign: tuple[str, ...] = ()  # paths that stand there and are not ours: they stay
-    is_private: bool | None = None  # as it stands there, where a place has that
+    foreign: tuple[str, ...] = ()  # paths there that are not ours: they stay
+    is_private: bool | None = None  # of a repo that exists, where a destination has private ones
 
     @property
     def missing_bytes(self) -> int:
-        """How much would be sent, at most."""
+        """Say how much would be sent, at most."""
         return sum(file.size_bytes for file in self.missing)
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What came of it; `revision` pins the state that was read back."""
+    """What was published; `revision` pins the state that is read back."""
 
     place: str
     revision: str | None
     sent_bytes: int
-    is_new: bool  # False where everything stood there already and nothing was changed
+    is_new: bool  # False where everything was there already and nothing was changed
 
 
-class Destination(Protocol):
-    """A place. Its methods raise Failure, in one line, with the place's name and no secret."""
+class Moved(Failure):
+    """Somebody else changed the repo meanwhile; nothing was published."""
 
-    def look(self, repo: str, revision: str) -> Standing:
-        """See what stands in a repo; changes nothing."""
+    def __init__(self, place: str, page: str = "it") -> None:
+        super().__init__(
+            f"{place}: somebody changed it meanwhile, and nothing was published",
+            f"look at {page}, then run the same command again",
+        )
 
-    def describe(self, bundle: Bundle) -> Survey:
-        """Look at what stands there; changes nothing."""
 
+class Destination(ABC):
+    """A place to publish to, used as a context; a Failure of its is one line, with its name and no secret."""
+
+    SCHEMES: ClassVar[tuple[str, ...]]  # what its addresses begin with; "" is a path
+    SETTINGS: ClassVar[frozenset[str]] = frozenset()  # of `publish:`, those that only some destinations have
+
+    @classmethod
+    @abstractmethod
+    def at(cls, address: str, hub: Hub) -> Self:
+        """Open the one at an address, which begins with one of SCHEMES; refuse an address that names none."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def user(self) -> str:
+        """Name who publishes: `{user}` in the recipe's publish.repo."""
+        return LOCAL_USER
+
+    def unreachable(self) -> str | None:
+        """Say why nobody can look there now, where a dry run should do without."""
+        return None
+
+    def manner(self, bundle: Bundle) -> str:  # noqa: ARG002 - most have one
+        """Say how a bundle is published, for a dry run."""
+        return "in one step"
+
+    @abstractmethod
+    def look(self, repo: str, revision: str) -> Contents:
+        """See what a repo holds; change nothing."""
+
+    @abstractmethod
+    def survey(self, bundle: Bundle) -> Survey:
+        """Compare what is there with a bundle, and refuse what cannot go there; change nothing."""
+
+    @abstractmethod
     def send(self, bundle: Bundle, survey: Survey, progress: Progress) -> Sent:
         """Bring what is missing, and show it in one step: whoever looks sees the old state or the new.
 
-        A rerun after any failure sends only what is still missing, and changes nothing where all stands.
+        A rerun after any failure sends only what is still missing, and changes nothing where all is there.
         """
 
+    @abstractmethod
     def read_back(self, bundle: Bundle, sent: Sent, progress: Progress) -> None:
-        """Compare what stands there with the bundle, digest by digest; a difference is a Failure."""
+        """Compare what is there with the bundle, digest by digest; a difference is a Failure."""

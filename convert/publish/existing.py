@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from convert.progress import Progress
     from convert.publish.bundle import Candidate
-    from convert.publish.destination import Destination, Standing
+    from convert.publish.destination import Contents, Destination
     from convert.publish.gate import Asked
     from convert.recipe import Publish, Recipe
 
@@ -79,7 +79,7 @@ class Search:
         self,
         found: Beside,
         name: str,
-        standing: Standing,
+        standing: Contents,
         members: Sequence[repo.Member],
         others: Sequence[Asked],
     ) -> None:
@@ -99,19 +99,19 @@ class Search:
                 unclaimed -= {folder}
             except Failure as failure:
                 why[folder] = failure.message.splitlines()[0].removeprefix(f"{asked.target}: ")
-        if why and not standing.is_kept:
+        if why and not standing.keeps_others:
             named = " and ".join(map(_shown, sorted(why)))
             raise Failure(
                 f"{name}: {named} stands there, and would not in the new release: {min(why.values())}",
                 "make it stand here as it stands there, or publish all anew, without --only",
             )
-        if standing.is_kept:
+        if standing.keeps_others:
             found.kept[name] = tuple(
                 Kept(_shown(folder), standing.paths, why.get(folder, _NOT_ASKED))
                 for folder in sorted(unclaimed)
             )
 
-    def _vouched(self, asked: Asked, standing: Standing) -> Candidate:
+    def _vouched(self, asked: Asked, standing: Contents) -> Candidate:
         """The artifact as it stands here, where it passed and the repo has the same."""
         _, (candidate,) = examine(self.recipe, [asked], self.folder, progress=self.progress)
         (there,) = repo.placed([candidate], is_alone=False)

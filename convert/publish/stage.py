@@ -11,7 +11,7 @@ from convert.errors import Failure
 from convert.model.card import front_matter
 from convert.publish import card, provenance
 from convert.publish.assembly import Makers, assemble
-from convert.publish.destinations.listing import moved
+from convert.publish.destination import Moved
 from convert.publish.existing import Beside, Search
 from convert.publish.gate import Asked, check_waivers, examine
 from convert.publish.repo import Member
@@ -109,10 +109,10 @@ def asked(settings: Settings) -> tuple[Asked, ...]:
 
 def survey(gathered: Gathered, place: Destination) -> tuple[Survey, ...]:
     """What stands there, of every repo before any is sent; changes nothing."""
-    surveys = tuple(place.describe(bundle) for bundle in gathered.bundles)
+    surveys = tuple(place.survey(bundle) for bundle in gathered.bundles)
     for bundle, found in zip(gathered.bundles, surveys, strict=True):
         if found.head != gathered.heads[bundle.repo]:  # the card tells of what stood there before
-            raise moved(found.place)
+            raise Moved(found.place)
     return surveys
 
 

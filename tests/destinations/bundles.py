@@ -98,7 +98,7 @@ class _Stage:
 def publish(place: Destination, bundle: Bundle) -> Sent:
     """All that a publication does at a place, its progress told to the byte."""
     counted = Counted()
-    sent = place.send(bundle, place.describe(bundle), counted)
+    sent = place.send(bundle, place.survey(bundle), counted)
     place.read_back(bundle, sent, counted)
     for done, total in counted.stages.values():
         assert done == total

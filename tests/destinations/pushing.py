@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from convert.errors import Failure
-from convert.publish.destinations.login import CONFIG_VARIABLE
-from convert.publish.destinations.oci import OciPlace
+from convert.publish.destinations.oci import OciDestination
+from convert.publish.oci.login import CONFIG_VARIABLE
 from tests.destinations.bundles import QUICK, publish
 from tests.destinations.registry_server import PASSWORD, TOKEN, USER
 
@@ -22,9 +22,9 @@ REPO = "models/tiny-gguf"
 CHUNK_BYTES = 40_000
 
 
-def place_of(server: RegistryServer, chunk_bytes: int = CHUNK_BYTES) -> OciPlace:
+def place_of(server: RegistryServer, chunk_bytes: int = CHUNK_BYTES) -> OciDestination:
     """The place on that server, with few retries and small chunks."""
-    return OciPlace(server.host, "models", QUICK, chunk_bytes)
+    return OciDestination(server.host, "models", QUICK, chunk_bytes)
 
 
 def log_in(monkeypatch: pytest.MonkeyPatch, host: str, password: str = PASSWORD) -> None:
@@ -45,7 +45,7 @@ def refused(server: RegistryServer, bundle: Bundle) -> Failure:
     return caught.value
 
 
-def outcome(place: OciPlace, bundle: Bundle) -> str | None:
+def outcome(place: OciDestination, bundle: Bundle) -> str | None:
     """The line with which a publication ends, if it does not succeed."""
     try:
         publish(place, bundle)

@@ -13,7 +13,7 @@ import pytest
 from convert.errors import Failure, UsageFailure
 from convert.progress import Silent
 from convert.publish.destinations import find, folder, located
-from convert.publish.destinations.folder import FolderPlace
+from convert.publish.destinations.folder import FolderDestination
 from convert.store import swap
 from tests.destinations.bundles import FILES, NAME, NEXT, bundle_of, publish, tree
 
@@ -44,7 +44,7 @@ def standing(root: Path) -> dict[str, bytes] | None:
 
 def test_first_again_and_next(root: Path, tmp_path: Path) -> None:
     place, bundle = find(str(root)), bundle_of(tmp_path)
-    survey = place.describe(bundle)
+    survey = place.survey(bundle)
     assert (survey.exists, survey.head, survey.missing) == (False, None, bundle.files)
     assert not root.exists()
     sent = publish(place, bundle)
@@ -52,13 +52,13 @@ def test_first_again_and_next(root: Path, tmp_path: Path) -> None:
     assert standing(root) == FILES
 
     before = {path: path.stat().st_ino for path in (root / NAME).rglob("*")}
-    assert place.describe(bundle).missing == ()
+    assert place.survey(bundle).missing == ()
     sent = publish(place, bundle)
     assert (sent.is_new, sent.sent_bytes) == (False, 0)
     assert {path: path.stat().st_ino for path in (root / NAME).rglob("*")} == before
 
     changed = bundle_of(tmp_path, NEXT)
-    survey = place.describe(changed)
+    survey = place.survey(changed)
     assert {file.path for file in survey.missing} == {"README.md", "Tiny-Q8_0.gguf"}
     sent = publish(place, changed)
     assert sent.sent_bytes == survey.missing_bytes
@@ -77,7 +77,7 @@ def test_a_recipes_folder_is_seen_from_the_recipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("asked", [find, lambda address: located(address, Path())], ids=["--to", "recipe"])
 def test_a_home_that_nobody_has_is_no_place(asked: Callable[[str], object]) -> None:
-    with pytest.raises(UsageFailure, match=r"publish\.to: nobody here has the home ~nobody-here"):
+    with pytest.raises(UsageFailure, match=r"publish\.to: this machine has no user nobody-here"):
         asked("~nobody-here/shelf")
 
 
@@ -89,7 +89,7 @@ def test_what_is_not_ours_stays(root: Path, tmp_path: Path) -> None:
     (root / NAME / "link").symlink_to("README.md")
     without = {path: data for path, data in NEXT.items() if path != "Tiny-Q4_K_M.gguf"}
     bundle = bundle_of(tmp_path, without)
-    assert place.describe(bundle).foreign == ("Tiny-Q4_K_M.gguf", "link", "notes/mine.txt")
+    assert place.survey(bundle).foreign == ("Tiny-Q4_K_M.gguf", "link", "notes/mine.txt")
     publish(place, bundle)
     assert (root / NAME / "link").is_symlink()
     found = standing(root)
@@ -105,22 +105,22 @@ def test_a_folder_of_somebody_elses_is_refused(root: Path, tmp_path: Path) -> No
     (root / NAME).mkdir(parents=True)
     (root / NAME / "thesis.txt").write_text("all of it")
     with pytest.raises(Failure, match="not published there"):
-        place.describe(bundle)
+        place.survey(bundle)
     (root / NAME / MARK).write_text("{}")
     with pytest.raises(Failure, match="damaged"):
-        place.describe(bundle)
+        place.survey(bundle)
     (root / NAME / MARK).unlink()
     os.mkfifo(root / NAME / MARK)
     with pytest.raises(Failure, match="damaged"):
-        place.describe(bundle)
+        place.survey(bundle)
     shutil.rmtree(root / NAME)
     (root / NAME).write_text("a file")
     with pytest.raises(Failure, match="not a folder"):
-        place.describe(bundle)
+        place.survey(bundle)
     shutil.rmtree(root)
     root.write_text("a file")
-    with pytest.raises(Failure, match="a file stands"):
-        place.describe(bundle)
+    with pytest.raises(Failure, match="a file is where a folder is needed"):
+        place.survey(bundle)
 
 
 def test_a_list_without_end_is_not_read(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_a_list_without_end_is_not_read(root: Path, tmp_path: Path, monkeypatch:
 
 def test_what_changed_since_it_was_looked_at_is_left_alone(root: Path, tmp_path: Path) -> None:
     place, bundle = find(str(root)), bundle_of(tmp_path)
-    survey = place.describe(bundle)
+    survey = place.survey(bundle)
     publish(place, bundle_of(tmp_path, NEXT))
     with pytest.raises(Failure, match="meanwhile"):
         place.send(bundle, survey, Silent())
@@ -141,17 +141,17 @@ def test_what_changed_since_it_was_looked_at_is_left_alone(root: Path, tmp_path:
 
 
 def test_two_runs_at_once_are_one_too_many(root: Path, tmp_path: Path) -> None:
-    place, bundle = FolderPlace(root), bundle_of(tmp_path)
+    place, bundle = FolderDestination(root), bundle_of(tmp_path)
     inner: list[Failure] = []
 
     class Meddling(Silent):
         def stage(self, label: str, total_bytes: int) -> Any:
             with pytest.raises(Failure, match="another run") as caught:
-                place.send(bundle, place.describe(bundle), Silent())
+                place.send(bundle, place.survey(bundle), Silent())
             inner.append(caught.value)
             return super().stage(label, total_bytes)
 
-    place.send(bundle, place.describe(bundle), Meddling())
+    place.send(bundle, place.survey(bundle), Meddling())
     assert len(inner) == 1
     assert standing(root) == FILES
 
@@ -228,7 +228,7 @@ def killed_at(root: Path, bundle: Bundle, call: int, exchange: Callable[..., Non
         for name in CALLS:
             setattr(os, name, counted(getattr(os, name)))
         swap.exchange = counted(exchange or swap.exchange)
-        publish(FolderPlace(root), bundle)
+        publish(FolderDestination(root), bundle)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
@@ -245,18 +245,18 @@ def test_killed_ahead_of_any_call_it_leaves_the_old_or_the_new(
     while True:
         root = quick_disk / f"out{places}"
         if is_rebuild:
-            publish(FolderPlace(root), old)
+            publish(FolderDestination(root), old)
         was_killed = killed_at(root, new, places + 1, None if has_exchange else no_exchange)
         stands = standing(root)
         if stands is None and is_rebuild:
             # Between two renames, where names cannot be exchanged: the next run, or look, puts it back.
             assert not has_exchange
-            assert FolderPlace(root).describe(old).missing == ()
+            assert FolderDestination(root).survey(old).missing == ()
         else:
             assert stands in ([FILES, NEXT] if is_rebuild else [None, NEXT])
         left = tree(root / ".publishing" / NAME) if (root / ".publishing" / NAME).is_dir() else {}
         whole = sum(len(data) for path, data in left.items() if NEXT.get(path) == data)
-        sent = publish(FolderPlace(root), new)
+        sent = publish(FolderDestination(root), new)
         assert standing(root) == NEXT
         assert sent.sent_bytes <= sum(map(len, NEXT.values())) - whole or stands == NEXT
         assert [path.name for path in (root / ".publishing").iterdir()] == [f"{NAME}.lock"]

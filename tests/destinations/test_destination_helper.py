@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from convert.errors import Failure
-from convert.publish.destinations import helper, login
-from convert.publish.destinations.login import CONFIG_VARIABLE, Login, login_for
+from convert.publish.oci import helper, login
+from convert.publish.oci.login import CONFIG_VARIABLE, Login, login_for
 from tests.destinations.bundles import FILES, bundle_of, publish
 from tests.destinations.pushing import REPO, place_of, refused
 from tests.destinations.registry_server import PASSWORD, USER

@@ -10,7 +10,7 @@ import pytest
 
 from convert.errors import Failure
 from convert.progress import Silent
-from convert.publish.destinations.login import CONFIG_VARIABLE, Login, login_for
+from convert.publish.oci.login import CONFIG_VARIABLE, Login, login_for
 from tests.destinations.bundles import FILES, QUICK, bundle_of, publish
 from tests.destinations.pushing import REPO, log_in, place_of, refused
 from tests.destinations.registry_server import PASSWORD, TOKEN, USER, RegistryServer
@@ -38,7 +38,7 @@ def test_a_token_that_runs_out_is_renewed(
     server.auth = "bearer"
     log_in(monkeypatch, server.host)
     place, bundle = place_of(server), bundle_of(tmp_path)
-    survey = place.describe(bundle)
+    survey = place.survey(bundle)
 
     class Expiring(Silent):
         """The registry forgets its tokens while chunks are on their way."""
@@ -72,7 +72,7 @@ def test_who_is_not_is_told(
 def test_a_token_is_asked_for_in_the_clear_nowhere_else(
     server: RegistryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convert.publish.destinations.registry import Registry  # noqa: PLC0415
+    from convert.publish.oci.registry import Registry  # noqa: PLC0415
 
     with Registry("registry.example", "a/b", lambda: Login(USER, PASSWORD), QUICK) as registry:
         for realm in (f"{server.endpoint}/token", "ftp://x/y", "", "/token"):

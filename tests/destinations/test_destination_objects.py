@@ -12,7 +12,8 @@ import pytest
 from convert.errors import Failure, UsageFailure
 from convert.progress import Silent
 from convert.publish.destinations import find, objects
-from convert.publish.destinations.objects import ObjectPlace, store_at
+from convert.publish.destinations.objects import ObjectDestination
+from convert.source import Hub
 from tests.destinations.bundles import FILES, NAME, NEXT, bundle_of, publish
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 MARK = "published.json"
 PART_BYTES = 64 << 10
+
+
+def store_at(address: str) -> ObjectDestination:
+    return ObjectDestination.at(address, Hub.from_environment())
 
 
 class Store:
@@ -36,10 +41,10 @@ class Store:
         self.is_after = False
 
     @property
-    def place(self) -> ObjectPlace:
+    def place(self) -> ObjectDestination:
         """The place, its file system watched."""
         place = store_at(self.address)
-        return ObjectPlace(place.address, Watched(place.files, self), place.root)
+        return ObjectDestination(place.address, Watched(place.files, self), place.root)
 
     def published(self) -> dict[str, bytes] | None:
         """What a reader gets who follows the list; every digest is right, or this fails."""
@@ -116,7 +121,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 def test_first_again_and_next(store: Store, tmp_path: Path) -> None:
     place, bundle = store.place, bundle_of(tmp_path)
     store.files.makedirs(store.address)
-    survey = place.describe(bundle)
+    survey = place.survey(bundle)
     assert (survey.exists, survey.head, survey.missing) == (False, None, bundle.files)
     sent = publish(place, bundle)
     assert (sent.is_new, sent.sent_bytes) == (True, sum(map(len, FILES.values())))
@@ -129,7 +134,7 @@ def test_first_again_and_next(store: Store, tmp_path: Path) -> None:
 
     # What the release before has is copied within the store.
     changed = bundle_of(tmp_path, NEXT)
-    survey = place.describe(changed)
+    survey = place.survey(changed)
     assert {file.path for file in survey.missing} == {"README.md", "Tiny-Q8_0.gguf"}
     sent = publish(place, changed)
     assert (sent.is_new, sent.sent_bytes) == (True, survey.missing_bytes)
@@ -141,7 +146,7 @@ def test_first_again_and_next(store: Store, tmp_path: Path) -> None:
     assert store.published() == FILES
 
 
-def refused(place: ObjectPlace, bundle: Bundle) -> Failure | None:
+def refused(place: ObjectDestination, bundle: Bundle) -> Failure | None:
     """The line with which a publication ends, if it does not succeed."""
     try:
         publish(place, bundle)
@@ -182,14 +187,14 @@ def test_a_rerun_sends_what_is_missing(store: Store, tmp_path: Path) -> None:
     with pytest.raises(Failure):
         publish(store.place, bundle)
     store.fails_at = None
-    survey = store.place.describe(bundle)
+    survey = store.place.survey(bundle)
     assert 0 < len(survey.missing) < len(bundle.files)
     assert publish(store.place, bundle).sent_bytes == survey.missing_bytes
 
 
 def test_what_changed_since_it_was_looked_at_is_left_alone(store: Store, tmp_path: Path) -> None:
     place, bundle = store.place, bundle_of(tmp_path)
-    survey = place.describe(bundle)
+    survey = place.survey(bundle)
     publish(place, bundle_of(tmp_path, NEXT))
     with pytest.raises(Failure, match="meanwhile"):
         place.send(bundle, survey, Silent())
@@ -222,7 +227,7 @@ def test_a_list_of_another_kind_is_refused(store: Store, tmp_path: Path) -> None
     for data in (b"", b"{", b"[]", b'{"schema": 2}'):
         store.files.pipe_file(f"{store.address}/{NAME}/{MARK}", data)
         with pytest.raises(Failure, match="damaged, or of a later version"):
-            place.describe(bundle)
+            place.survey(bundle)
 
 
 def test_a_list_without_end_is_not_read(

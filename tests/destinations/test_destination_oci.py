@@ -11,7 +11,7 @@ import pytest
 from convert.errors import Failure, UsageFailure
 from convert.progress import Silent
 from convert.publish.destinations import find
-from convert.publish.destinations.oci import OciPlace, manifest_of
+from convert.publish.destinations.oci import OciDestination, manifest_of
 from tests.destinations.bundles import FILES, NEXT, bundle_of, publish
 from tests.destinations.pushing import CHUNK_BYTES, REPO, place_of
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def test_first_again_and_next(server: RegistryServer, tmp_path: Path) -> None:
     place, bundle = place_of(server), bundle_of(tmp_path)
-    survey = place.describe(bundle)
+    survey = place.survey(bundle)
     assert (survey.exists, survey.head) == (False, None)
     assert {file.path for file in survey.missing} == set(FILES) - {"LICENSE"}  # the other has its content
     sent = publish(place, bundle)
@@ -38,7 +38,7 @@ def test_first_again_and_next(server: RegistryServer, tmp_path: Path) -> None:
     assert sum(exchange.method in {"POST", "PATCH", "PUT"} for exchange in server.log) == writes
 
     changed = bundle_of(tmp_path, NEXT)
-    survey = place.describe(changed)
+    survey = place.survey(changed)
     assert {file.path for file in survey.missing} == {"README.md", "Tiny-Q8_0.gguf"}
     assert publish(place, changed).sent_bytes == survey.missing_bytes
     assert server.pulled(REPO) == NEXT
@@ -95,15 +95,15 @@ def test_tags_of_a_recipe_stay_where_they_are(server: RegistryServer, tmp_path: 
     place = place_of(server)
     first = publish(place, bundle_of(tmp_path, tag="v1"))
     assert server.tags[REPO] == {"latest": first.revision, "v1": first.revision}
-    with pytest.raises(Failure, match="the tag v1 stands at something else"):
-        place.describe(bundle_of(tmp_path, NEXT, tag="v1"))
+    with pytest.raises(Failure, match="the tag v1 already names something else"):
+        place.survey(bundle_of(tmp_path, NEXT, tag="v1"))
     second = publish(place, bundle_of(tmp_path, NEXT, tag="v2"))
     assert server.tags[REPO] == {"latest": second.revision, "v1": first.revision, "v2": second.revision}
 
 
 def test_what_changed_since_it_was_looked_at_is_left_alone(server: RegistryServer, tmp_path: Path) -> None:
     place, bundle = place_of(server), bundle_of(tmp_path)
-    survey = place.describe(bundle)
+    survey = place.survey(bundle)
     publish(place, bundle_of(tmp_path, NEXT))
     with pytest.raises(Failure, match="meanwhile"):
         place.send(bundle, survey, Silent())
@@ -124,11 +124,11 @@ def test_a_source_that_changed_is_not_published(server: RegistryServer, tmp_path
 
 def test_names_are_made_fit_or_refused(tmp_path: Path) -> None:
     place = find("oci://registry.example:5000/Some/Models/")
-    assert isinstance(place, OciPlace)
+    assert isinstance(place, OciDestination)
     bundle = bundle_of(tmp_path)
     assert place._registry(bundle.repo).name == "registry.example:5000/some/models/tiny-gguf"
     assert place._registry(bundle.repo).endpoint == "https://registry.example:5000"
     with pytest.raises(UsageFailure):
         place._registry("somebody/a..b")
     with pytest.raises(UsageFailure, match="tag"):
-        place.describe(replace(bundle, tag="a/b"))
+        place.survey(replace(bundle, tag="a/b"))

@@ -66,7 +66,7 @@ def test_every_fault_of_every_call_ends_right_or_in_one_line(
     ("fault", "said"),
     [
         (Fault("status", status=500, times=99), "answered 500; gave up"),
-        (Fault("status", status=429, headers={"Retry-After": "900"}), "asks to wait 900 s"),
+        (Fault("status", status=429, headers={"Retry-After": "900"}), "wants a wait of 900 s"),
         (Fault("status", status=403), "access refused (403)"),
         (Fault("status", status=404, path="/blobs/uploads/"), "answered 404"),
         (Fault("status", status=413, path="/blobs/uploads/", method="PUT"), "too large"),
@@ -127,7 +127,7 @@ def test_a_rerun_sends_what_is_missing(server: RegistryServer, tmp_path: Path) -
     server.faults.append(Fault("status", status=403, method="PATCH", path="/blobs/uploads/"))
     refused(server, bundle)
     assert server.pulled(REPO) is None
-    survey = place_of(server).describe(bundle)
+    survey = place_of(server).survey(bundle)
     assert 0 < len(survey.missing) < len(bundle.files)
     publish(place_of(server), bundle)
     assert server.pulled(REPO) == FILES
@@ -138,10 +138,10 @@ def test_a_lying_registry_is_found(server: RegistryServer, tmp_path: Path) -> No
     sent = publish(place, bundle)
     readme = next(file for file in bundle.files if file.path == "README.md")
     server.lies[f"sha256:{readme.sha256}"] = b"# Evil\n"
-    with pytest.raises(Failure, match=r"README.md: what came back"):
+    with pytest.raises(Failure, match=r"README.md: not what was published there"):
         place.read_back(bundle, sent, Silent())
     server.lies = {str(sent.revision): manifest_of(bundle).replace(b"Tiny", b"Evil")}
-    with pytest.raises(Failure, match=r":latest: what came back"):
+    with pytest.raises(Failure, match=r":latest: not what was published there"):
         place.read_back(bundle, sent, Silent())
 
 

@@ -10,9 +10,8 @@ import pytest
 
 from convert.errors import Failure
 from convert.progress import Silent
-from convert.publish.hub import HubPlace
+from convert.publish.destinations.hub import HubDestination
 from convert.publish.provenance import examine
-from convert.publish.session import signed_in
 from convert.source import Hub, RetryLimits
 from tests.hub.server import HubServer
 from tests.provenance.publication import TARGETS, make_bundle, make_keys
@@ -38,9 +37,8 @@ def test_what_the_hubs_client_fetches_is_what_was_signed(server: HubServer, tmp_
     bundle = make_bundle(tmp_path / "artifacts", keys.signer)
     retry = RetryLimits(tries=3, first_wait_s=0.01, total_wait_s=5.0)
     hub = Hub(server.endpoint, tmp_path / "hub", tmp_path / "notes", token=TOKEN, retry=retry)
-    with signed_in(hub, answer_s=20) as session:
-        place = HubPlace(session)
-        sent = place.send(bundle, place.describe(bundle), Silent())
+    with HubDestination(hub, answer_s=20) as place:
+        sent = place.send(bundle, place.survey(bundle), Silent())
         place.read_back(bundle, sent, Silent())
 
     cache, beside = tmp_path / "cache", tmp_path / "download"

@@ -15,8 +15,7 @@ import pytest
 
 from convert.cli import app
 from convert.errors import Exit
-from convert.publish.hub import HubPlace
-from convert.publish.session import signed_in
+from convert.publish.destinations.hub import HubDestination
 from convert.source import Hub, RetryLimits
 from tests import tiny
 from tests.hub.server import HubServer
@@ -47,10 +46,10 @@ def hub(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> H
 
 
 @pytest.fixture
-def place(hub: Hub) -> Iterator[HubPlace]:
+def place(hub: Hub) -> Iterator[HubDestination]:
     """The Hub as a destination."""
-    with signed_in(hub, answer_s=20) as session:
-        yield HubPlace(session)
+    with HubDestination(hub, answer_s=20) as place:
+        yield place
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from convert.cli import app
 from convert.progress import Silent
-from convert.publish.hub import HubPlace
-from convert.publish.session import signed_in
+from convert.publish.destinations.hub import HubDestination
 from convert.source import Hub, RetryLimits
 from tests.publish.bundles import bundle
 
@@ -27,9 +26,8 @@ if TYPE_CHECKING:
 
 def publish(hub: Hub, what: Bundle) -> int:
     """What the command does with what it has gathered."""
-    with signed_in(hub) as session:
-        place = HubPlace(session)
-        sent = place.send(what, place.describe(what), Silent())
+    with HubDestination(hub) as place:
+        sent = place.send(what, place.survey(what), Silent())
         place.read_back(what, sent, Silent())
     return 0
 

@@ -31,7 +31,7 @@ def test_a_dry_run_shows_everything_and_changes_nothing(run: Run, server: HubSer
     assert f"base_model: {SOURCE}" in repo["card"]
     shown = run("publish", "recipe.yaml", "--dry-run")
     assert all(path in shown.out for path in paths)
-    assert f"{server.endpoint}/{REPO} (private, to be made)" in shown.out
+    assert f"{server.endpoint}/{REPO} (private, to be created)" in shown.out
     assert f"base_model: {SOURCE}" in shown.out
     assert "\\x" not in shown.out
     assert set(server.repos) == {SOURCE}
@@ -49,7 +49,7 @@ def test_published_once_and_not_again(run: Run, server: HubServer) -> None:
     assert set(repo.commits[repo.refs["main"]]) == {*listed, ".gitattributes"}
     again = run("publish", "recipe.yaml")
     assert again.code == 0
-    assert "stood there already" in again.out
+    assert "already there" in again.out
     assert len(repo.history()) == 2
     assert not [each for each in server.log if each.path.endswith("/commit/main")][1:]
 
@@ -180,7 +180,7 @@ def test_a_repo_that_stands_private_is_left_so_and_that_is_said(
     assert run("publish", "recipe.yaml").code == 0
     (home / "recipe.yaml").write_text(f"{RECIPE}publish: {{private: false}}\n", encoding="utf-8")
     dry = run("publish", "recipe.yaml", "--dry-run")
-    assert (dry.code, f"{REPO} (private, stands)" in dry.out) == (0, True)
+    assert (dry.code, f"{REPO} (private, exists)" in dry.out) == (0, True)
     ran = run("publish", "recipe.yaml")
     assert (ran.code, f"{REPO}: private there, and left so" in ran.err) == (0, True)
     assert server.repos[REPO].is_private

@@ -8,8 +8,7 @@ import pytest
 
 from convert.errors import Exit, Failure
 from convert.progress import Silent
-from convert.publish.hub import HubPlace
-from convert.publish.session import signed_in
+from convert.publish.destinations.hub import HubDestination
 from tests.hub.server import Fault, HubServer
 from tests.publish.bundles import bundle
 from tests.publish.conftest import TOKEN
@@ -65,9 +64,8 @@ def what(tmp_path: Path) -> Bundle:
 
 
 def run(hub: Hub, what: Bundle, answer_s: float = 20) -> None:
-    with signed_in(hub, answer_s=answer_s) as session:
-        place = HubPlace(session)
-        sent = place.send(what, place.describe(what), Silent())
+    with HubDestination(hub, answer_s) as place:
+        sent = place.send(what, place.survey(what), Silent())
         place.read_back(what, sent, Silent())
 
 

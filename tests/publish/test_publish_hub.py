@@ -10,8 +10,7 @@ import pytest
 
 from convert.errors import Failure
 from convert.progress import Silent
-from convert.publish.hub import HubPlace
-from convert.publish.session import signed_in
+from convert.publish.destinations.hub import HubDestination
 from tests.hub.server import Fault, HubServer
 from tests.publish.bundles import bundle
 from tests.publish.conftest import TOKEN
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 REPO = "ann/tiny-GGUF"
 
 
-def publish(place: HubPlace, what: Bundle) -> Sent:
-    sent = place.send(what, place.describe(what), Silent())
+def publish(place: HubDestination, what: Bundle) -> Sent:
+    sent = place.send(what, place.survey(what), Silent())
     place.read_back(what, sent, Silent())
     return sent
 
@@ -42,7 +41,7 @@ def standing(server: HubServer, ref: str = "main", repo: str = REPO) -> dict[str
     return {k: v for k, v in found.commits[str(found.find(ref))].items() if k != ".gitattributes"}
 
 
-def test_a_bundle_goes_out_in_one_commit(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_a_bundle_goes_out_in_one_commit(server: HubServer, place: HubDestination, tmp_path: Path) -> None:
     what = bundle(tmp_path)
     sent = publish(place, what)
     assert standing(server) == files(what)
@@ -67,7 +66,7 @@ def test_a_bundle_goes_out_in_one_commit(server: HubServer, place: HubPlace, tmp
 
 
 def test_a_second_version_sends_what_changed_and_leaves_the_rest(
-    server: HubServer, place: HubPlace, tmp_path: Path
+    server: HubServer, place: HubDestination, tmp_path: Path
 ) -> None:
     first = bundle(tmp_path / "one")
     publish(place, first)
@@ -77,7 +76,7 @@ def test_a_second_version_sends_what_changed_and_leaves_the_rest(
     )
     server.log.clear()
     second = first.with_made({"extra.gguf": b"more"})
-    survey = place.describe(second)
+    survey = place.survey(second)
     assert [file.path for file in survey.missing] == ["extra.gguf"]
     assert survey.foreign == ("notes.md",)
     sent = publish(place, second)
@@ -87,7 +86,7 @@ def test_a_second_version_sends_what_changed_and_leaves_the_rest(
     assert len(repo.history()) == 4
 
 
-def test_the_hub_stores_nothing_twice(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_the_hub_stores_nothing_twice(server: HubServer, place: HubDestination, tmp_path: Path) -> None:
     what = bundle(tmp_path)
     publish(place, what)
     moved = what.with_made({"again/copy.gguf": what.files[-1].read()})
@@ -97,10 +96,10 @@ def test_the_hub_stores_nothing_twice(server: HubServer, place: HubPlace, tmp_pa
     assert standing(server)["again/copy.gguf"] == what.files[-1].read()
 
 
-def test_a_branch_that_moves_meanwhile(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_a_branch_that_moves_meanwhile(server: HubServer, place: HubDestination, tmp_path: Path) -> None:
     publish(place, bundle(tmp_path))
     what = bundle(tmp_path / "next", size_bytes=50_000)
-    survey = place.describe(what)
+    survey = place.survey(what)
     repo = server.repos[REPO]
     theirs = repo.refs["main"] = repo.push({"a.txt": b"theirs"}, repo.refs["main"], "somebody else")
     with pytest.raises(Failure, match="somebody changed it meanwhile") as caught:
@@ -113,11 +112,11 @@ def test_a_branch_that_moves_meanwhile(server: HubServer, place: HubPlace, tmp_p
 
 
 def test_who_makes_the_repo_meanwhile_is_not_overlooked(
-    server: HubServer, place: HubPlace, tmp_path: Path
+    server: HubServer, place: HubDestination, tmp_path: Path
 ) -> None:
     """Where no repo was, the one that is found when it is to be made may hold nothing yet, or the same."""
     what = bundle(tmp_path)
-    survey = place.describe(what)
+    survey = place.survey(what)
     repo = server.add(REPO, {".gitattributes": b"", "README.md": b"theirs"}, is_private=True)
     with pytest.raises(Failure, match="somebody changed it meanwhile, and nothing was published"):
         place.send(what, survey, Silent())
@@ -129,7 +128,9 @@ def test_who_makes_the_repo_meanwhile_is_not_overlooked(
     assert standing(server) == files(what)
 
 
-def test_a_pull_request_leaves_the_branch_alone(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_a_pull_request_leaves_the_branch_alone(
+    server: HubServer, place: HubDestination, tmp_path: Path
+) -> None:
     server.add(REPO, {"README.md": b"mine"}, is_private=True)
     what = bundle(tmp_path, "{pull_request: true}")
     sent = publish(place, what)
@@ -143,7 +144,7 @@ def test_a_pull_request_leaves_the_branch_alone(server: HubServer, place: HubPla
 
 
 def test_a_pull_request_whose_answer_was_lost_is_found(
-    server: HubServer, place: HubPlace, tmp_path: Path
+    server: HubServer, place: HubDestination, tmp_path: Path
 ) -> None:
     server.add(REPO, {"README.md": b"mine"}, is_private=True)
     server.faults.append(Fault("lost", "/commit/"))
@@ -152,27 +153,27 @@ def test_a_pull_request_whose_answer_was_lost_is_found(
 
 
 def test_what_is_private_is_not_put_into_a_public_repo(
-    server: HubServer, place: HubPlace, tmp_path: Path
+    server: HubServer, place: HubDestination, tmp_path: Path
 ) -> None:
     server.add(REPO, {"README.md": b"mine"})
     with pytest.raises(Failure, match="the repo is public"):
-        place.describe(bundle(tmp_path))
+        place.survey(bundle(tmp_path))
     publish(place, bundle(tmp_path / "open", "{private: false}"))
     assert len(standing(server)) > 1
 
 
-def test_a_tag_stays_where_it_stands(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_a_tag_stays_where_it_stands(server: HubServer, place: HubDestination, tmp_path: Path) -> None:
     publish(place, bundle(tmp_path, "{tag: v1}"))
     repo = server.repos[REPO]
     assert repo.tags == {"v1": repo.refs["main"]}
     publish(place, bundle(tmp_path, "{tag: v1}"))
     newer = bundle(tmp_path / "next", "{tag: v1}", size_bytes=50_000)
-    with pytest.raises(Failure, match="the tag v1 stands at something else"):
-        place.describe(newer)
+    with pytest.raises(Failure, match="the tag v1 already names something else"):
+        place.survey(newer)
     assert len(repo.history()) == 2
 
 
-def test_a_repo_of_an_organisation(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_a_repo_of_an_organisation(server: HubServer, place: HubDestination, tmp_path: Path) -> None:
     server.orgs["lab"] = {"ann"}
     what = bundle(tmp_path, '{repo: "lab/{model}-{target}"}')
     publish(place, what)
@@ -182,14 +183,16 @@ def test_a_repo_of_an_organisation(server: HubServer, place: HubPlace, tmp_path:
         publish(place, bundle(tmp_path / "other", '{repo: "lab/{model}-x-{target}"}'))
 
 
-def test_a_repo_of_many_files_comes_page_by_page(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_a_repo_of_many_files_comes_page_by_page(
+    server: HubServer, place: HubDestination, tmp_path: Path
+) -> None:
     server.page_size = 3
     what = bundle(tmp_path)
     publish(place, what)
-    assert not place.describe(what).missing
+    assert not place.survey(what).missing
 
 
-def test_large_files_go_in_parts(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_large_files_go_in_parts(server: HubServer, place: HubDestination, tmp_path: Path) -> None:
     server.part_bytes = 500_000
     what = bundle(tmp_path, size_bytes=1_200_000)
     publish(place, what)
@@ -199,12 +202,14 @@ def test_large_files_go_in_parts(server: HubServer, place: HubPlace, tmp_path: P
     assert not any(exchange.authorization for exchange in parts)
 
 
-def test_progress_is_told_in_bytes_each_once(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_progress_is_told_in_bytes_each_once(
+    server: HubServer, place: HubDestination, tmp_path: Path
+) -> None:
     server.part_bytes = 500_000
     server.faults = [Fault("status", "/lfs-part/", status=503), Fault("reset", "/lfs-part/")]
     told = Told()
     what = bundle(tmp_path, size_bytes=1_200_000)
-    sent = place.send(what, place.describe(what), told)
+    sent = place.send(what, place.survey(what), told)
     place.read_back(what, sent, told)
     assert told.total == {"upload": what.size_bytes, "read back": told.total["read back"]}
     assert told.done == told.total
@@ -228,7 +233,7 @@ class Told:
         yield advance
 
 
-def test_a_bit_that_flips_on_its_way_up(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_a_bit_that_flips_on_its_way_up(server: HubServer, place: HubDestination, tmp_path: Path) -> None:
     server.faults.append(Fault("flip", "/lfs/", method="PUT", after_bytes=5000))
     what = bundle(tmp_path)
     publish(place, what)
@@ -239,7 +244,9 @@ def test_a_bit_that_flips_on_its_way_up(server: HubServer, place: HubPlace, tmp_
     assert len(set(puts)) == 2
 
 
-def test_a_bit_that_flips_in_the_commit_itself(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_a_bit_that_flips_in_the_commit_itself(
+    server: HubServer, place: HubDestination, tmp_path: Path
+) -> None:
     what = bundle(tmp_path, "{tag: v1}")
     server.faults.append(Fault("flip", "/commit/", method="POST", after_bytes=400))
     with pytest.raises(Failure, match="is not what was sent"):
@@ -251,9 +258,9 @@ def test_a_bit_that_flips_in_the_commit_itself(server: HubServer, place: HubPlac
     assert server.repos[REPO].tags == {"v1": server.repos[REPO].refs["main"]}
 
 
-def test_a_bit_that_flips_on_its_way_back(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_a_bit_that_flips_on_its_way_back(server: HubServer, place: HubDestination, tmp_path: Path) -> None:
     what = bundle(tmp_path)
-    sent = place.send(what, place.describe(what), Silent())
+    sent = place.send(what, place.survey(what), Silent())
     server.faults.append(Fault("flip", "/resolve/"))
     place.read_back(what, sent, Silent())
     assert server.faults[0].times == 0
@@ -262,7 +269,7 @@ def test_a_bit_that_flips_on_its_way_back(server: HubServer, place: HubPlace, tm
         place.read_back(what, sent, Silent())
 
 
-def test_a_hub_that_keeps_something_else(server: HubServer, place: HubPlace, tmp_path: Path) -> None:
+def test_a_hub_that_keeps_something_else(server: HubServer, place: HubDestination, tmp_path: Path) -> None:
     what = bundle(tmp_path)
     sent = publish(place, what)
     repo = server.repos[REPO]
@@ -270,32 +277,32 @@ def test_a_hub_that_keeps_something_else(server: HubServer, place: HubPlace, tmp
     for path in ("README.md", "tiny-Q8_0.gguf"):
         whole = stored[path]
         stored[path] = whole[:-1] + b"?"
-        with pytest.raises(Failure, match=rf"{path}: what stands there at .* is not what was sent"):
+        with pytest.raises(Failure, match=rf"{path}: at .* it is not what was sent"):
             place.read_back(what, sent, Silent())
-        assert [file.path for file in place.describe(what).missing] == [path]
+        assert [file.path for file in place.survey(what).missing] == [path]
         stored[path] = whole
     publish(place, what)
     assert len(repo.history()) == 2
 
 
 def test_a_card_that_the_hub_does_not_understand_stops_it_before_anything_is_sent(
-    server: HubServer, place: HubPlace, tmp_path: Path
+    server: HubServer, place: HubDestination, tmp_path: Path
 ) -> None:
     what = bundle(tmp_path)
     spoilt = replace(what, files=tuple(file for file in what.files if file.path != "README.md"))
     spoilt = spoilt.with_made({"README.md": b"---\nlicense: [mit\n---\n"})
-    with pytest.raises(Failure, match=r"README\.md: the Hub calls the request wrong \(400: while parsing"):
+    with pytest.raises(Failure, match=r"README\.md: the Hub rejects the request \(400: while parsing"):
         publish(place, spoilt)
     assert len(server.repos[REPO].history()) == 1
     assert not [exchange for exchange in server.log if exchange.method == "PUT"]
 
 
 def test_the_token_goes_to_the_hub_alone(server: HubServer, hub: Hub, tmp_path: Path) -> None:
-    with HubServer() as cdn, signed_in(hub, answer_s=20) as session:
+    with HubServer() as cdn, HubDestination(hub, answer_s=20) as place:
         server.cdn = cdn
         what = bundle(tmp_path)
-        publish(HubPlace(session), what)
+        publish(place, what)
         assert cdn.log
         assert not any(exchange.authorization for exchange in cdn.log)
-        assert TOKEN not in repr(session)
+        assert TOKEN not in repr(place.session)
     assert {exchange.authorization for exchange in server.log} == {None, f"Bearer {TOKEN}"}

@@ -1,4 +1,4 @@
-"""A registry of OCI artifacts: every file a layer, as ORAS writes and pulls them; the tags are set last."""
+"""A registry of OCI artifacts: each file is a layer, as ORAS writes and pulls them; the tags are set last."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure, UsageFailure
 from convert.publish.bundle import ShippedFile
-from convert.publish.destination import Sent, Standing, Survey
-from convert.publish.destinations.blob import CHUNK_BYTES, Push
-from convert.publish.destinations.listing import moved, name_of
-from convert.publish.destinations.login import Remembered
-from convert.publish.destinations.registry import Registry
+from convert.publish.destination import RERUN, Contents, Destination, Moved, Sent, Survey
+from convert.publish.listing import differs, name_of
+from convert.publish.oci.blob import CHUNK_BYTES, Push
+from convert.publish.oci.login import Remembered
+from convert.publish.oci.registry import Registry
 from convert.source.retry import RetryLimits
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from convert.progress import Progress
     from convert.publish.bundle import Bundle
+    from convert.source import Hub
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT_TYPE = "application/vnd.modelwright.model.v1"
@@ -32,6 +33,7 @@ _TITLE = "org.opencontainers.image.title"  # what ORAS names a file after
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _EMPTY = ShippedFile.made("config", b"{}")
 
+_BYTES = "application/octet-stream"
 _MEDIA_TYPES = {"json": "application/json", "md": "text/markdown", "png": "image/png"}
 _LARGEST_MANIFEST_BYTES = 4 << 20  # what every registry must take
 # As on the Hub: smaller files are fetched and hashed, of larger ones the registry's digests are compared.
@@ -44,49 +46,61 @@ _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?")
 
 
 @dataclass(frozen=True)
-class OciPlace:
-    """A destination: a namespace of a registry, with a repository for each repo."""
+class OciDestination(Destination):
+    """A namespace of a registry, with a repository for each repo."""
 
     host: str
     namespace: str
     retry: RetryLimits = field(default_factory=RetryLimits)
     chunk_bytes: int = CHUNK_BYTES
 
-    def look(self, repo: str, revision: str) -> Standing:
-        """See which layers the tag of the newest names."""
+    SCHEMES = ("oci",)
+
+    @classmethod
+    def at(cls, address: str, hub: Hub) -> OciDestination:  # noqa: ARG003 - the Hub's alone
+        host, _, namespace = address.partition("://")[2].rstrip("/").partition("/")
+        if not _HOST.fullmatch(host) or (namespace and not _REPOSITORY.fullmatch(namespace.lower())):
+            raise UsageFailure(
+                f"publish.to: {address} names no place in a registry",
+                "write oci://registry.example/models; the repo's name and its tag are appended",
+            )
+        return cls(host, namespace)
+
+    def look(self, repo: str, revision: str) -> Contents:
+        """See which layers the newest release's tag names."""
         with self._registry(repo) as registry:
             data = registry.get_manifest(newest_tag(revision), MANIFEST_TYPE)
         digests = _titled(data) if data is not None else {}
-        return Standing(
-            head=_digest(data) if data is not None else None,
+        return Contents(
+            head=digest_of(data) if data is not None else None,
             paths=frozenset(digests),
             has=lambda file: digests.get(file.path) == f"sha256:{file.sha256}",
-            is_kept=False,
+            keeps_others=False,
         )
 
-    def describe(self, bundle: Bundle) -> Survey:
-        """Look where the tags stand, and which layers the repository lacks."""
-        manifest, (*fixed, moving) = manifest_of(bundle), tags_of(bundle)
+    def survey(self, bundle: Bundle) -> Survey:
+        """See what the tags name, and which layers the repository lacks."""
+        digest, (*fixed, newest) = digest_of(manifest_of(bundle)), tags_of(bundle)
         with self._registry(bundle.repo) as registry:
-            head = registry.head_manifest(moving, MANIFEST_TYPE)
+            head = registry.head_manifest(newest, MANIFEST_TYPE)
             for tag in fixed:
-                standing = registry.head_manifest(tag, MANIFEST_TYPE)
-                if standing not in (None, _digest(manifest)):
+                found = registry.head_manifest(tag, MANIFEST_TYPE)
+                if found not in (None, digest):
                     raise Failure(
-                        f"{registry.name}: the tag {tag} stands at something else ({standing})",
+                        f"{registry.name}: the tag {tag} already names something else ({found})",
                         "choose another publish.tag, or remove that one from the registry",
                     )
-            missing = tuple(_lacking(registry, _distinct(bundle.files)))
+            missing = tuple(_lacking(registry, bundle.files))
         return Survey(f"oci://{registry.name}", exists=head is not None, head=head, missing=missing)
 
     def send(self, bundle: Bundle, survey: Survey, progress: Progress) -> Sent:
         """Push the layers, then the manifest by its digest, then let the tags name it."""
         manifest, tags = manifest_of(bundle), tags_of(bundle)
-        digest = _digest(manifest)
+        digest = digest_of(manifest)
         with self._registry(bundle.repo) as registry:
             if registry.head_manifest(tags[-1], MANIFEST_TYPE) != survey.head:
-                raise moved(survey.place)
-            missing = _lacking(registry, [*_distinct(bundle.files), _EMPTY])
+                raise Moved(survey.place)
+            missing = _lacking(registry, [*bundle.files, _EMPTY])
             sent_bytes = sum(file.size_bytes for file in missing)
             with progress.stage("upload", sent_bytes) as advance:
                 for file in missing:
@@ -96,7 +110,7 @@ class OciPlace:
                 registry.put_manifest(digest, MANIFEST_TYPE, manifest)
             for tag in unset:
                 if tag == tags[-1] and registry.head_manifest(tag, MANIFEST_TYPE) != survey.head:
-                    raise moved(survey.place)
+                    raise Moved(survey.place)
                 registry.put_manifest(tag, MANIFEST_TYPE, manifest)
         return Sent(survey.place, digest, sent_bytes, is_new=bool(unset or missing))
 
@@ -107,14 +121,14 @@ class OciPlace:
         with self._registry(bundle.repo) as registry:
             for tag in tags_of(bundle):
                 if registry.get_manifest(tag, MANIFEST_TYPE) != manifest:
-                    raise _wrong(f"{sent.place}:{tag}")
+                    raise differs(f"{sent.place}:{tag}", RERUN)
             with progress.stage("read back", sum(file.size_bytes for file in fetched)) as advance:
                 for file in files:
                     is_there = registry.has_blob(file.sha256, file.size_bytes)
-                    if not is_there or (
-                        file in fetched and registry.blob_sha256(file.sha256, advance) != file.sha256
-                    ):
-                        raise _wrong(f"{sent.place}: {file.path}")
+                    if is_there and file in fetched:
+                        is_there = registry.blob_sha256(file.sha256, advance) == file.sha256
+                    if not is_there:
+                        raise differs(f"{sent.place}: {file.path}", f"{RERUN}; is the registry sound?")
 
     @cached_property
     def _login(self) -> Remembered:
@@ -130,19 +144,8 @@ class OciPlace:
         return Registry(self.host, repository, self._login, self.retry)
 
 
-def registry_at(address: str) -> OciPlace:
-    """The place at an address, its scheme taken off: `registry.example:5000/models`."""
-    host, _, namespace = address.rstrip("/").partition("/")
-    if not _HOST.fullmatch(host) or (namespace and not _REPOSITORY.fullmatch(namespace.lower())):
-        raise UsageFailure(
-            f"publish.to: oci://{address} is no place in a registry",
-            "write oci://registry.example/models; the repo's name and its tag follow by themselves",
-        )
-    return OciPlace(host, namespace)
-
-
 def manifest_of(bundle: Bundle) -> bytes:
-    """The artifact's manifest: the same bytes for the same files."""
+    """Write the artifact's manifest: the same bytes for the same files."""
     annotations = {_TITLE: bundle.title}
     if bundle.licence:
         annotations["org.opencontainers.image.licenses"] = bundle.licence
@@ -152,7 +155,10 @@ def manifest_of(bundle: Bundle) -> bytes:
         "artifactType": ARTIFACT_TYPE,
         "config": {**_descriptor(_EMPTY, _EMPTY_TYPE), "data": "e30="},
         "layers": [
-            {**_descriptor(file, _media_type(file.path)), "annotations": {_TITLE: file.path}}
+            {
+                **_descriptor(file, _MEDIA_TYPES.get(file.path.rpartition(".")[2], _BYTES)),
+                "annotations": {_TITLE: file.path},
+            }
             for file in bundle.files
         ],
         "annotations": annotations,
@@ -166,14 +172,14 @@ def manifest_of(bundle: Bundle) -> bytes:
 
 
 def tags_of(bundle: Bundle) -> tuple[str, ...]:
-    """The tag that the recipe wants, which never moves, and then the one that names the newest."""
+    """Give the recipe's tag, which never moves, if it has one, and then the tag of the newest release."""
     newest = newest_tag(bundle.revision)
     tags = (bundle.tag, newest) if bundle.tag and bundle.tag != newest else (newest,)
     return tuple(map(_checked, tags))
 
 
 def newest_tag(revision: str) -> str:
-    """The tag that moves: what the recipe calls a branch."""
+    """Give the tag that moves: what the recipe calls a branch."""
     return _checked("latest" if revision == "main" else revision)
 
 
@@ -186,7 +192,7 @@ def _checked(tag: str) -> str:
 
 
 def _titled(data: bytes) -> dict[str, str]:
-    """The digest of each layer that is named after a file; of what is no artifact of files, none."""
+    """Give the digest of each layer that is named after a file; none of another kind of manifest."""
     try:
         layers = json.loads(data)["layers"]
         return {str(layer["annotations"][_TITLE]): str(layer["digest"]) for layer in layers}
@@ -195,11 +201,11 @@ def _titled(data: bytes) -> dict[str, str]:
 
 
 def _lacking(registry: Registry, files: Iterable[ShippedFile]) -> list[ShippedFile]:
-    return [file for file in files if not registry.has_blob(file.sha256, file.size_bytes)]
+    return [file for file in _distinct(files) if not registry.has_blob(file.sha256, file.size_bytes)]
 
 
 def _distinct(files: Iterable[ShippedFile]) -> list[ShippedFile]:
-    """Each content once, however many names it has."""
+    """Keep each content once, however many names it has."""
     return list({file.sha256: file for file in files}.values())
 
 
@@ -207,15 +213,8 @@ def _descriptor(file: ShippedFile, media_type: str) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": f"sha256:{file.sha256}", "size": file.size_bytes}
 
 
-def _media_type(path: str) -> str:
-    return _MEDIA_TYPES.get(path.rpartition(".")[2], "application/octet-stream")
-
-
-def _digest(data: bytes) -> str:
+def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def _wrong(where: str) -> Failure:
-    return Failure(
-        f"{where}: what came back is not what was sent", "run the same command again; is the registry sound?"
-    )
+DESTINATION = OciDestination

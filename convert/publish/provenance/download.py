@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from convert.errors import Failure
-from convert.publish.destinations.listing import NAME as LISTING_NAME
+from convert.publish.listing import NAME as LISTING_NAME
 from convert.store.digest import digest_files
 from convert.store.fault import explained
 

@@ -1,0 +1,1 @@
+"""Speak to the Hub as somebody who may write there: the session, uploads, and what its refusals mean."""

@@ -1,0 +1,141 @@
+"""Who somebody is at a registry: what `docker login`, `podman login` or `oras login` has written down.
+
+The file says for which registry each login is, so none is ever shown to another. Where it holds none, and
+names a helper that keeps them, that is asked.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import Failure
+from convert.publish.oci import helper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+CONFIG_VARIABLE = "DOCKER_AUTH_CONFIG"  # the file's content itself, as build servers have it
+
+# What a cloud's helper gives is good for an hour at times, and an upload may take longer.
+FRESH_S = 600.0
+
+# Docker's own registry goes by one name, answers under another, and is logged in to as a third.
+_DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+_DOCKER_HUB_LOGIN = "https://index.docker.io/v1/"
+
+
+@dataclass(frozen=True)
+class Login:
+    """A name and a password, or a token in its place."""
+
+    user: str
+    password: str = field(repr=False)
+
+    @property
+    def basic(self) -> str:
+        """As a header has it."""
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+
+@dataclass
+class Remembered:
+    """The login for a registry, asked for when it is wanted, and anew when it may have run out."""
+
+    host: str
+    _login: Login | None = field(default=None, init=False, repr=False)
+    _asked_s: float | None = field(default=None, init=False)
+
+    def __call__(self) -> Login | None:
+        """Give it."""
+        if self._asked_s is None or time.monotonic() - self._asked_s > FRESH_S:
+            self._login, self._asked_s = login_for(self.host), time.monotonic()
+        return self._login
+
+
+def login_for(host: str, environment: Mapping[str, str] | None = None) -> Login | None:
+    """The login for a registry; None where there is none. A helper may take its time, and ask a person."""
+    known = os.environ if environment is None else environment
+    seen = []
+    for config in _configs(known):
+        login = _written(config, host)
+        if login:
+            return login
+        seen.append(config)
+    return next(filter(None, (_kept(config, host, known) for config in seen)), None)
+
+
+def _written(config: Mapping[str, Any], host: str) -> Login | None:
+    given = config.get("auths")
+    found = (_decoded(given.get(name)) for name in _names(host)) if isinstance(given, dict) else ()
+    return next(filter(None, found), None)
+
+
+def _kept(config: Mapping[str, Any], host: str, environment: Mapping[str, str]) -> Login | None:
+    """What the registry's own helper has, or else the one for all."""
+    own, server = config.get("credHelpers"), _DOCKER_HUB_LOGIN if host in _DOCKER_HUB else host
+    named = [own[name] for name in _names(host) if name in own] if isinstance(own, dict) else []
+    name = named[0] if named else config.get("credsStore")
+    login = helper.ask(name, server, environment) if name else None
+    return Login(*login) if login else None
+
+
+def answering_host(host: str) -> str:
+    """Where a registry of this name answers."""
+    return "registry-1.docker.io" if host in _DOCKER_HUB else host
+
+
+def _names(host: str) -> tuple[str, ...]:
+    named = (host, f"https://{host}", f"https://{host}/", f"https://{host}/v1/", f"https://{host}/v2/")
+    return (*named, _DOCKER_HUB_LOGIN) if host in _DOCKER_HUB else named
+
+
+def _configs(environment: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Every place where a login may be, the nearest first."""
+    if environment.get(CONFIG_VARIABLE):
+        yield _parsed(environment[CONFIG_VARIABLE], CONFIG_VARIABLE)
+    home = Path(environment.get("HOME") or "~").expanduser()
+    for path in (
+        environment.get("REGISTRY_AUTH_FILE"),
+        Path(environment.get("DOCKER_CONFIG") or home / ".docker") / "config.json",
+        Path(environment.get("XDG_RUNTIME_DIR") or "/nowhere") / "containers" / "auth.json",
+    ):
+        if path:
+            try:
+                text = Path(path).read_text(encoding="utf-8")
+            except FileNotFoundError:
+                continue
+            except (OSError, UnicodeDecodeError):
+                raise Failure(f"{path}: cannot be read", "log in anew: `docker login`") from None
+            yield _parsed(text, str(path))
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):  # what it holds is told to nobody
+        raise Failure(f"{where}: not the configuration of docker or podman", "log in anew: `docker login`")
+    return content
+
+
+def _decoded(entry: Any) -> Login | None:
+    """A login as those files have it; None of one that a helper keeps."""
+    if not isinstance(entry, dict):
+        return None
+    user, password = entry.get("username"), entry.get("password")
+    if isinstance(user, str) and isinstance(password, str):
+        return Login(user, password)
+    try:
+        text = base64.b64decode(str(entry.get("auth") or ""), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None
+    user, colon, password = text.partition(":")
+    return Login(user, password.rstrip("\0")) if colon else None
