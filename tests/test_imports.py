@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # A module may import from its own step and from those before it.
 STEPS = (
-    ("size", "errors", "progress", "machine", "child", "deviation"),
+    ("size", "version", "errors", "extras", "progress", "machine", "child", "deviation"),
     ("recipe",),
     ("source",),
     ("checkpoint", "model.config", "model.card"),
@@ -43,14 +43,15 @@ SEEN_BY_VERIFY = (
     "convert.errors",
     "convert.recipe",
     "convert.progress",
-    "convert.child.sandbox",
+    "convert.child",
     "convert.size",
     "convert.store",
+    "convert.version",
 )
-# Publishing knows what a report tells, and nothing that runs but the sandbox of templates, in a child.
+# Publishing knows what a report tells, and nothing that runs.
 SEEN_BY_PUBLISH = (
     *("verify.report", "verify.gates", "verify.quality", "verify.sample", "verify.machine"),
-    "verify.template",
+    "verify.revision",
 )
 
 

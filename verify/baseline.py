@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convert.child import ChildFailure
 from convert.errors import Failure
 from convert.store import require_space
 from verify.answer_cache import recalling
 from verify.answerer import WorkerAnswerer
-from verify.fault import WorkerFailure
 from verify.logprobs import cut, refer
 from verify.parity import read_traits
 from verify.report import Opened, Scenarios, SourceResult
@@ -73,7 +73,7 @@ def question_source(source: Source, plan: Plan, cache: Path, watch: Watch) -> Ba
                 answers = converse(asked, plan, watch, NAME)
             require_life(worker)
             opened = describe(worker)
-    except WorkerFailure as failure:
+    except ChildFailure as failure:
         tail = " | ".join(failure.fault.stderr_tail[-3:])
         raise Failure(f"the source could not be questioned: {failure.message}", tail) from None
     result = SourceResult(
@@ -137,7 +137,7 @@ def converse(model: Answerer, plan: Plan, watch: Watch, name: str) -> Scenarios 
 def require_life(worker: Worker) -> None:
     """Dialogues take a fault for a turn without an answer; raise it where it ended the process."""
     if worker.fault is not None:
-        raise WorkerFailure(worker.fault)
+        raise ChildFailure(worker.fault)
 
 
 def _windows(worker: Worker, plan: Plan) -> Windows:

@@ -1,66 +1,44 @@
-"""The child's side: opens one artifact in one runtime, and answers until the parent has heard enough."""
+"""The worker's side: opens one artifact in one runtime, and answers the parent's calls."""
 
 from __future__ import annotations
 
-import faulthandler
-import os
 import signal
-import socket
-import sys
-import threading
 import time
-import traceback
-from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from convert.child import ChildFailure, Fault, FaultKind
 from convert.errors import Failure
-from verify.fault import FaultKind
-from verify.limits import confine
-from verify.protocol import PROTOCOL, Channel, GoneError, Header, pack
+from verify.protocol import pack
 from verify.runtimes import Request, Runtime, Settings, find_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import FrameType
 
-ORPHAN_CHECK_S = 0.5
+    from convert.child.channel import Channel, Header
+
 # A template is a stranger's program: this much CPU time, over all threads, is far more than any needs.
 TEMPLATE_CPU_S = 2.0
-# A frame of logits; more rows go in more frames.
-FRAME_BYTES = 16 << 20
+# A message of logits; more rows go in more messages.
+MESSAGE_BYTES = 16 << 20
 # Tokens are sent together when they come fast: a parent that wakes for each takes the core from the next.
 FLUSH_S = 0.1
 
 
-def main(fd: int, memory_bytes: int) -> None:
-    """Serve the parent on this socket until it closes it."""
-    faulthandler.enable(all_threads=False)
-    confine(memory_bytes)
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    channel = Channel(socket.socket(fileno=fd))
-    with suppress(GoneError):
-        Server(channel).serve()
-    # Natives may crash while they are torn down; what they had to say has been said.
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def _die_with(parent: int) -> None:
-    """A parent that was killed could not kill us."""
-    while os.getppid() == parent:
-        time.sleep(ORPHAN_CHECK_S)
-    os.killpg(0, signal.SIGKILL)
+def serve(channel: Channel) -> dict[str, Callable[[Header], Header]]:
+    """List the calls that a worker answers."""
+    return Server(channel).calls
 
 
 class Server:
-    """Takes one call at a time, and answers it."""
+    """One runtime with an artifact open in it."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._runtime: Runtime | None = None
-        self._calls: dict[str, Callable[[Header], Header]] = {
-            "open": self._open,
+        able: dict[str, Callable[[Header], Header]] = {
             "tokenize": self._tokenize,
             "detokenize": self._detokenize,
             "template": self._template,
@@ -69,31 +47,16 @@ class Server:
             "together": self._together,
             "cache": self._cache,
         }
+        self.calls: dict[str, Callable[[Header], Header]] = {
+            "open": self._open,
+            **{name: partial(self._if_able, name, able[name]) for name in able},
+        }
 
-    def serve(self) -> None:
-        """Answer until the parent is gone."""
-        while True:
-            header, _ = self._channel.receive()
-            if "cancel" in header:  # of an answer that was complete before the parent changed its mind
-                continue
-            self._channel.send(self._answer(header))
-
-    def _answer(self, header: Header) -> Header:
-        name = header["call"]
-        try:
-            if name != "open" and name not in self._opened.info.can:
-                return _fault(FaultKind.UNSUPPORTED, f"{self._opened.info.runtime} has no call {name!r}")
-            return {"done": self._calls[name](header["args"])}
-        except Failure as failure:
-            return _fault(FaultKind.REFUSED, failure.message)
-        except MemoryError:
-            traceback.print_exc(limit=-4)
-            return _fault(FaultKind.OUT_OF_MEMORY, "it could not get the memory that it asked for")
-        except GoneError:
-            raise
-        except Exception as error:  # noqa: BLE001  (whatever a runtime raises is a finding about the artifact)
-            traceback.print_exc(limit=-4)
-            return _fault(FaultKind.CRASHED, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+    def _if_able(self, name: str, call: Callable[[Header], Header], args: Header) -> Header:
+        if name not in self._opened.info.can:
+            reason = f"{self._opened.info.runtime} has no call {name!r}"
+            raise ChildFailure(Fault(FaultKind.UNSUPPORTED, reason))
+        return call(args)
 
     @property
     def _opened(self) -> Runtime:
@@ -109,7 +72,6 @@ class Server:
         self._runtime = module.open_runtime(args["path"], settings)
         load_s = time.perf_counter() - start
         return {
-            "protocol": PROTOCOL,
             "info": asdict(self._opened.info),
             "load_s": load_s,
             "versions": versions,
@@ -127,7 +89,7 @@ class Server:
     def _logits(self, args: Header) -> Header:
         rows = 0
         for block in self._opened.logits(args["ids"]):
-            step = max(1, FRAME_BYTES // (4 * block.shape[1]))
+            step = max(1, MESSAGE_BYTES // (4 * block.shape[1]))
             for start in range(0, len(block), step):
                 if self._is_cancelled():
                     return {"rows": rows, "cancelled": True}
@@ -167,7 +129,7 @@ class Server:
         return True
 
     def _as_ids(self, request: Request) -> Request:
-        """A runtime with a tokenizer gets ids, a server gets what a person would send it."""
+        """Make ids for a runtime with a tokenizer; a server gets the text or the messages."""
         can = self._opened.info.can
         if request.ids is not None or "tokenize" not in can:
             return request
@@ -185,7 +147,7 @@ class Server:
 
 
 class CpuLimit:
-    """Raises in the main thread when the block inside has burnt too much CPU time."""
+    """Raises in the main thread when the block inside has used too much CPU time."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -208,7 +170,3 @@ def _request(args: Header) -> Request:
         if given.get(name) is not None:
             given[name] = tuple(given[name])
     return Request(**given)
-
-
-def _fault(kind: FaultKind, reason: str) -> Header:
-    return {"fault": kind.value, "reason": reason}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from convert.child import ChildFailure, Fault
 from convert.errors import Failure
 from verify import files, gates
 from verify.baseline import answerer, converse, describe, require_life
-from verify.fault import Fault, WorkerFailure
 from verify.gates import Check
 from verify.parity import compare, read_traits
 from verify.quality import quality
@@ -58,7 +58,7 @@ class Examination:
         try:
             self._choose_runtime()
             worker = Worker(self.launch)
-        except WorkerFailure as failure:
+        except ChildFailure as failure:
             self._checks.append(gates.failed("opens", failure.fault))
         except Failure as failure:
             self._checks.append(Check("opens", None, "a runtime", passed=False, why=failure.message))
@@ -91,7 +91,7 @@ class Examination:
         """Whatever goes wrong in a step is a failed check of its name."""
         try:
             step()
-        except WorkerFailure as failure:
+        except ChildFailure as failure:
             self._checks.append(gates.failed(name, failure.fault))
         except Failure as failure:
             self._checks.append(Check(name, None, None, passed=False, why=failure.message))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from convert.child import Fault
     from convert.recipe import Gates
-    from verify.fault import Fault
 
 Value: TypeAlias = bool | int | float | str | None
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from convert.version import version
+
 # What the kernels of the runtimes ask the CPU for.
 INSTRUCTIONS = (
     *("avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16"),
     *("avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
 PACKAGES = (
-    *("modelwright", "llama-cpp-python", "torch", "transformers", "tokenizers", "safetensors", "numpy"),
+    *("llama-cpp-python", "torch", "transformers", "tokenizers", "safetensors", "numpy"),
     *("onnxruntime", "onnxruntime-genai", "GPTQModel"),
 )
 
@@ -101,7 +103,7 @@ def read_nvidia(text: str) -> tuple[Accelerator, ...]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"modelwright": version()}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)

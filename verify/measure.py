@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from verify.fault import WorkerFailure
-from verify.limits import available_memory
+from convert.child import ChildFailure, available_memory
 from verify.runtimes import Request
 from verify.sample import Samples
 from verify.worker import Worker
@@ -17,7 +16,7 @@ from verify.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from verify.fault import Fault
+    from convert.child import Fault
     from verify.runtimes import Info
     from verify.sample import Measured
     from verify.worker import Launch
@@ -93,7 +92,7 @@ class _Contest:
                 continue
             try:
                 step(entry)
-            except WorkerFailure as failure:
+            except ChildFailure as failure:
                 entry.fault = failure.fault
             if not self._stays or entry.fault is not None:
                 entry.close()

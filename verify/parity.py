@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from verify.fault import FaultKind, WorkerFailure
+from convert.child import ChildFailure, FaultKind
 from verify.gates import Check, equal
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _laid_out(worker: Worker, chat: Sequence[Mapping[str, str]]) -> str:
     """The chat as text, or why not: a template may refuse a role."""
     try:
         return worker.apply_template(chat)
-    except WorkerFailure as failure:
+    except ChildFailure as failure:
         if failure.fault.kind is not FaultKind.REFUSED:
             raise
         return REFUSED + failure.message

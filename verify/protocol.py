@@ -1,140 +1,21 @@
-"""Frames between the parent and a worker's child: a JSON header, and bytes for arrays.
-
-    MWv1 | header length u32 | payload length u64 | header, JSON in UTF-8 | payload
-
-All little-endian. The socket is the child's own: what natives print to stdout can't come between. The parent
-sends ``{"call", "args"}`` or ``{"cancel": true}``; the child answers with any number of ``{"part": true, …}``
-and then one ``{"done": {…}}`` or ``{"fault": …, "reason": …}``. Nothing is pickled.
-"""
+"""Arrays as the worker's messages carry them: described in the header, their bytes after it."""
 
 from __future__ import annotations
 
-import json
-import math
-import select
-import struct
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable
+from convert.child.channel import GarbledError
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PROTOCOL = 1
-MAGIC = b"MWv1"
-PREFIX = struct.Struct("<4sIQ")
-MAX_HEADER_BYTES = 16 << 20
-MAX_PAYLOAD_BYTES = 256 << 20
-# How long the other side's death can stay unseen when something else holds its end of the socket open.
-POLL_S = 0.05
-
-Header = dict[str, Any]
-
-
-class GarbledError(Exception):
-    """What arrived is no frame."""
-
-
-class GoneError(Exception):
-    """The other side has closed its end, or died."""
-
-
-class LateError(Exception):
-    """Nothing, or not all of it, arrived in time."""
-
-
-class Channel:
-    """One end of the socket; sends and receives whole frames."""
-
-    def __init__(self, end: socket.socket, is_alive: Callable[[], bool] | None = None) -> None:
-        end.setblocking(False)  # noqa: FBT003  (the method takes it by place)
-        self._end = end
-        self._is_alive = is_alive
-
-    def send(
-        self, header: Header, payload: bytes | memoryview = b"", *, deadline: float | None = None
-    ) -> None:
-        """Send one frame; `deadline` is on the monotonic clock."""
-        body = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        self._send_all(memoryview(PREFIX.pack(MAGIC, len(body), len(payload)) + body), deadline)
-        self._send_all(memoryview(payload).cast("B"), deadline)
-
-    def receive(self, *, deadline: float | None = None) -> tuple[Header, bytearray]:
-        """Wait for one frame."""
-        magic, header_bytes, payload_bytes = PREFIX.unpack(self._take(PREFIX.size, deadline))
-        if magic != MAGIC:
-            raise GarbledError(f"the frame begins with {bytes(magic)!r}")
-        if header_bytes > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
-            raise GarbledError(f"a frame of {header_bytes} + {payload_bytes} bytes is too long")
-        text = self._take(header_bytes, deadline)
-        try:
-            header = json.loads(text)
-        except (ValueError, RecursionError):
-            raise GarbledError("the frame's header is no JSON") from None
-        if not isinstance(header, dict):
-            raise GarbledError("the frame's header is no object")
-        return header, self._take(payload_bytes, deadline)
-
-    def has_arrived(self) -> bool:
-        """Is there something to receive, without waiting for it?"""
-        return self._wait(select.POLLIN, 0.0)
-
-    def close(self) -> None:
-        """Close this end."""
-        self._end.close()
-
-    def _send_all(self, view: memoryview, deadline: float | None) -> None:
-        while view:
-            try:
-                view = view[self._end.send(view) :]
-            except BlockingIOError:
-                self._await(select.POLLOUT, deadline)
-            except OSError:
-                raise GoneError from None
-
-    def _take(self, count: int, deadline: float | None) -> bytearray:
-        taken = bytearray(count)
-        view = memoryview(taken)
-        while view:
-            try:
-                got = self._end.recv_into(view)
-            except BlockingIOError:
-                self._await(select.POLLIN, deadline)
-                continue
-            except OSError:
-                raise GoneError from None
-            if not got:
-                raise GoneError
-            view = view[got:]
-        return taken
-
-    def _await(self, event: int, deadline: float | None) -> None:
-        """Wait until the socket is ready, the other side is dead, or time is up."""
-        while True:
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
-                raise LateError
-            if self._is_alive is None:
-                pause = None if deadline is None else deadline - now
-            else:
-                pause = POLL_S if deadline is None else min(POLL_S, deadline - now)
-            if self._wait(event, pause):
-                return
-            if self._is_alive is not None and not self._is_alive() and not self._wait(event, 0.0):
-                raise GoneError
-
-    def _wait(self, event: int, seconds: float | None) -> bool:
-        poll = select.poll()
-        poll.register(self._end, event)
-        return bool(poll.poll(None if seconds is None else math.ceil(seconds * 1000)))
+    from convert.child.channel import Header
 
 
 def pack(array: NDArray[np.float32]) -> tuple[Header, memoryview]:
-    """Describe an array for the header, and give its bytes."""
+    """Describe an array for the header, and return its bytes."""
     flat = np.ascontiguousarray(array, dtype="<f4")
     return {"dtype": "<f4", "shape": list(flat.shape)}, memoryview(flat.data).cast("B")
 
@@ -143,10 +24,10 @@ def unpack(header: Header, payload: bytearray) -> NDArray[np.float32]:
     """Rebuild an array, trusting nothing that the header says about it."""
     shape = header.get("shape")
     if header.get("dtype") != "<f4" or not isinstance(shape, list) or len(shape) != 2:
-        raise GarbledError("the frame describes no matrix of float32")
+        raise GarbledError("the message describes no matrix of float32")
     rows, columns = shape
     if not (isinstance(rows, int) and isinstance(columns, int) and rows >= 0 and columns >= 0):
-        raise GarbledError("the frame describes a matrix of no size")
+        raise GarbledError("the message describes a matrix of no size")
     if rows * columns * 4 != len(payload):
         raise GarbledError(f"{rows} x {columns} float32 do not take {len(payload)} bytes")
     return np.frombuffer(payload, dtype="<f4").reshape(rows, columns)

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from verify.fault import Fault, FaultKind, WorkerFailure
-from verify.memory import Peaks
+from convert.child import ChildFailure, Fault, FaultKind, Peaks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +81,7 @@ class Samples:
         """Note the times of one answer."""
         times = [piece.t_s for piece in pieces if piece.token is not None or piece.text]
         if not times:
-            raise WorkerFailure(Fault(FaultKind.REFUSED, "it answered nothing at all"))
+            raise ChildFailure(Fault(FaultKind.REFUSED, "it answered nothing at all"))
         count = pieces[-1].tokens or len(times)
         self.answer_tokens = max(self.answer_tokens, count)
         self.ttft_s.append(times[0])

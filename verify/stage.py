@@ -5,17 +5,18 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from convert.child import Limits
 from convert.recipe import Gates
+from convert.version import version
 from verify import measure
 from verify.baseline import question_source
 from verify.examination import Examination
-from verify.limits import Limits
 from verify.machine import describe_machine
 from verify.report import Report
+from verify.revision import REVISION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +97,8 @@ def verify(
             examination.question(baseline)
     measure_speed(examinations, plan, watch)
     return Report(
-        tool=installed("modelwright"),
+        tool=version(),
+        revision=REVISION,
         recipe=recipe.name if recipe else None,
         recipe_sha256=recipe.asked_sha256 if recipe else None,
         machine=describe_machine(),

@@ -1,45 +1,101 @@
-"""The sandbox for chat templates, which are strangers' programs: they run only in a child with limits."""
+"""Chat templates, which are strangers' programs: rendered in Jinja's sandbox, and only in a child."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-import resource
-import subprocess
-import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from convert.child.client import Child
+from convert.child.fault import ChildFailure, FaultKind
+from convert.child.limits import Limits
+from convert.errors import Failure
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from jinja2 import nodes
     from jinja2.parser import Parser
 
+    from convert.child.channel import Channel, Header
 # Templates that show the date would give another text every day, and figures that can't be compared.
 TODAY = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-MEMORY_BYTES = 2 << 30  # of the child
+MAX_CHARS = 1 << 20
+MEMORY_BYTES = 2 << 30
 
 
-def ask_child(start: str, asked: object, wall_s: float) -> subprocess.CompletedProcess[str]:
-    """Put a question to a process with an empty environment; `start` reads it from stdin and answers."""
-    return subprocess.run(  # noqa: S603 - our own module
-        [sys.executable, "-I", "-X", "utf8", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {start}"],
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=wall_s,
-        check=False,
-        env={},
-    )
+def template_limits(cpu_s: int, wall_s: float) -> Limits:
+    """Limit a child that renders templates; beyond its memory it gets no more, and fails by itself."""
+    return Limits(request_s=wall_s, total_s=wall_s, cpu_s=cpu_s, memory_bytes=MEMORY_BYTES, headroom_bytes=0)
 
 
-def limit(cpu_s: int) -> None:
-    """In the child, before it reads what a stranger wrote."""
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+def lay_out(
+    template: str, markup: Mapping[str, str], chats: Sequence[Mapping[str, Any]], limits: Limits
+) -> list[str | ChildFailure]:
+    """Render chats, `{"messages": …, "asks": …}`, in a child; each becomes a text, or why it was refused."""
+    made: list[str | ChildFailure] = []
+    with Child("convert.child.sandbox:serve", limits) as child:
+        for chat in chats:
+            args = {"template": template, "markup": dict(markup), **chat}
+            try:
+                made.append(child.call("render", args, lambda done: str(done["text"])))
+            except ChildFailure as failure:
+                if failure.fault.kind is not FaultKind.REFUSED:
+                    raise
+                made.append(failure)
+    return made
+
+
+def serve(_: Channel) -> dict[str, Callable[[Header], Header]]:
+    """List the calls that the child answers."""
+    return {"render": _render}
+
+
+def _render(args: Header) -> Header:
+    try:
+        asks = {"add_generation_prompt": args["asks"], "markup": args["markup"]}
+        return {"text": render(args["template"], args["messages"], **asks)}
+    except MemoryError:
+        raise Failure("the chat template takes more memory than any needs") from None
+
+
+def render(
+    template: str,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    add_generation_prompt: bool,
+    markup: Mapping[str, str],
+) -> str:
+    """Lay a chat out as text; `markup` gives the template bos_token and the like. Only for a child."""
+    from jinja2 import TemplateError  # noqa: PLC0415  (models without a template need none of it)
+    from jinja2.exceptions import SecurityError  # noqa: PLC0415
+
+    if len(template) > MAX_CHARS:
+        raise Failure(f"the chat template has {len(template)} characters, more than any needs")
+    try:
+        made = _compiled(template)
+        text = str(
+            made.render(messages=list(messages), add_generation_prompt=add_generation_prompt, **markup)
+        )
+    except SecurityError as fault:
+        raise Failure(f"the sandbox refuses the chat template: {fault}") from None
+    except TemplateError as fault:
+        raise Failure(f"the chat template can't be rendered: {fault}") from None
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as fault:
+        raise Failure(f"the chat template fails: {type(fault).__name__}: {fault}") from None
+    if len(text) > MAX_CHARS:
+        raise Failure(f"the chat template makes {len(text)} characters of a short chat")
+    return text
+
+
+@lru_cache(maxsize=1)
+def _compiled(template: str) -> Any:
+    return environment().from_string(template)
 
 
 def environment() -> Any:
-    """Jinja's immutable sandbox with what Transformers gives a template."""
+    """Return Jinja's immutable sandbox with what Transformers gives a template."""
     from jinja2 import nodes  # noqa: PLC0415
     from jinja2.exceptions import TemplateError  # noqa: PLC0415
     from jinja2.ext import Extension  # noqa: PLC0415

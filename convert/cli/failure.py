@@ -11,16 +11,7 @@ import click
 
 from convert.cli.text import one_line
 from convert.errors import Exit, Failure, UsageFailure
-
-# Packages that only some formats need, and the extra that brings each.
-_EXTRAS = {
-    "cryptography": "sign",
-    "llama_cpp": "gguf",
-    "safetensors": "torch",
-    "securesystemslib": "sign",
-    "torch": "torch",
-    "transformers": "torch",
-}
+from convert.extras import missing
 
 
 def report(error: BaseException) -> int:
@@ -41,8 +32,8 @@ def _translated(error: BaseException) -> Failure | None:
     """What a person can do something about; None for a bug."""
     if isinstance(error, click.ClickException):
         return UsageFailure(_sentence(error), _usage_hint(error))
-    if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").split(".")[0])):
-        return Failure(f"{error.name} is not installed", f'pip install "modelwright[{extra}]"')
+    if isinstance(error, ModuleNotFoundError) and (failure := missing(error.name or "")):
+        return failure
     if isinstance(error, MemoryError):
         return Failure("not enough memory", "close other programs, or use fewer threads: --threads 1")
     if isinstance(error, OSError) and error.errno is not None:

@@ -53,13 +53,14 @@ def is_newer(artifact: ArtifactResult, folder: Path) -> bool:
 
 def _grounds(report: Report) -> tuple[Any, ...]:
     asked = report.source.scenarios.scores if report.source.scenarios else ()
+    tools = {name: version for name, version in report.machine.versions.items() if name != "modelwright"}
     return (
-        report.tool,
+        report.revision,
         report.recipe_sha256,
         report.text,
         report.source.digest,
         [(each.scenario, each.language, each.dialogues) for each in asked],
-        replace(report.machine, load_average=0.0),
+        replace(report.machine, load_average=0.0, versions=tools),
     )
 
 

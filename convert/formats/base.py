@@ -111,8 +111,8 @@ class Format(Generic[Options, Shared]):
     name: str  # its folder's, and its key under `targets` in a recipe
     REVISION: int  # part of each artifact's key: raise it when the same input gives other bytes
 
-    def tools(self) -> dict[str, str]:
-        """Name the tools, with versions, that can change the bytes."""
+    def tools(self, options: Options, target: str) -> dict[str, str]:
+        """Name the tools, with versions, that can change the bytes of this artifact."""
         return {}
 
     def inputs(self, options: Options, recipe: Recipe) -> dict[str, str]:

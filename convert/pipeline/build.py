@@ -152,7 +152,8 @@ def _manifest(settings: Settings, pinned: Pinned, model: Model, job: Job) -> Man
             **job.wanted.options.by_target()[job.wanted.target],
             **job.planned.notes,
         },
-        tools=tools(job.wanted.format),
+        format_revision=job.wanted.format.REVISION,
+        tools=tools(job.wanted),
         tensors=dict(job.planned.encodings),
         deviations=tuple(
             DeviationRecord(**asdict(deviation)) for deviation in deviations(model, job.planned)

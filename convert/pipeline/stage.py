@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Any
 
 from convert import machine
 from convert.calibration import Source, find_source, identity
 from convert.deviation import AS_SOURCE, Deviation
+from convert.extras import installed
 from convert.formats import find_format
 from convert.model.card import front_matter
 from convert.model.config import read_config
@@ -19,6 +19,7 @@ from convert.recipe import choose as choose_targets
 from convert.source import Hub, Listing, Pinned, fetch, fetch_small, list_source
 from convert.store import Store, artifact_key
 from convert.tokenizer import load as load_tokenizer
+from convert.version import version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -148,7 +149,8 @@ def choose(settings: Settings, found: Found) -> tuple[Wanted, ...]:
             source_digests=found.digests,
             target=each.name,
             options=each.own_options,
-            tools=tools(format_),
+            format_revision=format_.REVISION,
+            tools=format_.tools(options, each.name),
             also={"title": _title(recipe, found), "repo": found.listing.repo, **inputs},
         )
         is_up_to_date = settings.store.is_up_to_date(recipe.name, each.name, key)
@@ -206,6 +208,7 @@ def _title(recipe: Recipe, found: Found) -> str:
     return found.listing.repo.rpartition("/")[2] if found.listing.repo else recipe.name
 
 
-def tools(format_: Format[Any, Any]) -> dict[str, str]:
-    """Name what can change an artifact's bytes, with versions."""
-    return {"modelwright": installed("modelwright"), "numpy": installed("numpy"), **format_.tools()}
+def tools(wanted: Wanted) -> dict[str, str]:
+    """Name the tools that made an artifact, with versions; those that decide its bytes are in its key too."""
+    deciding = wanted.format.tools(wanted.options, wanted.target)
+    return {"modelwright": version(), "numpy": installed("numpy"), **deciding}

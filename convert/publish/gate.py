@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
 
 from convert.errors import Exit, Failure, UsageFailure
+from convert.formats import find_format
 from convert.progress import Progress, Silent
 from convert.publish.bundle import Candidate, Waiver
 from convert.recipe import cli_name
@@ -16,6 +16,7 @@ from convert.store import MANIFEST_NAME, REBUILT, Flaw, Manifest, inspect_artifa
 from verify.gates import GATES, limits_for
 from verify.report import NAME as REPORT_NAME
 from verify.report import read as read_report
+from verify.revision import REVISION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -115,14 +116,16 @@ def _waivers(recipe: Recipe, asked: Sequence[Asked]) -> dict[str, tuple[Waiver, 
 
 
 def _report(recipe: Recipe, folder: Path) -> Report:
-    """The recipe's report, where this version made it, and of this recipe."""
+    """Read the recipe's report; it must be of this recipe, by today's checks and measurements."""
     again = f"modelwright verify {cli_name(recipe.path)}"
     if not (folder / REPORT_NAME).is_file():
         raise Failure(f"{folder / REPORT_NAME}: no report there, so nothing was verified yet", again)
     report = read_report(folder / REPORT_NAME)
-    now = installed("modelwright")
-    if report.tool != now:
-        raise Failure(f"{folder / REPORT_NAME}: made by modelwright {report.tool}; this is {now}", again)
+    if report.revision != REVISION:
+        raise Failure(
+            f"{folder / REPORT_NAME}: modelwright {report.tool} made it by other checks or measurements",
+            again,
+        )
     if report.recipe_sha256 != recipe.asked_sha256:
         what = "the recipe's model, targets or verify: changed since" if report.recipe else "of no recipe"
         raise Failure(f"{folder / REPORT_NAME}: {what}", again)
@@ -157,9 +160,9 @@ def _candidate(
 
 
 def _require_current(recipe: Recipe, asked: Asked, manifest: Manifest) -> None:
-    built, now = manifest.tools.get("modelwright"), installed("modelwright")
-    if built != now:
-        what = f"built by modelwright {built}; this is {now}"
+    if manifest.format_revision != find_format(manifest.format).REVISION:
+        built = manifest.tools.get("modelwright")
+        what = f"built by modelwright {built}, and the bytes of {manifest.format} have changed since"
     elif manifest.target != asked.target or manifest.options != dict(asked.options):
         what = "built with other options than the recipe's"
     else:

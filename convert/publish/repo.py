@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from convert.errors import Failure, UsageFailure
+from convert.formats.shipping import shipping
 from convert.publish.bundle import ShippedFile
 from convert.source import is_legal
 from convert.store import MANIFEST_NAME
@@ -45,22 +46,12 @@ class Member:
 
     @property
     def suffix(self) -> str:
-        """What the ecosystem calls a repo of such artifacts."""
-        if self.format == "gptq":
-            return f"GPTQ-Int{self.options.get('bits', 4)}"
-        return self.format.upper()
+        """Return the end of the repo's name: GGUF, ONNX, GPTQ-Int4."""
+        return shipping(self.format).suffix.format(**self.options)
 
     def folders(self, *, is_alone: bool) -> tuple[str, str]:
-        """Where in the repo its files lie, and where its documents."""
-        own = f"{self.target}/"
-        match self.format:
-            case "gguf":  # all quants side by side, as llama.cpp and Ollama look for them
-                return "", own
-            case "onnx":  # a folder for each provider and precision, as onnxruntime-genai opens them
-                own = f"{self.options.get('provider')}-{self.options.get('precision')}/"
-            case _ if is_alone:  # what Transformers loads lies at the root
-                own = ""
-        return own, own
+        """Return where in the repo its files go, and where its documents."""
+        return shipping(self.format).folders(self.target, self.options, is_alone=is_alone)
 
 
 def title(manifest: Manifest, recipe_name: str) -> str:

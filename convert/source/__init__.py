@@ -1,6 +1,6 @@
 """A model's files, pinned to a commit and checked: from a local folder, the Hub, or the cache on disk.
 
-`list_source` says what there is, `fetch_small` brings everything but the weights, `fetch` brings all.
+`list_source` lists the files, `fetch_small` fetches everything but the weights, `fetch` fetches all.
 """
 
 from convert.source.digest import digest_of_all

@@ -1,4 +1,4 @@
-"""The Hub cache on disk, in the layout of the Hub's own client: blobs, snapshots that link to them, refs."""
+"""The Hub cache on disk, in the layout of the Hub's client: blobs, snapshots that link to them, refs."""
 
 import fcntl
 import json
@@ -18,12 +18,12 @@ from convert.source.listing import FileDigest, Kind, Listing, is_escaping
 from convert.source.retry import Stopped
 
 _PART = ".incomplete"
-_FORGOTTEN_S = 24 * 3600
+_ABANDONED_S = 24 * 3600
 _WRITING_S = 60
 
 
 class RepoCache:
-    """One repo's corner of the cache."""
+    """The part of the cache that belongs to one repo."""
 
     def __init__(self, hub: Hub, model: str, kind: Kind = "model") -> None:
         name = "--".join([f"{kind}s", *model.split("/")])
@@ -33,19 +33,19 @@ class RepoCache:
         self._listings = hub.notes / "listings" / name
 
     def snapshot(self, commit: str) -> Path:
-        """The folder that shows the repo's files at a commit."""
+        """Return the folder that shows the repo's files at a commit."""
         return self.folder / "snapshots" / commit
 
     def blob(self, digest: str) -> Path:
-        """Where content of this digest lies, once complete and checked."""
+        """Return the path of content with this digest, once complete and checked."""
         return self.folder / "blobs" / digest
 
     def part(self, digest: str) -> Path:
-        """Where it grows until then."""
+        """Return the path where it grows until then."""
         return self.folder / "blobs" / f"{digest}{_PART}"
 
-    def standing(self, commit: str, name: str, expected: FileDigest) -> Path | None:
-        """The file as some run left it, if its size is right: the blob, or a copy in place of the link."""
+    def find(self, commit: str, name: str, expected: FileDigest) -> Path | None:
+        """Find the file if its size is right: the blob, or a copy in place of the link."""
         candidates = [self.blob(expected.blob)] if expected.blob else []
         for path in [*candidates, self.snapshot(commit) / name]:
             with suppress(OSError):
@@ -54,8 +54,8 @@ class RepoCache:
         return None
 
     def missing_bytes(self, commit: str, name: str, expected: FileDigest) -> int:
-        """How much of the file is still to be downloaded."""
-        if self.standing(commit, name, expected) or not expected.blob:
+        """Return how much of the file is still to be downloaded."""
+        if self.find(commit, name, expected) or not expected.blob:
             return 0
         with suppress(OSError):
             return max(0, expected.size_bytes - self.part(expected.blob).stat().st_size)
@@ -78,16 +78,14 @@ class RepoCache:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(handle).st_nlink:  # else somebody removed the file that we now hold
+            if os.fstat(handle).st_nlink:  # else it was removed meanwhile
                 return handle
         except BlockingIOError:
             pass
         except OSError as error:
             os.close(handle)
-            raise Failure(
-                f"{path}: this file system has no locks ({error.strerror})",
-                "set HF_HUB_CACHE to a local folder",
-            ) from None
+            what = f"{path}: this file system has no locks ({error.strerror})"
+            raise Failure(what, "set HF_HUB_CACHE to a local folder") from None
         os.close(handle)
         return None
 
@@ -109,42 +107,42 @@ class RepoCache:
             pointer.hardlink_to(blob)
 
     def sweep(self, wanted: Iterable[str]) -> None:
-        """Remove what killed downloads left: the client's own parts, and ours of a commit nobody asks for."""
+        """Remove the leftovers of killed downloads: the Hub client's parts, and ours that are not wanted."""
         kept = {self.part(digest).name for digest in wanted}
         for path in sorted((self.folder / "blobs").glob(f"*{_PART}")):
             match = re.fullmatch(r"([0-9a-f]+)(\.[0-9a-f]{8})?\.incomplete", path.name)
             if not match or path.name in kept or not is_digest(match[1]):
                 continue
-            with suppress(OSError):  # another user's, or gone meanwhile
-                if not match[2] and time.time() - path.stat().st_mtime < _FORGOTTEN_S:
-                    continue  # another revision's, perhaps interrupted a minute ago: its next run resumes it
+            with suppress(OSError):  # it belongs to another user, or is gone already
+                if not match[2] and time.time() - path.stat().st_mtime < _ABANDONED_S:
+                    continue  # perhaps of another revision, interrupted a minute ago: its next run resumes it
                 held = self._try_lock(match[1])
-                if held is not None:  # so its writer is gone
+                if held is not None:  # its writer is gone
                     try:
                         path.unlink()
                     finally:
                         os.close(held)
 
     def write_ref(self, revision: str, commit: str) -> None:
-        """Note which commit a branch or tag was, for offline runs and for other tools."""
+        """Record the commit of a branch or tag, for offline runs and for other tools."""
         path = self.folder / "refs" / revision
         if revision == commit or self.read_ref(revision) == commit:
             return
-        # Left by a killed run, it would be taken for a ref, and the client would call the repo corrupt.
+        # The client would take a temporary file of a killed run for a ref, and call the repo corrupt.
         for stray in path.parent.glob(f"{path.name}.*.tmp"):
             if time.time() - stray.stat().st_mtime > _WRITING_S:
                 stray.unlink(missing_ok=True)
         write_atomically(path, commit)
 
     def read_ref(self, revision: str) -> str | None:
-        """The commit that a revision was when last seen."""
+        """Return the commit that a revision was when last seen."""
         with suppress(OSError, UnicodeDecodeError):
             text = (self.folder / "refs" / revision).read_text().strip()
             return text if COMMIT.fullmatch(text) else None
         return revision if COMMIT.fullmatch(revision) else None
 
     def write_listing(self, listing: Listing) -> None:
-        """Note what a commit holds; commits never change."""
+        """Record the files of a commit; commits never change."""
         path = self._listings / f"{listing.commit}.json"
         if not path.exists():
             files = {name: asdict(digest) for name, digest in listing.files.items()}
@@ -152,7 +150,7 @@ class RepoCache:
                 write_atomically(path, json.dumps({"repo": listing.repo, "files": files}))
 
     def read_listing(self, model: str, commit: str) -> Listing | None:
-        """What a commit holds, from the notes."""
+        """Read the recorded files of a commit."""
         try:
             note = json.loads((self._listings / f"{commit}.json").read_text())
             files = {str(name): FileDigest(**digest) for name, digest in note["files"].items()}
@@ -160,15 +158,15 @@ class RepoCache:
             if is_sound and not any(is_escaping(name) for name in files):
                 return Listing(model, str(note["repo"]), commit, None, files, self._kind)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            pass  # none, or damaged: a listing can be had again
+            pass  # missing or damaged: it can be listed again
         return None
 
     def read_snapshot(self, model: str, commit: str) -> Listing | None:
-        """What other tools have downloaded of a commit; the digests are in the names of the blobs."""
+        """List what other tools downloaded of a commit; the digests are the names of the blobs."""
         files = {}
         with suppress(OSError):
             folder = self.snapshot(commit)
-            # A model's files lie at the top; a dataset's may lie in folders, and none is looked for by name.
+            # A model's files are at the top; a dataset's may be in folders.
             for path in sorted(folder.iterdir() if self._kind == "model" else folder.rglob("*")):
                 if path.is_file():
                     files[path.relative_to(folder).as_posix()] = _digest_of_link(path)

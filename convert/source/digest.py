@@ -1,4 +1,4 @@
-"""Digests of files, computed once: what was hashed is remembered until the file changes."""
+"""Digests of files, computed once and remembered until the file changes."""
 
 import hashlib
 import json
@@ -15,13 +15,13 @@ _TICK_S = 0.05
 
 
 class Hasher:
-    """The digests that the Hub would list for a stream of a known size."""
+    """Computes the digests that the Hub lists, for a stream of a known size."""
 
     def __init__(self, expected: FileDigest) -> None:
         self.size_bytes = 0
         self._sha256 = hashlib.sha256()
         self._git_sha1 = hashlib.sha1(b"blob %d\0" % expected.size_bytes, usedforsecurity=False)
-        # Only small files are compared by it, and on weights it would double the work.
+        # Small files alone are compared by it; for weights it would double the work.
         self._is_git = expected.git_sha1 is not None
 
     def update(self, chunk: bytes) -> None:
@@ -32,19 +32,19 @@ class Hasher:
             self._git_sha1.update(chunk)
 
     def digest(self) -> FileDigest:
-        """What the bytes so far amount to."""
+        """Return the digest of the bytes so far."""
         return FileDigest(
             self.size_bytes, self._sha256.hexdigest(), self._git_sha1.hexdigest() if self._is_git else None
         )
 
 
 def digest_of_all(files: Mapping[str, str]) -> str:
-    """One digest of many files, from their names and SHA-256."""
+    """Digest many files by their names and SHA-256."""
     return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
 
 
 def feed(path: Path, hasher: Hasher, watch: Watch) -> None:
-    """Hash what a file holds."""
+    """Hash the content of a file."""
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK_BYTES):
             watch.check()
@@ -53,28 +53,28 @@ def feed(path: Path, hasher: Hasher, watch: Watch) -> None:
 
 
 class DigestNotes:
-    """Digests by path, each valid while the file's size, times and inode stay what they were."""
+    """Stored digests by path, each valid until the file's size, times or inode change."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "digests"
 
     def recall(self, path: Path) -> FileDigest | None:
-        """The digest from before, if the file was not touched since."""
+        """Return the stored digest if the file has not changed since."""
         try:
             note = json.loads(self._note(path).read_text())
             if note["stat"] != _identity(path.stat()):
                 return None
             return FileDigest(path.stat().st_size, note["sha256"], note["git_sha1"])
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # no note, or a damaged one: the file is hashed again
+            return None  # missing or damaged: the file is hashed again
 
     def remember(self, path: Path, digest: FileDigest) -> None:
-        """Note the digest of a file as it is now."""
+        """Store the digest of a file as it is now."""
         note = {"stat": _identity(path.stat()), "sha256": digest.sha256, "git_sha1": digest.git_sha1}
         try:
             write_atomically(self._note(path), json.dumps(note))
         except OSError:
-            return  # a home that cannot be written costs the next run a hash, nothing else
+            return  # if the home cannot be written, the next run hashes the file again
 
     def _note(self, path: Path) -> Path:
         return self._folder / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.json"
@@ -85,7 +85,7 @@ def _identity(stat: os.stat_result) -> list[int]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that no reader ever sees half of it."""
+    """Write a small file so that no reader sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
     try:
@@ -96,7 +96,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def digest_file(path: Path, expected: FileDigest, notes: DigestNotes, watch: Watch) -> FileDigest:
-    """The digest of a file on disk, from the notes if they prove what is expected, or by reading it."""
+    """Return the digest of a file on disk: the stored one if it is what is expected, else by reading it."""
     known = notes.recall(path)
     if known and known.proves(expected):
         watch.advance(known.size_bytes)
@@ -105,7 +105,7 @@ def digest_file(path: Path, expected: FileDigest, notes: DigestNotes, watch: Wat
     hasher = Hasher(expected)
     feed(path, hasher, watch)
     digest = hasher.digest()
-    # A file written within the clock's last tick could be written again without its times showing it.
+    # A file written in the last tick of the clock could change again without changing its times.
     is_settled = time.time() - before.st_mtime > _TICK_S
     if is_settled and _identity(before) == _identity(path.stat()):
         notes.remember(path, digest)

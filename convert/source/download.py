@@ -1,8 +1,8 @@
-"""One file's bytes from the Hub to the disk: resumed where it stopped, checked before it counts.
+"""Downloads of one file from the Hub: resumed where they stopped, and checked.
 
-The Hub's client downloads too, but it never compares a digest, starts a killed download over, and raises at
-once when a connection is reset or a server answers 503. So listings come through the client, and bodies
-through this loop, on the client's own HTTP session.
+The Hub's client downloads too, but it compares no digest, restarts a killed download, and raises at once when
+a connection is reset or a server answers 503. So listings come through the client, and bodies through this
+loop, on the client's HTTP session.
 """
 
 import errno
@@ -19,7 +19,7 @@ from convert.source.digest import Hasher, feed
 from convert.source.hub import Hub, client, is_digest
 from convert.source.listing import FileDigest, Kind
 from convert.source.parallel import Watch
-from convert.source.refusal import UNTRUSTED, Asked, broken, refusal
+from convert.source.refusal import UNTRUSTED, Request, broken, refusal
 from convert.source.retry import Backoff, Transient
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ _REAL_PROGRESS_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A file of a repo at a commit, and what it must turn out to be."""
+class RemoteFile:
+    """A file of a repo at a commit, with its expected digest."""
 
     repo: str
     commit: str
@@ -40,26 +40,26 @@ class Wanted:
 
     @property
     def label(self) -> str:
-        """How messages name it."""
+        """Return its name in messages."""
         return f"{self.repo}/{self.name}"
 
     def url(self, hub: Hub) -> str:
-        """Where its body is."""
+        """Return the address of its body."""
         folder = "datasets/" if self.kind == "dataset" else ""
         return f"{hub.endpoint}/{folder}{self.repo}/resolve/{self.commit}/{quote(self.name)}"
 
 
 class Part:
-    """A file that grows, hashed as it grows; what an earlier run left is its beginning."""
+    """A growing file, hashed as it grows; an earlier run may have left its beginning."""
 
-    def __init__(self, path: Path, wanted: Wanted, watch: Watch) -> None:
+    def __init__(self, path: Path, wanted: RemoteFile, watch: Watch) -> None:
         self.watch = watch
         self._path = path
         self._wanted = wanted
         self._hasher = Hasher(wanted.expected)
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: what a kill leaves is then exactly what was counted.
+            # Unbuffered, so that a killed run leaves exactly what it counted.
             self._file = path.open("ab", buffering=0)
         try:
             with self._writing():
@@ -72,7 +72,7 @@ class Part:
 
     @property
     def here_bytes(self) -> int:
-        """How much has arrived."""
+        """Return how much has arrived."""
         return self._hasher.size_bytes
 
     def append(self, chunk: bytes) -> None:
@@ -85,7 +85,7 @@ class Part:
         self.watch.advance(len(chunk))
 
     def restart(self) -> None:
-        """Forget everything: it turned out to be something else."""
+        """Discard everything, since it is not the expected content."""
         if self.here_bytes:
             self.watch.advance(-self.here_bytes)
             self._hasher = Hasher(self._wanted.expected)
@@ -93,13 +93,13 @@ class Part:
                 self._file.truncate(0)
 
     def seal(self) -> FileDigest:
-        """Make it durable: a digest noted for bytes that a power cut takes away would be a lie."""
+        """Sync the file and return its digest, which must not outlive the bytes after a power cut."""
         with self._writing():
             os.fsync(self._file.fileno())
         return self._hasher.digest()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     @contextmanager
@@ -110,8 +110,8 @@ class Part:
             raise unwritable(error, self._path, self._wanted.label) from None
 
 
-def download(hub: Hub, wanted: Wanted, part_path: Path, watch: Watch) -> FileDigest:
-    """Complete the part file; on return its content is right, on Failure it is resumable or gone."""
+def download(hub: Hub, wanted: RemoteFile, part_path: Path, watch: Watch) -> FileDigest:
+    """Complete the part file: on return its content is right; after a Failure it is resumable or gone."""
     for _ in range(2):
         part = Part(part_path, wanted, watch)
         try:
@@ -123,11 +123,11 @@ def download(hub: Hub, wanted: Wanted, part_path: Path, watch: Watch) -> FileDig
             return digest
         part_path.unlink()
         watch.advance(-digest.size_bytes)
-    raise Failure(f"{wanted.label}: downloaded twice, and not with the digest that the Hub lists", UNTRUSTED)
+    raise Failure(f"{wanted.label}: downloaded twice, and its digest is not the listed one", UNTRUSTED)
 
 
-def _fill(hub: Hub, wanted: Wanted, part: Part) -> None:
-    import httpx2  # noqa: PLC0415  the client's own HTTP library
+def _fill(hub: Hub, wanted: RemoteFile, part: Part) -> None:
+    import httpx2  # noqa: PLC0415  the client's HTTP library
 
     hint = "run the same command again later: what was downloaded is kept"
     backoff = Backoff(wanted.label, hint, hub.retry, part.watch.stop)
@@ -137,8 +137,8 @@ def _fill(hub: Hub, wanted: Wanted, part: Part) -> None:
             _get(hub, wanted, part)
         except (httpx2.RequestError, httpx2.StreamError, client().errors.OfflineModeIsEnabled) as error:
             fault = broken(error, hub.endpoint)
-        except Transient as again:
-            fault = again
+        except Transient as transient:
+            fault = transient
         else:
             continue
         if isinstance(fault, Failure):
@@ -149,28 +149,28 @@ def _fill(hub: Hub, wanted: Wanted, part: Part) -> None:
         backoff.wait(fault)
 
 
-def _get(hub: Hub, wanted: Wanted, part: Part) -> None:
-    """One request for what is missing."""
+def _get(hub: Hub, wanted: RemoteFile, part: Part) -> None:
+    """Request what is missing."""
     import httpx2  # noqa: PLC0415
 
     retry = hub.retry
-    # Identity, or a compressed body would make offsets mean something else.
+    # Identity, since offsets count the bytes of an uncompressed body.
     headers = {**hub.headers(), "accept-encoding": "identity"}
     if part.here_bytes:
         headers["range"] = f"bytes={part.here_bytes}-"
     timeout = httpx2.Timeout(retry.read_timeout_s, connect=retry.connect_timeout_s, pool=None)
     session = client().utils.get_session()
-    # On a redirect to another origin (the CDN) httpx2 drops the token; a test holds it to that.
+    # httpx2 drops the token on a redirect to another origin (the CDN); a test checks that.
     url = wanted.url(hub)
     with session.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as answer:
         if answer.status_code == 416:
             part.restart()
             raise Transient("the server cannot resume")
         if answer.status_code not in (200, 206):
-            asked = Asked(
+            request = Request(
                 hub.endpoint, wanted.repo, wanted.commit, wanted.name, "authorization" in headers, wanted.kind
             )
-            raise refusal(asked, answer.status_code, answer.headers)
+            raise refusal(request, answer.status_code, answer.headers)
         _check_identity(hub, wanted, [*answer.history, answer])
         _check_size(wanted, answer.headers, part)
         for chunk in answer.iter_raw():
@@ -182,8 +182,8 @@ def _get(hub: Hub, wanted: Wanted, part: Part) -> None:
         raise Transient("the body ended early")
 
 
-def _check_identity(hub: Hub, wanted: Wanted, answers: "list[httpx2.Response]") -> None:
-    """Compare the ETag that the Hub itself gives; a CDN's behind it names its own storage."""
+def _check_identity(hub: Hub, wanted: RemoteFile, answers: "list[httpx2.Response]") -> None:
+    """Compare the Hub's ETag; that of a CDN behind it is about the CDN's storage."""
     import httpx2  # noqa: PLC0415
 
     for answer in answers:
@@ -204,8 +204,8 @@ def _check_identity(hub: Hub, wanted: Wanted, answers: "list[httpx2.Response]") 
             raise _wrong_size(wanted, linked)
 
 
-def _check_size(wanted: Wanted, headers: Mapping[str, str], part: Part) -> None:
-    """Whether the body continues where the part ends, and will end where the file does."""
+def _check_size(wanted: RemoteFile, headers: Mapping[str, str], part: Part) -> None:
+    """Check that the body continues where the part ends, and ends where the file does."""
     size = str(wanted.expected.size_bytes)
     if "content-range" in headers:
         span, _, total = headers["content-range"].removeprefix("bytes ").partition("/")
@@ -221,17 +221,17 @@ def _check_size(wanted: Wanted, headers: Mapping[str, str], part: Part) -> None:
         raise _wrong_size(wanted, headers["content-length"])
 
 
-def _wrong_size(wanted: Wanted, found: str) -> Failure:
+def _wrong_size(wanted: RemoteFile, found: str) -> Failure:
     listed = wanted.expected.size_bytes
     return Failure(f"{wanted.label}: the Hub lists {listed} bytes and sends {found}", UNTRUSTED)
 
 
 def unwritable(error: OSError, path: Path, label: str) -> Failure:
-    """What the disk said, as a Failure."""
+    """Turn an error of the disk into a Failure."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failure(
             f"{label}: no space left in {path.parent}",
-            "free some, or set HF_HUB_CACHE to another disk; what came is kept, and the next run resumes",
+            "free some, or set HF_HUB_CACHE to another disk; the next run resumes the download",
         )
     where = error.filename or path
     return Failure(f"{where}: cannot be used: {error.strerror}", "check the folder, or set HF_HUB_CACHE")

@@ -1,4 +1,4 @@
-"""From a listing to checked files on disk."""
+"""Checked files on disk, fetched by a listing."""
 
 import shutil
 from collections.abc import Callable, Iterable
@@ -13,19 +13,19 @@ from convert.recipe.lookup import expand_home
 from convert.size import size
 from convert.source.cache import RepoCache
 from convert.source.digest import DigestNotes, digest_file
-from convert.source.download import Wanted, download, unwritable
+from convert.source.download import RemoteFile, download, unwritable
 from convert.source.hub import COMMIT, Hub, check_names, list_repo
 from convert.source.listing import FileDigest, Kind, Listing, Pinned, list_folder, small_files, weight_files
 from convert.source.parallel import Watch, run_all
 
 _THREADS = 8
-# What a nearly full disk should keep for everybody else.
+# What to leave free on a nearly full disk.
 _SPARE_BYTES = 64 << 20
 ONLINE = "run once without --offline and HF_HUB_OFFLINE"
 
 
 def list_source(model: str, revision: str = "main", *, hub: Hub | None = None) -> Listing:
-    """What there is: in a folder if `model` is one, else in the Hub repo at the revision's commit."""
+    """List the files of a local folder, or of a Hub repo at the revision's commit."""
     folder = expand_home(model)
     if folder.is_dir():
         return list_folder(model, folder)
@@ -35,7 +35,7 @@ def list_source(model: str, revision: str = "main", *, hub: Hub | None = None) -
 
 
 def list_dataset(name: str, revision: str = "main", *, hub: Hub | None = None) -> Listing:
-    """What there is in a dataset's repo at the revision's commit."""
+    """List the files of a dataset's repo at the revision's commit."""
     return _list_repo(name, revision, hub or Hub.from_environment(), "dataset")
 
 
@@ -54,21 +54,21 @@ def _list_repo(model: str, revision: str, hub: Hub, kind: Kind) -> Listing:
             f"{ONLINE}, or name a local folder",
         )
     listing = list_repo(hub, model, revision, kind)
-    with suppress(OSError):  # a cache that can only be read serves those who have everything in it
+    with suppress(OSError):  # a read-only cache is enough if everything is in it
         cache.write_ref(revision, str(listing.commit))
     cache.write_listing(listing)
     return listing
 
 
 def fetch_small(listing: Listing, *, hub: Hub | None = None, progress: Progress | None = None) -> Pinned:
-    """Everything but the weights, which stay `pending`: enough to refuse a model before they come."""
+    """Fetch everything but the weights, which stay `pending`: enough to refuse a model early."""
     pinned = _fetch(listing, small_files(listing), hub or Hub.from_environment(), progress)
     weights = weight_files(listing, lambda name: (pinned.folder / name).read_bytes())
     return replace(pinned, pending={name: listing.files[name] for name in weights})
 
 
 def fetch(listing: Listing, *, hub: Hub | None = None, progress: Progress | None = None) -> Pinned:
-    """Everything that a conversion needs, on disk and checked."""
+    """Fetch and check everything that a conversion needs."""
     hub = hub or Hub.from_environment()
     small = fetch_small(listing, hub=hub, progress=progress)
     weights = _fetch(listing, tuple(small.pending), hub, progress)
@@ -78,12 +78,12 @@ def fetch(listing: Listing, *, hub: Hub | None = None, progress: Progress | None
 def fetch_files(
     listing: Listing, names: Iterable[str], *, hub: Hub | None = None, progress: Progress | None = None
 ) -> Pinned:
-    """These files, on disk and checked."""
+    """Fetch and check these files."""
     return _fetch(listing, tuple(names), hub or Hub.from_environment(), progress)
 
 
 def missing_bytes(listing: Listing, names: Iterable[str], *, hub: Hub | None = None) -> int:
-    """How much of these files a fetch would still download."""
+    """Return how many bytes of these files a fetch would still download."""
     if listing.folder:
         return 0
     cache = RepoCache(hub or Hub.from_environment(), listing.model, listing.kind)
@@ -91,24 +91,24 @@ def missing_bytes(listing: Listing, names: Iterable[str], *, hub: Hub | None = N
 
 
 def _fetch(listing: Listing, names: tuple[str, ...], hub: Hub, progress: Progress | None) -> Pinned:
-    errand = _Errand(listing, hub, RepoCache(hub, listing.model, listing.kind), DigestNotes(hub.notes))
+    fetcher = _Fetcher(listing, hub, RepoCache(hub, listing.model, listing.kind), DigestNotes(hub.notes))
     missing = 0 if hub.is_offline else missing_bytes(listing, names, hub=hub)
     if missing:
         _require_space(hub.cache, missing, listing.model)
-        errand.cache.sweep(digest.blob for digest in listing.files.values() if digest.blob)
-    # The largest first: it decides when the last thread is done.
+        fetcher.cache.sweep(digest.blob for digest in listing.files.values() if digest.blob)
+    # The largest first, since it takes longest.
     order = sorted(names, key=lambda name: -listing.files[name].size_bytes)
     total_bytes = sum(listing.files[name].size_bytes for name in names)
     with (progress or Silent()).stage("download" if missing else "check", total_bytes) as tell:
         watch = Watch(tell)
-        digests = run_all([partial(errand.job, name, watch) for name in order], watch, _THREADS)
-    folder = listing.folder or errand.cache.snapshot(str(listing.commit))
+        digests = run_all([partial(fetcher.job, name, watch) for name in order], watch, _THREADS)
+    folder = listing.folder or fetcher.cache.snapshot(str(listing.commit))
     return Pinned(folder, listing.repo, listing.commit, dict(sorted(zip(order, digests, strict=True))))
 
 
 @dataclass(frozen=True)
-class _Errand:
-    """Brings one file after the other."""
+class _Fetcher:
+    """Gets one file after another, from where the listing and the hub say."""
 
     listing: Listing
     hub: Hub
@@ -117,56 +117,50 @@ class _Errand:
 
     @property
     def job(self) -> Callable[[str, Watch], FileDigest]:
-        """What has to be done for each file."""
+        """Return what to do for each file."""
         if self.listing.folder:
-            return partial(self.local, self.listing.folder)
-        return self.cached if self.hub.is_offline else self.obtained
+            return partial(self.check_local, self.listing.folder)
+        return self.check_cached if self.hub.is_offline else self.obtain
 
-    def local(self, folder: Path, name: str, watch: Watch) -> FileDigest:
-        """The file is there already; make its digest."""
+    def check_local(self, folder: Path, name: str, watch: Watch) -> FileDigest:
+        """Digest a file of a local folder."""
         expected = self.listing.files[name]
         try:
             digest = digest_file(folder / name, expected, self.notes, watch)
         except OSError as error:
             raise Failure(f"{folder / name}: cannot be read: {error.strerror}", "check the folder") from None
         if not digest.proves(expected):
-            raise Failure(
-                f"{folder / name}: changed while it was read", "let its writer finish, then run again"
-            )
+            raise Failure(f"{folder / name}: changed while being read", "wait for its writer, then run again")
         return digest
 
-    def cached(self, name: str, watch: Watch) -> FileDigest:
-        """Offline: the file must stand, and be right."""
+    def check_cached(self, name: str, watch: Watch) -> FileDigest:
+        """Check a file that must be in the cache already (offline)."""
         where = f"{self.listing.model}/{name}"
-        if not self.cache.standing(str(self.listing.commit), name, self.listing.files[name]):
+        if not self.cache.find(str(self.listing.commit), name, self.listing.files[name]):
             raise Failure(f"{where}: offline, and not in the cache", ONLINE)
         try:
-            found = self.checked(name, watch)
+            found = self.digest_cached(name, watch)
         except OSError as error:
             raise unwritable(error, self.cache.folder, where) from None
         if not found:
-            raise Failure(
-                f"{where}: the cached copy is damaged",
-                f"{ONLINE} to mend it",
-            )
+            raise Failure(f"{where}: the cached copy is damaged", f"{ONLINE} to replace it")
         return found
 
-    def obtained(self, name: str, watch: Watch) -> FileDigest:
-        """Online: what stands and is right is used, by whichever tool it came; the rest is downloaded."""
+    def obtain(self, name: str, watch: Watch) -> FileDigest:
+        """Use the cached file if it is right, whichever tool fetched it; else download it."""
         expected = self.listing.files[name]
         key, commit = str(expected.blob), str(self.listing.commit)
         try:
-            if found := self.checked(
-                name, watch
-            ):  # without the lock: a cache that can only be read serves too
+            # Without the lock first: the cache may be read-only.
+            if found := self.digest_cached(name, watch):
                 return found
             with self.cache.lock(key, watch.stop):
-                if found := self.checked(name, watch):  # the lock's last holder may have made it
+                if found := self.digest_cached(name, watch):  # the lock's last holder may have fetched it
                     return found
-                if damaged := self.cache.standing(commit, name, expected):
-                    damaged.unlink()  # now, so that no other tool trusts it if the download fails
-                wanted = Wanted(str(self.listing.repo), commit, name, expected, self.listing.kind)
-                digest = download(self.hub, wanted, self.cache.part(key), watch)
+                if damaged := self.cache.find(commit, name, expected):
+                    damaged.unlink()  # so that no other tool trusts it if the download fails
+                remote = RemoteFile(str(self.listing.repo), commit, name, expected, self.listing.kind)
+                digest = download(self.hub, remote, self.cache.part(key), watch)
                 blob = self.cache.blob(key)
                 self.cache.part(key).replace(blob)
                 self.notes.remember(blob, digest)
@@ -175,10 +169,10 @@ class _Errand:
         except OSError as error:
             raise unwritable(error, self.cache.folder, f"{self.listing.model}/{name}") from None
 
-    def checked(self, name: str, watch: Watch) -> FileDigest | None:
-        """The digest of the file in the cache, shown in the snapshot, if it is what is expected."""
+    def digest_cached(self, name: str, watch: Watch) -> FileDigest | None:
+        """Digest a cached file and show it in the snapshot, if it is what is expected."""
         expected, commit = self.listing.files[name], str(self.listing.commit)
-        path = self.cache.standing(commit, name, expected)
+        path = self.cache.find(commit, name, expected)
         if path is None:
             return None
         digest = digest_file(path, expected, self.notes, watch)
@@ -190,8 +184,8 @@ class _Errand:
 
 
 def _require_space(folder: Path, needed_bytes: int, model: str) -> None:
-    standing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free_bytes = shutil.disk_usage(standing).free
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free_bytes = shutil.disk_usage(existing).free
     if free_bytes < needed_bytes + _SPARE_BYTES:
         raise Failure(
             f"{model}: {size(needed_bytes)} to download, {size(free_bytes)} free in {folder}",

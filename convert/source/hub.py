@@ -1,4 +1,4 @@
-"""The Hub: where it is, who asks, what a repo holds at a commit, and what its refusals mean."""
+"""The Hub: its address, the token, and the files of a repo at a commit."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from convert.errors import Failure, UsageFailure
 from convert.source.listing import FileDigest, Kind, Listing, refuse_escaping
-from convert.source.refusal import UNTRUSTED, Asked, broken, refusal
+from convert.source.refusal import UNTRUSTED, Request, broken, refusal
 from convert.source.retry import Backoff, RetryLimits, Transient
 
 if TYPE_CHECKING:
@@ -26,47 +26,45 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Hub:
-    """Where models come from and are kept; `from_environment` is what a person's shell says."""
+    """A Hub and the local cache for it; `from_environment` reads the usual variables."""
 
     endpoint: str
     cache: Path  # in the layout of the Hub's own client, so that no tool downloads a model twice
-    notes: Path  # ours: digests already computed, listings of commits
+    notes: Path  # digests that were computed, listings of commits
     token: str | None = field(default=None, repr=False)
     is_offline: bool = False
     retry: RetryLimits = field(default_factory=RetryLimits)
 
     @classmethod
     def from_environment(cls, *, is_offline: bool | None = None) -> "Hub":
-        """Read the variables that the Hub's client reads, now rather than when it was imported."""
+        """Read the variables that the Hub's client reads, when called rather than when imported."""
         env = os.environ
         home = Path(env.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         hf_home = Path(os.path.expandvars(env.get("HF_HOME") or str(home / "huggingface"))).expanduser()
         cache = env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE")
         endpoint = (env.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-        if not _is_web_address(endpoint):
+        if not _is_url(endpoint):
             raise UsageFailure(
-                f"HF_ENDPOINT: {endpoint!r} is no web address", "for example https://huggingface.co"
+                f"HF_ENDPOINT: {endpoint!r} is not a URL", "set it to e.g. https://huggingface.co"
             )
-        asked = (env.get("HF_HUB_OFFLINE") or env.get("TRANSFORMERS_OFFLINE") or "").upper() in _TRUE
+        offline = (env.get("HF_HUB_OFFLINE") or env.get("TRANSFORMERS_OFFLINE") or "").upper() in _TRUE
         return cls(
             endpoint=endpoint,
             cache=Path(os.path.expandvars(cache)).expanduser() if cache else hf_home / "hub",
             notes=home / "modelwright",
-            is_offline=asked if is_offline is None else is_offline,
+            is_offline=offline if is_offline is None else is_offline,
         )
 
     def headers(self) -> dict[str, str]:
-        """Who asks: the given token, or the one of HF_TOKEN or `hf auth login`."""
+        """Return the headers with the given token, or with that of HF_TOKEN or `hf auth login`."""
         build = client().utils.build_hf_headers
         headers: dict[str, str] = build(token=self.token, library_name="modelwright")
         if not re.fullmatch(r"(Bearer [!-~]+)?", headers.get("authorization", "")):
-            raise Failure(
-                "HF_TOKEN: not a token: it holds a space or a letter that none has", "copy it again"
-            )
+            raise Failure("HF_TOKEN: it holds a character that no token has", "copy the token again")
         return headers
 
 
-def _is_web_address(text: str) -> bool:
+def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and not re.search(r"\s", text)
@@ -75,7 +73,7 @@ def _is_web_address(text: str) -> bool:
 
 
 def client() -> "ModuleType":
-    """The Hub's client, imported when first needed, with its Xet transport off: bodies come by plain HTTP."""
+    """Import the Hub's client when first needed, with its Xet transport off: bodies come by plain HTTP."""
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     import huggingface_hub  # noqa: PLC0415  0.3 s that `--help` does not pay
     import huggingface_hub.errors  # noqa: PLC0415
@@ -85,31 +83,31 @@ def client() -> "ModuleType":
 
 
 def check_names(model: str, revision: str) -> None:
-    """Refuse what cannot be a repo or a revision before it becomes part of a path or a URL."""
+    """Refuse an impossible repo or revision before it becomes part of a path or a URL."""
     if not _REPO.fullmatch(model) or ".." in model or "--" in model:
         raise UsageFailure(
             f"model: {model!r} is neither a folder nor the name of a Hub repo",
             "write OWNER/NAME as on the Hub, or a folder's path starting with ./ or /",
         )
     if not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision:
-        raise UsageFailure(f"revision: {revision!r} is no branch, tag or commit", "main is the usual one")
+        raise UsageFailure(f"revision: {revision!r} is not a branch, tag or commit", "use e.g. main")
 
 
 def list_repo(hub: Hub, model: str, revision: str, kind: Kind = "model") -> Listing:
     """Ask the Hub what the repo holds at the revision, and which commit that is."""
-    hint = "check the connection, or use --offline (HF_HUB_OFFLINE=1) to work from what is in the cache"
-    # Fewer tries than for a body: a person waits, and nothing is lost.
+    hint = "check the connection, or use --offline (HF_HUB_OFFLINE=1) to work from the cache"
+    # Fewer tries than for a body: the user waits, and nothing is lost.
     retry = replace(hub.retry, tries=min(4, hub.retry.tries))
     backoff = Backoff(model, hint, retry, Event())
     while True:
         try:
             return replace(_listing(hub, model, _ask(hub, model, revision, kind)), kind=kind)
-        except Transient as again:
-            backoff.wait(again)
+        except Transient as fault:
+            backoff.wait(fault)
 
 
 def _ask(hub: Hub, model: str, revision: str, kind: Kind) -> "ModelInfo | DatasetInfo":
-    """One call of the client, its exceptions turned into ours."""
+    """Call the client once, and turn its exceptions into ours."""
     library = client()
     import httpx2  # noqa: PLC0415  the client's own HTTP library
 
@@ -121,21 +119,20 @@ def _ask(hub: Hub, model: str, revision: str, kind: Kind) -> "ModelInfo | Datase
             model, revision=revision, files_metadata=True, timeout=hub.retry.read_timeout_s
         )
     except library.errors.HfHubHTTPError as error:
-        asked = Asked(hub.endpoint, model, revision, is_authorized=is_authorized, kind=kind)
-        raise refusal(asked, error.response.status_code, error.response.headers) from None
+        request = Request(hub.endpoint, model, revision, is_authorized=is_authorized, kind=kind)
+        raise refusal(request, error.response.status_code, error.response.headers) from None
     except (httpx2.RequestError, library.errors.OfflineModeIsEnabled) as error:
         raise broken(error, hub.endpoint) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _nonsense(model, hub) from error
-    except OSError as error:  # certificates that SSL_CERT_FILE or SSL_CERT_DIR name and nobody can read
+    except OSError as error:  # unreadable certificates of SSL_CERT_FILE or SSL_CERT_DIR
         raise Failure(f"{hub.endpoint}: {error}", "check SSL_CERT_FILE and SSL_CERT_DIR") from None
     return info
 
 
 def _nonsense(model: str, hub: Hub) -> Failure:
-    return Failure(
-        f"{model}: {hub.endpoint} gave an answer that is not a Hub's", "check HF_ENDPOINT and HTTPS_PROXY"
-    )
+    what = f"{model}: {hub.endpoint} gave an answer that is not a Hub's"
+    return Failure(what, "check HF_ENDPOINT and HTTPS_PROXY")
 
 
 def _listing(hub: Hub, model: str, info: "ModelInfo | DatasetInfo") -> Listing:
@@ -145,7 +142,7 @@ def _listing(hub: Hub, model: str, info: "ModelInfo | DatasetInfo") -> Listing:
         raise _nonsense(model, hub)
     refuse_escaping((sibling.rfilename for sibling in info.siblings), model)
     files = {sibling.rfilename: _digest(model, sibling) for sibling in info.siblings}
-    # A renamed repo answers under its new name (gpt2 → openai-community/gpt2): that is what gets recorded.
+    # A renamed repo answers under its new name (gpt2 → openai-community/gpt2), which is recorded.
     repo = info.id if isinstance(info.id, str) and _REPO.fullmatch(info.id) else model
     return Listing(model, repo, info.sha, None, files)
 
@@ -154,16 +151,16 @@ def _digest(model: str, sibling: "RepoSibling") -> FileDigest:
     where = f"{model}/{sibling.rfilename}: the Hub lists it"
     size, digest = sibling.size, FileDigest(sibling.size or 0, git_sha1=sibling.blob_id)
     if sibling.lfs is not None:
-        # The git blob of an LFS file is its pointer, so blob_id says nothing about the content.
+        # The git blob of an LFS file is its pointer, so blob_id is not about the content.
         digest = FileDigest(sibling.lfs.size, sha256=sibling.lfs.sha256)
         size = sibling.lfs.size if size is None else size
     if not isinstance(size, int) or size < 0 or size != digest.size_bytes:
-        raise Failure(f"{where} with sizes that make no sense", UNTRUSTED)
+        raise Failure(f"{where} with sizes that contradict each other", UNTRUSTED)
     if not is_digest(digest.blob):
         raise Failure(f"{where} with a digest that is not hexadecimal", UNTRUSTED)
     return digest
 
 
 def is_digest(text: object) -> bool:
-    """Whether this is a SHA-1 or SHA-256 in hexadecimal, safe as a file name."""
+    """Return whether this is a SHA-1 or SHA-256 in hexadecimal, safe as a file name."""
     return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text) is not None

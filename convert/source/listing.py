@@ -1,4 +1,4 @@
-"""What a model consists of, and which of its files a conversion needs."""
+"""The files of a model, and which of them a conversion needs."""
 
 import json
 import re
@@ -14,7 +14,7 @@ Kind = Literal["model", "dataset"]  # what the Hub calls a repo's type
 
 @dataclass(frozen=True)
 class FileDigest:
-    """What is known of a file's content: the Hub gives sha256 for LFS files, git_sha1 for the rest."""
+    """The known digests of a file: the Hub gives sha256 for LFS files, git_sha1 for the rest."""
 
     size_bytes: int
     sha256: str | None = None
@@ -22,11 +22,11 @@ class FileDigest:
 
     @property
     def blob(self) -> str | None:
-        """The digest that the Hub names the content by."""
+        """Return the digest by which the Hub names the content."""
         return self.sha256 or self.git_sha1
 
     def proves(self, expected: "FileDigest") -> bool:
-        """Whether all that is expected is known of this one, and equal."""
+        """Return whether everything that is expected is known and equal."""
         return self.size_bytes == expected.size_bytes and all(
             wanted in (None, found)
             for wanted, found in ((expected.sha256, self.sha256), (expected.git_sha1, self.git_sha1))
@@ -47,7 +47,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Pinned:
-    """Files on disk whose content was checked, and the weights that were left out (by `fetch_small`)."""
+    """Checked files on disk, and the weights that `fetch_small` left out."""
 
     folder: Path
     repo: str | None
@@ -70,46 +70,44 @@ _SMALL = frozenset({
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
     "README.md",
 })  # fmt: skip
-# Authors call it LICENSE, LICENCE.txt, "Tongyi Qianwen LICENSE AGREEMENT"…
+# Both spellings of license occur, and "Tongyi Qianwen LICENSE AGREEMENT".
 _LEGAL = re.compile(r"(?i)[^/]*(licen[sc]e|notice|copying|use_policy)[^/]*")
 
 
 def is_escaping(name: str) -> bool:
-    """Whether a file of this name would land outside its folder on any system, or play with a terminal."""
-    # Read as Windows does: it knows both separators, drives and UNC shares.
+    """Return whether this name leaves its folder on any system, or has control characters."""
+    # As Windows reads it, with both separators, drives and UNC shares.
     path = PureWindowsPath(name)
     is_control = any(ord(letter) < 32 or ord(letter) == 127 for letter in name)
     return not name or is_control or bool(path.drive or path.root) or ".." in path.parts
 
 
 def refuse_escaping(names: Iterable[str], where: str) -> None:
-    """A name that leaves the folder is no accident: nothing of such a source is touched."""
+    """Refuse a source that has a name outside of its folder, which cannot be an accident."""
     for name in names:
         if is_escaping(name):
-            raise Failure(
-                f"{where}: the file name {name!r} leaves the model's folder",
-                "do not trust this source; nothing was downloaded",
-            )
+            what = f"{where}: the file name {name!r} leaves the model's folder"
+            raise Failure(what, "do not trust this source; nothing was downloaded")
 
 
 def weights_entry(listing: Listing) -> str:
-    """The file that the weights start from: the one file, or the index that names the shards."""
+    """Return the file of the weights, or the index that names the shards."""
     for name in WEIGHTS:
         if name in listing.files:
             return name
     if any(name.endswith(".gguf") for name in listing.files):
-        hint = "it holds GGUF files: name the repo that those were made from"
+        hint = "it holds GGUF files: name the repo that they were made from"
     elif any(re.fullmatch(r".*-\d+-of-\d+\.(safetensors|bin)", name) for name in listing.files):
-        hint = "it holds shards but not the index that says which tensor is where"
+        hint = "it holds shards without an index: add model.safetensors.index.json"
     else:
         hint = f"one of these is needed: {', '.join(WEIGHTS)}"
     raise Failure(f"{listing.model}: no weights that can be read", hint)
 
 
 def small_files(listing: Listing) -> tuple[str, ...]:
-    """Everything that a conversion needs but the weights; the index of sharded weights is among them."""
+    """Return everything that a conversion needs except the weights, but with the index of their shards."""
     if "config.json" not in listing.files:
-        raise Failure(f"{listing.model}: no config.json", "name a model in Transformers' form")
+        raise Failure(f"{listing.model}: no config.json", "name a model in Transformers' format")
     entry = weights_entry(listing)
     needed = {name for name in listing.files if _is_small(name)}
     return tuple(sorted(needed | {entry} if entry.endswith(_INDEX) else needed))
@@ -120,12 +118,12 @@ def _is_small(name: str) -> bool:
 
 
 def is_legal(name: str) -> bool:
-    """Whether this is a licence or notice, which travels with every derivative."""
+    """Return whether this is a license or notice, which must accompany every derivative."""
     return _LEGAL.fullmatch(name) is not None and not name.startswith(".")
 
 
 def weight_files(listing: Listing, read: Callable[[str], bytes]) -> tuple[str, ...]:
-    """The files that hold the weights; `read` gives the content of the index."""
+    """Return the files that hold the weights; `read` gives the content of the index."""
     entry = weights_entry(listing)
     if not entry.endswith(_INDEX):
         return (entry,)
@@ -145,7 +143,7 @@ def weight_files(listing: Listing, read: Callable[[str], bytes]) -> tuple[str, .
 
 
 def list_folder(model: str, folder: Path) -> Listing:
-    """What lies at the top of a local folder; digests are made when the files are fetched."""
+    """List the files at the top of a local folder; digests are computed when they are fetched."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.is_file())
         files = {path.name: FileDigest(path.stat().st_size) for path in paths}

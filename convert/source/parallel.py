@@ -1,4 +1,4 @@
-"""Work on several files at once, ended at once by the first failure or by Ctrl-C."""
+"""Jobs in parallel threads, all stopped by the first failure or by Ctrl-C."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,24 +15,24 @@ _GRACE_S = 0.3
 
 @dataclass(frozen=True)
 class Watch:
-    """What all threads of a piece of work share: who is told of bytes, and who says stop."""
+    """The progress callback and the stop signal that all threads share."""
 
-    tell: Callable[[int], None]
+    report: Callable[[int], None]
     stop: Event = field(default_factory=Event)
 
     def advance(self, size_bytes: int) -> None:
-        """Tell of bytes done; of a negative number when they turned out wrong and are fetched again."""
+        """Report bytes as done; a negative number takes back those that must be fetched again."""
         if not self.stop.is_set():
-            self.tell(size_bytes)
+            self.report(size_bytes)
 
     def check(self) -> None:
-        """End the caller's work if it is over."""
+        """Raise Stopped if the work should end."""
         if self.stop.is_set():
             raise Stopped
 
 
 def run_all(jobs: Sequence[Callable[[], T]], watch: Watch, threads: int) -> list[T]:
-    """The jobs' results in their order; the first exception stops the rest and is raised."""
+    """Return the jobs' results in their order; the first exception stops the rest and is raised."""
     todo: SimpleQueue[int] = SimpleQueue()
     done: SimpleQueue[tuple[int, T | BaseException]] = SimpleQueue()
     for index in range(len(jobs)):
@@ -49,11 +49,11 @@ def run_all(jobs: Sequence[Callable[[], T]], watch: Watch, threads: int) -> list
             except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
                 done.put((index, error))
 
-    # Daemons: one that waits for a silent server must not keep the process alive after Ctrl-C.
-    crew = [Thread(target=work, daemon=True) for _ in range(min(threads, len(jobs)))]
+    # Daemons, since one may wait for a silent server when the process should end after Ctrl-C.
+    workers = [Thread(target=work, daemon=True) for _ in range(min(threads, len(jobs)))]
     results: dict[int, T] = {}
     try:
-        for thread in crew:
+        for thread in workers:
             thread.start()
         while len(results) < len(jobs):
             index, result = done.get()
@@ -63,6 +63,6 @@ def run_all(jobs: Sequence[Callable[[], T]], watch: Watch, threads: int) -> list
     finally:
         watch.stop.set()
         deadline_s = time.monotonic() + _GRACE_S
-        for thread in crew:
+        for thread in workers:
             thread.join(max(0.0, deadline_s - time.monotonic()))
     return [results[index] for index in range(len(jobs))]

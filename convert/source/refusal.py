@@ -1,4 +1,4 @@
-"""What the Hub's answers other than a file mean, to a person or to the loop that tries again."""
+"""The Hub's error responses as a Failure for the user, or as a Transient fault to retry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from convert.errors import Failure
 from convert.source.listing import Kind
 from convert.source.retry import RETRIED_STATUS, Transient, retry_after_s
 
-UNTRUSTED = "the server, or something on the way to it, is broken or hostile: try again or check HF_ENDPOINT"
+UNTRUSTED = "the server or a proxy is broken or hostile: try again or check HF_ENDPOINT"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was asked for, and whether a token said by whom."""
+class Request:
+    """What was requested, and whether with a token."""
 
     endpoint: str
     model: str
@@ -23,17 +23,17 @@ class Asked:
 
     @property
     def where(self) -> str:
-        """How messages name it."""
+        """Return its name in messages."""
         return f"{self.model}/{self.file}" if self.file else self.model
 
     @property
     def page(self) -> str:
-        """Where a person looks at the repo."""
+        """Return the address of the repo's page."""
         return f"{self.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.model}"
 
 
 def broken(error: Exception, endpoint: str) -> Transient | Failure:
-    """A connection that failed, without the exception's text: that may quote a header, and so the token."""
+    """Describe a failed connection without the exception's text, which may quote a header with the token."""
     kind = type(error).__name__
     if kind == "OfflineModeIsEnabled":
         return Failure(f"{endpoint}: the Hub's client is in offline mode", "unset HF_HUB_OFFLINE")
@@ -46,40 +46,40 @@ def broken(error: Exception, endpoint: str) -> Transient | Failure:
     return Transient(f"the connection to {endpoint} broke ({kind})")
 
 
-def refusal(asked: Asked, status: int, headers: Mapping[str, str]) -> Failure | Transient:
-    """The fault that an answer of this status is."""
+def refusal(request: Request, status: int, headers: Mapping[str, str]) -> Failure | Transient:
+    """Describe a response with this status."""
     code = headers.get("x-error-code", "")
     if status in RETRIED_STATUS:
-        return Transient(f"{asked.endpoint} answered {status}", retry_after_s(headers))
-    if status == 401 and asked.is_authorized and not code:
+        return Transient(f"{request.endpoint} answered {status}", retry_after_s(headers))
+    if status == 401 and request.is_authorized and not code:
         return Failure(
-            f"{asked.where}: the Hub does not accept your token", "run `hf auth login` or renew HF_TOKEN"
+            f"{request.where}: the Hub does not accept your token", "run `hf auth login` or renew HF_TOKEN"
         )
-    if not code and not asked.file and status in {401, 404}:
-        code = "RepoNotFound"  # the Hub hides what is private
+    if not code and not request.file and status in {401, 404}:
+        code = "RepoNotFound"  # the Hub hides private repos
     if code in _BY_CODE:
         message, hint = _BY_CODE[code]
-        return Failure(message.format(asked=asked), hint.format(asked=asked))
+        return Failure(message.format(request=request), hint.format(request=request))
     if status in {401, 403}:
         return Failure(
-            f"{asked.where}: access refused ({status})",
-            "set HF_TOKEN or run `hf auth login`, with a token that may read it",
+            f"{request.where}: access refused ({status})",
+            "set HF_TOKEN or run `hf auth login` with a token that may read it",
         )
-    return Failure(f"{asked.where}: {asked.endpoint} answered {status}", "check HF_ENDPOINT and the name")
+    return Failure(f"{request.where}: {request.endpoint} answered {status}", "check HF_ENDPOINT and the name")
 
 
 _BY_CODE = {
     "GatedRepo": (
-        "{asked.where}: the repo is gated, and you have no access",
-        "accept its terms at {asked.page}, then set HF_TOKEN or run `hf auth login`",
+        "{request.where}: the repo is gated, and you have no access",
+        "accept its terms at {request.page}, then set HF_TOKEN or run `hf auth login`",
     ),
     "RepoNotFound": (
-        "{asked.model}: no such {asked.kind} on {asked.endpoint}, or it is private",
+        "{request.model}: no such {request.kind} on {request.endpoint}, or it is private",
         "check the name; if it is private, set HF_TOKEN or run `hf auth login` with a token that may read it",
     ),
     "RevisionNotFound": (
-        "{asked.model}: no revision {asked.revision!r}",
-        "see its branches and tags at {asked.page}",
+        "{request.model}: no revision {request.revision!r}",
+        "see its branches and tags at {request.page}",
     ),
-    "EntryNotFound": ("{asked.where}: listed, but not there", "run the same command again"),
+    "EntryNotFound": ("{request.where}: listed, but not there", "run the same command again"),
 }

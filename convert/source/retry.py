@@ -1,4 +1,4 @@
-"""How often and how long a request is repeated before a person is told."""
+"""Retries of requests: which failures, how often, and with which pauses."""
 
 import email.utils
 import re
@@ -13,12 +13,12 @@ RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class Stopped(Exception):
-    """The run is being ended; leave what is resumable and return."""
+    """The run is ending; leave what is resumable and return."""
 
 
 @dataclass(frozen=True)
 class RetryLimits:
-    """Limits on repetition; the defaults ride out a restart of a load balancer and a minute of rate limit."""
+    """Limits of retries; the defaults outlast a restarting load balancer and a minute of rate limit."""
 
     tries: int = 6
     first_wait_s: float = 0.5
@@ -29,7 +29,7 @@ class RetryLimits:
 
 
 class Transient(Exception):
-    """The request failed in a way that may pass."""
+    """The request failed, and may succeed later."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -40,42 +40,42 @@ class Transient(Exception):
 class Backoff:
     """Counts the failures of one file and waits between them."""
 
-    def __init__(self, label: str, hint: str, retry: RetryLimits, stop: Event) -> None:
+    def __init__(self, label: str, hint: str, limits: RetryLimits, stop: Event) -> None:
         self._label = label
         self._hint = hint
-        self._patience = retry
+        self._limits = limits
         self._stop = stop
         self._failures = 0
         self._waited_s = 0.0
 
     def reset(self) -> None:
-        """Real progress was made: the failures so far say nothing about the next."""
+        """Forget the failures so far, since there was real progress."""
         self._failures = 0
 
-    def wait(self, again: Transient) -> None:
-        """Sleep before the next try, or say that there will be none."""
+    def wait(self, fault: Transient) -> None:
+        """Sleep before the next try, or raise a Failure after the last."""
         self._failures += 1
-        pause_s = self._patience.first_wait_s * 2 ** (self._failures - 1)
-        pause_s = min(pause_s, self._patience.longest_wait_s)
-        if again.wait_s is not None:
-            pause_s = again.wait_s
-        if self._failures >= self._patience.tries:
-            raise Failure(f"{self._label}: {again.reason}; gave up after {self._failures} tries", self._hint)
-        if self._waited_s + pause_s > self._patience.total_wait_s:
-            raise Failure(f"{self._label}: {again.reason}, and wants a wait of {pause_s:.0f} s", self._hint)
+        pause_s = self._limits.first_wait_s * 2 ** (self._failures - 1)
+        pause_s = min(pause_s, self._limits.longest_wait_s)
+        if fault.wait_s is not None:
+            pause_s = fault.wait_s
+        if self._failures >= self._limits.tries:
+            raise Failure(f"{self._label}: {fault.reason}; gave up after {self._failures} tries", self._hint)
+        if self._waited_s + pause_s > self._limits.total_wait_s:
+            raise Failure(f"{self._label}: {fault.reason}, and asks to wait {pause_s:.0f} s", self._hint)
         self._waited_s += pause_s
         if self._stop.wait(pause_s):
             raise Stopped
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """What the server asked for: Retry-After in seconds or as a date, or the Hub's RateLimit."""
-    asked = headers.get("retry-after", "").strip()
-    if asked.isdigit():
-        return float(asked)
-    if asked:
+    """Return the pause that the server asks for, by Retry-After or the Hub's RateLimit."""
+    after = headers.get("retry-after", "").strip()
+    if after.isdigit():
+        return float(after)
+    if after:
         try:
-            return max(0.0, email.utils.parsedate_to_datetime(asked).timestamp() - time.time())
+            return max(0.0, email.utils.parsedate_to_datetime(after).timestamp() - time.time())
         except ValueError:
             return None
     limit = re.search(r"\br=0;\s*t=(\d{1,9})\b", headers.get("ratelimit", ""))  # "api";r=0;t=55

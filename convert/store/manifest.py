@@ -125,6 +125,7 @@ class Manifest(_Record):
     target: str
     format: str
     model: ModelRecord | None = None  # none in schema 1
+    format_revision: int | None = None  # none in schema 1
     options: dict[str, JsonValue]
     tools: dict[str, str]
     files: Files = ()
@@ -161,19 +162,21 @@ def artifact_key(
     source_digests: Mapping[str, str],
     target: str,
     options: Mapping[str, JsonValue],
+    format_revision: int,
     tools: Mapping[str, str],
     also: Mapping[str, JsonValue] | None = None,
 ) -> str:
-    """Digest of what determines an artifact's bytes.
+    """Digest all that determines an artifact's bytes.
 
-    The commit is left out on purpose: one that touches none of the files read changes nothing.
+    The source's commit and modelwright's version are left out: one that changes none of the files read, or
+    of the bytes written, is no reason to build again. A format whose bytes change raises its revision.
     Whatever else reaches the bytes (the repo's name in the metadata, the calibration) goes into `also`.
     """
     determinants = {
-        "schema": SCHEMA,
         "source": dict(source_digests),
         "target": target,
         "options": dict(options),
+        "format_revision": format_revision,
         "tools": dict(tools),
         "also": dict(also or {}),
     }

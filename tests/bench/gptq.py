@@ -23,6 +23,7 @@ import tokenizers
 
 from convert import pipeline, recipe
 from convert.calibration import windows
+from convert.child.memory import MemoryWatch
 from convert.formats import option_models
 from convert.model.config import read_config
 from convert.tokenizer import load
@@ -30,7 +31,6 @@ from tests import tiny
 from tests.bench.conversion import GIB, ROOT
 from tests.gptq.text import held_out, to_learn_from
 from verify.logprobs import Windows, refer
-from verify.memory import MemoryWatch
 from verify.quality import Quality, quality
 from verify.runtimes import Settings
 from verify.worker import Launch, Worker

@@ -170,7 +170,7 @@ def test_what_was_fetched_serves_offline(server: DatasetServer, hub: Hub) -> Non
 def test_a_flipped_byte_is_refused(server: DatasetServer, hub: Hub) -> None:
     server.add_dataset(NAME, {"a.jsonl": JSONL})
     server.faults.append(Fault("flip", path="/resolve/", times=2, after_bytes=20))
-    with pytest.raises(Failure, match="not with the digest that the Hub lists"):
+    with pytest.raises(Failure, match="its digest is not the listed one"):
         tokens(hub)
 
 

@@ -164,9 +164,9 @@ def test_a_tokenizer_that_makes_nothing_of_it_is_refused() -> None:
 @pytest.mark.parametrize(
     ("template", "why"),
     [
-        ("{% for m in messages %}{{ m.nothing.at.all }}{% endfor %}", "UndefinedError"),
-        ("{{ messages.__class__.__mro__ }}", "SecurityError"),
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "more time"),
+        ("{% for m in messages %}{{ m.nothing.at.all }}{% endfor %}", "can't be rendered: .*nothing"),
+        ("{{ messages.__class__.__mro__ }}", "the sandbox refuses"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "more CPU time"),
     ],
 )
 def test_a_bad_template_is_refused(template: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:

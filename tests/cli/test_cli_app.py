@@ -15,6 +15,7 @@ import pytest
 
 from convert.cli.app import COMMANDS
 from convert.errors import Exit, Failure, UsageFailure, UsageFailures
+from convert.version import version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,8 +69,8 @@ def test_nothing_asked_is_help_and_the_summaries_are_whole(run: Run) -> None:
     assert max(map(len, ran.out.splitlines())) <= 80
 
 
-def test_the_version_is_that_of_the_distribution(run: Run) -> None:
-    assert run("--version").out == "modelwright 0.1.0\n"
+def test_the_version_is_that_of_the_running_code(run: Run) -> None:
+    assert run("--version").out == f"modelwright {version()}\n"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_a_wrong_command_line_is_two_lines_and_exit_code_2(
         (
             ModuleNotFoundError("", name="llama_cpp.x"),
             1,
-            ["error: llama_cpp.x is not installed", 'hint:  pip install "modelwright[gguf]"'],
+            ["error: llama-cpp-python is not installed", "hint:  pip install 'modelwright[gguf]'"],
         ),
     ],
     ids=lambda value: type(value).__name__,

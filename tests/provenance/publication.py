@@ -59,7 +59,7 @@ def manifest_of(
 ) -> Manifest:
     """What such an artifact was made from."""
     return Manifest(
-        key=artifact_key(source_digests={"a": "b"}, target=target, options={}, tools={}),
+        key=artifact_key(source_digests={"a": "b"}, target=target, options={}, format_revision=1, tools={}),
         recipe="model: Owner/Tiny  # 中文\ntargets:\n  gguf: {quants: [Q8_0, Q4_K_M]}\n",
         source=SourceRecord(
             repo=source,

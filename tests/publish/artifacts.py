@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
 
 from convert.formats import option_models
+from convert.formats.gguf.format import GgufFormat
 from convert.formats.gguf.options import OPTIONS
 from convert.publish.gate import Asked
 from convert.recipe import Recipe, load
@@ -16,6 +16,7 @@ from convert.store import MANIFEST_NAME, Manifest, SourceRecord, Store, artifact
 from tests.verify import reports
 from verify.gates import Check, judge, limits_for
 from verify.report import NAME, ArtifactResult, Report, write_json
+from verify.revision import REVISION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,11 +48,19 @@ def asked(recipe: Recipe, root: Path, targets: tuple[str, ...] = TARGETS) -> tup
     return tuple(Asked(name, root / recipe.name / name, options.by_target()[name]) for name in targets)
 
 
-def build(recipe: Recipe, root: Path, target: str, size_bytes: int = 40_000, version: str = "") -> Path:
+def build(
+    recipe: Recipe,
+    root: Path,
+    target: str,
+    size_bytes: int = 40_000,
+    revision: int | None = GgufFormat.REVISION,
+) -> Path:
     """An artifact that stands: a model file of noise, and a licence."""
     (wanted,) = asked(recipe, root, (target,))
-    tools = {"modelwright": version or installed("modelwright"), "gguf": "0"}
-    key = artifact_key(source_digests={"w": "0"}, target=target, options=wanted.options, tools=tools)
+    tools = {"modelwright": "0.1.0", "gguf": "0"}
+    key = artifact_key(
+        source_digests={"w": "0"}, target=target, options=wanted.options, format_revision=1, tools=tools
+    )
     with Store(root).stage(recipe.name, target, key) as staging:
         name = f"tiny-{target.removeprefix('gguf-')}.gguf"
         seed = int.from_bytes(hashlib.sha256(target.encode()).digest()[:4])
@@ -64,6 +73,7 @@ def build(recipe: Recipe, root: Path, target: str, size_bytes: int = 40_000, ver
                 source=SourceRecord(repo="acme/tiny", commit="0" * 40, files=()),
                 target=target,
                 format="gguf",
+                format_revision=revision,
                 options=dict(wanted.options),
                 tools=tools,
                 tensors={"token_embd.weight": target.removeprefix("gguf-")},
@@ -90,7 +100,9 @@ def result(recipe: Recipe, folder: Path, measured: Mapping[str, float | None] = 
     )
 
 
-def write_report(recipe: Recipe, root: Path, *results: ArtifactResult, tool: str = "") -> Report:
+def write_report(
+    recipe: Recipe, root: Path, *results: ArtifactResult, revision: int | None = REVISION
+) -> Report:
     """The report beside the artifacts."""
     made = reports.report(*results, recipe=recipe.name)
     record = read_manifest(root / recipe.name / results[0].name).source
@@ -98,7 +110,7 @@ def write_report(recipe: Recipe, root: Path, *results: ArtifactResult, tool: str
     source = made.source.model_copy(update={"repo": record.repo, "commit": record.commit, "digest": digest})
     made = made.model_copy(
         update={
-            "tool": tool or installed("modelwright"),
+            "revision": revision,
             "recipe_sha256": recipe.asked_sha256,
             "source": source,
         }

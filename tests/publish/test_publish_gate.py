@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from convert.errors import Exit, Failure, UsageFailure
+from convert.formats.gguf.format import GgufFormat
 from convert.publish.bundle import Waiver
 from convert.publish.gate import check_waivers, examine
 from tests.publish.artifacts import GOOD, TARGETS, asked, build, result, stand, write_recipe, write_report
 from verify.gates import Check
 from verify.report import NAME, write_json
+from verify.revision import REVISION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,18 +103,25 @@ def test_never_verified(tmp_path: Path) -> None:
     assert failure.hint == f"modelwright verify {recipe.path}"
 
 
-def test_verified_by_another_version(tmp_path: Path) -> None:
+@pytest.mark.parametrize("revision", [None, REVISION - 1, REVISION + 1])  # version 0.1.0 recorded none
+def test_verified_by_other_checks_or_measurements(tmp_path: Path, revision: int | None) -> None:
     recipe, root = stand(tmp_path)
     results = [result(recipe, root / recipe.name / target) for target in TARGETS]
-    write_report(recipe, root, *results, tool="0.0.1")
-    assert "made by modelwright 0.0.1; this is" in refused(recipe, root).message
+    write_report(recipe, root, *results, revision=revision)
+    failure = refused(recipe, root)
+    assert "report.json: modelwright 0.1.0 made it by other checks or measurements" in failure.message
+    assert failure.hint == f"modelwright verify {recipe.path}"
 
 
-def test_built_by_another_version(tmp_path: Path) -> None:
+@pytest.mark.parametrize("revision", [None, GgufFormat.REVISION - 1])
+def test_built_when_the_format_had_other_bytes(tmp_path: Path, revision: int | None) -> None:
     recipe, root = stand(tmp_path)
-    folders = [build(recipe, root, target, version="0.0.1") for target in TARGETS]
+    folders = [build(recipe, root, target, revision=revision) for target in TARGETS]
     write_report(recipe, root, *(result(recipe, folder) for folder in folders))
-    assert "gguf-Q6_K: built by modelwright 0.0.1; this is" in refused(recipe, root).message
+    assert (
+        "gguf-Q6_K: built by modelwright 0.1.0, and the bytes of gguf have changed since"
+        in refused(recipe, root).message
+    )
 
 
 def test_judged_by_another_recipe(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convert.child.sandbox import render
 from convert.publish.card.chat import Chat, Layout, look_at
 from convert.publish.card.facts import Facts, gather
 from convert.publish.card.ollama import MODELFILE, PARAMS, TEMPLATE
 from convert.tokenizer.template import CHATML
 from tests.publish_card import go_template
-from verify.template import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ CHATS: tuple[list[dict[str, str]], ...] = (
 
 def facts(template: str) -> Facts:
     """A model of this template, whose tokenizer begins a text by itself."""
-    return Facts(architecture="llama", context=8192, template=template, markup=MARKUP, ends={2: "</s>"})
+    return Facts(family="llama", context=8192, template=template, markup=MARKUP, ends={2: "</s>"})
 
 
 def laid_out(template: str, chat: list[dict[str, str]]) -> str:
@@ -125,7 +125,7 @@ def test_what_is_no_straight_line_is_not_said_to_be_one(name: str, tried: Tried)
 
 
 def test_no_template_is_no_chat() -> None:
-    assert look_at(Facts(architecture="gpt2")) is None
+    assert look_at(Facts(family="gpt2")) is None
 
 
 def test_chatml_is_known_by_its_look(tried: Tried) -> None:
@@ -182,12 +182,12 @@ def test_ollama_is_told_all_that_it_needs(shelf: Shelf) -> None:
     card = shelf.card()
     told = parsed(card)
     assert told["from"] == "./tiny-qwen-Q6_K.gguf"
-    assert told["stop"] == ["<|im_end|>"]
+    assert told["stop"] == ["<|im_end|>", "<|endoftext|>"]
     context = gather(shelf.candidate()).context
     assert context is not None
     assert told["num_ctx"] == min(context, 4096)
     assert told["template"] == card.made[TEMPLATE].decode()
-    assert json.loads(card.made[PARAMS]) == {"stop": ["<|im_end|>"], "num_ctx": told["num_ctx"]}
+    assert json.loads(card.made[PARAMS]) == {"stop": told["stop"], "num_ctx": told["num_ctx"]}
     template = gather(shelf.candidate()).template
     assert template is not None
     for chat in CHATS:
@@ -241,7 +241,7 @@ def test_every_formats_files_say_the_same(shelf: Shelf) -> None:
         assert len({each.context for each in found.values()}) == 1
         assert len({each.template for each in found.values()}) == 1
         assert found["gguf-Q8_0"].parameters == found["hf"].parameters
-        assert found["gguf-Q8_0"].architecture == found["hf"].architecture
+        assert found["gguf-Q8_0"].family == found["hf"].family
         ends = [set(each.ends.items()) for each in found.values()]
         assert ends[0] & ends[1] & ends[2]
 

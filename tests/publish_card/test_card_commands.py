@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convert import formats
+from convert.errors import Failure
 from convert.publish.card.facts import gather
 from convert.publish.card.xinference import _billions
 from convert.store import FileEntry
 from tests.publish_card.cards import BASE, of_hub
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.publish_card.cards import Card, Shelf
 
 GGUF = ["Download", "llama.cpp", "llama-cpp-python", "Ollama", "llamafile", "LM Studio", "Transformers"]
@@ -67,14 +72,69 @@ def test_who_is_told_of(every: dict[str, Card]) -> None:
     }
 
 
-def test_a_real_quantised_config_is_read_for_its_sizes(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    import convert.publish.card.facts as module  # noqa: PLC0415
-
-    read, wanted = module._read, module.gather(shelf.candidate("hf")).parameters
-    packed = {"quant_method": "gptq", "bits": 4}
-    monkeypatch.setattr(module, "_read", lambda path: {**read(path), "quantization_config": packed})
+def test_packed_weights_are_counted_as_the_sources(shelf: Shelf) -> None:
+    wanted = gather(shelf.candidate("hf")).parameters
     assert wanted
-    assert module.gather(shelf.candidate("hf")).parameters == wanted
+    (packed,) = quantised(shelf, "gptq").bundle.candidates
+    assert gather(packed).parameters == wanted
+
+
+def test_an_artifact_of_an_older_version_is_refused(shelf: Shelf) -> None:
+    with pytest.raises(Failure, match="gguf-Q8_0: built by an older version") as caught:
+        shelf.card(shelf.candidate(manifest={"model": None}))
+    assert caught.value.hint == "run `modelwright convert` again"
+
+
+def test_a_template_that_is_not_the_one_that_was_built_is_refused(shelf: Shelf) -> None:
+    for target in ("gguf-Q8_0", "onnx-int4-cpu", "hf"):
+        with pytest.raises(Failure, match=f"{target}: its chat template is not the one that was built"):
+            gather(shelf.candidate(target, manifest={"chat_template_sha256": "0" * 64}))
+
+
+def test_an_unknown_format_is_refused_by_name(shelf: Shelf) -> None:
+    with pytest.raises(Failure, match="there is no format 'mlx'") as caught:
+        shelf.card(shelf.candidate("hf", manifest={"format": "mlx"}))
+    assert caught.value.hint == "the formats are awq, gguf, gptq, hf, onnx"
+
+
+SHIPPING = """
+from convert.formats.shipping import Guide, Shipping
+
+SHIPPING = Shipping(
+    label="MLX",
+    suffix="MLX-{bits}bit",
+    weights=r".*\\.safetensors",
+    library="mlx",
+    tags=("mlx",),
+    guides=(Guide("mlx/mlx-lm"), Guide("mlx/unknown", needs=("mlx",))),
+)
+"""
+TEMPLATE = """### mlx-lm
+
+{% filter fence("sh") %}
+mlx_lm.generate --model {{ repo | sh }} --prompt {{ prompt | sh }}
+{% endfilter %}
+"""
+
+
+def test_a_format_is_one_folder(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guides = tmp_path / "mlx" / "guides"
+    guides.mkdir(parents=True)
+    (tmp_path / "mlx" / "__init__.py").write_text("")
+    (tmp_path / "mlx" / "shipping.py").write_text(SHIPPING)
+    for name in ("mlx-lm", "unknown"):
+        (guides / f"{name}.md.j2").write_text(TEMPLATE)
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
+    options = {"bits": 4}
+    card = shelf.card(shelf.candidate("hf", target="mlx", manifest={"format": "mlx", "options": options}))
+    assert card.bundle.repo == "someone/tiny-MLX-4bit"
+    assert card.titles == ["mlx-lm"]
+    asked = "mlx_lm.generate --model someone/tiny-MLX-4bit --prompt '什么是行星？'"
+    assert card.blocks("sh")[0].strip() == asked
+    assert "library_name: mlx\n" in card.readme
+    assert "as MLX, made by" in card.body
+    for name in [name for name in sys.modules if name.startswith("convert.formats.mlx")]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 def test_every_program_compiles_and_every_command_parses(every: dict[str, Card]) -> None:
@@ -211,7 +271,9 @@ def test_a_folder_of_a_repo_is_opened_as_such(shelf: Shelf) -> None:
 
 def test_cuda_graphs_want_cudas_package(shelf: Shelf) -> None:
     candidate = shelf.candidate(
-        "onnx-int4-cpu", target="onnx-int4-cuda", manifest={"options": {"provider": "cuda"}}
+        "onnx-int4-cpu",
+        target="onnx-int4-cuda",
+        manifest={"options": {"provider": "cuda", "precision": "int4"}},
     )
     assert "onnxruntime-genai-cuda" in shelf.card(candidate).blocks("sh")[0]
 
@@ -251,7 +313,7 @@ def test_xinference_is_told_what_the_model_is(shelf: Shelf) -> None:
     told = json.loads(shelf.card().made["xinference.json"])
     assert told["model_ability"] == ["chat"]
     assert told["context_length"] == gather(shelf.candidate()).context
-    assert told["stop"] == ["<|im_end|>"]
+    assert told["stop"] == ["<|im_end|>", "<|endoftext|>"]
     assert told["chat_template"].startswith("{% for message in messages %}")
     assert [spec["quantization"] for spec in told["model_specs"]] == ["Q6_K", "Q8_0", "F16"]
     spec = told["model_specs"][1]

@@ -152,7 +152,7 @@ def test_a_template_and_tokens_of_a_stranger_stay_in_their_fence(
 ) -> None:
     hostile = "```\n</details><script>alert(1)</script>\n## Licence\n"
     facts = Facts(
-        architecture="<b>",
+        family="<b>",
         context=1024,
         template=hostile + "{% for m in messages %}{{ m['content'] }}{% endfor %}",
         ends={1: "`</code><script>`", 2: 'a"\nFROM ./evil'},

@@ -35,7 +35,11 @@ MARKER = "/build-begins-here"
 def key_of(mark: str) -> str:
     """The key of the build that leaves `mark` in every file."""
     return artifact_key(
-        source_digests={"model.safetensors": mark}, target=TARGET, options={}, tools={"modelwright": "0"}
+        source_digests={"model.safetensors": mark},
+        target=TARGET,
+        options={},
+        format_revision=1,
+        tools={"modelwright": "0"},
     )
 
 

@@ -87,8 +87,8 @@ def test_the_bytes_are_sorted_indented_and_readable() -> None:
 
 def test_the_contract_s_fields_are_all_there() -> None:
     assert set(json.loads(full().to_bytes())) == {
-        "chat_template_sha256", "deviations", "files", "format", "key", "license", "model", "options",
-        "recipe", "schema", "source", "target", "tensors", "tools",
+        "chat_template_sha256", "deviations", "files", "format", "format_revision", "key", "license", "model",
+        "options", "recipe", "schema", "source", "target", "tensors", "tools",
     }  # fmt: skip
 
 
@@ -201,6 +201,7 @@ def test_the_key_tells_apart_whatever_reaches_the_bytes() -> None:
             "source_digests": {"a": "1", "b": "2"},
             "target": "gguf-Q8_0",
             "options": {"x": 1, "y": [2]},
+            "format_revision": 1,
             "tools": {"gguf": "0.19"},
             "also": {"repo": "a/b"},
         }
@@ -211,6 +212,7 @@ def test_the_key_tells_apart_whatever_reaches_the_bytes() -> None:
         key(source_digests={"a": "1", "b": "3"}),
         key(target="gguf-Q4_0"),
         key(options={"x": 1, "y": [3]}),
+        key(format_revision=2),
         key(tools={"gguf": "0.20"}),
         key(also=None),
     ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from verify.limits import Limits
+from convert.child import Limits
 from verify.runtimes import Settings
 from verify.worker import Launch, Worker
 

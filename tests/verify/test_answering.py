@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from convert.child.sandbox import render
 from tests.verify.opening import CHAT
 from verify.answering import Answer, Chooser, Ending
 from verify.runtimes import Request
-from verify.template import render
 
 
 def test_a_stop_string_never_shows_in_part() -> None:

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from convert.child import Fault, FaultKind
 from convert.recipe import Gates
-from verify.fault import Fault, FaultKind
 from verify.gates import GATES, Check, equal, failed, judge, limits_for, size_ratio, unmeasured
 
 NONE = Gates(smoke_drop=None, ppl_ratio=None, kl_mean=None, top1=None)

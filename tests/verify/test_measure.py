@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convert.child import ChildFailure, Fault, FaultKind, Limits
 from verify import measure
-from verify.fault import Fault, FaultKind, WorkerFailure
-from verify.limits import Limits
 from verify.machine import describe_machine, read_nvidia
 from verify.measure import Plan, fits_together, measure_in_turns, prompt
 from verify.runtimes import Info, Piece, Request, Settings
@@ -80,7 +79,7 @@ def test_what_is_no_process_of_ours_has_no_memory() -> None:
     assert found.memory is None
     assert found.speed.prefill_tok_s is None
     assert found.speed.decode_tok_s == spread([6.0])  # the server counts four tokens, and says so
-    with pytest.raises(WorkerFailure, match="nothing at all"):
+    with pytest.raises(ChildFailure, match="nothing at all"):
         samples.take(Request(text="x"), pieces[-1:])
 
 

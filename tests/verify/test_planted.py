@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from convert.child import Limits
 from convert.cli.verification import spell_tokenizer
 from convert.errors import Failure
 from convert.recipe import Gates
@@ -17,7 +18,6 @@ from tests import tiny
 from tests.verify import planting
 from verify.baseline import Baseline, Source, question_source
 from verify.examination import Examination
-from verify.limits import Limits
 from verify.stage import Plan, Silence, Subject
 
 if TYPE_CHECKING:

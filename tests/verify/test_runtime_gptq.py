@@ -13,14 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from convert import pipeline, recipe
+from convert.child import ChildFailure, FaultKind, Limits
 from convert.errors import Failure
 from convert.formats import option_models
 from tests import tiny
 from tests.gptq.packed import widened
 from tests.verify import opening
 from tests.verify.opening import TEXT, logits
-from verify.fault import FaultKind, WorkerFailure
-from verify.limits import Limits
 from verify.runtimes import Request, Settings, gptqmodel, runtime_for
 
 if TYPE_CHECKING:
@@ -165,7 +164,7 @@ def test_answers_stop_where_they_are_told_to(gptq: Worker) -> None:
     again = list(gptq.generate(Request(text=TEXT, max_tokens=6, stop_ids=(free[2] or 0,))))
     assert (len(again), again[-1].end) == (free.index(free[2]) + 1, "end")
     for refused in (Request(ids=(1,) * 300), Request(ids=()), Request(ids=(512,))):
-        with pytest.raises(WorkerFailure) as caught:
+        with pytest.raises(ChildFailure) as caught:
             list(gptq.generate(refused))
         assert caught.value.fault.kind is FaultKind.REFUSED
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from convert import pipeline, recipe
+from convert.child import ChildFailure, FaultKind
 from convert.errors import Failure
 from convert.formats import option_models
 from tests import tiny
 from tests.verify.opening import CHAT, LAID_OUT, TEXT, logits, opened
-from verify.fault import FaultKind, WorkerFailure
 from verify.runtimes import Request, runtime_for
 from verify.runtimes._genai import read_config
 
@@ -144,10 +144,10 @@ def test_an_answer_goes_no_further_than_the_context(onnx: Worker) -> None:
     ids = tuple(range(200)) + tuple(range(50))
     assert len(list(onnx.generate(Request(ids=ids, max_tokens=100, ignores_end=True)))) == 6
     for refused in (Request(ids=ids + ids), Request(ids=()), Request(ids=(512,)), Request(ids=(-1,))):
-        with pytest.raises(WorkerFailure) as caught:
+        with pytest.raises(ChildFailure) as caught:
             list(onnx.generate(refused))
         assert caught.value.fault.kind is FaultKind.REFUSED
-    with pytest.raises(WorkerFailure, match="do not fit the context of 256"):
+    with pytest.raises(ChildFailure, match="do not fit the context of 256"):
         list(onnx.logits([1] * 257))
 
 
@@ -157,7 +157,7 @@ def test_answers_made_together_are_as_long_as_alone(onnx: Worker) -> None:
     assert [sum(tick.index == n for tick in ticks) for n in range(6)] == [7, 8, 9, 10, 11, 12]
     assert [tick.t_s for tick in ticks] == sorted(tick.t_s for tick in ticks)
     for refused in (Request(ids=(1,), stop=("x",)), Request(ids=(1,), temperature=1.0), Request(ids=(999,))):
-        with pytest.raises(WorkerFailure) as caught:
+        with pytest.raises(ChildFailure) as caught:
             list(onnx.together([refused]))
         assert caught.value.fault.kind is FaultKind.REFUSED
 
@@ -180,7 +180,7 @@ def test_the_cache_is_as_long_as_the_request_and_no_longer(onnx: Worker) -> None
     ],
 )
 def test_what_is_not_there_is_refused_in_words(options: dict[str, Any], said: str, artifact: Path) -> None:
-    with pytest.raises(WorkerFailure, match=said) as caught:
+    with pytest.raises(ChildFailure, match=said) as caught:
         opened("onnxruntime_genai", artifact, **options)
     assert caught.value.fault.kind is FaultKind.REFUSED
 
@@ -190,7 +190,7 @@ def test_the_cpu_opens_what_was_made_for_another_provider(artifact: Path, tmp_pa
     decoder = config["model"]["decoder"]
     decoder["session_options"]["provider_options"] = [{"OpenVINO": {"device_type": "NPU"}}]
     folder = changed(artifact, tmp_path / "npu", decoder=decoder)
-    with pytest.raises(WorkerFailure, match=r"OpenVINO.*; --option provider=cpu opens it"):
+    with pytest.raises(ChildFailure, match=r"OpenVINO.*; --option provider=cpu opens it"):
         opened("onnxruntime_genai", folder)
     with opened("onnxruntime_genai", folder, provider="cpu") as worker:
         assert worker.info.notes["provider"] == "cpu"
@@ -202,7 +202,7 @@ def test_a_damaged_artifact_is_refused_or_crashes_alone(name: str, artifact: Pat
     folder = copied(artifact, tmp_path / "cut")
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(WorkerFailure) as caught:
+    with pytest.raises(ChildFailure) as caught:
         opened("onnxruntime_genai", folder)
     assert caught.value.fault.kind in (FaultKind.REFUSED, FaultKind.CRASHED)
     assert caught.value.fault.reason
@@ -258,14 +258,14 @@ def test_no_setting_has_a_file_written(key: str, artifact: Path, tmp_path: Path)
     for number, name in enumerate((str(tmp_path / "elsewhere"), "tokenizer.json")):
         decoder["session_options"] = {key: name}
         folder = changed(artifact, tmp_path / str(number), decoder=decoder)
-        with pytest.raises(WorkerFailure, match="read or write"):
+        with pytest.raises(ChildFailure, match="read or write"):
             opened("onnxruntime_genai", folder)
         assert (folder / "tokenizer.json").read_bytes() == (artifact / "tokenizer.json").read_bytes()
     assert {file.name for file in tmp_path.iterdir()} == {"0", "1"}
 
 
 def test_a_config_without_its_sizes_is_refused(artifact: Path, tmp_path: Path) -> None:
-    with pytest.raises(WorkerFailure, match=r"model\.vocab_size is 'many'"):
+    with pytest.raises(ChildFailure, match=r"model\.vocab_size is 'many'"):
         opened("onnxruntime_genai", changed(artifact, tmp_path / "many", vocab_size="many"))
 
 
@@ -274,18 +274,18 @@ def test_sizes_that_are_not_the_graph_s_are_refused(size: str, artifact: Path, t
     decoder = json.loads((artifact / "genai_config.json").read_text("utf-8"))["model"]["decoder"]
     for value in (decoder[size] // 2, decoder[size] + 1):
         folder = changed(artifact, tmp_path / str(value), decoder={**decoder, size: value})
-        with pytest.raises(WorkerFailure, match="the graph's cache is another") as caught:
+        with pytest.raises(ChildFailure, match="the graph's cache is another") as caught:
             opened("onnxruntime_genai", folder)
         assert caught.value.fault.kind is FaultKind.REFUSED
 
 
 def test_a_vocabulary_of_another_size_is_no_crash(artifact: Path, tmp_path: Path) -> None:
-    with pytest.raises(WorkerFailure, match="must be in range") as caught:
+    with pytest.raises(ChildFailure, match="must be in range") as caught:
         opened("onnxruntime_genai", changed(artifact, tmp_path / "less", vocab_size=100))
     assert caught.value.fault.kind is FaultKind.REFUSED
     with (
         opened("onnxruntime_genai", changed(artifact, tmp_path / "more", vocab_size=600)) as worker,
-        pytest.raises(WorkerFailure, match="invalid dimensions for output: logits"),
+        pytest.raises(ChildFailure, match="invalid dimensions for output: logits"),
     ):
         list(worker.logits([3, 4]))
 
@@ -295,7 +295,7 @@ def test_a_template_is_held_by_the_sandbox_first(artifact: Path, tmp_path: Path)
     settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
     template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}), "utf-8")
-    with opened("onnxruntime_genai", folder) as worker, pytest.raises(WorkerFailure, match="CPU time"):
+    with opened("onnxruntime_genai", folder) as worker, pytest.raises(ChildFailure, match="CPU time"):
         worker.apply_template(CHAT)
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from convert.child import ChildFailure, FaultKind
 from tests.verify.opening import CHAT, LIMITS, opened
-from verify.fault import FaultKind, WorkerFailure
 from verify.measure import Plan, measure_in_turns
 from verify.runtimes import Request, Settings
 from verify.runtimes.llama_cpp import find_file
@@ -65,9 +65,9 @@ def test_a_server_answers_as_the_file_itself(server: str, gguf: Worker) -> None:
             assert pieces[-1].end == "length"
         ticks = list(worker.together([Request(text=f"{n}", max_tokens=5) for n in range(3)]))
         assert {tick.index for tick in ticks} == {0, 1, 2}
-        with pytest.raises(WorkerFailure, match="not in token ids"):
+        with pytest.raises(ChildFailure, match="not in token ids"):
             worker.answer(Request(ids=(1, 2)))
-        with pytest.raises(WorkerFailure, match="no call 'logits'"):
+        with pytest.raises(ChildFailure, match="no call 'logits'"):
             list(worker.logits([1]))
 
 
@@ -135,7 +135,7 @@ def test_a_server_s_moods_become_reasons(planted: str, monkeypatch: pytest.Monke
             "error": "out of memory",
             "garbage": "no JSON: {{{",
         }.items():
-            with pytest.raises(WorkerFailure, match=said) as caught:
+            with pytest.raises(ChildFailure, match=said) as caught:
                 worker.answer(Request(text=mood))
             assert caught.value.fault.kind is FaultKind.REFUSED
             assert "s3cret" not in repr(caught.value.fault) + str(worker.stderr_tail())
@@ -148,15 +148,15 @@ def test_a_server_s_moods_become_reasons(planted: str, monkeypatch: pytest.Monke
 
 def test_a_silent_server_is_not_waited_for(planted: str) -> None:
     with opened("openai_http", planted, timeout_s=2.0) as worker:
-        with pytest.raises(WorkerFailure, match="silent for 2 s") as caught:
+        with pytest.raises(ChildFailure, match="silent for 2 s") as caught:
             worker.answer(Request(text="silent"))
         assert caught.value.fault.kind is FaultKind.REFUSED
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
-    with pytest.raises(WorkerFailure, match="no server answers at http://127"):
+    with pytest.raises(ChildFailure, match="no server answers at http://127"):
         opened("openai_http", "http://127.0.0.1:9")
-    with pytest.raises(WorkerFailure, match="A_KEY is not set"):
+    with pytest.raises(ChildFailure, match="A_KEY is not set"):
         opened("openai_http", "http://127.0.0.1:9", api_key_env="A_KEY")
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from convert.child import ChildFailure, FaultKind
 from tests import tiny
 from tests.gguf import oracle
 from tests.verify.opening import CHAT, LAID_OUT, TEXT, logits, opened
-from verify.fault import FaultKind, WorkerFailure
 from verify.runtimes import Request
 from verify.runtimes.llama_cpp import find_file
 
@@ -98,10 +98,10 @@ def test_an_answer_goes_no_further_than_the_context(gguf: Worker, source: Worker
         pieces = list(worker.generate(Request(ids=ids, max_tokens=100, ignores_end=True)))
         assert len(pieces) == 6
         for refused in (Request(ids=ids + ids), Request(ids=()), Request(ids=(512,)), Request(ids=(-1,))):
-            with pytest.raises(WorkerFailure) as caught:
+            with pytest.raises(ChildFailure) as caught:
                 list(worker.generate(refused))
             assert caught.value.fault.kind is FaultKind.REFUSED
-        with pytest.raises(WorkerFailure, match="do not fit the context of 256"):
+        with pytest.raises(ChildFailure, match="do not fit the context of 256"):
             list(worker.logits([1] * 257))
 
 
@@ -109,7 +109,7 @@ def test_answers_made_together_are_as_long_as_alone(gguf: Worker, source: Worker
     requests = [Request(ids=tuple(range(5 + 3 * n)), max_tokens=7 + n, ignores_end=True) for n in range(4)]
     ticks = list(gguf.together(requests))
     assert [sum(tick.index == n for tick in ticks) for n in range(4)] == [7, 8, 9, 10]
-    with pytest.raises(WorkerFailure, match="no call 'together'"):
+    with pytest.raises(ChildFailure, match="no call 'together'"):
         list(source.together(requests))
 
 
@@ -165,7 +165,7 @@ def test_the_first_of_several_shards_is_opened(tmp_path: Path) -> None:
     with opened("llama_cpp", tmp_path / "out") as worker:
         assert len(logits(worker, [3, 4, 5])) == 3
     (tmp_path / "out" / "other.gguf").touch()
-    with pytest.raises(WorkerFailure, match="one GGUF, or the first of its shards"):
+    with pytest.raises(ChildFailure, match="one GGUF, or the first of its shards"):
         opened("llama_cpp", tmp_path / "out")
 
 
@@ -174,7 +174,7 @@ def test_a_damaged_file_is_refused_with_the_runtime_s_words(tmp_path: Path, chat
     (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "none.gguf").write_bytes(b"GGUF" + bytes(100))
     for name in ("cut", "none"):
-        with pytest.raises(WorkerFailure, match="refuses this file") as caught:
+        with pytest.raises(ChildFailure, match="refuses this file") as caught:
             opened("llama_cpp", tmp_path / f"{name}.gguf")
         assert caught.value.fault.stderr_tail
 
@@ -197,11 +197,11 @@ def test_a_source_that_cannot_be_is_refused(
     config = json.loads((chat.source / "config.json").read_text("utf-8"))
     (tmp_path / "config.json").unlink()
     (tmp_path / "config.json").write_text(json.dumps(config | change), "utf-8")
-    with pytest.raises(WorkerFailure, match=said):
+    with pytest.raises(ChildFailure, match=said):
         opened("transformers", tmp_path)
 
 
 def test_options_that_no_runtime_has_are_refused(chat: Made) -> None:
     for runtime, path in (("llama_cpp", chat.f32), ("openai_http", "http://127.0.0.1:1")):
-        with pytest.raises(WorkerFailure, match="no such option: speed"):
+        with pytest.raises(ChildFailure, match="no such option: speed"):
             opened(runtime, path, speed="high")

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from convert.child import ChildFailure, FaultKind
+from convert.child.limits import MARK, Limits, environment
+from convert.child.memory import usage
+from convert.child.process import marked
 from convert.errors import Failure
 from verify.child import CpuLimit
-from verify.fault import FaultKind, WorkerFailure
-from verify.limits import MARK, Limits, environment
-from verify.memory import usage
-from verify.process import marked
 from verify.runtimes import Request, Settings, find_runtime, runtime_for, runtime_names
 from verify.worker import Launch, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from verify.fault import Fault
+    from convert.child import Fault
 
 BAD = str(Path(__file__).parent / "bad_runtime.py")
 LIMITS = Limits(open_s=60, request_s=60, memory_bytes=300 << 20, output_bytes=4 << 20)
@@ -48,19 +48,19 @@ def _nothing_is_left() -> Iterator[None]:
     fds = open_fds()
     yield
     assert {fd for fd in open_fds() - fds if not fd.startswith("/proc")} == set()
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("worker-")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("child-")]
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
 
 def fault_of(misdeed: str, limits: Limits = LIMITS) -> Fault:
     with Worker(launch(limits)) as worker:
-        mark, scratch = worker._process._mark, worker._process.scratch
-        with pytest.raises(WorkerFailure) as caught:
+        mark, scratch = worker._process._mark, worker.scratch
+        with pytest.raises(ChildFailure) as caught:
             worker.tokenize(misdeed)
         if worker.fault is not None:
             assert worker.fault == caught.value.fault
-            with pytest.raises(WorkerFailure):  # it stays dead, and says so
+            with pytest.raises(ChildFailure):  # it stays dead, and says so
                 worker.tokenize("again")
     assert marked(mark) == ()
     assert not scratch.exists()
@@ -83,7 +83,7 @@ def fault_of(misdeed: str, limits: Limits = LIMITS) -> Fault:
         ("exit 0", FaultKind.EXITED, "exited with code 0", ""),
         ("exit 3", FaultKind.EXITED, "exited with code 3", ""),
         ("sys.exit", FaultKind.EXITED, "exited with code 0", ""),
-        ("garbage", FaultKind.GARBLED, "the frame begins with b'Segm'", ""),
+        ("garbage", FaultKind.GARBLED, "the message begins with b'Segm'", ""),
         ("endless frame", FaultKind.GARBLED, "too long", ""),
         ("wrong json", FaultKind.GARBLED, "no object", ""),
         ("wrong answer", FaultKind.GARBLED, "makes no sense", ""),
@@ -109,7 +109,7 @@ def test_a_hang_ends_at_its_limit(misdeed: str) -> None:
 
 
 def test_a_crash_while_opening_is_told_the_same_way() -> None:
-    with pytest.raises(WorkerFailure) as caught:
+    with pytest.raises(ChildFailure) as caught:
         Worker(launch(at_open="crash"))
     assert caught.value.fault.kind is FaultKind.CRASHED
 
@@ -119,13 +119,13 @@ def test_the_overall_limit_counts_what_was_waited() -> None:
         worker._left_s = 1.5
         time.sleep(1.6)  # the parent's own time is not the child's
         assert worker.tokenize("a") == [97]
-        with pytest.raises(WorkerFailure, match="did not answer"):
+        with pytest.raises(ChildFailure, match="did not answer"):
             worker.tokenize("hang")
 
 
 def test_a_refusal_leaves_it_alive() -> None:
     with Worker(launch()) as worker:
-        with pytest.raises(WorkerFailure):
+        with pytest.raises(ChildFailure):
             worker.tokenize("refuse")
         assert worker.tokenize("ab", add_bos=True) == [0, 97, 98]
         assert worker.detokenize([97, 98]) == "ab"
@@ -150,7 +150,7 @@ def test_logits_come_in_blocks_of_bounded_size() -> None:
         blocks = list(worker.logits([5, 6]))
         assert [block.shape for block in blocks] == [(3, 1 << 20)] * 2
         assert all(np.all(block == number) for block, number in zip(blocks, [5, 6], strict=True))
-        with pytest.raises(WorkerFailure, match="SIGSEGV"):
+        with pytest.raises(ChildFailure, match="SIGSEGV"):
             list(worker.logits([12, 13, 14]))
 
 
@@ -173,7 +173,7 @@ def test_a_stream_that_hangs_keeps_what_came() -> None:
     with Worker(launch(IMPATIENT)) as worker:
         pieces = worker.generate(Request(text="x", stop=("hang",)))
         assert next(pieces).text == "0 "  # those that come fast are sent together, but never the first
-        with pytest.raises(WorkerFailure, match="within 2 s"):
+        with pytest.raises(ChildFailure, match="within 2 s"):
             next(pieces)
 
 
@@ -194,7 +194,7 @@ def test_a_template_that_loops_is_stopped_by_its_cpu_time() -> None:
     with pytest.raises(Failure, match="more CPU time"):
         loop()
     with Worker(launch()) as worker:  # and the child uses it
-        with pytest.raises(WorkerFailure, match="more CPU time"):
+        with pytest.raises(ChildFailure, match="more CPU time"):
             worker.apply_template([{"role": "user", "content": "loop"}])
         assert worker.tokenize("a") == [97]
 
@@ -208,7 +208,7 @@ def test_the_environment_is_an_allow_list(tmp_path: Path) -> None:
         "LC_ALL": "C",
         "HOME": "/h",
     }
-    made = environment(tmp_path, "mark", ("OPENAI_API_KEY",), parent)
+    made = environment(tmp_path, ("OPENAI_API_KEY",), parent)
     assert made["OPENAI_API_KEY"] == "k"
     assert not {"HF_TOKEN", "AWS_SECRET"} & set(made)
     assert (made["PATH"], made["LC_ALL"], made["HOME"]) == ("/bin", "C", str(tmp_path))

@@ -90,6 +90,7 @@ class Report(_Record):
 
     schema_version: Annotated[int, Field(alias="schema")] = SCHEMA
     tool: str
+    revision: int | None = None  # of the verification; reports of version 0.1.0 have none
     recipe: str | None
     recipe_sha256: str | None  # of what it asks for: its limits are those that were judged by
     machine: Machine

@@ -7,10 +7,10 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
+from convert.child.sandbox import render
 from convert.errors import Failure
 from verify.answering import Answer, Chooser
 from verify.runtimes import Info
-from verify.template import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence

@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convert.child import available_memory
 from convert.errors import Failure
-from verify.limits import available_memory
 from verify.runtimes._causal import CausalModel, config_class, preload_torch, require_none
 from verify.runtimes._checkpoint import foreign_format, is_checkpoint, quantized_by
 from verify.runtimes._options import read_options, thread_count

@@ -7,12 +7,12 @@ import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
 
 import gguf as gguf_py
 
 from convert.deviation import AS_SOURCE, Deviation
+from convert.extras import installed
 from convert.formats.base import Format, Planned
 from convert.formats.gguf import metadata, tensors
 from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 PLAIN_WEIGHTS_PER_S = 200e6
 
 
+# The types that are written without libggml.
+PLAIN = {"F32", "F16", "BF16"}
+
+
 @dataclass(frozen=True)
 class Shared:
     """What all quants share: the vocabulary's fields, and the importance of the columns."""
@@ -55,8 +59,13 @@ class GgufFormat(Format[GgufOptions, Shared]):
     name = "gguf"
     REVISION = 1
 
-    def tools(self) -> dict[str, str]:
-        return {"gguf": installed("gguf"), "llama-cpp-python": installed("llama-cpp-python")}
+    def tools(self, options: GgufOptions, target: str) -> dict[str, str]:
+        names = ["gguf"]
+        if target.removeprefix(PREFIX) not in PLAIN:
+            names.append("llama-cpp-python")
+        if options.learns_by is not None:
+            names.append("numpy")  # computes the forward pass
+        return {name: installed(name) for name in names}
 
     def inputs(self, options: GgufOptions, recipe: Recipe) -> dict[str, str]:
         if options.imatrix_file is not None:

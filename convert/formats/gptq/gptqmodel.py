@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Any
 
 from convert import machine
 from convert.calibration import windows
 from convert.deviation import Deviation
 from convert.errors import UsageFailure
+from convert.extras import installed
 from convert.formats.base import Finish, Format, Made, Planned, Scratch, Workplace
 from convert.formats.gptq import estimate, manifest
 from convert.formats.gptq.check import require_fit
@@ -58,14 +57,8 @@ class GptqModelFormat(Format["Options", Feed]):
         self.name = self.method = method
         self.REVISION = revision
 
-    def tools(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for name in TOOLS:
-            try:
-                found[name] = installed(name)
-            except PackageNotFoundError:
-                found[name] = "none"
-        return found
+    def tools(self, options: Options, target: str) -> dict[str, str]:
+        return {name: installed(name) for name in TOOLS}
 
     def prepare(self, model: Model, options: Options, recipe: Recipe) -> Feed:
         """Refuse what cannot be, and cut the text: hours of work come later."""

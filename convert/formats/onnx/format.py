@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from dataclasses import dataclass, replace
-from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Literal
 
 from convert.deviation import Deviation
-from convert.errors import Failure
+from convert.extras import installed, require
 from convert.formats.base import Format, Planned
 from convert.formats.hf.format import promised_type
 from convert.formats.hf.tensors import KEPT_AS, Float
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
     from convert.writer.codecs import Codec
     from convert.writer.layout import Layout
 
+# Written into each graph: modelwright's own version would change the bytes with every commit.
+PRODUCER_VERSION = "0.1.0"
 FLOATS: dict[Precision, Literal["F32", "F16"]] = {Precision.FP16: "F16", Precision.FP32: "F32"}
 # What one Zen 4 core encodes; for the plan's estimate of time.
 NBITS_WEIGHTS_PER_S, PLAIN_WEIGHTS_PER_S = 350e6, 700e6
@@ -44,8 +44,8 @@ class OnnxFormat(Format[OnnxOptions, Native]):
     name = "onnx"
     REVISION = 1
 
-    def tools(self) -> dict[str, str]:
-        return {"onnx": installed("onnx")} if importlib.util.find_spec("onnx") else {}
+    def tools(self, options: OnnxOptions, target: str) -> dict[str, str]:
+        return {name: installed(name) for name in ("onnx", "numpy")}  # numpy computes the rotary tables
 
     def prepare(self, model: Model, options: OnnxOptions, recipe: Recipe) -> Native:
         """Take the source's float from what is known of it without its weights."""
@@ -70,16 +70,13 @@ class OnnxFormat(Format[OnnxOptions, Native]):
 
     def lay_out(self, model: Model, options: OnnxOptions, target: str, prepared: Native) -> Planned:
         """Build the graph and plan the file of weights; nothing is read for it."""
-        if importlib.util.find_spec("onnx") is None:
-            raise Failure(
-                "ONNX needs the package onnx, and it is not installed", "pip install 'modelwright[onnx]'"
-            )
+        require("onnx")
         from convert.formats.onnx import genai, vocabulary  # noqa: PLC0415 - without onnx other formats work
         from convert.formats.onnx.graph import MODEL_FILE  # noqa: PLC0415
         from convert.formats.onnx.network import build  # noqa: PLC0415
 
         _, provider = parts(target)
-        graph, layout = build(model.decoder, _storage(options, target, prepared), installed("modelwright"))
+        graph, layout = build(model.decoder, _storage(options, target, prepared), PRODUCER_VERSION)
         return Planned(
             target,
             (layout,),

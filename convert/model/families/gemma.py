@@ -9,6 +9,7 @@ from convert.model.families import llama
 
 CLASSES = ("GemmaForCausalLM",)
 NAMING = llama.NAMING
+RUNS_IN = frozenset({"transformers-packed", "vllm", "sglang", "tgi"})
 
 # Gemma's first configs said "gelu" and meant the tanh form; hidden_activation came to say so.
 TANH_FORMS = ("gelu", "gelu_pytorch_tanh", "gelu_new")

@@ -6,6 +6,8 @@ from convert.model.decoder import Decoder, Role
 from convert.model.families import Naming
 
 CLASSES = ("GPT2LMHeadModel",)
+# Not "transformers-packed": Transformers' layers for it are transposed, and look for plain weights.
+RUNS_IN = frozenset({"transformers-gguf", "vllm", "sglang", "tgi"})
 
 NAMING = Naming(
     prefix="transformer.",

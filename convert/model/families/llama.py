@@ -7,6 +7,18 @@ from convert.model.families import Naming
 from convert.model.rotary import read_deviations, read_rope
 
 CLASSES = ("LlamaForCausalLM",)
+RUNS_IN = frozenset(
+    {
+        "transformers-gguf",
+        "vllm-gguf",
+        "sglang-gguf",
+        "transformers-packed",
+        "vllm",
+        "sglang",
+        "tgi",
+        "lmdeploy",
+    }
+)
 
 NAMING = Naming(
     prefix="model.",

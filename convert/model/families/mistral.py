@@ -8,6 +8,7 @@ from convert.model.families import llama
 
 CLASSES = ("MistralForCausalLM",)
 NAMING = llama.NAMING
+RUNS_IN = llama.RUNS_IN
 
 
 def describe(config: Config) -> Decoder:

@@ -8,6 +8,7 @@ from convert.model.families import llama
 from convert.model.rotary import read_rope
 
 CLASSES = ("Phi3ForCausalLM",)
+RUNS_IN = frozenset({"transformers-gguf", "transformers-packed", "vllm", "sglang", "tgi"})
 NAMING = replace(
     llama.NAMING,
     names={

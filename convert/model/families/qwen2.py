@@ -9,6 +9,9 @@ from convert.model.families import llama
 
 CLASSES = ("Qwen2ForCausalLM",)
 NAMING = llama.NAMING
+RUNS_IN = llama.RUNS_IN
+# ChatML with this family's own tokens, by which FastChat stops.
+FASTCHAT_PROMPT = "qwen-7b-chat"
 
 
 def describe(config: Config) -> Decoder:

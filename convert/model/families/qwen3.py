@@ -8,6 +8,8 @@ from convert.model.families import llama, qwen2
 
 CLASSES = ("Qwen3ForCausalLM",)
 NAMING = llama.NAMING
+RUNS_IN = llama.RUNS_IN
+FASTCHAT_PROMPT = qwen2.FASTCHAT_PROMPT
 
 
 def describe(config: Config) -> Decoder:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from convert.formats.shipping import shipping
 from convert.publish.card import (
     figures,
     front_matter,
@@ -17,20 +19,16 @@ from convert.publish.card import (
 )
 from convert.publish.card.chat import look_at
 from convert.publish.card.facts import gather
-from convert.publish.card.guide import Setting
+from convert.publish.card.guide import Setting, guides
 from convert.publish.card.label import label
 from convert.publish.card.license import section as license_section
-from convert.publish.card.running import guides
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from convert.publish.bundle import Bundle, Candidate
 
 README, PLOT = "README.md", "quality.svg"
-# What people and the Hub take unasked, where there is a choice.
-FAVOURITE = "Q4_K_M"
-FORMATS = {"gguf": "GGUF", "onnx": "ONNX", "gptq": "GPTQ", "awq": "AWQ", "hf": "safetensors"}
 
 
 def render(bundle: Bundle) -> dict[str, bytes]:
@@ -40,14 +38,19 @@ def render(bundle: Bundle) -> dict[str, bytes]:
     drawn = plot.render(bundle)
     made = {PLOT: drawn} if drawn else {}
     for setting, members in zip(settings, _by_format(bundle), strict=True):
-        if setting.candidate.manifest.format == "gguf" and not setting.candidate.prefix:
-            made |= ollama.files(setting, members)
-        if _is_of_one_format(bundle):  # and so is a description
-            made |= xinference.file(setting, members)
+        if setting.shipping.runs_in_ollama:
+            made |= _encoded(ollama.files(setting, members))
+        described = xinference.describe(setting, members) if _is_of_one_format(bundle) else None
+        if described:
+            made |= _encoded({xinference.NAME: f"{json.dumps(described, ensure_ascii=False, indent=2)}\n"})
     sections = [section for section in _sections(bundle, settings, has_plot=drawn is not None) if section]
     body = "\n\n".join(sections)
     made[README] = f"{front_matter.render(bundle, settings[0].facts)}\n{body}\n".encode()
     return made
+
+
+def _encoded(files: Mapping[str, str]) -> dict[str, bytes]:
+    return {path: content.encode() for path, content in files.items()}
 
 
 def _place(candidate: Candidate) -> tuple[str, int, str]:
@@ -68,8 +71,7 @@ def _is_of_one_format(bundle: Bundle) -> bool:
 
 
 def _format(candidate: Candidate) -> str:
-    """A format's name, as people write it."""
-    return FORMATS.get(candidate.manifest.format, candidate.manifest.format)
+    return shipping(candidate.manifest.format).label
 
 
 def _setting(bundle: Bundle, candidates: Sequence[Candidate]) -> Setting:
@@ -82,7 +84,7 @@ def _setting(bundle: Bundle, candidates: Sequence[Candidate]) -> Setting:
 
 def _chosen(candidates: Sequence[Candidate]) -> Candidate:
     """The favourite, else the smallest that nothing was waived of."""
-    named = [each for each in candidates if label(each) == FAVOURITE]
+    named = [each for each in candidates if label(each) == shipping(each.manifest.format).favorite]
     sound = [each for each in candidates if not each.waived] or list(candidates)
     return named[0] if named else min(sound, key=lambda each: each.manifest.size_bytes)
 
@@ -157,8 +159,7 @@ def _running(bundle: Bundle, settings: Sequence[Setting]) -> Iterator[str]:
             others = [markdown.code(label(each)) for each in members if each is not setting.candidate]
             named = markdown.code(label(setting.candidate))
             yield f"The commands are for {named}; for another ({', '.join(others)}) put its name there."
-        found = guides(setting, members, is_alone=_is_of_one_format(bundle))
-        yield from (each.to_markdown() for each in found)
+        yield from guides(setting, is_alone=_is_of_one_format(bundle))
 
 
 def _prompting(setting: Setting) -> Iterator[str]:

@@ -108,7 +108,8 @@ def look_at(facts: Facts) -> Chat | None:
     made = lay_out(facts.template, facts.markup, chats)
     probed, tried, shown = made[: len(PROBES)], made[len(PROBES) : -len(SHOWN)], made[-len(SHOWN) :]
     layout = _take_apart(probed)
-    begin = facts.markup.get("bos_token", "")
+    # llama.cpp and Ollama put the token that begins a text there themselves, where the tokenizer does.
+    begin = facts.markup.get("bos_token", "") if facts.adds_bos else ""
     if layout is not None:
         wanted = [text for text in tried if text is not None]
         got = [
@@ -161,7 +162,7 @@ def _split(text: str, *words: str) -> list[str] | None:
 
 
 def _without(layout: Layout, begin: str) -> Layout:
-    """The same without the token that begins a text: llama.cpp and Ollama put it there themselves."""
+    """Take the token that begins a text off the layout's head."""
     around = layout.head_system
     return replace(
         layout,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from convert.formats.shipping import shipping
 from convert.publish.card.license import licence_keys
 from convert.publish.card.result import model_index
 
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
     from convert.publish.bundle import Bundle
     from convert.publish.card.facts import Facts
 
-LIBRARIES = {"gguf": "llama.cpp", "onnx": "onnxruntime-genai"}
-TAGS = {
-    "gguf": ("gguf", "llama.cpp"),
-    "onnx": ("onnx", "onnxruntime", "onnxruntime-genai"),
-    "gptq": ("gptq",),
-    "awq": ("awq",),
-}
 # What the source's tags say of its own files would be false of these.
 NOT_OURS = frozenset(
     """
@@ -49,20 +43,21 @@ def render(bundle: Bundle, facts: Facts) -> str:
 def values(bundle: Bundle, facts: Facts) -> dict[str, Any]:
     """Every key, in the order in which people read them."""
     manifest = bundle.candidates[0].manifest
+    format_ = shipping(manifest.format)
     card, base = bundle.source_card, manifest.source.repo
     owner, _, name = bundle.repo.rpartition("/")
     languages, regional = languages_of(card)
     found: dict[str, Any] = {
         "base_model": base,
         # What was not quantised is the same model again, for which the Hub has no word.
-        "base_model_relation": "quantized" if base and manifest.format != "hf" else None,
+        "base_model_relation": "quantized" if base and format_.is_quantized else None,
         **licence_keys(bundle),
         "language": languages,
         "language_bcp47": regional,
-        "library_name": LIBRARIES.get(manifest.format, "transformers"),
+        "library_name": format_.library,
         "pipeline_tag": "text-generation",
         "tags": tags(bundle, is_chat=facts.is_chat),
-        "quantized_by": owner if manifest.format != "hf" else None,
+        "quantized_by": owner if format_.is_quantized else None,
         "inference": False,  # nobody serves these files on the Hub's own machines
         "model-index": model_index(name or bundle.repo, bundle),
     }
@@ -81,7 +76,7 @@ def languages_of(card: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 def tags(bundle: Bundle, *, is_chat: bool) -> list[str]:
     """Ours first, then what the source says of the model itself."""
     formats = dict.fromkeys(candidate.manifest.format for candidate in bundle.candidates)
-    ours = [tag for name in formats for tag in TAGS.get(name, (name,))]
+    ours = [tag for name in formats for tag in shipping(name).tags]
     ours += ["conversational"] if is_chat else []
     theirs = [
         tag

@@ -1,135 +1,115 @@
-"""How one runtime is used: some words, and commands that can be copied as they stand."""
+"""The sections that say how to run an artifact: one template per runtime, in each format's `guides/`."""
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from convert.publish.card import markdown
+from convert.formats.shipping import shipping
+from convert.publish.card import markdown, ollama, xinference
+from convert.publish.card.label import label, weights
+from convert.publish.card.template import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
+    from convert.formats.shipping import Shipping
     from convert.publish.bundle import Bundle, Candidate
     from convert.publish.card.chat import Chat
     from convert.publish.card.facts import Facts
 
-# What servers answer on where nothing else is said.
-OPENAI_PATH = "/v1/chat/completions"
-COMPLETION_PATH = "/v1/completions"
 # A window that any machine has room for; a model's own may be a hundred times that.
 COMMON_CONTEXT = 4096
+ANSWER_TOKENS = 200
 CHINESE = ("zh", "yue", "wuu")
 
 
 @dataclass(frozen=True)
-class Block:
-    """Code in a language that a reader, or a test, can check."""
-
-    language: str
-    content: str
-
-    def to_markdown(self) -> str:
-        """The fence around it."""
-        return markdown.fence(self.content, self.language)
-
-
-@dataclass(frozen=True)
-class Guide:
-    """One runtime's section."""
-
-    title: str
-    parts: tuple[str | Block, ...]  # paragraphs are finished Markdown
-
-    def to_markdown(self) -> str:
-        """The section under its heading."""
-        shown = [part if isinstance(part, str) else part.to_markdown() for part in self.parts]
-        return "\n\n".join([f"### {self.title}", *shown])
-
-
-@dataclass(frozen=True)
 class Setting:
-    """What every guide needs to know."""
+    """The artifact that a repo's commands name, and the model in it."""
 
     bundle: Bundle
-    candidate: Candidate  # the one that the commands name
+    candidate: Candidate
     facts: Facts
     chat: Chat | None  # None for a model that only continues text
     languages: tuple[str, ...] = ()
 
     @property
-    def repo(self) -> str:
-        return self.bundle.repo
-
-    @property
-    def base(self) -> str | None:
-        """The source's repo."""
-        return self.candidate.manifest.source.repo
-
-    @property
-    def has_plain_tokenizer(self) -> bool:
-        """Whether the source's own tokenizer loads without code from its repo: it lies there as a file."""
-        return any(file.path == "tokenizer.json" for file in self.candidate.manifest.source.files)
-
-    @property
-    def is_chat(self) -> bool:
-        return self.facts.is_chat
+    def shipping(self) -> Shipping:
+        return shipping(self.candidate.manifest.format)
 
     @property
     def context(self) -> int:
-        """A window to begin with."""
+        """Return a window to begin with."""
         return min(self.facts.context or COMMON_CONTEXT, COMMON_CONTEXT)
 
     @property
     def prompt(self) -> str:
-        """Something to ask, or to continue, in a language of the model's."""
+        """Return something to ask, or to continue, in a language of the model's."""
         is_chinese = bool(self.languages) and self.languages[0] in CHINESE
-        if self.is_chat:
+        if self.facts.is_chat:
             return "什么是行星？" if is_chinese else "What is a planet?"
         return "很久以前，" if is_chinese else "Once upon a time,"
 
     @property
     def revision(self) -> str | None:
-        """The branch, where it is not the one that every tool takes unasked."""
+        """Return the branch, where it is not the one that every tool takes by default."""
         return None if self.bundle.revision == "main" else self.bundle.revision
 
     @property
     def folder(self) -> str:
-        """Where a download goes: a folder of the repo's name."""
-        return self.repo.rpartition("/")[2]
+        """Return where a download goes: a folder of the repo's name."""
+        return self.bundle.repo.rpartition("/")[2]
 
-    def download(self, *paths: str) -> list[str]:
-        """The command that fetches these files, or all."""
-        revision = ("--revision", self.revision) if self.revision else ()
-        return ["hf", "download", self.repo, *paths, *revision, "--local-dir", self.folder]
+    def values(self) -> dict[str, Any]:
+        """Return the names that templates may use."""
+        manifest, layout = self.candidate.manifest, self.chat.layout if self.chat else None
+        files = [self.candidate.shipped_path(file.path) for file in weights(self.candidate)]
+        return {
+            "repo": self.bundle.repo,
+            "title": self.bundle.title,
+            "revision": self.revision,
+            "folder": self.folder,
+            "label": label(self.candidate),
+            "format": manifest.format,
+            "options": manifest.options,
+            "is_quantized": self.shipping.is_quantized,
+            "prefix": self.candidate.prefix.rstrip("/"),
+            "files": files,
+            "is_whole": len(files) == 1,
+            "local": f"{self.folder}/{files[0]}",  # of several files the first, which names the others
+            "base": manifest.source.repo,
+            # The source's own tokenizer loads without code from its repo where it is a file there.
+            "has_plain_tokenizer": any(file.path == "tokenizer.json" for file in manifest.source.files),
+            "is_chat": self.facts.is_chat,
+            "is_chatml": layout is not None and layout.is_chatml,
+            "fastchat_prompt": self.facts.fastchat_prompt,
+            "prompt": self.prompt,
+            "context": self.context,
+            "answer_tokens": ANSWER_TOKENS,
+            "modelfile": ollama.MODELFILE,
+        }
 
-    @property
-    def ask(self) -> tuple[str, Mapping[str, object]]:
-        """An OpenAI-compatible server's path, and what is sent to it; the model's name comes first."""
-        if self.is_chat:
-            return OPENAI_PATH, {"messages": [{"role": "user", "content": self.prompt}], "max_tokens": 200}
-        return COMPLETION_PATH, {"prompt": self.prompt, "max_tokens": 200}
 
-    def call(self, port: int, model: str) -> Block:
-        """Ask a server of this machine."""
-        path, body = self.ask
-        sent = json.dumps({"model": model, **body}, ensure_ascii=False)
-        address = f"http://localhost:{port}{path}"
-        return shell(["curl", address, "-H", "Content-Type: application/json", "-d", sent])
+def guides(setting: Setting, *, is_alone: bool) -> Iterator[str]:
+    """Render a section for each runtime that opens the artifact; `is_alone` in a repo of one format."""
+    described = xinference.launch(setting) if is_alone else None
+    values = {**setting.values(), "xinference": described}
+    for guide in setting.shipping.guides:
+        known = setting.facts.runs_in
+        if known.issuperset(guide.needs) and guide.unless not in known:
+            format_name, _, name = guide.name.partition("/")
+            section = environment().get_template(f"{format_name}/guides/{name}.md.j2").render(values)
+            yield from filter(None, [section.strip()])
 
 
-def shell(*commands: list[str]) -> Block:
-    """Commands, each on a line of its own, quoted as a shell reads them."""
-    return Block("sh", "\n".join(shlex.join(command) for command in commands))
+def download(setting: Setting, *paths: str) -> list[str]:
+    """Return the command that fetches these files, or all."""
+    revision = ("--revision", setting.revision) if setting.revision else ()
+    return ["hf", "download", setting.bundle.repo, *paths, *revision, "--local-dir", setting.folder]
 
 
-def python(*lines: str) -> Block:
-    """A program; what is put into it is put there by `quoted`."""
-    return Block("python", "\n".join(lines))
-
-
-def quoted(value: str | list[str]) -> str:
-    """A value as Python reads it: JSON's strings and lists are Python's too."""
-    return json.dumps(value, ensure_ascii=False)
+def shell(*commands: list[str]) -> str:
+    """Return a block of commands, a line each, quoted as a shell reads them."""
+    return markdown.fence("\n".join(map(shlex.join, commands)), "sh")

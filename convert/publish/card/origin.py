@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convert.publish.card import markdown
-from convert.publish.card.guide import shell
+from convert.publish.card.guide import download, shell
 from convert.publish.card.label import label, weights
 from convert.publish.card.license import HUB
 from convert.publish.provenance import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, signed_by
@@ -89,7 +89,7 @@ def checking(setting: Setting) -> Iterator[str]:
             "public key, from a place that you trust, every file can be held against what was signed:"
         )
         command = ["modelwright", "inspect", "--verify-signature", "--key", PUBLIC_KEY, setting.folder]
-        yield shell(setting.download(*_signed_with(setting)), command).to_markdown()
+        yield shell(download(setting, *_signed_with(setting)), command)
     sums = [
         f"{file.sha256}  {candidate.shipped_path(file.path)}"
         for candidate in bundle.candidates
@@ -146,4 +146,4 @@ def making(bundle: Bundle) -> Iterator[str]:
         f"Saved as {markdown.code('recipe.yaml')}{pinned}, it makes {again} from the same source with the "
         "same tools:"
     )
-    yield shell(["modelwright", "convert", "recipe.yaml"]).to_markdown()
+    yield shell(["modelwright", "convert", "recipe.yaml"])

@@ -1,4 +1,4 @@
-"""What a child prints: read always, kept in part, so that a flood neither blocks it nor fills the parent."""
+"""What a child prints: always read, so that it never blocks, and kept in part, so that floods do no harm."""
 
 from __future__ import annotations
 
@@ -15,51 +15,52 @@ TAIL_LINES = 20
 LINE_CHARS = 500
 
 
-class Drain:
-    """A thread that reads the child's stdout and stderr and keeps the last of each."""
+class Output:
+    """A thread that reads a child's stdout and stderr and keeps the last of each."""
 
     def __init__(self, stdout: int, stderr: int, limit_bytes: int, on_flood: Callable[[int], None]) -> None:
         self._kept = {stdout: bytearray(), stderr: bytearray()}
         for fd in self._kept:
             os.set_blocking(fd, False)
-        self._stderr = stderr
+        self._stdout, self._stderr = stdout, stderr
         self._limit = limit_bytes
         self._on_flood = on_flood
         self._total = 0
         self._is_closed = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="worker-output", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="child-output", daemon=True)
         self._thread.start()
 
-    def tail(self) -> tuple[str, ...]:
-        """The last lines of stderr so far, as text that is safe to print."""
+    def stdout(self) -> bytes:
+        """Return the last bytes of stdout, once closed."""
+        return bytes(self._kept[self._stdout])
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the last lines of stderr so far, as text that is safe to print."""
         with self._lock:
             if not self._is_closed:
                 self._take(self._stderr)
             text = self._kept[self._stderr].decode("utf-8", "replace")
         lines = ["".join(c if c.isprintable() else " " for c in line).rstrip() for line in text.splitlines()]
-        return tuple(line[:LINE_CHARS] for line in lines if line)[-TAIL_LINES:]
-
-    def settle(self, seconds: float) -> None:
-        """Wait until both pipes are at their end, which a living grandchild can put off."""
-        self._thread.join(seconds)
+        return tuple(line[:LINE_CHARS] for line in lines if line)
 
     def close(self) -> None:
-        """Stop reading and close both pipes."""
+        """Stop reading, take what the pipes still hold, and close both."""
         self._stop.set()
         self._thread.join()
         with self._lock:
-            self._take(self._stderr)
             self._is_closed = True
             for fd in self._kept:
+                self._take(fd)
                 os.close(fd)
+        self._check()
 
     def _take(self, fd: int) -> bool:
-        """Read what the pipe holds, which is no more than this; says whether more can come.
+        """Read what the pipe holds, at most this much; tell whether more can come.
 
-        The thread may not have come to what a child wrote before it answered or ended, so whoever wants its
-        words reads too.
+        The thread may not have come to what a child wrote before it answered or ended, so those who ask for
+        its lines read too.
         """
         try:
             got = os.read(fd, 1 << 16)
@@ -81,6 +82,9 @@ class Drain:
                         can_come = self._take(key.fd)
                     if not can_come:
                         selector.unregister(key.fd)
-                if self._total > self._limit:
-                    self._on_flood(self._total)
-                    self._limit = self._total * 1000
+                self._check()
+
+    def _check(self) -> None:
+        if self._total > self._limit:
+            self._on_flood(self._total)
+            self._limit = self._total * 1000  # once is enough

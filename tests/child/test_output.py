@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from verify.output import KEPT_BYTES, Drain
+from convert.child.output import KEPT_BYTES, Output
 
 
 @pytest.fixture
@@ -23,32 +23,31 @@ def test_what_was_written_before_the_question_is_told(pipes: tuple[tuple[int, in
         is_held.set()
         go_on.wait()
 
-    drain = Drain(out, err, 0, hold)
+    output = Output(out, err, 0, hold)
     try:
         os.write(err_in, b"first\n")
         assert is_held.wait(60)  # now the thread reads no more
         os.write(err_in, b"last words\n")
-        assert drain.tail() == ("first", "last words")
+        assert output.lines() == ("first", "last words")
         os.write(err_in, b"a sigh\n")
     finally:
         go_on.set()
         os.close(out_in)
         os.close(err_in)
-        drain.close()
-    assert drain.tail() == ("first", "last words", "a sigh")
+        output.close()
+    assert output.lines() == ("first", "last words", "a sigh")
 
 
 def test_a_flood_is_kept_in_part_and_told_of(pipes: tuple[tuple[int, int], tuple[int, int]]) -> None:
     (out, out_in), (err, err_in) = pipes
     floods: list[int] = []
-    drain = Drain(out, err, 4 * KEPT_BYTES, floods.append)
+    output = Output(out, err, 4 * KEPT_BYTES, floods.append)
     for _ in range(8):
         os.write(err_in, b"x" * (KEPT_BYTES - 1) + b"\n")
     os.write(err_in, b"the end\n")
     os.close(out_in)
     os.close(err_in)
-    drain.settle(60)
-    assert drain.tail()[-1] == "the end"
+    output.close()
+    assert output.lines()[-1] == "the end"
     assert len(floods) == 1
     assert floods[0] > 4 * KEPT_BYTES
-    drain.close()

@@ -1,10 +1,11 @@
-"""A process's memory seen from outside: its peaks, and a watch that stops it at its limit."""
+"""A process's memory seen from outside: its peaks, a watch that reports an excess, and what is available."""
 
 from __future__ import annotations
 
 import os
 import re
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,23 +21,23 @@ FIELDS = re.compile(rb"^(VmHWM|VmRSS|RssAnon|RssShmem):\s+(\d+) kB$", re.MULTILI
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process holds, in bytes."""
+    """The memory of a process, in bytes."""
 
     rss: int
-    anon: int  # and shared memory: all that no file stands behind
+    anon: int  # and shared memory: all that no file backs
     peak_rss: int
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """The most that a child has held since it started; mapped weights are in RSS, not in anonymous memory."""
+    """The most that a child has held since it started; mapped weights count as RSS, not as anonymous."""
 
     rss_bytes: int
     anon_bytes: int
 
 
 def usage(pid: int) -> Usage | None:
-    """Read what the kernel says, or nothing of a process that is gone."""
+    """Read the memory of a process; None where it is gone."""
     try:
         with open(f"/proc/{pid}/status", "rb", buffering=0) as file:  # noqa: PTH123  (done all the time)
             found = {name: int(size) << 10 for name, size in FIELDS.findall(file.read())}
@@ -48,7 +49,7 @@ def usage(pid: int) -> Usage | None:
 
 
 def descendants(pid: int) -> tuple[int, ...]:
-    """The living children of a process, and theirs."""
+    """List the living children of a process, and theirs."""
     found: list[int] = []
     pending = [pid]
     while pending:
@@ -73,9 +74,9 @@ def _threads(pid: int) -> list[str]:
 
 
 class MemoryWatch:
-    """A thread that follows a child and its descendants, and says when they are over the limit."""
+    """A thread that follows a child and its descendants, and calls back when they are over the limit."""
 
-    def __init__(self, pid: int, limit_bytes: int, on_excess: Callable[[int], None]) -> None:
+    def __init__(self, pid: int, limit_bytes: float, on_excess: Callable[[int], None]) -> None:
         self._pid = pid
         self._limit = limit_bytes
         self._on_excess = on_excess
@@ -83,11 +84,11 @@ class MemoryWatch:
         self._others: tuple[int, ...] = ()
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="worker-memory", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="child-memory", daemon=True)
         self._thread.start()
 
     def peaks(self) -> Peaks:
-        """The most so far, this moment included while the child is watched."""
+        """Return the most so far, this moment included while the child is watched."""
         if not self._stop.is_set():
             self._look()
         return self._peaks
@@ -120,3 +121,25 @@ class MemoryWatch:
                 max(self._peaks.anon_bytes, anon),
             )
         return anon
+
+
+def available_memory() -> int:
+    """Return what the machine can still give, or the container if that is less."""
+    spare = [_meminfo("MemAvailable")]
+    with suppress(OSError, ValueError):  # no cgroup v2, or "max"
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text("ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text("ascii"))
+        reclaimable = 0
+        for line in Path("/sys/fs/cgroup/memory.stat").read_text("ascii").splitlines():
+            if line.startswith("inactive_file "):
+                reclaimable = int(line.split()[1])
+        spare.append(limit - used + reclaimable)
+    return max(0, min(spare))
+
+
+def _meminfo(key: str) -> int:
+    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return int(value.split()[0]) << 10
+    raise ValueError(key)

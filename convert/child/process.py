@@ -1,0 +1,199 @@
+"""A process with limits: watched, and ended with everything that it started."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convert.child.fault import Fault, FaultKind
+from convert.child.limits import MARK
+from convert.child.memory import MemoryWatch, Peaks
+from convert.child.output import TAIL_LINES, Output
+from convert.size import size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from convert.child.limits import Limits
+
+GRACE_S = 0.5
+GLANCE_S = 0.005
+BY_SIGNAL = {
+    signal.SIGSEGV: "it crashed: a wrong memory access (SIGSEGV)",
+    signal.SIGBUS: "it crashed: a mapped file became shorter, or the disk is full or failed (SIGBUS)",
+    signal.SIGABRT: "it stopped itself (SIGABRT), as native code does when something cannot be",
+    signal.SIGILL: "it crashed: an instruction that this CPU does not have (SIGILL)",
+    signal.SIGFPE: "it crashed: a wrong arithmetic operation (SIGFPE)",
+    signal.SIGKILL: "it was killed from outside (SIGKILL), as the kernel does when memory runs out",
+    signal.SIGXCPU: "it used more CPU time than it is allowed (SIGXCPU)",
+}
+
+
+class Process:
+    """One process, its output and its memory; `end` may be called at any time, and again.
+
+    It gets a session of its own, and its group is killed with it. An interactive one stays in ours, since it
+    may ask the user at the terminal, and what it leaves running is left alone.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        limits: Limits,
+        environment: Mapping[str, str],
+        *,
+        stdin: bytes = b"",
+        folder: Path | None = None,
+        pass_fds: Sequence[int] = (),
+        joins_output: bool = False,  # stdout goes where stderr goes
+        is_interactive: bool = False,
+    ) -> None:
+        self._verdict: Fault | None = None
+        self._lock = threading.Lock()
+        self._is_ended = False
+        self._limits = limits
+        self._memory_limit = limits.watched_bytes
+        self._is_interactive = is_interactive
+        self._mark = secrets.token_hex(16)
+        out, err = os.pipe(), os.pipe()
+        try:
+            with tempfile.TemporaryFile() as given:
+                given.write(stdin)
+                given.seek(0)
+                self._popen = subprocess.Popen(  # noqa: S603  (no shell; callers choose the program)
+                    command,
+                    stdin=given,
+                    stdout=err[1] if joins_output else out[1],
+                    stderr=err[1],
+                    pass_fds=pass_fds,
+                    env={**environment} if is_interactive else {**environment, MARK: self._mark},
+                    cwd=folder,
+                    start_new_session=not is_interactive,
+                )
+        except BaseException:
+            os.close(out[0])
+            os.close(err[0])
+            raise
+        finally:
+            os.close(out[1])
+            os.close(err[1])
+        self.pid = self._popen.pid
+        self.output = Output(out[0], err[0], limits.output_bytes, self._stop_flood)
+        self._watch = MemoryWatch(self.pid, self._memory_limit, self._stop_growth)
+
+    def is_alive(self) -> bool:
+        """Tell whether it still runs; it stays unreaped, so that no other process gets its number."""
+        if self._is_ended:
+            return False
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return self._popen.poll() is None
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:  # someone else has reaped it
+            return False
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended, and tell whether it has."""
+        deadline = time.monotonic() + seconds
+        while (is_alive := self.is_alive()) and time.monotonic() < deadline:
+            time.sleep(GLANCE_S)
+        return not is_alive
+
+    def peaks(self) -> Peaks:
+        """Return the most memory so far."""
+        return self._watch.peaks()
+
+    def kill(self, kind: FaultKind, reason: str) -> None:
+        """Kill it for a reason; the first reason counts."""
+        with self._lock:
+            if self._verdict is None:
+                self._verdict = Fault(kind, reason)
+            if not self._is_ended:
+                self._signal()
+
+    def post_mortem(self) -> Fault:
+        """End it, and say why it did not answer."""
+        if not self.wait(GRACE_S):
+            self.kill(FaultKind.EXITED, "it closed its side of the conversation and went on without it")
+        self.end()
+        verdict = self._verdict or self._cause_of_death()
+        return replace(verdict, stderr_tail=self.output.lines()[-TAIL_LINES:])
+
+    def end(self) -> None:
+        """Kill it and everything that it started, reap it, and give everything back."""
+        with self._lock:
+            if self._is_ended:
+                return
+            self._signal()
+            self._popen.wait()
+            self._is_ended = True
+        if not self._is_interactive:
+            self._hunt()
+        self._watch.close()
+        self.output.close()
+
+    def _hunt(self) -> None:
+        """Kill those that left the group; their mark gives them away."""
+        deadline = time.monotonic() + GRACE_S
+        while (strays := marked(self._mark)) and time.monotonic() < deadline:
+            for pid in strays:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(GLANCE_S)
+
+    def _signal(self) -> None:
+        # It is not reaped yet, so its number and its group's can't have become another's.
+        with suppress(ProcessLookupError, PermissionError):
+            (os.kill if self._is_interactive else os.killpg)(self.pid, signal.SIGKILL)
+
+    def _cause_of_death(self) -> Fault:
+        code = self._popen.returncode
+        if code >= 0:
+            return Fault(FaultKind.EXITED, f"it exited with code {code} and without an answer", code=code)
+        name = signal.Signals(-code)
+        reason = BY_SIGNAL.get(name, f"it was ended by {name.name}")
+        return Fault(FaultKind.CRASHED, reason, code=code)
+
+    def _stop_growth(self, anon_bytes: int) -> None:
+        reason = f"it took {size(anon_bytes)} of memory, and {size(int(self._memory_limit))} are allowed"
+        self.kill(FaultKind.OUT_OF_MEMORY, reason)
+
+    def _stop_flood(self, total_bytes: int) -> None:
+        reason = f"it printed {size(total_bytes)}, and {size(self._limits.output_bytes)} are allowed"
+        self.kill(FaultKind.FLOODED, reason)
+
+
+def marked(mark: str) -> tuple[int, ...]:
+    """Find the living processes that carry a child's mark in their environment."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if wanted in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+        except OSError:  # another user's, or gone
+            continue
+    return tuple(found)
+
+
+def run(
+    command: Sequence[str], limits: Limits, environment: Mapping[str, str], stdin: bytes = b""
+) -> tuple[bytes, Fault | None]:
+    """Run a program that may ask the user; return its stdout, and what went wrong unless it exited with 0."""
+    process = Process(command, limits, environment, stdin=stdin, is_interactive=True)
+    try:
+        if not process.wait(limits.total_s):
+            process.kill(FaultKind.HUNG, f"it did not end within {limits.total_s:.3g} s")
+        fault = process.post_mortem()
+    finally:
+        process.end()
+    return process.output.stdout(), None if fault.code == 0 else fault

@@ -1,0 +1,105 @@
+"""The child's side: confined first, it answers one call at a time until the parent is gone."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from convert.child.channel import Channel, GoneError, Header
+from convert.child.fault import ChildFailure, FaultKind
+from convert.child.limits import confine
+from convert.errors import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Calls = Mapping[str, Callable[[Header], Header]]
+
+ORPHAN_CHECK_S = 0.5
+LONGEST_REASON = 500
+# What torch's allocators say, on CPU and GPU.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+
+
+def main(
+    *,
+    fd: int,
+    parent: int,
+    entry: str,
+    scratch: str,
+    data_bytes: float,
+    cpu_s: int | None,
+    has_network: bool,
+) -> None:
+    """Answer the calls that an entry, `module:function`, defines."""
+    faulthandler.enable(all_threads=False)
+    confine(data_bytes, cpu_s)
+    threading.Thread(target=_die_with, args=(parent, scratch), daemon=True).start()
+    if not has_network:
+        sys.addaudithook(_stay_offline)
+    channel = Channel(socket.socket(fileno=fd))
+    module, _, function = entry.partition(":")
+    calls: Calls = getattr(importlib.import_module(module), function)(channel)
+    with suppress(GoneError):
+        while True:
+            header, _payload = channel.receive()
+            if "cancel" not in header:  # of an answer that was complete before the parent changed its mind
+                channel.send(_answer(calls, header))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Native code and its threads may crash while they are torn down; all answers are out.
+    os._exit(0)
+
+
+def _die_with(parent: int, scratch: str) -> None:
+    """End with a parent that was killed, which could not end us."""
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_CHECK_S)
+    shutil.rmtree(scratch, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _stay_offline(event: str, args: tuple[Any, ...]) -> None:
+    """Refuse every connection."""
+    is_look_up = event in ("socket.getaddrinfo", "socket.gethostbyname")
+    is_call = event in ("socket.connect", "socket.sendto", "socket.sendmsg")
+    if is_look_up or (is_call and args[0].family != socket.AF_UNIX):
+        raise OSError("this process has no network")
+
+
+def _answer(calls: Calls, header: Header) -> Header:
+    try:
+        return {"done": calls[header["call"]](header["args"])}
+    except ChildFailure as failure:
+        return _fault(failure.fault.kind, failure.message)
+    except Failure as failure:
+        return _fault(FaultKind.REFUSED, failure.message) | {"hint": failure.hint}
+    except MemoryError:
+        traceback.print_exc(limit=-4)
+        return _fault(FaultKind.OUT_OF_MEMORY, "it could not get the memory that it asked for")
+    except GoneError:
+        raise
+    except Exception as error:  # noqa: BLE001  (whatever a package raises becomes one line for the user)
+        traceback.print_exc(limit=-4)
+        reason = " ".join(str(error).split())
+        kind = FaultKind.OUT_OF_MEMORY if is_out_of_memory(reason) else FaultKind.CRASHED
+        return _fault(kind, f"{type(error).__name__}: {reason}"[:LONGEST_REASON])
+
+
+def _fault(kind: FaultKind, reason: str) -> Header:
+    return {"fault": kind.value, "reason": reason}
+
+
+def is_out_of_memory(reason: str) -> bool:
+    """Tell by what torch's allocators say."""
+    return any(said in reason.lower() for said in OUT_OF_MEMORY)

@@ -1,0 +1,65 @@
+"""The packages that only some formats and runtimes need, and the extra that installs each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convert.errors import Failure
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that `pip install modelwright` leaves out."""
+
+    module: str
+    distribution: str
+    extra: str
+
+    @property
+    def hint(self) -> str:
+        """Write the command that installs it."""
+        command = f"pip install 'modelwright[{self.extra}]'"
+        # Anything looser brings several GB of CUDA packages.
+        return f"install torch==2.13.0 first, then: {command}" if self.extra in NEED_TORCH else command
+
+
+NEED_TORCH = frozenset({"gptq", "verify"})
+PACKAGES = (
+    Package("llama_cpp", "llama-cpp-python", "gguf"),
+    Package("onnx", "onnx", "onnx"),
+    Package("gptqmodel", "GPTQModel", "gptq"),
+    Package("pyarrow", "pyarrow", "parquet"),
+    Package("cryptography", "cryptography", "sign"),
+    Package("securesystemslib", "securesystemslib", "sign"),
+    Package("onnxruntime", "onnxruntime", "verify"),
+    Package("onnxruntime_genai", "onnxruntime-genai", "verify"),
+    Package("safetensors", "safetensors", "verify"),
+    Package("torch", "torch", "verify"),
+    Package("transformers", "transformers", "verify"),
+)
+
+
+def installed(distribution: str) -> str:
+    """Return the version of a package; a Failure names the extra where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - 20 ms
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        raise missing(distribution) or ModuleNotFoundError(distribution) from None
+
+
+def require(module: str) -> None:
+    """Refuse to go on without a package, by one of its modules."""
+    import importlib.util  # noqa: PLC0415 - the same
+
+    if importlib.util.find_spec(module) is None:
+        raise missing(module) or ModuleNotFoundError(module)
+
+
+def missing(name: str) -> Failure | None:
+    """Say how to install a package, by its own name or a module of it; None for one that no extra brings."""
+    for package in PACKAGES:
+        if name == package.distribution or name.split(".", maxsplit=1)[0] == package.module:
+            return Failure(f"{package.distribution} is not installed", package.hint)
+    return None
