@@ -22,7 +22,7 @@ def render(report: Report) -> str:
     from markupsafe import Markup  # noqa: PLC0415 - for a report alone
 
     plots = {
-        "size": plot.size_and_quality(report.artifacts),
+        "size": plot.quality(map(_point, report.artifacts), report.source.size_bytes),
         "decode": plot.speeds(report.artifacts, "decode_tok_s"),
         "prefill": plot.speeds(report.artifacts, "prefill_tok_s"),
     }
@@ -38,6 +38,11 @@ def render(report: Report) -> str:
             answers=answers(report.source.scenarios),
         )
     )
+
+
+def _point(artifact: ArtifactResult) -> plot.Point | None:
+    verdict = "good" if artifact.passed else "failed"
+    return plot.Point.of(artifact.name, artifact.size_bytes, artifact.quality, verdict)
 
 
 def answers(scenarios: Scenarios | None) -> dict[tuple[str, str, str], Transcript]:

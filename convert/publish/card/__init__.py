@@ -14,7 +14,6 @@ from convert.publish.card import (
     notes,
     ollama,
     origin,
-    plot,
     xinference,
 )
 from convert.publish.card.chat import look_at
@@ -35,15 +34,15 @@ def render(bundle: Bundle) -> dict[str, bytes]:
     """Every file that the card consists of, by its path in the repo."""
     bundle = replace(bundle, candidates=tuple(sorted(bundle.candidates, key=_place)))
     settings = [_setting(bundle, members) for members in _by_format(bundle)]
-    drawn = plot.render(bundle)
-    made = {PLOT: drawn} if drawn else {}
+    drawn = figures.plot(bundle)
+    made = {PLOT: drawn.encode()} if drawn else {}
     for setting, members in zip(settings, _by_format(bundle), strict=True):
         if setting.shipping.runs_in_ollama:
             made |= _encoded(ollama.files(setting, members))
         described = xinference.describe(setting, members) if _is_of_one_format(bundle) else None
         if described:
             made |= _encoded({xinference.NAME: f"{json.dumps(described, ensure_ascii=False, indent=2)}\n"})
-    sections = [section for section in _sections(bundle, settings, has_plot=drawn is not None) if section]
+    sections = [section for section in _sections(bundle, settings, has_plot=bool(drawn)) if section]
     body = "\n\n".join(sections)
     made[README] = f"{front_matter.render(bundle, settings[0].facts)}\n{body}\n".encode()
     return made

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from convert.publish.card import markdown
 from convert.publish.card.label import label, weights
+from verify.report import plot as plots
 from verify.report import words
 
 if TYPE_CHECKING:
@@ -23,6 +24,20 @@ SPEED = ("File", "Memory", "Load", "First token", "Reading", "Writing")
 def quality(bundle: Bundle) -> str:
     """What each artifact weighs, and how near it is to the source."""
     return markdown.table(QUALITY, [*map(_quality_row, bundle.candidates), _source_row(bundle)], words=WORDS)
+
+
+def plot(bundle: Bundle) -> str:
+    """Draw size against distance from the source, as an SVG file; empty where neither was measured."""
+    points = (
+        plots.Point.of(
+            markdown.one_line(label(candidate)),
+            candidate.manifest.size_bytes,
+            candidate.result.quality,
+            "waived" if candidate.waived else "good",
+        )
+        for candidate in bundle.candidates
+    )
+    return plots.quality(points, bundle.report.source.size_bytes, plots.STYLE)
 
 
 def speed(bundle: Bundle) -> str:
