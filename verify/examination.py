@@ -1,4 +1,4 @@
-"""One artifact under examination: each step adds checks and figures, and none can stop the next artifact."""
+"""The examination of one artifact: each step adds checks and figures, and none can stop the next artifact."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from convert.child import ChildFailure, Fault
 from convert.errors import Failure
 from verify import files, gates
-from verify.baseline import answerer, converse, describe, require_life
+from verify.answerer import WorkerAnswerer
+from verify.baseline import converse, describe, require_alive
 from verify.gates import Check
-from verify.parity import compare, read_traits
+from verify.parity import compare, read_profile
 from verify.quality import quality
 from verify.report import ArtifactResult
 from verify.runtimes import Settings, runtime_for
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Examination:
-    """What is known of one artifact so far."""
+    """One artifact's checks and figures so far."""
 
     def __init__(self, subject: Subject, plan: Plan, watch: Watch) -> None:
         self.name = subject.name
@@ -42,14 +43,14 @@ class Examination:
         self._measured: Measured | None = None
 
     def look_at_files(self) -> None:
-        """Digests and headers; what is damaged is not opened."""
+        """Check digests and headers; a damaged artifact is not opened."""
         self._watch.doing(self.name, "files")
-        self._files = files.look(self._subject.path)
+        self._files = files.check_files(self._subject.path)
         self._checks += self._files.checks
         self._watch.found(self.result())
 
     def question(self, baseline: Baseline) -> None:
-        """Open it, compare what must be equal, compare odds, hold the dialogues."""
+        """Open it, compare tokens, template and logits with the source's, and have the dialogues."""
         if not self._files.may_be_opened:
             return
         if self._files.size_bytes is not None:
@@ -80,15 +81,16 @@ class Examination:
         self._checks.append(Check("opens", worker.info.runtime, "a runtime", passed=True, why=why))
         can = worker.info.can
         if "tokenize" in can:
-            self._step("traits", lambda: self._compare_traits(worker, baseline))
+            self._step("parity", "tokens and template", lambda: self._compare_tokens(worker, baseline))
         if "logits" in can and worker.fault is None:
-            self._step("odds", lambda: self._compare_odds(worker, baseline))
+            self._step("quality", "logits", lambda: self._compare_logits(worker, baseline))
         if worker.fault is None:
-            self._step("answers", lambda: self._hold_dialogues(worker, baseline))
+            self._step("answers", "dialogues", lambda: self._have_dialogues(worker, baseline))
         self.is_alive = worker.fault is None
 
-    def _step(self, name: str, step: Callable[[], None]) -> None:
-        """Whatever goes wrong in a step is a failed check of its name."""
+    def _step(self, name: str, what: str, step: Callable[[], None]) -> None:
+        """Take a step; if it fails, that is a failed check of its name."""
+        self._watch.doing(self.name, what)
         try:
             step()
         except ChildFailure as failure:
@@ -97,31 +99,28 @@ class Examination:
             self._checks.append(Check(name, None, None, passed=False, why=failure.message))
         self._watch.found(self.result())
 
-    def _compare_traits(self, worker: Worker, baseline: Baseline) -> None:
-        self._watch.doing(self.name, "tokens and template")
-        found = read_traits(worker, tuple(baseline.traits.markup))
-        self._checks += compare(found, baseline.traits)
+    def _compare_tokens(self, worker: Worker, baseline: Baseline) -> None:
+        found = read_profile(worker, tuple(baseline.profile.markup))
+        self._checks += compare(found, baseline.profile)
 
-    def _compare_odds(self, worker: Worker, baseline: Baseline) -> None:
-        self._watch.doing(self.name, "odds")
+    def _compare_logits(self, worker: Worker, baseline: Baseline) -> None:
         self._quality = quality(worker, baseline.reference)
 
-    def _hold_dialogues(self, worker: Worker, baseline: Baseline) -> None:
-        asked = answerer(worker, may_chat=baseline.traits.chats is not None)
-        answers = converse(asked, self._plan, self._watch, self.name)
+    def _have_dialogues(self, worker: Worker, baseline: Baseline) -> None:
+        answerer = WorkerAnswerer(worker, may_chat=baseline.profile.chats is not None)
+        answers = converse(answerer, self._plan, self._watch, self.name)
         source = baseline.result.scenarios
         if answers is None or source is None:
             return
         self._scenarios = answers
-        require_life(worker)
+        require_alive(worker)
         self._smoke_drop = source.smoke - answers.smoke
         count = len(answers.transcripts)
-        self._checks.append(
-            Check("answers", count, count, passed=True, why=f"{count} dialogues without a crash")
-        )
+        why = f"{count} dialogues without a crash"
+        self._checks.append(Check("answers", count, count, passed=True, why=why))
 
     def take_speed(self, figures: Measured | Fault) -> None:
-        """What was measured in turns with the others."""
+        """Add the measurements that were taken in turns with the others."""
         if isinstance(figures, Fault):
             self._checks.append(gates.failed("speed", figures))
         else:
@@ -129,7 +128,7 @@ class Examination:
         self._watch.found(self.result())
 
     def result(self) -> ArtifactResult:
-        """Everything so far, and the gates that can be judged."""
+        """Return everything so far, with the gates that can be judged."""
         target = self._files.manifest.target if self._files.manifest else ""
         limits, figures = gates.limits_for(self._subject.gates, target), self._figures()
         return ArtifactResult(
@@ -146,7 +145,7 @@ class Examination:
         )
 
     def _figures(self) -> dict[str, float | None]:
-        """What was measured, by the gates' names."""
+        """Return the measurements by the gates' names."""
         found: dict[str, float | None] = {}
         if self._files.size_bytes is not None:
             found["size_bytes"] = self._files.size_bytes

@@ -1,4 +1,4 @@
-"""An artifact's files, looked at before any native code opens one of them."""
+"""An artifact's files, checked before any native code opens one of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Files:
-    """What stands on the disk, and whether it may be opened."""
+    """An artifact's files, and the checks of them."""
 
     checks: tuple[Check, ...] = ()
     manifest: Manifest | None = field(default=None, repr=False)
@@ -36,22 +36,22 @@ class Files:
 
     @property
     def may_be_opened(self) -> bool:
-        """Nothing is wrong so far."""
+        """Return whether nothing is wrong so far."""
         return all(check.passed for check in self.checks)
 
 
-def look(path: Path | str) -> Files:
-    """Compare files with the manifest, where there is one, and read the headers; a server has none."""
+def check_files(path: Path | str) -> Files:
+    """Compare files with the manifest, if there is one, and read the headers; a server has no files."""
     if isinstance(path, str):
         return Files()
     with explained(path):
         if path.is_file():
-            return Files((_legible([path]),), size_bytes=path.stat().st_size)
+            return Files((_headers([path]),), size_bytes=path.stat().st_size)
         try:
             manifest = read_manifest(path)
         except MissingManifest:
             found = [each for each in sorted(path.rglob("*")) if each.is_file()]
-            return Files((_legible(found),), size_bytes=sum(each.stat().st_size for each in found))
+            return Files((_headers(found),), size_bytes=sum(each.stat().st_size for each in found))
         except NewerManifest:
             raise
         except Failure as failure:
@@ -59,7 +59,7 @@ def look(path: Path | str) -> Files:
         digest = hashlib.sha256((path / MANIFEST_NAME).read_bytes()).hexdigest()
         checks = [_digests(path)]
         if checks[0].passed:
-            checks.append(_legible([path / entry.path for entry in manifest.files]))
+            checks.append(_headers([path / entry.path for entry in manifest.files]))
         return Files(tuple(checks), manifest, digest, manifest.size_bytes)
 
 
@@ -77,14 +77,14 @@ def _digests(folder: Path) -> Check:
     return Check("digests", 0, 0, passed=True, why=why)
 
 
-def _legible(paths: list[Path]) -> Check:
-    """Natives may crash on a damaged header, so it is read here first."""
-    headers = [path for path in paths if path.suffix in SUFFIXES]
-    for path in headers:
+def _headers(paths: list[Path]) -> Check:
+    """Check that the headers can be read: natives may crash on a damaged one."""
+    files = [path for path in paths if path.suffix in SUFFIXES]
+    for path in files:
         try:
             inspect_file(path)
         except Failure as failure:
             return Check(
-                "header", path.name, "legible", passed=False, why=f"{failure.message}; it is not opened"
+                "header", path.name, "readable", passed=False, why=f"{failure.message}; it is not opened"
             )
-    return Check("header", len(headers), len(headers), passed=True, why="every header can be read")
+    return Check("header", len(files), len(files), passed=True, why="every header can be read")

@@ -1,4 +1,4 @@
-"""A limit and a measurement make a verdict."""
+"""Gates: a limit and a measurement make a verdict."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 Value: TypeAlias = bool | int | float | str | None
 
 
-# Two bits for what were 32, with something to spare, to 32 for what were 16.
+# From 2 bits for each 32 of the source, with a margin, to 32 bits for each 16.
 SIZE_RATIOS = (0.05, 2.2)
 
-# What Python says of its own stack when a native crashes under it: nothing about the artifact.
+# Python's own stack when a native crashes: it says nothing about the artifact.
 FRAMES = ("  File ", "Extension modules:", "Current thread ", "Stack (most recent call")
 TAIL_LINES = 4
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at, what was found, what is allowed, and the verdict in words."""
+    """One thing that was checked: what was found, what is allowed, and the verdict with its reason."""
 
     name: str
     measured: Value
@@ -39,94 +39,95 @@ class Gate:
     """A figure that a recipe can limit: a ceiling, or a floor."""
 
     name: str
-    said: str  # with {} for the measurement
+    sentence: str  # with {} for the measurement
     form: str
     is_floor: bool = False
 
 
 GATES = (
-    Gate("smoke_drop", "it passes {} fewer of the dialogues than the source", ".1%"),
+    Gate("smoke_drop", "its share of passed dialogues is {} below the source's", ".1%"),
     Gate("ppl_ratio", "its perplexity is {} times the source's", ".4f"),
-    Gate("kl_mean", "its odds are {} nats from the source's on average", ".5f"),
-    Gate("kl_p99", "its odds are {} nats from the source's at the 99th percentile", ".4f"),
-    Gate("top1", "its most likely token is the source's in {} of places", ".2%", is_floor=True),
-    Gate("size_bytes", "its files take {} bytes", ",d"),
+    Gate("kl_mean", "its KL divergence from the source is {} nats on average", ".5f"),
+    Gate("kl_p99", "its KL divergence from the source is {} nats at the 99th percentile", ".4f"),
+    Gate("top1", "its most likely token is the source's at {} of positions", ".2%", is_floor=True),
+    Gate("size_bytes", "its files have {} bytes", ",d"),
     Gate("ttft_s", "the first token comes after {} s", ".3f"),
     Gate("load_s", "it loads in {} s", ".2f"),
-    Gate("prefill_tok_s", "it reads {} tokens a second", ".1f", is_floor=True),
-    Gate("decode_tok_s", "it writes {} tokens a second", ".1f", is_floor=True),
-    Gate("peak_rss_bytes", "it takes {} bytes of memory, mapped files among them", ",d"),
-    Gate("peak_anon_bytes", "it takes {} bytes of memory beside mapped files", ",d"),
+    Gate("prefill_tok_s", "prefill runs at {} tokens/s", ".1f", is_floor=True),
+    Gate("decode_tok_s", "decoding runs at {} tokens/s", ".1f", is_floor=True),
+    Gate("peak_rss_bytes", "its memory peaks at {} bytes, mapped files included", ",d"),
+    Gate("peak_anon_bytes", "its memory peaks at {} bytes without mapped files", ",d"),
 )
 
-# What a target may lose where the recipe does not say: coarse quants have the recipe's own defaults, and one
-# that should lose next to nothing is held to that, since a mistake in it would pass for coarseness.
-NEXT_TO_NOTHING = {"smoke_drop": 0.03, "ppl_ratio": 1.01, "kl_mean": 0.002, "top1": 0.98}
-LITTLE = {"smoke_drop": 0.05, "ppl_ratio": 1.02, "kl_mean": 0.01, "top1": 0.95}
+# What an encoding may lose where the recipe does not say. Coarse encodings have the recipe's defaults; fine
+# ones should lose next to nothing, and get stricter limits, or a mistake would pass for coarseness.
+ALMOST_EXACT = {"smoke_drop": 0.03, "ppl_ratio": 1.01, "kl_mean": 0.002, "top1": 0.98}
+FINE = {"smoke_drop": 0.05, "ppl_ratio": 1.02, "kl_mean": 0.01, "top1": 0.95}
 BY_ENCODING: Mapping[str, Mapping[str, float]] = {
-    "F32": NEXT_TO_NOTHING,
-    "BF16": NEXT_TO_NOTHING,
-    "F16": NEXT_TO_NOTHING,
-    "Q8_0": LITTLE,
+    "F32": ALMOST_EXACT,
+    "BF16": ALMOST_EXACT,
+    "F16": ALMOST_EXACT,
+    "Q8_0": FINE,
 }
 
 
 def limits_for(gates: Gates, target: str) -> Gates:
-    """The recipe's limits, and for what it leaves open those of the target's encoding."""
-    own = BY_ENCODING.get(target.partition("-")[2], {})
+    """Return the recipe's limits, and where it sets none those of the target's encoding."""
+    own = next((limits for name, limits in BY_ENCODING.items() if target.endswith(f"-{name}")), {})
     return gates.model_copy(update={k: v for k, v in own.items() if k not in gates.model_fields_set})
 
 
 def judge(limits: Gates, measured: Mapping[str, float | None]) -> tuple[Check, ...]:
-    """A check for every gate that is set and whose figure could be taken in this runtime."""
-    checks = []
-    for gate in GATES:
-        limit = getattr(limits, gate.name)
-        if limit is not None and gate.name in measured:
-            checks.append(_judged(gate, limit, measured[gate.name]))
-    return tuple(checks)
+    """Return a check for every gate that is set and has been measured."""
+    return tuple(
+        _judge(gate, limit, measured[gate.name])
+        for gate in GATES
+        if (limit := getattr(limits, gate.name)) is not None and gate.name in measured
+    )
 
 
 def unmeasured(limits: Gates, measured: Mapping[str, float | None]) -> tuple[str, ...]:
-    """The gates that are set and have nothing to judge."""
+    """Name the gates that are set and have not been measured."""
     return tuple(
         gate.name for gate in GATES if getattr(limits, gate.name) is not None and gate.name not in measured
     )
 
 
-def _judged(gate: Gate, limit: float, value: float | None) -> Check:
+def _judge(gate: Gate, limit: float, value: float | None) -> Check:
     if value is None or not math.isfinite(value):
-        return Check(gate.name, None, limit, passed=False, why="what was measured is no number")
+        return Check(gate.name, None, limit, passed=False, why="the measurement is not a number")
     passed = value >= limit if gate.is_floor else value <= limit
     shown, allowed = format(value, gate.form), format(limit, gate.form)
-    if not passed and shown == allowed:  # rounded away: a verdict must be seen to follow
+    if not passed and shown == allowed:  # rounded to the same: the reader must see why it failed
         shown, allowed = f"{value:.9g}", f"{limit:.9g}"
-    bound = f"at least {allowed} is asked for" if gate.is_floor else f"at most {allowed} is allowed"
-    why = gate.said.format(shown) + ("" if passed else f"; {bound}")
+    bound = f"at least {allowed} is required" if gate.is_floor else f"at most {allowed} is allowed"
+    why = gate.sentence.format(shown) + ("" if passed else f"; {bound}")
     return Check(gate.name, value, limit, passed, why)
 
 
 def equal(name: str, found: Value, wanted: Value, what: str) -> Check:
-    """The check that something is as in the source."""
+    """Check that something is as in the source."""
     passed = found == wanted
     why = (
-        f"{what} is the source's" if passed else f"{what} is {_said(found)}, and the source's {_said(wanted)}"
+        f"{what} is the source's"
+        if passed
+        else f"{what} is {_shown(found)}; the source's is {_shown(wanted)}"
     )
     return Check(name, found, wanted, passed, why)
 
 
 def size_ratio(size_bytes: int, source_bytes: int) -> Check:
-    """The check that nothing is missing and nothing stands there twice."""
+    """Check by size that nothing is missing or there twice."""
     ratio = size_bytes / source_bytes
     low, high = SIZE_RATIOS
     passed = low <= ratio <= high
-    why = f"its files take {ratio:.3g} times what the source's take"
-    why += "" if passed else f"; from {low} to {high} times can be"
+    why = f"its files have {ratio:.3g} times the source's size"
+    why += "" if passed else f"; {low} to {high} times is plausible"
     return Check("size_ratio", round(ratio, 4), f"{low} to {high}", passed, why)
 
 
 def failed(name: str, fault: Fault) -> Check:
-    """The check that a process did not live to answer."""
+    """Return the failed check of a process that gave no answer."""
     words = [line for line in fault.stderr_tail if line.strip() and not line.startswith(FRAMES)]
     tail = " | ".join(words[-TAIL_LINES:])
     return Check(
@@ -138,5 +139,5 @@ def failed(name: str, fault: Fault) -> Check:
     )
 
 
-def _said(value: Value) -> str:
+def _shown(value: Value) -> str:
     return "none" if value is None else repr(value) if isinstance(value, str) else str(value)

@@ -1,12 +1,13 @@
-"""Speed and memory of several artifacts, taken in turns, so that a noisy minute hits all of them."""
+"""Speed and memory of several artifacts, measured in turns, so that a noisy minute hits all of them."""
 
 from __future__ import annotations
 
 import random
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from convert.child import ChildFailure, available_memory
 from verify.runtimes import Request
@@ -28,7 +29,7 @@ class Plan:
 
     prompt_tokens: int = 256
     answer_tokens: int = 64
-    openings: int = 2  # each is a process of its own: where its memory lies differs, and so does its speed
+    openings: int = 2  # each in a new process: its place in memory differs, and so does its speed
     rounds: int = 3  # repetitions per opening, after a warm-up
     concurrency: tuple[int, ...] = (1, 4, 10)
     concurrent_tokens: int = 100
@@ -39,26 +40,26 @@ class Plan:
 def measure_in_turns(
     launches: Mapping[str, Launch], plan: Plan | None = None, *, keeps_open: bool | None = None
 ) -> dict[str, Measured | Fault]:
-    """Measure each artifact; what fails is out of the rounds, and has its fault instead of figures.
+    """Measure each artifact; one that fails leaves the rounds, and has its fault instead of figures.
 
-    Only one works at a time. They stay open between their turns where their files fit in half the memory that
-    is to spare, or where `keeps_open` says so; else each turn opens anew.
+    Only one works at a time. They stay open between their turns where their files fit in half of the spare
+    memory, or where `keeps_open` says so; else each turn opens its artifact again.
     """
     plan = plan or Plan()
     stays = fits_together(launches.values()) if keeps_open is None else keeps_open
-    contest = _Contest({name: _Entry(launch, plan) for name, launch in launches.items()}, stays=stays)
-    with contest:
+    entries = {name: _Entry(launch, plan) for name, launch in launches.items()}
+    with closing(_Rounds(entries, stays=stays)) as rounds:
         for opening in range(plan.openings):
             for turn in range(plan.rounds):
-                contest.each(partial(_Entry.repeat, number=turn + opening * plan.rounds))
-            contest.close()
+                rounds.each(partial(_Entry.repeat, number=turn + opening * plan.rounds))
+            rounds.close()
         for count in plan.concurrency:
-            contest.each(partial(_Entry.crowd, count=count))
-    return {name: entry.fault or entry.figures() for name, entry in contest.entries.items()}
+            rounds.each(partial(_Entry.answer_together, count=count))
+    return {name: entry.fault or entry.samples.figures() for name, entry in entries.items()}
 
 
 def fits_together(launches: Iterable[Launch]) -> bool:
-    """Could all of these stay in memory at once, with as much again to spare?"""
+    """Return whether all of these fit in half of the spare memory."""
     return 2 * sum(_size(launch.path) for launch in launches) < available_memory()
 
 
@@ -68,26 +69,20 @@ def _size(path: str | Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-class _Contest:
-    """The artifacts that are still in it, taking turns."""
+class _Rounds:
+    """The artifacts taking turns, until they fail."""
 
     def __init__(self, entries: dict[str, _Entry], *, stays: bool) -> None:
-        self.entries = entries
+        self._entries = entries
         self._stays = stays
         self._turn = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def each(self, step: Callable[[_Entry], None]) -> None:
-        """One turn for each, a different one first every time."""
-        names = list(self.entries)
+        """Give each a turn, a different one first every time."""
+        names = list(self._entries)
         self._turn += 1
         for place in range(len(names)):
-            entry = self.entries[names[(place + self._turn) % len(names)]]
+            entry = self._entries[names[(place + self._turn) % len(names)]]
             if entry.fault is not None:
                 continue
             try:
@@ -99,30 +94,30 @@ class _Contest:
 
     def close(self) -> None:
         """End every child."""
-        for entry in self.entries.values():
+        for entry in self._entries.values():
             entry.close()
 
 
 class _Entry:
-    """One artifact: its worker while it is open, and what was measured of it."""
+    """One artifact: its worker while it is open, and its measurements."""
 
     def __init__(self, launch: Launch, plan: Plan) -> None:
         self.fault: Fault | None = None
         self._launch, self._plan = launch, plan
         self._worker: Worker | None = None
-        self._samples = Samples()
+        self.samples = Samples()
 
     def repeat(self, number: int) -> None:
         """Take one repetition."""
         worker = self._open()
         request = self._request(worker.info, number)
         pieces = list(worker.generate(request))
-        self._samples.take(request, pieces)
-        self._samples.note_cache(worker, request, pieces)
-        self._samples.note_peaks(worker)
+        self.samples.take(request, pieces)
+        self.samples.note_cache(worker, request, pieces)
+        self.samples.note_peaks(worker)
 
-    def crowd(self, count: int) -> None:
-        """Answer so many requests at once, where the runtime can; memory is not looked at any more."""
+    def answer_together(self, count: int) -> None:
+        """Answer this many requests at once, where the runtime can; memory is not measured any more."""
         worker = self._open()
         if "together" not in worker.info.can:
             return
@@ -133,11 +128,7 @@ class _Entry:
         ticks = list(worker.together(requests))
         took_s = max((tick.t_s for tick in ticks), default=0.0)
         if took_s > 0:
-            self._samples.throughput[count] = sum(tick.count for tick in ticks) / took_s
-
-    def figures(self) -> Measured:
-        """What was found."""
-        return self._samples.figures()
+            self.samples.throughput[count] = sum(tick.count for tick in ticks) / took_s
 
     def close(self) -> None:
         """End the child."""
@@ -148,15 +139,15 @@ class _Entry:
     def _open(self) -> Worker:
         if self._worker is None:
             self._worker = Worker(self._launch)
-            self._samples.load_s.append(self._worker.load_s)
-            self._samples.kv_computed = self._worker.info.kv_bytes_per_token
+            self.samples.load_s.append(self._worker.load_s)
+            self.samples.kv_computed = self._worker.info.kv_bytes_per_token
             warm_up = self._request(self._worker.info, -1)
             pieces = list(self._worker.generate(warm_up))
-            self._samples.note_cache(self._worker, warm_up, pieces)
+            self.samples.note_cache(self._worker, warm_up, pieces)
         return self._worker
 
     def _request(self, info: Info, number: int) -> Request:
-        """A prompt of its own for each repetition, unknown to any prefix cache; warm-ups are shorter."""
+        """Make another prompt for each repetition, unknown to any prefix cache; warm-ups are shorter."""
         plan = self._plan
         length, answer = plan.prompt_tokens, plan.answer_tokens
         if number < 0:
@@ -165,7 +156,7 @@ class _Entry:
 
 
 def prompt(info: Info, length: int, answer: int, seed: str) -> Request:
-    """Something to read and to continue, cut to the context; nonsense is as quick as sense."""
+    """Make a random prompt that fits the context; nonsense takes as long as sense."""
     draw = random.Random(seed)  # noqa: S311  (no secret)
     answer = max(1, min(answer, info.context // 2))
     if "tokenize" not in info.can or not info.vocab_size:

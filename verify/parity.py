@@ -1,4 +1,4 @@
-"""What an artifact must share with its source to the letter: tokens, markup, chat template, ends, context."""
+"""Parity with the source, to the letter: tokens, special tokens, chat template, ends, context."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from verify.worker import Worker
 
-# In NFC, and none begins with a space: there llama.cpp's reading is its own, which manifests say.
+# In NFC, and none begins with a space: there llama.cpp differs, as manifests say.
 TEXTS = (
     "Hello, world!",
     "The quick brown fox can't jump over 13 lazy dogs' beds; they've tried 1,234.5 times (or 2^10)?",
@@ -39,31 +39,32 @@ CHATS: tuple[tuple[Mapping[str, str], ...], ...] = (
     ),
 )
 REFUSED = "(refused) "
+AS_SOURCE = "as the source's"
 
 
 @dataclass(frozen=True)
-class Traits:
-    """What a runtime says of an opened model."""
+class Profile:
+    """An opened model's tokens, template and sizes, as its runtime gives them."""
 
     context_length: int | None
     vocab_size: int | None
     ends: Mapping[int, str]  # the tokens that end an answer, with their markup
-    ids: tuple[tuple[int, ...], ...]  # of each text, and of one with what goes around it
+    ids: tuple[tuple[int, ...], ...]  # of each text, and of one with the tokens that are added around it
     texts: tuple[str, ...]  # the ids back as text
-    markup: Mapping[str, tuple[int, ...]]
-    chats: tuple[str, ...] | None  # as the template lays them out; none where there is no template
+    markup: Mapping[str, tuple[int, ...]]  # the ids of each special token's text
+    chats: tuple[str, ...] | None  # as the template renders them; None where there is no template
     chat_ids: tuple[tuple[int, ...], ...]
     pieces: Mapping[int, str]  # the text of each id in chat_ids
 
 
-def read_traits(worker: Worker, markup: Sequence[str] = ()) -> Traits:
-    """Ask an open model; `markup` is what the source calls its special tokens."""
+def read_profile(worker: Worker, markup: Sequence[str] = ()) -> Profile:
+    """Ask an open model; `markup` has the source's special tokens."""
     info = worker.info
     ends = {token: worker.detokenize([token]) for token in info.eog_ids}
     ids = [worker.tokenize(text) for text in TEXTS] + [worker.tokenize(TEXTS[0], add_bos=True)]
-    chats = tuple(_laid_out(worker, chat) for chat in CHATS) if "template" in info.can else None
+    chats = tuple(_render(worker, chat) for chat in CHATS) if "template" in info.can else None
     chat_ids = tuple(tuple(worker.tokenize(chat, special=True)) for chat in chats or ())
-    return Traits(
+    return Profile(
         context_length=info.context_length,
         vocab_size=info.vocab_size,
         ends=ends,
@@ -72,36 +73,39 @@ def read_traits(worker: Worker, markup: Sequence[str] = ()) -> Traits:
         markup={text: tuple(worker.tokenize(text, special=True)) for text in markup or ends.values()},
         chats=chats,
         chat_ids=chat_ids,
-        pieces={
-            token: worker.detokenize([token]) for token in sorted({t for each in chat_ids for t in each})
-        },
+        pieces={token: worker.detokenize([token]) for token in sorted(set().union(*chat_ids))},
     )
 
 
-def compare(found: Traits, source: Traits) -> tuple[Check, ...]:
-    """Every check that needs no computing of odds."""
+def compare(found: Profile, source: Profile) -> tuple[Check, ...]:
+    """Make every check that needs no logits."""
     return (
-        equal("vocabulary", found.vocab_size, source.vocab_size, "the size of the vocabulary"),
+        equal("vocabulary", found.vocab_size, source.vocab_size, "the vocabulary's size"),
         _tokenizer(found, source),
         _markup(found, source),
         *_template(found, source),
         _ends(found, source),
-        equal("context_length", found.context_length, source.context_length, "the context's length"),
+        equal("context_length", found.context_length, source.context_length, "the context length"),
     )
 
 
-def _tokenizer(found: Traits, source: Traits) -> Check:
-    texts = (*TEXTS, f"what goes around {TEXTS[0]!r}")
+def _count(name: str, wrong: int, why: str) -> Check:
+    """Return a check that passes where nothing is wrong."""
+    return Check(name, wrong, 0, passed=not wrong, why=why)
+
+
+def _tokenizer(found: Profile, source: Profile) -> Check:
+    texts = (*TEXTS, f"{TEXTS[0]!r} with the tokens around it")
     rows = zip(texts, found.ids, source.ids, strict=True)
     wrong = [(text, got, wanted) for text, got, wanted in rows if got != wanted]
     if wrong:
         text, got, wanted = wrong[0]
-        at = _parting(got, wanted)
+        at = _first_difference(got, wanted)
         why = (
-            f"{len(wrong)} of {len(texts)} texts become other tokens than the source's; "
+            f"{len(wrong)} of {len(texts)} texts are tokenized differently than by the source; "
             f"{text[:40]!r} from token {at}: {list(got[at : at + 4])}, not {list(wanted[at : at + 4])}"
         )
-        return Check("tokenizer", len(wrong), 0, passed=False, why=why)
+        return _count("tokenizer", len(wrong), why)
     lost = [
         (text, back)
         for text, back, like in zip(TEXTS, found.texts, source.texts, strict=True)
@@ -109,92 +113,84 @@ def _tokenizer(found: Traits, source: Traits) -> Check:
     ]
     if lost:
         text, back = lost[0]
-        at = _parting(text, back)
-        begin = max(0, at - 10)
-        why = (
-            f"{len(lost)} texts do not come back from their tokens; "
-            f"{text[begin : at + 30]!r} comes back as {back[begin : at + 30]!r}"
-        )
-        return Check("tokenizer", len(lost), 0, passed=False, why=why)
-    why = f"{len(texts)} texts become the source's tokens, and text again"
-    return Check("tokenizer", 0, 0, passed=True, why=why)
+        at = _first_difference(text, back)
+        part = slice(max(0, at - 10), at + 30)
+        why = f"{len(lost)} texts change when tokenized and back; {text[part]!r} becomes {back[part]!r}"
+        return _count("tokenizer", len(lost), why)
+    return _count("tokenizer", 0, f"{len(texts)} texts get the source's tokens, and decode to the same text")
 
 
-def _parting(one: Sequence[object], other: Sequence[object]) -> int:
-    """The first place where two differ."""
+def _first_difference(one: Sequence[object], other: Sequence[object]) -> int:
+    """Return the first place where two sequences differ."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
-def _markup(found: Traits, source: Traits) -> Check:
+def _markup(found: Profile, source: Profile) -> Check:
     wrong = [text for text, ids in source.markup.items() if found.markup.get(text) != ids]
     if not wrong:
-        return Check("markup", 0, 0, passed=True, why=f"{len(source.markup)} special tokens are read as such")
+        return _count("markup", 0, f"{len(source.markup)} special tokens get the source's ids")
     got, wanted = found.markup.get(wrong[0], ()), source.markup[wrong[0]]
-    why = f"{wrong[0]!r} is read as {list(got[:6])}, not {list(wanted)}"
-    return Check("markup", len(wrong), 0, passed=False, why=why)
+    return _count("markup", len(wrong), f"{wrong[0]!r} becomes {list(got[:6])}, not {list(wanted)}")
 
 
-def _template(found: Traits, source: Traits) -> tuple[Check, ...]:
+def _template(found: Profile, source: Profile) -> tuple[Check, ...]:
+    def check(measured: str, why: str, *, passed: bool = False) -> Check:
+        return Check("chat_template", measured, AS_SOURCE, passed=passed, why=why)
+
     if source.chats is None:
-        why = (
-            "the source has none"
-            if found.chats is None
-            else "the source has none; the artifact brings its own"
-        )
+        own = "" if found.chats is None else "; the artifact has its own"
+        why = f"the source has none{own}"
         return (Check("chat_template", found.chats is not None, None, passed=True, why=why),)
     if found.chats is None:
-        why = "the source has one, and this artifact has lost it"
-        return (Check("chat_template", "missing", "as the source's", passed=False, why=why),)
+        return (check("missing", "the source has a chat template, and the artifact has none"),)
     for chat, got, wanted in zip(CHATS, found.chats, source.chats, strict=True):
         both_refuse = got.startswith(REFUSED) and wanted.startswith(REFUSED)
         if got != wanted and not both_refuse:
-            at = _parting(got, wanted)
-            begin = max(0, at - 10)
+            at = _first_difference(got, wanted)
+            part = slice(max(0, at - 10), at + 30)
             why = (
-                f"a chat of {len(chat)} messages is laid out otherwise, from character {at}: "
-                f"{got[begin : at + 30]!r}, not {wanted[begin : at + 30]!r}"
+                f"a chat of {len(chat)} messages is rendered differently from character {at}: "
+                f"{got[part]!r}, not {wanted[part]!r}"
             )
-            return (Check("chat_template", "differs", "as the source's", passed=False, why=why),)
+            return (check("differs", why),)
     if all(chat.startswith(REFUSED) for chat in found.chats):
-        why = f"no chat can be laid out: {found.chats[0].removeprefix(REFUSED)}"
-        return (Check("chat_template", "refused", "as the source's", passed=False, why=why),)
-    laid_out = Check(
-        "chat_template",
-        "equal",
-        "as the source's",
-        passed=True,
-        why=f"{len(CHATS)} chats are laid out as the source's",
-    )
-    return (laid_out, _chat_tokens(found, source))
+        return (check("refused", f"no chat can be rendered: {found.chats[0].removeprefix(REFUSED)}"),)
+    same = check("equal", f"{len(CHATS)} chats are rendered as by the source", passed=True)
+    return (same, _chat_tokens(found, source))
 
 
-def _chat_tokens(found: Traits, source: Traits) -> Check:
-    """llama.cpp's sentencepiece puts a space after each special token; that alone is no fault of a file."""
+def _chat_tokens(found: Profile, source: Profile) -> Check:
     if found.chat_ids == source.chat_ids:
-        return Check(
-            "chat_tokens", "equal", "as the source's", passed=True, why="chats become the source's tokens"
-        )
-    for got, wanted in zip(found.chat_ids, source.chat_ids, strict=True):
-        bare = [found.pieces[token].strip() for token in got]
-        if [text for text in bare if text] != [t for token in wanted if (t := source.pieces[token].strip())]:
-            why = "a chat, laid out alike, becomes other tokens than the source's"
-            return Check("chat_tokens", "differ", "as the source's", passed=False, why=why)
-    why = "chats become the source's tokens but for spaces beside special tokens, which this runtime adds"
-    return Check("chat_tokens", "equal but for spaces", "as the source's", passed=True, why=why)
+        why = "rendered chats get the source's tokens"
+        return Check("chat_tokens", "equal", AS_SOURCE, passed=True, why=why)
+    # llama.cpp's sentencepiece puts a space after each special token; that alone is no fault of a file.
+    if all(
+        _words(found, got) == _words(source, wanted)
+        for got, wanted in zip(found.chat_ids, source.chat_ids, strict=True)
+    ):
+        why = "rendered chats get the source's tokens but for spaces that this runtime adds at special tokens"
+        return Check("chat_tokens", "equal but for spaces", AS_SOURCE, passed=True, why=why)
+    why = "a chat that is rendered alike gets other tokens than the source's"
+    return Check("chat_tokens", "differ", AS_SOURCE, passed=False, why=why)
 
 
-def _ends(found: Traits, source: Traits) -> Check:
+def _words(profile: Profile, ids: Sequence[int]) -> list[str]:
+    """Return the text of each token without spaces around it, and no token that is only spaces."""
+    return [text for token in ids if (text := profile.pieces[token].strip())]
+
+
+def _ends(found: Profile, source: Profile) -> Check:
     lost = [token for token in source.ends if token not in found.ends]
-    names = ", ".join(f"{text} ({token})" for token, text in sorted(source.ends.items()))
     if lost:
-        why = f"{source.ends[lost[0]]} ({lost[0]}) ends an answer of the source, and not of this artifact"
-        return Check("end_of_turn", len(lost), 0, passed=False, why=why)
-    return Check("end_of_turn", 0, 0, passed=True, why=f"these end its answers too: {names or 'none'}")
+        why = f"{source.ends[lost[0]]} ({lost[0]}) ends an answer of the source, but not of this artifact"
+        return _count("end_of_turn", len(lost), why)
+    names = ", ".join(f"{text} ({token})" for token, text in sorted(source.ends.items()))
+    return _count("end_of_turn", 0, f"the source's ends are the artifact's too: {names or 'none'}")
 
 
-def _laid_out(worker: Worker, chat: Sequence[Mapping[str, str]]) -> str:
-    """The chat as text, or why not: a template may refuse a role."""
+def _render(worker: Worker, chat: Sequence[Mapping[str, str]]) -> str:
+    """Return the chat as text, or why not: a template may refuse a role."""
     try:
         return worker.apply_template(chat)
     except ChildFailure as failure:

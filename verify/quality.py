@@ -1,4 +1,4 @@
-"""How much an artifact knows less than its source: perplexity, KL divergence, top-1 agreement."""
+"""An artifact's quality next to its source's: perplexity, KL divergence, top-1 agreement."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verify.logprobs import pair, surprise
+from verify.logprobs import compare_logits, surprisal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from verify.logprobs import Pairing, Reference, Windows
+    from verify.logprobs import Comparison, Reference, Windows
     from verify.worker import Worker
 
 RESAMPLES = 1000
 SEED = 20_261_121
-# Beyond it exp overflows; what is so wrong need not be told apart.
+# Beyond it exp overflows; models that are so wrong need no finer distinction.
 MAX_EXPONENT = 700.0
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a figure lies with 95 % confidence, were other text of the same kind taken."""
+    """A figure's 95 % confidence interval over texts of the same kind."""
 
     low: float
     high: float
@@ -41,51 +41,51 @@ class Quality:
     ppl_ratio: float
     kl_mean: float  # nats
     kl_p99: float
-    top1: float  # the share of positions where both hold the same token for the most likely
+    top1: float  # the share of positions where both have the same most likely token
     positions: int  # scored
     window: int  # tokens in each
-    intervals: dict[str, Interval]  # by the figure's name; none where there is but one window
+    intervals: dict[str, Interval]  # by the figure's name; empty where there is only one window
 
 
 def perplexity(worker: Worker, windows: Windows) -> float:
-    """Perplexity as llama-perplexity defines it."""
-    return _exp(surprise(worker, windows).mean())
+    """Return the perplexity as llama-perplexity defines it."""
+    return _exp(surprisal(worker, windows).mean())
 
 
 def quality(worker: Worker, reference: Reference) -> Quality:
     """Compare an open artifact with its source."""
-    return sum_up(pair(worker, reference), reference.windows.length)
+    return summarize(compare_logits(worker, reference), reference.windows.length)
 
 
-def sum_up(pairing: Pairing, window: int) -> Quality:
-    """From positions to figures."""
+def summarize(comparison: Comparison, window: int) -> Quality:
+    """Compute the figures from the positions."""
     return Quality(
-        **{name: figure(pairing) for name, figure in FIGURES.items()},
-        ppl_source=_exp(pairing.source_surprise.mean()),
-        positions=pairing.divergence.size,
+        **{name: figure(comparison) for name, figure in FIGURES.items()},
+        ppl_source=_exp(comparison.source_surprisal.mean()),
+        positions=comparison.divergence.size,
         window=window,
-        intervals=intervals(pairing),
+        intervals=intervals(comparison),
     )
 
 
-FIGURES: dict[str, Callable[[Pairing], float]] = {
-    "ppl": lambda pairing: _exp(pairing.surprise.mean()),
-    "ppl_ratio": lambda pairing: _exp((pairing.surprise - pairing.source_surprise).mean()),
-    "kl_mean": lambda pairing: float(pairing.divergence.mean()),
-    "kl_p99": lambda pairing: float(np.quantile(pairing.divergence, 0.99)),
-    "top1": lambda pairing: float(pairing.is_same_top.mean()),
+FIGURES: dict[str, Callable[[Comparison], float]] = {
+    "ppl": lambda comparison: _exp(comparison.surprisal.mean()),
+    "ppl_ratio": lambda comparison: _exp((comparison.surprisal - comparison.source_surprisal).mean()),
+    "kl_mean": lambda comparison: float(comparison.divergence.mean()),
+    "kl_p99": lambda comparison: float(np.quantile(comparison.divergence, 0.99)),
+    "top1": lambda comparison: float(comparison.is_same_top.mean()),
 }
 
 
-def intervals(pairing: Pairing) -> dict[str, Interval]:
-    """Draw whole windows anew, many times: neighbouring tokens err together, so they are drawn together."""
-    count = len(pairing.divergence)
+def intervals(comparison: Comparison) -> dict[str, Interval]:
+    """Bootstrap over whole windows: adjacent tokens err together, so they are drawn together."""
+    count = len(comparison.divergence)
     if count < 2:
         return {}
     random = np.random.default_rng(SEED)
     drawn: dict[str, list[float]] = {name: [] for name in FIGURES}
     for _ in range(RESAMPLES):
-        again = _drawn(pairing, random.integers(0, count, count))
+        again = _drawn(comparison, random.integers(0, count, count))
         for name, figure in FIGURES.items():
             drawn[name].append(figure(again))
     return {
@@ -97,5 +97,5 @@ def _exp(value: float) -> float:
     return math.exp(min(float(value), MAX_EXPONENT))
 
 
-def _drawn(pairing: Pairing, windows: NDArray[np.int64]) -> Pairing:
-    return type(pairing)(*(values[windows] for values in vars(pairing).values()))
+def _drawn(comparison: Comparison, windows: NDArray[np.int64]) -> Comparison:
+    return type(comparison)(*(values[windows] for values in vars(comparison).values()))

@@ -1,4 +1,4 @@
-"""What repetitions add up to: medians with their quartiles, and the highest peaks."""
+"""Repetitions summed up: medians with their quartiles, and the highest peaks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Speed:
 
     load_s: Spread
     ttft_s: Spread
-    prefill_tok_s: Spread | None  # a server does not say when it had read the prompt, nor how long that was
+    prefill_tok_s: Spread | None  # a server does not report when it has read the prompt, nor its length
     decode_tok_s: Spread | None  # none where no answer had two tokens
     inter_token_p50_s: float | None
     inter_token_p95_s: float | None
@@ -45,25 +45,25 @@ class Speed:
 
 @dataclass(frozen=True)
 class Memory:
-    """How much it took: for one request at a time, in a context as long as the launch asks for."""
+    """How much memory an artifact took: one request at a time, in a context of the launch's length."""
 
     peak_rss_bytes: int
     peak_anon_bytes: int
-    kv_bytes_per_token: float | None  # measured: what the cache gained between two answers
+    kv_bytes_per_token: float | None  # measured: the cache's growth between two answers
     kv_bytes_per_token_computed: int | None
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One artifact's figures."""
+    """One artifact's speed and memory."""
 
     speed: Speed
-    memory: Memory | None  # none of a server: its process is not ours to look at
+    memory: Memory | None  # None for a server: its process is elsewhere
 
 
 @dataclass
 class Samples:
-    """What was seen of one artifact, repetition by repetition."""
+    """The measurements of one artifact, repetition by repetition."""
 
     load_s: list[float] = field(default_factory=list)
     ttft_s: list[float] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Samples:
         """Note the times of one answer."""
         times = [piece.t_s for piece in pieces if piece.token is not None or piece.text]
         if not times:
-            raise ChildFailure(Fault(FaultKind.REFUSED, "it answered nothing at all"))
+            raise ChildFailure(Fault(FaultKind.REFUSED, "it gave an empty answer"))
         count = pieces[-1].tokens or len(times)
         self.answer_tokens = max(self.answer_tokens, count)
         self.ttft_s.append(times[0])
@@ -93,7 +93,7 @@ class Samples:
         self.gaps_s += [after - before for before, after in pairwise(times)]
 
     def note_cache(self, worker: Worker, request: Request, pieces: Sequence[Piece]) -> None:
-        """Note what the cache holds; the last token of an answer was never read."""
+        """Note the cache's size; the last token of an answer was never read."""
         if "cache" in worker.info.can and request.ids is not None:
             self.cache[len(request.ids) + len(pieces) - 1] = worker.cache_bytes()
 
@@ -105,7 +105,7 @@ class Samples:
         self.peaks = Peaks(max(seen.rss_bytes, known.rss_bytes), max(seen.anon_bytes, known.anon_bytes))
 
     def figures(self) -> Measured:
-        """Sum up."""
+        """Sum up the repetitions."""
         speed = Speed(
             load_s=spread(self.load_s),
             ttft_s=spread(self.ttft_s),
@@ -130,12 +130,12 @@ class Samples:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Sum up repetitions."""
+    """Return the median and quartiles of repetitions."""
     return Spread(statistics.median(values), percentile(values, 25), percentile(values, 75), len(values))
 
 
 def percentile(values: Sequence[float], rank: float) -> float:
-    """Between the two values that the rank falls between."""
+    """Interpolate between the two values around the rank."""
     ordered = sorted(values)
     place = (len(ordered) - 1) * rank / 100
     below = ordered[math.floor(place)]

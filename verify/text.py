@@ -1,4 +1,4 @@
-"""The text that odds are compared on: a person's file, or what the scenarios' dialogues say."""
+"""The text that logits are compared on: a given file, or the scenarios' dialogues."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 BYTES_PER_TOKEN = 16
 
 
-def text_of_file(path: Path, tokens: int) -> str:
-    """The beginning of a UTF-8 file; llama-perplexity drops the last line's end as well."""
+def read_text(path: Path, tokens: int) -> str:
+    """Read the beginning of a UTF-8 file; like llama-perplexity, without the last line's end."""
     most_bytes = tokens * BYTES_PER_TOKEN
     with explained(path), path.open("rb") as file:
         data = file.read(most_bytes)
@@ -31,11 +31,11 @@ def text_of_file(path: Path, tokens: int) -> str:
         raise Failure(f"{path}: byte {fault.start} is not UTF-8", "give a text file in UTF-8") from None
 
 
-def text_of_packs(packs: Sequence[Pack]) -> str:
-    """Questions, materials and right answers, a dialogue of each pack in turn, so that all are met early."""
+def join_packs(packs: Sequence[Pack]) -> str:
+    """Join questions, materials and right answers, one dialogue of each pack in turn."""
     turns = zip_longest(*(pack.dialogues for pack in packs))
     dialogues = (
-        "\n".join(_said(pack, dialogue))
+        "\n".join(_words(pack, dialogue))
         for turn in turns
         for pack, dialogue in zip(packs, turn, strict=True)
         if dialogue is not None
@@ -43,7 +43,7 @@ def text_of_packs(packs: Sequence[Pack]) -> str:
     return "\n\n".join(dialogues)
 
 
-def _said(pack: Pack, dialogue: Dialogue) -> Iterator[str]:
+def _words(pack: Pack, dialogue: Dialogue) -> Iterator[str]:
     for turn in dialogue.turns:
         yield pack.user(turn, dialogue.materials)
         if turn.reference:

@@ -25,7 +25,7 @@ from verify import scenarios
 from verify import stage as judging
 from verify.baseline import Source
 from verify.stage import Plan, Subject
-from verify.text import text_of_file, text_of_packs
+from verify.text import join_packs, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +135,7 @@ def prepare(
     # Packs with a mistake are refused before gigabytes are fetched.
     chosen = scenarios.load(packs) if packs else scenarios.load(wanted.scenarios, asked.beside)
     file = text or (asked.beside / expand_home(wanted.text) if wanted.text else None)
-    words = text_of_file(file, wanted.tokens) if file else text_of_packs(chosen)
+    words = read_text(file, wanted.tokens) if file else join_packs(chosen)
     pinned = fetch(asked.listing, hub=asked.hub, progress=progress)
     source = Source(
         folder=pinned.folder,

@@ -30,7 +30,7 @@ from convert.tokenizer import load
 from tests import tiny
 from tests.bench.conversion import GIB, ROOT
 from tests.gptq.text import held_out, to_learn_from
-from verify.logprobs import Windows, refer
+from verify.logprobs import Windows, save_reference
 from verify.quality import Quality, quality
 from verify.runtimes import Settings
 from verify.worker import Launch, Worker
@@ -154,7 +154,7 @@ def judge(plain: Path, folders: dict[str, Path], work: Path) -> dict[str, Qualit
     chosen = Windows(tuple(tuple(ids[at : at + WINDOW]) for at in range(0, len(ids) - WINDOW + 1, WINDOW)))
     settings = Settings(context=WINDOW)
     with Worker(Launch("transformers", plain, settings)) as worker:
-        reference = refer(worker, chosen, work / "reference.logits")
+        reference = save_reference(worker, chosen, work / "reference.logits")
     found = {}
     for name, folder in folders.items():
         with Worker(Launch("gptqmodel", folder, settings)) as worker:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from convert import pipeline, recipe
 from convert.formats import option_models
-from verify.logprobs import Windows, cut, refer
+from verify.logprobs import Windows, cut, save_reference
 from verify.quality import Quality, perplexity, quality
 from verify.runtimes import Settings
-from verify.text import text_of_file
+from verify.text import read_text
 from verify.worker import Launch, Worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
-        text.write_text(text_of_file(asked.text, 1 << 20), "utf-8")
+        text.write_text(read_text(asked.text, 1 << 20), "utf-8")
         models = asked.models or embedded(Path(folder))
         tool = Tool(asked.llama_perplexity, text, asked.window, asked.windows)
         is_right = [compare(model, models[0], tool, Path(folder)) for model in models]
@@ -87,7 +87,7 @@ def against(model: Path, base: Path, windows: Windows, folder: Path) -> Quality:
     """Ours, of a GGUF against another."""
     settings = Settings(context=windows.length)
     with Worker(Launch("llama_cpp", base.absolute(), settings)) as worker:
-        reference = refer(worker, windows, folder / "base.logits")
+        reference = save_reference(worker, windows, folder / "base.logits")
     with Worker(Launch("llama_cpp", model.absolute(), settings)) as worker:
         return quality(worker, reference)
 

@@ -83,7 +83,7 @@ def test_a_failed_gate_is_exit_code_3_and_a_line(run: Run, home: Path, judged: M
         *["artifact", "size", "smoke", "ppl", "KL", "top-1", "tok/s", "memory", "verdict"]
     ]
     assert max(map(len, lines[:3])) <= 80
-    assert "gguf-Q8_0: kl_mean: its odds are 1.7 nats from the source's on average" in lines
+    assert "gguf-Q8_0: kl_mean: its KL divergence from the source is 1.7 nats" in lines
     assert "gguf-Q8_0: searchqa-en planets, turn 1: expects: Jupiter" in lines
     assert "1 of 2 artifacts passed, against some/model" in lines
     assert lines[-1] == "transcripts and figures: artifacts/m/report.html"

@@ -51,7 +51,13 @@ def artifact(name: str, *, passed: bool = True, words: str = "Jupiter") -> Artif
     checks = (
         Check("digests", 0, 0, passed=True, why="1 file has the manifest's SHA-256"),
         Check("opens", "llama_cpp", "a runtime", passed=True, why=words),
-        Check("kl_mean", kl, 0.05, passed=passed, why=f"its odds are {kl} nats from the source's on average"),
+        Check(
+            "kl_mean",
+            kl,
+            0.05,
+            passed=passed,
+            why=f"its KL divergence from the source is {kl} nats",
+        ),
         Check("smoke_drop", 0.0 if passed else 1.0, 0.05, passed=passed, why="dialogues"),
     )
     return ArtifactResult(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from verify.answer_cache import recalling
+from verify.answer_cache import cached
 from verify.scenarios import Answer
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ def test_the_same_question_is_asked_once(tmp_path: Path) -> None:
     model, path = Counting(), tmp_path / "new" / "a.answers"
     chat = [{"role": "user", "content": "你好"}]
     for _ in range(2):
-        with recalling(model, path) as asked:
+        with cached(model, path) as asked:
             assert asked.chat(chat, 5) == Answer("你好 5", "end", 1)
             assert asked.complete("a", 5, ("b",)) == Answer("a 5 ('b',)", "length", 2)
             assert (asked.is_chat, asked.context_length, asked.count_tokens("abc")) == (True, 512, 3)
         assert model.asked == 2
-    with recalling(model, path) as asked:
+    with cached(model, path) as asked:
         asked.chat(chat, 6)
         asked.complete("a", 5, ())
         asked.complete("a", 5, ("b",))
@@ -56,13 +56,13 @@ def test_a_run_that_is_cut_off_keeps_what_it_heard(tmp_path: Path) -> None:
     model, path = Counting(), tmp_path / "a.answers"
 
     def run() -> None:
-        with recalling(model, path) as asked:
+        with cached(model, path) as asked:
             asked.complete("a", 1, ())
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run()
-    with recalling(model, path) as asked:
+    with cached(model, path) as asked:
         asked.complete("a", 1, ())
     assert model.asked == 1
 
@@ -71,11 +71,11 @@ def test_a_run_that_is_cut_off_keeps_what_it_heard(tmp_path: Path) -> None:
 def test_a_damaged_file_is_asked_anew(damage: str, tmp_path: Path) -> None:
     model, path = Counting(), tmp_path / "a.answers"
     path.write_bytes(damage.encode("utf-8", "surrogateescape"))
-    with recalling(model, path) as asked:
+    with cached(model, path) as asked:
         assert asked.complete("a", 1, ()).text == "a 1 ()"
 
 
 def test_a_cache_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with recalling(Counting(), tmp_path / "file" / "a.answers") as asked:
+    with cached(Counting(), tmp_path / "file" / "a.answers") as asked:
         assert asked.complete("a", 1, ()).tokens == 1

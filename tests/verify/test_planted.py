@@ -146,12 +146,12 @@ def edited(ground: Ground, name: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "check", "said"),
     [
-        ("off by one", "tokenizer", "become other tokens"),
-        ("no template", "chat_template", "has lost it"),
-        ("other template", "chat_template", "laid out otherwise"),
+        ("off by one", "tokenizer", "are tokenized differently"),
+        ("no template", "chat_template", "the artifact has none"),
+        ("other template", "chat_template", "rendered differently"),
         ("refused template", "chat_template", "sandbox refuses"),
-        ("end lost", "end_of_turn", "<|im_end|> (511) ends an answer of the source, and not of this"),
-        ("context", "context_length", "the context's length is 128, and the source's 256"),
+        ("end lost", "end_of_turn", "<|im_end|> (511) ends an answer of the source, but not of this"),
+        ("context", "context_length", "the context length is 128; the source's is 256"),
     ],
 )
 def test_wrong_metadata_is_caught(name: str, check: str, said: str, ground: Ground) -> None:

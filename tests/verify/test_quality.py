@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 
 from convert.errors import Failure
-from verify.logprobs import Pairing, Windows, cut, log_odds, pair, refer, surprise
-from verify.quality import FIGURES, intervals, perplexity, quality, sum_up
+from verify.logprobs import (
+    Comparison,
+    Windows,
+    compare_logits,
+    cut,
+    log_probabilities,
+    save_reference,
+    surprisal,
+)
+from verify.quality import FIGURES, intervals, perplexity, quality, summarize
 from verify.runtimes import Info
-from verify.text import text_of_file
+from verify.text import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,14 +78,14 @@ def test_windows_are_those_of_llama_perplexity() -> None:
 def test_perplexity_is_the_formula() -> None:
     table, windows = Table(1), cut(IDS, 32)
     expected = [-math.log(table.probability(token)[after]) for token, after in pairs(windows)]
-    assert surprise(worker(table), windows).ravel() == pytest.approx(expected, rel=1e-12)
+    assert surprisal(worker(table), windows).ravel() == pytest.approx(expected, rel=1e-12)
     assert perplexity(worker(table), windows) == pytest.approx(math.exp(np.mean(expected)), rel=1e-12)
 
 
 def test_divergence_and_agreement_are_the_formulas(tmp_path: Path) -> None:
     source, artifact, windows = Table(1), Table(2), cut(IDS, 32)
-    reference = refer(worker(source), windows, tmp_path / "a.logits")
-    found = pair(worker(artifact), reference)
+    reference = save_reference(worker(source), windows, tmp_path / "a.logits")
+    found = compare_logits(worker(artifact), reference)
     divergences, same = [], []
     for token, _ in pairs(windows):
         p, q = source.probability(token), artifact.probability(token)
@@ -85,7 +93,7 @@ def test_divergence_and_agreement_are_the_formulas(tmp_path: Path) -> None:
         same.append(p.argmax() == q.argmax())
     assert found.divergence.ravel() == pytest.approx(divergences, rel=1e-11)
     assert found.is_same_top.ravel().tolist() == same
-    figures = sum_up(found, windows.length)
+    figures = summarize(found, windows.length)
     assert figures.kl_mean == pytest.approx(np.mean(divergences))
     assert figures.kl_p99 == pytest.approx(np.quantile(divergences, 0.99))
     assert figures.ppl_ratio == pytest.approx(figures.ppl / figures.ppl_source)
@@ -96,70 +104,72 @@ def test_divergence_and_agreement_are_the_formulas(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shift", [0.0, 1e4, -1e4])
 def test_odds_are_stable(shift: float) -> None:
     logits = np.array([[shift, shift - 30, shift - 1000]], np.float32)
-    assert log_odds(logits)[0] == pytest.approx([-math.log1p(math.exp(-30)), -30, -1000], rel=1e-9, abs=1e-13)
+    assert log_probabilities(logits)[0] == pytest.approx(
+        [-math.log1p(math.exp(-30)), -30, -1000], rel=1e-9, abs=1e-13
+    )
 
 
 def test_no_number_is_no_figure(tmp_path: Path) -> None:
     table, windows = Table(1), cut(IDS, 32)
-    reference = refer(worker(table), windows, tmp_path / "a.logits")
+    reference = save_reference(worker(table), windows, tmp_path / "a.logits")
     for wrong in (np.nan, np.inf, -np.inf):
         broken = Table(1)
         broken.rows[:, 7] = wrong
-        with pytest.raises(Failure, match="no finite numbers"):
-            pair(worker(broken), reference)
+        with pytest.raises(Failure, match="not finite numbers"):
+            compare_logits(worker(broken), reference)
     with pytest.raises(Failure, match="51 tokens and the source 50"):
-        pair(worker(Table(1, size=51)), reference)
+        compare_logits(worker(Table(1, size=51)), reference)
 
 
 def test_the_sources_logits_are_asked_for_once(tmp_path: Path) -> None:
     table, windows, path = Table(1), cut(IDS, 32), tmp_path / "new" / "a.logits"
-    refer(worker(table), windows, path)
-    refer(worker(table), windows, path)
+    save_reference(worker(table), windows, path)
+    save_reference(worker(table), windows, path)
     assert table.asked == len(windows.ids)
     path.write_bytes(path.read_bytes()[:-4])
-    reference = refer(worker(table), windows, path)
+    reference = save_reference(worker(table), windows, path)
     assert table.asked == 2 * len(windows.ids)
     assert [each.name for each in path.parent.iterdir()] == ["a.logits"]
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(Failure, match="ends too early"):
-        pair(worker(table), reference)
+        compare_logits(worker(table), reference)
 
 
 def test_intervals_hold_the_figure_and_do_not_change() -> None:
     random = np.random.default_rng(0)
     noise = random.standard_normal((8, 64)) * 0.01
     true = random.gamma(2.0, 1.0, (8, 64))
-    pairing = Pairing(true, true + noise, noise**2, random.random((8, 64)) < 0.9)
+    pairing = Comparison(true, true + noise, noise**2, random.random((8, 64)) < 0.9)
     found = intervals(pairing)
     assert set(found) == set(FIGURES)
     assert all(found[name].low <= figure(pairing) <= found[name].high for name, figure in FIGURES.items())
     assert found["ppl_ratio"].high - found["ppl_ratio"].low < 0.01
     assert intervals(pairing) == found
-    one = Pairing(true[:1], true[:1], noise[:1], noise[:1] > 0)
+    one = Comparison(true[:1], true[:1], noise[:1], noise[:1] > 0)
     assert intervals(one) == {}
 
 
 def test_a_hopeless_model_has_a_perplexity_all_the_same() -> None:
     hopeless = np.full((2, 4), 1e5)
-    figures = sum_up(Pairing(np.zeros((2, 4)), hopeless, hopeless, hopeless < 0), 16)
+    figures = summarize(Comparison(np.zeros((2, 4)), hopeless, hopeless, hopeless < 0), 16)
     assert math.isfinite(figures.ppl_ratio)
 
 
 def test_a_text_is_read_from_its_beginning(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("太阳系\n", encoding="utf-8")
-    assert text_of_file(path, 100) == "太阳系"
+    assert read_text(path, 100) == "太阳系"
     path.write_bytes("太".encode() * 1000)
-    assert text_of_file(path, 1) == "太" * 5  # 16 bytes hold no sixth character
+    assert read_text(path, 1) == "太" * 5  # 16 bytes hold no sixth character
     path.write_bytes(b"ab\xffcdefgh")
     with pytest.raises(Failure, match="byte 2 is not UTF-8"):
-        text_of_file(path, 100)
+        read_text(path, 100)
     path.write_bytes(b"\xff\xfe\xfd")  # nothing was cut of so short a file
     with pytest.raises(Failure, match="byte 0 is not UTF-8"):
-        text_of_file(path, 100)
+        read_text(path, 100)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_a_text_of_too_few_tokens_is_refused(count: int) -> None:
-    with pytest.raises(Failure, match=f"has {count} tokens, and a window takes"):
+    with pytest.raises(Failure, match=f"has {count} tokens, but a window takes"):
         cut(list(range(count)), min(512, count // 4))

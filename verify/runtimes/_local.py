@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from convert.child.sandbox import render
 from convert.errors import Failure
-from verify.answering import Answer, Chooser
+from verify.decoding import AnswerStream, Sampler
 from verify.runtimes import Info
 
 if TYPE_CHECKING:
@@ -111,14 +111,14 @@ class LocalRuntime(ABC, Generic[V]):
         ids = request.ids or ()
         self._admit(ids, len(ids) + 1)
         request = replace(request, max_tokens=min(request.max_tokens, self.info.context - len(ids)))
-        chooser, answer = Chooser(request), Answer(request, self.info.eog_ids)
+        sampler, answer = Sampler(request), AnswerStream(request, self.info.eog_ids)
         bytes_of, position = self.vocabulary.stream(), len(ids)
         self._start(len(ids) + request.max_tokens)
         size = self._prompt_part_size()
         for at in range(0, len(ids), size):
             row = self._last_row(ids[at : at + size], at)
         while True:
-            token = chooser.choose(row)
+            token = sampler.choose(row)
             piece = answer.add(token, bytes_of(token), time.perf_counter() - start)
             yield piece
             if piece.end:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert.errors import Failure
-from verify.answering import Chooser
+from verify.decoding import Sampler
 from verify.runtimes import Request, Settings, Tick
 from verify.runtimes._llama import Batch, GgufVocabulary, log_to_stderr
 from verify.runtimes._local import LocalRuntime
@@ -120,13 +120,13 @@ class LlamaCpp(LocalRuntime[GgufVocabulary]):
         context = self._new_context(need, sequences=len(requests))
         start = time.perf_counter()
         try:
-            choosers = [Chooser(request) for request in requests]
+            samplers = [Sampler(request) for request in requests]
             chosen: dict[int, int] = {}
             for index, request in enumerate(requests):
                 ids = request.ids or ()
                 for at in range(0, len(ids), self.BATCH):
                     self._read(context, ids[at : at + self.BATCH], at, index)
-                chosen[index] = choosers[index].choose(self._row(context, -1))
+                chosen[index] = samplers[index].choose(self._row(context, -1))
                 yield Tick(index, time.perf_counter() - start)
             made = dict.fromkeys(chosen, 1)
             while chosen := {
@@ -135,7 +135,7 @@ class LlamaCpp(LocalRuntime[GgufVocabulary]):
                 places = {i: len(requests[i].ids or ()) + made[i] - 1 for i in chosen}
                 self._decode(context, [(token, places[i], i, True) for i, token in chosen.items()])
                 for row, index in enumerate(chosen):
-                    chosen[index] = choosers[index].choose(self._row(context, row))
+                    chosen[index] = samplers[index].choose(self._row(context, row))
                     made[index] += 1
                     yield Tick(index, time.perf_counter() - start)
         finally:

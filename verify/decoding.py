@@ -1,4 +1,4 @@
-"""From logits to an answer: choosing a token, turning bytes into text, stopping where it should."""
+"""From logits to an answer: choose a token, turn bytes into text, stop at the right place."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from verify.runtimes import Request
 
 
-class Chooser:
-    """Picks the next token: the most likely one, or a seeded draw; the same in every runtime."""
+class Sampler:
+    """The choice of the next token: the most likely one, or a seeded draw; the same in every runtime."""
 
     def __init__(self, request: Request) -> None:
         self._temperature = request.temperature
         self._random = np.random.default_rng(request.seed)
 
     def choose(self, row: NDArray[np.float32]) -> int:
-        """Pick from one row of logits."""
+        """Choose by one row of logits."""
         if self._temperature <= 0:
             return int(row.argmax())
         scaled = row.astype(np.float64) / self._temperature
@@ -35,8 +35,8 @@ class Chooser:
         )
 
 
-class Ending:
-    """Text as it becomes certain, held back while it may be the beginning of a stop string."""
+class StopBuffer:
+    """Text that is held back while it may be the beginning of a stop string."""
 
     def __init__(self, stops: Collection[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
@@ -44,7 +44,7 @@ class Ending:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, piece: bytes) -> tuple[str, bool]:
-        """Take the bytes of one token; gives what is certain, and whether a stop string was reached."""
+        """Take the bytes of one token; return the text that is certain, and whether a stop was reached."""
         self._held += self._decoder.decode(piece)
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
@@ -56,34 +56,34 @@ class Ending:
         return text, False
 
     def rest(self) -> str:
-        """What was held back, once nothing more comes."""
+        """Return the text that was held back, once nothing more comes."""
         text, self._held = self._held + self._decoder.decode(b"", final=True), ""
         return text
 
 
-class Answer:
+class AnswerStream:
     """One answer as it grows, from tokens to pieces."""
 
     def __init__(self, request: Request, ends: Collection[int]) -> None:
         self._request = request
         self._ends = frozenset() if request.ignores_end else frozenset((*ends, *request.stop_ids))
-        self._ending = Ending(() if request.ignores_end else request.stop)
+        self._buffer = StopBuffer(() if request.ignores_end else request.stop)
         self._count = 0
 
     def add(self, token: int, piece: bytes, t_s: float) -> Piece:
-        """Take one token; the piece says whether it is the last."""
+        """Take one token; the piece that is returned says whether it is the last."""
         self._count += 1
         if token in self._ends:
-            return Piece(token, self._ending.rest(), t_s, "end")
-        text, is_stopped = self._ending.feed(piece)
+            return Piece(token, self._buffer.rest(), t_s, "end")
+        text, is_stopped = self._buffer.feed(piece)
         if is_stopped:
             return Piece(token, text, t_s, "stop")
         if self._count >= self._request.max_tokens:
-            return Piece(token, text + self._ending.rest(), t_s, "length")
+            return Piece(token, text + self._buffer.rest(), t_s, "length")
         return Piece(token, text, t_s)
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How many of the text's last characters could begin the stop string."""
+    """Count the text's last characters that could begin the stop string."""
     longest = min(len(text), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if stop.startswith(text[-size:])), 0)

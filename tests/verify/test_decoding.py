@@ -9,12 +9,12 @@ import pytest
 
 from convert.child.sandbox import render
 from tests.verify.opening import CHAT
-from verify.answering import Answer, Chooser, Ending
+from verify.decoding import AnswerStream, Sampler, StopBuffer
 from verify.runtimes import Request
 
 
 def test_a_stop_string_never_shows_in_part() -> None:
-    ending = Ending(("\n\nQ:", "END"))
+    ending = StopBuffer(("\n\nQ:", "END"))
     fed = [ending.feed(text.encode()) for text in ("a", " E", "N", "x", "\n", "\nQ", "uite", " EN", "D b")]
     assert [text for text, _ in fed] == ["a", " ", "", "ENx", "", "", "\n\nQuite", " ", ""]
     assert [stopped for _, stopped in fed] == [False] * 8 + [True]
@@ -22,7 +22,7 @@ def test_a_stop_string_never_shows_in_part() -> None:
 
 
 def test_characters_come_whole() -> None:
-    ending = Ending(())
+    ending = StopBuffer(())
     raw = "木星🪐".encode()
     assert "".join(ending.feed(raw[at : at + 1])[0] for at in range(len(raw))) == "木星🪐"
     ending.feed(raw[:2])
@@ -31,20 +31,20 @@ def test_characters_come_whole() -> None:
 
 def test_an_answer_says_why_it_ended() -> None:
     request = Request(ids=(1,), max_tokens=3, stop=("stop",))
-    assert Answer(request, (9,)).add(9, b"</s>", 0.1).end == "end"
-    assert Answer(request, (9,)).add(5, b"a stop b", 0.1).text == "a "
-    answer = Answer(request, ())
+    assert AnswerStream(request, (9,)).add(9, b"</s>", 0.1).end == "end"
+    assert AnswerStream(request, (9,)).add(5, b"a stop b", 0.1).text == "a "
+    answer = AnswerStream(request, ())
     assert [answer.add(5, b"s", 0.1).end for _ in range(3)] == [None, None, "length"]
 
 
 def test_a_draw_is_seeded_and_follows_the_weights() -> None:
     row = np.log(np.array([0.7, 0.2, 0.1], np.float32))
-    drawn = Chooser(Request(ids=(1,), temperature=1.0, seed=3))
-    again = Chooser(Request(ids=(1,), temperature=1.0, seed=3))
+    drawn = Sampler(Request(ids=(1,), temperature=1.0, seed=3))
+    again = Sampler(Request(ids=(1,), temperature=1.0, seed=3))
     draws = [drawn.choose(row) for _ in range(2000)]
     assert draws == [again.choose(row) for _ in range(2000)]
     assert np.abs(np.bincount(draws) / 2000 - [0.7, 0.2, 0.1]).max() < 0.05
-    assert Chooser(Request(ids=(1,))).choose(row) == 0
+    assert Sampler(Request(ids=(1,))).choose(row) == 0
 
 
 @pytest.mark.parametrize(
