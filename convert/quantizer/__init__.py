@@ -1,10 +1,10 @@
-"""GPTQ and AWQ by GPTQModel, in a process of its own: fed our checkpoint and our windows, tidied after.
+"""GPTQ and AWQ by GPTQModel, in an isolated child that gets our checkpoint and our calibration windows.
 
-`quantize` takes a canonical folder and leaves weights and configuration beside nothing else; what it learnt
+`quantize` takes a canonical folder and leaves weights and configuration, and nothing else; what was learned
 on the way comes back as an `Outcome`.
 """
 
-from convert.quantizer.job import Job, Method, Outcome, Treated, refusal, require
+from convert.quantizer.job import Job, Matrix, Method, Outcome, Quantized, refusal
 from convert.quantizer.run import quantize
 
-__all__ = ["Job", "Method", "Outcome", "Treated", "quantize", "refusal", "require"]
+__all__ = ["Job", "Matrix", "Method", "Outcome", "Quantized", "quantize", "refusal"]

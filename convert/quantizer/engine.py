@@ -1,33 +1,47 @@
-"""GPTQModel itself, in the child: torch and its kin are imported here and nowhere else."""
+"""GPTQModel itself, in the child: torch and the like are imported here and nowhere else."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import importlib.metadata
 import json
 import random
 import resource
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convert.checkpoint import open_checkpoint
 from convert.errors import Failure
-from convert.quantizer.job import MODEL, RESULT, SCRATCH, take_over
+from convert.quantizer.job import MODEL, OFFLOAD, RESULT, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from convert.child.channel import Channel, Header
 
 TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float32"}
 TOOLS = ("GPTQModel", "torch", "transformers", "safetensors")
 
 
-def run(work: Path, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Quantise the model in `work`, and leave what GPTQModel writes there too."""
+def serve(channel: Channel) -> dict[str, Callable[[Header], Header]]:
+    """List the calls that the child answers: `run` runs an engine, `module:function`, on a folder."""
+
+    def call(args: Header) -> Header:
+        module, _, function = args["engine"].partition(":")
+        engine = getattr(importlib.import_module(module), function)
+        return dict(engine(Path(args["work"]), lambda message: channel.send({"part": True, **message})))
+
+    return {"run": call}
+
+
+def run(work: Path, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Quantize the model in `work`, and leave there what GPTQModel writes."""
     asked, windows = take_over(work)
     # What the packages define stays to the end: a collection that looked through all of it again at each
     # layer, and over and over while it is imported, would cost a tenth of the time of a small model.
@@ -45,7 +59,7 @@ def run(work: Path, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     device = _device(asked["device"], has_cuda=torch.cuda.is_available())
     model = _load(work, asked, device)
-    model.layer_callback = model.subset_callback = Herald(_layer_count(work), tell)
+    model.layer_callback = model.subset_callback = Steps(_layer_count(work), report)
     model.quantize(
         [{"input_ids": window} for window in windows],
         batch_size=1,
@@ -55,10 +69,10 @@ def run(work: Path, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         **_backend(asked["method"]),
     )
     model.save(str(work / RESULT))
-    tell({"share": 1.0})
+    report({"share": 1.0})
     used = torch.cuda.max_memory_allocated() if device == "cuda" else 0
     return {
-        "matrices": [_treated(entry) for entry in model.quant_log],
+        "matrices": [_quantized(entry) for entry in model.quant_log],
         "device": f"cuda: {torch.cuda.get_device_name()}" if device == "cuda" else "cpu",
         "tools": {name: importlib.metadata.version(name) for name in TOOLS},
         "peak_rss_bytes": _peak_rss_bytes(),
@@ -66,15 +80,15 @@ def run(work: Path, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     }
 
 
-class Herald:
-    """Turns GPTQModel's events into the share that is done; forward passes and solving count alike."""
+class Steps:
+    """Turns GPTQModel's events into the share that is done; forward passes and solving count the same."""
 
-    def __init__(self, layer_count: int, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, layer_count: int, report: Callable[[dict[str, Any]], None]) -> None:
         self._layer_count = layer_count
-        self._tell = tell
+        self._report = report
 
     def layer_complete(self, *, submodule_finalized: bool, **_: object) -> None:
-        """Give back what a layer took: glibc would keep it in pieces, more with each layer."""
+        """Give back a layer's memory: glibc would keep it in pieces, more with each layer."""
         if not submodule_finalized:  # its packed matrices are yet to be written
             return
         gc.collect()
@@ -84,12 +98,12 @@ class Herald:
     def subset_event(
         self, *, stage: str, layer_idx: int, subset_index: int, subset_total: int, **_: object
     ) -> None:
-        """Matrices that share an input were measured, or solved."""
+        """Report that matrices which share an input were measured, or solved."""
         steps = {"forward_end": 0.5, "quant_complete": 1.0}
         if stage in steps:
             within = (subset_index + steps[stage]) / subset_total
             # Writing the result is the last hundredth.
-            self._tell({"share": 0.99 * (layer_idx + within) / self._layer_count, "layer": layer_idx})
+            self._report({"share": 0.99 * (layer_idx + within) / self._layer_count, "layer": layer_idx})
 
 
 def _device(asked: str, *, has_cuda: bool) -> str:
@@ -110,8 +124,8 @@ def _load(work: Path, asked: dict[str, Any], device: str) -> Any:
         "sym": asked["sym"],
         "device": device,
         "offload_to_disk": True,
-        "offload_to_disk_path": str(work / SCRATCH / "offload"),
-        # Round-to-nearest where too few tokens came by would be a loss that nobody hears of.
+        "offload_to_disk_path": str(work / OFFLOAD),
+        # Round-to-nearest where too few tokens came by would be a silent loss.
         "fallback": None,
         # The other ways of packing compile an extension first, half a minute each time, for the same bytes.
         "pack_impl": "original",
@@ -131,19 +145,19 @@ def _load(work: Path, asked: dict[str, Any], device: str) -> Any:
 
 
 def _dtype(folder: Path) -> str:
-    """The dtype that most of the weights are stored in."""
+    """Find the dtype that most of the weights are stored in."""
     sizes: dict[str, int] = {}
     with open_checkpoint(folder) as checkpoint:
         for info in checkpoint.tensors.values():
             name = TORCH_DTYPES.get(info.dtype)
             if name is None:
-                raise Failure(f"{info.name}: {info.dtype} cannot be quantised", "convert it to bf16 first")
+                raise Failure(f"{info.name}: {info.dtype} cannot be quantized", "convert it to bf16 first")
             sizes[name] = sizes.get(name, 0) + info.size_bytes
     return max(sizes, key=lambda name: (sizes[name], name))
 
 
 def _backend(method: str) -> dict[str, Any]:
-    """AWQ's own choice is a kernel for GPUs; the portable one writes the same format."""
+    """Choose the portable kernel for AWQ: its default needs a GPU, and both write the same format."""
     from gptqmodel import BACKEND  # noqa: PLC0415
 
     return {"backend": BACKEND.AWQ_TORCH} if method == "awq" else {}
@@ -154,7 +168,7 @@ def _layer_count(work: Path) -> int:
     return int(config.get("num_hidden_layers") or config["n_layer"])
 
 
-def _treated(entry: dict[str, Any]) -> dict[str, Any]:
+def _quantized(entry: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": f"{entry['layer']}.{entry['module']}",
         "loss": _number(entry.get("loss")),

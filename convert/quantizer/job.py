@@ -1,18 +1,15 @@
-"""What is asked of the quantiser and what it answers, and how both cross to a process of its own."""
+"""What is asked of GPTQModel and what it answers, and how both cross to the child."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from convert.errors import Failure
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -20,31 +17,45 @@ if TYPE_CHECKING:
 Method = Literal["gptq", "awq"]
 Device = Literal["auto", "cpu", "cuda"]
 
-# What lies in the folder that parent and child share.
-ASKED, TOKENS, MODEL, RESULT, SCRATCH, LOG = "job.json", "tokens.npy", "model", "result", "scratch", "log"
+# The contents of the folder that parent and child share.
+SETTINGS, TOKENS, MODEL, RESULT, OFFLOAD = "job.json", "tokens.npy", "model", "result", "offload"
 # GPTQModel drops what is no longer than this, and says so only to its log.
 SHORTEST_WINDOW = 11
-PACKAGE = "GPTQModel"
-# GPTQModel 7.6: found by trying.
-NO_AWQ = {
-    "gpt2": "GPTQModel's AWQ takes GPT-2's matrices, which lie transposed, for others",
-    "phi3": "GPTQModel's AWQ loses the zero points of Phi-3's fused matrices",
-}
 AWQ_ROWS = 64  # GPTQModel's oc_batch_size
+# GPTQModel takes a joined matrix of gate and up apart under these names, and reads it so again, as vLLM does.
+HALVES = ("gate_proj", "up_proj")
+NOT_SENT = frozenset({"source", "out", "matrices", "windows"})
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix of a layer, which is quantized."""
+
+    name: str
+    rows: int  # out
+    columns: int  # in
+    is_transposed: bool = False  # stored (in, out)
+    is_joined: bool = False  # several matrices in one
+    is_gated: bool = False  # joined of gate and up
+
+    def results(self) -> tuple[str, ...]:
+        """List the matrices that GPTQModel makes of it, by name."""
+        stem = self.name.rpartition(".")[0]
+        return tuple(f"{stem}.{half}" for half in HALVES) if self.is_gated else (self.name,)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One quantisation: from a canonical folder to one where an artifact grows.
+    """One quantization: from a canonical folder to one where an artifact is built.
 
-    While it runs, everything temporary lies within `out`, so that whoever sweeps up after a killed build
-    needs to know of no other place.
+    While it runs, everything temporary is within `out`, so that a sweep after a killed build finds all of it.
     """
 
     source: Path  # config.json and safetensors by canonical names
     out: Path
     method: Method
     windows: tuple[NDArray[np.int32], ...] = field(repr=False)
+    matrices: Sequence[Matrix] = field(repr=False)
     bits: int = 4
     group_size: int = 128  # -1: a whole row
     desc_act: bool = False
@@ -56,8 +67,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Treated:
-    """One matrix that was quantised."""
+class Quantized:
+    """One matrix that was quantized."""
 
     name: str
     loss: float | None  # on the calibration windows; None where the method has none
@@ -66,60 +77,40 @@ class Treated:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a job, besides the files."""
+    """The result of a job, besides the files."""
 
-    matrices: tuple[Treated, ...]
+    matrices: tuple[Quantized, ...]
     device: str  # "cpu", or "cuda" and its name
     tools: dict[str, str]
     peak_rss_bytes: int
     peak_device_bytes: int  # on the GPU, 0 without one
 
 
-def refusal(method: Method, model_type: str, rows: Iterable[int]) -> str | None:
-    """Why GPTQModel cannot make this of a model whose matrices have these rows; known before any weights."""
+def refusal(method: Method, matrices: Sequence[Matrix]) -> str | None:
+    """Say why GPTQModel 7.6 cannot quantize these matrices; found by trying."""
     if method == "gptq":
         return None
-    if model_type in NO_AWQ:
-        return NO_AWQ[model_type]
-    odd = next((count for count in rows if count % AWQ_ROWS), None)
-    if odd is None:
-        return None
-    return f"a matrix has {odd} rows, and AWQ's search for clips goes by {AWQ_ROWS}"
-
-
-def require() -> str:
-    """The installed GPTQModel's version; a Failure that names the package where there is none."""
-    try:
-        return importlib.metadata.version(PACKAGE)
-    except importlib.metadata.PackageNotFoundError:
-        raise Failure(
-            f"{PACKAGE} is not installed, and gptq and awq are made by it",
-            "install torch==2.13.0 first, then: pip install 'modelwright[gptq]'",
-        ) from None
+    for matrix in matrices:
+        if matrix.is_transposed:
+            return f"{matrix.name} is stored transposed, and GPTQModel's AWQ takes it for another matrix"
+        if matrix.is_joined:
+            return f"{matrix.name} is several matrices fused, and GPTQModel's AWQ loses its zero points"
+        if matrix.rows % AWQ_ROWS:
+            return f"{matrix.name} has {matrix.rows} rows, and AWQ's search for clips goes by {AWQ_ROWS}"
+    return None
 
 
 def hand_over(job: Job, work: Path) -> None:
-    """Write down for the child what is asked."""
-    lengths = [len(window) for window in job.windows]
-    asked = {
-        "method": job.method,
-        "bits": job.bits,
-        "group_size": job.group_size,
-        "desc_act": job.desc_act,
-        "sym": job.sym,
-        "damp": job.damp,
-        "device": job.device,
-        "seed": job.seed,
-        "threads": job.threads,
-        "lengths": lengths,
-    }
-    (work / ASKED).write_text(json.dumps(asked), "utf-8")
+    """Write the settings and the windows for the child."""
+    settings = {name: value for name, value in vars(job).items() if name not in NOT_SENT}
+    settings["lengths"] = [len(window) for window in job.windows]
+    (work / SETTINGS).write_text(json.dumps(settings), "utf-8")
     np.save(work / TOKENS, np.concatenate(job.windows).astype(np.int32), allow_pickle=False)
 
 
 def take_over(work: Path) -> tuple[dict[str, Any], list[list[int]]]:
-    """Read in the child what is asked, and the windows."""
-    asked = json.loads((work / ASKED).read_text("utf-8"))
+    """Read the settings and the windows, in the child."""
+    settings = json.loads((work / SETTINGS).read_text("utf-8"))
     tokens = np.load(work / TOKENS, allow_pickle=False)
-    ends = np.cumsum(asked["lengths"])[:-1]
-    return asked, [window.tolist() for window in np.split(tokens, ends)]
+    ends = np.cumsum(settings["lengths"])[:-1]
+    return settings, [window.tolist() for window in np.split(tokens, ends)]

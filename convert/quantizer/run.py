@@ -1,37 +1,30 @@
-"""One job from end to end: a private folder, the child, progress, and what is kept of its work."""
+"""One job from end to end: the child, its progress, what is kept of its work, and why it failed."""
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import shutil
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
+import signal
 from typing import TYPE_CHECKING, Any
 
-from convert.checkpoint import open_checkpoint
+from convert.child import Child, ChildFailure, FaultKind, Limits
+from convert.child.server import is_out_of_memory
 from convert.errors import Failure, UsageFailure
 from convert.progress import Silent
-from convert.quantizer.job import (
-    MODEL,
-    RESULT,
-    SHORTEST_WINDOW,
-    Job,
-    Outcome,
-    Treated,
-    hand_over,
-    refusal,
-    require,
-)
-from convert.quantizer.process import listen
-from convert.quantizer.tidy import INDEX, LAYER, read_config, tidy
+from convert.quantizer.job import MODEL, RESULT, SHORTEST_WINDOW, Job, Outcome, Quantized, hand_over, refusal
+from convert.quantizer.tidy import INDEX, read_config, tidy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from convert.progress import Progress
 
 ENGINE = "convert.quantizer.engine:run"
+# It may take days and all of the machine; a plan has compared what it needs with what there is.
+LIMITS = Limits(request_s=math.inf, total_s=math.inf, memory_bytes=math.inf, output_bytes=1 << 40)
 # The windows are tokens already. GPTQModel still loads a tokenizer, and must not read a stranger's.
 TOKENIZER: dict[str, Any] = {
     "version": "1.0",
@@ -49,33 +42,36 @@ TOKENIZER_CONFIG = {
     "unk_token": "<unk>",
     "pad_token": "<unk>",
 }
+# GPTQModel splits its CPU workers between pools, and refuses to start with a single one: what it takes by
+# itself where there are two cores.
+MIN_WORKERS = 2
+# With less free, the disk is named as full, whatever the child made of it.
+LEAST_FREE_BYTES = 1 << 20
+HINT_DISK = "free some space, or choose another folder with --out"
+HINT_MEMORY = "ask for fewer or shorter calibration samples, or take a machine with more memory"
 
 
 def quantize(job: Job, *, progress: Progress | None = None, engine: str = ENGINE) -> Outcome:
-    """Fill `job.out` with quantised weights, config.json and quantize_config.json, and nothing else."""
-    if engine == ENGINE:
-        require()
+    """Fill `job.out` with quantized weights, config.json and quantize_config.json, and nothing else."""
     _check(job)
     total = sum(path.stat().st_size for path in job.source.glob("*.safetensors"))
-    with _work_folder(job.out) as work:
-        hand_over(job, work)
-        _show_model(job.source, work / MODEL)
+    job.out.mkdir(parents=True, exist_ok=True)
+    with Child(
+        "convert.quantizer.engine:serve", LIMITS, folder=job.out, extra=_environment(), joins_output=True
+    ) as child:
+        hand_over(job, child.scratch)
+        _show_model(job.source, child.scratch / MODEL)
         with (progress or Silent()).stage(f"{job.method} layers", total) as advance:
-            done = 0
-
-            def told(message: dict[str, Any]) -> None:
-                nonlocal done
-                reached = max(done, int(total * float(message["share"])))
-                advance(reached - done)
-                done = reached
-
-            answer = listen(work, engine, job.method, told)
-        names = tidy(work / RESULT, job.source, job.out)
-    # GPTQModel tells of layer 3's mlp.up_proj, the file of model.layers.3.mlp.up_proj.
-    full = {name[LAYER.search(name).start() + 1 :]: name for name in names}  # type: ignore[union-attr]
-    matrices = (
-        Treated(**{**each, "name": full.get(each["name"], each["name"])}) for each in answer.pop("matrices")
-    )
+            try:
+                answer = _listen(child, engine, total, advance)
+            except ChildFailure as failure:
+                raise _explained(job, failure, child.output_lines()) from None
+        names = tidy(child.scratch / RESULT, job)
+    # GPTQModel reports layer 3's mlp.up_proj, the file of model.layers.3.mlp.up_proj.
+    matrices = []
+    for each in answer.pop("matrices"):
+        full = (name for name in names if name.endswith(f".{each['name']}"))
+        matrices.append(Quantized(next(full, each["name"]), each["loss"], each["damp"]))
     return Outcome(matrices=tuple(sorted(matrices, key=lambda each: each.name)), **answer)
 
 
@@ -89,36 +85,61 @@ def _check(job: Job) -> None:
             "nothing",
             "give a longer calibration text",
         )
-    with open_checkpoint(job.source) as checkpoint:
-        tensors = checkpoint.tensors.values()
-        rows = [info.shape[0] for info in tensors if len(info.shape) == 2 and LAYER.search(info.name)]
-    why = refusal(job.method, str(read_config(job.source).get("model_type")), rows)
-    if why:
+    if why := refusal(job.method, job.matrices):
         raise Failure(f"{job.method}: {why}", "take gptq for this model")
 
 
-@contextmanager
-def _work_folder(out: Path) -> Iterator[Path]:
-    out.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".quantizer-", dir=out))
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+def _environment() -> dict[str, str]:
+    few = {"GPTQMODEL_CPU_WORKERS": str(MIN_WORKERS)} if (os.cpu_count() or 1) <= MIN_WORKERS else {}
+    return few | {
+        # Each of GPTQModel's workers has its own team of threads: one that spins takes the core of another.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it cuBLAS promises no equal results
+    }
 
 
 def _show_model(source: Path, folder: Path) -> None:
-    """Show the child the weights by links, and of the rest only what it needs."""
+    """Give the child links to the weights, and of the rest only what it needs."""
     folder.mkdir()
     for path in [*source.glob("*.safetensors"), source / INDEX]:
         if path.is_file():
             (folder / path.name).symlink_to(path.resolve())
     config = read_config(source)
     if "quantization_config" in config:
-        raise Failure(f"{source}: it is quantised already", "name the model that it was made from")
+        raise Failure(f"{source}: it is quantized already", "name the model that it was made from")
     for name, value in (
         ("config.json", config),
         ("tokenizer.json", TOKENIZER),
         ("tokenizer_config.json", TOKENIZER_CONFIG),
     ):
         (folder / name).write_text(json.dumps(value), "utf-8")
+
+
+def _listen(child: Child, engine: str, total: int, advance: Callable[[int], None]) -> dict[str, Any]:
+    """Run the engine in the child, pass its progress on, and return its answer."""
+    answer: dict[str, Any] = {}
+    args = {"engine": engine, "work": str(child.scratch)}
+    done = 0
+    for share in child.stream("run", args, lambda part, _: [float(part["share"])], done=answer.update):
+        reached = max(done, int(total * share))
+        advance(reached - done)
+        done = reached
+    return answer
+
+
+def _explained(job: Job, failure: ChildFailure, lines: tuple[str, ...]) -> Failure:
+    """Say in a user's words why the child failed, by the fault and by what GPTQModel printed."""
+    fault = failure.fault
+    # Progress bars are drawn over themselves and say nothing.
+    said = [line.strip() for line in lines if any(map(str.isalpha, line)) and "| 0:" not in line]
+    last = said[-1] if said else ""
+    if shutil.disk_usage(job.out).free < LEAST_FREE_BYTES:
+        return Failure(f"{job.method}: the disk is full", HINT_DISK)
+    if fault.kind is FaultKind.REFUSED:
+        return Failure(f"{job.method}: {fault.reason}", failure.hint)
+    if fault.kind is FaultKind.EXITED:
+        # GPTQModel ends its process where one of its threads fails, and the exception is in its output alone.
+        hint = HINT_MEMORY if is_out_of_memory(last) else ""
+        return Failure(f"{job.method}: GPTQModel gave up: {last or fault.reason}", hint)
+    is_memory = fault.kind is FaultKind.OUT_OF_MEMORY or fault.code == -signal.SIGKILL
+    return Failure(f"{job.method}: {fault.reason}", HINT_MEMORY if is_memory else last)

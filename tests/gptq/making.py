@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from convert import pipeline
 from convert.formats import option_models
 from convert.formats.gptq import gptqmodel as gptq_format
-from convert.quantizer import Job, Outcome, Treated
+from convert.quantizer import Job, Outcome, Quantized
 from convert.recipe import Recipe, load
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def copying(
         meanwhile(job)
         for path in job.source.iterdir():
             shutil.copyfile(path, job.out / path.name)
-        return afterwards(job, Outcome((Treated("model.layers.0.mlp.up_proj", 0.1, 0.06),), "cpu", {}, 0, 0))
+        return afterwards(
+            job, Outcome((Quantized("model.layers.0.mlp.up_proj", 0.1, 0.06),), "cpu", {}, 0, 0)
+        )
 
     monkeypatch.setattr(gptq_format, "quantize", quantize)
     return jobs

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from convert.pipeline.plan import plan
-from convert.quantizer import Treated
+from convert.quantizer import Quantized
 from convert.store import read_manifest
 from tests import tiny
 from tests.gptq.making import convert, copying, recipe
@@ -57,7 +57,7 @@ def test_a_type_that_changed_has_its_own_reason(tmp_path: Path, monkeypatch: pyt
     def narrow(job: Job, outcome: Outcome) -> Outcome:
         bias = tensors[f"{matrix}.bias"].half()
         save_file({**tensors, f"{matrix}.bias": bias}, job.out / "model.safetensors", {"format": "pt"})
-        return replace(outcome, matrices=(Treated(matrix, None, None),))
+        return replace(outcome, matrices=(Quantized(matrix, None, None),))
 
     copying(monkeypatch, afterwards=narrow)
     manifest = read_manifest(convert(tmp_path, source, "gptq: {}") / "gptq")

@@ -1,4 +1,4 @@
-"""Engines that the quantiser's process may run in the place of GPTQModel: one that works, and bad ones."""
+"""Engines that the quantizer's process may run in the place of GPTQModel: one that works, and bad ones."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from convert.quantizer import Job, Outcome, quantize
+from convert.quantizer import Outcome, quantize
 from tests import tiny
+from tests.quantizer.jobs import make_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ def make(folder: Path, model_type: str = "qwen2", dtype: str = "BF16") -> Path:
 def run(source: Path, out: Path, method: str = "gptq", **options: Any) -> Outcome:
     random = np.random.default_rng(0)
     windows = tuple(random.integers(0, tiny.VOCAB_SIZE, 64).astype(np.int32) for _ in range(4))
-    job = Job(source, out, method, windows, **{**CALM, **options})  # type: ignore[arg-type]
+    job = make_job(source, out, method, windows, **{**CALM, **options})  # type: ignore[arg-type]
     return quantize(job)
 
 
@@ -63,7 +64,7 @@ def test_every_matrix_of_a_layer_comes_out_quantised(tmp_path: Path) -> None:
     watch = Watch()
     source = make(tmp_path / "source")
     windows = tuple(np.arange(first, first + 64, dtype=np.int32) for first in range(4))
-    job = Job(source, tmp_path / "out", "gptq", windows, damp=0.01, **CALM)
+    job = make_job(source, tmp_path / "out", "gptq", windows, damp=0.01, **CALM)
     outcome = quantize(job, progress=watch)
     assert len(outcome.matrices) == 2 * 7
     assert {each.damp for each in outcome.matrices} == {0.01}

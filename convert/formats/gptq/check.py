@@ -10,7 +10,7 @@ from convert.recipe.reader import refuse_at
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from convert.formats.gptq.estimate import Matrix
+    from convert.quantizer import Matrix
     from convert.recipe import Recipe
 
 WORD_BITS = 32

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from convert.model.decoder import Role
+from convert.quantizer import Matrix
 from convert.writer.codecs.plain import WIDTH_BYTES
 
 if TYPE_CHECKING:
@@ -28,22 +29,16 @@ AWQ_SCALES, AWQ_CLIPS, AWQ_CLIP_TOKENS, AWQ_CLIP_SLOWNESS = 20, 10, 512, 10
 START_S = 15.0
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """A matrix of a layer, which is quantised."""
-
-    name: str
-    rows: int  # out
-    columns: int  # in
-
-
 def matrices(stored: Sequence[Stored]) -> tuple[Matrix, ...]:
-    """List what is quantised: every matrix of every layer, joined ones as one."""
+    """List what is quantized: every matrix of every layer, joined ones as one."""
     return tuple(
         Matrix(
             each.name.removesuffix(".weight"),
             sum(piece.rows for piece in each.pieces),
             each.pieces[0].columns,
+            is_transposed=each.is_turned,
+            is_joined=len(each.pieces) > 1,
+            is_gated=len(each.pieces) > 1 and each.pieces[0].ref.role == Role.MLP_GATE,
         )
         for each in stored
         if len(each.shape) == 2 and each.pieces[0].ref.layer is not None

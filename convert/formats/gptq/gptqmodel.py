@@ -9,7 +9,7 @@ from convert import machine
 from convert.calibration import windows
 from convert.deviation import Deviation
 from convert.errors import UsageFailure
-from convert.extras import installed
+from convert.extras import installed, require
 from convert.formats.base import Finish, Format, Made, Planned, Scratch, Workplace
 from convert.formats.gptq import estimate, manifest
 from convert.formats.gptq.check import require_fit
@@ -17,7 +17,7 @@ from convert.formats.hf import format as hf
 from convert.formats.hf.companions import canonical_config, companion_files, is_relabelled, to_json
 from convert.formats.hf.shards import INDEX_NAME, shard_layouts
 from convert.formats.hf.tensors import is_canonical, source_types
-from convert.quantizer import Job, quantize, refusal, require
+from convert.quantizer import Job, quantize, refusal
 from convert.recipe.reader import refuse_at
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ class GptqModelFormat(Format["Options", Feed]):
 
     def prepare(self, model: Model, options: Options, recipe: Recipe) -> Feed:
         """Refuse what cannot be, and cut the text: hours of work come later."""
-        require()
+        require("gptqmodel")
         checkpoint = hf.list_tensors(model)
         quantised = estimate.matrices(checkpoint.stored)
         require_fit(self.method, options.bits, options.group_size, quantised, recipe)
-        if why := refusal(self.method, model.decoder.family, [matrix.rows for matrix in quantised]):
+        if why := refusal(self.method, quantised):
             refuse_at(recipe, ("targets", self.method), why, "take gptq for this model")
         if options.device == "cuda" and not machine.has_gpu():
             refuse_at(
@@ -196,6 +196,7 @@ def _make(
             out=place.out,
             method=method,
             windows=prepared.windows.tokens,
+            matrices=estimate.matrices(prepared.checkpoint.stored),
             bits=options.bits,
             group_size=options.group_size,
             desc_act=getattr(options, "desc_act", False),
