@@ -55,8 +55,6 @@ EXEMPT = (
     "convert/calibration/",
     "tests/lab/",
     # verify
-    "verify/report/",
-    # verify
     "verify/runtimes/",
     # verify
     "verify/scenarios/",

@@ -1,17 +1,18 @@
-"""report.json: what was measured and judged, of exactly which bytes; written whole or not at all."""
+"""report.json: the measurements and verdicts of exactly these bytes, written whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Callable  # noqa: TC003 - pydantic reads the annotations
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapSerializer
 
 from convert.errors import Failure
 from convert.store.fault import explained, failure_from
+from verify.atomic import replacing
 from verify.gates import Check  # noqa: TC001 - pydantic reads the annotations
 from verify.machine import Machine  # noqa: TC001
 from verify.quality import Quality  # noqa: TC001
@@ -31,8 +32,23 @@ class _Record(BaseModel):
     )
 
 
+T = TypeVar("T")
+
+
+def _without_verdict(content: Any) -> Any:
+    return {key: content[key] for key in content if key != "passed"} if isinstance(content, dict) else content
+
+
+def _with_verdict(value: Any, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    return {**serialize(value), "passed": value.passed}
+
+
+# A verdict follows from the checks. It is written for other programs, and not read back.
+Judged = Annotated[T, BeforeValidator(_without_verdict), WrapSerializer(_with_verdict)]
+
+
 class Opened(_Record):
-    """The runtime that opened a model, and what it said of it."""
+    """The runtime that opened a model, and its notes on it."""
 
     runtime: str
     versions: dict[str, str]
@@ -42,11 +58,11 @@ class Opened(_Record):
 
 
 class Scenarios(_Record):
-    """How the dialogues went, and every word of them."""
+    """The dialogues, and their scores."""
 
     smoke: float  # the share of dialogues whose required checks all passed
     scores: tuple[Score, ...]
-    transcripts: tuple[Transcript, ...]
+    transcripts: tuple[Judged[Transcript], ...]
 
 
 class SourceResult(_Record):
@@ -61,13 +77,13 @@ class SourceResult(_Record):
 
 
 class ArtifactResult(_Record):
-    """One artifact: what was found, and the verdict."""
+    """One artifact's checks and measurements."""
 
     name: str
-    manifest_sha256: str | None  # of the manifest, which holds every file's; none where there is no manifest
-    size_bytes: int | None  # none of a server's
+    manifest_sha256: str | None  # of the manifest, which has every file's; None without a manifest
+    size_bytes: int | None  # None for a server
     checks: tuple[Check, ...]
-    unmeasured: tuple[str, ...] = ()  # gates that this runtime gives no figure for
+    unmeasured: tuple[str, ...] = ()  # gates that this runtime cannot measure
     opened: Opened | None = None
     quality: Quality | None = None
     speed: Speed | None = None
@@ -76,12 +92,12 @@ class ArtifactResult(_Record):
 
     @property
     def passed(self) -> bool:
-        """Nothing failed, and something was looked at."""
+        """Return whether something was checked, and nothing failed."""
         return bool(self.checks) and all(check.passed for check in self.checks)
 
     @property
     def failures(self) -> tuple[Check, ...]:
-        """What did not pass."""
+        """Return the checks that failed."""
         return tuple(check for check in self.checks if not check.passed)
 
 
@@ -92,62 +108,34 @@ class Report(_Record):
     tool: str
     revision: int | None = None  # of the verification; reports of version 0.1.0 have none
     recipe: str | None
-    recipe_sha256: str | None  # of what it asks for: its limits are those that were judged by
+    recipe_sha256: str | None  # of the parts that decide, its limits among them
     machine: Machine
-    text: str  # what quality was measured on
+    text: str  # that quality was measured on
     source: SourceResult
-    artifacts: tuple[ArtifactResult, ...]
+    artifacts: tuple[Judged[ArtifactResult], ...]
 
     @property
     def passed(self) -> bool:
-        """Every artifact did."""
+        """Return whether every artifact passed."""
         return bool(self.artifacts) and all(artifact.passed for artifact in self.artifacts)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, with each verdict said as well."""
-        content: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
-        for given, artifact in zip(content["artifacts"], self.artifacts, strict=True):
-            given["passed"] = artifact.passed
-            _say_verdicts(given, artifact)
-        _say_verdicts(content["source"], self.source)
-        return {**content, "passed": self.passed}
-
-
-def _say_verdicts(content: dict[str, Any], result: ArtifactResult | SourceResult) -> None:
-    """Each transcript's verdict follows from its checks; a program that reads the file need not know how."""
-    if result.scenarios:
-        transcripts = zip(content["scenarios"]["transcripts"], result.scenarios.transcripts, strict=True)
-        for given, transcript in transcripts:
-            given["passed"] = transcript.passed
-
-
-def _without_verdicts(content: dict[str, Any]) -> dict[str, Any]:
-    """What `as_dict` has added is left out again: it is not read, but follows."""
-    content.pop("passed", None)
-    for result in [*(content.get("artifacts") or ()), content.get("source") or {}]:
-        result.pop("passed", None)
-        for transcript in (result.get("scenarios") or {}).get("transcripts") or ():
-            transcript.pop("passed", None)
-    return content
+        """Return plain values, verdicts included."""
+        return {**self.model_dump(mode="json", by_alias=True), "passed": self.passed}
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file whole: whoever reads meanwhile sees the old one or the new one."""
+    """Replace a file whole, so that a reader sees the old one or the new one."""
     data = content.encode() if isinstance(content, str) else content
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with part.open("xb") as file:
+        with replacing(path) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
     except OSError as error:
-        raise failure_from(error, path) from error  # a person knows no name of a part
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        raise failure_from(error, path) from error  # users do not know the part's name
 
 
 def write_json(path: Path, report: Report) -> None:
@@ -156,13 +144,13 @@ def write_json(path: Path, report: Report) -> None:
 
 
 def read(path: Path) -> Report:
-    """Read report.json back; one that is absent, damaged or of a later version is a Failure."""
+    """Read report.json; refuse one that is absent, damaged or of a later version."""
     again = "`modelwright verify` writes it"
     with explained(path):
         if not path.is_file():
             raise Failure(f"{path}: no report there", again)
         if path.stat().st_size > LARGEST_BYTES:
-            raise Failure(f"{path}: has {path.stat().st_size} bytes, which no report has", again)
+            raise Failure(f"{path}: has {path.stat().st_size} bytes, too many for a report", again)
         data = path.read_bytes()
     try:
         content = json.loads(data)
@@ -173,7 +161,7 @@ def read(path: Path) -> Report:
             )
         if schema != SCHEMA:
             raise Failure(f"{path}: is no report", again)
-        return Report.model_validate(_without_verdicts(content))
+        return Report.model_validate(_without_verdict(content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

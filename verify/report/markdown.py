@@ -1,4 +1,4 @@
-"""report.md: the verdicts and figures without the transcripts, for a terminal, a diff or a model card."""
+"""report.md: the verdicts and figures without transcripts, for a terminal, a diff or a model card."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from verify.report import ArtifactResult, Report
 
-# Beyond it a cell would be a page.
+# Characters in a cell.
 LONGEST_CELL = 300
 
 
 def render(report: Report) -> str:
-    """The whole file."""
+    """Return the whole file."""
     return "\n".join(_lines(report)) + "\n"
 
 
@@ -29,10 +29,12 @@ def _lines(report: Report) -> Iterator[str]:
     memory = words.size(machine.memory_bytes)
     parts = [machine.cpu, f"{machine.cores} cores", memory, *(each.name for each in machine.accelerators)]
     yield f"- machine: {_plain(', '.join(parts))}"
-    yield f"- text: {_plain(report.text)}"
-    yield f"- modelwright {_plain(report.tool)}"
+    yield f"- quality measured on: {_plain(report.text)}"
+    yield f"- modelwright: {_plain(report.tool)}"
     yield ""
     yield from _table(words.HEAD, [words.row(artifact) for artifact in report.artifacts])
+    yield ""
+    yield words.LEGEND
     for artifact in report.artifacts:
         yield from _section(artifact)
 
@@ -51,10 +53,10 @@ def _section(artifact: ArtifactResult) -> Iterator[str]:
         )
         for check in sorted(artifact.checks, key=lambda check: check.passed)
     ]
-    yield from _table(("check", "measured", "limit", "verdict", "why"), rows)
+    yield from _table(("check", "measured", "limit", "verdict", "details"), rows)
     if artifact.unmeasured:
         yield ""
-        yield f"Not measured, since the runtime gives no figure: {', '.join(artifact.unmeasured)}."
+        yield f"Not measured, since this runtime cannot: {', '.join(artifact.unmeasured)}."
     facts = list(figures(artifact))
     if facts:
         yield ""
@@ -65,35 +67,35 @@ def _section(artifact: ArtifactResult) -> Iterator[str]:
 
 
 def figures(artifact: ArtifactResult) -> Iterator[tuple[str, str]]:
-    """What was measured, with its spread or its interval, a name and a text each."""
+    """Yield the name and the text of each measurement, with its spread or interval."""
     if quality := artifact.quality:
         within = quality.intervals.get
         yield "perplexity", words.within(quality.ppl, within("ppl"))
-        yield "perplexity of the source", words.number(quality.ppl_source)
-        yield "ratio of the two", words.within(quality.ppl_ratio, within("ppl_ratio"))
+        yield "source's perplexity", words.number(quality.ppl_source)
+        yield "perplexity ratio", words.within(quality.ppl_ratio, within("ppl_ratio"))
         yield "KL divergence, mean", f"{words.within(quality.kl_mean, within('kl_mean'))} nats"
         yield "KL divergence, 99th percentile", f"{words.within(quality.kl_p99, within('kl_p99'))} nats"
-        yield "same most likely token", words.within(quality.top1, within("top1"), is_share=True)
+        yield "top-1 agreement", words.within(quality.top1, within("top1"), is_share=True)
     if speed := artifact.speed:
-        yield "load", words.spread(speed.load_s, " s")
-        yield "first token", words.spread(speed.ttft_s, " s")
-        yield "reading", words.spread(speed.prefill_tok_s, " tokens/s")
-        yield "writing", words.spread(speed.decode_tok_s, " tokens/s")
+        yield "load time", words.spread(speed.load_s, " s")
+        yield "time to first token", words.spread(speed.ttft_s, " s")
+        yield "prefill speed", words.spread(speed.prefill_tok_s, " tokens/s")
+        yield "decode speed", words.spread(speed.decode_tok_s, " tokens/s")
         if speed.inter_token_p50_s is not None and speed.inter_token_p95_s is not None:
             pair = f"{1000 * speed.inter_token_p50_s:.1f} and {1000 * speed.inter_token_p95_s:.1f} ms"
-            yield "between tokens, p50 and p95", pair
+            yield "time between tokens, p50 and p95", pair
         for count, rate in speed.throughput_tok_s.items():
-            yield f"{count} request{'s' if count > 1 else ''} at once", f"{words.number(rate)} tokens/s"
+            yield f"throughput, {count} at once", f"{words.number(rate)} tokens/s"
     if memory := artifact.memory:
         yield "peak memory", words.size(memory.peak_rss_bytes)
-        yield "peak memory beside mapped files", words.size(memory.peak_anon_bytes)
+        yield "peak memory without mapped files", words.size(memory.peak_anon_bytes)
         per_token = memory.kv_bytes_per_token or memory.kv_bytes_per_token_computed
         if per_token:
             yield "KV cache per token", words.size(per_token)
 
 
 def scores(artifact: ArtifactResult) -> list[tuple[str, ...]]:
-    """How each scenario went."""
+    """Return a row for each scenario."""
     found = artifact.scenarios.scores if artifact.scenarios else ()
     return [
         (
@@ -119,7 +121,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """A stranger's text as text: one line, nothing that Markdown or HTML would take for markup."""
+    """Show a stranger's text on one line, with nothing that Markdown or HTML would take for markup."""
     line = " ".join(text.split())
     line = line if len(line) <= LONGEST_CELL else line[: LONGEST_CELL - 1] + "…"
     return "".join(

@@ -1,4 +1,4 @@
-"""report.html: one file that needs nothing else; every word of a model is text in it, never markup."""
+"""report.html: one file that needs nothing else; a model's words are text in it, never markup."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 def render(report: Report) -> str:
-    """The whole file."""
+    """Return the whole file."""
     from markupsafe import Markup  # noqa: PLC0415 - for a report alone
 
     plots = {
@@ -34,6 +34,7 @@ def render(report: Report) -> str:
             style=Markup((HERE / "page.css").read_text("utf-8")),  # noqa: S704 - our own file
             plots={name: Markup(drawn) for name, drawn in plots.items()},  # noqa: S704 - escaped in plot
             head=words.HEAD,
+            legend=words.LEGEND,
             rows=[(artifact, words.row(artifact)) for artifact in report.artifacts],
             answers=answers(report.source.scenarios),
         )
@@ -46,17 +47,17 @@ def _point(artifact: ArtifactResult) -> plot.Point | None:
 
 
 def answers(scenarios: Scenarios | None) -> dict[tuple[str, str, str], Transcript]:
-    """The source's transcripts by scenario, language and dialogue, to stand beside an artifact's."""
+    """Return the source's transcripts by dialogue, to show next to an artifact's."""
     return {key(each): each for each in (scenarios.transcripts if scenarios else ())}
 
 
 def key(transcript: Transcript) -> tuple[str, str, str]:
-    """What names a dialogue."""
+    """Return what identifies a dialogue: scenario, language and name."""
     return transcript.scenario, transcript.language, transcript.dialogue
 
 
-def place(artifact: ArtifactResult, transcript: Transcript) -> str:
-    """The page's anchor of a transcript."""
+def anchor(artifact: ArtifactResult, transcript: Transcript) -> str:
+    """Return the page's anchor for a transcript."""
     return "-".join((artifact.name, *key(transcript))).replace("_", "-").replace(" ", "-")
 
 
@@ -64,19 +65,19 @@ def place(artifact: ArtifactResult, transcript: Transcript) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
 
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    environment.filters |= {
         "size": words.size,
         "share": words.share,
         "value": words.value,
         "figures": lambda artifact: list(markdown.figures(artifact)),
         "scores": markdown.scores,
     }
-    made.globals |= {"place": place, "key": key}
-    return made
+    environment.globals |= {"anchor": anchor, "key": key, "ends": words.ENDS}
+    return environment

@@ -1,10 +1,10 @@
-"""Figures as people read them, the same in every rendering."""
+"""Figures and names as people read them, the same in every rendering."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convert.size import size as told
+from convert.size import size as decimal_size
 
 if TYPE_CHECKING:
     from verify.gates import Value
@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from verify.sample import Spread
 
 NONE = "—"
-# The columns of the table that tells the verdicts; short enough for a terminal of 80.
+# The columns of the table of verdicts; short enough for a terminal of 80.
 HEAD = ("artifact", "size", "smoke", "ppl", "KL", "top-1", "tok/s", "memory", "verdict")
 LEFT = ("artifact", "verdict")  # the others are figures
+LEGEND = (
+    "smoke: share of dialogues passed; ppl: perplexity relative to the source; KL: mean divergence from the "
+    "source in nats; top-1: share of positions with the source's most likely token; tok/s: decode speed; "
+    "memory: peak, with mapped files."
+)
+# Why an answer ended, by the runtime's word.
+ENDS = {"end": "end of turn", "stop": "stop string", "length": "token limit"}
 
 
 def row(artifact: ArtifactResult) -> tuple[str, ...]:
-    """One artifact in one line."""
+    """Return one artifact's row in the table of verdicts."""
     quality, speed, memory = artifact.quality, artifact.speed, artifact.memory
     return (
         artifact.name,
@@ -35,17 +42,17 @@ def row(artifact: ArtifactResult) -> tuple[str, ...]:
 
 
 def size(size_bytes: float | None) -> str:
-    """Bytes, where they were measured."""
-    return NONE if size_bytes is None else told(size_bytes)
+    """Show a size in bytes."""
+    return NONE if size_bytes is None else decimal_size(size_bytes)
 
 
 def share(value: float | None) -> str:
-    """A share in percent."""
+    """Show a share in percent."""
     return NONE if value is None else f"{100 * value:.{0 if value in (0, 1) else 1}f} %"
 
 
 def number(value: float | None) -> str:
-    """Three or four digits that count."""
+    """Show three or four significant digits."""
     if value is None:
         return NONE
     if value and abs(value) < 0.001:
@@ -54,7 +61,7 @@ def number(value: float | None) -> str:
 
 
 def spread(value: Spread | None, unit: str = "") -> str:
-    """A median and the quartiles around it."""
+    """Show a median and the quartiles around it."""
     if value is None:
         return NONE
     around = f" ({number(value.low)} to {number(value.high)})" if value.count > 1 else ""
@@ -62,14 +69,14 @@ def spread(value: Spread | None, unit: str = "") -> str:
 
 
 def within(value: float | None, interval: Interval | None, *, is_share: bool = False) -> str:
-    """A figure and its interval."""
-    said = share if is_share else number
-    around = f" ({said(interval.low)} to {said(interval.high)})" if interval and value is not None else ""
-    return f"{said(value)}{around}"
+    """Show a figure and its interval."""
+    show = share if is_share else number
+    around = f" ({show(interval.low)} to {show(interval.high)})" if interval and value is not None else ""
+    return f"{show(value)}{around}"
 
 
 def value(found: Value) -> str:
-    """What a check measured, or allows."""
+    """Show what a check measured or allows."""
     if found is None:
         return NONE
     if isinstance(found, bool):
