@@ -16,8 +16,8 @@ STEPS = (
     ("recipe",),
     ("source",),
     ("checkpoint", "model.config", "model.card"),
-    ("model.decoder", "model.rotary", "model.feature"),
-    ("model.families",),
+    ("model.decoder", "model.rotary", "model.feature", "model.family", "model.splitting"),
+    ("model.families", "model.binding"),
     ("tokenizer", "calibration"),
     ("model.source",),
     ("writer.codecs",),
@@ -41,6 +41,8 @@ def step_of(module: str) -> int | None:
 # What verification may know of the conversion: it must judge an artifact that came from elsewhere.
 SEEN_BY_VERIFY = (
     "convert.errors",
+    "convert.model.families",
+    "convert.model.family",
     "convert.recipe",
     "convert.progress",
     "convert.child",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert.model.config import Config
-from convert.model.families import find_architecture
+from convert.model.families import find_family
 from convert.writer.codecs.plain import to_bf16
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ class Recipe:
 def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
     """Make the source's tensors, under the source's names and in its own shapes."""
     config = {**CONFIGS[recipe.model_type], "model_type": recipe.model_type, **recipe.changes}
-    architecture = find_architecture(Config(config))
-    naming = architecture.NAMING
-    decoder = architecture.describe(Config(config))
+    family = find_family(Config(config))
+    naming = family.naming
+    decoder = family.describe(Config(config))
     random = np.random.default_rng(recipe.seed)
     stacks: dict[str, list[NDArray[np.float32]]] = {}
     flipped: set[str] = set()
@@ -132,10 +132,10 @@ def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
         name = prefix + naming.names[ref.role].format(layer=ref.layer) + f".{ref.part}"
         name = naming.aliases.get(name, name)
         spread = recipe.spread * (1 if len(shape) > 1 else 2)
-        centre = (
-            1.0 if "norm" in ref.role and ref.part == "weight" and not decoder.has_unit_norm_offset else 0.0
+        center = float(
+            decoder.norm_of(ref) is not None and ref.part == "weight" and not decoder.has_offset(ref)
         )
-        values = random.standard_normal(shape, np.float32) * np.float32(spread) + np.float32(centre)
+        values = random.standard_normal(shape, np.float32) * np.float32(spread) + np.float32(center)
         stacks.setdefault(name, []).append(values)
         if ref.part == "weight" and ref.role in naming.transposed:
             flipped.add(name)

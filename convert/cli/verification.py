@@ -15,7 +15,7 @@ from convert import pipeline
 from convert.cli.live_table import watching
 from convert.errors import Failure, UsageFailure
 from convert.model.config import read_config
-from convert.model.families import find_architecture
+from convert.model.families import find_family
 from convert.pipeline import stage
 from convert.recipe import Gates, Verify, cli_name, expand_home
 from convert.source import Hub, digest_of_all, fetch, list_source
@@ -163,7 +163,7 @@ def _threads(source_bytes: int) -> int | None:
 def spell_tokenizer(model: Path, folder: Path) -> Path:
     """The source's tokenizer in the form that every library reads, and each token that ends an answer."""
     config = read_config(model)
-    decoder = find_architecture(config).describe(config)
+    decoder = find_family(config).describe(config)
     tokenizer = load_tokenizer(model, config.text("model_type"), config.values, decoder.vocab_size)
     folder.mkdir(parents=True)
     (folder / "tokenizer.json").write_bytes(tokenizer.json)

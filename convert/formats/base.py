@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from convert.deviation import Deviation
+    from convert.model.decoder import Decoder
+    from convert.model.feature import Feature
     from convert.model.source import Model, Weights
     from convert.progress import Progress
     from convert.recipe import Recipe
@@ -110,6 +112,11 @@ class Format(Generic[Options, Shared]):
 
     name: str  # its folder's, and its key under `targets` in a recipe
     REVISION: int  # part of each artifact's key: raise it when the same input gives other bytes
+    RENDERS: frozenset[Feature]  # what it can express of a model, beyond the plain case
+
+    def renders(self, decoder: Decoder, options: Options | None = None) -> frozenset[Feature]:
+        """Name the features that it can express for this family with these options; by default its own."""
+        return self.RENDERS
 
     def tools(self, options: Options, target: str) -> dict[str, str]:
         """Name the tools, with versions, that can change the bytes of this artifact."""

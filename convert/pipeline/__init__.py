@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convert.checkpoint import open_checkpoint
+from convert.model.binding import bind
 from convert.model.config import read_config
-from convert.model.families import bind, find_architecture
+from convert.model.families import find_family
 from convert.model.source import Weights
 from convert.pipeline.build import build
 from convert.pipeline.stage import (
@@ -76,8 +77,8 @@ def convert(
         require_space(out, disk_bytes(jobs))
         pinned = fetch(found.listing, hub=asked.hub, progress=asked.progress)
         with open_checkpoint(pinned.folder) as checkpoint:
-            architecture = find_architecture(read_config(pinned.folder))
-            origins, _ = bind(model.decoder, architecture.NAMING, checkpoint.tensors)
+            family = find_family(read_config(pinned.folder))
+            origins, _ = bind(model.decoder, family.naming, checkpoint.tensors)
             weights = Weights(checkpoint, origins)
             build(asked, pinned, model, weights, learn(asked, model, weights, jobs))
     return Converted(

@@ -10,9 +10,10 @@ from convert.calibration import Source, find_source, identity
 from convert.deviation import AS_SOURCE, Deviation
 from convert.extras import installed
 from convert.formats import find_format
+from convert.formats.render import require_rendered
 from convert.model.card import front_matter
 from convert.model.config import read_config
-from convert.model.families import find_architecture
+from convert.model.families import find_family
 from convert.model.source import Model, Weights
 from convert.progress import Progress, Silent
 from convert.recipe import choose as choose_targets
@@ -109,7 +110,7 @@ def describe(settings: Settings, found: Found) -> Model:
     """Read config.json and the tokenizer: what cannot be converted is refused here, before any weights."""
     folder = found.pinned.folder
     config = read_config(folder)
-    decoder = find_architecture(config).describe(config)
+    decoder = find_family(config).describe(config)
     tokenizer = load_tokenizer(folder, config.text("model_type"), config.values, decoder.vocab_size)
     card, fault = front_matter(folder)
     generation = (
@@ -159,7 +160,9 @@ def choose(settings: Settings, found: Found) -> tuple[Wanted, ...]:
 
 
 def lay_out(settings: Settings, model: Model, wanted: Iterable[Wanted]) -> list[Job]:
-    """Plan every file to the byte."""
+    """Plan every file to the byte; what a format cannot express is refused."""
+    wanted = tuple(wanted)
+    require_rendered(settings.recipe, dict.fromkeys(each.format.name for each in wanted), model.decoder)
     prepared: dict[int, Any] = {}
     jobs: list[Job] = []
     for each in wanted:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
+from convert.model.families import family
 from convert.tokenizer import score, special, wrapping
 from convert.tokenizer.encoder import open_encoder
 from convert.tokenizer.model import Kind, Tokenizer, TokenType
@@ -42,8 +43,7 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
         )
     template = find_template(folder, model_type, settings)
     roles = special.resolve(settings, document, template)
-    if model_type == "qwen" and template is not None and roles.eot is not None:
-        # Qwen-1's chat files name no token: its code stops at the end of a turn.
+    if family(model_type).tokenizer.ends_turns and template is not None and roles.eot is not None:
         roles = replace(roles, eos=roles.eot)
     roles, add_bos, add_eos = wrapping.read_wrapping(document, settings.tokenizer, roles)
     document = document.with_added(special.implied_tokens(roles, document))

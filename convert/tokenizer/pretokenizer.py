@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING
 
 from convert.errors import Failure
+from convert.model.splitting import BY_CASE, ONE_DIGIT, THREE_DIGITS
 from convert.tokenizer.encoder import open_encoder, steps
 
 if TYPE_CHECKING:
@@ -51,27 +52,16 @@ _NAME_OF_DIGEST = {
     "a1e163ecab2e718a4c829d1148b6e86824ec36163bb71941c3dca9cd5ac25756": "mellum",
 }
 
-# src/llama-vocab.cpp quotes the original of each expression that it imitates.
-QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_LLAMA3 = QWEN2.replace(r"\p{N}| ", r"\p{N}{1,3}| ")
-_TEKKEN = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-GPT2_STEP = "ByteLevel with GPT-2's expression"
+BYTE_LEVEL_STEP = "ByteLevel with its own expression"
 
 # The steps, and whether a whole word that is a token skips the merges → llama.cpp's name.
 _NAME_OF_STEPS = {
-    ((GPT2_STEP,), False): "gpt-2",
-    ((QWEN2,), False): "qwen2",
-    ((_LLAMA3,), True): "llama-bpe",
-    ((_LLAMA3,), False): "smaug-bpe",
-    ((_TEKKEN,), True): "tekken",
-    (("Digits, one by one", GPT2_STEP), False): "smollm",
+    ((BYTE_LEVEL_STEP,), False): "gpt-2",
+    ((ONE_DIGIT,), False): "qwen2",
+    ((THREE_DIGITS,), True): "llama-bpe",
+    ((THREE_DIGITS,), False): "smaug-bpe",
+    ((BY_CASE,), True): "tekken",
+    (("Digits, one by one", BYTE_LEVEL_STEP), False): "smollm",
 }
 
 
@@ -108,7 +98,7 @@ def describe(stage: Json) -> list[str]:
     if stage["type"] == "Sequence":
         return [line for step in stage["pretokenizers"] for line in describe(step)]
     if stage["type"] == "ByteLevel":
-        words = [GPT2_STEP] if stage.get("use_regex", True) else []
+        words = [BYTE_LEVEL_STEP] if stage.get("use_regex", True) else []
         return [*words, *(["a space before the text"] if stage.get("add_prefix_space", True) else [])]
     if stage["type"] == "Digits" and stage.get("individual_digits"):
         return ["Digits, one by one"]

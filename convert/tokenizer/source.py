@@ -1,51 +1,36 @@
-"""Where a vocabulary comes from: one of three kinds of files, each brought to the same document."""
+"""The files that a vocabulary may come from: three kinds, each brought to the same document."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
+from convert.model.families import family, supported
 from convert.tokenizer.bytelevel import spell
 from convert.tokenizer.document import Document, read_document
 from convert.tokenizer.file import BROKEN, read_object, read_text
 from convert.tokenizer.model import AddedToken
-from convert.tokenizer.pretokenizer import QWEN2
 from convert.tokenizer.rank import read_ranks, recover_merges
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from convert.model.family import Split, Tokenizer
+
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _BYTES_ONLY = {**_BYTE_LEVEL, "use_regex": False}
-_GPT2_STEPS = {"pre_tokenizer": _BYTE_LEVEL, "post_processor": _BYTE_LEVEL, "decoder": _BYTE_LEVEL}
-_QWEN_STEPS: dict[str, Any] = {
-    "normalizer": {"type": "NFC"},
-    "pre_tokenizer": {
-        "type": "Sequence",
-        "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False},
-            _BYTES_ONLY,
-        ],
-    },
-    "post_processor": _BYTES_ONLY,
-    "decoder": _BYTES_ONLY,
-}
-# vocab.json and merges.txt do not say how text is split: the tokenizer's class, or the model's type, does.
-_STEPS_OF_CLASS: dict[str, dict[str, Any]] = {"GPT2Tokenizer": _GPT2_STEPS, "Qwen2Tokenizer": _QWEN_STEPS}
-_STEPS_OF_TYPE: dict[str, dict[str, Any]] = {"gpt2": _GPT2_STEPS, "qwen2": _QWEN_STEPS, "qwen3": _QWEN_STEPS}
-# tokenization_qwen.py: these follow the ranks, as many as there is room for.
-_QWEN_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{n}|>" for n in range(205)))
 
 
 def find_document(folder: Path, model_type: str, settings: dict[str, Any], vocab_size: int) -> Document:
-    """The vocabulary of the checkpoint in `folder`; `settings` is its tokenizer_config.json."""
+    """Read the vocabulary of the checkpoint in `folder`; `settings` is its tokenizer_config.json."""
     if (folder / "tokenizer.json").is_file():
         return read_document(read_object(folder / "tokenizer.json"), "tokenizer.json")
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return _from_vocab(folder, model_type, settings)
     ranks = sorted(folder.glob("*.tiktoken"))
-    if len(ranks) == 1 and model_type == "qwen":
-        return _from_ranks(ranks[0], vocab_size)
+    known = family(model_type).tokenizer
+    if len(ranks) == 1 and known.ranked_special and known.split:
+        return _from_ranks(ranks[0], vocab_size, known.ranked_special, known.split)
     if len(ranks) > 1:
         raise Failure(f"{ranks[0].name} and {ranks[1].name}: which of them is the vocabulary?")
     if ranks:
@@ -61,15 +46,34 @@ def find_document(folder: Path, model_type: str, settings: dict[str, Any], vocab
 
 def _from_vocab(folder: Path, model_type: str, settings: dict[str, Any]) -> Document:
     name = str(settings.get("tokenizer_class", "")).removesuffix("Fast")
-    steps = _STEPS_OF_CLASS.get(name) or _STEPS_OF_TYPE.get(model_type)
-    if steps is None:
+    split = (_of_class(name) or family(model_type).tokenizer).split
+    if split is None:
         raise Failure(
             f"vocab.json, merges.txt: how {name or model_type!r} splits text is not written in them",
             "add the tokenizer.json of the model",
         )
     vocab = read_object(folder / "vocab.json")
     merges = _read_merges(folder / "merges.txt", vocab)
-    return Document(origin="vocab.json", vocab=vocab, merges=merges, added=(), **steps)
+    return Document(origin="vocab.json", vocab=vocab, merges=merges, added=(), **_steps(split))
+
+
+def _of_class(name: str) -> Tokenizer | None:
+    """Find the family whose tokenizer Transformers calls by this name."""
+    known = (family(model_type).tokenizer for model_type in supported())
+    return next((each for each in known if name in each.classes), None)
+
+
+def _steps(split: Split) -> dict[str, Any]:
+    """Spell the steps out as a tokenizer.json has them."""
+    if split.expression is None:
+        return dict.fromkeys(("pre_tokenizer", "post_processor", "decoder"), _BYTE_LEVEL)
+    step = {"type": "Split", "pattern": {"Regex": split.expression}, "behavior": "Isolated", "invert": False}
+    return {
+        "normalizer": {"type": split.normalizer} if split.normalizer else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [step, _BYTES_ONLY]},
+        "post_processor": _BYTES_ONLY,
+        "decoder": _BYTES_ONLY,
+    }
 
 
 def _read_merges(path: Path, vocab: dict[str, int]) -> tuple[tuple[str, str], ...]:
@@ -87,7 +91,7 @@ def _read_merges(path: Path, vocab: dict[str, int]) -> tuple[tuple[str, str], ..
     return tuple(merges)
 
 
-def _from_ranks(path: Path, vocab_size: int) -> Document:
+def _from_ranks(path: Path, vocab_size: int, special: tuple[str, ...], split: Split) -> Document:
     ranks = read_ranks(path)
     merges = recover_merges(ranks, path.name)
     spelt = {token: spell(token) for token in ranks}
@@ -98,8 +102,7 @@ def _from_ranks(path: Path, vocab_size: int) -> Document:
         vocab={spelt[token]: rank for token, rank in ranks.items()},
         merges=tuple((spelt[left], spelt[right]) for left, right in merges),
         added=tuple(
-            AddedToken(first + place, content, special=True)
-            for place, content in enumerate(_QWEN_SPECIAL[:room])
+            AddedToken(first + place, content, special=True) for place, content in enumerate(special[:room])
         ),
-        **_QWEN_STEPS,
+        **_steps(split),
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from convert.child.sandbox import environment
 from convert.errors import Failure
+from convert.model.families import family
 from convert.tokenizer.file import BROKEN, Json, read_object, read_text
 
 if TYPE_CHECKING:
@@ -13,20 +14,9 @@ if TYPE_CHECKING:
 
     from convert.tokenizer.special import Settings
 
-# Qwen-1 ships none: its code lays turns out like this, and puts this system prompt where none is given.
-CHATML = (
-    "{% for message in messages %}"
-    "{% if loop.first and message['role'] != 'system' %}"
-    "{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}"
-    "{% endif %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
-
 
 def find_template(folder: Path, model_type: str, settings: Settings) -> str | None:
-    """The template that the source's own tokenizer would use, or none for a model that does not chat."""
+    """Find the template that the source's own tokenizer would use, or none for a model that does not chat."""
     name, value = "tokenizer_config.json", settings.tokenizer.get("chat_template")
     if value is None and (folder / "chat_template.jinja").is_file():
         name, value = "chat_template.jinja", read_text(folder / "chat_template.jinja")
@@ -35,7 +25,7 @@ def find_template(folder: Path, model_type: str, settings: Settings) -> str | No
         value = read_object(folder / name).get("chat_template")
     if value is None:
         is_raw = settings.generation.get("chat_format") == "raw"
-        return CHATML if model_type == "qwen" and not is_raw else None
+        return None if is_raw else family(model_type).tokenizer.chat_template
     text = _default(value, name)
     _check(text, name)
     return text

@@ -15,9 +15,9 @@ import yaml
 from convert.calibration import windows
 from convert.calibration.pack import dialogues
 from convert.errors import Failure
+from convert.model.families import family
 from convert.recipe.model import Calibration
 from convert.tokenizer import Tokenizer, load
-from convert.tokenizer.template import CHATML
 from tests.calibration.words import tokenizer as word_tokenizer
 from verify.scenarios.loading import load as load_packs
 
@@ -110,7 +110,7 @@ def test_nothing_that_verification_asks_is_learnt_from() -> None:
 
 
 def test_a_chat_model_gets_roles_and_history() -> None:
-    made = byte_tokenizer(CHATML)
+    made = byte_tokenizer(family("qwen").tokenizer.chat_template)
     cut = windows(settings(length=2048), Path(), made, 4096)
     assert [len(window) for window in cut.tokens] == [2048] * 8
     begin, end = 257, 258

@@ -14,8 +14,9 @@ from convert.formats.gguf.format import FORMAT, Shared
 from convert.formats.gguf.header import Field
 from convert.formats.gguf.mixture import MIXTURES
 from convert.formats.gguf.options import GgufOptions, Quant
+from convert.model.binding import bind
 from convert.model.config import read_config
-from convert.model.families import bind, find_architecture
+from convert.model.families import find_family
 from convert.model.source import Model
 from convert.writer import engine
 
@@ -54,10 +55,10 @@ def convert_folder(
     """Convert a checkpoint without a tokenizer; name the files of each quant."""
     artifacts = planned(folder, quants, split_max_size=split_max_size, importance=importance)
     config = read_config(folder)
-    architecture = find_architecture(config)
+    family = find_family(config)
     out.mkdir(parents=True, exist_ok=True)
     with open_checkpoint(folder) as checkpoint:
-        origins, _ = bind(architecture.describe(config), architecture.NAMING, checkpoint.tensors)
+        origins, _ = bind(family.describe(config), family.naming, checkpoint.tensors)
         outputs = [
             engine.Output(layout, out / layout.path) for artifact in artifacts for layout in artifact.layouts
         ]
@@ -77,7 +78,7 @@ def planned(
 ) -> list[Planned]:
     """Plan the artifacts of a checkpoint without a tokenizer."""
     config = read_config(folder)
-    decoder = find_architecture(config).describe(config)
+    decoder = find_family(config).describe(config)
     model = Model("Tiny", None, decoder, None, folder)  # type: ignore[arg-type] # no text passes here
     options = GgufOptions(quants=tuple(Quant(quant) for quant in quants), split_max_size=split_max_size)
     prepared = Shared(plain_vocabulary(decoder.vocab_size), (), importance is not None, importance)

@@ -24,8 +24,9 @@ from convert.formats.gguf.importance import (
     write_importance,
 )
 from convert.formats.gguf.options import GgufOptions, Quant
+from convert.model.binding import bind
 from convert.model.config import read_config
-from convert.model.families import bind, find_architecture
+from convert.model.families import find_family
 from convert.model.source import Weights
 from convert.progress import Silent
 from tests import tiny
@@ -42,10 +43,10 @@ LENGTHS = (64, 64, 64, 40)
 
 def opened(folder: Path) -> tuple[Decoder, Weights]:
     config = read_config(folder)
-    architecture = find_architecture(config)
-    decoder = architecture.describe(config)
+    family = find_family(config)
+    decoder = family.describe(config)
     checkpoint = open_checkpoint(folder)
-    origins, _ = bind(decoder, architecture.NAMING, checkpoint.tensors)
+    origins, _ = bind(decoder, family.naming, checkpoint.tensors)
     return decoder, Weights(checkpoint, origins)
 
 

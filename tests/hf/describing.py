@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from convert import pipeline
 from convert.formats import option_models
 from convert.model.config import read_config
-from convert.model.families import find_architecture
+from convert.model.families import find_family
 from convert.model.source import Model
 from convert.recipe import load as load_recipe
 from convert.tokenizer import load
@@ -45,7 +45,7 @@ def make(folder: Path, recipe: tiny.Recipe) -> Path:
 def described(folder: Path) -> Model:
     """Read a folder as a conversion does."""
     config = read_config(folder)
-    decoder = find_architecture(config).describe(config)
+    decoder = find_family(config).describe(config)
     tokenizer = load(folder, config.text("model_type"), config.values, decoder.vocab_size)
     generation: dict[str, Any] = {}
     if (folder / "generation_config.json").is_file():

@@ -19,7 +19,7 @@ from convert.recipe import load
 from convert.store import read_manifest
 from tests import tiny
 from tests.hf.describing import convert_to, described, make
-from verify.runtimes._weights import as_qwen2, read_weights
+from verify.runtimes._weights import read_weights, reference_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,11 +77,12 @@ def test_every_tensor_is_the_source_s_bit_for_bit(model_type: str, dtype: str, t
 def test_it_answers_what_the_source_answers(model_type: str, tmp_path: Path) -> None:
     source = make(tmp_path / "source", tiny.Recipe(model_type, dtype="F32", spread=0.03))
     out = convert_to(tmp_path, source, "hf: {}") / "hf"
-    if model_type == "qwen":
-        from transformers import Qwen2Config  # noqa: PLC0415
+    if known := reference_of(model_type):
+        from transformers import CONFIG_MAPPING  # noqa: PLC0415
 
-        config = Qwen2Config.from_dict(as_qwen2(json.loads((source / "config.json").read_text("utf-8"))))
-        expected = logits(source, config, reference(source, "qwen"))
+        said = known.config(json.loads((source / "config.json").read_text("utf-8")))
+        config = CONFIG_MAPPING[said["model_type"]].from_dict(said)
+        expected = logits(source, config, reference(source, model_type))
     else:
         expected = logits(source)
     assert np.array_equal(logits(out), expected)

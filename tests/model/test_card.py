@@ -10,7 +10,7 @@ from convert.formats.gguf.header import pack
 from convert.formats.gguf.metadata import fields
 from convert.model.card import front_matter, licence
 from convert.model.config import Config
-from convert.model.families import find_architecture
+from convert.model.families import find_family
 from convert.model.source import Model
 from tests import tiny
 
@@ -64,6 +64,6 @@ STRANGE: list[dict[str, Any]] = [
 @pytest.mark.parametrize("card", STRANGE)
 def test_a_strange_card_never_breaks_a_file(card: dict[str, Any], tmp_path: Path) -> None:
     config = Config({**tiny.CONFIGS["llama"], "model_type": "llama"})
-    decoder = find_architecture(config).describe(config)
+    decoder = find_family(config).describe(config)
     model = Model("Tiny", "owner/tiny", decoder, None, tmp_path, card=card)  # type: ignore[arg-type]
     assert pack(fields(model, 7, decoder.parameter_count), [])

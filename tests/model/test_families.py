@@ -9,9 +9,10 @@ import pytest
 
 from convert.checkpoint import TensorInfo, open_checkpoint
 from convert.errors import Failure
+from convert.model.binding import bind
 from convert.model.config import Config, read_config
 from convert.model.decoder import Ref, Role
-from convert.model.families import bind, find_architecture, supported
+from convert.model.families import find_family, supported
 from tests import tiny
 
 
@@ -21,9 +22,9 @@ def config(name: str, **changes: Any) -> Config:
 
 def bound(folder: Path) -> tuple[str, ...]:
     read = read_config(folder)
-    architecture = find_architecture(read)
+    family = find_family(read)
     with open_checkpoint(folder) as checkpoint:
-        return bind(architecture.describe(read), architecture.NAMING, checkpoint.tensors)[1]
+        return bind(family.describe(read), family.naming, checkpoint.tensors)[1]
 
 
 def test_every_file_is_a_model_type_and_is_tested() -> None:
@@ -37,14 +38,14 @@ def test_every_tensor_finds_its_role(model_type: str, tmp_path: Path, *, has_pre
 
 
 def test_fused_tensors_are_cut_by_rows() -> None:
-    architecture = find_architecture(config("qwen"))
-    decoder = architecture.describe(config("qwen"))
+    family = find_family(config("qwen"))
+    decoder = family.describe(config("qwen"))
     made = tiny.tensors(tiny.Recipe("qwen"))
     tensors = {
         name: TensorInfo(name, "BF16", values.shape, Path("m"), 0, values.nbytes // 2)
         for name, values in made.items()
     }
-    origins, _ = bind(decoder, architecture.NAMING, tensors)
+    origins, _ = bind(decoder, family.naming, tensors)
     names = {origins[Ref(role, 1)].name for role in (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V)}
     rows = [origins[Ref(role, 1)].first_row for role in (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V)]
     assert (names, rows) == ({"transformer.h.1.attn.c_attn.weight"}, [0, 256, 512])
@@ -68,7 +69,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"model_type": None}, "model_type is missing"),
     ("qwen2", {"vision_config": {"depth": 2}}, "a vision tower"),
     ("llama", {"num_local_experts": 8}, "a mixture of experts"),
-    ("llama", {"quantization_config": {"quant_method": "gptq"}}, "already quantised (gptq)"),
+    ("llama", {"quantization_config": {"quant_method": "gptq"}}, "already quantized (gptq)"),
     ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "is not a text decoder"),
     ("llama", {"hidden_size": None}, "hidden_size is missing"),
     ("llama", {"num_hidden_layers": "four"}, 'num_hidden_layers is "four"'),
@@ -94,7 +95,7 @@ def test_what_cannot_be_converted_is_refused_with_a_hint(
 ) -> None:
     read = config(model_type, **changes)
     with pytest.raises(Failure) as caught:
-        find_architecture(read).describe(read)
+        find_family(read).describe(read)
     assert said in caught.value.message
     assert caught.value.hint
     assert "\n" not in caught.value.message
@@ -102,7 +103,7 @@ def test_what_cannot_be_converted_is_refused_with_a_hint(
 
 def test_an_unknown_type_is_told_what_there_is() -> None:
     with pytest.raises(Failure) as caught:
-        find_architecture(config("llama", model_type="mamba"))
+        find_family(config("llama", model_type="mamba"))
     assert all(name in caught.value.hint for name in supported())
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from convert.checkpoint import open_checkpoint
 from convert.errors import Failure
+from convert.model.binding import bind
 from convert.model.config import read_config
-from convert.model.families import bind, find_architecture
+from convert.model.families import find_family
 from convert.model.forward import ACTIVATIONS, Forward
 from convert.model.forward.attention import attend
 
@@ -120,10 +121,10 @@ def make(kind: str, settings: dict[str, Any]) -> Any:
 def opened(folder: Path) -> Forward:
     """Read a folder as the pipeline does."""
     config = read_config(folder)
-    architecture = find_architecture(config)
-    decoder = architecture.describe(config)
+    family = find_family(config)
+    decoder = family.describe(config)
     checkpoint = open_checkpoint(folder)
-    origins, _ = bind(decoder, architecture.NAMING, checkpoint.tensors)
+    origins, _ = bind(decoder, family.naming, checkpoint.tensors)
     return Forward(decoder, checkpoint, origins)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from convert.model.config import Config
 from convert.model.decoder import Role
-from convert.model.families import find_architecture
+from convert.model.families import find_family
 from tests import tiny
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def make_dequantised(
 ) -> Path:
     """Write the checkpoint that an artifact of quantised weights should be as good as, its head untied."""
     config = {**tiny.CONFIGS[recipe.model_type], "model_type": recipe.model_type, **recipe.changes}
-    architecture = find_architecture(Config(config))
-    naming = architecture.NAMING
+    family = find_family(Config(config))
+    naming = family.naming
     names = {role: (naming.prefix + name).split(".{layer}") for role, name in naming.names.items()}
     flipped = tuple(names[role][-1] + ".weight" for role in naming.transposed)
     made: dict[str, NDArray[np.float32]] = {}
@@ -59,7 +59,7 @@ def make_dequantised(
             made[name] = values
         elif name.startswith(names[Role.EMBED][0]):
             made[name] = dequantised(values, embedding)
-            if architecture.describe(Config(config)).is_tied:
+            if family.describe(Config(config)).is_tied:
                 made["lm_head.weight"] = dequantised(values, head)
         elif name == "lm_head.weight":
             made[name] = dequantised(values, head)

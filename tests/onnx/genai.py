@@ -10,8 +10,9 @@ import onnxruntime_genai as genai
 from convert.checkpoint import open_checkpoint
 from convert.formats.onnx.format import FORMAT
 from convert.formats.onnx.options import OnnxOptions
+from convert.model.binding import bind
 from convert.model.config import read_config
-from convert.model.families import bind, find_architecture
+from convert.model.families import find_family
 from convert.model.source import Model, Weights
 from convert.progress import Silent
 from convert.tokenizer import Kind, Tokenizer
@@ -53,15 +54,15 @@ def convert_folder(
 ) -> Path:
     """Convert a checkpoint without a tokenizer into one artifact; give its folder."""
     config = read_config(folder)
-    architecture = find_architecture(config)
-    decoder = architecture.describe(config)
+    family = find_family(config)
+    decoder = family.describe(config)
     model = Model("Tiny", None, decoder, NUMBERS, folder, generation=generation or {})
     options = OnnxOptions.model_validate(settings, strict=False)
     (target,) = options.by_target()
     recipe: Any = None  # nothing of it reaches this format
     out.mkdir(parents=True)
     with open_checkpoint(folder) as checkpoint:
-        origins, _ = bind(decoder, architecture.NAMING, checkpoint.tensors)
+        origins, _ = bind(decoder, family.naming, checkpoint.tensors)
         prepared = FORMAT.learn(
             FORMAT.prepare(model, options, recipe),
             model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from convert.formats.onnx.graph import DATA_FILE, FLOATS, LARGE_BYTES, LARGE_PAG
 from convert.formats.onnx.network import build
 from convert.formats.onnx.options import OnnxOptions
 from convert.formats.onnx.weights import Storage
-from convert.model.decoder import Decoder, Rope
+from convert.model.decoder import Attention, Decoder, Dense, Layer, Norm, Rope
 from convert.model.source import Model
 from convert.pipeline.plan import plan
 from convert.recipe import load
@@ -32,21 +33,15 @@ from tests.onnx import genai
 
 TINY_QWEN = Path(__file__).parents[2] / "recipes" / "models" / "tiny-qwen"
 # Qwen2.5-7B's sizes.
+_NORM = Norm(1e-6)
 LARGE = Decoder(
     family="qwen2",
-    layer_count=28,
+    layers=(Layer(Attention(28, 4, 128, Rope(1e6, 128), has_qkv_bias=True), Dense(18944), _NORM, _NORM),)
+    * 28,
     hidden_size=3584,
-    head_count=28,
-    kv_head_count=4,
-    head_size=128,
-    mlp_size=18944,
     vocab_size=152064,
     context_length=32768,
-    norm="rms",
-    norm_eps=1e-6,
-    activation="silu",
-    rope=Rope(1e6, 128),
-    has_qkv_bias=True,
+    final_norm=_NORM,
 )
 SETTINGS: dict[str, dict[str, Any]] = {
     "int4": {"precision": "int4"},
@@ -147,9 +142,7 @@ def test_files_beyond_two_gigabytes_are_planned_without_a_gap_or_an_overlap(name
 
 def test_a_file_beyond_two_gigabytes_opens(tmp_path: Path) -> None:
     """Sparse: what nobody writes takes no room, and reads as zeros."""
-    decoder = Decoder(
-        **{**{name: getattr(LARGE, name) for name in LARGE.__slots__}, "layer_count": 1, "is_tied": True}
-    )
+    decoder = replace(LARGE, layers=LARGE.layers[:1], is_tied=True)
     storage = Storage("F32", Plain("F32"), Plain("F32"), Plain("F32"), 0)
     model, layout = build(decoder, storage, "0")
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
@@ -228,9 +221,8 @@ def test_wrong_options_are_refused(settings: str, fault: str, tmp_path: Path) ->
 
 
 def test_heads_that_the_runtime_cannot_turn_are_refused() -> None:
-    sizes = {name: getattr(LARGE, name) for name in LARGE.__slots__}
     for change, what in (({"head_size": 12}, "heads of 12"), ({"rope": Rope(1e4, 24)}, "over 24 dimensions")):
-        model = Model("Tiny", None, Decoder(**{**sizes, **change}), genai.NUMBERS, Path())
+        model = Model("Tiny", None, LARGE.with_mixers(**change), genai.NUMBERS, Path())
         options = OnnxOptions.model_validate({"precision": "int4"}, strict=False)
         with pytest.raises(Failure, match=what):
             FORMAT.lay_out(model, options, "onnx-int4-cpu", Native("BF16"))

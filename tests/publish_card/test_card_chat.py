@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from convert.child.sandbox import render
+from convert.model.families import family
 from convert.publish.card.chat import Chat, Layout, look_at
 from convert.publish.card.facts import Facts, gather
 from convert.publish.card.ollama import MODELFILE, PARAMS, TEMPLATE
-from convert.tokenizer.template import CHATML
 from tests.publish_card import go_template
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ GEMMA = (
     "{{ '<start_of_turn>' + role + '\\n' + m['content'] + '<end_of_turn>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
 )
+CHATML = family("qwen").tokenizer.chat_template or ""
 SILENT = (
     "{% for m in messages %}{% if m['role'] == 'user' %}{{ 'Q: ' + m['content'] + '\\nA:' }}"
     "{% elif m['role'] == 'assistant' %}{{ ' ' + m['content'] + '\\n' }}{% endif %}{% endfor %}"

@@ -8,8 +8,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from convert.errors import Failure
+from convert.model.splitting import ONE_DIGIT
 from convert.tokenizer import load
-from convert.tokenizer.pretokenizer import QWEN2, identify
+from convert.tokenizer.pretokenizer import identify
 from tests.tokenizer.test_tokenizer_agreement import STRINGS, differences, encoders, loaded
 from tests.tokenizer.vocabularies import LLAMA3_REGEX, new_folder, train_byte_level
 from tests.tokenizer.vocabulary_runtime import Runtime
@@ -83,7 +84,7 @@ def test_matches_kept_or_the_rest_removed() -> None:
     ("change", "said"),
     [
         ({"pattern": {"Regex": r"\p{L}+|\s"}}, r"\p{L}+|\s"),
-        ({"behavior": "MergedWithNext"}, QWEN2 + " (MergedWithNext)"),
+        ({"behavior": "MergedWithNext"}, ONE_DIGIT + " (MergedWithNext)"),
         ({"pattern": {"String": " "}}, '"String": " "'),
     ],
 )

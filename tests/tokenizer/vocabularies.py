@@ -15,8 +15,8 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
 
+from convert.model.splitting import ONE_DIGIT
 from convert.tokenizer.bytelevel import spell
-from convert.tokenizer.pretokenizer import QWEN2
 from tests.tokenizer.strings import all_strings
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tokenizers"
@@ -50,7 +50,7 @@ def qwen_folder() -> Path:
 @functools.cache
 def small_qwen_folder() -> Path:
     """qwen.tiktoken of 1,000 ranks: the same steps and special tokens around a vocabulary of our own."""
-    vocab = train_byte_level(QWEN2, 1000).get_vocab()
+    vocab = train_byte_level(ONE_DIGIT, 1000).get_vocab()
     byte_of = {spell(bytes([byte])): byte for byte in range(256)}
     lines = [
         base64.b64encode(bytes(byte_of[letter] for letter in token)) + b" %d\n" % identity

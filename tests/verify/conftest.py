@@ -12,7 +12,7 @@ from tokenizers.trainers import BpeTrainer
 
 from convert import pipeline, recipe
 from convert.formats import option_models
-from convert.tokenizer.pretokenizer import QWEN2
+from convert.model.splitting import ONE_DIGIT
 from tests import tiny
 from tests.verify.opening import opened
 
@@ -71,7 +71,7 @@ def write_tokenizer(folder: Path) -> list[int]:
     """Train a byte-level vocabulary in Qwen's form; gives the tokens that are only a part of a character."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(QWEN2), behavior="isolated"),
+        pre_tokenizers.Split(Regex(ONE_DIGIT), behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     tokenizer.decoder = decoders.ByteLevel()

@@ -1,34 +1,17 @@
-"""The source's own weights, mapped; the original Qwen under the names of Qwen2.
-
-This mapping is written down a second time on purpose: were it the converter's, a mistake there would be in
-the reference too, and no comparison would show it.
-"""
+"""The source's own weights, mapped, under the names of Transformers' own class."""
 
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
+from convert.model.families import family, supported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-QWEN_NAMES = (
-    (r"transformer\.wte\.(.*)", r"model.embed_tokens.\1"),
-    (r"transformer\.h\.(\d+)\.attn\.c_proj\.(.*)", r"model.layers.\1.self_attn.o_proj.\2"),
-    (r"transformer\.h\.(\d+)\.mlp\.w2\.(.*)", r"model.layers.\1.mlp.gate_proj.\2"),
-    (r"transformer\.h\.(\d+)\.mlp\.w1\.(.*)", r"model.layers.\1.mlp.up_proj.\2"),
-    (r"transformer\.h\.(\d+)\.mlp\.c_proj\.(.*)", r"model.layers.\1.mlp.down_proj.\2"),
-    (r"transformer\.h\.(\d+)\.ln_1\.(.*)", r"model.layers.\1.input_layernorm.\2"),
-    (r"transformer\.h\.(\d+)\.ln_2\.(.*)", r"model.layers.\1.post_attention_layernorm.\2"),
-    (r"transformer\.ln_f\.(.*)", r"model.norm.\1"),
-    (r"lm_head\.(.*)", r"lm_head.\1"),
-)
-QWEN_FUSED = re.compile(r"transformer\.h\.(\d+)\.attn\.c_attn\.(weight|bias)")
-QWEN_BUFFERS = re.compile(r".*(rotary_emb\.inv_freq|masked_bias|logn_tensor)")
+    from convert.model.family import Reference
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -44,26 +27,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def as_qwen2(config: dict[str, Any]) -> dict[str, Any]:
-    """What Qwen-1's config says, in Qwen2's words."""
-    return {
-        "model_type": "qwen2",
-        "vocab_size": config["vocab_size"],
-        "hidden_size": config["hidden_size"],
-        "intermediate_size": config["intermediate_size"] // 2,
-        "num_hidden_layers": config["num_hidden_layers"],
-        "num_attention_heads": config["num_attention_heads"],
-        "num_key_value_heads": config["num_attention_heads"],
-        "hidden_act": "silu",
-        "max_position_embeddings": config.get("seq_length", config.get("max_position_embeddings", 2048)),
-        "rms_norm_eps": config.get("layer_norm_epsilon", 1e-6),
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": float(config.get("rotary_emb_base", 10000.0)),
-        },
-        "tie_word_embeddings": config.get("tie_word_embeddings", False),
-        "use_sliding_window": False,
-    }
+def reference_of(model_type: str) -> Reference | None:
+    """Find how Transformers knows a family that it has no class for."""
+    return family(model_type).reference if model_type in supported() else None
 
 
 def read_weights(folder: Path, model_type: str) -> dict[str, Any]:
@@ -75,9 +41,8 @@ def read_weights(folder: Path, model_type: str) -> dict[str, Any]:
         with safe_open(file, framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118  (no mapping)
                 tensors[name] = opened.get_tensor(name)
-    if model_type == "qwen":
-        return dict(_relabelled(tensors))
-    return tensors
+    reference = reference_of(model_type)
+    return dict(reference.tensors(tensors)) if reference else tensors
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -95,19 +60,3 @@ def weight_files(folder: Path) -> list[Path]:
             "weights in .bin files are never unpickled here: give a folder with safetensors",
         )
     return files
-
-
-def _relabelled(tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, tensor in tensors.items():
-        if fused := QWEN_FUSED.fullmatch(name):
-            for part, rows in zip("qkv", tensor.chunk(3, dim=0), strict=True):
-                yield f"model.layers.{fused[1]}.self_attn.{part}_proj.{fused[2]}", rows
-        elif not QWEN_BUFFERS.fullmatch(name):
-            yield _relabel(name), tensor
-
-
-def _relabel(name: str) -> str:
-    for pattern, replacement in QWEN_NAMES:
-        if match := re.fullmatch(pattern, name):
-            return match.expand(replacement)
-    raise Failure(f"{name}: no such tensor in any published Qwen")

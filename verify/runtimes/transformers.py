@@ -16,7 +16,7 @@ from verify.runtimes._causal import CausalModel, config_class, preload_torch, re
 from verify.runtimes._checkpoint import foreign_format, is_checkpoint, quantized_by
 from verify.runtimes._options import read_options, thread_count
 from verify.runtimes._tokenizer import FolderVocabulary
-from verify.runtimes._weights import as_qwen2, read_config, read_weights
+from verify.runtimes._weights import read_config, read_weights, reference_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,8 +117,8 @@ def _open_model(folder: Path, config: dict[str, Any], dtype: str) -> tuple[Any, 
 
     model_type = str(config.get("model_type"))
     weights = read_weights(folder, model_type)
-    if model_type == "qwen":
-        config = as_qwen2(config)
+    if reference := reference_of(model_type):
+        config = reference.config(config)
     described = config_class(folder, config.get("model_type")).from_dict(config)
     if dtype == "auto":
         needed = 4 * sum(tensor.numel() for tensor in weights.values())

@@ -19,6 +19,9 @@ from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
 from convert.formats.gguf.mixture import MIXTURES, Chooser, Shape
 from convert.formats.gguf.options import PREFIX, GgufOptions
 from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
+from convert.model.families import family
+from convert.model.feature import Feature
+from convert.model.forward import RENDERS as FORWARD_RENDERS
 from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Layout, Slot
@@ -58,6 +61,21 @@ class GgufFormat(Format[GgufOptions, Shared]):
 
     name = "gguf"
     REVISION = 1
+    RENDERS = frozenset({
+        Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
+        Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
+        Feature.WINDOW, Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
+        Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU_TANH,
+        Feature.EMBEDDING_SCALE,
+    })  # fmt: skip
+
+    def renders(self, decoder: Decoder, options: GgufOptions | None = None) -> frozenset[Feature]:
+        """Take what the family's graph in llama.cpp computes and an importance matrix can learn from."""
+        graph = family(decoder.family).gguf
+        if graph is None:
+            return frozenset()
+        found = self.RENDERS & (graph.renders | graph.lost.keys())
+        return found & FORWARD_RENDERS if options and options.learns_by else found
 
     def tools(self, options: GgufOptions, target: str) -> dict[str, str]:
         names = ["gguf"]
@@ -133,7 +151,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
             tuple(layouts),
             files=_learnt_files(prepared.importance),
             encodings={tensor.name: types[tensor.name] for tensor in listed},
-            deviations=(*_deviations(chooser, listed, types, prepared), *_window(model.decoder)),
+            deviations=(*_deviations(chooser, listed, types, prepared), *_lost(model.decoder)),
             cpu_s=seconds,
             notes={"calibration": dict(learnt)} if (learnt := _learnt(prepared)) else {},
         )
@@ -255,12 +273,11 @@ def _deviations(
     return (*fallen, *missing, *said, *(learnt if _learnt(prepared) else ()))
 
 
-def _window(decoder: Decoder) -> tuple[Deviation, ...]:
-    """Say that llama.cpp's graph for Llama, which runs Mistral too, knows no window of attention."""
-    window = decoder.sliding_window
-    if tensors.ARCHITECTURES[decoder.family] != "llama" or window is None or window >= decoder.context_length:
+def _lost(decoder: Decoder) -> tuple[Deviation, ...]:
+    """Record what llama.cpp's graph leaves out."""
+    window, why = decoder.layer.mixer.window, tensors.graph_of(decoder).lost.get(Feature.WINDOW)
+    if why is None or window is None or window >= decoder.context_length:
         return ()
-    why = "llama.cpp's graph for this architecture knows no window"
     return (Deviation("attention", f"over the last {window} tokens", "over all tokens", why),)
 
 

@@ -9,7 +9,7 @@ import gguf
 
 from convert.errors import Failure
 from convert.formats.gguf.header import Field
-from convert.formats.gguf.tensors import ARCHITECTURES
+from convert.formats.gguf.tensors import graph_of
 from convert.model.rotary import longrope_attention
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SAMPLING = {
 
 def fields(model: Model, file_type: int, parameter_count: int) -> dict[str, Field]:
     """Collect everything but the vocabulary, with gguf-py's own knowledge of keys and types."""
-    writer = gguf.GGUFWriter(None, ARCHITECTURES[model.decoder.family])
+    writer = gguf.GGUFWriter(None, graph_of(model.decoder).architecture)
     writer.add_type(gguf.GGUFType.MODEL)
     _add_identity(writer, model, parameter_count)
     _add_sizes(writer, model.decoder)
@@ -84,23 +84,24 @@ def _add_identity(writer: Any, model: Model, parameter_count: int) -> None:
 
 
 def _add_sizes(writer: Any, decoder: Decoder) -> None:
+    layer, always = decoder.layer, graph_of(decoder).always
+    mixer = layer.mixer
     writer.add_block_count(decoder.layer_count)
     writer.add_context_length(decoder.context_length)
     writer.add_embedding_length(decoder.hidden_size)
-    writer.add_feed_forward_length(decoder.mlp_size)
-    writer.add_head_count(decoder.head_count)
-    writer.add_head_count_kv(decoder.kv_head_count)
+    writer.add_feed_forward_length(layer.mlp.size)
+    writer.add_head_count(mixer.head_count)
+    writer.add_head_count_kv(mixer.kv_head_count)
     writer.add_vocab_size(decoder.vocab_size)
-    if decoder.norm == "rms":
-        writer.add_layer_norm_rms_eps(decoder.norm_eps)
+    if decoder.final_norm.kind == "rms":
+        writer.add_layer_norm_rms_eps(decoder.final_norm.eps)
     else:
-        writer.add_layer_norm_eps(decoder.norm_eps)
-    if decoder.family == "gemma" or decoder.head_size * decoder.head_count != decoder.hidden_size:
-        writer.add_key_length(decoder.head_size)
-        writer.add_value_length(decoder.head_size)
-    if decoder.family == "phi3":
-        # Zero tells Phi-4 from the Phi-3 models that look back over a window.
-        writer.add_sliding_window(decoder.sliding_window or 0)
+        writer.add_layer_norm_eps(decoder.final_norm.eps)
+    if "key_length" in always or mixer.q_size != decoder.hidden_size:
+        writer.add_key_length(mixer.head_size)
+        writer.add_value_length(mixer.head_size)
+    if "sliding_window" in always:
+        writer.add_sliding_window(mixer.window or 0)
 
 
 def _add_positions(writer: Any, decoder: Decoder) -> None:
@@ -110,7 +111,7 @@ def _add_positions(writer: Any, decoder: Decoder) -> None:
     writer.add_rope_dimension_count(rope.dimensions)
     writer.add_rope_freq_base(rope.theta)
     scaling = rope.scaling
-    if decoder.family == "phi3":
+    if "original_context_length" in graph_of(decoder).always:
         original = scaling.original_context_length if scaling else decoder.context_length
         writer.add_rope_scaling_orig_ctx_len(original)
     if scaling is None:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from convert.formats.gguf.tensors import graph_of
 from convert.writer.codecs.ggml import BLOCK_TYPES
 
 if TYPE_CHECKING:
@@ -74,10 +75,10 @@ class Chooser:
         self.layer_count = decoder.layer_count
         self.value_count = sum(_is_value(name) for name in names)
         self.is_tied = "output.weight" not in names
-        self.shared_heads = decoder.head_count // decoder.kv_head_count
-        # LLM_TYPE_70B: 80 layers, and in Llama's case grouped heads.
-        self.is_70b = decoder.layer_count == 80 and (
-            decoder.family == "qwen2" or (decoder.family in ("llama", "mistral") and self.shared_heads > 1)
+        mixer, graph = decoder.layer.mixer, graph_of(decoder)
+        self.shared_heads = mixer.head_count // mixer.kv_head_count
+        self.is_70b = decoder.layer_count == graph.large_layers and (
+            self.shared_heads > 1 or not graph.large_shares_heads
         )
         self.seen: Counter[str] = Counter()
         # What the mixture wanted where a row's length forbade it, by tensor.

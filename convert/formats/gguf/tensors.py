@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convert.model.decoder import Decoder, Ref, Role
+from convert.model.families import family
 from convert.writer.layout import AddOne, Piece
 
 if TYPE_CHECKING:
@@ -16,15 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-ARCHITECTURES = {
-    "gemma": "gemma",
-    "gpt2": "gpt2",
-    "llama": "llama",
-    "mistral": "llama",
-    "phi3": "phi3",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-}
+    from convert.model.family import Gguf
 
 NAMES = {
     Role.EMBED: "token_embd",
@@ -43,20 +36,6 @@ NAMES = {
     Role.FINAL_NORM: "output_norm",
     Role.HEAD: "output",
 }
-
-# llama.cpp's graphs for these read one tensor where the canonical form has several.
-FUSED = {
-    "gpt2": {Role.ATTN_Q: "attn_qkv", Role.ATTN_K: "attn_qkv", Role.ATTN_V: "attn_qkv"},
-    "phi3": {
-        Role.ATTN_Q: "attn_qkv",
-        Role.ATTN_K: "attn_qkv",
-        Role.ATTN_V: "attn_qkv",
-        Role.MLP_GATE: "ffn_up",
-    },
-}
-
-# llama.cpp turns neighbouring dimensions of Llama's heads, and Transformers the two halves.
-INTERLEAVED = ("llama", "mistral")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,27 +63,36 @@ class FileTensor:
         return len(self.shape) > 1
 
 
+def graph_of(decoder: Decoder) -> Gguf:
+    """Find what llama.cpp has for a model's family."""
+    graph = family(decoder.family).gguf
+    if graph is None:
+        raise ValueError(f"{decoder.family} is refused where a conversion is planned")
+    return graph
+
+
 def file_tensors(decoder: Decoder) -> Iterator[FileTensor]:
     """List the tensors of the file in the model's order."""
-    fused = FUSED.get(decoder.family, {})
+    graph = graph_of(decoder)
     yield from _computed(decoder)
     pieces: dict[str, list[Piece]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for ref, shape in decoder.shapes():
-        stem = fused.get(ref.role, NAMES[ref.role])
+        stem = graph.fused.get(ref.role, NAMES[ref.role])
         name = f"{stem}.{ref.part}" if ref.layer is None else f"blk.{ref.layer}.{stem}.{ref.part}"
-        pieces.setdefault(name, []).append(_piece(decoder, ref, shape))
+        pieces.setdefault(name, []).append(_piece(decoder, graph, ref, shape))
         rows = shapes.get(name, (0,))[0] + shape[0]
         shapes[name] = (rows, *shape[1:])
     for name, parts in pieces.items():
         yield FileTensor(name, shapes[name], tuple(parts))
 
 
-def _piece(decoder: Decoder, ref: Ref, shape: tuple[int, ...]) -> Piece:
+def _piece(decoder: Decoder, graph: Gguf, ref: Ref, shape: tuple[int, ...]) -> Piece:
     columns = shape[1] if len(shape) > 1 else 1
-    if decoder.family in INTERLEAVED and ref.role in (Role.ATTN_Q, Role.ATTN_K):
-        return Piece(ref, shape[0], columns, Interleave(decoder.head_size), decoder.head_size)
-    if decoder.has_unit_norm_offset and ref.role in (Role.ATTN_NORM, Role.MLP_NORM, Role.FINAL_NORM):
+    if graph.is_interleaved and ref.role in (Role.ATTN_Q, Role.ATTN_K):
+        head_size = decoder.layer.mixer.head_size
+        return Piece(ref, shape[0], columns, Interleave(head_size), head_size)
+    if decoder.has_offset(ref):
         return Piece(ref, shape[0], columns, AddOne())
     return Piece(ref, shape[0], columns)
 
@@ -126,7 +114,7 @@ def _vector(name: str, values: NDArray[np.float32]) -> FileTensor:
 
 
 def llama3_factors(decoder: Decoder) -> NDArray[np.float32]:
-    """By how much Llama 3 slows each frequency: fast ones not, slow ones by the factor, smoothly between."""
+    """Compute how much each frequency is slowed: fast ones not, slow ones by the factor, smoothly between."""
     rope = decoder.rope
     if rope is None or rope.scaling is None:
         raise ValueError("a decoder without scaled rotary positions has no factors")

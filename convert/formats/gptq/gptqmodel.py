@@ -53,6 +53,8 @@ class Feed:
 class GptqModelFormat(Format["Options", Feed]):
     """A format that GPTQModel makes, by one of its methods."""
 
+    RENDERS = hf.FORMAT.RENDERS
+
     def __init__(self, method: Method, revision: int) -> None:
         self.name = self.method = method
         self.REVISION = revision

@@ -14,6 +14,7 @@ from convert.formats.hf.options import HfOptions
 from convert.formats.hf.shards import shard_layouts
 from convert.formats.hf.tensors import KEPT_AS, Float, Stored, source_types, stored_tensors
 from convert.model.config import read_config
+from convert.model.feature import Feature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 OWN_NAMES: dict[str, Float] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 TORCH_NAMES: dict[str, str] = {own: torch for torch, own in OWN_NAMES.items()}
-# How the original Qwen says it.
+# Some configs say it by a flag.
 FLAGS: dict[str, Float] = {"bf16": "BF16", "fp16": "F16"}
 # Below so many bytes a weight they have 16 bits or fewer, even where a tied head is stored once more.
 NARROW_BYTES = 3
@@ -46,6 +47,15 @@ class HfFormat(Format[HfOptions, StoredTensors]):
 
     name = "hf"
     REVISION = 1
+    # Transformers' own class computes what its config says; these are what the naming of tensors covers.
+    RENDERS = frozenset({
+        Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
+        Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
+        Feature.WINDOW, Feature.MIXED_WINDOWS,
+        Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
+        Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,
+        Feature.EMBEDDING_SCALE,
+    })  # fmt: skip
 
     def prepare(self, model: Model, options: HfOptions, recipe: Recipe) -> StoredTensors:
         """List the tensors."""

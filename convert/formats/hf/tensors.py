@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from convert.model.config import Config
-from convert.model.families import find_architecture
+from convert.model.binding import is_transposed, name_of
+from convert.model.families import family
 from convert.writer.layout import Piece
 
 if TYPE_CHECKING:
@@ -39,17 +39,16 @@ class Stored:
 
 def stored_tensors(decoder: Decoder) -> tuple[Stored, ...]:
     """List them in the model's order, by the naming of the family's own architecture."""
-    naming = find_architecture(Config({"model_type": decoder.family})).NAMING
+    naming = family(decoder.family).naming
     pieces: dict[str, list[Piece]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     turned: set[str] = set()
     for ref, shape in decoder.shapes():
-        name = f"{naming.prefix}{naming.names[ref.role].format(layer=ref.layer)}.{ref.part}"
-        name = naming.aliases.get(name, name)
+        name = name_of(naming, ref)
         rows = shapes.get(name, (0,))[0] + shape[0]
         shapes[name] = (rows, *shape[1:])
         pieces.setdefault(name, []).append(Piece(ref, shape[0], shape[1] if len(shape) > 1 else 1))
-        if ref.part == "weight" and ref.role in naming.transposed:
+        if is_transposed(naming, ref):
             turned.add(name)
     return tuple(
         Stored(name, shapes[name][::-1] if name in turned else shapes[name], tuple(parts), name in turned)

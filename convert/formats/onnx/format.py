@@ -13,6 +13,7 @@ from convert.formats.hf.format import promised_type
 from convert.formats.hf.tensors import KEPT_AS, Float
 from convert.formats.onnx.options import BITS, OnnxOptions, Precision, Provider, parts
 from convert.model.decoder import Ref, Role
+from convert.model.feature import Feature
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
 
@@ -43,6 +44,13 @@ class OnnxFormat(Format[OnnxOptions, Native]):
 
     name = "onnx"
     REVISION = 1
+    RENDERS = frozenset({
+        Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
+        Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
+        Feature.WINDOW, Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
+        Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,
+        Feature.EMBEDDING_SCALE,
+    })  # fmt: skip
 
     def tools(self, options: OnnxOptions, target: str) -> dict[str, str]:
         return {name: installed(name) for name in ("onnx", "numpy")}  # numpy computes the rotary tables

@@ -18,13 +18,12 @@ from convert.formats.onnx.network import (
     needs_position_ids,
 )
 from convert.formats.onnx.options import Provider
+from convert.model.families import family
 
 if TYPE_CHECKING:
     from convert.model.decoder import Decoder
     from convert.model.source import Model
 
-# onnxruntime-genai reads a text anew when it grows beyond this length, of models of type phi3 alone.
-PHI3_LENGTH = 4096
 # How Transformers searches where generation_config.json is silent, and the most that a setting can be.
 SEARCH: dict[str, tuple[bool | float, float]] = {
     "do_sample": (False, True),
@@ -45,7 +44,7 @@ def files(model: Model, provider: Provider) -> dict[str, bytes]:
 def deviations(model: Model) -> tuple[Deviation, ...]:
     """Say what onnxruntime-genai does otherwise than the source."""
     scaling = model.decoder.rope.scaling if model.decoder.rope else None
-    if scaling is None or scaling.kind != "longrope" or _type(model.decoder) == "phi3":
+    if scaling is None or scaling.kind != "longrope" or _type(model.decoder) != "decoder":
         return ()
     length = scaling.original_context_length
     return (
@@ -53,13 +52,13 @@ def deviations(model: Model) -> tuple[Deviation, ...]:
             "rotary positions",
             "long factors for all of a long text",
             "long factors for its later part alone",
-            f"onnxruntime-genai does not read a text anew that grows beyond {length} tokens while it answers",
+            f"onnxruntime-genai does not read a text again that grows beyond {length} tokens while answering",
         ),
     )
 
 
 def _model(model: Model, provider: Provider) -> dict[str, Any]:
-    decoder, tokenizer = model.decoder, model.tokenizer
+    decoder, tokenizer, mixer = model.decoder, model.tokenizer, model.decoder.layer.mixer
     # Finished texts of a batch are filled with something; where no token is meant for it, the end is.
     begin, fill = tokenizer.bos_id, tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
     return {
@@ -75,10 +74,10 @@ def _model(model: Model, provider: Provider) -> dict[str, Any]:
                 "log_id": "onnxruntime-genai",
                 "provider_options": [{"cuda": {}}] if provider is Provider.CUDA else [],
             },
-            "head_size": decoder.head_size,
+            "head_size": mixer.head_size,
             "hidden_size": decoder.hidden_size,
-            "num_attention_heads": decoder.head_count,
-            "num_key_value_heads": decoder.kv_head_count,
+            "num_attention_heads": mixer.head_count,
+            "num_key_value_heads": mixer.kv_head_count,
             "num_hidden_layers": decoder.layer_count,
             "inputs": _inputs(decoder),
             "outputs": {
@@ -91,15 +90,11 @@ def _model(model: Model, provider: Provider) -> dict[str, Any]:
 
 
 def _type(decoder: Decoder) -> str:
-    """Choose the type: "decoder" runs every graph of ours; "phi3" knows that its factors change midway."""
-    scaling = decoder.rope.scaling if decoder.rope else None
-    is_phi3 = (
-        decoder.family == "phi3"
-        and scaling is not None
-        and scaling.kind == "longrope"
-        and scaling.original_context_length == PHI3_LENGTH
-    )
-    return "phi3" if is_phi3 else "decoder"
+    """Choose the type: "decoder" runs every graph; a family's own may know that factors change midway."""
+    known, scaling = family(decoder.family).genai, decoder.rope.scaling if decoder.rope else None
+    if known is None or scaling is None or scaling.kind != "longrope":
+        return "decoder"
+    return known.type if scaling.original_context_length == known.reread_length else "decoder"
 
 
 def _inputs(decoder: Decoder) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The graph of a decoder: a small function for each of its parts, led by the decoder's own switches."""
+"""The graph of a decoder: a small function for each of its parts, led by the decoder's data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from convert.formats.onnx.weights import (
     rows_of,
     vector,
 )
-from convert.model.decoder import Decoder, Ref, Role
+from convert.model.decoder import QKV, Activation, Decoder, Dense, Ref, Role
+from convert.model.feature import Feature
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -39,7 +40,7 @@ def build(decoder: Decoder, storage: Storage, version: str) -> tuple[ModelProto,
     positions = add_positions(graph, decoder, ATTENTION_MASK, POSITION_IDS)
     table, hidden = _embed(network)
     # What the last part computed is added to the hidden states by the norm of the next.
-    change = None if decoder.rope else _embed_positions(network)
+    change = _embed_positions(network) if decoder.has_positions else None
     for layer in range(decoder.layer_count):
         rows, hidden = _norm(network, Ref(Role.ATTN_NORM, layer), hidden, change)
         change = _attention(network, layer, rows, positions)
@@ -52,8 +53,7 @@ def build(decoder: Decoder, storage: Storage, version: str) -> tuple[ModelProto,
 
 def needs_position_ids(decoder: Decoder) -> bool:
     """Tell whether the graph asks where each token stands; turned positions follow from the mask."""
-    scaling = decoder.rope.scaling if decoder.rope else None
-    return decoder.rope is None or (scaling is not None and scaling.kind == "longrope")
+    return bool(decoder.features & {Feature.LEARNED_POSITIONS, Feature.ROPE_LONGROPE})
 
 
 def _ends(network: Network) -> tuple[list[ValueInfoProto], list[ValueInfoProto]]:
@@ -65,13 +65,13 @@ def _ends(network: Network) -> tuple[list[ValueInfoProto], list[ValueInfoProto]]
     if needs_position_ids(decoder):
         inputs.append((POSITION_IDS, TensorProto.INT64, tokens))
     outputs: list[End] = [(LOGITS, float_type, (*tokens, decoder.vocab_size))]
-    for layer in range(decoder.layer_count):
+    for index, layer in enumerate(decoder.layers):
         for part in ("key", "value"):
-            heads = "batch_size", decoder.kv_head_count
-            past = (*heads, "past_sequence_length", decoder.head_size)
-            present = (*heads, "total_sequence_length", decoder.head_size)
-            inputs.append((PAST.format(layer=layer, part=part), float_type, past))
-            outputs.append((PRESENT.format(layer=layer, part=part), float_type, present))
+            heads = "batch_size", layer.mixer.kv_head_count
+            past = (*heads, "past_sequence_length", layer.mixer.head_size)
+            present = (*heads, "total_sequence_length", layer.mixer.head_size)
+            inputs.append((PAST.format(layer=index, part=part), float_type, past))
+            outputs.append((PRESENT.format(layer=index, part=part), float_type, present))
     return (
         [helper.make_tensor_value_info(*one) for one in inputs],
         [helper.make_tensor_value_info(*one) for one in outputs],
@@ -83,8 +83,8 @@ def _embed(network: Network) -> tuple[Matrix, str]:
     graph, decoder = network.graph, network.decoder
     table = matrix(network, (Ref(Role.EMBED),), network.storage.embedding, "embed")
     hidden = rows_of(network, table, INPUT_IDS, "embed")
-    if decoder.has_scaled_embedding:
-        scale = np.array(decoder.hidden_size**0.5, helper.tensor_dtype_to_np_dtype(graph.float_type))
+    if decoder.embedding_scale is not None:
+        scale = np.array(decoder.embedding_scale, helper.tensor_dtype_to_np_dtype(graph.float_type))
         hidden = graph.node("Mul", [hidden, graph.constant(scale, "embed.scale")], "embed.scaled")
     return table, hidden
 
@@ -97,13 +97,13 @@ def _embed_positions(network: Network) -> str:
 
 def _norm(network: Network, ref: Ref, hidden: str, change: str | None) -> tuple[str, str]:
     """Add what the last part computed, and normalise; give the normalised rows and the sum."""
-    graph, decoder = network.graph, network.decoder
+    graph, norm = network.graph, network.norm(ref)
     name = name_of(ref)
-    is_rms = decoder.norm == "rms"
+    is_rms = norm.kind == "rms"
     weights = [vector(network, ref)]
     if not is_rms:
         weights.append(vector(network, Ref(ref.role, ref.layer, "bias")))
-    epsilon = decoder.norm_eps
+    epsilon = norm.eps
     if change is None:
         op = "RMSNormalization" if is_rms else "LayerNormalization"
         return graph.node(op, [hidden, *weights], name, axis=-1, epsilon=epsilon), hidden
@@ -116,22 +116,22 @@ def _norm(network: Network, ref: Ref, hidden: str, change: str | None) -> tuple[
 
 def _attention(network: Network, layer: int, rows: str, positions: Positions) -> str:
     """Attend to what came before, turning queries and keys inside the one operator that does it all."""
-    graph, decoder = network.graph, network.decoder
+    graph, mixer = network.graph, network.decoder.layers[layer].mixer
     name = f"layers.{layer}.attn"
     past = [PAST.format(layer=layer, part=part) for part in ("key", "value")]
     present = [PRESENT.format(layer=layer, part=part) for part in ("key", "value")]
     attributes: dict[str, int] = {}
     if positions.is_turned:
         attributes["do_rotary"] = 1
-    if decoder.sliding_window is not None and decoder.sliding_window < decoder.context_length:
-        attributes["local_window_size"] = decoder.sliding_window
+    if mixer.window is not None and mixer.window < network.decoder.context_length:
+        attributes["local_window_size"] = mixer.window
     graph.nodes_out(
         "GroupQueryAttention",
         [*_queries_keys_values(network, layer, rows), *past, *positions.inputs],
         [name, *present],
         domain=CONTRIB,
-        num_heads=decoder.head_count,
-        kv_num_heads=decoder.kv_head_count,
+        num_heads=mixer.head_count,
+        kv_num_heads=mixer.kv_head_count,
         **attributes,
     )
     return linear(network, name, (Ref(Role.ATTN_OUT, layer),), f"{name}.out")
@@ -139,46 +139,43 @@ def _attention(network: Network, layer: int, rows: str, positions: Positions) ->
 
 def _queries_keys_values(network: Network, layer: int, rows: str) -> tuple[str, str, str]:
     """Multiply by all three at once; they part where heads are normalised one by one."""
-    graph, decoder = network.graph, network.decoder
+    graph, mixer = network.graph, network.decoder.layers[layer].mixer
     name = f"layers.{layer}.attn"
-    refs = tuple(Ref(role, layer) for role in (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V))
+    refs = tuple(Ref(role, layer) for role in QKV)
     joined = linear(network, rows, refs, f"{name}.qkv")
-    if not decoder.has_qk_norm:
+    if not mixer.qk_norm:
         return joined, "", ""
     query, key, value = (f"{name}.{letter}" for letter in "qkv")
-    sizes = graph.integers(decoder.q_size, decoder.kv_size, decoder.kv_size)
+    sizes = graph.integers(mixer.q_size, mixer.kv_size, mixer.kv_size)
     graph.nodes_out("Split", [joined, sizes], [query, key, value], axis=-1)
-    query = _norm_heads(network, Ref(Role.ATTN_Q_NORM, layer), query, decoder.head_count)
-    key = _norm_heads(network, Ref(Role.ATTN_K_NORM, layer), key, decoder.kv_head_count)
+    query = _norm_heads(network, Ref(Role.ATTN_Q_NORM, layer), query, mixer.head_count)
+    key = _norm_heads(network, Ref(Role.ATTN_K_NORM, layer), key, mixer.kv_head_count)
     return query, key, value
 
 
 def _norm_heads(network: Network, ref: Ref, rows: str, head_count: int) -> str:
     """Normalise each head by itself."""
-    graph, decoder = network.graph, network.decoder
-    name, size = name_of(ref), decoder.head_size
+    graph, norm = network.graph, network.norm(ref)
+    name, size = name_of(ref), network.shapes[ref][0]
     heads = graph.node("Reshape", [rows, graph.integers(0, 0, head_count, size)], f"{name}.heads")
-    normed = graph.node(
-        "RMSNormalization", [heads, vector(network, ref)], name, axis=-1, epsilon=decoder.norm_eps
-    )
+    normed = graph.node("RMSNormalization", [heads, vector(network, ref)], name, axis=-1, epsilon=norm.eps)
     return graph.node("Reshape", [normed, graph.integers(0, 0, head_count * size)], f"{name}.rows")
 
 
 def _mlp(network: Network, layer: int, rows: str) -> str:
     """Go through the wide inner layer, with or without a gate."""
-    graph, name = network.graph, f"layers.{layer}.mlp"
+    graph, name, mlp = network.graph, f"layers.{layer}.mlp", network.decoder.layers[layer].mlp
     inner = linear(network, rows, (Ref(Role.MLP_UP, layer),), f"{name}.up")
-    if network.decoder.has_gate:
+    if isinstance(mlp, Dense) and mlp.has_gate:
         gate = linear(network, rows, (Ref(Role.MLP_GATE, layer),), f"{name}.gate")
-        inner = graph.node("Mul", [_activated(network, gate, name), inner], f"{name}.inner")
+        inner = graph.node("Mul", [_activated(graph, mlp.activation, gate, name), inner], f"{name}.inner")
     else:
-        inner = _activated(network, inner, name)
+        inner = _activated(graph, mlp.activation, inner, name)
     return linear(network, inner, (Ref(Role.MLP_DOWN, layer),), f"{name}.down")
 
 
-def _activated(network: Network, rows: str, name: str) -> str:
-    graph = network.graph
-    match network.decoder.activation:
+def _activated(graph: Graph, activation: Activation, rows: str, name: str) -> str:
+    match activation:
         case "silu":  # which is what QuickGelu is at alpha 1
             return graph.node("QuickGelu", [rows], f"{name}.act", domain=CONTRIB, alpha=1.0)
         case "gelu_tanh":

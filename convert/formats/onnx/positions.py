@@ -49,10 +49,10 @@ def add_positions(graph: Graph, decoder: Decoder, mask: str, position_ids: str) 
 
 
 def _check(decoder: Decoder) -> None:
-    if decoder.head_size % HEAD_STEP:
+    head_size = decoder.layer.mixer.head_size
+    if head_size % HEAD_STEP:
         raise Failure(
-            f"heads of {decoder.head_size} dimensions: "
-            f"onnxruntime's attention wants a multiple of {HEAD_STEP}",
+            f"heads of {head_size} dimensions: onnxruntime's attention wants a multiple of {HEAD_STEP}",
             "leave onnx out of the recipe's targets",
         )
     rope = decoder.rope

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from convert.formats.onnx.graph import CONTRIB, FLOATS, Graph, Matrix
-from convert.model.decoder import Decoder, Ref, Role
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import AddOne, Piece
 
 if TYPE_CHECKING:
+    from convert.model.decoder import Decoder, Norm, Ref
     from convert.writer.codecs import Codec
-
-BIASES = {
-    **dict.fromkeys((Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V), "has_qkv_bias"),
-    Role.ATTN_OUT: "has_out_bias",
-    **dict.fromkeys((Role.MLP_GATE, Role.MLP_UP, Role.MLP_DOWN), "has_mlp_bias"),
-}
 
 
 @dataclass(frozen=True)
@@ -46,13 +40,21 @@ class Network:
     storage: Storage
     shapes: dict[Ref, tuple[int, ...]]
 
+    def norm(self, ref: Ref) -> Norm:
+        """Find the norm that a tensor belongs to."""
+        norm = self.decoder.norm_of(ref)
+        if norm is None:
+            raise ValueError(f"{ref} is no norm")
+        return norm
+
 
 def linear(network: Network, rows: str, refs: tuple[Ref, ...], name: str) -> str:
     """Multiply by one matrix, or several stacked into one, and add its bias where it has one."""
     weight = matrix(network, refs, network.storage.body, name)
     bias = None
-    if getattr(network.decoder, BIASES[refs[0].role]):
-        pieces = [Piece(Ref(ref.role, ref.layer, "bias"), network.shapes[ref][0], 1) for ref in refs]
+    biases = [replace(ref, part="bias") for ref in refs]
+    if biases[0] in network.shapes:
+        pieces = [Piece(ref, network.shapes[ref][0], 1) for ref in biases]
         bias = network.graph.vector(f"{name}.bias", pieces, network.storage.vector)
     return multiply(network, rows, weight, bias, name)
 
@@ -119,9 +121,8 @@ def matrix(network: Network, refs: tuple[Ref, ...], codec: Codec, name: str) -> 
 
 
 def vector(network: Network, ref: Ref) -> str:
-    """Store a norm's weight or bias; Gemma's whole."""
-    has_offset = network.decoder.has_unit_norm_offset and ref.part == "weight"
-    piece = Piece(ref, network.shapes[ref][0], 1, AddOne() if has_offset else None)
+    """Store a norm's weight or bias; one that the source keeps less one, whole."""
+    piece = Piece(ref, network.shapes[ref][0], 1, AddOne() if network.decoder.has_offset(ref) else None)
     return network.graph.vector(f"{name_of(ref)}.{ref.part}", [piece], network.storage.vector)
 
 

@@ -6,17 +6,35 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.families import llama
+from convert.model.family import Gguf
+from convert.model.feature import Feature
 
 CLASSES = ("GemmaForCausalLM",)
 NAMING = llama.NAMING
 RUNS_IN = frozenset({"transformers-packed", "vllm", "sglang", "tgi"})
+GGUF = Gguf(
+    "gemma",
+    renders=frozenset({
+        Feature.OFFSET_NORM, Feature.EMBEDDING_SCALE, Feature.GELU_TANH,
+        Feature.PARTIAL_ROTARY, Feature.ROPE_LINEAR, Feature.ROPE_YARN,
+    }),
+    always=frozenset({"key_length"}),
+)  # fmt: skip
+EXAMPLE = {
+    **llama.SIZES,
+    "architectures": list(CLASSES),
+    "head_dim": 64,
+    "hidden_act": "gelu_pytorch_tanh",
+    "hidden_activation": "gelu_pytorch_tanh",
+    "tie_word_embeddings": True,
+}
 
-# Gemma's first configs said "gelu" and meant the tanh form; hidden_activation came to say so.
+# The first configs said "gelu" and meant the tanh form; hidden_activation came to say so.
 TANH_FORMS = ("gelu", "gelu_pytorch_tanh", "gelu_new")
 
 
 def describe(config: Config) -> Decoder:
-    """Read a Gemma config."""
+    """Read a config."""
     activation = config.text("hidden_activation", config.text("hidden_act", "gelu_pytorch_tanh"))
     if activation not in TANH_FORMS:
         raise Failure(
@@ -24,11 +42,10 @@ def describe(config: Config) -> Decoder:
             f"supported: {', '.join(TANH_FORMS)}",
         )
     values = {**config.values, "hidden_act": "silu", "head_dim": config.size("head_dim", default=256)}
+    decoder = llama.describe(Config(values, config.where))
     return replace(
-        llama.describe(Config(values, config.where)),
+        decoder.with_mlps(activation="gelu_tanh").with_norm(replace(decoder.final_norm, is_offset=True)),
         family="gemma",
-        activation="gelu_tanh",
         is_tied=config.flag("tie_word_embeddings", default=True),
-        has_unit_norm_offset=True,
-        has_scaled_embedding=True,
+        embedding_scale=decoder.hidden_size**0.5,
     )

@@ -2,8 +2,9 @@
 
 from convert.errors import Failure
 from convert.model.config import Config
-from convert.model.decoder import Decoder, Role
-from convert.model.families import Naming
+from convert.model.decoder import QKV, Attention, Decoder, Dense, Layer, Norm, Role
+from convert.model.family import Gguf, Naming, Split, Tokenizer
+from convert.model.feature import Feature
 
 CLASSES = ("GPT2LMHeadModel",)
 # Not "transformers-packed": Transformers' layers for it are transposed, and look for plain weights.
@@ -15,9 +16,7 @@ NAMING = Naming(
         Role.EMBED: "wte",
         Role.POSITION: "wpe",
         Role.ATTN_NORM: "h.{layer}.ln_1",
-        Role.ATTN_Q: "h.{layer}.attn.c_attn",
-        Role.ATTN_K: "h.{layer}.attn.c_attn",
-        Role.ATTN_V: "h.{layer}.attn.c_attn",
+        **dict.fromkeys(QKV, "h.{layer}.attn.c_attn"),
         Role.ATTN_OUT: "h.{layer}.attn.c_proj",
         Role.MLP_NORM: "h.{layer}.ln_2",
         Role.MLP_UP: "h.{layer}.mlp.c_fc",
@@ -26,16 +25,37 @@ NAMING = Naming(
         Role.HEAD: "lm_head",
     },
     aliases={"transformer.lm_head.weight": "lm_head.weight"},
-    transposed=frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V, Role.ATTN_OUT, Role.MLP_UP, Role.MLP_DOWN}),
+    transposed=frozenset({*QKV, Role.ATTN_OUT, Role.MLP_UP, Role.MLP_DOWN}),
     ignored=(r"h\.\d+\.attn\.(masked_)?bias",),
 )
+GGUF = Gguf(
+    "gpt2",
+    renders=frozenset({
+        Feature.LEARNED_POSITIONS, Feature.LAYER_NORM, Feature.UNGATED_MLP, Feature.GELU_TANH,
+        Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS,
+    }),
+    fused=dict.fromkeys(QKV, "attn_qkv"),
+)  # fmt: skip
+TOKENIZER = Tokenizer(classes=("GPT2Tokenizer",), split=Split())
+EXAMPLE = {
+    "architectures": list(CLASSES),
+    "vocab_size": 512,
+    "n_embd": 256,
+    "n_layer": 4,
+    "n_head": 4,
+    "n_positions": 256,
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
 
-# Both are the tanh form; Transformers spells it in several ways.
+# Transformers spells the tanh form in several ways.
 TANH_FORMS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
 
 def describe(config: Config) -> Decoder:
-    """Read a GPT-2 config."""
+    """Read a config."""
     activation = config.text("activation_function", "gelu_new")
     if activation not in TANH_FORMS:
         raise Failure(
@@ -52,22 +72,22 @@ def describe(config: Config) -> Decoder:
         raise Failure(
             f"{config.where}: n_embd {hidden} is no multiple of n_head {heads}", "fetch the file again"
         )
+    norm = Norm(config.real("layer_norm_epsilon", default=1e-5), "layer")
+    layer = Layer(
+        Attention(heads, heads, hidden // heads, rope=None, has_qkv_bias=True, has_out_bias=True),
+        Dense(
+            config.size("n_inner", default=4 * hidden), activation="gelu_tanh", has_gate=False, has_bias=True
+        ),
+        attn_norm=norm,
+        mlp_norm=norm,
+    )
     return Decoder(
         family="gpt2",
-        layer_count=config.size("n_layer"),
+        layers=(layer,) * config.size("n_layer"),
         hidden_size=hidden,
-        head_count=heads,
-        kv_head_count=heads,
-        head_size=hidden // heads,
-        mlp_size=config.size("n_inner", default=4 * hidden),
         vocab_size=config.size("vocab_size"),
         context_length=config.size("n_positions", "n_ctx", default=1024),
-        norm="layer",
-        norm_eps=config.real("layer_norm_epsilon", default=1e-5),
-        activation="gelu_tanh",
+        final_norm=norm,
+        has_positions=True,
         is_tied=config.flag("tie_word_embeddings", default=True),
-        has_gate=False,
-        has_qkv_bias=True,
-        has_out_bias=True,
-        has_mlp_bias=True,
     )

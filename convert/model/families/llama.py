@@ -2,8 +2,9 @@
 
 from convert.errors import Failure
 from convert.model.config import Config
-from convert.model.decoder import Decoder, Role
-from convert.model.families import Naming
+from convert.model.decoder import Attention, Decoder, Dense, Layer, Norm, Role
+from convert.model.family import Gguf, Naming
+from convert.model.feature import Feature
 from convert.model.rotary import read_deviations, read_rope
 
 CLASSES = ("LlamaForCausalLM",)
@@ -35,6 +36,13 @@ NAMING = Naming(
         Role.MLP_GATE: "layers.{layer}.mlp.gate_proj",
         Role.MLP_UP: "layers.{layer}.mlp.up_proj",
         Role.MLP_DOWN: "layers.{layer}.mlp.down_proj",
+        Role.ROUTER: "layers.{layer}.mlp.gate",
+        Role.EXPERT_GATE: "layers.{layer}.mlp.experts.{expert}.gate_proj",
+        Role.EXPERT_UP: "layers.{layer}.mlp.experts.{expert}.up_proj",
+        Role.EXPERT_DOWN: "layers.{layer}.mlp.experts.{expert}.down_proj",
+        Role.SHARED_GATE: "layers.{layer}.mlp.shared_expert.gate_proj",
+        Role.SHARED_UP: "layers.{layer}.mlp.shared_expert.up_proj",
+        Role.SHARED_DOWN: "layers.{layer}.mlp.shared_expert.down_proj",
         Role.FINAL_NORM: "norm",
         Role.HEAD: "lm_head",
     },
@@ -42,11 +50,52 @@ NAMING = Naming(
     ignored=(r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
 )
 
-ACTIVATIONS = {"silu": "silu", "swish": "silu"}
+GGUF = Gguf(
+    "llama",
+    renders=frozenset({
+        Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS,
+        Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
+    }),
+    is_interleaved=True,
+    lost={
+        Feature.WINDOW: "llama.cpp's graph for this architecture knows no window",
+    },
+    large_layers=80,
+    large_shares_heads=True,
+)  # fmt: skip
+
+SIZES = {
+    "vocab_size": 512,
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+EXAMPLE = {
+    **SIZES,
+    "architectures": ["LlamaForCausalLM"],
+    "rope_scaling": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+}
+
+ACTIVATIONS = ("silu", "swish")
 
 
 def describe(config: Config) -> Decoder:
-    """Read a Llama config."""
+    """Read a config, or that of a family with the same keys."""
     if config.text("hidden_act", "silu") not in ACTIVATIONS:
         raise Failure(
             f"{config.where}: hidden_act {config.text('hidden_act')!r} is not supported here",
@@ -61,23 +110,23 @@ def describe(config: Config) -> Decoder:
         )
     head_size = config.size("head_dim", default=max(1, hidden // heads))
     has_bias = config.flag("attention_bias", default=False)
-    return Decoder(
-        family="llama",
-        layer_count=config.size("num_hidden_layers"),
-        hidden_size=hidden,
-        head_count=heads,
-        kv_head_count=kv_heads,
-        head_size=head_size,
-        mlp_size=config.size("intermediate_size"),
-        vocab_size=config.size("vocab_size"),
-        context_length=config.size("max_position_embeddings", default=2048),
-        norm="rms",
-        norm_eps=config.real("rms_norm_eps", default=1e-6),
-        activation="silu",
-        rope=read_rope(config, head_size, default_theta=10000.0),
-        is_tied=config.flag("tie_word_embeddings", default=False),
+    norm = Norm(config.real("rms_norm_eps", default=1e-6))
+    mlp = Dense(config.size("intermediate_size"), has_bias=config.flag("mlp_bias", default=False))
+    mixer = Attention(
+        heads,
+        kv_heads,
+        head_size,
+        read_rope(config, head_size, default_theta=10000.0),
         has_qkv_bias=has_bias,
         has_out_bias=has_bias,
-        has_mlp_bias=config.flag("mlp_bias", default=False),
+    )
+    return Decoder(
+        family="llama",
+        layers=(Layer(mixer, mlp, attn_norm=norm, mlp_norm=norm),) * config.size("num_hidden_layers"),
+        hidden_size=hidden,
+        vocab_size=config.size("vocab_size"),
+        context_length=config.size("max_position_embeddings", default=2048),
+        final_norm=norm,
+        is_tied=config.flag("tie_word_embeddings", default=False),
         deviations=read_deviations(config),
     )

@@ -9,9 +9,16 @@ from convert.model.families import llama
 CLASSES = ("MistralForCausalLM",)
 NAMING = llama.NAMING
 RUNS_IN = llama.RUNS_IN
+GGUF = llama.GGUF
+EXAMPLE = {
+    **llama.SIZES,
+    "architectures": list(CLASSES),
+    "num_key_value_heads": 4,
+    "sliding_window": None,
+}
 
 
 def describe(config: Config) -> Decoder:
-    """Read a Mistral config."""
+    """Read a config."""
     window = config.size("sliding_window") if config.has("sliding_window") else None
-    return replace(llama.describe(config), family="mistral", sliding_window=window)
+    return replace(llama.describe(config), family="mistral").with_mixers(window=window)

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from convert.model.config import Config
-from convert.model.decoder import Decoder, Role
+from convert.model.decoder import QKV, Decoder, Role
 from convert.model.families import llama
-from convert.model.rotary import read_rope
+from convert.model.family import Genai, Gguf
+from convert.model.feature import Feature
 
 CLASSES = ("Phi3ForCausalLM",)
 RUNS_IN = frozenset({"transformers-gguf", "transformers-packed", "vllm", "sglang", "tgi"})
@@ -13,21 +14,31 @@ NAMING = replace(
     llama.NAMING,
     names={
         **llama.NAMING.names,
-        Role.ATTN_Q: "layers.{layer}.self_attn.qkv_proj",
-        Role.ATTN_K: "layers.{layer}.self_attn.qkv_proj",
-        Role.ATTN_V: "layers.{layer}.self_attn.qkv_proj",
+        **dict.fromkeys(QKV, "layers.{layer}.self_attn.qkv_proj"),
         Role.MLP_GATE: "layers.{layer}.mlp.gate_up_proj",
         Role.MLP_UP: "layers.{layer}.mlp.gate_up_proj",
     },
 )
+GGUF = Gguf(
+    "phi3",
+    renders=frozenset({
+        Feature.WINDOW, Feature.PARTIAL_ROTARY, Feature.ROPE_LINEAR, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
+    }),
+    fused={**dict.fromkeys(QKV, "attn_qkv"), Role.MLP_GATE: "ffn_up"},
+    # A window of zero tells Phi-4 from the models that look back over a window.
+    always=frozenset({"sliding_window", "original_context_length"}),
+)  # fmt: skip
+GENAI = Genai("phi3", reread_length=4096)
+EXAMPLE = {
+    **llama.SIZES,
+    "architectures": list(CLASSES),
+    "num_key_value_heads": 8,
+    "sliding_window": None,
+    "pad_token_id": 0,
+}
 
 
 def describe(config: Config) -> Decoder:
-    """Read a Phi-3 config."""
-    decoder = llama.describe(config)
-    return replace(
-        decoder,
-        family="phi3",
-        rope=read_rope(config, decoder.head_size, default_theta=10000.0),
-        sliding_window=config.size("sliding_window") if config.has("sliding_window") else None,
-    )
+    """Read a config."""
+    window = config.size("sliding_window") if config.has("sliding_window") else None
+    return replace(llama.describe(config), family="phi3").with_mixers(window=window)

@@ -5,14 +5,24 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.families import llama, qwen2
+from convert.model.family import Gguf
+from convert.model.feature import Feature
 
 CLASSES = ("Qwen3ForCausalLM",)
 NAMING = llama.NAMING
 RUNS_IN = llama.RUNS_IN
 FASTCHAT_PROMPT = qwen2.FASTCHAT_PROMPT
+GGUF = Gguf(
+    "qwen3",
+    renders=frozenset({Feature.QK_NORM, Feature.PARTIAL_ROTARY, Feature.ROPE_LINEAR, Feature.ROPE_YARN}),
+)
+TOKENIZER = replace(qwen2.TOKENIZER, classes=())
+EXAMPLE = {**llama.SIZES, "architectures": list(CLASSES), "head_dim": 64}
 
 
 def describe(config: Config) -> Decoder:
-    """Read a Qwen3 config."""
-    has_bias = config.flag("attention_bias", default=False)
-    return replace(qwen2.describe(config), family="qwen3", has_qkv_bias=has_bias, has_qk_norm=True)
+    """Read a config."""
+    decoder = replace(qwen2.describe(config), family="qwen3")
+    return decoder.with_mixers(
+        has_qkv_bias=config.flag("attention_bias", default=False), qk_norm=decoder.final_norm
+    )

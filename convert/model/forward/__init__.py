@@ -12,7 +12,8 @@ import numpy as np
 
 from convert.checkpoint import to_f32
 from convert.errors import Failure
-from convert.model.decoder import Ref, Role
+from convert.model.decoder import QKV, Dense, Ref, Role
+from convert.model.feature import Feature
 from convert.model.forward.attention import attend, turn
 from convert.model.forward.blas import single_threaded
 from convert.model.forward.frequency import turning
@@ -34,6 +35,16 @@ if TYPE_CHECKING:
 SLICE_WEIGHTS = 1 << 19
 # Tokens that pass through an MLP together: its inner rows are the widest of a layer.
 MLP_TOKENS = 1024
+
+
+RENDERS = frozenset({
+    Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
+    Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
+    Feature.WINDOW, Feature.MIXED_WINDOWS, Feature.MIXED_LAYERS,
+    Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
+    Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,
+    Feature.EMBEDDING_SCALE,
+})  # fmt: skip
 
 
 class Forward:
@@ -64,9 +75,9 @@ class Forward:
                 "the tokenizer files belong to another model",
             )
         hidden: Rows = self._widened(Ref(Role.EMBED), lambda stored: stored[tokens])
-        if decoder.has_scaled_embedding:
-            hidden *= np.float32(decoder.hidden_size**0.5)
-        if decoder.rope is None:
+        if decoder.embedding_scale is not None:
+            hidden *= np.float32(decoder.embedding_scale)
+        if decoder.has_positions:
             hidden += self._widened(Ref(Role.POSITION), lambda stored: stored[: tokens.shape[1]])
         return hidden
 
@@ -98,58 +109,58 @@ class Forward:
     def _attention(
         self, index: int, flat: Rows, texts_positions: tuple[int, ...], observe: Observe | None
     ) -> Rows:
-        decoder = self.decoder
-        refs = tuple(Ref(role, index) for role in (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V))
+        mixer = self.decoder.layers[index].mixer
+        refs = tuple(Ref(role, index) for role in QKV)
         rows = self._norm(Ref(Role.ATTN_NORM, index), flat)
         if observe:
             observe(refs, rows)
         queries, keys, values = (
-            self._linear(ref, rows).reshape(*texts_positions, -1, decoder.head_size) for ref in refs
+            self._linear(ref, rows).reshape(*texts_positions, -1, mixer.head_size) for ref in refs
         )
-        if decoder.has_qk_norm:
+        if mixer.qk_norm:
             queries = self._norm(Ref(Role.ATTN_Q_NORM, index), queries)
             keys = self._norm(Ref(Role.ATTN_K_NORM, index), keys)
-        if decoder.rope is not None:
-            positions = turning(decoder, decoder.rope, texts_positions[1])
+        if mixer.rope is not None:
+            positions = turning(self.decoder, mixer.rope, texts_positions[1])
             turn(queries, positions)
             turn(keys, positions)
-        seen = attend(queries, keys, values, decoder.sliding_window, self._pool).reshape(len(flat), -1)
+        seen = attend(queries, keys, values, mixer.window, self._pool).reshape(len(flat), -1)
         out = Ref(Role.ATTN_OUT, index)
         if observe:
             observe((out,), seen)
         return self._linear(out, seen)
 
     def _mlp(self, index: int, flat: Rows, observe: Observe | None) -> Rows:
+        mlp = self.decoder.layers[index].mlp
+        if not isinstance(mlp, Dense):
+            raise TypeError("a mixture of experts is refused where a conversion is planned")
         gate, up, down = (Ref(role, index) for role in (Role.MLP_GATE, Role.MLP_UP, Role.MLP_DOWN))
         rows = self._norm(Ref(Role.MLP_NORM, index), flat)
         if observe:
-            observe((gate, up) if self.decoder.has_gate else (up,), rows)
-        activate = ACTIVATIONS[self.decoder.activation]
-        if self.decoder.has_gate:
-            inner = activate(self._linear(gate, rows))
+            observe((gate, up) if mlp.has_gate else (up,), rows)
+        activate = ACTIVATIONS[mlp.activation]
+        inner = activate(self._linear(gate if mlp.has_gate else up, rows))
+        if mlp.has_gate:
             inner *= self._linear(up, rows)
-        else:
-            inner = activate(self._linear(up, rows))
         if observe:
             observe((down,), inner)
         return self._linear(down, inner)
 
     def _norm(self, ref: Ref, rows: Rows) -> Rows:
-        """Normalise the last axis."""
+        """Normalize the last axis."""
+        norm = self.decoder.norm_of(ref)
+        if norm is None:
+            raise ValueError(f"{ref} is no norm")
         weight = self._vector(ref)
-        # Heads are normalised by their root mean square, whatever the hidden states are.
-        if self.decoder.norm == "layer" and ref.role not in (Role.ATTN_Q_NORM, Role.ATTN_K_NORM):
+        if norm.kind == "layer":
             rows = rows - rows.mean(axis=-1, keepdims=True)
-            bias = self._vector(Ref(ref.role, ref.layer, "bias"))
-        else:
-            bias = None
-        if self.decoder.has_unit_norm_offset:
+        if norm.is_offset:
             weight = weight + np.float32(1)
         square = np.einsum("...i,...i->...", rows, rows)[..., None] / np.float32(rows.shape[-1])
-        normed: Rows = rows / np.sqrt(square + np.float32(self.decoder.norm_eps))
+        normed: Rows = rows / np.sqrt(square + np.float32(norm.eps))
         normed *= weight
-        if bias is not None:
-            normed += bias
+        if norm.kind == "layer":
+            normed += self._vector(Ref(ref.role, ref.layer, "bias"))
         return normed
 
     def _linear(self, ref: Ref, rows: Rows) -> Rows:

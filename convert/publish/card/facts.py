@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from convert.errors import Failure
 from convert.formats.shipping import shipping
-from convert.model.config import Config
-from convert.model.families import find_architecture
+from convert.model.families import family
 from convert.publish.card.label import weights
 from convert.store.gguf_file import read_gguf
 from convert.store.manifest import inside
@@ -49,7 +48,7 @@ def gather(candidate: Candidate) -> Facts:
     model = candidate.manifest.model
     if model is None:
         raise Failure(f"{candidate.target}: built by an older version, which recorded less", _AGAIN)
-    family = find_architecture(Config({"model_type": model.family}))
+    known = family(model.family)
     ends = {token.id: token.text for token in model.ends}
     return Facts(
         family=model.family,
@@ -63,8 +62,8 @@ def gather(candidate: Candidate) -> Facts:
         adds_bos=model.adds_bos,
         ends=ends,
         sampling=model.sampling,
-        runs_in=getattr(family, "RUNS_IN", frozenset()),
-        fastchat_prompt=getattr(family, "FASTCHAT_PROMPT", None),
+        runs_in=known.runs_in,
+        fastchat_prompt=known.fastchat_prompt,
     )
 
 
