@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from convert.formats.gptq.estimate import matrices
 from convert.formats.hf.tensors import stored_tensors
 from convert.model.config import Config
-from convert.model.families import find_architecture
+from convert.model.families import find_family
 from convert.quantizer import Job
 
 if TYPE_CHECKING:
@@ -26,5 +26,5 @@ def make_job(
     """Describe the source, and ask for all of its layers' matrices."""
     values = json.loads((source / "config.json").read_text("utf-8"))
     config = Config({name: value for name, value in values.items() if name != "quantization_config"})
-    stored = stored_tensors(find_architecture(config).describe(config))
+    stored = stored_tensors(find_family(config).describe(config))
     return Job(source, out, method, windows, matrices(stored), **options)
