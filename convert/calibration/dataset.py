@@ -135,7 +135,7 @@ def _parquet(path: Path, where: str) -> Iterator[Mapping[str, Any]]:
     except ImportError:
         raise Failure(
             f"{where}: a Parquet file, and pyarrow is not installed",
-            f"pip install pyarrow, or {OTHERWISE}",
+            f"pip install 'modelwright[parquet]', or {OTHERWISE}",
         ) from None
     try:
         with parquet.ParquetFile(path) as file:

@@ -19,6 +19,7 @@ from convert.child.channel import Channel, GoneError, Header
 from convert.child.fault import ChildFailure, FaultKind
 from convert.child.limits import confine
 from convert.errors import Failure
+from convert.extras import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,6 +91,8 @@ def _answer(calls: Calls, header: Header) -> Header:
     except GoneError:
         raise
     except Exception as error:  # noqa: BLE001  (whatever a package raises becomes one line for the user)
+        if isinstance(error, ModuleNotFoundError) and (absent := missing(error.name or "")):
+            return _fault(FaultKind.REFUSED, absent.message) | {"hint": absent.hint}
         traceback.print_exc(limit=-4)
         reason = " ".join(str(error).split())
         kind = FaultKind.OUT_OF_MEMORY if is_out_of_memory(reason) else FaultKind.CRASHED

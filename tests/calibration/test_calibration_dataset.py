@@ -215,7 +215,7 @@ def test_without_pyarrow_a_person_hears_what_to_install(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(Failure, match="pyarrow is not installed") as raised:
         tokens(hub)
-    assert "pip install pyarrow" in raised.value.hint
+    assert "pip install 'modelwright[parquet]'" in raised.value.hint
 
 
 def test_a_dataset_that_is_not_there_is_named(server: DatasetServer, hub: Hub) -> None:
