@@ -41,8 +41,8 @@ class UsageFailure(Failure):
     exit_code = Exit.USAGE
 
 
-class UsageFailures(UsageFailure):
-    """Everything that is wrong with a recipe, found in one go."""
+class Failures(Failure):
+    """Several things that were found wrong in one go."""
 
     def __init__(self, problems: Sequence[Failure]) -> None:
         super().__init__("\n".join(problem.message for problem in problems))
@@ -50,5 +50,11 @@ class UsageFailures(UsageFailure):
 
     @property
     def problems(self) -> tuple[Failure, ...]:
-        """Each of them, in the order of the file."""
+        """Return each of them."""
         return self._problems
+
+
+class UsageFailures(Failures, UsageFailure):
+    """Everything that is wrong with a recipe."""
+
+    exit_code = Exit.USAGE

@@ -1,14 +1,12 @@
-"""What stands in a repo beside what goes out: described still where that can be vouched for, and else named.
+"""List the artifacts already in the target repos. Those we can re-verify keep their place on the card.
 
-Whoever publishes one artifact with --only does not want the others to vanish from the card. Those of them
-that stand here as they stand there, and passed, are told of as before. Of any other the card says that it is
-there, and where its own documents lie.
+Publishing one artifact with --only must not make the others vanish from the card. Those that are the same
+here as there, and passed, are described as before. The card names any other, and links to its documents.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,107 +19,88 @@ from convert.store import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
-    from convert.progress import Progress
     from convert.publish.bundle import Candidate
     from convert.publish.destination import Contents, Destination
-    from convert.publish.gate import Asked
-    from convert.recipe import Publish, Recipe
+    from convert.publish.stage import Settings
+    from convert.recipe import Target
 
-# As our own targets' folders are called; anybody may have put anything there, and the card links to it.
+# What our own targets' folders are called; anybody may have put anything there, and the card links to it.
 _FOLDER = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?", re.ASCII)
-_OTHER_BYTES = "what stands there is not what stands here"
-_NOT_ASKED = "the recipe has no such target"
-_ALONE = "it lies as what is alone in its repo"
 
 
 @dataclass
-class Beside:
-    """What was found, for each repo by its name."""
+class Existing:
+    """What was found, by the names of the repos."""
 
-    heads: dict[str, str | None] = field(default_factory=dict)  # what was looked at
-    joining: list[Candidate] = field(default_factory=list)
+    heads: dict[str, str | None] = field(default_factory=dict)  # of the repos that were looked at
+    verified: list[Candidate] = field(default_factory=list)
     kept: dict[str, tuple[Kept, ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Search:
-    """What is asked of each repo."""
+def find_existing(
+    settings: Settings,
+    user: str,
+    destination: Destination,
+    candidates: Sequence[Candidate],
+    left_out: Sequence[Target],
+) -> Existing:
+    """Look at every repo that something goes to."""
+    name_of = repo.namer(settings.recipe, settings.wanted, user, candidates[0].manifest)
+    going, others = repo.by_repo(candidates, name_of), repo.by_repo(left_out, name_of)
+    found = Existing()
+    for name in sorted(going):
+        contents = destination.look(name, settings.wanted.branch)
+        found.heads[name] = contents.head
+        verified, kept = _sorted(settings, name, contents, going[name], others[name])
+        found.verified += verified
+        found.kept[name] = kept
+    return found
 
-    recipe: Recipe
-    wanted: Publish
-    user: str
-    folder: Path  # of the recipe's artifacts
-    progress: Progress
 
-    def run(self, place: Destination, going: Sequence[Candidate], left_out: Sequence[Asked]) -> Beside:
-        """Look at every repo that something goes to."""
-        model, found = repo.title(going[0].manifest, self.recipe.name), Beside()
+def _sorted(
+    settings: Settings, name: str, contents: Contents, going: Sequence[Candidate], others: Sequence[Target]
+) -> tuple[list[Candidate], tuple[Kept, ...]]:
+    """Tell what can be verified in one repo from what is only kept."""
+    is_alone = len(going) + len(others) == 1
+    unclaimed = _folders(contents.paths) - {repo.folders(each, is_alone=is_alone)[1] for each in going}
+    verified: list[Candidate] = []
+    why: dict[str, str] = {}
+    for target in others:
+        folder = repo.folders(target, is_alone=is_alone)[1]
+        if folder not in unclaimed:
+            if (root := repo.folders(target, is_alone=True)[1]) in unclaimed:
+                why[root] = "it was published as the only artifact of its repo"
+            continue
+        try:
+            verified.append(_verified(settings, target, contents))
+            unclaimed.remove(folder)
+        except Failure as failure:
+            why[folder] = failure.message.splitlines()[0].removeprefix(f"{target.name}: ")
+    if why and not contents.keeps_others:
+        named = " and ".join(map(_shown, sorted(why)))
+        raise Failure(
+            f"{name}: the current release has {named}; the new one would drop it: {min(why.values())}",
+            "rebuild it here as it is there, or publish all targets, without --only",
+        )
+    kept = [
+        Kept(_shown(folder), contents.paths, why.get(folder, "the recipe has no such target"))
+        for folder in sorted(unclaimed)
+    ]
+    return verified, tuple(kept) if contents.keeps_others else ()
 
-        def name_of(member: repo.Member) -> str:
-            return repo.repo_name(self.wanted, self.user, model, member.suffix)
 
-        members: dict[str, list[repo.Member]] = defaultdict(list)
-        others: dict[str, list[Asked]] = defaultdict(list)
-        for candidate in going:
-            member = repo.Member.of(candidate)
-            members[name_of(member)].append(member)
-        for asked in left_out:
-            others[name_of(repo.Member.asked(asked))].append(asked)
-        for name in sorted(members):
-            standing = place.look(name, self.wanted.branch)
-            found.heads[name] = standing.head
-            self._sort(found, name, standing, members[name], others[name])
-        return found
-
-    def _sort(
-        self,
-        found: Beside,
-        name: str,
-        standing: Contents,
-        members: Sequence[repo.Member],
-        others: Sequence[Asked],
-    ) -> None:
-        """Tell apart what can be vouched for and what can not, in one repo."""
-        is_alone = len(members) + len(others) == 1
-        unclaimed = _folders(standing.paths) - _documents(members, is_alone=is_alone)
-        why: dict[str, str] = {}
-        for asked in others:
-            member = repo.Member.asked(asked)
-            (folder,) = _documents([member], is_alone=is_alone)
-            if folder not in unclaimed:
-                before = _documents([member], is_alone=True) & unclaimed
-                why |= dict.fromkeys(before, _ALONE)
-                continue
-            try:
-                found.joining.append(self._vouched(asked, standing))
-                unclaimed -= {folder}
-            except Failure as failure:
-                why[folder] = failure.message.splitlines()[0].removeprefix(f"{asked.target}: ")
-        if why and not standing.keeps_others:
-            named = " and ".join(map(_shown, sorted(why)))
-            raise Failure(
-                f"{name}: {named} stands there, and would not in the new release: {min(why.values())}",
-                "make it stand here as it stands there, or publish all anew, without --only",
-            )
-        if standing.keeps_others:
-            found.kept[name] = tuple(
-                Kept(_shown(folder), standing.paths, why.get(folder, _NOT_ASKED))
-                for folder in sorted(unclaimed)
-            )
-
-    def _vouched(self, asked: Asked, standing: Contents) -> Candidate:
-        """The artifact as it stands here, where it passed and the repo has the same."""
-        _, (candidate,) = examine(self.recipe, [asked], self.folder, progress=self.progress)
-        (there,) = repo.placed([candidate], is_alone=False)
-        if not all(map(standing.has, repo.files([there]))):
-            raise Failure(_OTHER_BYTES)
-        return candidate
+def _verified(settings: Settings, target: Target, contents: Contents) -> Candidate:
+    """Return the artifact as it is here, if it passed and the repo has the same."""
+    _, (candidate,) = examine(settings.recipe, [target], settings.folder, progress=settings.progress)
+    (there,) = repo.placed([candidate], is_alone=False)
+    if not all(map(contents.has, repo.files([there]))):
+        raise Failure("the repo's files are not those of the artifact here")
+    return candidate
 
 
 def _folders(paths: Iterable[str]) -> set[str]:
-    """The folders in which this program's documents of an artifact lie."""
+    """Find the folders that hold this program's documents of an artifact."""
     held = frozenset(paths)
     found = (path.removesuffix(MANIFEST_NAME) for path in held if f"/{path}".endswith(f"/{MANIFEST_NAME}"))
     return {folder for folder in found if _FOLDER.fullmatch(folder) and f"{folder}{PROVENANCE_NAME}" in held}
@@ -129,7 +108,3 @@ def _folders(paths: Iterable[str]) -> set[str]:
 
 def _shown(folder: str) -> str:
     return folder.rstrip("/") or ROOT
-
-
-def _documents(members: Iterable[repo.Member], *, is_alone: bool) -> set[str]:
-    return {member.folders(is_alone=is_alone)[1] for member in members}

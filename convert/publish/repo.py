@@ -3,95 +3,100 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from convert.errors import Failure, UsageFailure
 from convert.formats.shipping import shipping
-from convert.publish.bundle import ShippedFile
+from convert.publish.bundle import Candidate, ShippedFile
 from convert.source import is_legal
 from convert.store import MANIFEST_NAME
 from convert.store.manifest import inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pydantic import JsonValue
 
-    from convert.publish.bundle import Candidate
-    from convert.publish.gate import Asked
-    from convert.recipe import Publish
+    from convert.recipe import Publish, Recipe, Target
     from convert.store import Manifest
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
+_T = TypeVar("_T", "Candidate", "Target")
 
 
-@dataclass(frozen=True)
-class Member:
-    """An artifact as far as its place depends on it."""
+def suffix(artifact: Candidate | Target) -> str:
+    """Return the end of its repo's name: GGUF, ONNX, GPTQ-Int4."""
+    _, format_name, options = _facts(artifact)
+    return shipping(format_name).suffix.format(**options)
 
-    target: str
-    format: str
-    options: Mapping[str, JsonValue]
 
-    @classmethod
-    def of(cls, candidate: Candidate) -> Self:
-        """One that stands."""
-        return cls(candidate.target, candidate.manifest.format, candidate.manifest.options)
+def folders(artifact: Candidate | Target, *, is_alone: bool) -> tuple[str, str]:
+    """Return where in the repo its files go, and where its documents."""
+    target, format_name, options = _facts(artifact)
+    return shipping(format_name).folders(target, options, is_alone=is_alone)
 
-    @classmethod
-    def asked(cls, asked: Asked) -> Self:
-        """One that the recipe wants."""
-        return cls(asked.target, asked.format, asked.options)
 
-    @property
-    def suffix(self) -> str:
-        """Return the end of the repo's name: GGUF, ONNX, GPTQ-Int4."""
-        return shipping(self.format).suffix.format(**self.options)
-
-    def folders(self, *, is_alone: bool) -> tuple[str, str]:
-        """Return where in the repo its files go, and where its documents."""
-        return shipping(self.format).folders(self.target, self.options, is_alone=is_alone)
+def _facts(artifact: Candidate | Target) -> tuple[str, str, Mapping[str, JsonValue]]:
+    if isinstance(artifact, Candidate):
+        return artifact.target, artifact.manifest.format, artifact.manifest.options
+    return artifact.name, artifact.format_name, artifact.own_options
 
 
 def title(manifest: Manifest, recipe_name: str) -> str:
-    """The model's name: its repo's last part, or the recipe's where it lay in a folder."""
+    """Name the model: the last part of its repo, or the recipe's name where it came from a folder."""
     return manifest.source.repo.rpartition("/")[2] if manifest.source.repo else recipe_name
 
 
-def repo_name(wanted: Publish, user: str, model: str, target: str) -> str:
-    """The recipe's template, filled in."""
-    name = wanted.repo.format(user=user, model=model, target=target)
-    if not _REPO.fullmatch(name) or ".." in name or "--" in name or name.endswith((".git", ".", "-")):
-        raise UsageFailure(
-            f"publish.repo: {wanted.repo} becomes {name!r}, which is no repo name",
-            "a name is made of letters, digits, '.', '_' and '-', of at most 96; write it out in the recipe",
-        )
-    return name
+def namer(
+    recipe: Recipe, wanted: Publish, user: str, manifest: Manifest
+) -> Callable[[Candidate | Target], str]:
+    """Return what names an artifact's repo: the recipe's template, filled in."""
+    model = title(manifest, recipe.name)
+
+    def name_of(artifact: Candidate | Target) -> str:
+        name = wanted.repo.format(user=user, model=model, target=suffix(artifact))
+        if not _REPO.fullmatch(name) or ".." in name or "--" in name or name.endswith((".git", ".", "-")):
+            raise UsageFailure(
+                f"publish.repo: {wanted.repo} becomes {name!r}, which is no repo name",
+                "a name is made of letters, digits, '.', '_' and '-', at most 96; write it out in the recipe",
+            )
+        return name
+
+    return name_of
+
+
+def by_repo(artifacts: Iterable[_T], name_of: Callable[[_T], str]) -> Mapping[str, list[_T]]:
+    """Group artifacts by the name of their repo; a name without any has an empty list."""
+    found: dict[str, list[_T]] = defaultdict(list)
+    for artifact in artifacts:
+        found[name_of(artifact)].append(artifact)
+    return found
 
 
 def placed(candidates: Sequence[Candidate], *, is_alone: bool | None = None) -> tuple[Candidate, ...]:
-    """Give each artifact of one repo its place, so that nothing lies on anything else.
+    """Give each artifact of one repo its folders, so that no files collide.
 
-    `is_alone` where the recipe has no other for that repo, be it left out or not.
+    `is_alone` where the recipe has no other for that repo, left out or not.
     """
     alone = len(candidates) == 1 if is_alone is None else is_alone
     found = []
     for candidate in sorted(candidates, key=lambda each: each.target):
-        prefix, documents = Member.of(candidate).folders(is_alone=alone)
+        prefix, documents = folders(candidate, is_alone=alone)
         found.append(replace(candidate, prefix=prefix, documents=documents))
     return tuple(found)
 
 
 def files(candidates: Iterable[Candidate]) -> tuple[ShippedFile, ...]:
-    """Every file of the artifacts, and each manifest; the same licence in several of them lies there once."""
+    """List every file of the artifacts, and each manifest; a license that several have is there once."""
     found: dict[str, ShippedFile] = {}
     for candidate in candidates:
         for file in _of(candidate):
             other = found.setdefault(file.path, file)
             if other.key != file.key:
                 raise Failure(
-                    f"{candidate.target}: its {file.path} is not the one of the other artifacts in the repo",
+                    f"{candidate.target}: its {file.path} differs from the other artifacts' one in the repo",
                     "build them together, or name a repo for each in publish.repo with {target}",
                 )
     return tuple(found[path] for path in sorted(found))
@@ -101,7 +106,7 @@ def _of(candidate: Candidate) -> Iterator[ShippedFile]:
     for entry in candidate.manifest.files:
         content = inside(candidate.folder, entry.path)
         yield ShippedFile(candidate.shipped_path(entry.path), entry.size_bytes, entry.sha256, content)
-        if is_legal(entry.path) and candidate.prefix:  # the Hub shows the one that lies at the root
+        if is_legal(entry.path) and candidate.prefix:  # the Hub shows the one at the root
             yield ShippedFile(entry.path, entry.size_bytes, entry.sha256, content)
     manifest = (candidate.folder / MANIFEST_NAME).read_bytes()
     yield ShippedFile.made(f"{candidate.documents}{MANIFEST_NAME}", manifest)

@@ -130,7 +130,7 @@ def make_bundle(root: Path, signer: Signer | None) -> Bundle:
     )
     for candidate in candidates:
         told = {"report.json": b"{}\n"}
-        made = {**told, **attest(candidate, signer, beside=told)}
+        made = {**told, **attest(candidate, signer, told)}
         bundle = bundle.with_made({f"{candidate.documents}{name}": data for name, data in made.items()})
     bundle = bundle.with_made({README: b"# Tiny\n", "images/plot.png": b"\x89PNG"})
     return bundle.with_made(release(bundle, signer))

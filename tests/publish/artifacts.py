@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 from convert.formats import option_models
 from convert.formats.gguf.format import GgufFormat
-from convert.formats.gguf.options import OPTIONS
-from convert.publish.gate import Asked
-from convert.recipe import Recipe, load
+from convert.recipe import Recipe, choose, load
 from convert.source import digest_of_all
 from convert.store import MANIFEST_NAME, Manifest, SourceRecord, Store, artifact_key, read_manifest
 from tests.verify import reports
@@ -21,6 +19,8 @@ from verify.revision import REVISION
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from convert.recipe import Target
 
 # What a good conversion measures.
 GOOD = {"smoke_drop": 0.0, "ppl_ratio": 1.001, "kl_mean": 0.001, "top1": 0.99}
@@ -42,10 +42,9 @@ def write_recipe(folder: Path, publish: str = "{}", more: str = "") -> Recipe:
     return load(file, option_models())
 
 
-def asked(recipe: Recipe, root: Path, targets: tuple[str, ...] = TARGETS) -> tuple[Asked, ...]:
+def asked(recipe: Recipe, targets: tuple[str, ...] = TARGETS) -> tuple[Target, ...]:
     """What a recipe wants published."""
-    options = OPTIONS.model_validate(recipe.targets["gguf"].model_dump())
-    return tuple(Asked(name, root / recipe.name / name, options.by_target()[name]) for name in targets)
+    return choose(recipe, targets)
 
 
 def build(
@@ -56,10 +55,10 @@ def build(
     revision: int | None = GgufFormat.REVISION,
 ) -> Path:
     """An artifact that stands: a model file of noise, and a licence."""
-    (wanted,) = asked(recipe, root, (target,))
+    (wanted,) = asked(recipe, (target,))
     tools = {"modelwright": "0.1.0", "gguf": "0"}
     key = artifact_key(
-        source_digests={"w": "0"}, target=target, options=wanted.options, format_revision=1, tools=tools
+        source_digests={"w": "0"}, target=target, options=wanted.own_options, format_revision=1, tools=tools
     )
     with Store(root).stage(recipe.name, target, key) as staging:
         name = f"tiny-{target.removeprefix('gguf-')}.gguf"
@@ -74,14 +73,14 @@ def build(
                 target=target,
                 format="gguf",
                 format_revision=revision,
-                options=dict(wanted.options),
+                options=dict(wanted.own_options),
                 tools=tools,
                 tensors={"token_embd.weight": target.removeprefix("gguf-")},
                 license="mit",
                 chat_template_sha256=None,
             )
         )
-    return wanted.folder
+    return root / recipe.name / target
 
 
 def result(recipe: Recipe, folder: Path, measured: Mapping[str, float | None] = GOOD) -> ArtifactResult:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from convert.publish.bundle import Bundle, Candidate
 
 
-def attest(candidate: Candidate, *, beside: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001
+def attest(candidate: Candidate, others: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001
     """Stand in for what vouches for an artifact."""
     return {"provenance.json": candidate.manifest_sha256.encode()}
 
@@ -35,7 +35,7 @@ def release(bundle: Bundle) -> dict[str, bytes]:
 def bundle(folder: Path, publish: str = "{}", *, user: str = "ann", size_bytes: int = 40_000) -> Bundle:
     """Build, report and assemble."""
     recipe, root = artifacts.stand(folder, publish, size_bytes=size_bytes)
-    report, candidates = examine(recipe, artifacts.asked(recipe, root), root / recipe.name)
+    report, candidates = examine(recipe, artifacts.asked(recipe), root / recipe.name)
     (made,) = assemble(
         recipe,
         recipe.publish or Publish(),

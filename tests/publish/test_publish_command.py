@@ -90,7 +90,7 @@ def test_what_failed_a_gate_stays_here(run: Run, home: Path, server: HubServer) 
     ran = run("publish", "recipe.yaml")
     assert ran.code == 3
     assert len(ran.said) == 4
-    assert "gguf-Q8_0: top1: its most likely token is the source's in 50.00%" in ran.err
+    assert "gguf-Q8_0: top1: its most likely token is the source's at 50.00%" in ran.err
     assert "gguf-Q8_0: kl_p99" in ran.err
     assert set(server.repos) == {SOURCE}
 

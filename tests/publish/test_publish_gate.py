@@ -27,7 +27,7 @@ WAIVED = "{waive: [{gate: top1, reason: two bits, target: gguf-Q6_K}, {gate: kl_
 
 
 def candidates(recipe: Recipe, root: Path, *targets: str) -> tuple[Candidate, ...]:
-    return examine(recipe, asked(recipe, root, targets or TARGETS), root / recipe.name)[1]
+    return examine(recipe, asked(recipe, targets or TARGETS), root / recipe.name)[1]
 
 
 def refused(recipe: Recipe, root: Path, *targets: str) -> Failure:
@@ -89,7 +89,7 @@ def test_built_anew_since_it_was_verified(tmp_path: Path) -> None:
     recipe, root = stand(tmp_path)
     build(recipe, root, TARGETS[0], size_bytes=50_000)
     failure = refused(recipe, root)
-    assert failure.message == "gguf-Q6_K: built anew since it was verified"
+    assert failure.message == "gguf-Q6_K: rebuilt since it was verified"
     assert failure.hint == f"modelwright verify {recipe.path}"
 
 
@@ -99,7 +99,7 @@ def test_never_verified(tmp_path: Path) -> None:
     assert refused(recipe, root).message == "gguf-Q8_0: not verified yet"
     (root / recipe.name / NAME).unlink()
     failure = refused(recipe, root)
-    assert "no report there" in failure.message
+    assert "no such report" in failure.message
     assert failure.hint == f"modelwright verify {recipe.path}"
 
 
@@ -148,13 +148,13 @@ def test_held_against_another_source(tmp_path: Path) -> None:
     report = write_report(recipe, root, *(result(recipe, root / recipe.name / each) for each in TARGETS))
     other = report.source.model_copy(update={"digest": "0" * 64})
     write_json(root / recipe.name / NAME, report.model_copy(update={"source": other}))
-    assert "held against another source than it was built from" in refused(recipe, root).message
+    assert "compared with another source than it was built from" in refused(recipe, root).message
 
 
 def test_built_with_other_options(tmp_path: Path) -> None:
     recipe, root = stand(tmp_path)
     wanted = [
-        replace(each, options={**each.options, "split_max_bytes": 1000}) for each in asked(recipe, root)
+        replace(each, own_options={**each.own_options, "split_max_bytes": 1000}) for each in asked(recipe)
     ]
     with pytest.raises(Failure, match="gguf-Q6_K: built with other options than the recipe's"):
         examine(recipe, wanted, root / recipe.name)
@@ -230,16 +230,16 @@ def test_a_report_with_no_checks_or_looser_ones(tmp_path: Path) -> None:
     recipe, root = stand(tmp_path)
     first, other = (result(recipe, root / recipe.name / target) for target in TARGETS)
     write_report(recipe, root, first.model_copy(update={"checks": ()}), other)
-    assert "nothing was looked at" in refused(recipe, root).problems[-1].message
+    assert "nothing was checked" in refused(recipe, root).problems[-1].message
     loose = tuple(replace(check, limit=0.01) if check.name == "top1" else check for check in first.checks)
     write_report(recipe, root, first.model_copy(update={"checks": loose}), other)
-    assert "it was held to 0.01, and the recipe's limit is 0.9" in refused(recipe, root).message
+    assert "it was judged by the limit 0.01, and the recipe's is 0.9" in refused(recipe, root).message
 
 
 def test_an_artifact_that_is_gone(tmp_path: Path) -> None:
     recipe, root = stand(tmp_path)
-    there, gone = asked(recipe, root)
-    shutil.rmtree(gone.folder)
+    there, gone = asked(recipe)
+    shutil.rmtree(root / recipe.name / gone.name)
     with pytest.raises(Failure, match=r"no manifest\.json there"):
         examine(recipe, (there, gone), root / recipe.name)
 

@@ -95,7 +95,7 @@ def test_what_nobody_here_can_vouch_for_is_named(
         repo = server.repos[REPO]
         changed = {**first, "Tiny-0.1B-Q8_0.gguf": b"by somebody else"}
         repo.refs["main"] = repo.push(changed, repo.refs["main"], "by hand")
-        first, why = changed, "what stands there is not what stands here"
+        first, why = changed, "the repo's files are not those of the artifact here"
     ran = run("publish", "recipe.yaml", "--only", SECOND)
     assert (ran.code, ran.said) == (0, [])
     (said,) = [line for line in ran.err.splitlines() if line.startswith(f"kept: {FIRST}: ")]
@@ -250,7 +250,7 @@ def test_elsewhere_nothing_vanishes_unasked(run: Run, home: Path, shelf: Shelf) 
         return
     assert ran.code == 1
     (error, hint) = ran.said
-    assert f"{FIRST} stands there, and would not in the new release" in error
+    assert f"the current release has {FIRST}; the new one would drop it: " in error
     assert "--only" in hint
     assert shelf.files == before
 
@@ -303,4 +303,4 @@ def test_what_lay_there_alone_is_not_overlooked(run: Run, home: Path, server: Hu
     assert (ran.code, "kept: .: " in ran.err) == (0, True)
     assert "- `.`: [manifest](manifest.json)" in standing(server, "ann/Tiny-0.1B")["README.md"].decode()
     ran = run("publish", "recipe.yaml", "--only", "gguf", "--to", store)
-    assert (ran.code, "would not in the new release" in ran.err) == (1, True)
+    assert (ran.code, "the new one would drop it" in ran.err) == (1, True)

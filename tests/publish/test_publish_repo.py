@@ -140,7 +140,7 @@ def test_all_kinds_in_one_repo_do_not_meet(tmp_path: Path) -> None:
 
 
 def test_other_bytes_in_the_same_place_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=r"its imatrix\.gguf is not the one of the other artifacts"):
+    with pytest.raises(Failure, match=r"its imatrix\.gguf differs from the other artifacts' one"):
         assembled(
             tmp_path,
             candidate(tmp_path, "gguf-Q4_0", {"m-Q4_0.gguf": b"4", "imatrix.gguf": b"one"}),
@@ -151,7 +151,7 @@ def test_other_bytes_in_the_same_place_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["readme.md", "license"])
 def test_names_that_differ_in_case_alone_are_refused(tmp_path: Path, name: str) -> None:
     files = {"m.gguf": b"8", "LICENSE": b"yes", name: b"no"}
-    with pytest.raises(Failure, match="cannot both lie there"):
+    with pytest.raises(Failure, match="cannot both be there"):
         assembled(tmp_path, candidate(tmp_path, "gguf-Q8_0", files))
 
 

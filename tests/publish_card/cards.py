@@ -166,7 +166,7 @@ class Shelf:
         )
         if card is None:
             card, _ = front_matter(MODELS / "tiny-qwen")
-        suffix = repo.Member.of(members[0]).suffix
+        suffix = repo.suffix(members[0])
         name = changes.pop("repo", f"someone/{title}-{suffix}")
         bundle = Bundle(name, title, suffix, members, report, card, repo.files(members))
         for each in members:

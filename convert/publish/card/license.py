@@ -62,7 +62,7 @@ def licence_link(bundle: Bundle) -> str | None:
 def section(bundle: Bundle) -> Iterator[str]:
     """What holds for these files, in words."""
     given, link = _given(bundle), licence_link(bundle)
-    named = bundle.licence or given
+    named = bundle.license or given
     beside = [file.path for file in bundle.files if is_legal(file.path)]
     texts = " and ".join(markdown.link(markdown.code(path), path) for path in beside)
     if named is None:
@@ -81,7 +81,7 @@ def _given(bundle: Bundle) -> str | None:
     if isinstance(value, list):
         value = value[0] if len(value) == 1 else None
     if not isinstance(value, str) or not value.strip():
-        value = bundle.licence
+        value = bundle.license
     return value.strip() if value else None
 
 

@@ -147,8 +147,8 @@ class OciDestination(Destination):
 def manifest_of(bundle: Bundle) -> bytes:
     """Write the artifact's manifest: the same bytes for the same files."""
     annotations = {_TITLE: bundle.title}
-    if bundle.licence:
-        annotations["org.opencontainers.image.licenses"] = bundle.licence
+    if bundle.license:
+        annotations["org.opencontainers.image.licenses"] = bundle.license
     content: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,

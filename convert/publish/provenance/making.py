@@ -22,24 +22,21 @@ RELEASE_NAME = "release.intoto.json"
 
 
 def attest(
-    candidate: Candidate, signer: Signer | None, *, beside: Mapping[str, bytes] | None = None
+    candidate: Candidate, signer: Signer | None, others: Mapping[str, bytes] | None = None
 ) -> dict[str, bytes]:
-    """The provenance and the bill of materials of one artifact, by name, to lie below its documents.
+    """Make the provenance and the bill of materials of one artifact, by name, for its documents' folder.
 
-    What lies `beside` them there, by name, is vouched for as well.
+    The `others` there, by name, are vouched for as well.
     """
     bom = bill_of_materials(candidate)
     subjects = {candidate.shipped_path(entry.path): entry.sha256 for entry in candidate.manifest.files}
     subjects[f"{candidate.documents}{MANIFEST_NAME}"] = candidate.manifest_sha256
-    for name, data in {BOM_NAME: bom, **(beside or {})}.items():
+    for name, data in {BOM_NAME: bom, **(others or {})}.items():
         subjects[f"{candidate.documents}{name}"] = hashlib.sha256(data).hexdigest()
     return {PROVENANCE_NAME: seal(provenance(candidate.manifest, subjects), signer), BOM_NAME: bom}
 
 
 def release(bundle: Bundle, signer: Signer | None) -> dict[str, bytes]:
-    """What names every file of the repo, the card too, so that none can be changed or added unnoticed.
-
-    It is made when all else is there, and tells of all else.
-    """
+    """Make the list of all other files of the repo, so that none can be changed or added unnoticed."""
     subjects = {file.path: file.sha256 for file in bundle.files}
     return {RELEASE_NAME: seal(release_of(bundle.repo, subjects), signer)}
