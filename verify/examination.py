@@ -13,7 +13,7 @@ from verify.gates import Check
 from verify.parity import compare, read_profile
 from verify.quality import quality
 from verify.report import ArtifactResult
-from verify.runtimes import Settings, runtime_for
+from verify.runtimes import Settings, choose_runtime
 from verify.worker import Launch, Worker
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Examination:
         self._files = files.Files()
         self._checks: list[Check] = []
         self._opened: Opened | None = None
+        self._other_runtimes: tuple[str, ...] = ()
         self._quality: Quality | None = None
         self._scenarios: Scenarios | None = None
         self._smoke_drop: float | None = None
@@ -71,13 +72,15 @@ class Examination:
     def _choose_runtime(self) -> None:
         plan, subject = self._plan, self._subject
         settings = Settings(plan.context, plan.threads, dict(subject.options))
-        runtime = subject.runtime or runtime_for(subject.path)
+        format_name = self._files.manifest.format if self._files.manifest else None
+        runtime, self._other_runtimes = choose_runtime(subject.path, format_name, subject.runtime)
         path = subject.path if isinstance(subject.path, str) else subject.path.absolute()
         self.launch = Launch(runtime, path, settings, plan.limits, subject.secret_names)
 
     def _question_open(self, worker: Worker, baseline: Baseline) -> None:
         self._opened = describe(worker)
-        why = f"{worker.info.runtime} opens it"
+        others = f", and so could {' or '.join(self._other_runtimes)}" if self._other_runtimes else ""
+        why = f"{worker.info.runtime} opens it{others}"
         self._checks.append(Check("opens", worker.info.runtime, "a runtime", passed=True, why=why))
         can = worker.info.can
         if "tokenize" in can:
@@ -138,6 +141,7 @@ class Examination:
             checks=(*self._checks, *gates.judge(limits, figures)),
             unmeasured=gates.unmeasured(limits, figures) if self.is_alive else (),
             opened=self._opened,
+            other_runtimes=self._other_runtimes,
             quality=self._quality,
             speed=self._measured.speed if self._measured else None,
             memory=self._measured.memory if self._measured else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class _RecipeName(click.ParamType[str]):
 
 
 class _TargetName(click.ParamType[str]):
-    """A target of the recipe that stands earlier on the line."""
+    """A target of the recipe that is earlier on the line."""
 
     name = "target"
 
@@ -51,11 +52,16 @@ class _TargetName(click.ParamType[str]):
     ) -> list[CompletionItem[str]]:
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - for the shell alone
 
-        from convert.cli.reading import target_names  # noqa: PLC0415
+        from convert.errors import Failure  # noqa: PLC0415
+        from convert.formats import load_recipe  # noqa: PLC0415 - pydantic
 
         # An option that still waits for its value leaves the arguments before it unassigned.
         recipe = ctx.params.get("recipe") or next(iter(ctx.args), None)
-        return [CompletionItem(name) for name in target_names(recipe) if name.startswith(incomplete)]
+        names: list[str] = []
+        with suppress(Failure, OSError):  # of a recipe that cannot be read nothing is known
+            for name, options in load_recipe(recipe).targets.items() if recipe else ():
+                names += [name, *options.by_target()]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 RECIPE = click.argument("recipe", type=_RecipeName())
@@ -72,7 +78,7 @@ OUT = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("artifacts"),
     show_default=True,
-    help="Where artifacts stand.",
+    help="The folder of all artifacts.",
 )
 OFFLINE = click.option(
     "--offline", "is_offline", is_flag=True, help="Use what was downloaded before; no network."
@@ -82,17 +88,36 @@ THREADS = click.option(
 )
 
 
+RUNTIME = click.option(
+    "--runtime",
+    metavar="NAME",
+    help="The runtime that opens the artifacts: a name, or the path of a Python file.",
+)
+
+
 def answering(function: Callable[..., Any]) -> click.Command:
-    """A command that gives an answer: it has --json and --quiet, and gets the sink to print through."""
+    """Make a command that gives an answer: it has --json and --quiet, and gets the sink to print through.
+
+    One with --offline runs stages: it gets what all of them take as `options`.
+    """
 
     @wraps(function)
     def with_output(*, is_json: bool, is_quiet: bool, **given: Any) -> Any:
         is_quiet = is_quiet or bool(click.get_current_context().find_object(bool))
-        return function(output=Output(is_json=is_json, is_quiet=is_quiet), **given)
+        output = Output(is_json=is_json, is_quiet=is_quiet)
+        if "is_offline" in given:
+            given["options"] = {
+                **{name: given.pop(name) for name in ("only", "out", "threads") if name in given},
+                # Without the option, the Hub's own environment variable decides.
+                "offline": given.pop("is_offline") or None,
+                "progress": output.progress(),
+                "remark": output.remark,
+                "watching": output.watching,
+            }
+        return function(output=output, **given)
 
     name = function.__module__.rsplit(".", 1)[-1]
     command = click.command(name)(QUIET(_JSON(with_output)))
-    command.params.sort(
-        key=lambda option: option.name in ("is_json", "is_quiet")
-    )  # a command's own come first
+    # A command's own options come first.
+    command.params.sort(key=lambda option: option.name in ("is_json", "is_quiet"))
     return command

@@ -1,4 +1,4 @@
-"""Where every word goes: the answer to stdout, remarks to stderr, or nowhere."""
+"""The one sink for all output: the answer to stdout, remarks to stderr, or nothing."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convert.cli.stream import forgiving
+from convert.cli.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     from convert.progress import Progress
+    from verify.stage import Watch
 
 
 @dataclass(frozen=True)
 class Output:
-    """How a person, or a program, wants to be answered."""
+    """The form that a person, or a program, wants."""
 
     is_json: bool = False
     is_quiet: bool = False
@@ -34,19 +37,25 @@ class Output:
                 click.echo(line)
 
     def remark(self, line: str) -> None:
-        """Tell a person something besides the answer."""
+        """Print something besides the answer."""
         if not self.is_json and not self.is_quiet:
-            click.echo(line, file=forgiving(sys.stderr))
+            click.echo(one_line(line), file=forgiving(sys.stderr))
 
     def progress(self) -> Progress:
-        """What shows the work in bytes: a bar, lines, or nothing."""
+        """Open a display of work in bytes: a bar, lines, or nothing."""
         from convert.cli.meter import meter  # noqa: PLC0415 - rich is imported for a bar alone
 
         return meter(is_shown=not self.is_json and not self.is_quiet)
 
+    def watching(self, names: Sequence[str]) -> AbstractContextManager[Watch]:
+        """Open a display of these artifacts' verification: a table, lines, or nothing."""
+        from convert.cli.live_table import watching  # noqa: PLC0415 - brings the report
+
+        return watching(list(names), is_shown=not self.is_json and not self.is_quiet)
+
 
 def _plain(value: object) -> Any:
-    """JSON for what the stages return."""
+    """Turn what the stages return into JSON."""
     if isinstance(value, PurePath):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):

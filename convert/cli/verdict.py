@@ -11,6 +11,7 @@ from verify.report.page import key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from verify.report import ArtifactResult, Report
     from verify.scenarios.transcript import Transcript
@@ -21,8 +22,8 @@ LEAVING = ("memory", "tok/s", "size", "top-1", "KL", "ppl", "smoke")
 MOST_DIALOGUES = 5
 
 
-def lines(report: Report, place: str | None = None) -> Iterator[str]:
-    """What a person reads; `place` is where the transcripts are kept."""
+def lines(report: Report, page: Path | None = None) -> Iterator[str]:
+    """Write what a person reads; the transcripts are on the page."""
     right = " ".join(title for title in words.HEAD if title not in words.LEFT)
     transcripts = report.source.scenarios.transcripts if report.source.scenarios else ()
     passed = {key(each) for each in transcripts if each.passed}
@@ -40,8 +41,8 @@ def lines(report: Report, place: str | None = None) -> Iterator[str]:
     count_passed = sum(artifact.passed for artifact in report.artifacts)
     source = report.source.repo or "a local folder"
     yield f"{count_passed} of {count(len(report.artifacts), 'artifact')} passed, against {source}"
-    if place:
-        yield f"transcripts and figures: {place}"
+    if page:
+        yield f"transcripts and figures: {page}"
 
 
 def _failures(artifact: ArtifactResult, passed_by_source: set[tuple[str, str, str]]) -> Iterator[str]:

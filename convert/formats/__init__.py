@@ -10,9 +10,13 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
+from convert.recipe import load
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from convert.formats.base import Format
-    from convert.recipe import TargetOptions
+    from convert.recipe import Recipe, TargetOptions
 
 
 def format_names() -> tuple[str, ...]:
@@ -29,3 +33,8 @@ def find_format(name: str) -> Format[Any, Any]:
 def option_models() -> dict[str, type[TargetOptions]]:
     """Give the recipe reader each format's options."""
     return {name: importlib.import_module(f"{__name__}.{name}.options").OPTIONS for name in format_names()}
+
+
+def load_recipe(path_or_name: str | Path) -> Recipe:
+    """Read a recipe, by its path or its name in recipes/; a Failure names every fault in it."""
+    return load(path_or_name, option_models())

@@ -137,11 +137,21 @@ def _clip(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
+def _check_runtimes(given: str | dict[str, str] | None, info: ValidationInfo) -> str | dict[str, str] | None:
+    for name in given.values() if isinstance(given, dict) else [given] if given is not None else []:
+        if name.endswith(".py"):
+            _check_file(Path(name), info)
+        elif not name.isidentifier():
+            raise wrong(f"{_clip(name)} is no runtime", "write e.g. llama_cpp, or the path of a Python file")
+    return given
+
+
 ExistingFile = Annotated[Path, AfterValidator(_check_file)]
 _EACH_ONCE: dict[str, JsonValue] = {"uniqueItems": True}
 _Packs = Annotated[
     tuple[Pack, ...], Field(min_length=1, json_schema_extra=_EACH_ONCE), AfterValidator(unique)
 ]
+_Runtimes = Annotated[str | dict[str, str] | None, AfterValidator(_check_runtimes)]
 _Scenario = Annotated[
     str,
     AfterValidator(_check_scenario),
@@ -233,6 +243,11 @@ class Verify(Strict):
     )
     tokens: int = Field(
         default=4096, ge=64, le=10_000_000, description="Number of tokens of the text that are read."
+    )
+    runtime: _Runtimes = Field(
+        default=None,
+        description="The runtime that opens artifacts, or one for each format: a name, or a Python file.",
+        examples=["llama_cpp", {"gguf": "runtimes/mine.py"}],
     )
     gates: Gates = Field(default=Gates(), description="Limits that decide whether an artifact passed.")
 
@@ -363,6 +378,8 @@ class Recipe(Contents):
     def asked_sha256(self) -> str:
         """Digest what is built and how it is verified; a change of `publish:` alone leaves it the same."""
         asked = self.model_dump(mode="json", exclude={"name", "path", "text", "targets", "publish"})
+        if self.verify.runtime is None:  # as before this key was added
+            del asked["verify"]["runtime"]
         asked["targets"] = {name: each.model_dump(mode="json") for name, each in self.targets.items()}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 

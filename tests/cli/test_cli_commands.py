@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from convert.deviation import Deviation
-from convert.pipeline import ArtifactResult, Converted
-from convert.pipeline.plan import Plan, PlannedFile, PlannedTarget
+from convert.pipeline import ArtifactResult, Converted, Plan
+from convert.pipeline.stage.estimate import PlannedFile, PlannedTarget
 from tests import tiny
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         monkeypatch.setattr(name, stage)
 
     answer_with("convert.pipeline.convert", CONVERTED)
-    answer_with("convert.pipeline.plan.plan", PLAN)
+    answer_with("convert.pipeline.plan", PLAN)
     monkeypatch.chdir(tmp_path)
     Path("r.yaml").write_text("model: a/b\ntargets: {gguf: {quants: [Q4_K_M, Q8_0]}}\n", encoding="utf-8")
     return calls
@@ -142,7 +142,7 @@ def test_convert_with_nothing_to_do_says_so(
 def test_plan_is_a_page(run: Run, asked: Mapping[str, Any]) -> None:
     ran = run("plan", "r.yaml", "--only", "gguf")
     assert ran.code == 0
-    assert asked["convert.pipeline.plan.plan"]["only"] == ("gguf",)
+    assert asked["convert.pipeline.plan"]["only"] == ("gguf",)
     assert (
         ran.out
         == """\
@@ -183,7 +183,7 @@ def test_a_guess_at_a_gpu_s_time_is_called_one(
 ) -> None:
     assert not asked
     made = replace(PLAN.targets[0], target="gptq", device=device, tool_s=61.0)
-    monkeypatch.setattr("convert.pipeline.plan.plan", lambda *_, **__: replace(PLAN, targets=(made,)))
+    monkeypatch.setattr("convert.pipeline.plan", lambda *_, **__: replace(PLAN, targets=(made,)))
     lines = run("plan", "r.yaml").out.splitlines()
     where, about = said.split("|")
     assert lines[6] == f"time     {about} 3 min 20 s"
@@ -195,7 +195,7 @@ def test_plan_refuses_a_disk_that_is_too_small(
 ) -> None:
     assert not asked
     full = replace(PLAN, disk_free_bytes=1_900_000_000)
-    monkeypatch.setattr("convert.pipeline.plan.plan", lambda *_, **__: full)
+    monkeypatch.setattr("convert.pipeline.plan", lambda *_, **__: full)
     ran = run("plan", "r.yaml", "--out", "o")
     assert ran.code == 1
     assert "4.92 GB needed, 1.90 GB free" in ran.out
@@ -274,7 +274,7 @@ def test_what_stands_in_the_way_is_told_by_the_plan_and_before_the_download(
     assert planned.err.startswith(f"error: {in_the_way}")
     states = [line.split("  ")[2] for line in planned.out.splitlines() if line.startswith("gguf-")]
     assert states == ["blocked" if out != "artifacts" else "to build", "blocked"]
-    monkeypatch.setattr("convert.pipeline.fetch", lambda *_, **__: pytest.fail("it went on"))
+    monkeypatch.setattr("convert.pipeline.stage.download.fetch", lambda *_, **__: pytest.fail("it went on"))
     converted = run("convert", "tiny-one", "--out", out, "--quiet")
     assert (planned.code, converted.code, converted.err) == (1, 1, planned.err)
 

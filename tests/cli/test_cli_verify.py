@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from convert.cli import merge
+from convert.pipeline.stage import keep
 from tests.verify import planting, reports
 from verify.report import read, words
 
@@ -136,17 +136,17 @@ def test_results_stay_while_they_speak_of_the_same_bytes(
     folder = home / "artifacts" / "m"
     run("verify", "m.yaml")
     report = read(folder / "report.json")
-    own = {name: merge._sha256(folder / name / "manifest.json") for name in ("gguf-Q8_0", "gguf-F16")}
+    own = {name: keep._sha256(folder / name / "manifest.json") for name in ("gguf-Q8_0", "gguf-F16")}
     exact = [each.model_copy(update={"manifest_sha256": own[each.name]}) for each in report.artifacts]
     earlier = report.model_copy(update={"artifacts": tuple(exact)})
     now = reports.report(exact[1], recipe="m")
-    assert [each.name for each in merge.joined(earlier, now, folder).artifacts] == [
+    assert [each.name for each in keep.joined(earlier, now, folder).artifacts] == [
         "gguf-F16",
         "gguf-Q8_0",
     ]
-    assert merge.joined(report, now, folder) == now  # a manifest's digest differs
+    assert keep.joined(report, now, folder) == now  # a manifest's digest differs
     other = now.model_copy(update={"text": "another text"})
-    assert merge.joined(earlier, other, folder) == other
+    assert keep.joined(earlier, other, folder) == other
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import fsspec  # type: ignore[import-untyped]
 import pytest
 
 from convert.cli import app
-from convert.cli.reading import read
 from convert.errors import Exit
+from convert.formats import load_recipe
 from convert.publish.provenance import KEY_VARIABLE
 from tests import tiny
 from tests.destinations.bundles import tree
@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(home)
         assert app.run(["convert", "recipe.yaml", "--quiet"]) == Exit.DONE
-        recipe, root = read("recipe.yaml"), home / "artifacts"
+        recipe, root = load_recipe("recipe.yaml"), home / "artifacts"
         folders = [root / "recipe" / target for target in ("gguf-Q8_0", "gguf-F16")]
         write_report(recipe, root, *(result(recipe, folder, GOOD) for folder in folders))
     return home

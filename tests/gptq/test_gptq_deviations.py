@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from safetensors.torch import load_file, save_file
 
-from convert.pipeline.plan import plan
+from convert.pipeline import plan
 from convert.quantizer import Quantized
 from convert.store import read_manifest
 from tests import tiny

@@ -17,7 +17,7 @@ from convert import machine, pipeline
 from convert.errors import Failure, UsageFailure
 from convert.formats import option_models
 from convert.formats.gptq import gptqmodel as gptq_format
-from convert.pipeline.plan import plan
+from convert.pipeline import plan
 from convert.recipe import load
 from convert.store import Store, inspect_artifact, read_manifest
 from tests import tiny

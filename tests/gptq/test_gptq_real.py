@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from convert import pipeline
 from convert.formats import option_models
-from convert.pipeline.plan import plan
+from convert.pipeline import plan
 from convert.recipe import load
 from convert.store import read_manifest
 from tests.gptq.judging import Judge
@@ -27,7 +27,7 @@ from tests.gptq.packed import rounded, tensors, unpack, widened
 from tests.gptq.text import to_learn_from
 
 if TYPE_CHECKING:
-    from convert.pipeline.plan import Plan
+    from convert.pipeline import Plan
 
 pytestmark = [
     pytest.mark.slow,

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from convert.errors import Failure
 from convert.formats import option_models
-from convert.pipeline.plan import plan
+from convert.pipeline import plan
 from convert.recipe import load
 from convert.store import read_manifest
 from tests import tiny

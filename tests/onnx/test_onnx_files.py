@@ -23,7 +23,7 @@ from convert.formats.onnx.options import OnnxOptions
 from convert.formats.onnx.weights import Storage
 from convert.model.decoder import Attention, Decoder, Dense, Layer, Norm, Rope
 from convert.model.source import Model
-from convert.pipeline.plan import plan
+from convert.pipeline import plan
 from convert.recipe import load
 from convert.store import read_manifest
 from convert.writer import engine

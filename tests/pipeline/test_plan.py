@@ -8,7 +8,7 @@ import pytest
 
 from convert import pipeline
 from convert.errors import Failure
-from convert.pipeline.plan import plan
+from convert.pipeline import plan
 from convert.store import space
 from tests import tiny
 from tests.gptq.making import copying, recipe

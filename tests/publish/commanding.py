@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from convert.cli.reading import read
+from convert.formats import load_recipe
 from tests.publish.artifacts import GOOD, result, write_report
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ Run = Callable[..., Ran]
 
 def report(home: Path, targets: tuple[str, ...] = TARGETS, **worse: float) -> None:
     """A report in which all artifacts passed, or the first did as badly as told."""
-    recipe, root = read(str(home / "recipe.yaml")), home / "artifacts"
+    recipe, root = load_recipe(str(home / "recipe.yaml")), home / "artifacts"
     measured = {**GOOD, "kl_p99": 0.01}
     found = [
         result(recipe, root / "recipe" / target, {**measured, **(worse if target == targets[0] else {})})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from convert.cli.reading import read
+from convert.formats import load_recipe
 from tests.hub.server import Fault, HubServer
 from tests.publish.artifacts import result, write_report
 from tests.publish.commanding import PUBLISH, RECIPE, REPO, SOURCE, report
@@ -214,7 +214,7 @@ def test_every_format_in_its_own_repo(server: HubServer, home: Path, run: Run) -
     targets = "targets: {gguf: {quants: [Q8_0]}, onnx: {precision: int4, block_size: 32}, hf: {}}"
     (home / "formats.yaml").write_text(f"model: {SOURCE}\n{targets}\n{PUBLISH}", encoding="utf-8")
     assert run("convert", "formats.yaml").code == 0
-    recipe, root = read(str(home / "formats.yaml")), home / "artifacts"
+    recipe, root = load_recipe(str(home / "formats.yaml")), home / "artifacts"
     folders = sorted((root / "formats").iterdir())
     write_report(recipe, root, *(result(recipe, folder) for folder in folders))
     ran = run("publish", "formats.yaml", "--json")

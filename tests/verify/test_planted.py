@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from convert.child import Limits
-from convert.cli.verification import spell_tokenizer
 from convert.errors import Failure
+from convert.pipeline.stage.judge import write_tokenizer
 from convert.recipe import Gates
 from tests import tiny
 from tests.verify import planting
@@ -51,7 +51,7 @@ class Ground:
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     home = tmp_path_factory.mktemp("planted")
     source, plan = planting.make_source(home / "source"), make_plan()
-    asked = Source(source, spell_tokenizer(source, home / "tokenizer"), None, None, "0" * 64, size_of(source))
+    asked = Source(source, write_tokenizer(source, home / "tokenizer"), None, None, "0" * 64, size_of(source))
     baseline = question_source(asked, plan, home / "cache", Silence())
     sound = planting.convert(source, home / "sound", ["F16", "Q8_0", "Q2_K"])
     return Ground(home, source, sound, plan, baseline)

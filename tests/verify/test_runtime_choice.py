@@ -9,7 +9,7 @@ import pytest
 
 from convert.errors import Failure
 from convert.formats import option_models
-from verify.runtimes import Settings, find_runtime, runtime_for, runtime_names
+from verify.runtimes import Settings, find_runtime, runtime_names, runtimes_for
 from verify.runtimes._options import read_options
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def test_a_checkpoint_goes_to_one_runtime(
     config: dict[str, Any], metadata: dict[str, str] | None, runtime: str, tmp_path: Path
 ) -> None:
     folder = checkpoint(tmp_path / "model", {"model_type": "llama", **config}, metadata)
-    assert runtime_for(folder) == runtime
+    assert runtimes_for(folder) == (runtime,)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_checkpoint_that_no_runtime_opens_is_refused_by_what_it_is(
 ) -> None:
     folder = checkpoint(tmp_path / "model", {"model_type": "llama", **config}, metadata)
     with pytest.raises(Failure, match=said):
-        runtime_for(folder)
+        runtimes_for(folder)
 
 
 def test_a_folder_of_another_kind_suits_nobody_by_chance(tmp_path: Path) -> None:
@@ -82,11 +82,11 @@ def test_a_folder_of_another_kind_suits_nobody_by_chance(tmp_path: Path) -> None
     (tmp_path / "model.onnx").touch()  # without onnxruntime-genai's settings
     (tmp_path / "weights.gguf.part").touch()
     with pytest.raises(Failure, match="nothing here that any runtime opens"):
-        runtime_for(tmp_path)
+        runtimes_for(tmp_path)
     folder = checkpoint(tmp_path / "damaged", {"quantization_config": {"quant_method": "gptq"}})
     (folder / "model.safetensors").unlink()
     with pytest.raises(Failure, match="nothing here that any runtime opens"):
-        runtime_for(folder)
+        runtimes_for(folder)
 
 
 def test_options_are_read_by_their_table() -> None:

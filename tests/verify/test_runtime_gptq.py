@@ -20,7 +20,7 @@ from tests import tiny
 from tests.gptq.packed import widened
 from tests.verify import opening
 from tests.verify.opening import TEXT, logits
-from verify.runtimes import Request, Settings, gptqmodel, runtime_for
+from verify.runtimes import Request, Settings, gptqmodel, runtimes_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,13 +126,13 @@ def gptq(artifact: Path) -> Iterator[Worker]:
 
 
 def test_quantized_folders_are_distinguished_from_sources(artifact: Path, chat: Made, tmp_path: Path) -> None:
-    assert runtime_for(artifact) == "gptqmodel"
-    assert runtime_for(chat.source) == "transformers"
+    assert runtimes_for(artifact) == ("gptqmodel",)
+    assert runtimes_for(chat.source) == ("transformers",)
     awq = changed(artifact, tmp_path / "awq", quantization_config={"quant_method": "awq"})
-    assert runtime_for(awq) == "gptqmodel"
+    assert runtimes_for(awq) == ("gptqmodel",)
     other = changed(artifact, tmp_path / "fp8", quantization_config={"quant_method": "fp8"})
     with pytest.raises(Failure, match="quantized by fp8: no runtime here opens it"):
-        runtime_for(other)
+        runtimes_for(other)
 
 
 def test_the_runtime_says_what_it_has_opened(gptq: Worker, exact: Worker) -> None:
@@ -221,7 +221,7 @@ def test_what_the_project_makes_is_opened(target: str, chat: Made, tmp_path: Pat
     asked = recipe.load(tmp_path / "tiny.yaml", option_models())
     pipeline.convert(asked, out=tmp_path / "out", threads=1, offline=True)
     (folder,) = (tmp_path / "out" / "tiny").glob("*/")
-    assert runtime_for(folder) == "gptqmodel"
+    assert runtimes_for(folder) == ("gptqmodel",)
     ids = list(range(3, 103))
     with opened("gptqmodel", folder) as worker, opened("transformers", chat.source) as source:
         assert worker.info.eog_ids == source.info.eog_ids

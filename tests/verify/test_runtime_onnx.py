@@ -18,7 +18,7 @@ from convert.errors import Failure
 from convert.formats import option_models
 from tests import tiny
 from tests.verify.opening import CHAT, LAID_OUT, TEXT, logits, opened
-from verify.runtimes import Request, runtime_for
+from verify.runtimes import Request, runtimes_for
 from verify.runtimes._genai import read_config
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def source(chat: Made) -> Iterator[Worker]:
 
 
 def test_a_folder_finds_its_runtime(artifact: Path, chat: Made) -> None:
-    assert runtime_for(artifact) == "onnxruntime_genai"
-    assert runtime_for(chat.source) == "transformers"
+    assert runtimes_for(artifact) == ("onnxruntime_genai",)
+    assert runtimes_for(chat.source) == ("transformers",)
 
 
 def test_the_runtime_says_what_it_has_opened(onnx: Worker, source: Worker) -> None:

@@ -21,7 +21,7 @@ from convert.child.memory import usage
 from convert.child.process import marked
 from convert.errors import Failure
 from verify.child import CpuLimit
-from verify.runtimes import Request, Settings, find_runtime, runtime_for, runtime_names
+from verify.runtimes import Request, Settings, find_runtime, runtime_names, runtimes_for
 from verify.worker import Launch, Worker
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def test_a_parent_that_ends_takes_its_child_along(name: str) -> None:
 
 def test_runtimes_are_found_by_their_file() -> None:
     assert {"llama_cpp", "transformers", "openai_http"} <= set(runtime_names())
-    assert runtime_for("http://localhost:1/v1") == "openai_http"
+    assert runtimes_for("http://localhost:1/v1") == ("openai_http",)
     with pytest.raises(Exception, match="no runtime called 'nonesuch'"):
         find_runtime("nonesuch")
     with pytest.raises(Exception, match="no such runtime file"):
@@ -277,14 +277,14 @@ def test_runtimes_are_found_by_their_file() -> None:
 
 def test_what_suits_a_folder_is_seen_without_opening(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="nothing here that any runtime opens"):
-        runtime_for(tmp_path)
+        runtimes_for(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (tmp_path / "model.safetensors").touch()
-    assert runtime_for(tmp_path) == "transformers"
+    assert runtimes_for(tmp_path) == ("transformers",)
     other = tmp_path / "gguf"
     other.mkdir()
     (other / "a.gguf").touch()
-    assert runtime_for(other) == runtime_for(other / "a.gguf") == "llama_cpp"
+    assert runtimes_for(other) == runtimes_for(other / "a.gguf") == ("llama_cpp",)
 
 
 def test_the_parent_imports_no_natives() -> None:

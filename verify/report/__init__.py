@@ -85,6 +85,7 @@ class ArtifactResult(_Record):
     checks: tuple[Check, ...]
     unmeasured: tuple[str, ...] = ()  # gates that this runtime cannot measure
     opened: Opened | None = None
+    other_runtimes: tuple[str, ...] = ()  # that could have opened it too
     quality: Quality | None = None
     speed: Speed | None = None
     memory: Memory | None = None

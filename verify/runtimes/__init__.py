@@ -1,8 +1,10 @@
 """What every runtime offers, and how one is found: the file's name in this folder is the runtime's name.
 
 A runtime file has three functions, and imports its natives inside them: ``suits(folder)`` says, without
-opening anything, whether it is the one to open such a folder; ``preload()`` imports the natives and gives
-their versions; ``open_runtime(path, settings)`` opens an artifact. Only the child calls the last two.
+opening anything, whether it can open a folder that has no manifest; ``preload()`` imports the natives and
+gives their versions; ``open_runtime(path, settings)`` opens an artifact. Only the child calls the last two.
+``FORMATS`` names the manifests' formats that it opens. ``SCHEMES`` (of addresses that it opens) and
+``PREFERENCE`` (a number, 0 where it is absent) are optional.
 """
 
 from __future__ import annotations
@@ -123,45 +125,85 @@ class Runtime(Protocol):
 
 
 def find_runtime(name: str) -> ModuleType:
-    """The runtime of this name; a path to a file of Python is one that a person brings."""
+    """Load the runtime of this name; a path that ends in .py is a runtime that a person brings."""
+    check_runtime(name)
+    return _load(Path(name)) if name.endswith(".py") else importlib.import_module(f"{__name__}.{name}")
+
+
+def check_runtime(name: str) -> None:
+    """Refuse a name or a path that is no runtime's, without loading anything."""
     if name.endswith(".py"):
-        return _load(Path(name))
-    if not name.isidentifier() or not (HERE / f"{name}.py").is_file():
+        if not Path(name).is_file():
+            raise UsageFailure(f"{name}: no such runtime file", "give a file of Python")
+    elif name not in runtime_names():
         known = ", ".join(runtime_names())
-        raise UsageFailure(f"there is no runtime called {name!r}", f"use one of: {known}")
-    return importlib.import_module(f"{__name__}.{name}")
+        raise UsageFailure(
+            f"there is no runtime called {name!r}", f"use one of: {known}; or a file of Python"
+        )
 
 
 def runtime_names() -> tuple[str, ...]:
-    """Every runtime there is."""
+    """List every runtime there is."""
     return tuple(sorted(path.stem for path in HERE.glob("[a-z]*.py")))
 
 
-def runtime_for(artifact: str | Path) -> str:
-    """The runtime that suits a folder, a file or an address."""
-    if str(artifact).startswith(("http://", "https://")):
-        return "openai_http"
-    path = Path(artifact)
-    suitable: list[str] = []
+def runtimes_for(artifact: str | Path, format_name: str | None = None) -> tuple[str, ...]:
+    """List the runtimes that open an artifact, the preferred one first.
+
+    An artifact with a manifest goes by its format, which a runtime names in FORMATS; an address by its
+    scheme, named in SCHEMES; anything else by `suits`. Among several, those with the higher PREFERENCE
+    come first, and then the alphabet decides.
+    """
+    modules = {name: find_runtime(name) for name in runtime_names()}
     refusals: list[Failure] = []
-    for name in runtime_names():
+
+    def opens(module: ModuleType) -> bool:
+        if is_address(artifact):
+            return str(artifact).partition("://")[0] in getattr(module, "SCHEMES", ())
+        if format_name is not None:
+            return format_name in module.FORMATS
         try:
-            suitable += [name] if find_runtime(name).suits(path) else []
+            return bool(module.suits(Path(artifact)))
         except Failure as refusal:  # it knows the kind of folder, and cannot open this one
             refusals.append(refusal)
-    if refusals and not suitable:
+            return False
+
+    found = [name for name, module in modules.items() if opens(module)]
+    if not found and refusals:
         raise refusals[0]
-    if len(suitable) == 1:
-        return suitable[0]
-    if suitable:
-        raise Failure(f"{path}: {' and '.join(suitable)} could each open this", "keep one format to a folder")
-    raise Failure(f"{path}: nothing here that any runtime opens", f"runtimes: {', '.join(runtime_names())}")
+    if not found:
+        what = f"no runtime opens {format_name}" if format_name else "nothing here that any runtime opens"
+        raise Failure(f"{artifact}: {what}", f"runtimes: {', '.join(modules)}; or name a file with --runtime")
+    return tuple(sorted(found, key=lambda name: -getattr(modules[name], "PREFERENCE", 0)))
+
+
+def choose_runtime(
+    artifact: str | Path, format_name: str | None, named: str | None
+) -> tuple[str, tuple[str, ...]]:
+    """Return the runtime to use, the one that is named or the preferred, and the others that open it too."""
+    if named is not None and not named.endswith(".py") and format_name is not None:
+        formats = find_runtime(named).FORMATS
+        if format_name not in formats:
+            raise Failure(f"{named} opens {' and '.join(formats) or 'servers'}, and this is {format_name}")
+    try:
+        found = runtimes_for(artifact, format_name)
+    except Failure:
+        if named is None:
+            raise
+        found = ()
+    chosen = found[0] if named is None else named
+    return chosen, tuple(name for name in found if name != chosen)
+
+
+def is_address(artifact: str | Path) -> bool:
+    """Say whether an artifact is a server, named by its address."""
+    return str(artifact).startswith(("http://", "https://"))
 
 
 def _load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise UsageFailure(f"{path}: no such runtime file", "give a file of Python")
+    if spec is None or spec.loader is None:
+        raise UsageFailure(f"{path}: cannot be loaded", "give a file of Python")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMATS = ()  # a server shows no files
+SCHEMES = ("http", "https")
 OPTIONS: dict[str, Any] = {"model": None, "api_key_env": None, "timeout_s": 300.0, "body": {}, "endless": {}}
 ENDS = {"stop": "end", "length": "length"}
 

@@ -1,4 +1,4 @@
-"""`modelwright convert`: build what a recipe asks for and does not stand already."""
+"""`modelwright convert`: build what a recipe asks for and is not there already."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from convert.size import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from convert.cli.output import Output
-    from convert.pipeline import Converted
+    from convert.pipeline import Converted, Options
 
 
 @answering
@@ -21,47 +20,30 @@ if TYPE_CHECKING:
 @OUT
 @THREADS
 @OFFLINE
-def command(
-    output: Output, recipe: str, only: tuple[str, ...], out: Path, threads: int | None, *, is_offline: bool
-) -> None:
+def command(output: Output, *, recipe: str, options: Options) -> None:
     """Build every artifact that the recipe asks for.
 
     The source is downloaded, checked and read once, for all targets together. An artifact that
-    stands already, made from the same source by the same recipe, is not built again.
+    is there already, made from the same source by the same recipe, is not built again.
     """
     from convert import pipeline  # noqa: PLC0415 - brings the formats and their codecs
-    from convert.cli.reading import read  # noqa: PLC0415
+    from convert.formats import load_recipe  # noqa: PLC0415 - pydantic
 
-    converted = pipeline.convert(
-        read(recipe),
-        out=out,
-        only=only,
-        progress=output.progress(),
-        threads=threads,
-        offline=is_offline or None,  # otherwise the Hub's own environment variable decides
-    )
+    converted = pipeline.convert(load_recipe(recipe), **options)
     output.answer(data(converted), lambda: lines(converted))
 
 
 def data(converted: Converted) -> dict[str, Any]:
-    """What a program reads."""
+    """Return the answer for a program."""
     return {
-        "artifacts": [
-            {
-                "target": artifact.target,
-                "folder": artifact.folder,
-                "status": artifact.status,
-                "size_bytes": artifact.size_bytes,
-            }
-            for artifact in converted.artifacts
-        ],
+        "artifacts": converted.artifacts,
         "read_bytes": converted.read_bytes,
         "seconds": round(converted.seconds, 3),
     }
 
 
 def lines(converted: Converted) -> Iterator[str]:
-    """What a person reads."""
+    """Write the answer for a person."""
     from convert.cli.text import count, duration, table  # noqa: PLC0415
 
     rows = [

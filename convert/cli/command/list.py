@@ -46,15 +46,15 @@ def command(output: Output, out: Path, *, is_schema: bool) -> None:
 
 def _recipes() -> list[dict[str, Any]]:
     """Every recipe, one that is wrong with what is wrong first."""
-    from convert.cli.reading import read  # noqa: PLC0415
     from convert.errors import Failure  # noqa: PLC0415
+    from convert.formats import load_recipe  # noqa: PLC0415
     from convert.recipe import known_recipes  # noqa: PLC0415
 
     found: list[dict[str, Any]] = []
     for name, path in known_recipes().items():
         entry: dict[str, Any] = {"name": name, "path": path, "model": None, "targets": [], "problem": None}
         try:
-            recipe = read(str(path))
+            recipe = load_recipe(path)
         except Failure as failure:
             entry["problem"] = failure.problems[0].message
         else:

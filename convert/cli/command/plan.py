@@ -9,10 +9,10 @@ from convert.size import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from convert.cli.output import Output
-    from convert.pipeline.plan import Plan, PlannedTarget
+    from convert.pipeline import Options, Plan
+    from convert.pipeline.stage.estimate import PlannedTarget
 
 
 @answering
@@ -21,32 +21,19 @@ if TYPE_CHECKING:
 @OUT
 @THREADS
 @OFFLINE
-def command(
-    output: Output, recipe: str, only: tuple[str, ...], out: Path, threads: int | None, *, is_offline: bool
-) -> None:
+def command(output: Output, *, recipe: str, options: Options) -> None:
     """Show what a conversion would read, build and write.
 
     No weights are downloaded. Sizes are exact, memory is a bound, time is an estimate without the
     download. A model that cannot be converted, a disk that is too small, or a folder that was not
-    made here and stands where an artifact would, is refused here.
+    made here and is where an artifact would be, is refused here.
     """
-    from convert.cli.reading import read  # noqa: PLC0415 - pydantic
-    from convert.errors import Failure  # noqa: PLC0415
-    from convert.pipeline.plan import plan  # noqa: PLC0415 - brings the formats and their codecs
-    from convert.store import Store  # noqa: PLC0415
+    from convert import pipeline  # noqa: PLC0415 - brings the formats and their codecs
+    from convert.formats import load_recipe  # noqa: PLC0415 - pydantic
 
-    offline = is_offline or None  # otherwise the Hub's own environment variable decides
-    planned = plan(read(recipe), out=out, only=only, threads=threads, offline=offline)
-    output.answer(planned.as_dict(), lambda: _lines(planned))
-    for target in planned.targets:
-        if target.is_blocked:
-            Store(out).require_free(planned.recipe, target.target)
-    lacking_bytes = planned.disk_needed_bytes - planned.disk_free_bytes
-    if lacking_bytes > 0:
-        raise Failure(
-            f"{out}: {size(lacking_bytes)} too little space on this disk",
-            "choose another folder with --out, or fewer targets with --only",
-        )
+    plan = pipeline.plan(load_recipe(recipe), **options)
+    output.answer(plan, lambda: _lines(plan))
+    pipeline.refuse_impossible(plan, options["out"])
 
 
 def _lines(plan: Plan) -> Iterator[str]:
@@ -95,5 +82,5 @@ def _state(target: PlannedTarget) -> str:
 
 
 def _about(*tools: PlannedTarget) -> str:
-    """How far to trust a time: a CPU's is measured, a GPU's is guessed."""
+    """Say how far to trust a time: a CPU's is measured, a GPU's is guessed."""
     return "very roughly" if any(each.device == "cuda" for each in tools) else "about"

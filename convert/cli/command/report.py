@@ -19,26 +19,19 @@ if TYPE_CHECKING:
     "--html",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the page there instead of beside report.json.",
+    help="Write the page there instead of next to report.json.",
 )
 @OUT
 def command(output: Output, recipe: str, html: Path | None, out: Path) -> None:
     """Show what the last verification of a recipe found.
 
-    report.md and report.html are written anew from report.json; nothing is opened or measured.
+    report.md and report.html are rendered again from report.json; nothing is opened or measured.
     """
-    from convert.cli import merge, verdict  # noqa: PLC0415 - brings pydantic and the report
+    from convert.cli import verdict  # noqa: PLC0415 - brings pydantic and the report
+    from convert.pipeline.stage.keep import render_again  # noqa: PLC0415
     from convert.recipe import find  # noqa: PLC0415
-    from verify.report import NAME, page, read, write  # noqa: PLC0415
 
-    folder = out / find(recipe).stem
-    report = read(folder / NAME)
-    if html:
-        write(html, page.render(report))
-    else:
-        merge.render(report, folder)
-    for artifact in report.artifacts:
-        if merge.is_newer(artifact, folder):
-            output.remark(f"{artifact.name}: built anew since; `verify` tells of what stands there now")
-    place = html or folder / "report.html"
-    output.answer(report.as_dict(), lambda: verdict.lines(report, str(place)))
+    report, page, rebuilt = render_again(out / find(recipe).stem, html)
+    for name in rebuilt:
+        output.remark(f"{name}: built anew since; `verify` tells of what stands there now")
+    output.answer(report.as_dict(), lambda: verdict.lines(report, page))

@@ -4,60 +4,59 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, answering
-from convert.errors import Exit, Failure
+from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, RUNTIME, THREADS, answering
+from convert.errors import Exit
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from convert.cli.output import Output
+    from convert.pipeline import Options, Run
 
 
 @answering
 @RECIPE
 @ONLY
 @OUT
+@RUNTIME
 @THREADS
 @OFFLINE
-def command(
-    output: Output, recipe: str, only: tuple[str, ...], out: Path, threads: int | None, *, is_offline: bool
-) -> Exit:
+def command(output: Output, *, recipe: str, runtime: str | None, options: Options) -> Exit:
     """Convert, verify, and publish where the recipe has publish:.
 
     The same as the three commands one after the other. The exit code is 3 where a gate failed that
     the recipe does not waive: what was built is kept, and nothing goes out.
     """
-    from convert import pipeline  # noqa: PLC0415 - brings the formats and their codecs
-    from convert.cli import (  # noqa: PLC0415
-        merge,
-        publication,
-        verdict,
-        verification,
-    )
-    from convert.cli.command import convert as conversion  # noqa: PLC0415
-    from convert.cli.reading import read  # noqa: PLC0415
+    from convert.formats import load_recipe  # noqa: PLC0415 - pydantic
+    from convert.pipeline import RUN, start, steps  # noqa: PLC0415 - brings the formats and their codecs
 
-    wanted, offline = read(recipe), is_offline or None
-    converted = pipeline.convert(
-        wanted, out=out, only=only, progress=output.progress(), threads=threads, offline=offline
-    )
-    asked = verification.of_recipe(wanted, out=out, only=only, offline=offline)
-    report = verification.judge(asked, output, threads=threads)
-    told: dict[str, Any] = {"converted": conversion.data(converted), "report": report.as_dict(), "repos": []}
-    lines = [*conversion.lines(converted), ""]
+    run = start(load_recipe(recipe), options, runtime=runtime)
     try:
-        merge.keep(report, out / wanted.name)
-    except Failure:
-        output.answer(told, lambda: [*lines, *verdict.lines(report)])
-        raise
-    lines += verdict.lines(report, str(out / wanted.name / "report.html"))
-    if wanted.publish is None:
-        output.answer(told, lambda: lines)
-        return Exit.DONE if report.passed else Exit.GATE_FAILED
-    settings = publication.settings_for(wanted, output, out=out, only=only, offline=offline)
-    try:
-        told["repos"], published = publication.publish(settings, output, is_dry=False)
-        lines += ["", *published]
-    finally:  # what was found is told, whatever became of the rest
-        output.answer(told, lambda: lines)
-    return Exit.DONE
+        for after in steps(run, RUN):
+            run = after
+    finally:  # what took hours to find is shown, whatever became of the rest
+        if run.report:
+            output.answer(_data(run), lambda: _lines(run))
+    return Exit.DONE if run.report.passed or run.recipe.publish else Exit.GATE_FAILED
+
+
+def _data(run: Run) -> dict[str, Any]:
+    from convert.cli.command import convert, publish  # noqa: PLC0415
+
+    return {
+        "converted": convert.data(run.converted),
+        "report": run.report.as_dict(),
+        "repos": publish.data(run) if run.published else [],
+    }
+
+
+def _lines(run: Run) -> Iterator[str]:
+    from convert.cli import verdict  # noqa: PLC0415 - brings the report
+    from convert.cli.command import convert, publish  # noqa: PLC0415
+
+    yield from convert.lines(run.converted)
+    yield ""
+    yield from verdict.lines(run.report, run.page)
+    if run.published:
+        yield ""
+        yield from publish.lines(run)

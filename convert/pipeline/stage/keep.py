@@ -1,4 +1,4 @@
-"""The report of a recipe on disk: its three files, and what of an earlier one still holds."""
+"""Keep the report: its three files on disk, and what is still true of an earlier one."""
 
 from __future__ import annotations
 
@@ -13,26 +13,39 @@ from verify.report import NAME, Report, markdown, page, read, write, write_json
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from convert.pipeline.run import AnyTrial
     from verify.report import ArtifactResult
 
 
-def keep(report: Report, folder: Path) -> Report:
-    """Write the report's three files; results of before stay where they speak of the same bytes."""
-    path = folder / NAME
-    whole = joined(_earlier(path), report, folder)
-    write_json(path, whole)
-    render(whole, folder)
-    return whole
+def keep(trial: AnyTrial) -> AnyTrial:
+    """Write the report's three files, with earlier results that still describe the artifacts there."""
+    folder = trial.report_folder
+    if folder is None:
+        return trial
+    whole = joined(_earlier(folder / NAME), trial.report, folder)
+    write_json(folder / NAME, whole)
+    return replace(trial, page=render(whole, folder))
 
 
-def render(report: Report, folder: Path) -> None:
-    """Write report.md and report.html."""
+def render_again(folder: Path, html: Path | None = None) -> tuple[Report, Path, tuple[str, ...]]:
+    """Render report.json again; return it, where the page is, and the artifacts that were rebuilt since."""
+    report = read(folder / NAME)
+    if html:
+        write(html, page.render(report))
+    else:
+        html = render(report, folder)
+    return report, html, tuple(each.name for each in report.artifacts if is_newer(each, folder))
+
+
+def render(report: Report, folder: Path) -> Path:
+    """Write report.md and report.html; return the latter."""
     write(folder / "report.md", markdown.render(report))
     write(folder / "report.html", page.render(report))
+    return folder / "report.html"
 
 
 def joined(earlier: Report | None, report: Report, folder: Path) -> Report:
-    """Add the earlier results of artifacts that were left out now, if they rest on the same grounds."""
+    """Add the earlier results of artifacts that were left out now, if all was the same for them."""
     if earlier is None or _grounds(earlier) != _grounds(report):
         return report
     fresh = {artifact.name for artifact in report.artifacts}
@@ -47,7 +60,7 @@ def joined(earlier: Report | None, report: Report, folder: Path) -> Report:
 
 
 def is_newer(artifact: ArtifactResult, folder: Path) -> bool:
-    """Is what stands there not what this result speaks of?"""
+    """Say whether the artifact there is another than the one that was verified."""
     return artifact.manifest_sha256 != _sha256(folder / artifact.name / MANIFEST_NAME)
 
 
@@ -67,7 +80,7 @@ def _grounds(report: Report) -> tuple[Any, ...]:
 def _earlier(path: Path) -> Report | None:
     try:
         return read(path)
-    except Failure:  # absent or damaged: it is written anew
+    except Failure:  # absent or damaged: it is replaced
         return None
 
 

@@ -1,0 +1,87 @@
+"""The manifest of an artifact: everything that decided its bytes, and what came out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from convert.extras import installed
+from convert.formats.base import deviations
+from convert.model.card import licence
+from convert.recipe.redact import redact
+from convert.store import Deviation as DeviationRecord
+from convert.store import FileEntry, Manifest, ModelRecord, SourceRecord, TokenRecord
+from convert.version import version
+
+if TYPE_CHECKING:
+    from convert.model.source import Model
+    from convert.pipeline.run import Job, Run
+
+# The settings of a source's generation_config.json that runtimes take under these names.
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+
+
+def manifest(run: Run, job: Job) -> Manifest:
+    """Record what an artifact was made from, and how."""
+    model, pinned, wanted = run.model, run.files, job.wanted
+    return Manifest(
+        key=wanted.key,
+        recipe=redact(run.recipe.text),
+        source=SourceRecord(
+            repo=pinned.repo,
+            commit=pinned.commit,
+            files=tuple(
+                FileEntry(path=name, size_bytes=digest.size_bytes, sha256=str(digest.sha256))
+                for name, digest in pinned.files.items()
+            ),
+        ),
+        target=wanted.target.name,
+        format=wanted.format.name,
+        model=_model_record(model),
+        options={**wanted.target.own_options, **job.planned.notes},
+        format_revision=wanted.format.REVISION,
+        # Those that decide the bytes are in the key too.
+        tools={
+            "modelwright": version(),
+            "numpy": installed("numpy"),
+            **wanted.format.tools(wanted.target.options, wanted.target.name),
+        },
+        tensors=dict(job.planned.encodings),
+        deviations=tuple(
+            DeviationRecord(**asdict(deviation)) for deviation in deviations(model, job.planned)
+        ),
+        license=licence(dict(model.card)),
+        chat_template_sha256=_template_sha256(model),
+    )
+
+
+def _model_record(model: Model) -> ModelRecord:
+    decoder, tokenizer = model.decoder, model.tokenizer
+
+    def token(identity: int) -> TokenRecord:
+        return TokenRecord(id=identity, text=tokenizer.tokens[identity])
+
+    # The end of the sequence goes first: templates ask for it by its role.
+    ends = sorted(tokenizer.eog_ids, key=lambda identity: (identity != tokenizer.eos_id, identity))
+    return ModelRecord(
+        family=decoder.family,
+        parameter_count=decoder.parameter_count,
+        context_length=decoder.context_length,
+        vocab_size=decoder.vocab_size,
+        bos=None if tokenizer.bos_id is None else token(tokenizer.bos_id),
+        adds_bos=tokenizer.add_bos,
+        ends=tuple(map(token, ends)),
+        chat_template_sha256=_template_sha256(model),
+        sampling={key: model.generation[key] for key in _SAMPLING if _is_number(model.generation.get(key))},
+    )
+
+
+def _template_sha256(model: Model) -> str | None:
+    template = model.tokenizer.chat_template
+    return hashlib.sha256(template.encode()).hexdigest() if template else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,142 @@
+"""The frozen values that the stages hand on: what a person asked for, and what each stage has added."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from convert.progress import Progress, Silent
+from convert.recipe import Verify
+from verify.stage import Silence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from convert.calibration import Source as Texts
+    from convert.formats.base import Format, Planned
+    from convert.model.family import Family
+    from convert.model.source import Model
+    from convert.pipeline.stage.build import Converted
+    from convert.pipeline.stage.estimate import Plan
+    from convert.publish.destination import Destination, Survey
+    from convert.publish.stage import Gathered, Published
+    from convert.recipe import Publish, Recipe, Target
+    from convert.source import Hub, Listing, Pinned
+    from convert.store import Store
+    from verify.report import Report
+    from verify.stage import Plan as Questions
+    from verify.stage import Subject, Watch
+
+# A field that a later stage sets; no stage reads what none before it has set.
+NOT_YET: Any = None
+
+
+@dataclass(frozen=True)
+class PinnedSource:
+    """The source at one commit: its small files here, and the digest of each file that will be read."""
+
+    listing: Listing
+    small: Pinned
+    digests: Mapping[str, str]
+    weights: tuple[str, ...]
+    texts: Texts | None = None  # what the targets that learn will learn from
+
+    @property
+    def weight_bytes(self) -> int:
+        """Add up how much a conversion reads."""
+        return sum(self.listing.files[name].size_bytes for name in self.weights)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One artifact to be built, and the key that decides whether it is up to date."""
+
+    target: Target
+    format: Format[Any, Any]
+    key: str
+    is_up_to_date: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One artifact to build, planned to the byte."""
+
+    wanted: Wanted
+    prepared: Any  # what the format shares between its targets
+    planned: Planned
+
+    @property
+    def name(self) -> str:
+        """Name the artifact."""
+        return self.wanted.target.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Artifacts on their way to a verdict, whoever made them."""
+
+    hub: Hub
+    threads: int | None = None
+    progress: Progress = field(default_factory=Silent)
+    remark: Callable[[str], None] = lambda _: None  # hears at once what a person should know
+    # Gets the artifacts' names, and opens what shows how their verification goes on.
+    watching: Callable[[Sequence[str]], AbstractContextManager[Watch]] = lambda _: nullcontext(Silence())
+    began_s: float = field(default_factory=time.monotonic)
+    resources: ExitStack = field(default_factory=ExitStack)  # is closed after the last stage
+
+    recipe: Recipe | None = None
+    verify: Verify = field(default_factory=Verify)
+    base: Path  # that the paths in `verify` start from
+    report_folder: Path | None
+    # In place of those in `verify`:
+    packs: Sequence[str] = ()
+    text: Path | None = None
+    runtime: str | None = None
+
+    subjects: tuple[Subject, ...] = ()
+    listing: Listing = NOT_YET
+    questions: Questions = NOT_YET
+    files: Pinned = NOT_YET  # all of the source
+    report: Report = NOT_YET
+    page: Path | None = None  # where the report was written for people
+
+
+AnyTrial = TypeVar("AnyTrial", bound=Trial)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Trial):
+    """A recipe on its way through the stages."""
+
+    recipe: Recipe
+    store: Store
+    only: Sequence[str] = ()
+    to: str | None = None  # in place of the recipe's publish.to
+    is_dry: bool = False
+
+    targets: tuple[Target, ...] = NOT_YET
+    source: PinnedSource = NOT_YET
+    wanted: tuple[Wanted, ...] = NOT_YET
+    pending: tuple[Wanted, ...] = NOT_YET  # those of them that are to be planned
+    model: Model = NOT_YET
+    family: Family = NOT_YET
+    jobs: tuple[Job, ...] = ()
+    plan: Plan = NOT_YET
+    converted: Converted = NOT_YET
+
+    publish: Publish = NOT_YET
+    destination: Destination = NOT_YET
+    is_reachable: bool = True  # False in a dry run that cannot look there
+    user: str = NOT_YET
+    gathered: Gathered = NOT_YET
+    surveys: tuple[Survey | None, ...] = ()
+    published: tuple[Published, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Name the model; the name of a folder is left out, so that bytes do not depend on where it is."""
+        repo = self.listing.repo
+        return repo.rpartition("/")[2] if repo else self.recipe.name

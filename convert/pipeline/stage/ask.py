@@ -1,0 +1,30 @@
+"""Read what the source and the artifacts are to be asked; a mistake in it is refused before any download."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from convert.recipe import expand_home
+from verify import scenarios
+from verify.stage import Plan
+from verify.text import join_packs, read_text
+
+if TYPE_CHECKING:
+    from convert.pipeline.run import AnyTrial
+
+
+def ask(trial: AnyTrial) -> AnyTrial:
+    """Load the scenario packs, and the text that log-probabilities are compared on."""
+    wanted = trial.verify
+    packs = scenarios.load(trial.packs) if trial.packs else scenarios.load(wanted.scenarios, trial.base)
+    file = trial.text or (trial.base / expand_home(wanted.text) if wanted.text else None)
+    questions = Plan(
+        packs=packs,
+        text=read_text(file, wanted.tokens) if file else join_packs(packs),
+        text_name=file.name if file else "the scenarios' own words",
+        tokens=wanted.tokens,
+        threads=trial.threads,
+        cache=trial.hub.notes / "odds",
+    )
+    return replace(trial, questions=questions)

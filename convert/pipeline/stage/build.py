@@ -1,0 +1,184 @@
+"""Build the artifacts: one pass over the weights fills all files, and each artifact is put in place whole."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from convert.checkpoint import open_checkpoint
+from convert.formats.base import Workplace
+from convert.model.binding import bind
+from convert.model.source import Weights
+from convert.pipeline.record import manifest
+from convert.source import is_legal
+from convert.store import seal
+from convert.writer import engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from convert.formats.base import Made, Planned, Scratch
+    from convert.pipeline.run import Job, Run
+    from convert.store import Staging
+    from convert.writer.layout import Layout
+
+
+@dataclass(frozen=True)
+class ArtifactResult:
+    """The outcome for one target."""
+
+    target: str
+    folder: Path
+    status: str  # "built" or "up to date"
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The outcome of a conversion."""
+
+    artifacts: tuple[ArtifactResult, ...]
+    read_bytes: int
+    seconds: float
+
+
+def build(run: Run) -> Run:
+    """Learn from the weights what a format asks for, then fill and place every artifact."""
+    with open_checkpoint(run.files.folder) as checkpoint:
+        origins, _ = bind(run.model.decoder, run.family.naming, checkpoint.tensors)
+        weights = Weights(checkpoint, origins)
+        _fill(run, weights, [*_learn(run, weights)])
+    return run
+
+
+def summarize(run: Run) -> Run:
+    """Say of each artifact whether it was built now."""
+    artifacts = []
+    for each in run.wanted:
+        folder = run.store.folder(run.recipe.name, each.target.name)
+        there = run.store.standing(run.recipe.name, each.target.name)
+        status = "up to date" if each.is_up_to_date else "built"
+        artifacts.append(ArtifactResult(each.target.name, folder, status, there.size_bytes if there else 0))
+    read_bytes = run.source.weight_bytes if run.pending else 0
+    return replace(run, converted=Converted(tuple(artifacts), read_bytes, time.monotonic() - run.began_s))
+
+
+def _learn(run: Run, weights: Weights) -> Iterable[Job]:
+    """Let each format that learns from the weights do so once, and then plan its files again."""
+    learned: dict[int, Any] = {}
+    for job in run.jobs:
+        format_, options = job.wanted.format, job.wanted.target.options
+        if id(options) not in learned:
+            learned[id(options)] = format_.learn(
+                job.prepared, run.model, options, run.recipe, weights=weights, progress=run.progress
+            )
+        ready = learned[id(options)]
+        if ready is job.prepared:
+            yield job
+        else:
+            planned = format_.lay_out(run.model, options, job.name, ready)
+            yield replace(job, prepared=ready, planned=planned)
+
+
+def _fill(run: Run, weights: Weights, jobs: list[Job]) -> None:
+    """Fill all files of all targets in one pass.
+
+    What the pass completes is put in place before any tool begins, so that hours later a tool that
+    fails takes nothing with it but its own artifact.
+    """
+    pinned = run.files
+    legal = {name: (pinned.folder / name).read_bytes() for name in pinned.files if is_legal(name)}
+    with ExitStack() as stack:
+        outputs: list[engine.Output] = []
+        stagings: list[Staging] = []
+        for job in jobs:
+            staging = stack.enter_context(run.store.stage(run.recipe.name, job.name, job.wanted.key))
+            stagings.append(staging)
+            outputs += _allocate(staging, job.planned.layouts)
+            _write_files(staging.path, {**legal, **job.planned.files})
+        checkpoints = _ScratchCheckpoints(run, stack)
+        for job in jobs:
+            if job.planned.finish is not None:
+                outputs += checkpoints.open(job.planned.finish.scratch)
+        _pass(run, weights, outputs)
+        built = list(zip(jobs, stagings, strict=True))
+        _commit(run, [(job, each) for job, each in built if job.planned.finish is None])
+        for job, staging in built:
+            if job.planned.finish is not None:
+                place = Workplace(
+                    checkpoints.folder(job.planned.finish.scratch).absolute(),
+                    staging.path.absolute(),
+                    run.threads,
+                    run.progress,
+                )
+                done = replace(job, planned=_complete(job.planned, job.planned.finish.make(place)))
+                _commit(run, [(done, staging)])
+
+
+class _ScratchCheckpoints:
+    """The scratch checkpoints of a build: tools that want the same share one; removed when the build ends."""
+
+    def __init__(self, run: Run, stack: ExitStack) -> None:
+        self._run = run
+        self._stack = stack
+        self._opened: list[tuple[Scratch, Path]] = []
+
+    def open(self, scratch: Scratch) -> list[engine.Output]:
+        """Create its folder, where there is none yet; return the files that the pass is to fill."""
+        if any(scratch == opened for opened, _ in self._opened):
+            return []
+        name = f"scratch-{len(self._opened)}"
+        staging = self._stack.enter_context(self._run.store.stage(self._run.recipe.name, name, ""))
+        self._opened.append((scratch, staging.path))
+        _write_files(staging.path, scratch.files)
+        for file, source in scratch.links.items():
+            (staging.path / file).symlink_to(source.resolve())
+        return _allocate(staging, scratch.layouts)
+
+    def folder(self, scratch: Scratch) -> Path:
+        """Find its folder."""
+        return next(path for opened, path in self._opened if opened == scratch)
+
+
+def _allocate(staging: Staging, layouts: Iterable[Layout]) -> list[engine.Output]:
+    return [engine.Output(layout, staging.allocate(layout.path, layout.size_bytes)) for layout in layouts]
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _pass(run: Run, weights: Weights, outputs: list[engine.Output]) -> None:
+    if not outputs:
+        return
+    # However many roles a source tensor fills, it is read once.
+    used = {origin.name for origin in weights.origins.values()}
+    total = sum(weights.checkpoint.tensors[name].size_bytes for name in used)
+    with run.progress.stage("convert", total) as advance:
+        engine.run(weights.checkpoint, weights.origins, outputs, threads=run.threads, advance=advance)
+
+
+def _complete(planned: Planned, made: Made) -> Planned:
+    return replace(
+        planned,
+        encodings={**planned.encodings, **made.encodings},
+        deviations=(*planned.deviations, *made.deviations),
+        notes={**planned.notes, **made.notes},
+    )
+
+
+def _commit(run: Run, built: list[tuple[Job, Staging]]) -> None:
+    """Digest what was built, and put it in place."""
+    stagings = [staging for _, staging in built]
+    if not stagings:
+        return
+    with run.progress.stage("digest", sum(staging.size_bytes for staging in stagings)) as advance:
+        seal(stagings, threads=run.threads, progress=advance)
+    for job, staging in built:
+        staging.commit(manifest(run, job))

@@ -1,0 +1,16 @@
+"""Choose the artifacts: the recipe's, or those of them that --only names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from convert import recipe
+
+if TYPE_CHECKING:
+    from convert.pipeline.run import Run
+
+
+def choose(run: Run) -> Run:
+    """Choose first: for a target that is left out no format is loaded, and no tool is asked."""
+    return replace(run, targets=recipe.choose(run.recipe, run.only))

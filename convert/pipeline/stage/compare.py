@@ -1,0 +1,42 @@
+"""Compare the artifacts that are wanted with those that there are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from convert.calibration import identity
+from convert.formats import find_format
+from convert.pipeline.run import Wanted
+from convert.store import artifact_key
+
+if TYPE_CHECKING:
+    from convert.pipeline.run import Run
+    from convert.recipe import Target
+
+
+def compare(run: Run) -> Run:
+    """Compute each artifact's key, and see whether the artifact with that key is there."""
+    wanted = tuple(_compare(run, target) for target in run.targets)
+    return replace(run, wanted=wanted, pending=wanted)
+
+
+def skip_built(run: Run) -> Run:
+    """Leave out of the following stages what is up to date."""
+    return replace(run, pending=tuple(each for each in run.wanted if not each.is_up_to_date))
+
+
+def _compare(run: Run, target: Target) -> Wanted:
+    format_, recipe, texts = find_format(target.format_name), run.recipe, run.source.texts
+    inputs = format_.inputs(target.options, recipe)
+    if target.options.learns_by is not None and texts and recipe.calibration:
+        inputs |= identity(texts, recipe.calibration)
+    key = artifact_key(
+        source_digests=run.source.digests,
+        target=target.name,
+        options=target.own_options,
+        format_revision=format_.REVISION,
+        tools=format_.tools(target.options, target.name),
+        also={"title": run.title, "repo": run.listing.repo, **inputs},
+    )
+    return Wanted(target, format_, key, run.store.is_up_to_date(recipe.name, target.name, key))

@@ -1,0 +1,66 @@
+"""Describe the model: what cannot be converted is refused here, before any weights are fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from convert.deviation import AS_SOURCE, Deviation
+from convert.model.card import front_matter
+from convert.model.config import read_config
+from convert.model.families import find_family
+from convert.model.source import Model
+from convert.tokenizer import load as load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from convert.model.decoder import Decoder
+    from convert.model.family import Family
+    from convert.pipeline.run import Run
+    from convert.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Described:
+    """A checkpoint's config.json and tokenizer files, understood."""
+
+    family: Family
+    decoder: Decoder
+    tokenizer: Tokenizer
+
+
+def read_source(folder: Path) -> Described:
+    """Read a checkpoint's config.json and tokenizer; refuse a model of an unknown family."""
+    config = read_config(folder)
+    family = find_family(config)
+    decoder = family.describe(config)
+    tokenizer = load_tokenizer(folder, config.text("model_type"), config.values, decoder.vocab_size)
+    return Described(family, decoder, tokenizer)
+
+
+def describe(run: Run) -> Run:
+    """Read all that formats need to know of the model besides its weights."""
+    folder = run.source.small.folder
+    described = read_source(folder)
+    card, fault = front_matter(folder)
+    has_generation = (folder / "generation_config.json").is_file()
+    model = Model(
+        title=run.title,
+        repo=run.listing.repo,
+        decoder=described.decoder,
+        tokenizer=described.tokenizer,
+        folder=folder,
+        card=card,
+        generation=read_config(folder, "generation_config.json").values if has_generation else {},
+        weight_bytes=run.source.weight_bytes,
+        texts=run.source.texts,
+        deviations=_without("source", [fault] if fault else []),
+        left_out=_without("model", described.decoder.deviations),
+    )
+    return replace(run, model=model, family=described.family)
+
+
+def _without(subject: str, faults: Iterable[str]) -> tuple[Deviation, ...]:
+    return tuple(Deviation(subject, AS_SOURCE, "without", fault) for fault in faults)

@@ -1,0 +1,144 @@
+"""Estimate what a conversion reads, builds and writes, and what that costs, before any of it is done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import Failure
+from convert.formats.base import deviations
+from convert.pipeline.stage.make_room import disk_bytes
+from convert.size import size
+from convert.source import missing_bytes
+from convert.store import Store, free_bytes
+from convert.writer import engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from convert.deviation import Deviation
+    from convert.pipeline.run import Job, Run
+
+# The interpreter, numpy and a vocabulary's tables, before the first slice is read.
+PROGRAM_BYTES = 160 << 20
+# What a plain disk reads and writes; for the estimate of time.
+DISK_BYTES_PER_S = 500e6
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """One file of an artifact."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class PlannedTarget:
+    """One artifact, and whether it is there already."""
+
+    target: str
+    folder: str
+    files: tuple[PlannedFile, ...]
+    size_bytes: int
+    is_up_to_date: bool
+    is_blocked: bool  # by files that were not made here, and are not replaced
+    deviations: tuple[Deviation, ...]
+    device: str | None  # where a tool makes it after the pass, cpu or cuda
+    tool_s: float  # and how long that takes, an estimate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole conversion; sizes are exact, memory is a bound, time is an estimate."""
+
+    recipe: str
+    model: str
+    commit: str | None
+    family: str
+    parameter_count: int
+    read_bytes: int
+    download_bytes: int
+    targets: tuple[PlannedTarget, ...]
+    peak_memory_bytes: int
+    written_bytes: int
+    disk_needed_bytes: int
+    disk_free_bytes: int
+    estimated_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON has it."""
+        return asdict(self)
+
+
+def estimate(run: Run) -> Run:
+    """Add up the figures of all artifacts that are to be built."""
+    missing = [job for job in run.jobs if not job.wanted.is_up_to_date]
+    written_bytes = sum(job.planned.size_bytes for job in missing)
+    threads = run.threads or engine.available_threads()
+    decoder = run.model.decoder
+    widest_row = max(shape[-1] for _, shape in decoder.shapes())
+    # What is computed beforehand, such as ONNX's tables of rotary positions, is held until it is written.
+    held_bytes = sum(
+        len(data) for job in missing for layout in job.planned.layouts for _, data in layout.fixed
+    )
+    pass_bytes = PROGRAM_BYTES + engine.peak_bytes(threads, widest_row) + held_bytes
+    tools = [job.planned.finish for job in missing if job.planned.finish]
+    # Encoding on all cores, and the disk's share: hashing what was written reads it once more.
+    disk_s = (run.source.weight_bytes + 2 * written_bytes) / DISK_BYTES_PER_S
+    cpu_s = sum(job.planned.cpu_s for job in missing) / threads
+    plan = Plan(
+        recipe=run.recipe.name,
+        model=run.recipe.model,
+        commit=run.listing.commit,
+        family=decoder.family,
+        parameter_count=decoder.parameter_count,
+        read_bytes=run.source.weight_bytes if missing else 0,
+        download_bytes=missing_bytes(run.listing, run.source.weights, hub=run.hub) if missing else 0,
+        targets=tuple(_target(run, job, threads) for job in run.jobs),
+        peak_memory_bytes=max([pass_bytes, *(tool.memory_bytes for tool in tools)]),
+        written_bytes=written_bytes,
+        disk_needed_bytes=disk_bytes(missing),
+        disk_free_bytes=free_bytes(run.store.root),
+        estimated_s=cpu_s + disk_s + sum(tool.seconds(threads) for tool in tools) if missing else 0.0,
+    )
+    return replace(run, plan=plan)
+
+
+def refuse_impossible(plan: Plan, out: Path) -> None:
+    """Refuse a plan that cannot be carried out: a folder is in the way, or the disk is too small."""
+    for target in plan.targets:
+        if target.is_blocked:
+            Store(out).require_free(plan.recipe, target.target)
+    lacking_bytes = plan.disk_needed_bytes - plan.disk_free_bytes
+    if lacking_bytes > 0:
+        raise Failure(
+            f"{out}: {size(lacking_bytes)} too little space on this disk",
+            "choose another folder with --out, or fewer targets with --only",
+        )
+
+
+def _target(run: Run, job: Job, threads: int) -> PlannedTarget:
+    planned, finish = job.planned, job.planned.finish
+    files = [PlannedFile(layout.path, layout.size_bytes) for layout in planned.layouts]
+    if finish:
+        files.append(PlannedFile(finish.path, finish.size_bytes))
+    return PlannedTarget(
+        job.name,
+        str(run.store.folder(run.recipe.name, job.name)),
+        tuple(files),
+        planned.size_bytes,
+        job.wanted.is_up_to_date,
+        not job.wanted.is_up_to_date and _is_blocked(run, job),
+        deviations(run.model, planned),
+        finish.device if finish else None,
+        finish.seconds(threads) if finish else 0.0,
+    )
+
+
+def _is_blocked(run: Run, job: Job) -> bool:
+    try:
+        run.store.require_free(run.recipe.name, job.name)
+    except Failure:
+        return True
+    return False

@@ -1,0 +1,56 @@
+"""Judge the artifacts: open, question and measure each, and compare it with its source."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from convert.pipeline.stage.describe import read_source
+from convert.source import digest_of_all
+from verify import stage
+from verify.baseline import Source
+
+if TYPE_CHECKING:
+    from convert.pipeline.run import AnyTrial
+
+# With fewer, handing a token's work from core to core takes longer than doing it; on a busy machine, by far.
+SMALL_BYTES = 64 << 20
+
+
+def judge(trial: AnyTrial) -> AnyTrial:
+    """Make the report, and show how it goes on meanwhile."""
+    pinned = trial.files
+    size_bytes = sum(digest.size_bytes for digest in pinned.files.values())
+    plan = trial.questions
+    if trial.threads is None and size_bytes < SMALL_BYTES:
+        plan = replace(plan, threads=1)
+    names = [subject.name for subject in trial.subjects]
+    with TemporaryDirectory(prefix="modelwright-") as workspace, trial.watching(names) as watch:
+        source = Source(
+            folder=pinned.folder,
+            tokenizer=write_tokenizer(pinned.folder, Path(workspace, "tokenizer")),
+            repo=pinned.repo,
+            commit=pinned.commit,
+            digest=digest_of_all({name: str(digest.sha256) for name, digest in pinned.files.items()}),
+            size_bytes=size_bytes,
+        )
+        report = stage.verify(trial.subjects, source, plan, recipe=trial.recipe, watch=watch)
+    if trial.packs or trial.text or (trial.runtime and trial.verify.runtime):
+        report = report.model_copy(update={"recipe_sha256": None})  # not as the recipe asks
+    return replace(trial, report=report)
+
+
+def write_tokenizer(model: Path, folder: Path) -> Path:
+    """Write the source's tokenizer in the form that every library reads."""
+    tokenizer = read_source(model).tokenizer
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_bytes(tokenizer.json)
+    for name, content in (
+        ("tokenizer_config.json", tokenizer.config),
+        ("generation_config.json", {"eos_token_id": list(tokenizer.eog_ids)}),
+    ):
+        (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    return folder

@@ -1,0 +1,30 @@
+"""Make room for the artifacts, and refuse to begin where they will not fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convert.store import require_space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from convert.pipeline.run import Job, Run
+
+# Manifests, licenses and file-system blocks besides the planned files.
+SPARE_BYTES = 16 << 20
+
+
+def make_room(run: Run) -> Run:
+    """Remove what killed builds left, and require that the artifacts' folders and the disk are free."""
+    run.store.sweep()
+    for job in run.jobs:
+        run.store.require_free(run.recipe.name, job.name)
+    require_space(run.store.root, disk_bytes(run.jobs))
+    return run
+
+
+def disk_bytes(jobs: Iterable[Job]) -> int:
+    """Add up what must be free on the disk while these are built."""
+    needed_bytes = sum(job.planned.disk_bytes for job in jobs)
+    return needed_bytes + SPARE_BYTES if needed_bytes else 0

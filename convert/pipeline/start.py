@@ -1,0 +1,185 @@
+"""How a run begins: with a recipe, or with artifacts that are named one by one, whoever made them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+import yaml
+
+from convert.errors import Failure, UsageFailure
+from convert.formats import load_recipe
+from convert.pipeline.run import Run, Trial
+from convert.recipe import Gates, expand_home, known_recipes
+from convert.source import Hub, list_source
+from convert.store import Manifest, MissingManifest, Store, read_manifest
+from verify.runtimes import check_runtime, is_address
+from verify.stage import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from convert.progress import Progress
+    from convert.recipe import Recipe
+    from convert.source import Listing
+    from verify.stage import Watch
+
+
+class Options(TypedDict, total=False):
+    """What may be said of any run."""
+
+    out: Path  # the folder of all artifacts; artifacts/ by default
+    only: Sequence[str]  # targets or formats; all by default
+    threads: int | None  # all cores by default
+    offline: bool | None  # by default as HF_HUB_OFFLINE says
+    progress: Progress
+    remark: Callable[[str], None]
+    watching: Callable[[Sequence[str]], AbstractContextManager[Watch]]
+
+
+class Questions(TypedDict, total=False):
+    """What may be asked in place of what the recipe asks."""
+
+    packs: Sequence[str]
+    text: Path | None
+    runtime: str | None  # a name, or the path of a Python file
+    report_folder: Path | None
+
+
+def start(recipe: Recipe, options: Options, **more: Any) -> Run:
+    """Begin a run: nothing is read or written yet."""
+    given: dict[str, Any] = {**options, **more}
+    out = given.pop("out", Path("artifacts"))
+    hub = Hub.from_environment(is_offline=given.pop("offline", None))
+    given = {"verify": recipe.verify, "base": recipe.path.parent, "report_folder": out / recipe.name, **given}
+    return Run(recipe=recipe, store=Store(out), hub=hub, **given)
+
+
+def start_trial(
+    places: Sequence[str],
+    options: Options,
+    *,
+    source: str | None = None,
+    runtime_options: Sequence[str] = (),
+    **more: Any,
+) -> Trial:
+    """Begin with folders, files and servers, and the source that is named or that their manifests name."""
+    given: dict[str, Any] = {"report_folder": None, **options, **more}
+    hub = Hub.from_environment(is_offline=given.pop("offline", None))
+    for name in ("out", "only"):
+        given.pop(name, None)
+    manifests = {place: _manifest(place) for place in places}
+    names, chosen = _names(places), dict(map(_option, runtime_options))
+    trial = Trial(hub=hub, base=Path(), **given)
+    runtime = runtime_for(trial)
+    subjects = tuple(
+        Subject(
+            name=names[place],
+            path=place if is_address(place) else Path(place),
+            gates=_gates(manifests[place]),
+            runtime=runtime,
+            options=chosen,
+            secret_names=tuple(str(chosen[name]) for name in ("api_key_env",) if name in chosen),
+        )
+        for place in places
+    )
+    return replace(trial, subjects=subjects, listing=_listing(source, manifests, hub))
+
+
+def start_verification(
+    what: Sequence[str],
+    options: Options,
+    *,
+    source: str | None = None,
+    runtime_options: Sequence[str] = (),
+    **questions: Unpack[Questions],
+) -> Trial:
+    """Begin with one recipe or with artifacts; a recipe's name goes before a folder of the same name."""
+    recipes = [
+        name
+        for name in what
+        if name in known_recipes() or (Path(name).suffix in (".yaml", ".yml") and not Path(name).is_dir())
+    ]
+    if recipes and len(what) > 1:
+        raise UsageFailure(f"{recipes[0]} is a recipe, and one recipe is verified at a time")
+    if recipes or not (is_address(what[0]) or Path(what[0]).exists() or source or runtime_options):
+        if source or runtime_options:
+            name = "--source" if source else "--option"
+            raise UsageFailure(f"{name} is for artifacts; a recipe says itself what it is made of")
+        return start(load_recipe(what[0]), options, **questions)
+    if options.get("only"):
+        raise UsageFailure("--only is for a recipe; name the artifacts that you mean")
+    return start_trial(what, options, source=source, runtime_options=runtime_options, **questions)
+
+
+def runtime_for(trial: Trial, format_name: str = "") -> str | None:
+    """Return the runtime that a person or the recipe names; None where the best that suits is to be found."""
+    name, base = trial.runtime, Path()
+    if name is None:
+        wanted = trial.verify.runtime
+        name, base = wanted.get(format_name) if isinstance(wanted, dict) else wanted, trial.base
+    if name is not None and name.endswith(".py"):
+        name = str((base / expand_home(name)).absolute())  # its process works in another folder
+    if name is not None:
+        check_runtime(name)
+    return name
+
+
+def _manifest(place: str) -> Manifest | None:
+    if is_address(place):
+        return None
+    path = Path(place)
+    if not path.exists():
+        raise UsageFailure(f"{place}: no such file or folder, and no recipe of that name")
+    try:
+        return read_manifest(path)
+    except MissingManifest:
+        return None
+    except Failure:
+        # The verification itself says what is wrong with it; here only the source's name would be of use.
+        return None
+
+
+def _gates(manifest: Manifest | None) -> Gates:
+    """Read the limits of the recipe that an artifact was made by."""
+    recipe = yaml.safe_load(manifest.recipe) if manifest else {}
+    wanted = recipe.get("verify") if isinstance(recipe, dict) else None
+    return Gates.model_validate(wanted.get("gates") or {}) if isinstance(wanted, dict) else Gates()
+
+
+def _listing(source: str | None, manifests: dict[str, Manifest | None], hub: Hub) -> Listing:
+    if source:
+        folder = expand_home(source)
+        if not folder.is_dir() and (folder.exists() or source.startswith((".", "/", "~"))):
+            hint = "name the folder of the source model, or its Hub repo as owner/name"
+            raise UsageFailure(f"--source {source}: is no folder", hint)
+        return list_source(source, hub=hub)
+    named = {
+        (manifest.source.repo, manifest.source.commit) if manifest else (None, None)
+        for manifest in manifests.values()
+    }
+    repo, commit = next(iter(named))
+    if len(named) > 1 or repo is None or commit is None:
+        why = "they come from several sources" if len(named) > 1 else "no manifest names the source's repo"
+        raise UsageFailure(f"{why}, and artifacts are compared with one", "name it with --source")
+    return list_source(repo, commit, hub=hub)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE; a number or an object is written as in JSON, anything else is text."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageFailure(f"--option {text}: is not NAME=VALUE", "write e.g. --option api_key_env=MY_KEY")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _names(places: Sequence[str]) -> dict[str, str]:
+    """Shorten paths to names, where those differ."""
+    short = {place: place if is_address(place) else Path(place).resolve().name for place in places}
+    return {place: name if list(short.values()).count(name) == 1 else place for place, name in short.items()}
