@@ -9,6 +9,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_SHOWN_CHARACTERS = 120
+
+
+def shown(text: str) -> str:
+    """Show a text from a file, such as a name, as one short line that any terminal can print."""
+    clipped = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+    return clipped if clipped.isprintable() and clipped else ascii(clipped)
+
+
 class Exit(IntEnum):
     """What the process tells its caller."""
 

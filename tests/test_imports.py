@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # A module may import from its own step and from those before it.
 STEPS = (
-    ("size", "version", "errors", "extras", "progress", "machine", "child", "deviation"),
+    ("size", "version", "errors", "strict_json", "extras", "progress", "machine", "child", "deviation"),
     ("recipe",),
     ("source",),
     ("checkpoint", "model.config", "model.card"),

@@ -50,7 +50,6 @@ EXEMPT = (
     # keys
     "convert/store/",
     # quiet
-    "convert/checkpoint/",
     "convert/tokenizer/",
     "convert/calibration/",
     "tests/lab/",

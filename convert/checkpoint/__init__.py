@@ -1,4 +1,4 @@
-"""A checkpoint's tensors by name: read lazily, checked strictly, nothing in it executed."""
+"""The tensors of a checkpoint by name: read lazily, checked strictly, with nothing executed."""
 
 from convert.checkpoint.floats import to_f32
 from convert.checkpoint.reader import Checkpoint, open_checkpoint

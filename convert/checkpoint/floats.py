@@ -1,5 +1,6 @@
-"""Stored floats of any width to float32, exactly."""
+"""Conversion of stored floats of any width to float32, exactly."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,27 +11,16 @@ from convert.errors import Failure
 
 
 def to_f32(array: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
-    """Widen (F64: round) what `Checkpoint.read` gave; contiguous F32 comes back as it is, uncopied.
+    """Widen (F64: round) what `Checkpoint.read` returned; contiguous F32 is returned without a copy.
 
     numpy releases the GIL in each branch, and the result is the one allocation of its size.
     """
     if dtype not in _WIDENERS:
-        raise Failure(
-            f"a tensor of dtype {dtype} holds no floating-point weights",
-            "a quantised checkpoint is no source to convert from: take the original model",
-        )
+        what = f"a tensor of dtype {dtype} holds no floating-point weights"
+        raise Failure(what, "a quantized checkpoint cannot be converted: use the original model")
     if array.dtype != STORED_AS[dtype]:
         raise TypeError(f"{dtype} is stored as {STORED_AS[dtype]}, this array is {array.dtype}")
-    return np.asarray(_WIDENERS[dtype](array), np.float32)  # numpy makes a number of a 0-d result
-
-
-def _same(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    # Aligned too: C kernels are given the address, and safetensors promises no alignment.
-    return np.require(array, np.float32, ["C", "A"])
-
-
-def _cast(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return array.astype(np.float32, order="C")
+    return np.asarray(_WIDENERS[dtype](array), np.float32)  # numpy turns a 0-d result into a number
 
 
 def _round(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -42,26 +32,18 @@ def _round(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _from_bf16(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Put the 16 bits where they belong, in the upper half of a float32.
+    """Move the 16 bits to the upper half of a float32.
 
-    Cast, then shift in place: one ufunc with a cast inside goes through numpy's small buffer
-    and was up to ten times slower under two threads.
+    Cast, then shift in place: one ufunc that casts uses numpy's small buffer, and was up to ten
+    times slower with two threads.
     """
     bits = array.astype(np.uint32, order="C")
     np.left_shift(bits, 16, out=bits)
     return bits.view(np.float32)
 
 
-def _from_f8_e4m3(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.asarray(np.take(_F8_E4M3, array))
-
-
-def _from_f8_e5m2(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.asarray(np.take(_F8_E5M2, array))
-
-
 def _f8_e4m3_table() -> npt.NDArray[np.float32]:
-    """Torch's float8_e4m3fn: 4 exponent bits (bias 7), 3 of mantissa; no infinities, one NaN per sign."""
+    """Tabulate float8_e4m3fn: 4 exponent bits (bias 7), 3 of mantissa; no infinities, one NaN per sign."""
     bits = np.arange(256)
     exponent, mantissa = bits >> 3 & 15, bits & 7
     # Subnormals count in steps of 2^(1 - 7 - 3).
@@ -74,11 +56,12 @@ _F8_E4M3 = _f8_e4m3_table()
 # An e5m2 is the upper half of a float16.
 _F8_E5M2 = (np.arange(256, dtype=np.uint16) << 8).view(np.float16).astype(np.float32)
 
-_WIDENERS = {
+_WIDENERS: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     "F64": _round,
-    "F32": _same,
-    "F16": _cast,
+    # Aligned too: C kernels get the address, and safetensors promises no alignment.
+    "F32": lambda array: np.require(array, np.float32, ["C", "A"]),
+    "F16": lambda array: array.astype(np.float32, order="C"),
     "BF16": _from_bf16,
-    "F8_E4M3": _from_f8_e4m3,
-    "F8_E5M2": _from_f8_e5m2,
+    "F8_E4M3": lambda array: np.take(_F8_E4M3, array),
+    "F8_E5M2": lambda array: np.take(_F8_E5M2, array),
 }

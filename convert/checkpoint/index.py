@@ -1,20 +1,19 @@
-"""Which files of a folder hold the weights, and which tensor each of them promises."""
+"""The files that hold a folder's weights, and the tensors that the index lists in each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from convert.checkpoint.safetensors import parse_json
-from convert.checkpoint.tensor import shown
-from convert.errors import Failure
+from convert.errors import Failure, shown
+from convert.strict_json import parse_object
 
 Format = Literal["safetensors", "torch"]
 
-# In the order of preference: safetensors before anything that is a pickle.
+# In order of preference: safetensors before pickles.
 _SINGLE: dict[Format, str] = {"safetensors": "model.safetensors", "torch": "pytorch_model.bin"}
 _MAX_INDEX_BYTES = 100_000_000
-_REWRITE = "the index and the shards are of different versions: download the folder again"
+MISMATCHED = "the index and the shards are of different versions: download the folder again"
 _WEIGHT_SUFFIXES = (
     ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".gguf", ".index.json",
 )  # fmt: skip
@@ -22,11 +21,11 @@ _WEIGHT_SUFFIXES = (
 
 @dataclass(frozen=True)
 class Weights:
-    """The files to read, and, where an index stands, the tensors it promises in each."""
+    """The files to read, and the tensors in each if there is an index."""
 
     format: Format
     files: tuple[Path, ...]
-    promised: Mapping[str, Path] | None  # tensor name → shard; None without an index
+    listed: Mapping[str, Path] | None  # tensor name → shard; None without an index
     index: Path | None
 
 
@@ -39,56 +38,52 @@ def find_weights(folder: Path) -> Weights:
         if index.exists():
             weights = _read_index(folder, index, format_)
             if single.exists() and single not in weights.files:
-                raise Failure(
-                    f"{folder}: both {name} and {index.name} stand here, and the index does not use {name}",
-                    "remove the one that is not this model's",
-                )
+                what = f"{folder}: has both {name} and {index.name}, which does not list {name}"
+                raise Failure(what, "remove the one that is not this model's")
             return weights
         if single.exists():
             return Weights(format_, (single,), None, None)
-    raise _nothing_found(folder)
+    raise _not_found(folder)
 
 
 def _read_index(folder: Path, index: Path, format_: Format) -> Weights:
     try:
         if index.stat().st_size > _MAX_INDEX_BYTES:
-            raise Failure(f"{index}: longer than any index ({_MAX_INDEX_BYTES} bytes)", _REWRITE)
+            raise Failure(f"{index}: longer than any index ({_MAX_INDEX_BYTES} bytes)", MISMATCHED)
         text = index.read_bytes()
     except OSError as error:
         raise Failure(f"{index}: cannot be read: {error.strerror}") from error
-    weight_map = parse_json(text, str(index), _REWRITE).get("weight_map")
+    weight_map = parse_object(text, str(index), MISMATCHED).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise Failure(f"{index}: has no weight_map", _REWRITE)
-    promised = {}
+        raise Failure(f"{index}: has no weight_map", MISMATCHED)
+    listed = {}
     for tensor, shard in weight_map.items():
-        # A bare name only: a link out of the folder is the Hub cache's way, a path out is an attack.
+        # A bare name only: the Hub cache links out of the folder, but a path out of it is an attack.
         if not isinstance(shard, str) or not shard.isprintable() or shard in {"", ".", ".."} or "/" in shard:
-            raise Failure(
-                f"{index}: {shown(tensor)}: {shown(str(shard))} is not the name of a file in this folder",
-                "an index names its shards without a path; get the model from where you trust it",
-            )
-        promised[tensor] = folder / shard
-    files = tuple(sorted(set(promised.values())))
+            what = f"{index}: {shown(tensor)}: {shown(str(shard))} is not the name of a file in this folder"
+            raise Failure(what, "an index names shards without a path; get the model from a trusted source")
+        listed[tensor] = folder / shard
+    files = tuple(sorted(set(listed.values())))
     if missing := [file.name for file in files if not file.is_file()]:
-        tensor = next(name for name, file in promised.items() if file.name == missing[0])
+        tensor = next(name for name, file in listed.items() if file.name == missing[0])
         raise Failure(
             f"{index}: {len(missing)} of {len(files)} shards are missing: "
             f"{shown(', '.join(missing))} ({shown(missing[0])} should hold {shown(tensor)})",
             "download the missing shards into the folder",
         )
-    return Weights(format_, files, promised, index)
+    return Weights(format_, files, listed, index)
 
 
-def _nothing_found(folder: Path) -> Failure:
+def _not_found(folder: Path) -> Failure:
     found = sorted(file.name for file in folder.iterdir() if file.name.endswith(_WEIGHT_SUFFIXES))
     wanted = " or ".join(_SINGLE.values())
-    listing = shown(", ".join(found)) if found else "nothing that looks like weights"
+    listing = shown(", ".join(found)) if found else "no weights"
     if any(name.startswith("adapter_") for name in found):
-        hint = "an adapter has no model of its own: merge it into its base model and save that"
+        hint = "an adapter is not a whole model: merge it into its base model and save that"
     elif any("-of-" in name for name in found):
-        hint = "shards need their index: put model.safetensors.index.json beside them"
+        hint = "shards need their index: add model.safetensors.index.json to the folder"
     elif any(name.endswith(".gguf") for name in found):
-        hint = "a GGUF is an outcome, not a source: name the model that it was made from"
+        hint = "a GGUF cannot be converted: name the model that it was made from"
     else:
         hint = "save the model with Transformers' save_pretrained, which writes model.safetensors"
     return Failure(f"{folder}: no {wanted}, with or without an index; found: {listing}", hint)

@@ -1,4 +1,4 @@
-"""A file mapped into memory: views without copies, pages given back on request."""
+"""A file mapped into memory: views without copies, and pages released on request."""
 
 import mmap
 from pathlib import Path
@@ -15,17 +15,16 @@ _LFS_POINTER = b"version https://git-lfs"
 
 
 class MappedFile:
-    """A read-only map of a whole file, whose length is taken once, at opening.
+    """A read-only map of a whole file, with the length that it has when opened.
 
-    A file that somebody truncates afterwards kills the process with SIGBUS at the next read of
-    the lost part: mapped memory has no other way to say so. What `source` hands out is pinned
-    and nobody writes to it.
+    If the file is truncated later, the next read of the lost part kills the process with SIGBUS.
+    Files from `source` are pinned, and nothing writes to them.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # Before opening, since to open a named pipe is to wait for its writer.
+            # Before opening, since opening a named pipe waits for its writer.
             if not S_ISREG(path.stat().st_mode):
                 raise Failure(f"{path}: not a regular file")
             with path.open("rb") as file:
@@ -37,13 +36,11 @@ class MappedFile:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise Failure(f"{path}: cannot be read: {reason}") from error
         if self.bytes[: len(_LFS_POINTER)] == _LFS_POINTER:
-            raise Failure(
-                f"{path}: a Git LFS pointer stands here, not the weights",
-                "run `git lfs pull` in that folder, or name the model by its Hub repo",
-            )
+            hint = "run `git lfs pull` in that folder, or name the model by its Hub repo"
+            raise Failure(f"{path}: this is a Git LFS pointer, not the weights", hint)
 
     def view(self, info: TensorInfo, start: int, stop: int) -> npt.NDArray[Any]:
-        """Rows [start, stop) of axis 0 as an array on the mapped bytes; a scalar is one row."""
+        """View rows [start, stop) of axis 0 as an array on the mapped bytes; a scalar is one row."""
         dtype = STORED_AS[info.dtype]
         shape = (stop - start, *info.shape[1:]) if info.shape else ()
         if 0 in shape:
@@ -54,8 +51,8 @@ class MappedFile:
     def release(self, info: TensorInfo, start: int, stop: int) -> None:
         """Drop the pages under rows [start, stop); a later read brings them back unchanged.
 
-        The page that holds the last byte stays, since the next rows begin there; the one that
-        holds the first byte goes. So a walk through the file leaves nothing behind it.
+        The page with the last byte stays, since the next rows begin there; the page with the
+        first byte is dropped. So reading a file from start to end keeps no page of it.
         """
         first, end = _span_bytes(info, start, stop)
         first -= first % mmap.PAGESIZE
@@ -66,7 +63,7 @@ class MappedFile:
 
 
 def _span_bytes(info: TensorInfo, start: int, stop: int) -> tuple[int, int]:
-    """The first byte of rows [start, stop) and the one after their last, in the file."""
+    """Return the first byte of rows [start, stop) in the file, and the one after their last."""
     if not info.size_bytes or start == stop:
         return info.offset_bytes, info.offset_bytes
     if info.strides_bytes is None:

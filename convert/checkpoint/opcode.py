@@ -1,8 +1,8 @@
-"""Splits a pickle into opcodes and their arguments, and executes none of them.
+"""The opcodes of a pickle and their arguments; none is executed.
 
-`pickletools.genops` does this for every opcode there is, with two habits that do not suit a
-stranger's file: it decodes the arguments of opcodes that are refused anyway, and it undoes
-escapes in names, which Unpickler does not do, and warns of them. So only its names are used.
+`pickletools.genops` does this for every opcode, but it is not fit for untrusted files: it decodes
+the arguments of opcodes that are refused anyway, and it resolves escapes in names, unlike Unpickler,
+with a warning. So only its table of names is used.
 """
 
 import pickletools
@@ -16,7 +16,7 @@ _MAX_PICKLE_BYTES = 64 * 2**20  # a state dict of 50,000 tensors takes eight
 
 
 class PickleSource:
-    """The bytes of one or more pickles in a mapped file, handed out one after the other."""
+    """Reads the bytes of one or more pickles in a mapped file, in order."""
 
     def __init__(self, path: Path, content: mmap, start: int, end: int) -> None:
         self.path = path
@@ -25,7 +25,7 @@ class PickleSource:
         self._end = min(end, start + _MAX_PICKLE_BYTES)
 
     def take(self, count: int) -> bytes:
-        """Exactly `count` bytes; a length that the file cannot hold costs no memory."""
+        """Read exactly `count` bytes; a length beyond the file costs no memory."""
         start, end = self.position, self.position + count
         if end > self._end:
             raise ValueError(f"{count} bytes wanted, {self._end - start} are left")
@@ -40,7 +40,7 @@ class PickleSource:
 
 
 class Opcode(NamedTuple):
-    """One instruction, cheap to make since there are millions; one that is refused has no argument."""
+    """One instruction, cheap to create since there are millions; a refused one has no argument."""
 
     name: str
     argument: object
@@ -48,13 +48,13 @@ class Opcode(NamedTuple):
 
 
 def split(source: PickleSource) -> Iterator[Opcode]:
-    """Every opcode up to and with the first STOP."""
+    """Yield every opcode up to and including the first STOP."""
     name = ""
     while name != "STOP":
         position = source.position
         code = source.take(1)
         if code not in _NAMES:
-            raise ValueError(f"{code!r} is no opcode")
+            raise ValueError(f"{code!r} is not an opcode")
         name = _NAMES[code]
         yield Opcode(name, _ARGUMENTS[name](source) if name in _ARGUMENTS else None, position)
 
@@ -81,7 +81,7 @@ def _long(source: PickleSource) -> int:
 
 
 def _name(source: PickleSource) -> str:
-    """A module's line and a name's line, as a person writes them."""
+    """Join a module's line and a name's line with a dot."""
     return f"{source.take_line()}.{source.take_line()}"
 
 

@@ -1,8 +1,8 @@
-"""Reads a pickle as data: a stack, a memo, and stand-ins for the few names that it may mention.
+"""An interpreter for pickles that only builds data: a stack, a memo, and builders for a few names.
 
-Python's own Unpickler imports what a pickle names and calls it with what the pickle says, so a
-file of weights is a program. This machine knows the opcodes that `torch.save` emits for a state
-dict, and a name resolves to a stand-in of ours or is refused. Nothing is ever imported.
+Python's Unpickler imports and calls what a pickle names, so a file of weights is a program. This
+machine knows the opcodes that `torch.save` emits for a state dict, and resolves a name to one of our
+builders or refuses it. Nothing is ever imported.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,33 +10,30 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from convert.checkpoint.opcode import PickleSource, split
-from convert.checkpoint.tensor import shown
-from convert.errors import Failure
+from convert.errors import Failure, shown
 
-StandIn = Callable[..., object]
+Builder = Callable[..., object]
 _T = TypeVar("_T")
 
-# A state dict of 50,000 tensors takes two million. An opcode makes one object at the most, so
-# this bounds the memory together with the length that PickleSource allows.
+# A state dict of 50,000 tensors takes two million. An opcode creates at most one object, so this
+# and the length that PickleSource allows bound the memory.
 _MAX_OPCODES = 4_000_000
 
-_HINT = (
-    "nothing was executed; take the model's safetensors files, or save its weights alone with save_pretrained"
-)
+_HINT = "nothing was executed; use the model's safetensors files, or save it again with save_pretrained"
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A name that the pickle may mention, and what we do if it is called; never the thing itself."""
+    """A name that the pickle may use, and what builds its result if it is called."""
 
     name: str
-    stand_in: StandIn | None = None
+    builder: Builder | None = None
 
 
 def interpret(
-    source: PickleSource, symbols: Mapping[str, StandIn | None], storage_of: Callable[[object], object]
+    source: PickleSource, symbols: Mapping[str, Builder | None], storage_of: Callable[[object], object]
 ) -> object:
-    """Interpret the pickle at the source's position and leave the source behind its STOP."""
+    """Interpret the pickle at the source's position, and leave the source after its STOP."""
     machine = _Machine(symbols, storage_of)
     where = f"byte {source.position}"
     try:
@@ -46,20 +43,18 @@ def interpret(
     except _Refused as refusal:
         raise Failure(f"{source.path}: the pickle {refusal} ({where})", _HINT) from None
     except (ValueError, TypeError) as error:
-        # From split: bytes that are no pickle; from a step: operands that are not there.
-        raise Failure(
-            f"{source.path}: damaged pickle after {where}: {shown(str(error))}",
-            "the file is damaged: download it again",
-        ) from error
+        # From split: bytes that are not a pickle; from a step: missing operands.
+        what = f"{source.path}: damaged pickle after {where}: {shown(str(error))}"
+        raise Failure(what, "the file is damaged: download it again") from error
     return machine.stack[-1]
 
 
 class _Refused(Exception):
-    """The pickle asks for something that a state dict has no use for."""
+    """The pickle uses something that no state dict needs."""
 
 
 class _Machine:
-    def __init__(self, symbols: Mapping[str, StandIn | None], storage_of: Callable[[object], object]) -> None:
+    def __init__(self, symbols: Mapping[str, Builder | None], storage_of: Callable[[object], object]) -> None:
         self.stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, object] = {}
@@ -78,7 +73,7 @@ class _Machine:
         elif name in _STEPS:
             _STEPS[name](self, argument)
         elif name == "INST":  # the one opcode that both names and calls
-            raise _Refused(f"wants {shown(str(argument))}")
+            raise _Refused(f"names {shown(str(argument))}")
         elif name not in _IGNORED:
             raise _Refused(f"uses an opcode that no state dict needs{self._top_name()}")
 
@@ -87,7 +82,7 @@ class _Machine:
         return f", on {top.name}" if isinstance(top, Symbol) else ""
 
     def _pop(self) -> object:
-        # What lies below a mark is not for this opcode to take.
+        # An opcode must not take what is below a mark.
         if len(self.stack) <= (self._marks[-1] if self._marks else 0):
             raise ValueError("the stack is empty")
         return self.stack.pop()
@@ -124,7 +119,7 @@ class _Machine:
 
     def get(self, key: int) -> None:
         if key not in self._memo:
-            raise ValueError(f"nothing was put under {key}")
+            raise ValueError(f"the memo has no {key}")
         self.stack.append(self._memo[key])
 
     def tuple_of_marked(self, _: object) -> None:
@@ -154,7 +149,7 @@ class _Machine:
 
     def _set(self, key: object, value: object) -> None:
         entries = self._top(dict)
-        # A tuple is hashed all the way down, and a crafted one has no bottom.
+        # Hashing a tuple hashes its items, and a crafted one is endlessly deep.
         if not isinstance(key, str | int):
             raise _Refused("has a dictionary key that is neither text nor an integer")
         if key in entries:
@@ -172,26 +167,26 @@ class _Machine:
 
     def _symbol(self, name: str) -> Symbol:
         if name not in self._symbols:
-            raise _Refused(f"wants {shown(name)}")
+            raise _Refused(f"names {shown(name)}")
         return Symbol(name, self._symbols[name])
 
     def reduce(self, _: object) -> None:
         arguments, called = self._pop(), self._pop()
         if not isinstance(called, Symbol) or not isinstance(arguments, tuple):
-            raise TypeError("a call of something that is no name")
-        if called.stand_in is None:
+            raise TypeError("a call of something that is not a name")
+        if called.builder is None:
             raise _Refused(f"calls {called.name}")
         try:
-            self.stack.append(called.stand_in(*arguments))
+            self.stack.append(called.builder(*arguments))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{called.name}: {error}") from error
 
     def build(self, _: object) -> None:
-        """Drop the attributes of a dictionary (torch hangs `_metadata` on it); nothing else has any."""
+        """Drop the attributes of a dictionary (torch sets `_metadata`); nothing else has any."""
         state = self._pop()
         self._top(dict)
         if not isinstance(state, dict):
-            raise TypeError("attributes that are no dictionary")
+            raise TypeError("attributes that are not a dictionary")
 
     def persistent_id(self, _: object) -> None:
         self.stack.append(self._storage_of(self._pop()))

@@ -1,4 +1,4 @@
-"""All tensors of a folder under one roof: where each lies, and lazy reads of its rows."""
+"""All tensors of a folder: the place of each, and lazy reads of its rows."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -7,21 +7,19 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from convert.checkpoint.index import Weights, find_weights
+from convert.checkpoint.index import MISMATCHED, Weights, find_weights
 from convert.checkpoint.mapped import MappedFile
 from convert.checkpoint.safetensors import read_safetensors
-from convert.checkpoint.tensor import TensorInfo, shown
+from convert.checkpoint.tensor import TensorInfo
 from convert.checkpoint.torch_file import read_torch
-from convert.errors import Failure
-
-_REFETCH = "the index and the shards are of different versions: download the folder again"
+from convert.errors import Failure, shown
 
 
 class Checkpoint:
-    """The tensors of a folder, in the order in which they lie in its files.
+    """The tensors of a folder, in the order of its files.
 
-    Reads are views on mapped files, safe from any number of threads. `close` forgets the maps;
-    the memory of one goes with the last view on it.
+    Reads are views on mapped files, and safe from any number of threads. `close` drops the maps;
+    a map is freed with the last view on it.
     """
 
     def __init__(self, folder: Path, files: Mapping[Path, MappedFile], tensors: Iterable[TensorInfo]) -> None:
@@ -30,17 +28,17 @@ class Checkpoint:
         self._files = dict(files)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
-        """Rows [start, stop) of axis 0, read-only and uncopied; BF16 as uint16, F8 as uint8."""
+        """Read rows [start, stop) of axis 0 without a copy, read-only; BF16 as uint16, F8 as uint8."""
         file, info, stop = self._rows(name, start, stop)
         return file.view(info, start, stop)
 
     def release(self, name: str, start: int = 0, stop: int | None = None) -> None:
-        """Let the kernel take back the pages of these rows; views on them stay valid."""
+        """Release the pages of these rows to the kernel; views on them stay valid."""
         file, info, stop = self._rows(name, start, stop)
         file.release(info, start, stop)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._files.clear()
 
     def __enter__(self) -> Self:
@@ -61,7 +59,7 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open a folder of weights: every header is checked, no tensor is read."""
+    """Open a folder of weights, and check every header without reading a tensor."""
     weights = find_weights(folder)
     read_header = {"safetensors": read_safetensors, "torch": read_torch}[weights.format]
     files = {path: MappedFile(path) for path in weights.files}
@@ -70,25 +68,26 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         for info in read_header(file):
             if other := tensors.get(info.name):
                 raise Failure(
-                    f"{folder}: {shown(info.name)} is both in {other.file.name} and in {path.name}", _REFETCH
+                    f"{folder}: {shown(info.name)} is both in {other.file.name} and in {path.name}",
+                    MISMATCHED,
                 )
             tensors[info.name] = info
-    _check_promises(weights, tensors)
+    _check_index(weights, tensors)
     return Checkpoint(folder, files, tensors.values())
 
 
-def _check_promises(weights: Weights, tensors: Mapping[str, TensorInfo]) -> None:
-    """The index and its shards must tell the same of every tensor."""
-    if weights.promised is None:
+def _check_index(weights: Weights, tensors: Mapping[str, TensorInfo]) -> None:
+    """Check that the index and the shards agree on every tensor."""
+    if weights.listed is None:
         return
-    for name, shard in weights.promised.items():
+    for name, shard in weights.listed.items():
         if name not in tensors:
-            raise Failure(f"{weights.index}: {shown(name)} is not in {shard.name}", _REFETCH)
+            raise Failure(f"{weights.index}: {shown(name)} is not in {shard.name}", MISMATCHED)
         if tensors[name].file != shard:
             raise Failure(
                 f"{weights.index}: {shown(name)} is not in {shard.name} but in {tensors[name].file.name}",
-                _REFETCH,
+                MISMATCHED,
             )
     for name, info in tensors.items():
-        if name not in weights.promised:
-            raise Failure(f"{info.file}: {shown(name)} is not in {weights.index}", _REFETCH)
+        if name not in weights.listed:
+            raise Failure(f"{info.file}: {shown(name)} is not in {weights.index}", MISMATCHED)

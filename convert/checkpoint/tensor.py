@@ -1,4 +1,4 @@
-"""What is known of a tensor before a byte of it is read."""
+"""The description of a tensor: its type, its shape, and its place in a file."""
 
 from dataclasses import dataclass
 from math import prod
@@ -25,12 +25,13 @@ STORED_AS: dict[str, np.dtype[np.generic]] = {
 
 MAX_RANK = 32  # numpy's own limit before version 2; checkpoints stay below 6
 _MAX_SPAN_BYTES = 2**62  # numpy counts in a signed 64-bit number
-_SHOWN_CHARACTERS = 120
+DAMAGED = "the file is damaged: download it again, or save the model again"
+CUT_SHORT = "the download was probably cut short: fetch the file again"
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor and the place where its bytes lie."""
+    """A tensor and the place of its bytes."""
 
     name: str
     dtype: str
@@ -41,19 +42,13 @@ class TensorInfo:
     strides_bytes: tuple[int, ...] | None = None  # None: row-major, as safetensors always is
 
 
-def shown(text: str) -> str:
-    """Give a name out of a file as one short line that any terminal can print."""
-    clipped = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
-    return clipped if clipped.isprintable() and clipped else ascii(clipped)
-
-
 def fault_of_shape(shape: object) -> str | None:
-    """Say why numpy could not hold this shape, or None if it can."""
+    """Return why numpy cannot hold this shape; None if it can."""
     if not isinstance(shape, list | tuple) or not all(type(size) is int and size >= 0 for size in shape):
         return "its shape is not a list of non-negative integers"
     if len(shape) > MAX_RANK:
         return f"its shape has {len(shape)} dimensions, more than {MAX_RANK}"
-    # Beside a zero any other size multiplies to zero bytes, and numpy still refuses it.
+    # With a zero among the sizes, numpy still refuses a large one.
     if prod(size for size in shape if size) * 8 > _MAX_SPAN_BYTES:
         return "its shape is too large for any memory"
     return None

@@ -1,4 +1,4 @@
-"""`pytorch_model.bin` in both of its forms, read where it lies."""
+"""`pytorch_model.bin` in both of its forms, read in place."""
 
 import struct
 import zipfile
@@ -7,9 +7,9 @@ from io import FileIO
 from convert.checkpoint.mapped import MappedFile
 from convert.checkpoint.opcode import PickleSource
 from convert.checkpoint.pickle_machine import interpret
-from convert.checkpoint.tensor import TensorInfo, shown
-from convert.checkpoint.torch_tensor import StateDict, place_tensors, read_state_dict
-from convert.errors import Failure
+from convert.checkpoint.tensor import CUT_SHORT, DAMAGED, TensorInfo
+from convert.checkpoint.torch_tensor import StateDict, locate_tensors, read_state_dict
+from convert.errors import Failure, shown
 
 _ZIP_START = b"PK\x03\x04"
 _PICKLE_START = b"\x80"
@@ -18,19 +18,17 @@ _STREAM_PROTOCOL = 1001  # torch.serialization.PROTOCOL_VERSION
 _COUNT_BYTES = 8
 _LOCAL_HEADER_BYTES = 30
 _MAX_DIRECTORY_BYTES = 64 * 2**20  # half a million entries
-_DAMAGED = "the file is damaged: download it again, or take the model's safetensors files"
-_CUT_SHORT = "the download was probably cut short: fetch the file again"
 
 
 def read_torch(file: MappedFile) -> list[TensorInfo]:
-    """Every tensor of a state dict that `torch.save` wrote, by offset."""
+    """List the tensors of a state dict that `torch.save` wrote, by offset."""
     if file.bytes[:4] == _ZIP_START:
         return _read_zip(file)
     if file.bytes[:1] == _PICKLE_START:
         return _read_stream(file)
     raise Failure(
         f"{file.path}: neither of the two forms that torch.save writes",
-        "load it where it was made and save the model with save_pretrained",
+        "load it with torch, and save the model with save_pretrained",
     )
 
 
@@ -41,7 +39,7 @@ def _read_zip(file: MappedFile) -> list[TensorInfo]:
     spans = _entries(file)
     roots = [name.removesuffix("/data.pkl") for name in spans if name.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise Failure(f"{file.path}: {len(roots)} entries data.pkl in the zip, not one", _DAMAGED)
+        raise Failure(f"{file.path}: {len(roots)} entries data.pkl in the zip, not one", DAMAGED)
     root = roots[0]
     if f"{root}/constants.pkl" in spans:
         raise Failure(
@@ -55,43 +53,40 @@ def _read_zip(file: MappedFile) -> list[TensorInfo]:
     for key, storage in state.storages.items():
         name = f"{root}/data/{key}"
         if name not in spans:
-            raise Failure(f"{file.path}: storage {shown(key)} is not in the zip", _DAMAGED)
+            raise Failure(f"{file.path}: storage {shown(key)} is not in the zip", DAMAGED)
         start, end = spans[name]
         if end - start != storage.size_bytes:
-            raise Failure(
-                f"{file.path}: storage {shown(key)} should take {storage.size_bytes} bytes "
-                f"and takes {end - start}",
-                _DAMAGED,
-            )
+            what = f"storage {shown(key)} should take {storage.size_bytes} bytes, but takes {end - start}"
+            raise Failure(f"{file.path}: {what}", DAMAGED)
         offsets_bytes[key] = start
-    return place_tensors(file.path, state, offsets_bytes)
+    return locate_tensors(file.path, state, offsets_bytes)
 
 
 def _entries(file: MappedFile) -> dict[str, tuple[int, int]]:
-    """Where the content of each entry begins and ends in the file."""
+    """Find where the content of each entry begins and ends in the file."""
     try:
         with _BoundedFile(file.path) as raw, zipfile.ZipFile(raw) as archive:
             infos = archive.infolist()
-    # All that the standard library lets through on damaged directories; RuntimeError covers
-    # NotImplementedError, for a version of the format that it does not know.
+    # All that the standard library raises for damaged directories; RuntimeError covers
+    # NotImplementedError, for an unknown version of the format.
     except (zipfile.BadZipFile, OSError, ValueError, OverflowError, struct.error, RuntimeError) as error:
-        raise Failure(f"{file.path}: damaged zip: {shown(str(error))}", _CUT_SHORT) from error
+        raise Failure(f"{file.path}: damaged zip: {shown(str(error))}", CUT_SHORT) from error
     spans: dict[str, tuple[int, int]] = {}
     reached = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         where = f"{file.path}: {shown(info.filename)}"
         if info.filename in spans:
-            raise Failure(f"{where} stands twice in the zip", _DAMAGED)
+            raise Failure(f"{where} is in the zip twice", DAMAGED)
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise Failure(
                 f"{where} is compressed or encrypted in the zip",
-                "torch.save stores as it is: load it where it was made and save it again",
+                "torch.save does not compress: load it with torch and save it again",
             )
         start = _content_start(file, info.header_offset)
         if start is None or start + info.file_size > file.size_bytes or info.header_offset < reached:
-            raise Failure(f"{where} does not lie where the zip's directory says", _CUT_SHORT)
+            raise Failure(f"{where} is not where the zip's directory says", CUT_SHORT)
         if info.file_size != info.compress_size:
-            raise Failure(f"{where} has two sizes in the zip's directory", _DAMAGED)
+            raise Failure(f"{where} has two sizes in the zip's directory", DAMAGED)
         reached = start + info.file_size
         spans[info.filename] = (start, reached)
     return spans
@@ -108,7 +103,7 @@ def _content_start(file: MappedFile, header_offset: int) -> int | None:
 
 
 class _BoundedFile(FileIO):
-    """Keeps zipfile from fetching a directory that claims to be as long as the weights."""
+    """A file from which zipfile cannot read a directory that claims to be as long as the weights."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _MAX_DIRECTORY_BYTES:
@@ -123,8 +118,8 @@ def _read_stream(file: MappedFile) -> list[TensorInfo]:
     source = PickleSource(file.path, file.bytes, 0, file.size_bytes)
     if _plain(source) != _STREAM_MAGIC:
         raise Failure(
-            f"{file.path}: a pickle, but none that torch.save wrote",
-            "nothing was executed; take the model's safetensors files",
+            f"{file.path}: a pickle, but not one that torch.save wrote",
+            "nothing was executed; use the model's safetensors files",
         )
     protocol, system = _plain(source), _plain(source)
     if protocol != _STREAM_PROTOCOL:
@@ -134,44 +129,38 @@ def _read_stream(file: MappedFile) -> list[TensorInfo]:
     state = read_state_dict(source)
     keys = _plain(source)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise Failure(f"{file.path}: has no list of its storages", _DAMAGED)
+        raise Failure(f"{file.path}: has no list of its storages", DAMAGED)
     if len(set(keys)) < len(keys) or set(keys) != state.storages.keys():
-        raise Failure(f"{file.path}: its list of storages is not that of its tensors", _DAMAGED)
-    return place_tensors(file.path, state, _stream_offsets_bytes(file, state, keys, source.position))
+        raise Failure(f"{file.path}: its list of storages is not that of its tensors", DAMAGED)
+    return locate_tensors(file.path, state, _stream_offsets_bytes(file, state, keys, source.position))
 
 
 def _plain(source: PickleSource) -> object:
-    """Interpret a pickle of numbers, texts and containers, in which every name is refused."""
+    """Interpret a pickle of numbers, texts and containers, refusing every name."""
 
     def no_storage(_: object) -> object:
-        raise ValueError("a storage outside of the state dict")
+        raise ValueError("a storage outside the state dict")
 
     return interpret(source, {}, no_storage)
 
 
 def _stream_offsets_bytes(file: MappedFile, state: StateDict, keys: list[str], start: int) -> dict[str, int]:
-    """Walk over the storages: each is its count of items in 8 bytes, then the items."""
+    """Find the storages: each is its count of items in 8 bytes, then the items."""
     offsets_bytes = {}
     for key in keys:
         storage = state.storages[key]
         offset_bytes = start + _COUNT_BYTES
         if offset_bytes + storage.size_bytes > file.size_bytes:
-            raise Failure(
-                f"{file.path}: storage {shown(key)} ends at byte {offset_bytes + storage.size_bytes}, "
-                f"the file at byte {file.size_bytes}",
-                _CUT_SHORT,
-            )
+            end = offset_bytes + storage.size_bytes
+            what = f"storage {shown(key)} ends at byte {end}, the file at byte {file.size_bytes}"
+            raise Failure(f"{file.path}: {what}", CUT_SHORT)
         (count,) = struct.unpack_from("<q", file.bytes, start)
         if count != storage.count:
-            raise Failure(
-                f"{file.path}: storage {shown(key)} should hold {storage.count} items and holds {count}",
-                _DAMAGED,
-            )
+            what = f"storage {shown(key)} should hold {storage.count} items, but holds {count}"
+            raise Failure(f"{file.path}: {what}", DAMAGED)
         offsets_bytes[key] = offset_bytes
         start = offset_bytes + storage.size_bytes
     if start < file.size_bytes:
-        raise Failure(
-            f"{file.path}: {file.size_bytes - start} bytes follow the last storage and belong to none",
-            _DAMAGED,
-        )
+        what = f"{file.size_bytes - start} bytes after the last storage belong to none"
+        raise Failure(f"{file.path}: {what}", DAMAGED)
     return offsets_bytes

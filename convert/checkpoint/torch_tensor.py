@@ -1,4 +1,4 @@
-"""What a state dict's pickle says of its tensors, held against the storages that are really there."""
+"""The tensors that a state dict's pickle describes, checked against the storages in the file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,12 +6,11 @@ from math import prod
 from pathlib import Path
 
 from convert.checkpoint.opcode import PickleSource
-from convert.checkpoint.pickle_machine import StandIn, Symbol, interpret
-from convert.checkpoint.tensor import STORED_AS, TensorInfo, fault_of_shape, shown
-from convert.errors import Failure
+from convert.checkpoint.pickle_machine import Builder, Symbol, interpret
+from convert.checkpoint.tensor import DAMAGED, STORED_AS, TensorInfo, fault_of_shape
+from convert.errors import Failure, shown
 
-_DAMAGED = "the file is damaged: download it again, or take the model's safetensors files"
-_PLAIN = "only a plain state dict is read: save the weights alone with save_pretrained"
+_PLAIN = "only a plain state dict is read: save the model with save_pretrained"
 
 _STORAGE_DTYPES = {
     "torch.DoubleStorage": "F64",
@@ -24,14 +23,14 @@ _STORAGE_DTYPES = {
     "torch.CharStorage": "I8",
     "torch.ByteStorage": "U8",
     "torch.BoolStorage": "BOOL",
-    "torch.storage.UntypedStorage": "U8",  # counted in bytes; `_rebuild_tensor_v3` says of what
+    "torch.storage.UntypedStorage": "U8",  # counted in bytes; `_rebuild_tensor_v3` gives the type
 }
 _DTYPES = {"torch.float8_e4m3fn": "F8_E4M3", "torch.float8_e5m2": "F8_E5M2"}
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A stretch of numbers that tensors are windows on; the file holds it under its key."""
+    """An array of numbers that tensors are views on; the file has it under its key."""
 
     key: str
     dtype: str
@@ -44,7 +43,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A window on a storage, counted in items; nothing of it is checked yet but the types."""
+    """A view on a storage, counted in items; only its types have been checked."""
 
     storage: Storage
     dtype: str
@@ -55,7 +54,7 @@ class StoredTensor:
 
 @dataclass
 class StateDict:
-    """The tensors by name and the storages by key, as the pickle tells them."""
+    """The tensors by name and the storages by key, as the pickle describes them."""
 
     tensors: dict[str, StoredTensor] = field(default_factory=dict)
     storages: dict[str, Storage] = field(default_factory=dict)
@@ -76,26 +75,26 @@ def read_state_dict(source: PickleSource) -> StateDict:
         raise Failure(f"{source.path}: holds {_kind(found)}, not a state dict", _PLAIN)
     for name, value in found.items():
         if not isinstance(name, str) or not name.isprintable():
-            raise Failure(f"{source.path}: {shown(str(name))} is no name of a tensor", _PLAIN)
+            raise Failure(f"{source.path}: {shown(str(name))} is not the name of a tensor", _PLAIN)
         if not isinstance(value, StoredTensor):
             raise Failure(f"{source.path}: {shown(name)} is {_kind(value)}, not a tensor", _PLAIN)
         state.tensors[name] = value
     return state
 
 
-def place_tensors(path: Path, state: StateDict, offsets_bytes: Mapping[str, int]) -> list[TensorInfo]:
-    """Tell where each tensor lies, given where each storage begins, and check that it lies within."""
+def locate_tensors(path: Path, state: StateDict, offsets_bytes: Mapping[str, int]) -> list[TensorInfo]:
+    """Find the place of each tensor from those of the storages, and check that it is within its storage."""
     tensors = [
-        _place(path, name, tensor, offsets_bytes[tensor.storage.key])
+        _locate(path, name, tensor, offsets_bytes[tensor.storage.key])
         for name, tensor in state.tensors.items()
     ]
     return sorted(tensors, key=lambda info: (info.offset_bytes, info.size_bytes, info.name))
 
 
-def _place(path: Path, name: str, tensor: StoredTensor, storage_offset_bytes: int) -> TensorInfo:
+def _locate(path: Path, name: str, tensor: StoredTensor, storage_offset_bytes: int) -> TensorInfo:
     where = f"{path}: {shown(name)}"
     if fault := fault_of_shape(tensor.shape):
-        raise Failure(f"{where}: {fault}", _DAMAGED)
+        raise Failure(f"{where}: {fault}", DAMAGED)
     item_bytes = STORED_AS[tensor.dtype].itemsize
     size_bytes = prod(tensor.shape) * item_bytes
     if not size_bytes:
@@ -105,17 +104,12 @@ def _place(path: Path, name: str, tensor: StoredTensor, storage_offset_bytes: in
     reach = 1
     for size, stride in sorted(axes, key=lambda axis: axis[1]):
         if stride < reach:
-            raise Failure(
-                f"{where}: its strides {shown(str(tensor.strides))} let elements share their place",
-                "an expanded tensor was saved: call contiguous() on it and save it again",
-            )
+            what = f"{where}: with its strides {shown(str(tensor.strides))}, elements overlap"
+            raise Failure(what, "an expanded tensor was saved: call contiguous() on it and save it again")
         reach += (size - 1) * stride
     if (tensor.offset + reach) * item_bytes > tensor.storage.size_bytes:
-        raise Failure(
-            f"{where}: reaches to item {tensor.offset + reach} of a storage of "
-            f"{tensor.storage.size_bytes // item_bytes}",
-            _DAMAGED,
-        )
+        count = tensor.storage.size_bytes // item_bytes
+        raise Failure(f"{where}: reaches to item {tensor.offset + reach} of a storage of {count}", DAMAGED)
     offset_bytes = storage_offset_bytes + tensor.offset * item_bytes
     rows_major = [
         (size, prod(tensor.shape[axis + 1 :])) for axis, size in enumerate(tensor.shape) if size > 1
@@ -128,14 +122,14 @@ def _place(path: Path, name: str, tensor: StoredTensor, storage_offset_bytes: in
 
 
 def _storage_of(persistent_id: object) -> Storage:
-    """Read ("storage", type, key, location, count), and in the old format the view that it may be."""
+    """Read ("storage", type, key, location, count), and in the old format a view."""
     match persistent_id:
         case ("storage", Symbol(name=name), str(key), _, int(count)) if name in _STORAGE_DTYPES:
             view = None
         case ("storage", Symbol(name=name), str(key), _, int(count), view) if name in _STORAGE_DTYPES:
             pass
         case _:
-            raise ValueError("a persistent id that is no storage")
+            raise ValueError("a persistent id that is not a storage")
     if view is not None:
         raise ValueError(f"storage {shown(key)} is a view on another, which torch no longer writes")
     if not 0 <= count < 2**56:
@@ -153,7 +147,7 @@ def _rebuild_tensor_v2(
     _metadata: object = None,
 ) -> StoredTensor:
     if not isinstance(storage, Storage):
-        raise TypeError("a tensor on something that is no storage")
+        raise TypeError("a tensor on something that is not a storage")
     return _tensor_on(storage, storage.dtype, offset, shape, strides)
 
 
@@ -181,13 +175,13 @@ def _tensor_on(storage: Storage, dtype: str, offset: object, shape: object, stri
 
 def _numbers(value: object) -> tuple[int, ...]:
     if not isinstance(value, tuple) or not all(type(n) is int and 0 <= n < 2**56 for n in value):
-        raise ValueError("an offset, a shape or strides that are no possible integers")
+        raise ValueError("an offset, a shape or strides with impossible integers")
     return value
 
 
 def _rebuild_parameter(tensor: object, _requires_grad: object, _hooks: object) -> StoredTensor:
     if not isinstance(tensor, StoredTensor):
-        raise TypeError("a parameter that is no tensor")
+        raise TypeError("a parameter that is not a tensor")
     return tensor
 
 
@@ -197,11 +191,11 @@ def _ordered_dict() -> dict[object, object]:
 
 def _size(numbers: object) -> tuple[object, ...]:
     if not isinstance(numbers, tuple):
-        raise TypeError("a size that is no tuple")
+        raise TypeError("a size that is not a tuple")
     return numbers
 
 
-_SYMBOLS: dict[str, StandIn | None] = {
+_SYMBOLS: dict[str, Builder | None] = {
     "collections.OrderedDict": _ordered_dict,
     "torch.Size": _size,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor_v2,
@@ -213,7 +207,7 @@ _SYMBOLS: dict[str, StandIn | None] = {
 
 
 def _kind(value: object) -> str:
-    """Name a stranger's object by its kind alone: its content may be endless."""
+    """Name an object by its kind only, since its content may be endless."""
     match value:
         case StoredTensor():
             return "a single tensor"

@@ -118,10 +118,10 @@ def test_an_index_of_a_single_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "found", "hint"),
     [
-        ([], "nothing that looks like weights", "save_pretrained"),
+        ([], "no weights", "save_pretrained"),
         (["tf_model.h5", "flax_model.msgpack"], "flax_model.msgpack, tf_model.h5", "save_pretrained"),
         (["adapter_model.safetensors"], "adapter_model.safetensors", "merge"),
-        (["model-Q4_K_M.gguf"], "model-Q4_K_M.gguf", "not a source"),
+        (["model-Q4_K_M.gguf"], "model-Q4_K_M.gguf", "cannot be converted"),
         ([FIRST], FIRST, "index"),
     ],
 )

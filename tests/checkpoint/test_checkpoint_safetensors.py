@@ -83,8 +83,11 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "no UTF-8": (assemble(b'{"\xff": 1}', b""), "not valid JSON"),
     "deep nesting": (assemble(b'{"a":' + b"[" * 100_000, b""), "not valid JSON"),
     "an endless number": (assemble(b'{"a":' + b"9" * 10_000 + b"}", b""), "not valid JSON"),
-    "a name twice": (assemble(b'{"a":1,"a":1}', b""), "names a twice"),
-    "a key twice inside": (assemble(b'{"a":{"dtype":"F32","dtype":"F16"}}', b""), "names dtype twice"),
+    "a name twice": (assemble(b'{"a":1,"a":1}', b""), "the key a is given twice"),
+    "a key twice inside": (
+        assemble(b'{"a":{"dtype":"F32","dtype":"F16"}}', b""),
+        "the key dtype is given twice",
+    ),
     "a number for an entry": (assemble({"w": 3}, b""), "w: its entry is not just"),
     "an entry too many": (assemble({"w": {**entry("U8", [1], 0, 1), "x": 0}}, b"\0"), "w: its entry"),
     "a missing entry": (assemble({"w": {"dtype": "U8", "shape": [1]}}, b"\0"), "w: its entry"),
@@ -110,7 +113,7 @@ FAULTS: dict[str, tuple[bytes, str]] = {
         "1 bytes before b belong to no tensor",
     ),
     "a hole at the start": (assemble({"b": entry("U8", [1], 2, 3)}, b"\0" * 3), "2 bytes before b"),
-    "bytes after the last tensor": (assemble({"w": entry("U8", [1], 0, 1)}, b"\0" * 3), "2 bytes follow"),
+    "bytes after the last tensor": (assemble({"w": entry("U8", [1], 0, 1)}, b"\0" * 3), "2 bytes after"),
     "a line break in a name": (assemble({"a\nb": entry("U8", [1], 0, 1)}, b"\0"), "unprintable"),
     "half a surrogate pair in a name": (
         assemble(rb'{"a\ud800":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"\0"),

@@ -99,7 +99,7 @@ def test_transposed_and_sliced_tensors_are_strided_views(tmp_path: Path, form: s
 def test_an_expanded_tensor_is_refused_before_it_takes_memory(tmp_path: Path, form: str) -> None:
     save({"w": torch.zeros(1).expand(10**6, 10**6)}, tmp_path, form)
     failure = failure_of(tmp_path)
-    assert "w: its strides (0, 0) let elements share" in failure.message
+    assert "w: with its strides (0, 0), elements overlap" in failure.message
     assert "contiguous()" in failure.hint
 
 
@@ -111,10 +111,10 @@ def test_an_expanded_tensor_is_refused_before_it_takes_memory(tmp_path: Path, fo
         ({"w": None}, "w is nothing, not a tensor"),
         ([torch.zeros(1)], "holds of type list"),
         (torch.zeros(1), "holds a single tensor, not a state dict"),
-        ({3: torch.zeros(1)}, "3 is no name of a tensor"),
-        ({"a\nb": torch.zeros(1)}, "is no name of a tensor"),
-        ({"w": torch.zeros(2, dtype=torch.complex64)}, "wants torch.ComplexFloatStorage"),
-        ({"w": torch.zeros(2, 2).to_sparse()}, "wants torch._utils._rebuild_sparse_tensor"),
+        ({3: torch.zeros(1)}, "3 is not the name of a tensor"),
+        ({"a\nb": torch.zeros(1)}, "is not the name of a tensor"),
+        ({"w": torch.zeros(2, dtype=torch.complex64)}, "names torch.ComplexFloatStorage"),
+        ({"w": torch.zeros(2, 2).to_sparse()}, "names torch._utils._rebuild_sparse_tensor"),
     ],
     ids=["nested", "number", "nothing", "list", "tensor", "key 3", "line break", "complex", "sparse"],
 )
@@ -127,7 +127,7 @@ def test_what_is_no_plain_state_dict_is_named(
 
 def test_a_whole_pickled_module_is_refused(tmp_path: Path, form: str) -> None:
     save(torch.nn.Linear(2, 2), tmp_path, form)
-    assert "wants torch.nn.modules.linear.Linear" in failure_of(tmp_path).message
+    assert "names torch.nn.modules.linear.Linear" in failure_of(tmp_path).message
 
 
 def test_shards_and_their_index(tmp_path: Path, form: str) -> None:
@@ -176,8 +176,8 @@ def rewrite_zip(file: Path, **changes: bytes | None) -> None:
         ({"byteorder": b"big"}, "not little-endian"),
         ({"data_pkl": None}, "0 entries data.pkl"),
         ({"0": None}, "storage 0 is not in the zip"),
-        ({"0": b"\0" * 15}, "storage 0 should take 16 bytes and takes 15"),
-        ({"0": b"\0" * 20}, "storage 0 should take 16 bytes and takes 20"),
+        ({"0": b"\0" * 15}, "storage 0 should take 16 bytes, but takes 15"),
+        ({"0": b"\0" * 20}, "storage 0 should take 16 bytes, but takes 20"),
     ],
 )
 def test_a_zip_that_lacks_what_its_pickle_says(
@@ -206,7 +206,7 @@ def test_zips_that_torch_does_not_write(tmp_path: Path) -> None:
             archive.writestr(name, content)
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr(name, content)
-    assert "stands twice" in failure_of(tmp_path).message
+    assert "is in the zip twice" in failure_of(tmp_path).message
     with zipfile.ZipFile(file, "w") as archive:
         for name in ("model/data.pkl", "model/constants.pkl"):
             archive.writestr(name, b"")
@@ -217,11 +217,11 @@ def test_a_stream_whose_storages_are_not_those_of_its_tensors(tmp_path: Path) ->
     file = save({"w": torch.zeros(4)}, tmp_path, "stream")
     whole = file.read_bytes()
     file.write_bytes(whole + b"\0")
-    assert "1 bytes follow the last storage" in failure_of(tmp_path).message
+    assert "1 bytes after the last storage" in failure_of(tmp_path).message
     counted = bytearray(whole)
     counted[-24] = 5
     file.write_bytes(counted)
-    assert "should hold 4 items and holds 5" in failure_of(tmp_path).message
+    assert "should hold 4 items, but holds 5" in failure_of(tmp_path).message
 
 
 def test_other_files_under_the_name(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_other_files_under_the_name(tmp_path: Path) -> None:
     file.write_bytes(b"GGUF" + b"\0" * 100)
     assert "neither of the two forms" in failure_of(tmp_path).message
     file.write_bytes(b"\x80\x02K\x01.")
-    assert "none that torch.save wrote" in failure_of(tmp_path).message
+    assert "not one that torch.save wrote" in failure_of(tmp_path).message
 
 
 def test_released_rows_of_a_bin_come_back(tmp_path: Path, form: str) -> None:

@@ -31,38 +31,38 @@ SYSTEM = b"cos\nsystem\n" + TOUCH + b"\x85R"
 
 # Each of these leaves a canary when Python's own pickle loads it.
 LIVE: dict[str, tuple[bytes, str]] = {
-    "reduce": (SYSTEM + b".", "wants os.system (GLOBAL at byte 44)"),
-    "protocol 2": (b"\x80\x02" + SYSTEM + b".", "wants os.system (GLOBAL at byte 46)"),
-    "eval": (b"cbuiltins\neval\n" + OPEN + b"\x85R.", "wants builtins.eval"),
-    "python 2's name of it": (b"\x80\x02c__builtin__\neval\n" + OPEN + b"\x85R.", "wants __builtin__.eval"),
+    "reduce": (SYSTEM + b".", "names os.system (GLOBAL at byte 44)"),
+    "protocol 2": (b"\x80\x02" + SYSTEM + b".", "names os.system (GLOBAL at byte 46)"),
+    "eval": (b"cbuiltins\neval\n" + OPEN + b"\x85R.", "names builtins.eval"),
+    "python 2's name of it": (b"\x80\x02c__builtin__\neval\n" + OPEN + b"\x85R.", "names __builtin__.eval"),
     "stack_global": (
         b"\x80\x04\x8c\x02os\x8c\x06system\x93" + TOUCH + b"\x85R.",
-        "wants os.system (STACK_GLOBAL",
+        "names os.system (STACK_GLOBAL",
     ),
-    "inst": (b"(" + TOUCH + b"ios\nsystem\n.", "wants os.system (INST"),
-    "obj": (b"(cos\nsystem\n" + TOUCH + b"o.", "wants os.system"),
-    "newobj": (b"ccanary_module\nsing\n)\x81.", "wants canary_module.sing"),
-    "an import alone": (b"ccanary_module\nsing\n.", "wants canary_module.sing"),
+    "inst": (b"(" + TOUCH + b"ios\nsystem\n.", "names os.system (INST"),
+    "obj": (b"(cos\nsystem\n" + TOUCH + b"o.", "names os.system"),
+    "newobj": (b"ccanary_module\nsing\n)\x81.", "names canary_module.sing"),
+    "an import alone": (b"ccanary_module\nsing\n.", "names canary_module.sing"),
     "in a list in a tuple in a dict": (
         b"}" + text("w") + b"](" + SYSTEM + b"tas.",
-        "wants os.system",
+        "names os.system",
     ),
-    "as a key": (b"}" + SYSTEM + b"Ns.", "wants os.system"),
+    "as a key": (b"}" + SYSTEM + b"Ns.", "names os.system"),
     "under a symbol that is allowed": (
         b"ccollections\nOrderedDict\n](" + text("a") + SYSTEM + b"ea\x85R.",
-        "wants os.system",
+        "names os.system",
     ),
     "as attributes": (
         b"ccollections\nOrderedDict\n)R}" + text("_metadata") + SYSTEM + b"sb.",
-        "wants os.system",
+        "names os.system",
     ),
     "over a memo": (
         b"ccollections\nOrderedDict\nq\x00cos\nsystem\nq\x00h\x00" + TOUCH + b"\x85R.",
-        "wants os.system",
+        "names os.system",
     ),
     "through an attribute": (
         b"\x80\x04" + text("os") + text("path.os.system") + b"\x93" + TOUCH + b"\x85R.",
-        "wants os.path.os.system",
+        "names os.path.os.system",
     ),
     "an extension": (b"\x82\xf0" + TOUCH + b"\x85R.", "uses an opcode that no state dict needs (EXT1"),
     "after a legal beginning": (
@@ -72,25 +72,25 @@ LIVE: dict[str, tuple[bytes, str]] = {
 }
 
 DEAD: dict[str, tuple[bytes, str]] = {
-    "numpy": (b"cnumpy.core.multiarray\n_reconstruct\n.", "wants numpy.core.multiarray._reconstruct"),
-    "torch's own loader": (b"ctorch.storage\n_load_from_bytes\n.", "wants torch.storage._load_from_bytes"),
+    "numpy": (b"cnumpy.core.multiarray\n_reconstruct\n.", "names numpy.core.multiarray._reconstruct"),
+    "torch's own loader": (b"ctorch.storage\n_load_from_bytes\n.", "names torch.storage._load_from_bytes"),
     "newobj on an allowed name": (
         b"ccollections\nOrderedDict\n)\x81.",
         "no state dict needs (NEWOBJ",
     ),
-    "inst of an allowed name": (b"(icollections\nOrderedDict\n.", "wants collections.OrderedDict (INST"),
+    "inst of an allowed name": (b"(icollections\nOrderedDict\n.", "names collections.OrderedDict (INST"),
     "a storage called": (b"ctorch\nFloatStorage\n)R.", "calls torch.FloatStorage (REDUCE"),
     "arguments that do not fit": (b"ctorch._utils\n_rebuild_tensor_v2\n)R.", "_rebuild_tensor_v2"),
     "arguments of another kind": (
         b"ctorch._utils\n_rebuild_tensor_v2\n(NNNNNNtR.",
-        "a tensor on something that is no storage",
+        "a tensor on something that is not a storage",
     ),
     "attributes on a name": (b"ccollections\nOrderedDict\n}b.", "no dict on the stack"),
     "a persistent id of text": (b"Pos.system\n.", "no state dict needs (PERSID"),
-    "a persistent id of nothing": (b"NQ.", "no storage"),
-    "a class by persistent id": (b"(" + text("module") + b"NNNtQ.", "no storage"),
+    "a persistent id of nothing": (b"NQ.", "not a storage"),
+    "a class by persistent id": (b"(" + text("module") + b"NNNtQ.", "not a storage"),
     "a name of two texts that are none": (b"NN\x93.", "a name that is not text"),
-    "an unprintable name": (b"cos\x1b[2J\nsystem\n.", r"wants 'os\x1b[2J.system'"),
+    "an unprintable name": (b"cos\x1b[2J\nsystem\n.", r"names 'os\x1b[2J.system'"),
     "a name without an end": (b"cos", "damaged pickle"),
     "an unknown opcode": (b"\xff.", "damaged pickle"),
     "no stop": (b"}", "damaged pickle"),
@@ -100,7 +100,7 @@ DEAD: dict[str, tuple[bytes, str]] = {
     "a hand below the mark": (b"](Na.", "the stack is empty"),
     "no mark": (b"t.", "no mark"),
     "an odd count": (b"}(Nu.", "a key without a value"),
-    "a memo never put": (b"h\x07.", "nothing was put under 7"),
+    "a memo never put": (b"h\x07.", "the memo has no 7"),
     "a name twice": (b"}" + text("w") + b"Ns" + text("w") + b"Ns.", "names w twice"),
     "a tuple for a key": (b"}))\x86Ns.", "neither text nor an integer"),
     "text of a terabyte": (b"\x8d" + struct.pack("<Q", 2**40) + b"x.", "damaged pickle"),
@@ -176,7 +176,7 @@ def test_a_payload_that_runs_elsewhere_does_not_run_here(nest: Path, payload: st
 @pytest.mark.parametrize("place", range(5))
 def test_a_payload_in_any_pickle_of_a_stream(nest: Path, place: int) -> None:
     in_a_stream(nest, b"\x80\x02" + SYSTEM + b".", place)
-    assert "wants os.system" in failure_of(nest).message
+    assert "names os.system" in failure_of(nest).message
     assert not (nest / "canary").exists()
 
 
@@ -191,7 +191,7 @@ class Bait:
 def test_a_payload_that_torch_saved(nest: Path, is_zip: bool) -> None:  # noqa: FBT001  (a parameter of the test)
     content = {"w": torch.ones(2), "x": {"deep": [Bait()]}}
     torch.save(content, nest / "pytorch_model.bin", _use_new_zipfile_serialization=is_zip)
-    assert f"wants {os.system.__module__}.system" in failure_of(nest).message
+    assert f"names {os.system.__module__}.system" in failure_of(nest).message
     assert not (nest / "canary").exists()
 
 

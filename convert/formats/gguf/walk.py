@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert.checkpoint.mapped import MappedFile
-from convert.checkpoint.tensor import shown
-from convert.errors import Failure
+from convert.errors import Failure, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
