@@ -9,13 +9,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from verify.atomic import replacing
-from verify.scenarios.asking import Answer
+from verify.scenarios.prompt import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from verify.scenarios.asking import Answerer
+    from verify.scenarios.prompt import Answerer
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verify.runtimes import Request
-from verify.scenarios.asking import Answer
+from verify.scenarios.prompt import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

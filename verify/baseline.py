@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from verify.logprobs import Reference, Windows
     from verify.parity import Profile
-    from verify.scenarios.asking import Answerer
+    from verify.scenarios.prompt import Answerer
     from verify.stage import Plan, Watch
 
 NAME = "source"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from verify.scenarios.checks import Seen
+from verify.scenarios.checks import Context
 
-ZH = Seen(
+ZH = Context(
     answer="",
     raw="",
     language="zh",
@@ -39,7 +39,7 @@ EN = replace(
 )
 
 RUNS = "大桥很长大桥很长"
-ANSWERS: list[tuple[str, Any, Seen, str, bool]] = [
+ANSWERS: list[tuple[str, Any, Context, str, bool]] = [
     ("not_empty", True, ZH, "不知道", True),
     ("not_empty", True, EN, "I don't know", True),
     ("not_empty", True, EN, " \n ", False),

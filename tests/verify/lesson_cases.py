@@ -9,7 +9,7 @@ from tests.verify.answer_cases import EN, ZH
 from verify.scenarios.fact import Fact
 
 if TYPE_CHECKING:
-    from verify.scenarios.checks import Seen
+    from verify.scenarios.checks import Context
     from verify.scenarios.wording import Language
 
 PLANETS = (
@@ -39,7 +39,7 @@ LONG_EN = (
 )
 
 
-LESSONS: list[tuple[str, Any, Seen, str, bool]] = [
+LESSONS: list[tuple[str, Any, Context, str, bool]] = [
     ("no_runaway", True, ZH, LESSON_ZH, True),
     ("no_runaway", True, EN, LESSON_EN, True),
     ("sections", ["goals", "content", "quiz"], ZH, LESSON_ZH, True),

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from tests.verify.answer_cases import ANSWERS, EN, ZH
 from tests.verify.lesson_cases import LESSONS, REVISIONS
-from verify.scenarios.checks import CHECKS, Seen
+from verify.scenarios.checks import CHECKS, Context
 from verify.scenarios.wording import Language
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def case_id(name: str, language: Language, *, passes: bool) -> str:
     return f"{name}-{language}-{'passes' if passes else 'fails'}"
 
 
-def judged(name: str, options: Any, seen: Seen) -> Verdict:
+def judged(name: str, options: Any, seen: Context) -> Verdict:
     check = CHECKS[name]
     # As a pack gives them: lists for tuples, mappings for models.
     return check.judge(seen, TypeAdapter(check.options).validate_json(json.dumps(options)))
@@ -37,7 +37,7 @@ def judged(name: str, options: Any, seen: Seen) -> Verdict:
     CASES,
     ids=[case_id(name, seen.language, passes=passes) for name, _, seen, _, passes in CASES],
 )
-def test_check(name: str, options: Any, seen: Seen, answer: str, *, passes: bool) -> None:
+def test_check(name: str, options: Any, seen: Context, answer: str, *, passes: bool) -> None:
     verdict = judged(name, options, replace(seen, answer=answer, raw=answer))
     assert verdict.passed == passes, verdict.why
     assert verdict.passed or verdict.why
@@ -51,7 +51,9 @@ def test_check(name: str, options: Any, seen: Seen, answer: str, *, passes: bool
 def test_revision(
     name: str, options: Any, language: Language, former: str, answer: str, *, passes: bool
 ) -> None:
-    verdict = judged(name, options, Seen(answer=answer, raw=answer, language=language, earlier=("x", former)))
+    verdict = judged(
+        name, options, Context(answer=answer, raw=answer, language=language, earlier=("x", former))
+    )
     assert verdict.passed == passes, verdict.why
 
 

@@ -164,7 +164,7 @@ CASES = [
         "did you mean any?",
     ),
     (SMALL.replace("{any: [30 metres]}", "{any: 30}"), f"12: {TURN}.checks.answer.any: must be a list", ""),
-    (SMALL.replace("{any: [30 metres]}", "{}"), f"12: {TURN}.checks.answer: asks for nothing", "any"),
+    (SMALL.replace("{any: [30 metres]}", "{}"), f"12: {TURN}.checks.answer: is empty", "any"),
     (
         SMALL.replace("checks: {answer", "checks: {anser"),
         f"12: {TURN}.checks.anser: unknown key",
@@ -182,7 +182,7 @@ CASES = [
     ),
     (
         SMALL.replace("prompt: ask", "user: hello"),
-        f"10: {TURN}: a question without its prompt",
+        f"10: {TURN}: there is a question, but no prompt",
         "prompt: ask",
     ),
     (
@@ -198,7 +198,7 @@ CASES = [
     (
         SMALL.replace("reference: 30", "reference: 40"),
         f"13: {TURN}.reference: fails the pack's own check answer",
-        "mend",
+        "correct the",
     ),
     (
         SMALL + "  - {name: first, turns: [{user: hi}]}\n",
@@ -206,10 +206,10 @@ CASES = [
         "once",
     ),
     (SMALL + "  - {name: second, turns: []}\n", "14: dialogues[1].turns: is empty", "turns"),
-    (SMALL + "advisory: [simplr]\n", "14: advisory[0]: 'simplr' is no check", "did you mean simpler?"),
+    (SMALL + "advisory: [simplr]\n", "14: advisory[0]: 'simplr' is not a check", "did you mean simpler?"),
     (
         SMALL + "facts: [{name: a, claim: '(', values: [b]}]\n",
-        "14: facts[0].claim: is no pattern",
+        "14: facts[0].claim: is not a regular expression",
         "regular expression",
     ),
     (
@@ -217,7 +217,7 @@ CASES = [
         "14: facts[0]: a claim needs a group",
         "values",
     ),
-    (SMALL + "facts: [{name: a}]\n", "14: facts[0]: is neither", "order"),
+    (SMALL + "facts: [{name: a}]\n", "14: facts[0]: must be either", "order"),
     (SMALL + "every: {not_empty: yes}\n", "14: every.not_empty: must be true or false", "write true"),
     (SMALL + "max_tokens: 0\n", "14: max_tokens: 0 is out of bounds", "at least 1"),
     (SMALL + "scenario: again\n", "14: scenario: given twice", "keep one"),

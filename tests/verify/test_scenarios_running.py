@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,7 +81,7 @@ def test_one_that_is_always_right_passes_everything(pack: Pack, *, is_chat: bool
         1,
     )
     assert score.dialogues == len(pack.dialogues)
-    json.dumps([each.as_dict() for each in transcripts] + [score.as_dict()])
+    json.dumps([*map(asdict, transcripts), asdict(score)])
 
 
 @pytest.mark.parametrize("pack", PACKS, ids=IDS)

@@ -1,4 +1,4 @@
-"""What a folder of safetensors says of its own weights, read without opening a model."""
+"""How a folder of safetensors describes its weights, read without opening a model."""
 
 from __future__ import annotations
 

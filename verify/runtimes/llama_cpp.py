@@ -146,7 +146,7 @@ class LlamaCpp(LocalRuntime[GgufVocabulary]):
         return int(self._lib.llama_state_seq_get_size(self._context, 0))
 
     def close(self) -> None:
-        """Free the context and the model."""
+        """Release the context and the model."""
         self._lib.llama_free(self._context)
         self._lib.llama_model_free(self._model)
 

@@ -54,7 +54,7 @@ def open_runtime(path: str, settings: Settings) -> OnnxRuntimeGenai:
 
 
 class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
-    """A model and its tokenizer; every request has a generator with a cache of its own."""
+    """A model and its tokenizer; every request has its own generator and cache."""
 
     CALLS = ("tokenize", "detokenize", "logits", "generate", "together", "cache")
     BATCH = 512
@@ -89,7 +89,7 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
             )
         except Failure:
             raise
-        except Exception as fault:  # noqa: BLE001  (it raises several kinds, of its own and of pybind11)
+        except Exception as fault:  # noqa: BLE001  (it raises several kinds, and pybind11's)
             # In the message itself: a worker's hint reaches no user.
             remedy = "" if provider == "cpu" else "; --option provider=cpu opens it without that provider"
             said = one_line(str(fault))

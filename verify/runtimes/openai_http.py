@@ -116,7 +116,7 @@ class OpenAiHttp:
                 one.close()
 
     def close(self) -> None:
-        """Do nothing: no connection is kept open."""
+        """Close nothing: no connection is kept open."""
 
     def _pieces(
         self, connection: http.client.HTTPConnection, request: Request, start: float

@@ -1,4 +1,4 @@
-"""Facts that an answer must not contradict; saying nothing about them is no fault."""
+"""Facts that an answer must not contradict, but need not mention."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import AfterValidator, Field, model_validator
 from convert.recipe.model import Strict, wrong
 from verify.scenarios.wording import digits, fold, sentences
 
-# What asks, or is marked as wrong, claims nothing: quizzes are full of false sentences.
+# A question, or a sentence marked as wrong, claims nothing: quizzes are full of false sentences.
 _NO_CLAIM = regex.compile(
     r"[?？]|[×✗✘]|[(（]\s*[)）]|判断|错误|不是|并非|\bfalse\b|\bnot\b|n't\b", regex.IGNORECASE
 )
-# A pattern of a person's own may be slow on some text; one that takes this long fails, and says so.
+# A user's pattern may be slow on some text; one that takes this long is a failed check.
 PATTERN_LIMIT_S = 1.0
 
 
@@ -23,7 +23,8 @@ def _check_pattern(pattern: str) -> str:
         regex.compile(pattern)
     except regex.error as error:
         raise wrong(
-            f"is no pattern: {error}", "write a regular expression with a group, e.g. (\\d+) planets"
+            f"is not a regular expression: {error}",
+            "write a regular expression with a group, e.g. (\\d+) planets",
         ) from None
     return pattern
 
@@ -32,7 +33,7 @@ Pattern = Annotated[str, AfterValidator(_check_pattern)]
 
 
 class Fact(Strict):
-    """One thing that is so: a claim that a pattern finds and its true values, or an order of names."""
+    """One fact: a claim that a pattern finds and its true values, or an order of names."""
 
     name: str = Field(description="A name for reports.", examples=["eight planets"])
     claim: Pattern | None = Field(
@@ -53,7 +54,7 @@ class Fact(Strict):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if bool(self.claim) == bool(self.order):
-            raise wrong("is neither a claim nor an order", "write `claim:` with `values:`, or `order:`")
+            raise wrong("must be either a claim or an order", "write `claim:` with `values:`, or `order:`")
         if self.claim and (not self.values or regex.compile(self.claim).groups < 1):
             raise wrong(
                 "a claim needs a group and its right values",
@@ -64,11 +65,11 @@ class Fact(Strict):
         return self
 
     def contradictions(self, answer: str) -> list[str]:
-        """The passages of an answer that say otherwise."""
+        """Return the passages of an answer that contradict it."""
         try:
             return self._false_claims(answer) if self.claim else self._false_orders(answer)
         except TimeoutError:
-            return [f"its pattern takes more than {PATTERN_LIMIT_S:g} s, so nothing was found out"]
+            return [f"its pattern takes more than {PATTERN_LIMIT_S:g} s, so the answer was not checked"]
 
     def _false_claims(self, answer: str) -> list[str]:
         true = {digits(fold(value)) for value in self.values}

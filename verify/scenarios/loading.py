@@ -1,4 +1,4 @@
-"""Finds packs by name or path, reads them strictly, and holds them to their own references."""
+"""Packs found by name or path, read strictly, and checked by their own references."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from convert.recipe.document import Document, Fault
 from convert.recipe.explain import did_you_mean, explain
 from convert.recipe.lookup import expand_home
 from convert.recipe.reader import read_mapping, refuse
-from verify.scenarios.asking import Answer
 from verify.scenarios.checks import CHECKS
 from verify.scenarios.pack import Pack
+from verify.scenarios.prompt import Answer
 from verify.scenarios.running import converse
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ _SHIPPED = Path(__file__).parent / "packs"
 
 
 def names() -> tuple[str, ...]:
-    """The scenarios that can be named without a path: the files are called <scenario>-<language>.yaml."""
+    """Return the scenarios that ship with this package, in files called <scenario>-<language>.yaml."""
     return tuple(sorted({file.stem.rpartition("-")[0] for file in _SHIPPED.glob("*-*.yaml")}))
 
 
 def load(scenarios: Iterable[str | Path], folder: Path = Path()) -> tuple[Pack, ...]:
-    """The packs of scenarios by name, in every language, or of files, seen from `folder`."""
+    """Load packs by scenario, in every language, or from files; paths start from `folder`."""
     return tuple(pack for scenario in scenarios for pack in _packs(scenario, folder))
 
 
@@ -45,7 +45,7 @@ def _packs(scenario: str | Path, folder: Path) -> Iterator[Pack]:
         return
     path = folder / expand_home(scenario)
     if path.suffix not in (".yaml", ".yml"):
-        listed = f"there are {', '.join(names())}; a pack of your own is named by its path"
+        listed = f"there are {', '.join(names())}; name your own pack by its path"
         raise UsageFailure(f"no scenario is called {scenario}", did_you_mean(str(scenario), names(), listed))
     yield read(path)
 
@@ -56,7 +56,7 @@ def _shipped(file: Path) -> Pack:
 
 
 def read(path: Path) -> Pack:
-    """The pack in a file; UsageFailures names every fault in it, each with its line."""
+    """Read the pack in a file; UsageFailures names every fault in it, each with its line."""
     keys = "`scenario:`, `language:`, `completion:` and `dialogues:`"
     _, document, value = read_mapping(path, "pack", keys, "`scenario: searchqa`")
     faults = list(document.faults)
@@ -74,14 +74,14 @@ def read(path: Path) -> Pack:
 
 
 def _across(pack: Pack, document: Document) -> Iterator[Fault]:
-    """What no part of a pack shows alone."""
+    """Check the parts of a pack against each other."""
 
     def fault(where: Where, what: str, hint: str) -> Fault:
         return Fault(document.line(where), where, what, hint)
 
     for number, name in enumerate(pack.advisory):
         if name not in CHECKS:
-            yield fault(("advisory", number), f"{name!r} is no check", _checks_hint(name))
+            yield fault(("advisory", number), f"{name!r} is not a check", _checks_hint(name))
     seen: dict[str, int] = {}
     for number, dialogue in enumerate(pack.dialogues):
         where: Where = ("dialogues", number)
@@ -123,7 +123,7 @@ def _turn_faults(pack: Pack, dialogue: Dialogue, turn: Turn) -> Iterator[tuple[s
             )
     for name in turn.without:
         if name not in CHECKS:
-            yield f"{name!r} is no check", _checks_hint(name), "without"
+            yield f"{name!r} is not a check", _checks_hint(name), "without"
     cites = pack.checks_of(turn).get("cites")
     strangers = (
         [number for number in cites.right if not 0 < number <= len(dialogue.materials)] if cites else []
@@ -137,8 +137,8 @@ def _checks_hint(name: str) -> str:
     return did_you_mean(name, CHECKS, f"there are {', '.join(sorted(CHECKS))}")
 
 
-class Reader:
-    """A model that gives the pack's own references."""
+class _ReferenceAnswerer:
+    """A model that answers with the pack's own references."""
 
     context_length = 1 << 20
 
@@ -147,7 +147,7 @@ class Reader:
         self._answers = iter([turn.reference or "" for turn in dialogue.turns])
 
     def count_tokens(self, text: str) -> int:
-        """Characters will do."""
+        """Count characters instead."""
         return len(text)
 
     def chat(self, messages: Sequence[dict[str, str]], max_tokens: int) -> Answer:  # noqa: ARG002 - the protocol's
@@ -160,18 +160,18 @@ class Reader:
 
 
 def _against_references(pack: Pack, document: Document) -> Iterator[Fault]:
-    """A check that fails the pack's own answer is a mistake in one of the two."""
+    """Check the references: one that fails the pack's own checks is a mistake in one of the two."""
     for number, dialogue in enumerate(pack.dialogues):
         if not any(turn.reference for turn in dialogue.turns):
             continue
-        told: set[tuple[int, str]] = set()
+        reported: set[tuple[int, str]] = set()
         for is_chat in (True, False):
-            transcript = converse(pack, dialogue, Reader(dialogue, is_chat=is_chat))
+            transcript = converse(pack, dialogue, _ReferenceAnswerer(dialogue, is_chat=is_chat))
             for index, exchange in enumerate(transcript.exchanges):
                 for check in exchange.checks:
-                    if check.passed or not dialogue.turns[index].reference or (index, check.name) in told:
+                    if check.passed or not dialogue.turns[index].reference or (index, check.name) in reported:
                         continue
-                    told.add((index, check.name))
+                    reported.add((index, check.name))
                     where: Where = ("dialogues", number, "turns", index, "reference")
                     what = f"fails the pack's own check {check.name}: {check.why}"
-                    yield Fault(document.line(where), where, what, "mend the reference or the check")
+                    yield Fault(document.line(where), where, what, "correct the reference or the check")

@@ -1,4 +1,4 @@
-"""Materials as they were retrieved, made fit for a prompt: one line of plain text each."""
+"""Retrieved materials, cleaned for a prompt: one line of plain text each."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FORMS = regex.compile(r"[\uff61-\uffdc\ufb00-\ufb06\u2e80-\u2fdf\uf900-\ufaff]+
 _NUMBER_SIGNS = ((regex.compile(r"(?<=\d)，(?=\d{3}(?!\d))"), ","), (regex.compile(r"(?<=\d)：(?=\d)"), ":"))
 
 _LINE_ENDS = regex.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-# Zero-width joiners hold emoji together; every other invisible character can hide words or turn them round.
+# Zero-width joiners hold emoji together; any other invisible character can hide or reverse words.
 _INVISIBLE = regex.compile(
     r"(?!(?<=\p{Extended_Pictographic}\ufe0f?)\u200d(?=\p{Extended_Pictographic}))[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}--[\n\t]]",
     regex.V1,
@@ -58,14 +58,14 @@ _HEADING = regex.compile(r"^\s*(?:#{1,6}|>{1,3}|-{3,}|={3,}|\*{3,}|`{3,})\s*")
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A material as it will be sent, and what was done to it."""
+    """A material as it will be sent, and the steps that changed it."""
 
     text: str
     steps: tuple[str, ...]
 
 
 def clean(text: str) -> Cleaned:
-    """Make plain text of one line out of whatever was retrieved; the same text always gives the same."""
+    """Turn whatever was retrieved into one line of plain text, always in the same way."""
     steps: list[str] = []
     for name, step in _STEPS:
         done = step(text)
@@ -90,7 +90,7 @@ def _without_html(text: str) -> str:
 
 
 class _Reader(HTMLParser):
-    """Keeps what a reader of the page would see."""
+    """A parser that keeps what a reader of the page would see."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -143,7 +143,7 @@ def _without_markup(text: str) -> str:
 
 
 def _with_harmless_lines(text: str) -> str:
-    """Take from each line the beginning that would look like the prompt's own."""
+    """Remove from each line a beginning that looks like the prompt's own."""
     return "\n".join(_harmless(line) for line in text.split("\n"))
 
 
@@ -158,7 +158,7 @@ def _harmless(line: str) -> str:
 
 
 def _on_one_line(text: str) -> str:
-    """Join the lines; what only now stands together as markup, or at the beginning, goes as well."""
+    """Join the lines; remove markup and line beginnings that only now appear, too."""
     before = None
     while before != text:
         before = text
@@ -168,9 +168,9 @@ def _on_one_line(text: str) -> str:
 
 _STEPS = (
     ("HTML stripped", _without_html),
-    ("width normalised", _with_usual_width),
+    ("width normalized", _with_usual_width),
     ("control characters removed", _without_controls),
     ("chat markup removed", _without_markup),
-    ("line starts neutralised", _with_harmless_lines),
+    ("line starts neutralized", _with_harmless_lines),
     ("lines joined", _on_one_line),
 )

@@ -1,4 +1,4 @@
-"""A Markdown text as headings, sections and lists, and what models write instead of them."""
+"""Headings, sections and lists of a Markdown text, and what models write instead of them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Numbering:
 
     @property
     def is_consecutive(self) -> bool:
-        """Does each number follow the one before it?"""
+        """Return whether each number follows the one before it."""
         first = self.numbers[0] if self.numbers else 0
         return self.numbers == tuple(range(first, first + len(self.numbers)))
 
 
 @dataclass
 class Section:
-    """A heading and the lines under it, those of smaller headings among them."""
+    """A heading and the lines under it, smaller headings included."""
 
     title: str
     level: int
@@ -46,13 +46,13 @@ class Section:
 
     @property
     def text(self) -> str:
-        """What stands under the heading."""
+        """Return the text under the heading."""
         return "\n".join(self.lines).strip()
 
 
 @dataclass(frozen=True)
 class Markdown:
-    """What CommonMark makes of a text, and what is wrong with it."""
+    """A text as CommonMark reads it, and its faults."""
 
     headings: tuple[str, ...]
     items: int
@@ -93,13 +93,13 @@ def parse(text: str) -> Markdown:
 
 
 def sections(text: str) -> list[Section]:
-    """The sections of a text, by whatever a reader takes for a heading."""
+    """Return the sections of a text, by whatever a reader takes for a heading."""
     found: list[Section] = []
     for line in text.split("\n"):
         title, level, rest = _heading(line)
         for section in found:
             if section.level and title and level <= section.level:
-                section.level = 0  # closed: lines that follow belong to others
+                section.level = 0  # closed: the next lines belong to other sections
         for section in found:
             if section.level:
                 section.lines.append(line)
@@ -109,7 +109,7 @@ def sections(text: str) -> list[Section]:
 
 
 def _heading(line: str) -> tuple[str, int, str]:
-    """The title in a line, how deep it lies, and what follows it in the line; an empty title is none."""
+    """Return the title in a line, its level and the rest of the line; an empty title is none."""
     if found := _HEADING.match(line):
         return found[2].strip("*_ "), len(found[1]), ""
     if found := _COUNTED.match(line):
@@ -122,7 +122,7 @@ def _heading(line: str) -> tuple[str, int, str]:
 
 
 def find(text: str, names: tuple[str, ...]) -> Section | None:
-    """The first section whose title has one of the names."""
+    """Find the first section whose title contains one of the names."""
     for section in sections(text):
         title = fold(section.title)
         if any(fold(name) in title for name in names):

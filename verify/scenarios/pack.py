@@ -1,7 +1,8 @@
-"""What a pack of dialogues may say: strict, frozen models, the checks' own options among them."""
+"""The contents of a pack of dialogues: strict, frozen models, with the checks' own options."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator  # noqa: TC003 - pydantic reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -12,6 +13,7 @@ from verify.scenarios.checks import CHECKS
 from verify.scenarios.fact import Fact  # noqa: TC001 - pydantic reads the annotations
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+_PLACEHOLDER = re.compile(r"(\{materials\}|\{question\})")
 Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
 
 
@@ -19,7 +21,7 @@ class _Checks(Strict):
     """The checks of an answer, by name."""
 
     def asked(self) -> Iterator[tuple[str, Any]]:
-        """Each check that is written here, with its options."""
+        """Yield each check that is written here, with its options."""
         for name in self.model_fields_set:
             yield name, getattr(self, name)
 
@@ -42,9 +44,9 @@ else:
 
 
 class Completion(Strict):
-    """How a model that only continues text is asked, and where its answer ends."""
+    """The style for a model that only continues text, and where its answer ends."""
 
-    cue: Text = Field(description="Stands where the answer goes.", examples=["回答:"])
+    cue: Text = Field(description="The line that the answer continues.", examples=["回答:"])
     example: Text | None = Field(
         default=None, description="A worked example to begin with.", examples=["问题: …\n回答: …"]
     )
@@ -57,7 +59,7 @@ class Completion(Strict):
 
 
 class Turn(Strict):
-    """One question, what its answer is checked for, and an answer that is right."""
+    """One question, the checks of its answer, and a right answer."""
 
     prompt: Name | None = Field(
         default=None, description="One of the pack's prompts, to be filled in.", examples=["ask"]
@@ -75,7 +77,9 @@ class Turn(Strict):
         default=Checks(), description="What this answer is checked for.", examples=[{"not_empty": True}]
     )
     without: tuple[str, ...] = Field(
-        default=(), description="Checks of every answer that this one is spared.", examples=[["no_echo"]]
+        default=(),
+        description="Checks that do not apply to this answer.",
+        examples=[["no_echo"]],
     )
     reference: Text | None = Field(
         default=None, description="An answer that passes every check.", examples=["1957年"]
@@ -84,21 +88,22 @@ class Turn(Strict):
     @model_validator(mode="after")
     def _asks_once(self) -> Self:
         if (self.prompt is None) == (self.user is None):
-            raise wrong("asks nothing, or twice", "write `prompt:` and its `question:`, or `user:`")
+            raise wrong("must ask exactly once", "write `prompt:` and its `question:`, or `user:`")
         if self.question is not None and self.prompt is None:
             raise wrong(
-                "a question without its prompt", "name the prompt that it is put into, e.g. prompt: ask"
+                "there is a question, but no prompt for it",
+                "name the prompt that it goes into, e.g. prompt: ask",
             )
         return self
 
 
 class Dialogue(Strict):
-    """Materials, where there are some, and the turns of a conversation."""
+    """The materials, if any, and the turns of a conversation."""
 
     name: Name = Field(description="Unique in the pack.", examples=["bridge-length"])
     materials: tuple[Text, ...] = Field(
         default=(),
-        description="What was retrieved, as it was found.",
+        description="The texts as they were retrieved.",
         examples=[["第一份资料", "第二份资料"]],
     )
     turns: tuple[Turn, ...] = Field(
@@ -109,7 +114,7 @@ class Dialogue(Strict):
 class Pack(Strict):
     """Dialogues of one scenario in one language."""
 
-    scenario: Name = Field(description="The scenario that the figures count for.", examples=["searchqa"])
+    scenario: Name = Field(description="The scenario that the scores count for.", examples=["searchqa"])
     language: Literal["zh", "en"] = Field(description="The language of the answers.", examples=["zh"])
     system: Text | None = Field(default=None, description="The system prompt.", examples=["你是一个助理"])
     prompts: dict[Name, Text] = Field(
@@ -139,7 +144,7 @@ class Pack(Strict):
     )
 
     def checks_of(self, turn: Turn) -> dict[str, Any]:
-        """The checks of one answer and their options: the turn's own, and the pack's where it is silent."""
+        """Return the checks of one answer with their options; the turn's replace the pack's."""
         asked = {**dict(self.every.asked()), **dict(turn.checks.asked())}
         return {
             name: options
@@ -148,31 +153,19 @@ class Pack(Strict):
         }
 
     def max_tokens_of(self, turn: Turn) -> int:
-        """The most tokens of one answer."""
+        """Return the most tokens of one answer."""
         return turn.max_tokens or self.max_tokens
 
     def instruction(self, turn: Turn) -> str:
-        """The words of a turn that are neither materials nor question."""
+        """Return the words of a turn that are neither materials nor question."""
         template = self.prompts[turn.prompt] if turn.prompt else str(turn.user)
         return template.replace("{materials}", "\n").replace("{question}", "\n")
 
     def user(self, turn: Turn, materials: tuple[str, ...]) -> str:
-        """The user's words of a turn."""
+        """Return the user's words of a turn."""
         if turn.prompt is None:
             return str(turn.user)
         numbered = "\n".join(f"{number}. {text}" for number, text in enumerate(materials, 1))
         parts = {"{materials}": numbered, "{question}": turn.question or ""}
-        # Cut first and filled then, so that a material that holds a placeholder stays as it is.
-        return "".join(parts.get(piece, piece) for piece in _split(self.prompts[turn.prompt]))
-
-
-def _split(template: str) -> list[str]:
-    pieces = [template]
-    for mark in ("{materials}", "{question}"):
-        pieces = [
-            part
-            for piece in pieces
-            for index, between in enumerate(piece.split(mark))
-            for part in ((mark, between) if index else (between,))
-        ]
-    return pieces
+        # Split before filling, so that a placeholder inside a material stays as it is.
+        return "".join(parts.get(piece, piece) for piece in _PLACEHOLDER.split(self.prompts[turn.prompt]))

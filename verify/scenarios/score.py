@@ -1,9 +1,9 @@
-"""From transcripts to the figures that a gate compares."""
+"""Scores: the figures of transcripts that gates compare."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from verify.scenarios.wording import Language  # noqa: TC001 - the report reads the annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a scenario went in one language."""
+    """A scenario's score in one language."""
 
     scenario: str
     language: Language
@@ -25,13 +25,9 @@ class Score:
     smoke: float  # of the dialogues, those whose required checks all passed
     by_check: dict[str, float]  # the share that passed, by the check's name
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
 
 def scores(transcripts: Sequence[Transcript]) -> tuple[Score, ...]:
-    """A score for each scenario and language, in the order in which they come."""
+    """Compute a score for each scenario and language, in the order in which they come."""
     keys = dict.fromkeys((each.scenario, each.language) for each in transcripts)
     return tuple(
         _score(
@@ -42,7 +38,7 @@ def scores(transcripts: Sequence[Transcript]) -> tuple[Score, ...]:
 
 
 def smoke(transcripts: Sequence[Transcript]) -> float:
-    """The share of dialogues whose required checks all passed; 0 of none."""
+    """Return the share of dialogues whose required checks all passed; 0 without dialogues."""
     return _share([each.passed for each in transcripts])
 
 

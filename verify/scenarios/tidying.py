@@ -1,4 +1,4 @@
-"""From what a model wrote to the answer that is checked; every change is told."""
+"""From a model's output to the answer that is checked; every change is recorded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from verify.scenarios.transcript import Step
 from verify.scenarios.wording import ngrams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from verify.scenarios.pack import Completion
 
 _THOUGHT = regex.compile(r"^\s*<think>.*?(?:</think>|\Z)", regex.DOTALL)
@@ -25,7 +23,7 @@ _HEADING = regex.compile(r"^(\s{0,3}#{1,6})(?=[^\s#])", regex.MULTILINE)
 
 
 def tidy_chat(raw: str) -> tuple[str, tuple[Step, ...]]:
-    """A chat model's answer is left as it is, but for thoughts that its template would not show either."""
+    """Remove thoughts, which a template would not show either, and nothing else."""
     text = _THOUGHT.sub("", raw)
     steps = (Step("thoughts left out", f"{len(raw) - len(text)} characters"),) if text != raw else ()
     return text.strip(), steps
@@ -58,7 +56,7 @@ def _cut(text: str, style: Completion) -> str:
 
 
 def _related(text: str, context: str) -> str:
-    """Keep the first paragraph, and those that share something with what came before them."""
+    """Keep the first paragraph, and those that share a term with what came before."""
     known = ngrams(context)
     kept: list[str] = []
     for paragraph in _PARAGRAPHS.split(text):
@@ -70,9 +68,8 @@ def _related(text: str, context: str) -> str:
 
 
 def _repaired(text: str) -> str:
-    """Only the marks change, never a number: a list that counts wrongly stays wrong."""
-    circled: Callable[[regex.Match[str]], str] = lambda found: f"{found[1]}{ord(found[2]) - ord('①') + 1}. "  # noqa: E731
-    text = _CIRCLED.sub(circled, text)
+    """Repair the marks, never a number: a list that counts wrongly stays wrong."""
+    text = _CIRCLED.sub(lambda found: f"{found[1]}{ord(found[2]) - ord('①') + 1}. ", text)
     text = _NUMBER.sub(lambda found: f"{found[1]}{int(found[2])}. ", text)
     text = _BULLET.sub(r"\1- ", text)
     text = _DASH.sub(r"\1- ", text)
@@ -81,7 +78,7 @@ def _repaired(text: str) -> str:
 
 
 def _difference(before: str, after: str) -> str:
-    """What went, or how much changed."""
+    """Say what was removed, or how much changed."""
     if before.startswith(after):
         gone = before[len(after) :].strip()
         return f"left out: {gone if len(gone) <= 200 else gone[:197] + '...'}"

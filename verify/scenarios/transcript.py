@@ -1,9 +1,9 @@
-"""What was asked, answered and found, as a report keeps it."""
+"""Transcripts: questions, answers and checks, as a report keeps them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from verify.scenarios.wording import Language  # noqa: TC001 - the report reads the annotations
 
@@ -12,7 +12,7 @@ Style = Literal["chat", "completion"]
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that was done to a text, and what it did."""
+    """One change to a text, and its effect."""
 
     name: str
     what: str
@@ -30,7 +30,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One turn: what was sent, what came back, what was made of it."""
+    """One turn: what was sent, what came back, and how it was judged."""
 
     user: str
     sent: str | tuple[dict[str, str], ...]  # a text to continue, or messages
@@ -54,14 +54,10 @@ class Transcript:
 
     @property
     def checks(self) -> tuple[Outcome, ...]:
-        """Every check, in the order of the turns."""
+        """Return every check, in the order of the turns."""
         return tuple(check for exchange in self.exchanges for check in exchange.checks)
 
     @property
     def passed(self) -> bool:
-        """Did every required check pass?"""
+        """Return whether every required check passed."""
         return all(check.passed for check in self.checks if check.required)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {**asdict(self), "passed": self.passed}

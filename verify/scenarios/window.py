@@ -1,4 +1,4 @@
-"""Making materials and history fit a context window: the least relevant goes first, and what went is told."""
+"""Materials and history cut to a context window: the least relevant goes first, and each cut is recorded."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _CLAUSE_ENDS = regex.compile(r"[。！？；，、!?;,](?!\d)\s*|\.\s+|\s+")
 
 
 class NoRoomError(Exception):
-    """The window does not even hold what cannot be left out."""
+    """The window is too small even for what cannot be left out."""
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The materials that are sent, with the places they had."""
+class FittedMaterials:
+    """The materials that are sent, with their original places."""
 
     texts: tuple[str, ...]
     places: tuple[int, ...]  # from 0
@@ -33,7 +33,7 @@ class Fitted:
 
 
 def relevance(texts: Sequence[str], question: str) -> list[float]:
-    """How much of the question each text shares; what stands in few texts counts for more."""
+    """Weigh how much each text shares with the question; a term in few texts counts for more."""
     asked = ngrams(question)
     shared = [ngrams(text) & asked for text in texts]
     spread = Counter(gram for grams in shared for gram in grams)
@@ -46,8 +46,8 @@ def fit_materials(
     fits: Callable[[tuple[str, ...]], bool],
     *,
     may_cut: bool = True,
-) -> Fitted:
-    """Leave out the least relevant materials until the rest fit; shorten the last, never to nothing."""
+) -> FittedMaterials:
+    """Leave out the least relevant materials until the rest fit; shorten the last one if it must."""
     weights = relevance(texts, question)
     places = [place for place, text in enumerate(texts) if text]
     steps = [
@@ -56,7 +56,7 @@ def fit_materials(
         if not text
     ]
     while len(places) > 1 and not fits(tuple(texts[place] for place in places)):
-        # Of equally relevant ones the later goes first, so that the outcome is always the same.
+        # Among equals the later one goes first, so that the result is always the same.
         least = min(places, key=lambda place: (weights[place], -place))
         places.remove(least)
         what = f"material {least + 1} of {len(texts)} does not fit (relevance {weights[least]:.2f})"
@@ -68,13 +68,13 @@ def fit_materials(
         kept = (_shortened(kept[0], lambda text: fits((text,))),)
         what = f"material {places[0] + 1} cut from {len(texts[places[0]])} to {len(kept[0])} characters"
         steps.append(Step("material shortened", what))
-    return Fitted(kept, tuple(places), tuple(steps))
+    return FittedMaterials(kept, tuple(places), tuple(steps))
 
 
 def _shortened(text: str, fits: Callable[[str], bool]) -> str:
-    """The longest beginning that fits, to the end of a clause if there is one, else of a whole character."""
+    """Return the longest beginning that fits, to the end of a clause or at least a whole character."""
     ends = [found.end() for found in _GRAPHEMES.finditer(text)]
-    low, high = 0, len(ends)  # so many characters fit, and so many do not
+    low, high = 0, len(ends)  # `low` characters fit, `high` do not
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(text[: ends[middle - 1]]) else (low, middle)
@@ -83,14 +83,14 @@ def _shortened(text: str, fits: Callable[[str], bool]) -> str:
     end = ends[low - 1]
     whole = frozenset(ends[:low])
     clauses = [found.end() for found in _CLAUSE_ENDS.finditer(text) if found.end() in whole]
-    # A clause that ends early would throw most of the text away; half a sentence is better then.
+    # If the last clause ends early, half a sentence is better than losing most of the text.
     at_clause = text[: clauses[-1]].rstrip() if clauses and clauses[-1] * 2 >= end else ""
-    # Tokens merge otherwise at another seam, so the shorter one is asked for as well.
+    # Tokens merge differently at another seam, so the shorter text is tried, too.
     return at_clause if at_clause and fits(at_clause) else text[:end]
 
 
 def _tail(text: str, fits: Callable[[str], bool]) -> str:
-    """The longest end that fits, from the start of a line or sentence if there is one; else a character."""
+    """Return the longest end that fits, from the start of a line, a sentence or at least a character."""
     ends = [found.end() for found in _SENTENCE_ENDS.finditer(text)]
     for starts in (ends, [found.start() for found in _GRAPHEMES.finditer(text)]):
         low, high = -1, len(starts)  # from here on it is too long, and here it fits or there is nothing
@@ -108,7 +108,7 @@ Pair = tuple[str, str]  # the user's words and the answer to them
 def fit_history(
     history: Sequence[Pair], fits: Callable[[Sequence[Pair]], bool], *, keeps_first: bool
 ) -> tuple[tuple[Pair, ...], tuple[Step, ...]]:
-    """Leave out the oldest turns until the rest fit; the last answer, if it must, loses its head."""
+    """Leave out the oldest turns until the rest fit; cut the beginning of the last answer if it must."""
     pairs = list(history)
     steps: list[Step] = []
     oldest = 1 if keeps_first else 0

@@ -1,4 +1,4 @@
-"""Text as it is compared: width, case, spaces, quotes and the forms of numbers do not tell answers apart."""
+"""Text as it is compared: without differences of width, case, spaces, quotes and forms of numbers."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?(?=([万亿千百]?))")
 
 @lru_cache(maxsize=4096)
 def fold(text: str) -> str:
-    """The text without what does not matter: 「１，０００ 米」 and 「1000米」 are the same."""
+    """Remove what does not matter: 「１，０００ 米」 and 「1000米」 become the same."""
     text = unicodedata.normalize("NFKC", _MARKUP.sub("", text)).casefold().translate(_SAME)
     text = _GROUPS.sub(lambda found: re.sub(r"\D", "", found[0]), text)
     return " ".join(_SPACE_BY_CJK.sub("", text).split())
 
 
 def has(text: str, wanted: str) -> bool:
-    """Does `wanted` stand in the text, as a whole number or word where it begins or ends with one?"""
+    """Return whether the text contains `wanted`, and as whole words or numbers."""
     hay, needle = fold(text), fold(wanted)
-    return bool(needle) and (_stands(hay, needle) or _stands(digits(hay), digits(needle)))
+    return bool(needle) and (_contains(hay, needle) or _contains(digits(hay), digits(needle)))
 
 
-def _stands(hay: str, needle: str) -> bool:
+def _contains(hay: str, needle: str) -> bool:
     at = hay.find(needle)
     while at >= 0:
         end = at + len(needle)
@@ -62,13 +62,13 @@ def _stands(hay: str, needle: str) -> bool:
     return False
 
 
-def _continues(beside: str, edge: str) -> bool:
-    """Would the number or word at the edge go on? `beside` is read away from it."""
-    if not beside:
+def _continues(outside: str, edge: str) -> bool:
+    """Return whether a number or word at the edge goes on outside, read away from it."""
+    if not outside:
         return False
     if edge.isdigit():
-        return beside[0].isdigit() or (beside[0] in ".," and beside[1:2].isdigit())
-    return _is_letter(edge) and _is_letter(beside[0])
+        return outside[0].isdigit() or (outside[0] in ".," and outside[1:2].isdigit())
+    return _is_letter(edge) and _is_letter(outside[0])
 
 
 def _is_letter(character: str) -> bool:
@@ -76,13 +76,13 @@ def _is_letter(character: str) -> bool:
 
 
 def digits(folded: str) -> str:
-    """Number words as digits: 「一千九百」 and 「一九〇〇」 become 1900, `eight` becomes 8."""
+    """Turn number words into digits: 「一千九百」 and 「一九〇〇」 become 1900, `eight` becomes 8."""
     text = _CHINESE_NUMBER.sub(lambda found: str(chinese_number(found[0])), folded)
     return _ENGLISH_NUMBER.sub(lambda found: str(_ENGLISH_NUMBERS.index(found[0])), text)
 
 
 def chinese_number(text: str) -> int:
-    """The value of a Chinese numeral, in words or digit by digit."""
+    """Return the value of a Chinese numeral, in words or digit by digit."""
     if all(character in _DIGIT for character in text):
         return int("".join(str(_DIGIT[character]) for character in text))
     for great in "亿万":
@@ -102,7 +102,7 @@ def chinese_number(text: str) -> int:
 
 
 def numbers(text: str) -> set[str]:
-    """The numbers in a text: digits, and Chinese numerals from eleven on; smaller ones are everyday words."""
+    """Find a text's numbers: digits, and Chinese numerals from eleven on; smaller ones are common words."""
     folded = fold(text)
     found: set[str] = set()
     for match in _NUMBER.finditer(folded):
@@ -122,12 +122,12 @@ def _shortest(number: str) -> str:
 
 
 def terms(text: str) -> list[str]:
-    """Words, numbers and single Chinese characters, in order."""
+    """Return words, numbers and single Chinese characters, in order."""
     return _TERM.findall(fold(text))
 
 
 def ngrams(text: str) -> set[str]:
-    """What a text is about, for comparing: pairs of Chinese characters, words and numbers."""
+    """Return a text's terms for comparing: pairs of Chinese characters, words and numbers."""
     found: set[str] = set()
     before = ""
     for term in terms(text):
@@ -151,10 +151,10 @@ _EMPTY = frozenset(_EMPTY_WORDS.split())
 
 
 def _stem(word: str) -> str:
-    """`planets` and `planet` are one word; no more than that is attempted."""
+    """Make one word of `planets` and `planet`, and attempt no more."""
     return word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences and lines of a text."""
+    """Split a text into sentences and lines."""
     return [found.strip() for found in _SENTENCE.findall(text) if found.strip()]

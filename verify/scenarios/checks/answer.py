@@ -1,4 +1,4 @@
-"""Checks of what is said: the answer, that it stands in the materials, or that it is owned not to."""
+"""Checks of content: the right answer, one from the materials, or an honest "I don't know"."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from convert.recipe.model import Strict, wrong
 from verify.scenarios.checks.citation import CITATIONS
-from verify.scenarios.checks.registry import Seen, Verdict, bad, check, right
+from verify.scenarios.checks.registry import Context, Verdict, bad, check, right
 from verify.scenarios.wording import Language, fold, has, ngrams, numbers, sentences
 
-# "I don't know" and its kin, on folded text.
+# "I don't know" in other words, on folded text.
 REFUSALS: dict[Language, str] = {
     "zh": r"不知道|不清楚|不确定|不得而知|不了解|不详|未知|没提|并未|并没有|都没有|均没有|均未|[找查得]不到|"
     r"未(?:明确|直接)?(?:提及|提到|说明|给出|涉及|记载|包含)|"
@@ -44,41 +44,43 @@ _MARKER = regex.compile(r"^\s*(?:[-*+]\s+)?\(?\d{1,2}[.)、．:]\s*", regex.MULT
 
 
 class Says(Strict):
-    """Which words an answer has, and which it has not; written as a list, any of them will do."""
+    """The words that an answer must have, and must not have."""
 
-    any: tuple[str, ...] = Field(default=(), description="One of these stands in it.", examples=[["1957年"]])
+    any: tuple[str, ...] = Field(default=(), description="It must have one of these.", examples=[["1957年"]])
     all: tuple[str, ...] = Field(
-        default=(), description="Each of these stands in it; a | between forms.", examples=[["八|8"]]
+        default=(), description="It must have each of these; write | between forms.", examples=[["八|8"]]
     )
     none: tuple[str, ...] = Field(
-        default=(), description="None of these stands in it.", examples=[["1955年"]]
+        default=(), description="It must have none of these.", examples=[["1955年"]]
     )
 
     @model_validator(mode="after")
     def _asks(self) -> Self:
         if not (self.any or self.all or self.none):
-            raise wrong("asks for nothing", "write e.g. answer: {any: [1957年]}")
+            raise wrong("is empty", "write e.g. answer: {any: [1957年]}")
         if blank := [word for word in (*self.any, *self.all, *self.none) if not fold(word)]:
-            raise wrong(f"{blank[0]!r} is no word to look for", "write a word, a name or a number")
+            raise wrong(f"{blank[0]!r} is not a word to look for", "write a word, a name or a number")
         return self
 
 
 @check(Says, example={"any": ["1957年", "1957"], "none": ["1955年"]})
-def answer(seen: Seen, wanted: Says) -> Verdict:
-    """The expected answer is there, and no decoy."""
-    if decoys := [word for word in wanted.none if has(seen.answer, word)]:
+def answer(context: Context, wanted: Says) -> Verdict:
+    """Check that the expected answer is there, and no decoy."""
+    if decoys := [word for word in wanted.none if has(context.answer, word)]:
         return bad(f"says {decoys[0]}")
-    missing = [forms for forms in wanted.all if not any(has(seen.answer, form) for form in forms.split("|"))]
+    missing = [
+        forms for forms in wanted.all if not any(has(context.answer, form) for form in forms.split("|"))
+    ]
     if missing:
         return bad(f"does not say {', '.join(missing)}")
-    found = [word for word in wanted.any if has(seen.answer, word)]
+    found = [word for word in wanted.any if has(context.answer, word)]
     if wanted.any and not found:
         return bad(f"does not say {' or '.join(wanted.any)}")
     return right(f"says {found[0]}" if found else "")
 
 
 class Unknown(Strict):
-    """What an answer that owns not to know must not give after all."""
+    """Decoys for an answer that should admit not to know."""
 
     none: tuple[str, ...] = Field(
         default=(), description="Decoys that it must not say.", examples=[["1955年"]]
@@ -86,27 +88,27 @@ class Unknown(Strict):
 
 
 @check(Unknown, example={"none": ["1955年"]})
-def unknown(seen: Seen, wanted: Unknown) -> Verdict:
-    """The answer owns that the materials do not tell, and does not answer all the same."""
-    if not refuses(seen.answer, seen.language):
+def unknown(context: Context, wanted: Unknown) -> Verdict:
+    """Check that the answer admits that the materials do not say, and does not answer anyway."""
+    if not refuses(context.answer, context.language):
         return bad("does not say that it does not know")
-    if decoys := [word for word in wanted.none if has(seen.answer, word)]:
-        return bad(f"says that it does not know, and yet {decoys[0]}")
-    guess = regex.search(_GUESSES[seen.language], fold(seen.answer))
+    if decoys := [word for word in wanted.none if has(context.answer, word)]:
+        return bad(f"says that it does not know, but also says {decoys[0]}")
+    guess = regex.search(_GUESSES[context.language], fold(context.answer))
     if guess:
-        return bad(f"says that it does not know, and yet guesses: {guess[0]}")
-    if made_up := sorted(numbers(_without_references(seen.answer)) - _known_numbers(seen)):
-        return bad(f"says that it does not know, and yet {made_up[0]}, which stands nowhere")
+        return bad(f"says that it does not know, but guesses: {guess[0]}")
+    if made_up := sorted(numbers(_without_references(context.answer)) - _known_numbers(context)):
+        return bad(f"says that it does not know, but also says {made_up[0]}, which is nowhere")
     return right()
 
 
 def refuses(text: str, language: Language) -> bool:
-    """Is it owned somewhere in the text that the answer is not known?"""
+    """Return whether the text says somewhere that the answer is not known."""
     return regex.search(REFUSALS[language], fold(text)) is not None
 
 
 class Grounded(Strict):
-    """What an answer may say although it stands in no material."""
+    """Words that an answer may use although no material has them."""
 
     allow: tuple[str, ...] = Field(
         default=(), description="Words that follow from them.", examples=[["38年"]]
@@ -114,25 +116,25 @@ class Grounded(Strict):
 
 
 @check(Grounded, example={})
-def grounded(seen: Seen, wanted: Grounded) -> Verdict:
-    """The answer's numbers, names and quoted words stand in the materials, and enough of its other words."""
-    text = _without_references(seen.answer)
-    source = "\n".join([*seen.materials, seen.question, *wanted.allow])
+def grounded(context: Context, wanted: Grounded) -> Verdict:
+    """Check that numbers, names and quotes come from the materials, and enough of the other words."""
+    text = _without_references(context.answer)
+    source = "\n".join([*context.materials, context.question, *wanted.allow])
     if made_up := sorted(numbers(text) - numbers(source)):
-        return bad(f"{made_up[0]} stands in no material")
+        return bad(f"{made_up[0]} is in no material")
     for span in _spans(text):
         if fold(span) not in fold(source):
-            return bad(f"{span} stands in no material")
-    told = [each for each in sentences(text) if not refuses(each, seen.language)]
-    grams = ngrams(" ".join(told)) - ngrams(seen.question)
+            return bad(f"{span} is in no material")
+    claims = [each for each in sentences(text) if not refuses(each, context.language)]
+    grams = ngrams(" ".join(claims)) - ngrams(context.question)
     known = grams & ngrams(source)
     if len(grams) >= MIN_GRAMS and len(known) < MIN_SHARED * len(grams):
-        return bad(f"only {len(known)} of {len(grams)} of its terms stand in the materials")
+        return bad(f"only {len(known)} of {len(grams)} of its terms are in the materials")
     return right()
 
 
 def _spans(text: str) -> list[str]:
-    """Quoted words, and names in Latin letters that no sentence begins with."""
+    """Find quoted words, and names in Latin letters that no sentence begins with."""
     quoted = [next(filter(None, found)) for found in _QUOTED.findall(text)]
     names = [found[0] for found in _NAME.finditer(text) if found[0] not in _CAPITALS]
     return [*quoted, *(_ENDING.sub("", name) for name in names)]
@@ -142,11 +144,11 @@ _COMMON_CAPITALS = "I I'm I'll AI Material Materials Document Source Based Accor
 _CAPITALS = frozenset(_COMMON_CAPITALS.split())
 
 
-def _known_numbers(seen: Seen) -> set[str]:
-    counts = {str(number) for number in range(1, len(seen.materials) + 1)}  # "none of the 3 materials"
-    return counts | numbers("\n".join([*seen.materials, seen.question, seen.user]))
+def _known_numbers(context: Context) -> set[str]:
+    counts = {str(number) for number in range(1, len(context.materials) + 1)}  # "none of the 3 materials"
+    return counts | numbers("\n".join([*context.materials, context.question, context.user]))
 
 
 def _without_references(text: str) -> str:
-    """The answer without what only points: citations, numbers of list items."""
+    """Remove references: citations, and numbers of list items."""
     return str(_MARKER.sub("", CITATIONS.sub(" ", text)))

@@ -1,4 +1,4 @@
-"""Checks of sources: what is cited exists, and is the material that the answer stands in."""
+"""Checks of sources: a cited material exists, and has the answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import regex
 from pydantic import Field
 
 from convert.recipe.model import Strict
-from verify.scenarios.checks.registry import Seen, Verdict, bad, check, right
+from verify.scenarios.checks.registry import Context, Verdict, bad, check, right
 from verify.scenarios.wording import chinese_number, fold
 
 _ZH_NUMBER = r"(?:\d{1,2}|[一二两三四五六七八九十]{1,3})"
@@ -18,7 +18,7 @@ _EN_NUMBER = rf"(?:\d{{1,2}}|{'|'.join(_EN_WORDS)})"
 _ZH_NOUN = r"(?:参考)?(?:资料|材料|文档|文档片段|文件|来源|片段|文献)"
 _EN_NOUN = r"(?:materials?|documents?|sources?|passages?|texts?|docs?|references?|items?)"
 
-# Every way of pointing at a material; the groups hold its number or numbers.
+# Every way to refer to a material; the groups have its number or numbers.
 CITATIONS = regex.compile(
     rf"{_ZH_NOUN}\s*(?:编号|序号)?\s*(?:第|#|№|：|:|\[|【|（|\()?\s*(?P<n>{_ZH_NUMBER})(?!\d|[年月日米人元个万千百％%般直些样起定分旦共方])(?:{_ZH_AND}(?:{_ZH_NOUN})?\s*(?P<n>{_ZH_NUMBER})(?![\d年月日米人元个]))*"
     rf"|第\s*(?P<n>{_ZH_NUMBER})\s*(?:个|份|条|篇|段|项|则|号)?\s*{_ZH_NOUN}"
@@ -45,42 +45,42 @@ _DENIED_AFTER = regex.compile(
     r"\s*(?:中|里|都|均|则|也|并)*(?:没有|没|未|无关|不)|\s*(?:do|does|did)(?: not|n't)\b|\s*says? nothing",
     regex.IGNORECASE,
 )
-# So many characters word for word are no accident.
+# A quote of this many characters is no accident.
 MIN_QUOTE_CHARS = {"zh": 10, "en": 24}
 
 
 class Cites(Strict):
-    """Which materials are the right ones to cite."""
+    """The materials that are right to cite."""
 
     right: tuple[int, ...] = Field(
-        default=(), description="Numbers of the materials that the answer stands in, from 1.", examples=[[2]]
+        default=(), description="Numbers of the materials that have the answer, from 1.", examples=[[2]]
     )
     needed: bool = Field(default=False, description="Whether an answer without a source fails.")
 
 
 @check(Cites, example={"right": [2], "needed": True})
-def cites(seen: Seen, wanted: Cites) -> Verdict:
-    """A cited source exists and is the right one."""
-    shown = {seen.shown_as[number] for number in wanted.right if number in seen.shown_as}
-    gone = [number for number in wanted.right if number not in seen.shown_as]
-    named = cited(seen.answer)
-    if wanted.needed and not named and (found := _BARE.match(seen.answer)):
+def cites(context: Context, wanted: Cites) -> Verdict:
+    """Check that a cited source exists and is the right one."""
+    shown = {context.shown_as[number] for number in wanted.right if number in context.shown_as}
+    gone = [number for number in wanted.right if number not in context.shown_as]
+    named = cited(context.answer)
+    if wanted.needed and not named and (found := _BARE.match(context.answer)):
         named = {_value(found["n"])}
-    if strangers := sorted(number for number in named if not 0 < number <= len(seen.materials)):
-        return bad(f"cites material {strangers[0]} of {len(seen.materials)}")
+    if strangers := sorted(number for number in named if not 0 < number <= len(context.materials)):
+        return bad(f"cites material {strangers[0]} of {len(context.materials)}")
     if wrong := sorted(named - shown):
-        where = f"not {', '.join(map(str, sorted(shown)))}" if shown else "and none tells"
+        where = f"not {', '.join(map(str, sorted(shown)))}" if shown else "and none has the answer"
         return bad(f"cites material {wrong[0]}, {where}")
     if named or not wanted.needed:
         return right(f"cites material {', '.join(map(str, sorted(named)))}" if named else "cites none")
-    quoted = _quoted(seen)
+    quoted = _quoted(context)
     if quoted and quoted <= shown:
         return right(f"quotes material {', '.join(map(str, sorted(quoted)))}")
     return bad(f"material {gone[0]} did not fit the window" if gone and not shown else "names no material")
 
 
 def cited(text: str) -> set[int]:
-    """The numbers of the materials that an answer points at; "not material 1" points at none."""
+    """Return the numbers of the materials that an answer cites; "not material 1" cites none."""
     found: set[int] = set()
     for clause in _CLAUSE.findall(_joined(text)):
         for match in CITATIONS.finditer(clause):
@@ -92,7 +92,7 @@ def cited(text: str) -> set[int]:
 
 
 def _joined(text: str) -> str:
-    """Lists of numbers keep together where clauses are cut at commas."""
+    """Keep lists of numbers together where clauses are split at commas."""
     return str(_LISTED.sub("、", text))
 
 
@@ -102,12 +102,12 @@ def _value(number: str) -> int:
     return _EN_WORDS.index(number.lower()) + 1 if number.isascii() else chinese_number(number)
 
 
-def _quoted(seen: Seen) -> set[int]:
-    """The materials that a stretch of the answer stands in word for word, and no other material."""
-    answer = fold(seen.answer)
+def _quoted(context: Context) -> set[int]:
+    """Find the materials that alone have a passage of the answer word for word."""
+    answer = fold(context.answer)
     found: set[int] = set()
-    texts = [fold(text) for text in seen.materials]
-    size = MIN_QUOTE_CHARS[seen.language]
+    texts = [fold(text) for text in context.materials]
+    size = MIN_QUOTE_CHARS[context.language]
     for at in range(len(answer) - size + 1):
         piece = answer[at : at + size]
         holders = [number for number, text in enumerate(texts, 1) if piece in text]

@@ -1,4 +1,4 @@
-"""Checks of lessons and their revisions: sections, Markdown, what was kept and what was changed, facts."""
+"""Checks of lessons and their revisions: sections, Markdown, what was kept or changed, facts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import Field
 
 from convert.recipe.model import Strict
 from verify.scenarios import outline
-from verify.scenarios.checks.registry import Seen, Verdict, bad, check, right
+from verify.scenarios.checks.registry import Context, Verdict, bad, check, right
 from verify.scenarios.wording import IS_CJK, ngrams, terms
 from verify.scenarios.wording import sentences as split
 
-# What sections are called; any other name that a pack gives is looked for as it is written.
+# Titles of sections; any other name in a pack is looked for as it is written.
 TITLES: dict[str, tuple[str, ...]] = {
     "goals": ("目标", "目的", "goal", "objective", "outcome", "aims"),
     "content": (
@@ -44,28 +44,28 @@ _LABEL = re.compile(
 )
 
 
-class Former(Strict):
-    """Which former answer, and which part of it."""
+class Earlier(Strict):
+    """An earlier answer, or a part of it."""
 
     of: int = Field(default=-1, description="The turn, from 1; -1 is the one before.", examples=[1])
     section: str | None = Field(
         default=None, description="A section of it, e.g. content.", examples=["content"]
     )
 
-    def text(self, seen: Seen) -> str:
-        """What the answer is compared with."""
-        if not seen.earlier:
+    def text(self, context: Context) -> str:
+        """Return the text to compare the answer with."""
+        if not context.earlier:
             return ""
-        return part(seen.earlier[self.of - 1 if self.of > 0 else self.of], self.section)
+        return part(context.earlier[self.of - 1 if self.of > 0 else self.of], self.section)
 
 
-class Keeps(Former):
-    """How much of a former answer a revision keeps."""
+class Keeps(Earlier):
+    """How much of an earlier answer a revision keeps."""
 
     share: float = Field(default=0.5, ge=0, le=1, description="The share of its lines.", examples=[0.5])
 
 
-class Longer(Former):
+class Longer(Earlier):
     """How much longer a revision is."""
 
     times: float = Field(default=1.2, ge=1, le=100, description="So many times as long.", examples=[1.2])
@@ -79,21 +79,21 @@ class Shape(Strict):
 
 
 def part(text: str, name: str | None) -> str:
-    """A section's text, or the whole where no section is named or there is none of that name."""
+    """Return a section's text, or the whole text without a section of that name."""
     found = outline.find(text, titles(name)) if name else None
     return found.text if found and found.text else text
 
 
 def titles(name: str) -> tuple[str, ...]:
-    """What a section may be called."""
+    """Return the titles that a section may have."""
     return TITLES.get(name, (name,))
 
 
 @check(tuple[str, ...], example=["goals", "content", "quiz"])
-def sections(seen: Seen, wanted: tuple[str, ...]) -> Verdict:
-    """The sections asked for are there, with something in each."""
+def sections(context: Context, wanted: tuple[str, ...]) -> Verdict:
+    """Check that the sections are there, with something in each."""
     for name in wanted:
-        section = outline.find(seen.answer, titles(name))
+        section = outline.find(context.answer, titles(name))
         if section is None:
             return bad(f"no section {name}")
         if not terms(section.text):
@@ -102,9 +102,9 @@ def sections(seen: Seen, wanted: tuple[str, ...]) -> Verdict:
 
 
 @check(Shape, example={"headings": 3, "items": 3})
-def markdown(seen: Seen, wanted: Shape) -> Verdict:
-    """The answer is Markdown that parses, with headings, lists and consecutive numbers."""
-    read = outline.parse(seen.answer)
+def markdown(context: Context, wanted: Shape) -> Verdict:
+    """Check that the answer is sound Markdown, with headings, lists and consecutive numbers."""
+    read = outline.parse(context.answer)
     if read.faults:
         return bad(read.faults[0])
     if len(read.headings) < wanted.headings:
@@ -118,69 +118,69 @@ def markdown(seen: Seen, wanted: Shape) -> Verdict:
 
 
 @check(Keeps, example={"of": 1, "section": "content", "share": 0.5})
-def keeps(seen: Seen, wanted: Keeps) -> Verdict:
-    """A revision keeps what it was not asked to change."""
-    former = [grams for line in wanted.text(seen).split("\n") if (grams := ngrams(line))]
-    if not former:
-        return bad("there is no former answer to keep anything of")
-    now = ngrams(seen.answer)
-    kept = sum(len(grams & now) >= MIN_KEPT * len(grams) for grams in former)
-    told = f"{kept} of {len(former)} lines kept"
-    return right(told) if kept >= wanted.share * len(former) else bad(told)
+def keeps(context: Context, wanted: Keeps) -> Verdict:
+    """Check that a revision keeps what it was not asked to change."""
+    earlier = [grams for line in wanted.text(context).split("\n") if (grams := ngrams(line))]
+    if not earlier:
+        return bad("there is no earlier answer to keep anything of")
+    now = ngrams(context.answer)
+    kept = sum(len(grams & now) >= MIN_KEPT * len(grams) for grams in earlier)
+    summary = f"{kept} of {len(earlier)} lines kept"
+    return right(summary) if kept >= wanted.share * len(earlier) else bad(summary)
 
 
 @check(Longer, example={"of": 1, "section": "content", "times": 1.2})
-def longer(seen: Seen, wanted: Longer) -> Verdict:
-    """A revision that was asked for more says more."""
-    before, now = len(terms(wanted.text(seen))), len(terms(part(seen.answer, wanted.section)))
+def longer(context: Context, wanted: Longer) -> Verdict:
+    """Check that an expanded answer is longer."""
+    before, now = len(terms(wanted.text(context))), len(terms(part(context.answer, wanted.section)))
     if not before:
-        return bad("there is no former answer to be longer than")
-    told = f"{now} words after {before}"
-    return right(told) if now >= wanted.times * before else bad(told)
+        return bad("there is no earlier answer to compare with")
+    summary = f"{now} words after {before}"
+    return right(summary) if now >= wanted.times * before else bad(summary)
 
 
-@check(Former, example={"of": -1})
-def simpler(seen: Seen, wanted: Former) -> Verdict:
-    """A simpler version has shorter sentences or shorter words, is about the same, and is another text."""
-    former = wanted.text(seen)
-    if not terms(former) or not terms(seen.answer):
+@check(Earlier, example={"of": -1})
+def simpler(context: Context, wanted: Earlier) -> Verdict:
+    """Check that a simpler version has shorter sentences or words, the same topic, and another text."""
+    earlier = wanted.text(context)
+    if not terms(earlier) or not terms(context.answer):
         return bad("there is nothing to compare")
-    if _is_same(former, seen.answer):
-        return bad("says the same again")
-    if not ngrams(former) & ngrams(seen.answer):
+    if _is_same(earlier, context.answer):
+        return bad("is the same text again")
+    if not ngrams(earlier) & ngrams(context.answer):
         return bad("is about something else")
-    before, now = _sentence_length(former), _sentence_length(seen.answer)
-    long_before, long_now = _word_length(former), _word_length(seen.answer)
+    before, now = _sentence_length(earlier), _sentence_length(context.answer)
+    long_before, long_now = _word_length(earlier), _word_length(context.answer)
     if now < before or (long_now and long_now < long_before):
         return right(f"{now:.1f} words a sentence after {before:.1f}")
     return bad(f"{now:.1f} words a sentence after {before:.1f}")
 
 
-@check(Former, example={"of": -1})
-def changed(seen: Seen, wanted: Former) -> Verdict:
-    """A revision is not the former text again."""
-    former = wanted.text(seen)
-    if _is_same(former, seen.answer):
-        return bad("says the same again")
+@check(Earlier, example={"of": -1})
+def changed(context: Context, wanted: Earlier) -> Verdict:
+    """Check that a revision is not the same text again."""
+    earlier = wanted.text(context)
+    if _is_same(earlier, context.answer):
+        return bad("is the same text again")
     return right()
 
 
 @check()
-def facts(seen: Seen, _: bool) -> Verdict:
-    """Nothing contradicts the pack's table of facts; what is not mentioned is no fault."""
-    for fact in seen.facts:
-        if found := fact.contradictions(seen.answer):
+def facts(context: Context, _: bool) -> Verdict:
+    """Check that nothing contradicts the pack's facts; they need not be mentioned."""
+    for fact in context.facts:
+        if found := fact.contradictions(context.answer):
             return bad(f"{fact.name}: {found[0]}")
     return right()
 
 
-def _is_same(former: str, now: str) -> bool:
-    before, after = terms(former), terms(now)
+def _is_same(earlier: str, now: str) -> bool:
+    before, after = terms(earlier), terms(now)
     return before == after or SequenceMatcher(None, before, after, autojunk=False).ratio() > SAME
 
 
 def _sentence_length(text: str) -> float:
-    """Terms in a sentence on average; headings, options and short labels are no sentences."""
+    """Return the mean number of terms in a sentence; headings, options and labels do not count."""
     lengths = [
         len(terms(sentence))
         for line in text.split("\n")

@@ -1,4 +1,4 @@
-"""The check of a multiple-choice question: options, the right one, and why it is right."""
+"""The check of a multiple-choice question: its options, the right one, and the explanation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import regex
 from pydantic import Field
 
 from convert.recipe.model import Strict
-from verify.scenarios.checks.registry import Seen, Verdict, bad, check, right
+from verify.scenarios.checks.registry import Context, Verdict, bad, check, right
 from verify.scenarios.wording import fold, has, terms
 
 _OPTION = regex.compile(
@@ -28,27 +28,29 @@ MIN_EXPLANATION_TERMS = 4
 
 
 class Choice(Strict):
-    """What a multiple-choice question must have."""
+    """The requirements for a multiple-choice question."""
 
     options: int = Field(default=3, ge=2, le=8, description="At least so many options.", examples=[3])
     explained: bool = Field(default=True, description="Whether the answer must be explained.")
     about: tuple[str, ...] = Field(
-        default=(), description="Words of which one stands in it.", examples=[["行星"]]
+        default=(), description="It must have one of these words.", examples=[["行星"]]
     )
 
 
 @check(Choice, example={"options": 3, "about": ["行星"]})
-def quiz(seen: Seen, wanted: Choice) -> Verdict:
-    """There is a multiple-choice question with options, an answer among them, and its explanation."""
-    options = _longest_run([(found[1].upper(), found[2].strip()) for found in _OPTION.finditer(seen.answer)])
-    found = _ANSWER.search(seen.answer)
+def quiz(context: Context, wanted: Choice) -> Verdict:
+    """Check for a multiple-choice question with options, an answer among them, and its explanation."""
+    options = _longest_run(
+        [(found[1].upper(), found[2].strip()) for found in _OPTION.finditer(context.answer)]
+    )
+    found = _ANSWER.search(context.answer)
     letter = (found[1] or found[2]).upper() if found else ""
-    why = _EXPLANATION.search(seen.answer)
+    why = _EXPLANATION.search(context.answer)
     is_explained = why is not None and len(terms(why[1])) >= MIN_EXPLANATION_TERMS
     faults = {
         f"{len(options)} options, {wanted.options} wanted": len(options) < wanted.options,
         "two options say the same": len({fold(text) for _, text in options}) < len(options),
-        f"is not about {' or '.join(wanted.about)}": not _is_about(seen, wanted.about),
+        f"is not about {' or '.join(wanted.about)}": not _is_about(context, wanted.about),
         "names no answer": not letter,
         f"the answer {letter} is none of the options": letter not in [name for name, _ in options],
         "the answer is not explained": wanted.explained and not is_explained,
@@ -57,12 +59,12 @@ def quiz(seen: Seen, wanted: Choice) -> Verdict:
     return bad(fault) if fault else right(f"{len(options)} options, answer {letter}")
 
 
-def _is_about(seen: Seen, words: tuple[str, ...]) -> bool:
-    return not words or any(has(seen.answer, word) for word in words)
+def _is_about(context: Context, words: tuple[str, ...]) -> bool:
+    return not words or any(has(context.answer, word) for word in words)
 
 
 def _longest_run(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The longest stretch of options that counts from A."""
+    """Return the longest run of options that counts from A."""
     best: list[tuple[str, str]] = []
     run: list[tuple[str, str]] = []
     for letter, text in found:

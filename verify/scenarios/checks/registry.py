@@ -1,4 +1,4 @@
-"""What a check is: a function of one answer, registered by its own name, with the options a pack gives it."""
+"""The registry of checks: a function of one answer, by its own name, with the options a pack gives it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Everything that a check may look at."""
+class Context:
+    """An answer with everything that a check may look at."""
 
     answer: str  # tidied
     raw: str
@@ -23,9 +23,7 @@ class Seen:
     instruction: str = ""  # the prompt's own words, without materials and question
     question: str = ""
     materials: tuple[str, ...] = ()  # as sent, in the order of their numbers
-    shown_as: Mapping[int, int] = field(
-        default_factory=dict
-    )  # the pack's number of each one sent → its number
+    shown_as: Mapping[int, int] = field(default_factory=dict)  # of those sent: number in the pack → as sent
     earlier: tuple[str, ...] = ()  # the dialogue's former answers, tidied
     facts: tuple[Fact, ...] = ()
     is_chat: bool = True
@@ -34,7 +32,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a check passed, and why or why not, in a few words."""
+    """The verdict of a check, with a short reason."""
 
     passed: bool
     why: str = ""
@@ -57,16 +55,16 @@ class Check:
     name: str
     options: Any  # the type of what a pack writes after the check's name; bool where there is nothing to set
     example: Any
-    judge: Callable[[Seen, Any], Verdict]
+    judge: Callable[[Context, Any], Verdict]
 
     @property
     def about(self) -> str:
-        """What the check demands, for messages and documents."""
+        """Return what is checked, for messages and documents."""
         return (self.judge.__doc__ or self.name).split("\n")[0]
 
 
 CHECKS: dict[str, Check] = {}
-Judge = TypeVar("Judge", bound="Callable[[Seen, Any], Verdict]")
+Judge = TypeVar("Judge", bound="Callable[[Context, Any], Verdict]")
 
 
 def check(options: Any = bool, *, example: Any = True) -> Callable[[Judge], Judge]:

@@ -1,4 +1,4 @@
-"""The two styles of asking: messages for a chat model, one text to continue for a completion model."""
+"""Prompts in two styles: messages for a chat model, one text to continue for a completion model."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from verify.scenarios.transcript import Step
-from verify.scenarios.window import Fitted, NoRoomError, Pair, fit_history, fit_materials
+from verify.scenarios.window import FittedMaterials, NoRoomError, Pair, fit_history, fit_materials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from verify.scenarios.pack import Dialogue, Pack
 
-# What a template adds: markers around each message, and at most a short system prompt of its own.
+# A template adds markers around each message, and at most a short system prompt.
 TOKENS_A_MESSAGE = 8
 TOKENS_A_CHAT = 32
-TOKENS_A_TEXT = 4  # a begin-of-text token, and tokens that merge otherwise at a seam
+TOKENS_A_TEXT = 4  # a begin-of-text token, and tokens that merge differently at a seam
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said."""
+    """A model's answer."""
 
     text: str
     end: str | None = None  # "end" (the model's own), "stop" (a stop string), "length"
@@ -33,14 +33,14 @@ class Answerer(Protocol):
 
     @property
     def is_chat(self) -> bool:
-        """Has it a chat template?"""
+        """Return whether it has a chat template."""
 
     @property
     def context_length(self) -> int:
-        """Tokens that a prompt and its answer may take together."""
+        """Return how many tokens a prompt and its answer may take together."""
 
     def count_tokens(self, text: str) -> int:
-        """How many tokens a text takes, without wrapping."""
+        """Count a text's tokens, without those that a model adds around it."""
 
     def chat(self, messages: Sequence[dict[str, str]], max_tokens: int) -> Answer:
         """Answer a chat; the runtime renders the template."""
@@ -51,25 +51,25 @@ class Answerer(Protocol):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is sent, and what was done so that it fits."""
+    """A prompt, and what was done to make it fit."""
 
     sent: str | tuple[dict[str, str], ...]
     max_tokens: int
     steps: tuple[Step, ...]
 
 
-class Asking:
-    """Lays the turns of one dialogue out for one model."""
+class PromptBuilder:
+    """The prompts of one dialogue for one model."""
 
     def __init__(self, pack: Pack, answerer: Answerer) -> None:
         self._pack = pack
         self._answerer = answerer
-        self._counted: dict[str, int] = {}  # asking a worker takes a while, and trimming asks again and again
+        self._counted: dict[str, int] = {}  # a worker takes a while, and trimming counts the same text often
 
-    def materials(self, dialogue: Dialogue, texts: Sequence[str]) -> Fitted:
-        """The materials that fit the first turn, with room left for all answers."""
+    def materials(self, dialogue: Dialogue, texts: Sequence[str]) -> FittedMaterials:
+        """Choose the materials that fit the first turn, with room left for all answers."""
         if not texts:
-            return Fitted((), (), ())
+            return FittedMaterials((), (), ())
         turn, *later = dialogue.turns
         reserved = sum(self._pack.max_tokens_of(each) for each in dialogue.turns)
         reserved += sum(self._count(self._pack.user(each, ())) + TOKENS_A_MESSAGE * 2 for each in later)
@@ -85,14 +85,12 @@ class Asking:
             return fit_materials(texts, question, lambda kept: fits(kept, with_example=False))
 
     def prompt(self, history: Sequence[Pair], user: str, max_tokens: int, *, keeps_first: bool) -> Prompt:
-        """What to send for one turn; raises NoRoomError where the window is too small for it."""
+        """Return the prompt for one turn; raise NoRoomError where the window is too small for it."""
         context = self._answerer.context_length
         allowed = min(max_tokens, context // 2)
-        steps = (
-            [Step("answer shortened", f"{allowed} tokens instead of {max_tokens}")]
-            if allowed < max_tokens
-            else []
-        )
+        steps = []
+        if allowed < max_tokens:
+            steps.append(Step("answer shortened", f"{allowed} tokens instead of {max_tokens}"))
         room = context - allowed
         with_example = self._size(history, user, with_example=True) <= room
         pairs, trimmed = fit_history(
@@ -108,7 +106,7 @@ class Asking:
         return Prompt(self._text(pairs, user, with_example=with_example), allowed, tuple(steps))
 
     def ask(self, prompt: Prompt) -> Answer:
-        """Send it."""
+        """Send a prompt."""
         if isinstance(prompt.sent, str):
             return self._answerer.complete(prompt.sent, prompt.max_tokens, self._pack.completion.stop)
         return self._answerer.chat(prompt.sent, prompt.max_tokens)
@@ -120,7 +118,7 @@ class Asking:
         return (*messages, {"role": "user", "content": user})
 
     def _text(self, history: Sequence[Pair], user: str, *, with_example: bool) -> str:
-        """Example, system prompt and history, an empty line between them, and the cue at the very end."""
+        """Join example, system prompt and history with empty lines, and end with the cue."""
         style = self._pack.completion
         parts = [style.example] if style.example and with_example else []
         parts += [self._pack.system] if self._pack.system else []
