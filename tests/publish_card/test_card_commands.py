@@ -85,6 +85,14 @@ def test_an_artifact_of_an_older_version_is_refused(shelf: Shelf) -> None:
     assert caught.value.hint == "run `modelwright convert` again"
 
 
+def test_an_unknown_family_is_refused_by_name(shelf: Shelf) -> None:
+    model = shelf.candidate().manifest.model
+    assert model is not None
+    changed = model.model_copy(update={"family": "unheard_of"})
+    with pytest.raises(Failure, match="this version knows no 'unheard_of' models"):
+        shelf.card(shelf.candidate(manifest={"model": changed}))
+
+
 def test_a_template_that_is_not_the_one_that_was_built_is_refused(shelf: Shelf) -> None:
     for target in ("gguf-Q8_0", "onnx-int4-cpu", "hf"):
         with pytest.raises(Failure, match=f"{target}: its chat template is not the one that was built"):

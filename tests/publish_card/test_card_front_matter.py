@@ -191,7 +191,7 @@ def test_what_is_dumped_is_read_back(word: str) -> None:
         assert bare[0] in "\"'" or bare.replace(" ", "").isalpha()
 
 
-def test_an_own_licence_is_named_and_linked(shelf: Shelf) -> None:
+def test_an_own_license_is_named_and_linked(shelf: Shelf) -> None:
     source = {
         "license": "other",
         "license_name": "Tongyi Qianwen LICENSE AGREEMENT",
@@ -201,7 +201,7 @@ def test_an_own_licence_is_named_and_linked(shelf: Shelf) -> None:
     found = told(card)
     assert (found["license"], found["license_name"]) == ("other", "tongyi-qianwen-license-agreement")
     assert found["license_link"] == source["license_link"]
-    assert source["license_link"] in card.section("Licence")
+    assert source["license_link"] in card.section("License")
 
 
 @pytest.mark.parametrize(
@@ -221,13 +221,13 @@ def test_only_a_whole_address_is_a_link(shelf: Shelf, link: str) -> None:
     assert link not in card.body
 
 
-def test_a_licence_that_lies_in_the_source_is_linked_there(shelf: Shelf) -> None:
+def test_a_license_that_lies_in_the_source_is_linked_there(shelf: Shelf) -> None:
     hub = of_hub(shelf.candidate().manifest, "LICENSE")
     card = shelf.card(shelf.candidate(manifest=hub), card={"license": "other", "license_name": "own"})
     assert told(card)["license_link"] == f"https://huggingface.co/{BASE}/blob/{COMMIT}/LICENSE"
 
 
-def test_a_licence_beside_the_weights_is_linked_there(shelf: Shelf) -> None:
+def test_a_license_beside_the_weights_is_linked_there(shelf: Shelf) -> None:
     bundle = shelf.bundle(card={"license": "made-up-1.0"}).with_made({"LICENSE": b"Do as you like.\n"})
     found = front_matter.values(bundle, _facts(shelf))
     assert (found["license"], found["license_name"], found["license_link"]) == (
@@ -237,10 +237,10 @@ def test_a_licence_beside_the_weights_is_linked_there(shelf: Shelf) -> None:
     )
 
 
-def test_no_licence_is_said_to_be_none(shelf: Shelf) -> None:
+def test_no_license_is_said_to_be_none(shelf: Shelf) -> None:
     card = shelf.card(shelf.candidate(manifest={"license": None}), card={})
     assert "license" not in told(card)
-    assert "names no licence" in card.section("Licence")
+    assert "names no license" in card.section("License")
 
 
 def test_regions_stand_apart_from_languages(shelf: Shelf) -> None:

@@ -150,7 +150,7 @@ def test_a_fence_holds_what_is_in_it(words: str) -> None:
 def test_a_template_and_tokens_of_a_stranger_stay_in_their_fence(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hostile = "```\n</details><script>alert(1)</script>\n## Licence\n"
+    hostile = "```\n</details><script>alert(1)</script>\n## License\n"
     facts = Facts(
         family="<b>",
         context=1024,
@@ -160,7 +160,7 @@ def test_a_template_and_tokens_of_a_stranger_stay_in_their_fence(
     monkeypatch.setattr("convert.publish.card.gather", lambda _: facts)
     card = shelf.card()
     assert Tags(card.html).tags <= OUR_TAGS
-    assert card.body.count("\n## Licence\n") == 2  # the section, and a line of the fence
+    assert card.body.count("\n## License\n") == 2  # the section, and a line of the fence
     modelfile = card.made["Modelfile"].decode()
     assert [line for line in modelfile.splitlines() if line.startswith("FROM")] == [
         "FROM ./tiny-qwen-Q6_K.gguf"

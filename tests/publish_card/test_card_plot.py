@@ -88,7 +88,7 @@ def test_any_divergence_can_be_drawn(shelf: Shelf, kl: float) -> None:
         assert 0 < y < HEIGHT
 
 
-def test_what_was_waived_looks_otherwise(shelf: Shelf) -> None:
+def test_what_was_waived_looks_different(shelf: Shelf) -> None:
     waived = replace(shelf.candidate("gguf-Q6_K"), waived=(Waiver("top1", "x"),))
     plot = drawn(shelf.bundle(waived, shelf.candidate("gguf-Q8_0")))
     assert sorted(each.attrib["class"] for each in plot.iter(f"{SVG}circle")) == ["good", "waived"]

@@ -163,7 +163,7 @@ def test_tensors_alike_in_their_deviation_are_told_once(shelf: Shelf) -> None:
         for n in range(24)
     )
     candidate = shelf.candidate("gguf-Q6_K", manifest={"deviations": many})
-    found = shelf.card(candidate, shelf.candidate("gguf-Q8_0")).section("What came out otherwise")
+    found = shelf.card(candidate, shelf.candidate("gguf-Q8_0")).section("Deviations")
     line = next(line for line in found.splitlines() if "ffn_down" in line)
     assert line.startswith(
         "- `blk.*.ffn_down.weight` (24 tensors) in `Q6_K`: Q5&#95;0 instead of Q4&#95;K, because 5504"
@@ -180,7 +180,7 @@ def test_tensors_are_counted_for_each_artifact_by_itself(shelf: Shelf) -> None:
         shelf.candidate(name, manifest={"deviations": many[:count]})
         for name, count in (("gguf-Q6_K", 24), ("gguf-Q8_0", 3))
     )
-    found = shelf.card(one, other).section("What came out otherwise")
+    found = shelf.card(one, other).section("Deviations")
     assert "`blk.*.ffn_down.weight` (24 tensors) in `Q6_K`:" in found
     assert "`blk.*.ffn_down.weight` (3 tensors) in `Q8_0`:" in found
 

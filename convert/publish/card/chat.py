@@ -1,7 +1,7 @@
-"""What a chat template does, found out by trying it: the pieces around what is said, for Ollama among others.
+"""A chat template's layout, found by trying it: the pieces of text around the messages.
 
-Ollama and the Hub read Go templates, models ship Jinja. Most lay a chat out in a straight line, which a few
-probes with known words take apart; whether the pieces are all of it is seen on other chats.
+Ollama and the Hub read Go templates, and models ship Jinja. Most templates lay a chat out in a straight line,
+which a few probes with known words take apart. Other chats then show whether the pieces are complete.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ SHOWN = (_chat(SHOWN_USER, system=SHOWN_SYSTEM), _chat(SHOWN_USER))
 
 @dataclass(frozen=True)
 class Layout:
-    """A chat in a straight line."""
+    """A template that lays a chat out in a straight line."""
 
     head: str  # up to the first question, where there is no system prompt
-    head_system: tuple[str, str] | None  # what goes around a system prompt; None where there may be none
-    before_user: str  # every question but the first
-    after_user: str  # what makes the model answer
-    before_reply: str  # what an answer that was given has besides
+    head_system: tuple[str, str] | None  # around a system prompt; None where the template takes none
+    before_user: str  # before every question but the first
+    after_user: str  # which makes the model answer
+    before_reply: str  # in addition, before an answer that was given
     after_reply: str
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Lay a chat out that ends with a question, as the template would."""
+        """Lay out a chat that ends with a question, as the template would."""
         rest, system = list(messages), ""
         if rest and rest[0]["role"] == "system":
             system = rest.pop(0)["content"]
@@ -73,7 +73,7 @@ class Layout:
         return made
 
     def to_go(self) -> str:
-        """The same as an Ollama template."""
+        """Write the layout as an Ollama template."""
         head = _go(self.head)
         if self.head_system:
             before, after = map(_go, self.head_system)
@@ -88,20 +88,20 @@ class Layout:
 
     @property
     def is_chatml(self) -> bool:
-        """The layout that most servers know by name."""
+        """Recognize ChatML, the layout that most servers know by name."""
         return self.after_user == "<|im_end|>\n<|im_start|>assistant\n"
 
 
 @dataclass(frozen=True)
 class Chat:
-    """How a model is talked to."""
+    """A model's prompt, and its layout where it could be taken apart."""
 
-    shown: str  # a prompt with its places named; empty where the template could not be tried
+    shown: str  # a prompt with placeholders; empty where the template could not be tried
     layout: Layout | None = field(default=None)  # None: not a straight line
 
 
 def look_at(facts: Facts) -> Chat | None:
-    """Try the template; None for a model that takes no turns."""
+    """Try the template; return None for a model that takes no turns."""
     if facts.template is None:
         return None
     chats = (*PROBES, *TRIALS, *SHOWN)
@@ -125,12 +125,12 @@ def look_at(facts: Facts) -> Chat | None:
 
 
 def _take_apart(probed: Sequence[str | None]) -> Layout | None:
-    """From the probes' words to the pieces between them."""
-    talk, told, system = probed
-    if talk is None or told is None:
+    """Cut the probes' texts into the pieces between their known words."""
+    talk, answered, system = probed
+    if talk is None or answered is None:
         return None
     pieces = _split(talk, USER, REPLY, AGAIN)
-    ending = _split(told, USER, REPLY)
+    ending = _split(answered, USER, REPLY)
     if pieces is None or ending is None:
         return None
     head, answering, between, asking = pieces
@@ -151,7 +151,7 @@ def _take_apart(probed: Sequence[str | None]) -> Layout | None:
 
 
 def _split(text: str, *words: str) -> list[str] | None:
-    """What lies between the words, each of which must stand there once, in this order."""
+    """Return the text between the words; None unless each occurs once, in this order."""
     pieces, rest = [], text
     for word in words:
         before, found, rest = rest.partition(word)
@@ -172,5 +172,5 @@ def _without(layout: Layout, begin: str) -> Layout:
 
 
 def _go(piece: str) -> str:
-    """A piece as it stands between a Go template's actions, whatever is in it."""
+    """Escape a piece for the place between a Go template's actions."""
     return piece.replace("{{", '{{ "{{" }}')

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from convert.errors import Failure
-from convert.formats.shipping import shipping
-from convert.model.families import family
-from convert.publish.card.label import weights
+from convert.model.families import family, supported
+from convert.publish.card.label import shipping_of, weights
 from convert.store.gguf_file import read_gguf
 from convert.store.manifest import inside
 
@@ -48,6 +47,10 @@ def gather(candidate: Candidate) -> Facts:
     model = candidate.manifest.model
     if model is None:
         raise Failure(f"{candidate.target}: built by an older version, which recorded less", _AGAIN)
+    if model.family not in supported():
+        raise Failure(
+            f"{candidate.target}: this version knows no {model.family!r} models", "upgrade modelwright"
+        )
     known = family(model.family)
     ends = {token.id: token.text for token in model.ends}
     return Facts(
@@ -69,7 +72,7 @@ def gather(candidate: Candidate) -> Facts:
 
 def _template(candidate: Candidate) -> str:
     """Read the chat template from the artifact, and check that it is the one in the manifest."""
-    name = shipping(candidate.manifest.format).chat_template
+    name = shipping_of(candidate).chat_template
     if name is None:
         path = inside(candidate.folder, weights(candidate)[0].path)
         text = str(read_gguf(path).metadata.get("tokenizer.chat_template"))

@@ -1,8 +1,8 @@
-"""The tables: every figure is the report's, and what was not measured is shown as such."""
+"""The tables and the plot: every figure is the report's, and one that was not measured is a dash."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convert.publish.card import markdown
 from convert.publish.card.label import label, weights
@@ -10,7 +10,7 @@ from verify.report import plot as plots
 from verify.report import words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from convert.publish.bundle import Bundle, Candidate
     from verify.machine import Machine
@@ -18,80 +18,51 @@ if TYPE_CHECKING:
 WORDS = ("File", "Verdict")
 QUALITY = ("File", "Size", "Perplexity", "KL divergence", "Top-1", "Dialogues", "Verdict")
 NO_BREAK = "\u00a0"
-SPEED = ("File", "Memory", "Load", "First token", "Reading", "Writing")
+SPEED = ("File", "Memory", "Load", "First token", "Prefill", "Decode")
+PLOT = "quality.svg"
 
 
-def quality(bundle: Bundle) -> str:
-    """What each artifact weighs, and how near it is to the source."""
-    return markdown.table(QUALITY, [*map(_quality_row, bundle.candidates), _source_row(bundle)], words=WORDS)
+def values(bundle: Bundle) -> dict[str, Any]:
+    """Return the tables and the figures that the card's text mentions."""
+    results = [candidate.result for candidate in bundle.candidates]
+    positions = {each.quality.positions for each in results if each.quality}
+    versions = {item for each in results if each.opened for item in each.opened.versions.items()}
+    is_timed = any(each.speed or each.memory for each in results)
+    rows = [*map(_quality_row, bundle.candidates), _source_row(bundle)]
+    speed_rows = [_speed_row(each) for each in bundle.candidates if is_timed]
+    return {
+        "quality_table": markdown.table(QUALITY, rows, words=WORDS),
+        "speed_table": markdown.table(SPEED, speed_rows, words=WORDS) if is_timed else "",
+        "plot_file": PLOT,
+        "has_plot": any(_points(bundle)),
+        "positions": sorted({min(positions), max(positions)}) if positions else [],
+        "scores": next((each.scenarios.scores for each in results if each.scenarios), ()),
+        "prompt_tokens": next((each.speed.prompt_tokens for each in results if each.speed), None),
+        "runtimes": ", ".join(sorted(f"{name} {version}" for name, version in versions)),
+        "machine": _machine(bundle.report.machine),
+    }
 
 
 def plot(bundle: Bundle) -> str:
     """Draw size against distance from the source, as an SVG file; empty where neither was measured."""
-    points = (
-        plots.Point.of(
-            markdown.one_line(label(candidate)),
-            candidate.manifest.size_bytes,
-            candidate.result.quality,
-            "waived" if candidate.waived else "good",
-        )
-        for candidate in bundle.candidates
-    )
-    return plots.quality(points, bundle.report.source.size_bytes, plots.STYLE)
+    return plots.quality(_points(bundle), bundle.report.source.size_bytes, plots.STYLE)
 
 
-def speed(bundle: Bundle) -> str:
-    """What each artifact takes, and how fast it is."""
-    return markdown.table(SPEED, [_speed_row(candidate) for candidate in bundle.candidates], words=WORDS)
+def _points(bundle: Bundle) -> Iterator[plots.Point | None]:
+    for each in bundle.candidates:
+        name, verdict = markdown.one_line(label(each)), "waived" if each.waived else "good"
+        yield plots.Point.of(name, each.manifest.size_bytes, each.result.quality, verdict)
 
 
-def has_speed(bundle: Bundle) -> bool:
-    """Whether anything of it was measured."""
-    return any(candidate.result.speed or candidate.result.memory for candidate in bundle.candidates)
-
-
-def legend(bundle: Bundle) -> Iterator[str]:
-    """What the columns of the first table say."""
-    positions = {each.result.quality.positions for each in bundle.candidates if each.result.quality}
-    if positions:
-        count = " to ".join(f"{number:,}" for number in sorted({min(positions), max(positions)}))
-        yield (
-            "- **Perplexity** is the file's over the source's (1 is equal), **KL divergence** the mean "
-            "distance between their odds for the next token, in nats (0 is equal), **top-1** how often both "
-            "hold the same token for the most likely. "
-            f"Measured on {count} tokens: {markdown.text(bundle.report.text)}."
-        )
-    scores = next((each.result.scenarios for each in bundle.candidates if each.result.scenarios), None)
-    if scores:
-        total = sum(score.dialogues for score in scores.scores)
-        names = ", ".join(dict.fromkeys(f"{score.scenario} ({score.language})" for score in scores.scores))
-        yield (
-            f"- **Dialogues** is the share of {total} dialogues whose every required check the answers "
-            f"passed: {markdown.text(names)}. The last row is what the source itself does; the difference is "
-            "the loss."
-        )
-
-
-def machine(found: Machine) -> str:
-    """A machine as far as it matters for figures, and no further."""
+def _machine(found: Machine) -> str:
+    """Describe a machine as far as it matters for figures, and no further."""
     parts = [found.cpu, f"{found.cores} core{'s' if found.cores != 1 else ''}"]
     parts += [f"{words.size(found.memory_bytes)} of memory", *(each.name for each in found.accelerators)]
-    return markdown.text(", ".join(parts))
+    return ", ".join(parts)
 
 
-def runtimes(candidates: Sequence[Candidate]) -> str:
-    """What opened them, with versions."""
-    found = {
-        f"{name} {version}"
-        for candidate in candidates
-        if candidate.result.opened
-        for name, version in candidate.result.opened.versions.items()
-    }
-    return markdown.text(", ".join(sorted(found)))
-
-
-def name(candidate: Candidate) -> str:
-    """An artifact as a link to its file, or to its folder."""
+def _name(candidate: Candidate) -> str:
+    """Link an artifact's one file, or name its folder."""
     files = weights(candidate)
     if len(files) == 1:
         path = candidate.shipped_path(files[0].path)
@@ -103,13 +74,13 @@ def name(candidate: Candidate) -> str:
 def _quality_row(candidate: Candidate) -> tuple[str, ...]:
     found, scenarios = candidate.result.quality, candidate.result.scenarios
     return (
-        name(candidate),
+        _name(candidate),
         _whole(words.size(candidate.manifest.size_bytes)),
         f"{found.ppl_ratio:.3f}×" if found else words.NONE,
         words.number(found.kl_mean if found else None),
         _whole(words.share(found.top1 if found else None)),
         _whole(words.share(scenarios.smoke if scenarios else None)),
-        verdict(candidate),
+        _verdict(candidate),
     )
 
 
@@ -133,8 +104,8 @@ def _speed_row(candidate: Candidate) -> tuple[str, ...]:
     )
 
 
-def verdict(candidate: Candidate) -> str:
-    """Passed, or what of it was waived."""
+def _verdict(candidate: Candidate) -> str:
+    """Say that it passed, or which gates were waived."""
     if not candidate.waived:
         return "passed" if candidate.result.passed else "**not passed**"
     gates = ", ".join(markdown.code(waiver.gate, in_cell=True) for waiver in candidate.waived)
@@ -142,7 +113,7 @@ def verdict(candidate: Candidate) -> str:
 
 
 def _with_unit(value: float | None, unit: str) -> str:
-    """Three digits that count: what was measured on a busy machine has no more."""
+    """Write three significant digits: a measurement on a busy machine has no more."""
     if value is None:
         return words.NONE
     places = next((digits for limit, digits in ((1, 3), (10, 2), (100, 1)) if value < limit), 0)
@@ -150,5 +121,5 @@ def _with_unit(value: float | None, unit: str) -> str:
 
 
 def _whole(cell: str) -> str:
-    """A figure that is not broken from its unit."""
+    """Keep a figure and its unit on one line."""
     return cell.replace(" ", NO_BREAK)

@@ -1,4 +1,4 @@
-"""The card's front matter: what the Hub filters and shows by. A source's values are a stranger's data."""
+"""The card's front matter, which the Hub filters by and shows. A source's values are a stranger's data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from convert.formats.shipping import shipping
-from convert.publish.card.license import licence_keys
+from convert.publish.card.license import license_keys
 from convert.publish.card.result import model_index
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from convert.publish.bundle import Bundle
     from convert.publish.card.facts import Facts
 
-# What the source's tags say of its own files would be false of these.
+# The source's tags about its files would be false of these.
 NOT_OURS = frozenset(
     """
     safetensors pytorch transformers gguf onnx gptq awq mlx tf jax flax keras rust openvino coreml
@@ -36,12 +36,12 @@ _NO_WORDS = frozenset("y n yes no on off true false null".split())  # noqa: SIM9
 
 
 def render(bundle: Bundle, facts: Facts) -> str:
-    """The block with its fences."""
+    """Render the block with its fences."""
     return f"---\n{dump(values(bundle, facts))}---\n"
 
 
 def values(bundle: Bundle, facts: Facts) -> dict[str, Any]:
-    """Every key, in the order in which people read them."""
+    """Return every key, in the order in which people read them."""
     manifest = bundle.candidates[0].manifest
     format_ = shipping(manifest.format)
     card, base = bundle.source_card, manifest.source.repo
@@ -49,23 +49,23 @@ def values(bundle: Bundle, facts: Facts) -> dict[str, Any]:
     languages, regional = languages_of(card)
     found: dict[str, Any] = {
         "base_model": base,
-        # What was not quantised is the same model again, for which the Hub has no word.
+        # Unquantized weights are the same model again, for which the Hub has no word.
         "base_model_relation": "quantized" if base and format_.is_quantized else None,
-        **licence_keys(bundle),
+        **license_keys(bundle),
         "language": languages,
         "language_bcp47": regional,
         "library_name": format_.library,
         "pipeline_tag": "text-generation",
         "tags": tags(bundle, is_chat=facts.is_chat),
         "quantized_by": owner if format_.is_quantized else None,
-        "inference": False,  # nobody serves these files on the Hub's own machines
+        "inference": False,  # no provider serves these files on the Hub
         "model-index": model_index(name or bundle.repo, bundle),
     }
     return {key: value for key, value in found.items() if value not in (None, [], "")}
 
 
 def languages_of(card: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The source's languages as the Hub takes them, and those that say a region besides."""
+    """Return the source's languages as the Hub accepts them, and those that also name a region."""
     given = [each.strip() for each in _words(card.get("language"))]
     regional = [each for each in given if _BCP47.fullmatch(each)]
     plain = [each.partition("-")[0] if each in regional else each for each in given]
@@ -74,7 +74,7 @@ def languages_of(card: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def tags(bundle: Bundle, *, is_chat: bool) -> list[str]:
-    """Ours first, then what the source says of the model itself."""
+    """Return our tags, then the source's about the model itself."""
     formats = dict.fromkeys(candidate.manifest.format for candidate in bundle.candidates)
     ours = [tag for name in formats for tag in shipping(name).tags]
     ours += ["conversational"] if is_chat else []
@@ -87,7 +87,7 @@ def tags(bundle: Bundle, *, is_chat: bool) -> list[str]:
 
 
 def dump(content: Mapping[str, Any]) -> str:
-    """YAML that every reader reads alike: what could be taken for something else stands in quotes."""
+    """Write YAML that every reader reads alike: a word that could be another type is quoted."""
     return yaml.dump(
         dict(content),
         Dumper=_Dumper,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from convert.formats.shipping import shipping
-from convert.publish.card import markdown, ollama, xinference
-from convert.publish.card.label import label, weights
+from convert.publish.card import ollama, xinference
+from convert.publish.card.label import label, shipping_of, weights
 from convert.publish.card.template import environment
 
 if TYPE_CHECKING:
@@ -31,13 +29,14 @@ class Setting:
 
     bundle: Bundle
     candidate: Candidate
+    members: tuple[Candidate, ...]  # all of its format in the repo
     facts: Facts
     chat: Chat | None  # None for a model that only continues text
     languages: tuple[str, ...] = ()
 
     @property
     def shipping(self) -> Shipping:
-        return shipping(self.candidate.manifest.format)
+        return shipping_of(self.candidate)
 
     @property
     def context(self) -> int:
@@ -102,14 +101,3 @@ def guides(setting: Setting, *, is_alone: bool) -> Iterator[str]:
             format_name, _, name = guide.name.partition("/")
             section = environment().get_template(f"{format_name}/guides/{name}.md.j2").render(values)
             yield from filter(None, [section.strip()])
-
-
-def download(setting: Setting, *paths: str) -> list[str]:
-    """Return the command that fetches these files, or all."""
-    revision = ("--revision", setting.revision) if setting.revision else ()
-    return ["hf", "download", setting.bundle.repo, *paths, *revision, "--local-dir", setting.folder]
-
-
-def shell(*commands: list[str]) -> str:
-    """Return a block of commands, a line each, quoted as a shell reads them."""
-    return markdown.fence("\n".join(map(shlex.join, commands)), "sh")

@@ -8,6 +8,7 @@ from convert.errors import Failure
 from convert.formats.shipping import shipping
 
 if TYPE_CHECKING:
+    from convert.formats.shipping import Shipping
     from convert.publish.bundle import Candidate
     from convert.store import FileEntry
 
@@ -17,9 +18,14 @@ def label(candidate: Candidate) -> str:
     return candidate.target.removeprefix(f"{candidate.manifest.format}-")
 
 
+def shipping_of(candidate: Candidate) -> Shipping:
+    """Return how the artifact's format is shipped."""
+    return shipping(candidate.manifest.format)
+
+
 def weights(candidate: Candidate) -> tuple[FileEntry, ...]:
     """Return the files that hold the weights; the others say what they are."""
-    pattern = shipping(candidate.manifest.format).weight_pattern(label(candidate))
+    pattern = shipping_of(candidate).weight_pattern(label(candidate))
     found = tuple(file for file in candidate.manifest.files if pattern.fullmatch(file.path))
     if not found:
         raise Failure(f"{candidate.target}: no file in it has the name of its weights", "convert it again")

@@ -1,20 +1,18 @@
-"""The source's licence: in the Hub's keys, and in words, with the files that travel."""
+"""The source's license: in the Hub's keys, and in words, with the files that travel."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from convert.publish.card import markdown
 from convert.source import is_legal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from convert.publish.bundle import Bundle
 
-# The identifiers that the Hub takes; any other is "other", with a name and a link.
+# The identifiers that the Hub accepts; any other is "other", with a name and a link.
 KNOWN = frozenset(
     """
     apache-2.0 mit openrail openrail++ bigscience-openrail-m creativeml-openrail-m bigcode-openrail-m
@@ -31,8 +29,8 @@ KNOWN = frozenset(
 HUB = "https://huggingface.co"
 
 
-def licence_keys(bundle: Bundle) -> dict[str, str | None]:
-    """`license`, and for one of its own `license_name` and `license_link`."""
+def license_keys(bundle: Bundle) -> dict[str, str | None]:
+    """Return the Hub's `license`; for one that it does not list, `license_name` and `license_link` too."""
     given = _given(bundle)
     if given is None:
         return {}
@@ -40,18 +38,17 @@ def licence_keys(bundle: Bundle) -> dict[str, str | None]:
         return {"license": given}
     named = bundle.source_card.get("license_name")
     name = _slug(named if isinstance(named, str) and given == "other" else given)
-    return {"license": "other", "license_name": name or None, "license_link": licence_link(bundle)}
+    return {"license": "other", "license_name": name or None, "license_link": license_link(bundle)}
 
 
-def licence_link(bundle: Bundle) -> str | None:
-    """Where the licence can be read: by the source's own link, beside the weights, or in the source."""
+def license_link(bundle: Bundle) -> str | None:
+    """Return where its text is: at the source's own link, in this repo, or in the source's."""
     given = bundle.source_card.get("license_link")
     if isinstance(given, str) and _is_address(given):
         return given
-    beside = [file.path for file in bundle.files]
-    for name in ("LICENSE", "LICENSE.md"):
-        if name in beside:
-            return name
+    paths = {file.path for file in bundle.files}
+    if paths & {"LICENSE", "LICENSE.md"}:
+        return "LICENSE" if "LICENSE" in paths else "LICENSE.md"
     source = bundle.candidates[0].manifest.source
     found = next((file.path for file in source.files if is_legal(file.path)), None)
     if source.repo is None or found is None:
@@ -59,24 +56,18 @@ def licence_link(bundle: Bundle) -> str | None:
     return f"{HUB}/{source.repo}/blob/{source.commit or 'main'}/{quote(found)}"
 
 
-def section(bundle: Bundle) -> Iterator[str]:
-    """What holds for these files, in words."""
-    given, link = _given(bundle), licence_link(bundle)
-    named = bundle.license or given
-    beside = [file.path for file in bundle.files if is_legal(file.path)]
-    texts = " and ".join(markdown.link(markdown.code(path), path) for path in beside)
-    if named is None:
-        yield "The source names no licence, so none is given here: ask its authors before you use the files."
-    else:
-        shown = markdown.code(named)
-        shown = markdown.link(shown, link) if link and link not in beside else shown
-        yield f"The source's licence, {shown}, holds for these files too: they are its work in another form."
-    if texts:
-        yield f"Its text travels with them: {texts}."
+def license_values(bundle: Bundle) -> dict[str, Any]:
+    """Return the license's name, linked where its text is elsewhere, and links to the texts in the repo."""
+    named, link = bundle.license or _given(bundle), license_link(bundle)
+    texts = [file.path for file in bundle.files if is_legal(file.path)]
+    shown = markdown.code(named) if named is not None else None
+    if shown and link and link not in texts:
+        shown = markdown.link(shown, link)
+    return {"license": shown, "license_texts": [markdown.link(markdown.code(path), path) for path in texts]}
 
 
 def _given(bundle: Bundle) -> str | None:
-    """The source's identifier; of several, which the Hub would not take, none."""
+    """Return the source's identifier; None for several, which the Hub would refuse."""
     value = bundle.source_card.get("license")
     if isinstance(value, list):
         value = value[0] if len(value) == 1 else None
@@ -86,7 +77,7 @@ def _given(bundle: Bundle) -> str | None:
 
 
 def _slug(name: str) -> str:
-    """A name as the Hub takes it."""
+    """Write a name as the Hub accepts it."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:64]
 
 

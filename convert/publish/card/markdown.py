@@ -1,4 +1,4 @@
-"""Strangers' words as Markdown that shows them and does nothing else, and our own pieces of it."""
+"""Markdown that shows strangers' words and does nothing else with them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ LONGEST_FENCE = 20_000
 
 
 def one_line(value: object) -> str:
-    """A value on one line, of a bearable length, without characters that no one can see."""
+    """Put a value on one line, cut to a reasonable length, without invisible characters."""
     line = " ".join(redact(str(value)).split())
     line = line if len(line) <= LONGEST_TEXT else f"{line[: LONGEST_TEXT - 1]}…"
     return "".join(char if char.isprintable() else "�" for char in line)
 
 
 def text(value: object) -> str:
-    """Somebody's words, shown as they are."""
+    """Escape a stranger's words, so that they show as they are."""
     return "".join(f"&#{ord(char)};" if char in SPECIAL else char for char in one_line(value))
 
 
 def code(value: object, *, in_cell: bool = False) -> str:
-    """Somebody's word in the type of code; nothing in it ends the span, or a table's cell."""
+    """Write a stranger's word as code; nothing in it ends the span, or a table's cell."""
     line = one_line(value)
     if in_cell:
         line = line.replace("|", "\\|")
@@ -43,7 +43,7 @@ def code(value: object, *, in_cell: bool = False) -> str:
 
 
 def fence(content: str, language: str = "") -> str:
-    """A block of code that holds any text, fences among it."""
+    """Write a block of code that holds any text, even one with fences in it."""
     shown = content if len(content) <= LONGEST_FENCE else f"{content[:LONGEST_FENCE]}\n…"
     shown = "".join(char if char.isprintable() or char in "\n\t" else "�" for char in shown)
     marks = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", shown)), 3)
@@ -51,22 +51,12 @@ def fence(content: str, language: str = "") -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: Sequence[str]) -> str:
-    """A table of finished cells; the columns that are not `words` are figures."""
+    """Write a table of finished cells; the columns that are not `words` are figures."""
     rule = [" --- " if name in words else " --: " for name in head]
     lines = [f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def link(shown: str, target: str) -> str:
-    """A link to one of the repo's files, or to an address; `shown` is Markdown already."""
+    """Link to one of the repo's files, or to an address; `shown` is Markdown already."""
     return f"[{shown}]({quote(target, safe='/:#?=%@+,~.-_')})"
-
-
-def image(told: str, path: str) -> str:
-    """One of the repo's pictures, and what is told to who does not see it."""
-    return f"!{link(told, path)}"
-
-
-def details(summary: str, body: str) -> str:
-    """Something that is folded away until it is wanted; both are Markdown already."""
-    return f"<details>\n<summary>{summary}</summary>\n\n{body}\n\n</details>"

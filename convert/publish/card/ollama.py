@@ -9,17 +9,14 @@ from convert.publish.card.label import label, weights
 from convert.publish.card.template import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from convert.publish.bundle import Candidate
     from convert.publish.card.guide import Setting
 
 MODELFILE, TEMPLATE, PARAMS = "Modelfile", "template", "params"
 
 
-def files(setting: Setting, candidates: Sequence[Candidate]) -> dict[str, str]:
+def files(setting: Setting) -> dict[str, str]:
     """Render them for the artifacts of one file each: Ollama takes no GGUF in pieces."""
-    whole = [candidate for candidate in candidates if len(weights(candidate)) == 1]
+    whole = [candidate for candidate in setting.members if len(weights(candidate)) == 1]
     if not whole:
         return {}
     chosen = setting.candidate if setting.candidate in whole else whole[0]

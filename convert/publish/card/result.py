@@ -1,4 +1,4 @@
-"""The measured figures as the Hub's `model-index` holds them."""
+"""The measured figures, as the Hub's `model-index` holds them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ TASK = {"type": "text-generation", "name": "Text generation"}
 
 
 def model_index(name: str, bundle: Bundle) -> list[dict[str, Any]]:
-    """One model, a result for each text that was measured on, a metric for each figure of each artifact."""
-    odds: list[dict[str, Any]] = []
+    """Write one model, with a result per measured text and a metric per figure of each artifact."""
+    quality: list[dict[str, Any]] = []
     dialogues: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for candidate in bundle.candidates:
         shown = label(candidate)
-        odds += _odds(candidate.result, shown)
+        quality += _quality(candidate.result, shown)
         scores = candidate.result.scenarios.scores if candidate.result.scenarios else ()
         for score in scores:
             metric = _metric("accuracy", f"Dialogues passed ({shown})", score.smoke)
             dialogues.setdefault((score.scenario, score.language), []).append(metric)
     results = []
-    if odds:
+    if quality:
         # No dataset of the Hub's: the type says so, and the name says what was read.
         text = {"type": "modelwright-text", "name": one_line(bundle.report.text)}
-        results.append({"task": TASK, "dataset": text, "metrics": odds})
+        results.append({"task": TASK, "dataset": text, "metrics": quality})
     for (scenario, language), metrics in dialogues.items():
         dataset = {
             "type": f"modelwright-{scenario}",
@@ -42,7 +42,7 @@ def model_index(name: str, bundle: Bundle) -> list[dict[str, Any]]:
     return [{"name": name, "results": results}] if results else []
 
 
-def _odds(result: ArtifactResult, shown: str) -> Iterator[dict[str, Any]]:
+def _quality(result: ArtifactResult, shown: str) -> Iterator[dict[str, Any]]:
     quality = result.quality
     if quality is None:
         return

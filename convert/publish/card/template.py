@@ -39,6 +39,9 @@ def _environment(folders: tuple[str, ...]) -> Environment:
         "sh": shlex.quote,
         "py": _json,  # JSON's strings and lists are Python's too
         "json": _json,
+        "text": markdown.text,
+        "code": markdown.code,
+        "count": "{:,}".format,
         "fence": lambda content, language: markdown.fence(content, language) + "\n",
     }
     return made

@@ -5,22 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from convert.formats.shipping import shipping
-from convert.publish.card.label import label, weights
+from convert.publish.card.label import label, shipping_of, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from convert.publish.bundle import Candidate
     from convert.publish.card.guide import Setting
 
 NAME = "xinference.json"
 
 
-def describe(setting: Setting, candidates: Sequence[Candidate]) -> dict[str, Any] | None:
+def describe(setting: Setting) -> dict[str, Any] | None:
     """Describe the model in version 2 of Xinference's schema; None where it cannot open any of the files."""
     facts, name = setting.facts, _name(setting)
-    specs = [spec for candidate in candidates if (spec := _spec(setting, candidate))]
+    specs = [spec for candidate in setting.members if (spec := _spec(setting, candidate))]
     if not specs:
         return None
     described: dict[str, Any] = {
@@ -51,7 +48,7 @@ def launch(setting: Setting) -> dict[str, Any] | None:
 
 
 def _spec(setting: Setting, candidate: Candidate) -> dict[str, Any] | None:
-    size, known = _billions(setting.facts.parameters), shipping(candidate.manifest.format).xinference
+    size, known = _billions(setting.facts.parameters), shipping_of(candidate).xinference
     if known is None or size is None or not setting.facts.runs_in.issuperset(known.needs):
         return None
     spec = {

@@ -1,0 +1,194 @@
+"""The values that README.md.j2 is rendered with: figures, notes, and where the files come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from convert.deviation import together
+from convert.publish.card import figures, markdown
+from convert.publish.card.guide import guides
+from convert.publish.card.label import label, shipping_of, weights
+from convert.publish.card.license import HUB, license_values
+from convert.publish.card.template import environment
+from convert.publish.provenance import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, signed_by
+from convert.recipe.redact import redact
+from convert.store import MANIFEST_NAME
+from verify.report import NAME as REPORT_NAME
+from verify.report import words
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Mapping, Sequence
+
+    from pydantic import JsonValue
+
+    from convert.publish.bundle import Bundle, Candidate
+    from convert.publish.card.guide import Setting
+
+DOCUMENTS = (
+    (MANIFEST_NAME, "manifest"),
+    (REPORT_NAME, "report"),
+    (PROVENANCE_NAME, "provenance"),
+    (BOM_NAME, "bill of materials"),
+)
+# Options that a target is named by.
+NAMED = ("quant", "precision", "provider")
+
+
+def render(bundle: Bundle, settings: Sequence[Setting], *, is_alone: bool) -> str:
+    """Render the body; `is_alone` in a repo of one format."""
+    first = settings[0]
+    values = {
+        **first.values(),
+        "bundle": bundle,
+        "candidates": bundle.candidates,
+        "report": bundle.report,
+        "facts": first.facts,
+        "languages": first.languages,
+        "shown_prompt": first.chat.shown if first.chat else "",
+        "formats": list(dict.fromkeys(shipping_of(each).label for each in bundle.candidates)),
+        "running": [
+            {
+                "format": setting.shipping.label,
+                "named": label(setting.candidate),
+                "others": [label(each) for each in setting.members if each is not setting.candidate],
+                "guides": list(guides(setting, is_alone=is_alone)),
+            }
+            for setting in settings
+        ],
+        **figures.values(bundle),
+        **_notes(bundle),
+        **_origin(bundle, first),
+        **license_values(bundle),
+    }
+    return environment().get_template("README.md.j2").render(values)
+
+
+def _notes(bundle: Bundle) -> dict[str, Any]:
+    opened = [each.result.opened for each in bundle.candidates if each.result.opened]
+    unmeasured = [(label(each), list(_missing(each))) for each in bundle.candidates]
+    return {
+        "waived": list(_waived(bundle)),
+        "deviations": list(_deviations(bundle.candidates)),
+        "window": max((each.context for each in opened), default=None),
+        "unmeasured": [each for each in unmeasured if each[1]],
+    }
+
+
+def _waived(bundle: Bundle) -> Iterator[str]:
+    """Say of each gate that was waived by how much it failed, and why it was."""
+    for candidate in bundle.candidates:
+        checks = {check.name: check for check in candidate.result.checks}
+        for waiver in candidate.waived:
+            check, found = checks.get(waiver.gate), "it was not measured"
+            if check is not None:
+                measured, limit = (markdown.text(words.value(each)) for each in (check.measured, check.limit))
+                found = f"{markdown.text(check.why)} (measured {measured}, limit {limit})"
+            where = f"{markdown.code(label(candidate))}: {markdown.code(waiver.gate)}"
+            yield f"{where}: {found}. Waived: {markdown.text(waiver.reason)}"
+
+
+def _deviations(candidates: Sequence[Candidate]) -> Iterator[str]:
+    """Say what differs from the source or from the name; tensors that differ alike share a line."""
+    for found in together(
+        (label(candidate), each) for candidate in candidates for each in candidate.manifest.deviations
+    ):
+        subject = markdown.code(found.pattern)
+        if len(found.subjects) > 1:
+            subject = f"{subject} ({len(found.subjects)} tensors)"
+        elif "." not in found.pattern:  # no tensor
+            subject = f"The {markdown.text(found.pattern)}"
+        is_everywhere = len(found.artifacts) == len(candidates)
+        where = "" if is_everywhere else f" in {', '.join(map(markdown.code, found.artifacts))}"
+        yield f"{subject}{where}: {markdown.text(found.what)}."
+
+
+def _missing(candidate: Candidate) -> Iterator[str]:
+    result = candidate.result
+    for name, figure in (
+        ("quality", result.quality),
+        ("speed", result.speed),
+        ("memory", result.memory),
+        ("dialogues", result.scenarios),
+    ):
+        if figure is None:
+            yield name
+    yield from map(markdown.code, result.unmeasured)
+
+
+def _origin(bundle: Bundle, setting: Setting) -> dict[str, Any]:
+    manifests = [each.manifest for each in bundle.candidates]
+    deviations = [each for manifest in manifests for each in manifest.deviations]
+    paths = {file.path for file in bundle.files}
+    tools = sorted({name: version for each in manifests for name, version in each.tools.items()}.items())
+    documents = [
+        f"{markdown.code(label(each))}: {links}"
+        for each in bundle.candidates
+        if (links := _links(each.documents, paths))
+    ]
+    options = [(label(each), list(_options(each.manifest.options))) for each in bundle.candidates]
+    return {
+        "source": _source(bundle),
+        "kept": [
+            f"{markdown.code(each.folder)}: {_links(each.documents, each.paths)}" for each in bundle.kept
+        ],
+        "documents": documents,
+        "signer": _signer(bundle),
+        "signed_paths": _signed_paths(setting, paths),
+        "sums": [
+            f"{file.sha256}  {candidate.shipped_path(file.path)}"
+            for candidate in bundle.candidates
+            for file in weights(candidate)
+        ],
+        "tools": [f"{name} {version}" for name, version in tools],
+        "recipe": redact(manifests[0].recipe),
+        "option_lists": [each for each in options if each[1]],
+        "commit": manifests[0].source.commit,
+        # What was learned here rounds as the machine's own kernels do, and its manifest says so.
+        "is_learned": any(each.wanted.startswith("the same bits") for each in deviations),
+    }
+
+
+def _source(bundle: Bundle) -> str:
+    """Name the model that these files are made from, by a link where there is one."""
+    record = bundle.candidates[0].manifest.source
+    if record.repo is None:
+        return f"the local model {markdown.code(bundle.title)}"
+    address = f"{HUB}/{record.repo}"
+    shown = markdown.link(markdown.text(record.repo), address)
+    if record.commit is None:
+        return shown
+    commit = markdown.link(markdown.code(record.commit[:12]), f"{address}/tree/{record.commit}")
+    return f"{shown} at commit {commit}"
+
+
+def _links(folder: str, paths: Container[str]) -> str:
+    found = [(f"{folder}{name}", shown) for name, shown in DOCUMENTS]
+    return ", ".join(markdown.link(shown, path) for path, shown in found if path in paths)
+
+
+def _signer(bundle: Bundle) -> str | None:
+    """Return the key that signed every artifact's provenance; None where any is unsigned."""
+    contents = {file.path: file for file in bundle.files}
+    found = [contents.get(f"{each.documents}{PROVENANCE_NAME}") for each in bundle.candidates]
+    signers = {signed_by(file.read()) if file else None for file in found}
+    return signers.pop() if len(signers) == 1 else None
+
+
+def _signed_paths(setting: Setting, paths: Container[str]) -> list[str]:
+    """Return the files of one artifact and of its signature; none, which downloads all, where it is alone."""
+    chosen = setting.candidate
+    if not chosen.documents:
+        return []
+    documents = [f"{chosen.documents}{name}" for name, _ in DOCUMENTS]
+    own = [chosen.shipped_path(file.path) for file in chosen.manifest.files]
+    return [*own, *(path for path in documents if path in paths), RELEASE_NAME]
+
+
+def _options(options: Mapping[str, JsonValue], prefix: str = "") -> Iterator[str]:
+    """Write the options that the target's name does not say; digests are for programs."""
+    for name, value in options.items():
+        if isinstance(value, dict):
+            yield from _options(value, f"{name} ")
+        elif value is not None and name not in NAMED and not name.endswith("sha256"):
+            said = str(value).lower() if isinstance(value, bool) else value
+            yield f"{prefix}{name.replace('_', ' ')} {said}"
