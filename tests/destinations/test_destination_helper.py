@@ -130,7 +130,7 @@ def test_a_helper_that_knows_no_login(fake: Helper, answer: str) -> None:
         ),
         pytest.param('print("[" * 60_000)', "gave no login", id="nested"),
         pytest.param(f"while True: print({PASSWORD!r})", "gave no login", id="endless"),
-        pytest.param(KNOWN.replace(USER, "<token>"), "a token in place of a password", id="a token"),
+        pytest.param(KNOWN.replace(USER, "<token>"), "a token instead of a password", id="a token"),
         pytest.param(
             f"sys.stderr.write({PASSWORD!r}); os.kill(os.getpid(), 9)", "gave no login", id="killed"
         ),
@@ -184,7 +184,7 @@ def test_what_a_helper_leaves_running_is_not_waited_for(fake: Helper) -> None:
 )
 def test_a_name_that_is_none_runs_nothing(fake: Helper, name: object) -> None:
     if name:
-        with pytest.raises(Failure, match="by what is no name"):
+        with pytest.raises(Failure, match="that can have no such name"):
             login_for(HOST, fake.environment(credsStore=name))
     else:
         assert login_for(HOST, fake.environment(credsStore=name)) is None

@@ -15,7 +15,7 @@ from convert.publish.destination import RERUN, Contents, Destination, Moved, Sen
 from convert.publish.listing import differs, name_of
 from convert.publish.oci.blob import CHUNK_BYTES, Push
 from convert.publish.oci.login import Remembered
-from convert.publish.oci.registry import Registry
+from convert.publish.oci.registry import MANIFEST_TYPE, Registry
 from convert.source.retry import RetryLimits
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from convert.publish.bundle import Bundle
     from convert.source import Hub
 
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT_TYPE = "application/vnd.modelwright.model.v1"
 _TITLE = "org.opencontainers.image.title"  # what ORAS names a file after
 
@@ -69,7 +68,7 @@ class OciDestination(Destination):
     def look(self, repo: str, revision: str) -> Contents:
         """See which layers the newest release's tag names."""
         with self._registry(repo) as registry:
-            data = registry.get_manifest(newest_tag(revision), MANIFEST_TYPE)
+            data = registry.get_manifest(newest_tag(revision))
         digests = _titled(data) if data is not None else {}
         return Contents(
             head=digest_of(data) if data is not None else None,
@@ -82,9 +81,9 @@ class OciDestination(Destination):
         """See what the tags name, and which layers the repository lacks."""
         digest, (*fixed, newest) = digest_of(manifest_of(bundle)), tags_of(bundle)
         with self._registry(bundle.repo) as registry:
-            head = registry.head_manifest(newest, MANIFEST_TYPE)
+            head = registry.head_manifest(newest)
             for tag in fixed:
-                found = registry.head_manifest(tag, MANIFEST_TYPE)
+                found = registry.head_manifest(tag)
                 if found not in (None, digest):
                     raise Failure(
                         f"{registry.name}: the tag {tag} already names something else ({found})",
@@ -98,20 +97,20 @@ class OciDestination(Destination):
         manifest, tags = manifest_of(bundle), tags_of(bundle)
         digest = digest_of(manifest)
         with self._registry(bundle.repo) as registry:
-            if registry.head_manifest(tags[-1], MANIFEST_TYPE) != survey.head:
+            if registry.head_manifest(tags[-1]) != survey.head:
                 raise Moved(survey.place)
             missing = _lacking(registry, [*bundle.files, _EMPTY])
             sent_bytes = sum(file.size_bytes for file in missing)
             with progress.stage("upload", sent_bytes) as advance:
                 for file in missing:
                     Push(registry, file, advance, self.chunk_bytes).run()
-            unset = [tag for tag in tags if registry.head_manifest(tag, MANIFEST_TYPE) != digest]
+            unset = [tag for tag in tags if registry.head_manifest(tag) != digest]
             if unset:
-                registry.put_manifest(digest, MANIFEST_TYPE, manifest)
+                registry.put_manifest(digest, manifest)
             for tag in unset:
-                if tag == tags[-1] and registry.head_manifest(tag, MANIFEST_TYPE) != survey.head:
+                if tag == tags[-1] and registry.head_manifest(tag) != survey.head:
                     raise Moved(survey.place)
-                registry.put_manifest(tag, MANIFEST_TYPE, manifest)
+                registry.put_manifest(tag, manifest)
         return Sent(survey.place, digest, sent_bytes, is_new=bool(unset or missing))
 
     def read_back(self, bundle: Bundle, sent: Sent, progress: Progress) -> None:
@@ -120,7 +119,7 @@ class OciDestination(Destination):
         fetched = [file for file in files if file.size_bytes <= _FETCHED_BYTES]
         with self._registry(bundle.repo) as registry:
             for tag in tags_of(bundle):
-                if registry.get_manifest(tag, MANIFEST_TYPE) != manifest:
+                if registry.get_manifest(tag) != manifest:
                     raise differs(f"{sent.place}:{tag}", RERUN)
             with progress.stage("read back", sum(file.size_bytes for file in fetched)) as advance:
                 for file in files:

@@ -1,20 +1,20 @@
-"""Bringing one content to a registry: whole where it is small, in chunks that can be resumed where not."""
+"""Bring one content to a registry: whole if it is small, otherwise in chunks that can be resumed."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
-from convert.errors import Failure
 from convert.publish.listing import blocks
-from convert.publish.oci.registry import Answer, Registry, resolved
 from convert.source.retry import Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from convert.publish.bundle import ShippedFile
+    from convert.publish.oci.registry import Answer, Registry
 
 CHUNK_BYTES = 64 << 20
 
@@ -34,10 +34,10 @@ class Push:
     file: ShippedFile
     advance: Callable[[int], None]
     chunk_bytes: int = CHUNK_BYTES
-    told_bytes: int = 0
+    reported_bytes: int = 0
 
     def run(self) -> None:
-        """Bring it there; a lost answer is told from a lost upload by asking whether it is there now."""
+        """Bring it there; after a failure ask whether it is there: the answer alone may have been lost."""
         backoff, takes_chunks = self.registry.backoff(), self.file.size_bytes > self.chunk_bytes
         while True:
             try:
@@ -47,14 +47,15 @@ class Push:
                     self._in_one_piece()
             except _ChunksRefusedError:
                 takes_chunks = False
-            except Transient as again:
+            except Transient as fault:
                 if self.registry.has_blob(self.file.sha256, self.file.size_bytes):
                     break
-                self._still_ours()
-                backoff.wait(again)
+                for _ in blocks(self.file, lambda _: None):
+                    pass  # what is sent and never accepted may have been changed here
+                backoff.wait(fault)
             else:
                 break
-        self._tell(self.file.size_bytes)
+        self._report(self.file.size_bytes)
 
     def _in_one_piece(self) -> None:
         location, _ = self._begin()
@@ -70,21 +71,21 @@ class Push:
                 if reached_bytes <= there_bytes:
                     raise Transient("the registry does not take what is sent")  # noqa: TRY301 - as any failure
                 backoff.reset()
-            except Transient as again:
-                backoff.wait(again)
-                location, reached_bytes = self._asked_how_far(location, again)
+            except Transient as fault:
+                backoff.wait(fault)
+                location, reached_bytes = self._ask_how_far(location, fault)
             there_bytes = reached_bytes
         self._finish(location, 0, None)
 
     def _begin(self) -> tuple[str, int]:
-        """Open an upload: where it goes to, and the least that a chunk must have."""
+        """Open an upload; return where it goes to, and the least size of a chunk."""
         url = self.registry.url("blobs/uploads/")
         answer = self.registry.ask("POST", url, {"content-length": "0"}, allowed=(202,))
         least = re.fullmatch(r"[0-9]{1,12}", answer.headers.get("oci-chunk-min-length", ""))
         return self._location(url, answer), int(least[0]) if least else 0
 
     def _chunk(self, location: str, start: int, size_bytes: int) -> tuple[str, int]:
-        """Send the next chunk: where the one after it goes to, and how much is there then."""
+        """Send the next chunk; return where the one after it goes to, and how much is there then."""
         stop = min(start + size_bytes, self.file.size_bytes)
         headers = {
             "content-type": "application/octet-stream",
@@ -101,11 +102,11 @@ class Push:
             raise _ChunksRefusedError
         return self._location(location, answer), self._reached(answer, stop)
 
-    def _asked_how_far(self, location: str, again: Transient) -> tuple[str, int]:
-        """After a failure: where to go on, and from which byte; Transient where all must be sent anew."""
+    def _ask_how_far(self, location: str, fault: Transient) -> tuple[str, int]:
+        """Ask after a failure where to go on, and from which byte; raise it where all must be sent again."""
         answer = self.registry.ask("GET", location, allowed=(204, 400, 404))
         if answer.status != 204:
-            raise again
+            raise fault
         return self._location(location, answer), self._reached(answer, 0)
 
     def _finish(self, location: str, size_bytes: int, content: Callable[[], Iterator[bytes]] | None) -> None:
@@ -116,33 +117,25 @@ class Push:
         self.registry.once("PUT", url, headers, content or b"", allowed=(201,), work_bytes=work_bytes)
 
     def _read(self, start: int, size_bytes: int) -> Iterator[bytes]:
-        self._tell(start)
+        self._report(start)
         yield from blocks(self.file, self._advance, start, size_bytes)
 
-    def _still_ours(self) -> None:
-        """What is sent and never accepted may have been changed here."""
-        for _ in blocks(self.file, lambda _: None):
-            pass
-
     def _advance(self, count: int) -> None:
-        self._tell(self.told_bytes + count)
+        self._report(self.reported_bytes + count)
 
-    def _tell(self, there_bytes: int) -> None:
+    def _report(self, there_bytes: int) -> None:
         """Report how much is there; what must be sent again is taken back."""
-        self.advance(there_bytes - self.told_bytes)
-        self.told_bytes = there_bytes
+        self.advance(there_bytes - self.reported_bytes)
+        self.reported_bytes = there_bytes
 
     def _location(self, url: str, answer: Answer) -> str:
         try:
-            return resolved(url, answer.headers["location"])
+            return urljoin(url, answer.headers["location"])
         except (KeyError, ValueError):
-            raise Failure(
-                f"{self.registry.name}: does not say where an upload goes",
-                "is this a registry? check publish.to",
-            ) from None
+            raise self.registry.strange("does not say where an upload goes") from None
 
     def _reached(self, answer: Answer, supposed: int) -> int:
-        """How much the registry says is there: `0-99` of 100 bytes."""
+        """Return how much the registry says is there: `0-99` are 100 bytes."""
         match = re.fullmatch(r"(?:bytes=)?0-(\d{1,15})", answer.headers.get("range", ""))
         reached = int(match[1]) + 1 if match else supposed
         # A registry that has nothing says 0-0, and so does one that has one byte.

@@ -1,7 +1,7 @@
 """Docker's credential helpers: programs that the person's own configuration names, and that keep a login.
 
 `docker-credential-NAME get` reads a registry's name and answers `{"Username": …, "Secret": …}`. What it says
-is told to nobody, not even where it is wrong.
+is shown to nobody, not even where it is wrong.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _NOT_THEIRS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN",
 def ask(
     name: object, server: str, environment: Mapping[str, str], *, wait_s: float = WAIT_S
 ) -> tuple[str, str] | None:
-    """The user and the password that a helper keeps for a server; None where it has none."""
+    """Ask a helper for the user and the password of a server; None where it has none."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise _broken("the configuration names a credential helper by what is no name", server)
+        raise _broken("the configuration names a credential helper that can have no such name", server)
     program = shutil.which(f"docker-credential-{name}", path=environment.get("PATH", os.defpath))
     if program is None:
         raise _broken(f"docker-credential-{name}, which keeps its login, is not installed", server)
@@ -59,11 +59,11 @@ def ask(
     if not isinstance(user, str) or not isinstance(secret, str):
         raise _broken(f"docker-credential-{name} gave no login", server)
     if user == _IS_TOKEN:
-        raise _broken(f"docker-credential-{name} keeps a token in place of a password", server)
+        raise _broken(f"docker-credential-{name} keeps a token instead of a password", server)
     return (user, secret) if secret else None
 
 
 def _broken(what: str, server: str) -> Failure:
     return Failure(
-        f"{server}: {what}", f"`docker login {server}` anew, or give its login in DOCKER_AUTH_CONFIG"
+        f"{server}: {what}", f"`docker login {server}` again, or give its login in DOCKER_AUTH_CONFIG"
     )

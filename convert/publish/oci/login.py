@@ -1,7 +1,7 @@
-"""Who somebody is at a registry: what `docker login`, `podman login` or `oras login` has written down.
+"""Find a registry's login: what `docker login`, `podman login` or `oras login` has saved.
 
-The file says for which registry each login is, so none is ever shown to another. Where it holds none, and
-names a helper that keeps them, that is asked.
+The file says for which registry each login is, so none is ever sent to another. Where it has none, but
+names a helper that keeps them, the helper is asked.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ class Login:
 
     @property
     def basic(self) -> str:
-        """As a header has it."""
+        """Return it as a header has it."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
 @dataclass
 class Remembered:
-    """The login for a registry, asked for when it is wanted, and anew when it may have run out."""
+    """The login for a registry, looked up when it is needed, and again when it may have expired."""
 
     host: str
     _login: Login | None = field(default=None, init=False, repr=False)
     _asked_s: float | None = field(default=None, init=False)
 
     def __call__(self) -> Login | None:
-        """Give it."""
+        """Return it."""
         if self._asked_s is None or time.monotonic() - self._asked_s > FRESH_S:
             self._login, self._asked_s = login_for(self.host), time.monotonic()
         return self._login
 
 
 def login_for(host: str, environment: Mapping[str, str] | None = None) -> Login | None:
-    """The login for a registry; None where there is none. A helper may take its time, and ask a person."""
+    """Look up the login for a registry, if there is one. A helper may take its time, and ask a person."""
     known = os.environ if environment is None else environment
     seen = []
     for config in _configs(known):
@@ -78,7 +78,7 @@ def _written(config: Mapping[str, Any], host: str) -> Login | None:
 
 
 def _kept(config: Mapping[str, Any], host: str, environment: Mapping[str, str]) -> Login | None:
-    """What the registry's own helper has, or else the one for all."""
+    """Ask the registry's own helper, or else the one for all."""
     own, server = config.get("credHelpers"), _DOCKER_HUB_LOGIN if host in _DOCKER_HUB else host
     named = [own[name] for name in _names(host) if name in own] if isinstance(own, dict) else []
     name = named[0] if named else config.get("credsStore")
@@ -87,7 +87,7 @@ def _kept(config: Mapping[str, Any], host: str, environment: Mapping[str, str]) 
 
 
 def answering_host(host: str) -> str:
-    """Where a registry of this name answers."""
+    """Return where a registry of this name answers."""
     return "registry-1.docker.io" if host in _DOCKER_HUB else host
 
 
@@ -97,7 +97,7 @@ def _names(host: str) -> tuple[str, ...]:
 
 
 def _configs(environment: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Every place where a login may be, the nearest first."""
+    """Read every place where a login may be, the nearest first."""
     if environment.get(CONFIG_VARIABLE):
         yield _parsed(environment[CONFIG_VARIABLE], CONFIG_VARIABLE)
     home = Path(environment.get("HOME") or "~").expanduser()
@@ -112,7 +112,7 @@ def _configs(environment: Mapping[str, str]) -> Iterator[dict[str, Any]]:
             except FileNotFoundError:
                 continue
             except (OSError, UnicodeDecodeError):
-                raise Failure(f"{path}: cannot be read", "log in anew: `docker login`") from None
+                raise Failure(f"{path}: cannot be read", "log in again: `docker login`") from None
             yield _parsed(text, str(path))
 
 
@@ -121,13 +121,13 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
         content = json.loads(text)
     except (ValueError, RecursionError):
         content = None
-    if not isinstance(content, dict):  # what it holds is told to nobody
-        raise Failure(f"{where}: not the configuration of docker or podman", "log in anew: `docker login`")
+    if not isinstance(content, dict):  # what it holds is shown to nobody
+        raise Failure(f"{where}: not the configuration of docker or podman", "log in again: `docker login`")
     return content
 
 
 def _decoded(entry: Any) -> Login | None:
-    """A login as those files have it; None of one that a helper keeps."""
+    """Read a login as those files have it; None of one that a helper keeps."""
     if not isinstance(entry, dict):
         return None
     user, password = entry.get("username"), entry.get("password")

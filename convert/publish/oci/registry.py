@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from threading import Event
-from typing import TYPE_CHECKING, Self, TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from convert.errors import Failure
+from convert.publish.destination import RERUN
 from convert.publish.oci.login import Login, answering_host
 from convert.source.retry import RETRIED_STATUS, Backoff, RetryLimits, Transient, retry_after_s
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     Body = bytes | Callable[[], Iterable[bytes]] | None
 
 _T = TypeVar("_T")
-RERUN = "run the same command again: what has arrived is not sent twice"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|\[::1\]")
 _CHALLENGE = re.compile(r'([A-Za-z_]+)="((?:[^"\\]|\\.)*)"')
 _CODE = re.compile(r"[A-Z_]{1,40}")
@@ -40,7 +41,7 @@ _HEADERS = {"user-agent": "modelwright", "accept-encoding": "identity"}
 
 @dataclass(frozen=True)
 class Answer:
-    """What a registry said, whole."""
+    """A registry's whole answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -53,30 +54,27 @@ class Registry:
 
     host: str
     repository: str
-    find_login: Callable[[], Login | None] = field(repr=False)
+    find_login: Callable[[], Login | None] = field(
+        repr=False
+    )  # called once the registry asks: it may take long
     retry: RetryLimits = field(default_factory=RetryLimits)
     _authorization: str | None = field(default=None, init=False, repr=False)
     _client: httpx2.Client = field(init=False, repr=False)
 
     @property
-    def login(self) -> Login | None:
-        """Who we are there; looked up when the registry wants to know, for that may take a helper."""
-        return self.find_login()
-
-    @property
     def name(self) -> str:
-        """How a person writes it."""
+        """Return it as a person writes it."""
         return f"{self.host}/{self.repository}"
 
     @property
     def endpoint(self) -> str:
-        """Where it answers: in the clear on this machine alone."""
+        """Return where it answers: without encryption on this machine alone."""
         host = answering_host(self.host)
         bare = host if host.endswith("]") else host.rpartition(":")[0] or host
         return f"{'http' if _LOOPBACK.fullmatch(bare) else 'https'}://{host}"
 
     def __enter__(self) -> Self:
-        import httpx2  # noqa: PLC0415 - for who publishes there
+        import httpx2  # noqa: PLC0415 - only for who publishes there
 
         self._client = httpx2.Client(timeout=None, headers=_HEADERS, verify=_trusted())
         return self
@@ -85,35 +83,32 @@ class Registry:
         self._client.close()
 
     def url(self, path: str) -> str:
-        """An address within the repository."""
+        """Return an address within the repository."""
         return f"{self.endpoint}/v2/{self.repository}/{path}"
 
-    def head_manifest(self, reference: str, accept: str) -> str | None:
-        """The digest of what a tag names; None where there is no such tag."""
-        url = self.url(f"manifests/{reference}")
-        answer = self.ask("HEAD", url, {"accept": accept}, allowed=(200, 404))
+    def head_manifest(self, reference: str) -> str | None:
+        """Ask for the digest of what a tag names; None where there is no such tag."""
+        answer = self._ask_for_manifest("HEAD", reference)
         if answer.status == 404:
             return None
         digest = answer.headers.get("docker-content-digest", "")
         if _DIGEST.fullmatch(digest):
             return digest
-        data = self.get_manifest(reference, accept)
+        data = self.get_manifest(reference)
         return f"sha256:{hashlib.sha256(data).hexdigest()}" if data is not None else None
 
-    def get_manifest(self, reference: str, accept: str) -> bytes | None:
-        """What a tag names; None where there is no such tag."""
-        url = self.url(f"manifests/{reference}")
-        answer = self.ask("GET", url, {"accept": accept}, allowed=(200, 404))
+    def get_manifest(self, reference: str) -> bytes | None:
+        """Fetch what a tag names; None where there is no such tag."""
+        answer = self._ask_for_manifest("GET", reference)
         return answer.content if answer.status == 200 else None
 
-    def put_manifest(self, reference: str, media_type: str, data: bytes) -> None:
-        """Push a manifest under its digest, or let a tag name it; the same once or twice."""
-        self.ask(
-            "PUT", self.url(f"manifests/{reference}"), {"content-type": media_type}, data, allowed=(201,)
-        )
+    def put_manifest(self, reference: str, data: bytes) -> None:
+        """Push a manifest under its digest, or let a tag name it; once or twice is the same."""
+        url, headers = self.url(f"manifests/{reference}"), {"content-type": MANIFEST_TYPE}
+        self.ask("PUT", url, headers, data, allowed=(201,))
 
     def has_blob(self, sha256: str, size_bytes: int) -> bool:
-        """Whether the registry has this content, as it says itself."""
+        """Ask whether the registry has this content."""
         digest = f"sha256:{sha256}"
         answer = self.ask("HEAD", self.url(f"blobs/{digest}"), follow=True, allowed=(200, 404))
         if answer.status == 404:
@@ -123,60 +118,59 @@ class Registry:
         return bool(named == digest and size == str(size_bytes))
 
     def blob_sha256(self, sha256: str, advance: Callable[[int], None]) -> str:
-        """The digest of what comes back when the content is asked for."""
-        return self.patiently(lambda: self._blob_sha256(sha256, advance))
+        """Fetch a content, and digest what comes."""
 
-    def patiently(self, call: Callable[[], _T]) -> _T:
-        """Make a call again for as long as that may help."""
-        backoff = self.backoff()
-        while True:
+        def fetch() -> str:
+            hasher, came_bytes = hashlib.sha256(), 0
             try:
-                return call()
-            except Transient as again:
-                backoff.wait(again)
+                with self._open("GET", self.url(f"blobs/sha256:{sha256}"), follow=True) as answer:
+                    if answer.status_code != 200:
+                        raise self._refusal(self._whole(answer))
+                    for block in answer.iter_raw(_BLOCK_BYTES):
+                        hasher.update(block)
+                        came_bytes += len(block)
+                        advance(len(block))
+            except Transient:
+                advance(-came_bytes)
+                raise
+            return hasher.hexdigest()
+
+        return self._retried(fetch)
 
     def backoff(self) -> Backoff:
-        """Counts failures, and waits between them."""
+        """Count failures, and wait between them."""
         return Backoff(self.name, RERUN, self.retry, Event())
 
-    def ask(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None = None,
-        content: Body = None,
-        *,
-        allowed: tuple[int, ...],
-        follow: bool = False,
-    ) -> Answer:
+    def ask(self, *request: Any, allowed: tuple[int, ...], **how: Any) -> Answer:
         """Make a request that may be made twice, for as long as that may help."""
-        return self.patiently(
-            lambda: self.once(method, url, headers, content, allowed=allowed, follow=follow)
-        )
+        return self._retried(lambda: self.once(*request, allowed=allowed, **how))
 
-    def once(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None = None,
-        content: Body = None,
-        *,
-        allowed: tuple[int, ...],
-        follow: bool = False,
-        work_bytes: int = 0,
-    ) -> Answer:
-        """Make a request; Transient where it failed in a way that may pass, a Failure where not.
-
-        `work_bytes` is what the registry has to work through before it answers.
-        """
-        with self.open(method, url, headers, content, follow=follow, work_bytes=work_bytes) as streamed:
+    def once(self, *request: Any, allowed: tuple[int, ...], **how: Any) -> Answer:
+        """Make a request; a Transient where it failed in a way that may pass, a Failure where not."""
+        with self._open(*request, **how) as streamed:
             answer = self._whole(streamed)
         if answer.status not in allowed:
             raise self._refusal(answer)
         return answer
 
+    def strange(self, what: str) -> Failure:
+        """Refuse an answer that no registry gives."""
+        return Failure(f"{self.name}: {what}", "is this a registry? check publish.to")
+
+    def _retried(self, call: Callable[[], _T]) -> _T:
+        backoff = self.backoff()
+        while True:
+            try:
+                return call()
+            except Transient as fault:
+                backoff.wait(fault)
+
+    def _ask_for_manifest(self, method: str, reference: str) -> Answer:
+        url = self.url(f"manifests/{reference}")
+        return self.ask(method, url, {"accept": MANIFEST_TYPE}, allowed=(200, 404))
+
     @contextmanager
-    def open(
+    def _open(
         self,
         method: str,
         url: str,
@@ -186,21 +180,22 @@ class Registry:
         follow: bool = False,
         work_bytes: int = 0,
     ) -> Iterator[httpx2.Response]:
-        """The answer as it begins, after having said who asks, if the registry wants to know."""
-        import httpx2  # noqa: PLC0415 - for who publishes there
+        """Make a request, with a login if the registry asks for one, and give the answer as it begins.
 
-        # Some registries hash or copy a layer while its sender waits.
+        Some registries hash or copy `work_bytes` of a layer while its sender waits.
+        """
+        import httpx2  # noqa: PLC0415 - only for who publishes there
+
         timeout = httpx2.Timeout(
-            self.retry.read_timeout_s + work_bytes / _SLOWEST_BYTES_S,
-            connect=self.retry.connect_timeout_s,
+            self.retry.read_timeout_s + work_bytes / _SLOWEST_BYTES_S, connect=self.retry.connect_timeout_s
         )
         is_own = urlsplit(url)[:2] == urlsplit(self.endpoint)[:2]
 
         def send() -> httpx2.Response:
-            said = {"authorization": self._authorization} if self._authorization and is_own else {}
+            login = {"authorization": self._authorization} if self._authorization and is_own else {}
             body = content() if callable(content) else content
             request = self._client.build_request(
-                method, url, headers={**(headers or {}), **said}, content=body, timeout=timeout
+                method, url, headers={**(headers or {}), **login}, content=body, timeout=timeout
             )
             # A redirect leads to the registry's storage, and httpx2 drops the authorization on its way there.
             return self._client.send(request, stream=True, follow_redirects=follow)
@@ -219,50 +214,31 @@ class Registry:
         except (httpx2.RequestError, httpx2.StreamError, httpx2.InvalidURL) as error:
             raise self._broken(error) from None
 
-    def _blob_sha256(self, sha256: str, advance: Callable[[int], None]) -> str:
-        hasher, came_bytes = hashlib.sha256(), 0
-        try:
-            with self.open("GET", self.url(f"blobs/sha256:{sha256}"), follow=True) as answer:
-                if answer.status_code != 200:
-                    raise self._refusal(self._whole(answer))
-                for block in answer.iter_raw(_BLOCK_BYTES):
-                    hasher.update(block)
-                    came_bytes += len(block)
-                    advance(len(block))
-        except Transient:
-            advance(-came_bytes)
-            raise
-        return hasher.hexdigest()
-
     def _authorized(self, challenge: str) -> str:
-        """What a registry wants to hear after it has asked who we are."""
+        """Return the header that a registry asks for: a login, or a token that is given for one."""
         kind, _, rest = challenge.strip().partition(" ")
         if kind.lower() == "basic":
-            login = self.login
+            login = self.find_login()
             if login is None:
-                raise self._stranger()
+                raise self._unauthorized()
             return login.basic
         if kind.lower() != "bearer":
-            raise Failure(
-                f"{self.name}: wants to be asked as {kind[:20]!r}", "is this a registry? check publish.to"
-            )
+            raise self.strange(f"asks for a login in a way that is not known, {kind[:20]!r}")
         asked = dict(_CHALLENGE.findall(rest))
         realm = asked.pop("realm", "")
         schemes = {"https"} if self.endpoint.startswith("https:") else {"http", "https"}
         if not _is_web_address(realm, schemes):
-            raise Failure(
-                f"{self.name}: sends us to {realm[:80]!r} for a token", "is this a registry? check publish.to"
-            )
+            raise self.strange(f"sends us to {realm[:80]!r} for a token")
         # All that will be wanted in the end, so that one token does.
         scope = asked.get("scope") or f"repository:{self.repository}:pull"
         query = {"service": asked.get("service", ""), "scope": re.sub(r":[a-z,*]*$", ":pull,push", scope)}
-        login = self.login
+        login = self.find_login()
         headers = {"authorization": login.basic} if login else {}
         timeout = self.retry.read_timeout_s
         with self._client.stream("GET", realm, params=query, headers=headers, timeout=timeout) as streamed:
             answer = self._whole(streamed)
         if answer.status in (400, 401, 403):
-            raise self._stranger()
+            raise self._unauthorized()
         if answer.status != 200:
             raise self._refusal(answer)
         try:
@@ -271,11 +247,11 @@ class Registry:
         except (ValueError, AttributeError, RecursionError):
             token = None
         if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
-            raise Failure(f"{self.name}: gave no token", "is this a registry? check publish.to")
+            raise self.strange("gave no token")
         return f"Bearer {token}"
 
-    def _stranger(self) -> Failure:
-        login = self.login
+    def _unauthorized(self) -> Failure:
+        login = self.find_login()
         said = f"does not accept the login of {login.user}" if login else "wants a login"
         hint = f"`oras login {self.host}`, or `docker login {self.host}`"
         return Failure(f"{self.name}: the registry {said}", hint)
@@ -285,7 +261,7 @@ class Registry:
         for block in streamed.iter_raw(_BLOCK_BYTES):
             content += block
             if len(content) > _LARGEST_DOCUMENT_BYTES:
-                raise Failure(f"{self.name}: an answer without end", "is this a registry? check publish.to")
+                raise self.strange("its answer does not end")
         return Answer(streamed.status_code, streamed.headers, bytes(content))
 
     def _refusal(self, answer: Answer) -> Transient | Failure:
@@ -293,23 +269,19 @@ class Registry:
         if status in RETRIED_STATUS:
             return Transient(f"{self.host} answered {status}", retry_after_s(answer.headers))
         if status == 401:
-            return self._stranger()
+            return self._unauthorized()
         code = _error_code(answer.content)
-        said = f"{status} {code}" if code else str(status)
-        if status == 403:
-            return Failure(f"{self.name}: access refused ({said})", "log in as somebody who may push there")
-        if status == 413:
-            return Failure(
-                f"{self.name}: too large for the registry ({said})", "split it, or ask who runs it"
-            )
         if code == "DIGEST_INVALID":
             return Transient("what arrived is not what was sent")
-        return Failure(
-            f"{self.name}: the registry answered {said}", "check the name in publish.to; is it a registry?"
-        )
+        said = f"{status} {code}".strip()
+        what, hint = {
+            403: (f"access refused ({said})", "log in as somebody who may push there"),
+            413: (f"too large for the registry ({said})", "split it, or ask who runs it"),
+        }.get(status, (f"the registry answered {said}", "check publish.to; is it a registry?"))
+        return Failure(f"{self.name}: {what}", hint)
 
     def _broken(self, error: Exception) -> Transient | Failure:
-        """A connection that failed, without the exception's text: that may quote a header."""
+        """Describe a connection that failed without the exception's text: that may quote a header."""
         kind = type(error).__name__
         if kind in {"TooManyRedirects", "UnsupportedProtocol", "LocalProtocolError", "InvalidURL"}:
             return Failure(f"{self.name}: no request can be made ({kind})", "check publish.to")
@@ -326,21 +298,16 @@ def _is_web_address(text: str, schemes: set[str]) -> bool:
         return False
 
 
-def resolved(url: str, location: str) -> str:
-    """Where an answer sends us on to."""
-    return urljoin(url, location)
-
-
 @cache
 def _trusted() -> ssl.SSLContext:
-    """Whom to believe, read once: a tenth of a second of work."""
-    import httpx2  # noqa: PLC0415 - for who publishes there
+    """Read whom to believe, once: a tenth of a second of work."""
+    import httpx2  # noqa: PLC0415 - only for who publishes there
 
     return httpx2.create_ssl_context()
 
 
 def _error_code(data: bytes) -> str:
-    """The first code of an error's body, if it has the specification's form."""
+    """Return the first code of an error's body, if it has the specification's form."""
     try:
         code = json.loads(data)["errors"][0]["code"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
