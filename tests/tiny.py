@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convert.model.binding import is_transposed, name_of
 from convert.model.config import Config
-from convert.model.families import find_family
+from convert.model.families import family, find_family, supported
 from convert.writer.codecs.plain import to_bf16
 
 if TYPE_CHECKING:
@@ -20,88 +21,9 @@ if TYPE_CHECKING:
 
 VOCAB_SIZE = 512
 
-LLAMA_LIKE = {
-    "vocab_size": VOCAB_SIZE,
-    "hidden_size": 256,
-    "intermediate_size": 768,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0,
-    "hidden_act": "silu",
-    "tie_word_embeddings": False,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-
+# Every family's own example, so that a new file is tested by each test that goes through these.
 CONFIGS: dict[str, dict[str, Any]] = {
-    "gpt2": {
-        "architectures": ["GPT2LMHeadModel"],
-        "vocab_size": VOCAB_SIZE,
-        "n_embd": 256,
-        "n_layer": 4,
-        "n_head": 4,
-        "n_positions": 256,
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    },
-    "qwen": {
-        "architectures": ["QWenLMHeadModel"],
-        "vocab_size": VOCAB_SIZE,
-        "hidden_size": 256,
-        # Half of it, 344, is no multiple of 256, nor of 32's own fallback partner: Qwen-1.8B has such rows.
-        "intermediate_size": 2 * 352,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "kv_channels": 64,
-        "layer_norm_epsilon": 1e-6,
-        "rotary_emb_base": 10000,
-        "rotary_pct": 1.0,
-        "seq_length": 256,
-        "max_position_embeddings": 1024,
-        "no_bias": True,
-        "use_dynamic_ntk": True,
-        "use_logn_attn": True,
-        "tie_word_embeddings": False,
-    },
-    "qwen2": {**LLAMA_LIKE, "architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": True},
-    "qwen3": {**LLAMA_LIKE, "architectures": ["Qwen3ForCausalLM"], "head_dim": 64},
-    "llama": {
-        **LLAMA_LIKE,
-        "architectures": ["LlamaForCausalLM"],
-        "rope_scaling": {
-            "rope_type": "llama3",
-            "factor": 8.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 64,
-        },
-    },
-    "mistral": {
-        **LLAMA_LIKE,
-        "architectures": ["MistralForCausalLM"],
-        "num_key_value_heads": 4,
-        "sliding_window": None,
-    },
-    "phi3": {
-        **LLAMA_LIKE,
-        "architectures": ["Phi3ForCausalLM"],
-        "num_key_value_heads": 8,
-        "sliding_window": None,
-        "pad_token_id": 0,
-    },
-    "gemma": {
-        **LLAMA_LIKE,
-        "architectures": ["GemmaForCausalLM"],
-        "head_dim": 64,
-        "hidden_act": "gelu_pytorch_tanh",
-        "hidden_activation": "gelu_pytorch_tanh",
-        "tie_word_embeddings": True,
-    },
+    model_type: dict(family(model_type).example) for model_type in supported()
 }
 
 
@@ -128,16 +50,14 @@ def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
     stacks: dict[str, list[NDArray[np.float32]]] = {}
     flipped: set[str] = set()
     for ref, shape in decoder.shapes():
-        prefix = naming.prefix if recipe.has_prefix else ""
-        name = prefix + naming.names[ref.role].format(layer=ref.layer) + f".{ref.part}"
-        name = naming.aliases.get(name, name)
+        name = name_of(naming, ref, naming.prefix if recipe.has_prefix else "")
         spread = recipe.spread * (1 if len(shape) > 1 else 2)
         center = float(
             decoder.norm_of(ref) is not None and ref.part == "weight" and not decoder.has_offset(ref)
         )
         values = random.standard_normal(shape, np.float32) * np.float32(spread) + np.float32(center)
         stacks.setdefault(name, []).append(values)
-        if ref.part == "weight" and ref.role in naming.transposed:
+        if is_transposed(naming, ref):
             flipped.add(name)
     joined = {name: np.concatenate(parts) for name, parts in stacks.items()}
     return {name: values.T.copy() if name in flipped else values for name, values in joined.items()}

@@ -48,8 +48,8 @@ class Role(StrEnum):
 
 QKV = (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V)
 Part = Literal["weight", "bias"]
-Activation = Literal["silu", "gelu", "gelu_tanh"]
-ACTIVATIONS = {"gelu": Feature.GELU, "gelu_tanh": Feature.GELU_TANH}
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu2"]
+ACTIVATIONS = {"gelu": Feature.GELU, "gelu_tanh": Feature.GELU_TANH, "relu2": Feature.RELU2}
 
 
 @dataclass(frozen=True, slots=True)

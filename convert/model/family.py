@@ -30,8 +30,8 @@ class Gguf:
 
     architecture: str
     renders: frozenset[Feature] = frozenset()  # that this graph computes, beyond the plain case
-    # Roles that the graph reads out of one tensor, by that tensor's name.
-    fused: Mapping[Role, str] = field(default_factory=dict)
+    # The graph's own names of tensors; roles of one name are stacked in it.
+    names: Mapping[Role, str] = field(default_factory=dict)
     # The graph turns neighboring dimensions of a head, where Transformers turns its two halves.
     is_interleaved: bool = False
     # Features that the graph leaves out, each with the reason to record.

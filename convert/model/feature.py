@@ -39,6 +39,7 @@ class Feature(StrEnum):
     POST_NORM = "norms after attention and MLP"
     UNGATED_MLP = "MLPs without a gate"
     GELU = "exact GELU"
+    RELU2 = "squared ReLU"
     GELU_TANH = "GELU by its tanh form"
     EXPERTS = "mixtures of experts"
     SHARED_EXPERTS = "shared experts"

@@ -37,7 +37,7 @@ def find(path_or_name: str | Path) -> Path:
         return path
     recipes = known_recipes()
     is_yaml = path.suffix in (".yaml", ".yml")
-    name = path.stem if is_yaml else path.name  # qwen2.5 has no suffix
+    name = path.stem if is_yaml else path.name  # a version such as 2.5 is no suffix
     if path.parent == Path() and name in recipes:
         return recipes[name]
     if path.is_dir():

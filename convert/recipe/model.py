@@ -315,7 +315,7 @@ class Publish(Strict):
         min_length=1,
         max_length=59,
         description="The title of a collection to add the repos to; created if missing.",
-        examples=["Qwen, quantized"],
+        examples=["Chat models, quantized"],
     )
     to: str | None = Field(
         default=None,

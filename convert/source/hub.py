@@ -142,7 +142,7 @@ def _listing(hub: Hub, model: str, info: "ModelInfo | DatasetInfo") -> Listing:
         raise _nonsense(model, hub)
     refuse_escaping((sibling.rfilename for sibling in info.siblings), model)
     files = {sibling.rfilename: _digest(model, sibling) for sibling in info.siblings}
-    # A renamed repo answers under its new name (gpt2 → openai-community/gpt2), which is recorded.
+    # A renamed repo answers under its new name (name → owner/name), which is recorded.
     repo = info.id if isinstance(info.id, str) and _REPO.fullmatch(info.id) else model
     return Listing(model, repo, info.sha, None, files)
 

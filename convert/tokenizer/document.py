@@ -14,9 +14,7 @@ from convert.tokenizer.model import AddedToken, Kind
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SUPPORTED = (
-    "supported: byte-level BPE (GPT-2, Qwen, Llama 3) and BPE with byte fallback (Llama 2, Mistral, Gemma)"
-)
+SUPPORTED = "supported: byte-level BPE, and BPE with byte fallback as sentencepiece makes it"
 _T = TypeVar("_T")
 _NAMES: dict[type, str] = {dict: "object", list: "array", str: "string"}
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")

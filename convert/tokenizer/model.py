@@ -13,8 +13,8 @@ from convert.tokenizer import pretokenizer
 class Kind(StrEnum):
     """How text becomes symbols, before any merge."""
 
-    BYTE_BPE = "byte-bpe"  # every byte a printable character: GPT-2, Qwen, Llama 3
-    SPM_BPE = "spm-bpe"  # characters, "▁" for a space, <0xNN> for the rest: Llama 2, Mistral, Phi-3, Gemma
+    BYTE_BPE = "byte-bpe"  # every byte a printable character
+    SPM_BPE = "spm-bpe"  # characters, "▁" for a space, <0xNN> for the rest
 
 
 class TokenType(IntEnum):

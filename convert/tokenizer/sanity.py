@@ -32,7 +32,7 @@ def check_document(document: Document) -> None:
 
 
 def _is_byte_of(byte: str, character: str) -> bool:
-    """Gemma's file gives "\\t" the id of its byte token, so that merges can name it."""
+    """Some files give "\\t" the id of its byte token, so that merges can name it."""
     return len(character) == 1 and byte == f"<0x{ord(character):02X}>"
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SPACE = "▁"
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 _PREPEND = {"type": "Prepend", "prepend": SPACE}
-# Never applies: there are no spaces left once the normalizer has replaced them (Gemma).
+# Never applies: there are no spaces left once the normalizer has replaced them.
 _IDLE_SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
 
 

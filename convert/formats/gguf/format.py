@@ -66,7 +66,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
         Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
         Feature.WINDOW, Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
         Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU_TANH,
-        Feature.EMBEDDING_SCALE,
+        Feature.RELU2, Feature.EMBEDDING_SCALE,
     })  # fmt: skip
 
     def renders(self, decoder: Decoder, options: GgufOptions | None = None) -> frozenset[Feature]:

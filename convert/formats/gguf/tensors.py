@@ -78,7 +78,7 @@ def file_tensors(decoder: Decoder) -> Iterator[FileTensor]:
     pieces: dict[str, list[Piece]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for ref, shape in decoder.shapes():
-        stem = graph.fused.get(ref.role, NAMES[ref.role])
+        stem = graph.names.get(ref.role, NAMES[ref.role])
         name = f"{stem}.{ref.part}" if ref.layer is None else f"blk.{ref.layer}.{stem}.{ref.part}"
         pieces.setdefault(name, []).append(_piece(decoder, graph, ref, shape))
         rows = shapes.get(name, (0,))[0] + shape[0]

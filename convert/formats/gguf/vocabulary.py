@@ -77,7 +77,7 @@ def _array(key: str, kind: GGUFValueType, values: list[Any]) -> Field:
 
 
 def _roles(tokenizer: Tokenizer) -> list[tuple[str, int]]:
-    """Without a key llama.cpp assumes the ids of Llama 2 or of Falcon, so a missing bos becomes eos."""
+    """Without a key llama.cpp assumes the ids of its first families, so a missing bos becomes eos."""
     bos = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
     # Any token may stand as end of message: all that llama.cpp does with it is stop there.
     further = next(iter(_unwritten(tokenizer)), None)

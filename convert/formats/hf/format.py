@@ -54,7 +54,7 @@ class HfFormat(Format[HfOptions, StoredTensors]):
         Feature.WINDOW, Feature.MIXED_WINDOWS,
         Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
         Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,
-        Feature.EMBEDDING_SCALE,
+        Feature.RELU2, Feature.EMBEDDING_SCALE,
     })  # fmt: skip
 
     def prepare(self, model: Model, options: HfOptions, recipe: Recipe) -> StoredTensors:

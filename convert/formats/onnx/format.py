@@ -49,7 +49,7 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
         Feature.WINDOW, Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
         Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,
-        Feature.EMBEDDING_SCALE,
+        Feature.RELU2, Feature.EMBEDDING_SCALE,
     })  # fmt: skip
 
     def tools(self, options: OnnxOptions, target: str) -> dict[str, str]:

@@ -182,6 +182,9 @@ def _activated(graph: Graph, activation: Activation, rows: str, name: str) -> st
             return graph.node("Gelu", [rows], f"{name}.act", approximate="tanh")
         case "gelu":
             return graph.node("Gelu", [rows], f"{name}.act")
+        case "relu2":
+            positive = graph.node("Relu", [rows], f"{name}.relu")
+            return graph.node("Mul", [positive, positive], f"{name}.act")
 
 
 def _head(network: Network, rows: str, table: Matrix) -> str:

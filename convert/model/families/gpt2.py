@@ -34,7 +34,7 @@ GGUF = Gguf(
         Feature.LEARNED_POSITIONS, Feature.LAYER_NORM, Feature.UNGATED_MLP, Feature.GELU_TANH,
         Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS,
     }),
-    fused=dict.fromkeys(QKV, "attn_qkv"),
+    names=dict.fromkeys(QKV, "attn_qkv"),
 )  # fmt: skip
 TOKENIZER = Tokenizer(classes=("GPT2Tokenizer",), split=Split())
 EXAMPLE = {

@@ -24,7 +24,7 @@ GGUF = Gguf(
     renders=frozenset({
         Feature.WINDOW, Feature.PARTIAL_ROTARY, Feature.ROPE_LINEAR, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
     }),
-    fused={**dict.fromkeys(QKV, "attn_qkv"), Role.MLP_GATE: "ffn_up"},
+    names={**dict.fromkeys(QKV, "attn_qkv"), Role.MLP_GATE: "ffn_up"},
     # A window of zero tells Phi-4 from the models that look back over a window.
     always=frozenset({"sliding_window", "original_context_length"}),
 )  # fmt: skip

@@ -35,15 +35,13 @@ if TYPE_CHECKING:
 SLICE_WEIGHTS = 1 << 19
 # Tokens that pass through an MLP together: its inner rows are the widest of a layer.
 MLP_TOKENS = 1024
-
-
 RENDERS = frozenset({
     Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
     Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
     Feature.WINDOW, Feature.MIXED_WINDOWS, Feature.MIXED_LAYERS,
     Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
     Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,
-    Feature.EMBEDDING_SCALE,
+    Feature.RELU2, Feature.EMBEDDING_SCALE,
 })  # fmt: skip
 
 
@@ -245,4 +243,10 @@ def _gelu(rows: Rows) -> Rows:
     return weighed
 
 
-ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh}
+def _relu2(rows: Rows) -> Rows:
+    np.maximum(rows, np.float32(0), out=rows)
+    rows *= rows
+    return rows
+
+
+ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "relu2": _relu2}

@@ -1,0 +1,125 @@
+"""Features follow from a decoder's data, and a format is asked about every one of them."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from convert.errors import UsageFailure
+from convert.formats import find_format, format_names, option_models
+from convert.formats.render import require_rendered
+from convert.model import decoder as module
+from convert.model.binding import name_of
+from convert.model.config import Config
+from convert.model.decoder import Decoder, Experts, Ref, Role
+from convert.model.families import family, supported
+from convert.model.feature import Feature
+from convert.model.forward import RENDERS as FORWARD_RENDERS
+from convert.recipe import load
+from tests import tiny
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PARTS = [part for part in vars(module).values() if is_dataclass(part) and part.__module__ == module.__name__]
+TARGETS = (
+    "targets:\n  gguf: {quants: [Q8_0]}\n  onnx: {precision: int4}\n  hf: {}\n  gptq: {}\n  awq: {}\n"
+    "calibration: {packs: [searchqa]}\n"
+)
+
+
+def described(model_type: str, **changes: Any) -> Decoder:
+    return family(model_type).describe(Config({**tiny.CONFIGS[model_type], **changes}))
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
+def test_every_field_that_can_depart_names_its_feature(part: Any) -> None:
+    if part in (Ref, module.Origin):  # names and places, which formats never compute with
+        return
+    for each in fields(part):
+        is_asked_about = each.default is MISSING or "feature" in each.metadata
+        assert is_asked_about, f"{part.__name__}.{each.name}: declare it with switch() or plain()"
+
+
+@pytest.mark.parametrize("model_type", supported())
+def test_each_family_is_rendered_somewhere_and_by_the_forward_pass(model_type: str) -> None:
+    decoder = described(model_type)
+    able = [name for name in format_names() if decoder.features <= find_format(name).renders(decoder)]
+    assert able
+    assert decoder.features <= FORWARD_RENDERS
+
+
+def test_features_follow_from_the_data() -> None:
+    assert described("llama", rope_scaling=None).features == frozenset()
+    assert described("qwen2").features == {Feature.QKV_BIAS}
+    assert described("gemma").features == {
+        Feature.OFFSET_NORM, Feature.EMBEDDING_SCALE, Feature.GELU_TANH,
+    }  # fmt: skip
+    assert described("phi3", partial_rotary_factor=0.5).features == {Feature.PARTIAL_ROTARY}
+    decoder = described("mistral", sliding_window=64)
+    assert decoder.features == {Feature.WINDOW}
+    wide = replace(decoder.layer, mixer=replace(decoder.layer.mixer, window=None))
+    mixed = replace(decoder, layers=(wide, *decoder.layers[1:]))
+    assert mixed.features == {Feature.WINDOW, Feature.MIXED_WINDOWS}
+    odd = replace(decoder, layers=(replace(wide, mlp=module.Dense(64)), *decoder.layers[1:]))
+    assert odd.features == {Feature.WINDOW, Feature.MIXED_LAYERS}
+
+
+PLANTED: dict[str, tuple[Feature, dict[str, Any]]] = {
+    "softcap": (Feature.SOFTCAP, {"softcap": 50.0}),
+    "sinks": (Feature.SINKS, {"has_sinks": True}),
+    "scale": (Feature.ATTENTION_SCALE, {"scale": 0.1}),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_feature_that_no_format_renders_is_refused_for_each(planted: str, tmp_path: Path) -> None:
+    feature, change = PLANTED[planted]
+    path = tmp_path / "planted.yaml"
+    path.write_text(f"model: a/b\n{TARGETS}")
+    recipe = load(path, option_models())
+    decoder = described("qwen2").with_mixers(**change)
+    assert feature in decoder.features
+    for name in format_names():
+        with pytest.raises(UsageFailure) as caught:
+            require_rendered(recipe, [name], decoder)
+        (problem,) = caught.value.problems
+        line = next(n for n, text in enumerate(recipe.text.splitlines(), 1) if text.startswith(f"  {name}:"))
+        assert problem.message == f"{path}:{line}: targets.{name}: cannot express {feature} (qwen2)"
+        assert problem.hint == "no target can: this model cannot be converted"
+
+
+def test_the_targets_that_can_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text(f"model: a/b\n{TARGETS}")
+    recipe = load(path, option_models())
+    decoder = described("qwen3", attention_bias=True)  # for which llama.cpp's graph has no place
+    require_rendered(recipe, ["onnx", "hf"], decoder)
+    with pytest.raises(UsageFailure) as caught:
+        require_rendered(recipe, ["gguf", "onnx"], decoder)
+    (problem,) = caught.value.problems
+    missing = "biases of attention outputs and biases of queries, keys and values"
+    assert problem.message.endswith(f"targets.gguf: cannot express {missing} (qwen3)")
+    assert problem.hint == "targets that can: awq, gptq, hf, onnx"
+
+
+def test_a_mixture_of_experts_has_shapes_and_names() -> None:
+    plain = described("llama", rope_scaling=None)
+    experts = Experts(count=3, used_count=2, size=96, shared_size=64)
+    decoder = replace(plain, layers=tuple(replace(layer, mlp=experts) for layer in plain.layers))
+    assert decoder.features == {Feature.EXPERTS, Feature.SHARED_EXPERTS}
+    shapes = dict(decoder.shapes())
+    assert shapes[Ref(Role.ROUTER, 1)] == (3, 256)
+    assert shapes[Ref(Role.EXPERT_DOWN, 1, expert=2)] == (256, 96)
+    assert shapes[Ref(Role.SHARED_UP, 0)] == (64, 256)
+    assert Ref(Role.MLP_UP, 0) not in shapes
+    naming = family("llama").naming
+    names = [name_of(naming, ref) for ref in shapes]
+    assert len(set(names)) == len(names)
+    assert "model.layers.3.mlp.experts.2.up_proj.weight" in names
+    assert str(Ref(Role.EXPERT_UP, 3, expert=2)) == "3.expert_up.2.weight"
+    router, expert, shared = 3 * 256, 3 * 3 * 96 * 256, 3 * 64 * 256
+    dense = 3 * 768 * 256
+    assert decoder.parameter_count - plain.parameter_count == 4 * (router + expert + shared - dense)
