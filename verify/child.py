@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import closing, contextmanager
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from convert.child import ChildFailure, Fault, FaultKind
@@ -14,10 +14,14 @@ from verify.protocol import pack
 from verify.runtimes import Request, Runtime, Settings, find_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-    from types import FrameType
+    from collections.abc import Generator, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from convert.child.channel import Channel, Header
+
+    Parts = Generator[tuple[Header, bytes | memoryview], None, None]
 
 # A template is a stranger's program: this much CPU time, over all threads, is far more than any needs.
 TEMPLATE_CPU_S = 2.0
@@ -27,36 +31,36 @@ MESSAGE_BYTES = 16 << 20
 FLUSH_S = 0.1
 
 
-def serve(channel: Channel) -> dict[str, Callable[[Header], Header]]:
-    """List the calls that a worker answers."""
-    return Server(channel).calls
-
-
 class Server:
-    """One runtime with an artifact open in it."""
+    """One runtime with an artifact open in it, which answers calls by name."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, _: Channel) -> None:
         self._runtime: Runtime | None = None
-        able: dict[str, Callable[[Header], Header]] = {
-            "tokenize": self._tokenize,
-            "detokenize": self._detokenize,
-            "template": self._template,
-            "logits": self._logits,
-            "generate": self._generate,
-            "together": self._together,
-            "cache": self._cache,
-        }
-        self.calls: dict[str, Callable[[Header], Header]] = {
-            "open": self._open,
-            **{name: partial(self._if_able, name, able[name]) for name in able},
-        }
 
-    def _if_able(self, name: str, call: Callable[[Header], Header], args: Header) -> Header:
-        if name not in self._opened.info.can:
-            reason = f"{self._opened.info.runtime} has no call {name!r}"
-            raise ChildFailure(Fault(FaultKind.UNSUPPORTED, reason))
-        return call(args)
+    def __call__(self, name: str, args: Header) -> Header | Parts:
+        """Answer a call of the worker's."""
+        if name == "open":
+            return self._open(args)
+        runtime = self._opened
+        if name not in runtime.info.can:
+            raise ChildFailure(Fault(FaultKind.UNSUPPORTED, f"{runtime.info.runtime} has no call {name!r}"))
+        made: Header | Parts
+        match name:
+            case "tokenize":
+                made = {"ids": runtime.tokenize(**args)}
+            case "detokenize":
+                made = {"text": runtime.detokenize(**args)}
+            case "template":
+                made = {"text": self._lay_out(**args)}
+            case "logits":
+                made = _in_blocks(runtime.logits(**args))
+            case "generate":
+                made = _batched(runtime.generate(self._as_ids(_request(args))))
+            case "together":
+                made = _batched(runtime.together([self._as_ids(_request(one)) for one in args["requests"]]))
+            case _:
+                made = {"bytes": runtime.cache_bytes()}
+        return made
 
     @property
     def _opened(self) -> Runtime:
@@ -71,62 +75,7 @@ class Server:
         start = time.perf_counter()
         self._runtime = module.open_runtime(args["path"], settings)
         load_s = time.perf_counter() - start
-        return {
-            "info": asdict(self._opened.info),
-            "load_s": load_s,
-            "versions": versions,
-        }
-
-    def _tokenize(self, args: Header) -> Header:
-        return {"ids": self._opened.tokenize(args["text"], special=args["special"], add_bos=args["add_bos"])}
-
-    def _detokenize(self, args: Header) -> Header:
-        return {"text": self._opened.detokenize(args["ids"])}
-
-    def _template(self, args: Header) -> Header:
-        return {"text": self._lay_out(args["messages"], add_generation_prompt=args["add_generation_prompt"])}
-
-    def _logits(self, args: Header) -> Header:
-        rows = 0
-        for block in self._opened.logits(args["ids"]):
-            step = max(1, MESSAGE_BYTES // (4 * block.shape[1]))
-            for start in range(0, len(block), step):
-                if self._is_cancelled():
-                    return {"rows": rows, "cancelled": True}
-                part, payload = pack(block[start : start + step])
-                self._channel.send({"part": True, **part}, payload)
-                rows += part["shape"][0]
-        return {"rows": rows}
-
-    def _generate(self, args: Header) -> Header:
-        return self._stream(self._opened.generate(self._as_ids(_request(args))))
-
-    def _together(self, args: Header) -> Header:
-        requests = [self._as_ids(_request(one)) for one in args["requests"]]
-        return self._stream(self._opened.together(requests))
-
-    def _stream(self, pieces: Generator[Any, None, None]) -> Header:
-        waiting: list[Header] = []
-        sent_s = -FLUSH_S
-        for piece in pieces:
-            waiting.append(asdict(piece))
-            if (now_s := time.monotonic()) - sent_s >= FLUSH_S:
-                self._channel.send({"part": True, "items": waiting})
-                waiting, sent_s = [], now_s
-            if self._is_cancelled():
-                pieces.close()
-                return {"cancelled": True}
-        self._channel.send({"part": True, "items": waiting})
-        return {}
-
-    def _cache(self, _: Header) -> Header:
-        return {"bytes": self._opened.cache_bytes()}
-
-    def _is_cancelled(self) -> bool:
-        if not self._channel.has_arrived():
-            return False
-        self._channel.receive()  # while an answer is under way the parent sends nothing else
-        return True
+        return {"info": asdict(self._opened.info), "load_s": load_s, "versions": versions}
 
     def _as_ids(self, request: Request) -> Request:
         """Make ids for a runtime with a tokenizer; a server gets the text or the messages."""
@@ -142,26 +91,44 @@ class Server:
         return Request(**{**vars(request), "ids": tuple(ids), "text": None, "messages": None})
 
     def _lay_out(self, messages: Any, *, add_generation_prompt: bool) -> str:
-        with CpuLimit(TEMPLATE_CPU_S):
+        with cpu_limit(TEMPLATE_CPU_S):
             return self._opened.template(messages, add_generation_prompt=add_generation_prompt)
 
 
-class CpuLimit:
-    """Raises in the main thread when the block inside has used too much CPU time."""
+@contextmanager
+def cpu_limit(seconds: float) -> Iterator[None]:
+    """Raise in the main thread when the block inside has used too much CPU time."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def over(*_: object) -> None:
+        raise Failure(
+            "the chat template takes more CPU time than any template needs", "it may be made to hang"
+        )
 
-    def __enter__(self) -> None:
-        signal.signal(signal.SIGPROF, _over)
-        signal.setitimer(signal.ITIMER_PROF, self._seconds)
-
-    def __exit__(self, *_: object) -> None:
+    signal.signal(signal.SIGPROF, over)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _over(_: int, __: FrameType | None) -> None:
-    raise Failure("the chat template takes more CPU time than any template needs", "it may be made to hang")
+def _in_blocks(logits: Iterator[NDArray[np.float32]]) -> Parts:
+    for rows in logits:
+        step = max(1, MESSAGE_BYTES // (4 * rows.shape[1]))
+        for start in range(0, len(rows), step):
+            yield pack(rows[start : start + step])
+
+
+def _batched(pieces: Generator[Any, None, None]) -> Parts:
+    waiting: list[Header] = []
+    sent_s = -FLUSH_S
+    with closing(pieces):
+        for piece in pieces:
+            waiting.append(asdict(piece))
+            if (now_s := time.monotonic()) - sent_s >= FLUSH_S:
+                yield {"items": waiting}, b""
+                waiting, sent_s = [], now_s
+    yield {"items": waiting}, b""
 
 
 def _request(args: Header) -> Request:

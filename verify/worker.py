@@ -38,7 +38,7 @@ class Worker(Child):
         self.launch = launch
         # A runtime may be a server's client.
         super().__init__(
-            "verify.child:serve", launch.limits, secret_names=launch.secret_names, has_network=True
+            "verify.child:Server", launch.limits, secret_names=launch.secret_names, has_network=True
         )
         try:
             args = {"runtime": launch.runtime, "path": str(launch.path), "settings": asdict(launch.settings)}

@@ -15,6 +15,7 @@ import select
 import struct
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ class Channel:
     """One end of the socket; sends and receives whole messages."""
 
     def __init__(self, end: socket.socket, is_alive: Callable[[], bool] | None = None) -> None:
-        end.setblocking(False)  # noqa: FBT003  (the method takes it by place)
         self._end = end
         self._is_alive = is_alive
         self._sending = threading.Lock()
@@ -79,7 +79,9 @@ class Channel:
 
     def has_arrived(self) -> bool:
         """Tell whether there is something to receive."""
-        return self._wait(select.POLLIN, 0.0)
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close this end."""
@@ -87,45 +89,32 @@ class Channel:
 
     def _send_all(self, view: memoryview, deadline: float | None) -> None:
         while view:
-            try:
-                view = view[self._end.send(view) :]
-            except BlockingIOError:
-                self._await(select.POLLOUT, deadline)
-            except OSError:
-                raise GoneError from None
+            view = view[self._transfer(partial(self._end.send, view), deadline) :]
 
     def _take(self, count: int, deadline: float | None) -> bytearray:
         taken = bytearray(count)
         view = memoryview(taken)
         while view:
-            try:
-                got = self._end.recv_into(view)
-            except BlockingIOError:
-                self._await(select.POLLIN, deadline)
-                continue
-            except OSError:
-                raise GoneError from None
+            got = self._transfer(partial(self._end.recv_into, view), deadline)
             if not got:
                 raise GoneError
             view = view[got:]
         return taken
 
-    def _await(self, event: int, deadline: float | None) -> None:
-        """Wait until the socket is ready, the other side is dead, or time is up."""
+    def _transfer(self, some_bytes: Callable[[], int], deadline: float | None) -> int:
+        """Wait until some bytes can be transferred, the other side is dead, or time is up."""
+        is_dead = False
         while True:
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
+            left = math.inf if deadline is None else deadline - time.monotonic()
+            if left <= 0:
                 raise LateError
-            if self._is_alive is None:
-                pause = None if deadline is None else deadline - now
-            else:
-                pause = POLL_S if deadline is None else min(POLL_S, deadline - now)
-            if self._wait(event, pause):
-                return
-            if self._is_alive is not None and not self._is_alive() and not self._wait(event, 0.0):
-                raise GoneError
-
-    def _wait(self, event: int, seconds: float | None) -> bool:
-        poll = select.poll()
-        poll.register(self._end, event)
-        return bool(poll.poll(None if seconds is None else math.ceil(seconds * 1000)))
+            pause = min(left, math.inf if self._is_alive is None else POLL_S)
+            self._end.settimeout(0.0 if is_dead else None if pause == math.inf else pause)
+            try:
+                return some_bytes()
+            except (TimeoutError, BlockingIOError):
+                if is_dead:
+                    raise GoneError from None
+                is_dead = self._is_alive is not None and not self._is_alive()
+            except OSError:
+                raise GoneError from None

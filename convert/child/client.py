@@ -41,7 +41,7 @@ class Child:
 
     def __init__(
         self,
-        entry: str,  # module:function, which takes the channel and returns the calls by name
+        entry: str,  # module:function, for `convert.child.server`
         limits: Limits,
         *,
         folder: Path | None = None,  # where its scratch folder is made

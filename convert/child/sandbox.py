@@ -47,12 +47,12 @@ def lay_out(
     return made
 
 
-def serve(_: Channel) -> dict[str, Callable[[Header], Header]]:
-    """List the calls that the child answers."""
-    return {"render": _render}
+def serve(_: Channel) -> Callable[[str, Header], Header]:
+    """Answer in the child."""
+    return _render
 
 
-def _render(args: Header) -> Header:
+def _render(_: str, args: Header) -> Header:
     try:
         asks = {"add_generation_prompt": args["asks"], "markup": args["markup"]}
         return {"text": render(args["template"], args["messages"], **asks)}

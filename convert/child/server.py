@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from convert.child.channel import Channel, GoneError, Header
@@ -22,9 +22,10 @@ from convert.errors import Failure
 from convert.extras import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator
 
-    Calls = Mapping[str, Callable[[Header], Header]]
+    # One answer to a call by this name with these arguments, or parts that are sent as they come.
+    Answer = Callable[[str, Header], Header | Generator[tuple[Header, bytes | memoryview], None, None]]
 
 ORPHAN_CHECK_S = 0.5
 LONGEST_REASON = 500
@@ -42,7 +43,7 @@ def main(
     cpu_s: int | None,
     has_network: bool,
 ) -> None:
-    """Answer the calls that an entry, `module:function`, defines."""
+    """Answer calls by an entry, `module:function`, which takes the channel and returns an `Answer`."""
     faulthandler.enable(all_threads=False)
     confine(data_bytes, cpu_s)
     threading.Thread(target=_die_with, args=(parent, scratch), daemon=True).start()
@@ -50,12 +51,12 @@ def main(
         sys.addaudithook(_stay_offline)
     channel = Channel(socket.socket(fileno=fd))
     module, _, function = entry.partition(":")
-    calls: Calls = getattr(importlib.import_module(module), function)(channel)
+    answer: Answer = getattr(importlib.import_module(module), function)(channel)
     with suppress(GoneError):
         while True:
             header, _payload = channel.receive()
             if "cancel" not in header:  # of an answer that was complete before the parent changed its mind
-                channel.send(_answer(calls, header))
+                channel.send(_answer(channel, answer, header))
     sys.stdout.flush()
     sys.stderr.flush()
     # Native code and its threads may crash while they are torn down; all answers are out.
@@ -78,9 +79,17 @@ def _stay_offline(event: str, args: tuple[Any, ...]) -> None:
         raise OSError("this process has no network")
 
 
-def _answer(calls: Calls, header: Header) -> Header:
+def _answer(channel: Channel, answer: Answer, header: Header) -> Header:
     try:
-        return {"done": calls[header["call"]](header["args"])}
+        made = answer(header["call"], header["args"])
+        if isinstance(made, dict):
+            return {"done": made}
+        with closing(made):
+            for part, payload in made:
+                if channel.has_arrived():  # it cancels: nothing else comes while an answer is under way
+                    channel.receive()
+                    break
+                channel.send({"part": True, **part}, payload)
     except ChildFailure as failure:
         return _fault(failure.fault.kind, failure.message)
     except Failure as failure:
@@ -97,6 +106,7 @@ def _answer(calls: Calls, header: Header) -> Header:
         reason = " ".join(str(error).split())
         kind = FaultKind.OUT_OF_MEMORY if is_out_of_memory(reason) else FaultKind.CRASHED
         return _fault(kind, f"{type(error).__name__}: {reason}"[:LONGEST_REASON])
+    return {"done": {}}
 
 
 def _fault(kind: FaultKind, reason: str) -> Header:

@@ -8,8 +8,6 @@ import importlib
 import importlib.metadata
 import json
 import random
-import resource
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,15 +27,15 @@ TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "
 TOOLS = ("GPTQModel", "torch", "transformers", "safetensors")
 
 
-def serve(channel: Channel) -> dict[str, Callable[[Header], Header]]:
-    """List the calls that the child answers: `run` runs an engine, `module:function`, on a folder."""
+def serve(channel: Channel) -> Callable[[str, Header], Header]:
+    """Answer in the child: run an engine, `module:function`, on a folder."""
 
-    def call(args: Header) -> Header:
-        module, _, function = args["engine"].partition(":")
-        engine = getattr(importlib.import_module(module), function)
-        return dict(engine(Path(args["work"]), lambda message: channel.send({"part": True, **message})))
+    def answer(engine: str, args: Header) -> Header:
+        module, _, function = engine.partition(":")
+        run_engine = getattr(importlib.import_module(module), function)
+        return dict(run_engine(Path(args["work"]), lambda share: channel.send({"part": True, **share})))
 
-    return {"run": call}
+    return answer
 
 
 def run(work: Path, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -70,13 +68,10 @@ def run(work: Path, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     )
     model.save(str(work / RESULT))
     report({"share": 1.0})
-    used = torch.cuda.max_memory_allocated() if device == "cuda" else 0
     return {
         "matrices": [_quantized(entry) for entry in model.quant_log],
         "device": f"cuda: {torch.cuda.get_device_name()}" if device == "cuda" else "cpu",
         "tools": {name: importlib.metadata.version(name) for name in TOOLS},
-        "peak_rss_bytes": _peak_rss_bytes(),
-        "peak_device_bytes": used,
     }
 
 
@@ -181,8 +176,3 @@ def _number(text: object) -> float | None:
         return float(str(text))
     except ValueError:
         return None
-
-
-def _peak_rss_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak << 10

@@ -83,7 +83,6 @@ class Outcome:
     device: str  # "cpu", or "cuda" and its name
     tools: dict[str, str]
     peak_rss_bytes: int
-    peak_device_bytes: int  # on the GPU, 0 without one
 
 
 def refusal(method: Method, matrices: Sequence[Matrix]) -> str | None:

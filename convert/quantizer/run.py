@@ -26,17 +26,8 @@ ENGINE = "convert.quantizer.engine:run"
 # It may take days and all of the machine; a plan has compared what it needs with what there is.
 LIMITS = Limits(request_s=math.inf, total_s=math.inf, memory_bytes=math.inf, output_bytes=1 << 40)
 # The windows are tokens already. GPTQModel still loads a tokenizer, and must not read a stranger's.
-TOKENIZER: dict[str, Any] = {
-    "version": "1.0",
-    "truncation": None,
-    "padding": None,
-    "added_tokens": [],
-    "normalizer": None,
-    "pre_tokenizer": None,
-    "post_processor": None,
-    "decoder": None,
-    "model": {"type": "WordLevel", "vocab": {"<unk>": 0}, "unk_token": "<unk>"},
-}
+VOCABULARY = {"type": "WordLevel", "vocab": {"<unk>": 0}, "unk_token": "<unk>"}
+TOKENIZER = {"version": "1.0", "added_tokens": [], "model": VOCABULARY}
 TOKENIZER_CONFIG = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "unk_token": "<unk>",
@@ -67,12 +58,14 @@ def quantize(job: Job, *, progress: Progress | None = None, engine: str = ENGINE
             except ChildFailure as failure:
                 raise _explained(job, failure, child.output_lines()) from None
         names = tidy(child.scratch / RESULT, job)
+        peak_rss_bytes = child.peaks().rss_bytes
     # GPTQModel reports layer 3's mlp.up_proj, the file of model.layers.3.mlp.up_proj.
     matrices = []
     for each in answer.pop("matrices"):
         full = (name for name in names if name.endswith(f".{each['name']}"))
         matrices.append(Quantized(next(full, each["name"]), each["loss"], each["damp"]))
-    return Outcome(matrices=tuple(sorted(matrices, key=lambda each: each.name)), **answer)
+    matrices.sort(key=lambda each: each.name)
+    return Outcome(matrices=tuple(matrices), peak_rss_bytes=peak_rss_bytes, **answer)
 
 
 def _check(job: Job) -> None:
@@ -118,9 +111,8 @@ def _show_model(source: Path, folder: Path) -> None:
 def _listen(child: Child, engine: str, total: int, advance: Callable[[int], None]) -> dict[str, Any]:
     """Run the engine in the child, pass its progress on, and return its answer."""
     answer: dict[str, Any] = {}
-    args = {"engine": engine, "work": str(child.scratch)}
-    done = 0
-    for share in child.stream("run", args, lambda part, _: [float(part["share"])], done=answer.update):
+    done, args = 0, {"work": str(child.scratch)}
+    for share in child.stream(engine, args, lambda part, _: [float(part["share"])], done=answer.update):
         reached = max(done, int(total * share))
         advance(reached - done)
         done = reached

@@ -50,9 +50,7 @@ def copying(
         meanwhile(job)
         for path in job.source.iterdir():
             shutil.copyfile(path, job.out / path.name)
-        return afterwards(
-            job, Outcome((Quantized("model.layers.0.mlp.up_proj", 0.1, 0.06),), "cpu", {}, 0, 0)
-        )
+        return afterwards(job, Outcome((Quantized("model.layers.0.mlp.up_proj", 0.1, 0.06),), "cpu", {}, 0))
 
     monkeypatch.setattr(gptq_format, "quantize", quantize)
     return jobs

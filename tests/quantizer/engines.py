@@ -53,8 +53,7 @@ def well(work: Path, tell: Tell) -> dict[str, Any]:
     layers = range(config["num_hidden_layers"])
     matrices = [{"name": f"{layer}.mlp.up_proj", "loss": 0.5, "damp": 0.05} for layer in layers]
     tools = {"windows": json.dumps(windows), "auto_map": str(config.get("auto_map"))}
-    peaks = {"peak_rss_bytes": 1, "peak_device_bytes": 0}
-    return {"matrices": matrices, "device": "cpu", "tools": tools, **peaks}
+    return {"matrices": matrices, "device": "cpu", "tools": tools}
 
 
 def write(path: Path, made: dict[str, tuple[str, tuple[int, ...]]]) -> None:

@@ -20,7 +20,7 @@ from convert.child.limits import MARK, Limits, environment
 from convert.child.memory import usage
 from convert.child.process import marked
 from convert.errors import Failure
-from verify.child import CpuLimit
+from verify.child import cpu_limit
 from verify.runtimes import Request, Settings, find_runtime, runtime_names, runtimes_for
 from verify.worker import Launch, Worker
 
@@ -187,7 +187,7 @@ def test_texts_and_chats_become_ids_in_the_child() -> None:
 
 def test_a_template_that_loops_is_stopped_by_its_cpu_time() -> None:
     def loop() -> None:
-        with CpuLimit(0.1):
+        with cpu_limit(0.1):
             while True:
                 pass
 
