@@ -90,26 +90,25 @@ def _answer(channel: Channel, answer: Answer, header: Header) -> Header:
                     channel.receive()
                     break
                 channel.send({"part": True, **part}, payload)
-    except ChildFailure as failure:
-        return _fault(failure.fault.kind, failure.message)
-    except Failure as failure:
-        return _fault(FaultKind.REFUSED, failure.message) | {"hint": failure.hint}
-    except MemoryError:
-        traceback.print_exc(limit=-4)
-        return _fault(FaultKind.OUT_OF_MEMORY, "it could not get the memory that it asked for")
     except GoneError:
         raise
     except Exception as error:  # noqa: BLE001  (whatever a package raises becomes one line for the user)
-        if isinstance(error, ModuleNotFoundError) and (absent := missing(error.name or "")):
-            return _fault(FaultKind.REFUSED, absent.message) | {"hint": absent.hint}
-        traceback.print_exc(limit=-4)
-        reason = " ".join(str(error).split())
-        kind = FaultKind.OUT_OF_MEMORY if is_out_of_memory(reason) else FaultKind.CRASHED
-        return _fault(kind, f"{type(error).__name__}: {reason}"[:LONGEST_REASON])
+        return _fault(error)
     return {"done": {}}
 
 
-def _fault(kind: FaultKind, reason: str) -> Header:
+def _fault(error: Exception) -> Header:
+    if isinstance(error, ModuleNotFoundError):
+        error = missing(error.name or "") or error
+    if isinstance(error, Failure):
+        kind = error.fault.kind if isinstance(error, ChildFailure) else FaultKind.REFUSED
+        return {"fault": kind.value, "reason": error.message, "hint": error.hint}
+    traceback.print_exception(error, limit=-4)
+    if isinstance(error, MemoryError):
+        kind, reason = FaultKind.OUT_OF_MEMORY, "it could not get the memory that it asked for"
+    else:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
+        kind = FaultKind.OUT_OF_MEMORY if is_out_of_memory(reason) else FaultKind.CRASHED
     return {"fault": kind.value, "reason": reason}
 
 

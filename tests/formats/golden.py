@@ -60,7 +60,7 @@ def _copy(job: Job, **_: Any) -> Outcome:
     """Hand back the checkpoint that GPTQModel would read."""
     for path in job.source.iterdir():
         shutil.copyfile(path, job.out / path.name)
-    return Outcome((), "cpu", {}, 0, 0)
+    return Outcome((), "cpu", {}, 0)
 
 
 def record() -> None:
