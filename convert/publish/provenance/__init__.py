@@ -1,4 +1,4 @@
-"""What vouches for what is published: in-toto statements, signed where there is a key, and a list of parts.
+"""Vouch for what is published: in-toto statements, signed if there is a key, and a bill of materials.
 
 `attest` makes them for one artifact, `release` for a repo as a whole, which goes in last; `examine` checks
 them in a folder, wherever it was downloaded to.
@@ -14,7 +14,7 @@ from convert.publish.provenance.key import (
     Signer,
     signer_from_environment,
 )
-from convert.publish.provenance.making import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, attest, release
+from convert.publish.provenance.statement import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, attest, release
 
 __all__ = [
     "BOM_NAME",

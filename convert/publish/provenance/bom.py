@@ -9,23 +9,24 @@ from __future__ import annotations
 import json
 import uuid
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from convert.deviation import sentence
-from convert.publish.provenance.statement import PROJECT, source_purl, tool_purl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from convert.publish.bundle import Candidate
-    from convert.store import FileEntry, Manifest
+    from convert.store import FileEntry, Manifest, SourceRecord
 
+PROJECT = "modelwright"
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 
-# Of bills of materials of this program: each is named after the manifest that it tells of.
+# Of this program's bills of materials: each is named after the manifest that it describes.
 _NAMESPACE = uuid.UUID("6c3f1d0e-2f5b-5d3c-9a53-5a4f5b3f7f51")
 _MODEL, _SOURCE = "model", "source"
 
-# The Hub's names of licences, and SPDX's; a licence of its own goes by its own name.
+# The Hub's names of licenses, and SPDX's; any other license goes by its own name.
 _SPDX = {
     "apache-2.0": "Apache-2.0",
     "mit": "MIT",
@@ -48,7 +49,7 @@ _SPDX = {
 
 
 def bill_of_materials(candidate: Candidate) -> bytes:
-    """What one artifact is made of and by what; the same bytes for the same artifact and report."""
+    """List what an artifact is made of and by what: the same bytes for the same artifact and report."""
     manifest = candidate.manifest
     content = {
         "$schema": SCHEMA,
@@ -84,7 +85,7 @@ def _model(candidate: Candidate) -> dict[str, Any]:
         "bom-ref": _MODEL,
         "name": f"{_title(manifest)} ({manifest.target})",
         "version": manifest.key,
-        **_licences(manifest),
+        **_licenses(manifest),
         "components": _files(shipped, ""),
         "pedigree": {
             "ancestors": [_origin(manifest)],
@@ -108,11 +109,11 @@ def _model(candidate: Candidate) -> dict[str, Any]:
 
 
 def _origin(manifest: Manifest) -> dict[str, Any]:
-    """The model that it was made from."""
+    """Describe the model that it was made from."""
     described: dict[str, Any] = {
         "type": "machine-learning-model",
         "name": _title(manifest),
-        **_licences(manifest),
+        **_licenses(manifest),
     }
     if manifest.source.commit:
         described["version"] = manifest.source.commit
@@ -124,7 +125,7 @@ def _title(manifest: Manifest) -> str:
     return manifest.source.repo or "a local folder"
 
 
-def _licences(manifest: Manifest) -> dict[str, Any]:
+def _licenses(manifest: Manifest) -> dict[str, Any]:
     if manifest.license is None:
         return {}
     known = _SPDX.get(manifest.license)
@@ -150,7 +151,7 @@ def _tool(name: str, version: str) -> dict[str, Any]:
 
 
 def _metrics(candidate: Candidate) -> Iterator[dict[str, str]]:
-    """What was measured of it; each value as the report has it."""
+    """List what was measured of it; each value as the report has it."""
     result = candidate.result
     if result.quality:
         for name in ("ppl", "ppl_ratio", "kl_mean", "kl_p99", "top1"):
@@ -160,8 +161,22 @@ def _metrics(candidate: Candidate) -> Iterator[dict[str, str]]:
 
 
 def _limitations(candidate: Candidate) -> Iterator[str]:
-    """What came out otherwise than asked, and what was let through all the same."""
+    """List what differs from the recipe, and what is published although it failed."""
     for each in candidate.manifest.deviations:
         yield f"{each.subject}: {sentence(each)}"
     for waiver in candidate.waived:
         yield f"{waiver.gate} was waived: {waiver.reason}"
+
+
+def tool_purl(name: str, version: str) -> str:
+    """Return a tool's package URL; this program is in no package index."""
+    kind = "generic" if name == PROJECT else "pypi"
+    return f"pkg:{kind}/{quote(name.lower().replace('_', '-'))}@{quote(version)}"
+
+
+def source_purl(source: SourceRecord) -> str | None:
+    """Return the source's package URL; None of a local folder."""
+    if source.repo is None:
+        return None
+    commit = f"@{source.commit}" if source.commit else ""
+    return f"pkg:huggingface/{quote(source.repo, safe='/')}{commit}"

@@ -1,7 +1,7 @@
-"""Whether a folder holds what a key's owner published, file by file.
+"""Check that a folder holds what a key's owner published, file by file.
 
-It may hold some of a repo's artifacts: whoever wants one quant of ten does not fetch the rest. But an
-artifact whose provenance is there must be there whole, and no file may lie there that nobody signed.
+It may hold some of a repo's artifacts: one quant of ten is enough for most people. But an artifact whose
+provenance is there must be complete, and there may be no file that nobody signed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ from convert.progress import Progress, Silent
 from convert.publish.provenance.download import Download, open_download
 from convert.publish.provenance.envelope import MalformedError, Sealed, unseal
 from convert.publish.provenance.key import KEY_VARIABLE, PublicKey, read_public
-from convert.publish.provenance.making import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME
-from convert.publish.provenance.statement import PROVENANCE_TYPE, RELEASE_TYPE
+from convert.publish.provenance.statement import (
+    BOM_NAME,
+    PROVENANCE_NAME,
+    PROVENANCE_TYPE,
+    RELEASE_NAME,
+    RELEASE_TYPE,
+)
 from convert.store import MANIFEST_NAME, Manifest
 from verify.report import NAME as REPORT_NAME
 
@@ -31,27 +36,27 @@ _TAMPERED = "do not use it; download it again, and if that does not help, tell i
 
 @dataclass(frozen=True)
 class Vouched:
-    """What a key's owner signed, and is there as it was signed."""
+    """What a key's owner signed, and is there unchanged."""
 
     path: Path
     key_id: str
     targets: tuple[str, ...]
     files: int
     size_bytes: int
-    absent: tuple[str, ...]  # of the release, and not here: artifacts that were not fetched
-    by_tools: tuple[str, ...]  # unsigned: what the Hub's own tools and such put here
+    absent: tuple[str, ...]  # files of the release that are not here: of artifacts that were not fetched
+    by_tools: tuple[str, ...]  # unsigned files of the Hub's own tools and the like
 
 
 @dataclass(frozen=True)
 class _Statement:
-    """What the key's owner says, and where in the repo it says so."""
+    """A statement of the key's owner, and its path in the repo."""
 
     name: str
     subjects: dict[str, str]
     predicate: dict[str, Any]
 
     def neighbour(self, name: str) -> str:
-        """A file beside it."""
+        """Return the path of a file in the same folder."""
         folder, slash, _ = self.name.rpartition("/")
         return f"{folder}{slash}{name}"
 
@@ -91,7 +96,7 @@ def _statement_names(download: Download) -> list[str]:
     provenances = [name for name in download.names if name.rpartition("/")[2] == PROVENANCE_NAME]
     if not provenances:
         raise Failure(
-            f"{download.folder}: holds no {PROVENANCE_NAME}, so nobody says where it is from",
+            f"{download.folder}: holds no {PROVENANCE_NAME}, so its origin is unknown",
             "`modelwright publish` writes one; of a download, name the topmost folder",
         )
     return [*provenances, *(name for name in download.names if name == RELEASE_NAME)]
@@ -105,17 +110,17 @@ def _unsealed(download: Download, name: str) -> Sealed:
 
 
 def _trusted(folder: Path, sealed: dict[str, Sealed], key: Path | None) -> PublicKey:
-    """The key that a person trusts; that something is signed by anybody at all means nothing."""
+    """Read the key that a person trusts; a signature by anybody else means nothing."""
     unsigned = next((name for name, each in sealed.items() if not each.is_signed), None)
     if unsigned:
         raise Failure(
-            f"{folder / unsigned}: not signed, so nobody vouches for it",
+            f"{folder / unsigned}: not signed, so its origin cannot be checked",
             f"its publisher signs with {KEY_VARIABLE}; --verify compares files with their manifest alone",
         )
     if key is None:
         ids = ", ".join(sorted({str(each.key_id) for each in sealed.values()}))
         raise Failure(
-            f"{folder}: signed by the key {ids}, and nobody vouches for that key",
+            f"{folder}: signed by the key {ids}, which nothing says you trust",
             "get the publisher's public key from elsewhere, and name its file with --key",
         )
     return read_public(key)
@@ -140,42 +145,42 @@ def _opened(download: Download, name: str, sealed: Sealed, public: PublicKey) ->
 
 
 def _subjects(given: list[Any]) -> dict[str, str]:
-    """Paths in the repo, and the sha256 of each."""
+    """Return the sha256 of each path in the repo."""
     subjects: dict[str, str] = {}
     for each in given:
         match each:
             case {"name": str(name), "digest": {"sha256": str(sha256)}} if name not in subjects:
                 subjects[name] = sha256
             case _:
-                raise MalformedError("a subject of the statement is no file, or stands there twice")
+                raise MalformedError("a subject of the statement is not a file, or is there twice")
     return subjects
 
 
 def _agreeing(download: Download, statement: _Statement) -> Manifest:
-    """The manifest that lies beside a provenance, where both tell the same."""
+    """Read the manifest in a provenance's folder; both must describe the same build and files."""
     name = statement.neighbour(MANIFEST_NAME)
     path = download.where(name)
     if name not in statement.subjects or name not in download.names:
-        raise Failure(f"{path}: not there, or not signed", _TAMPERED)
+        raise Failure(f"{path}: missing, or not signed", _TAMPERED)
     data = download.read(name)
     if hashlib.sha256(data).hexdigest() != statement.subjects[name]:
         raise Failure(f"{path}: not the file that was signed", _TAMPERED)
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError:
-        raise Failure(f"{path}: no manifest of this version", "upgrade modelwright") from None
+        raise Failure(f"{path}: not a manifest of this version", "upgrade modelwright") from None
     documents = {statement.neighbour(each) for each in (MANIFEST_NAME, BOM_NAME, REPORT_NAME)}
     shipped = {each: sha256 for each, sha256 in statement.subjects.items() if each not in documents}
     said = {"recipe": manifest.recipe, "target": manifest.target, "options": manifest.options}
     definition = statement.predicate.get("buildDefinition")
     is_same_build = isinstance(definition, dict) and definition.get("externalParameters") == said
     if not is_same_build or not any(shipped == each for each in _laid_out(manifest, shipped)):
-        raise Failure(f"{path}: tells of other files or another build than its provenance", _TAMPERED)
+        raise Failure(f"{path}: describes other files or another build than its provenance", _TAMPERED)
     return manifest
 
 
 def _laid_out(manifest: Manifest, shipped: Iterable[str]) -> Iterable[dict[str, str]]:
-    """The manifest's files, laid below each folder that the first of them may lie in."""
+    """Give the manifest's files below each folder that the first of them may be in."""
     first = manifest.files[0].path if manifest.files else ""
     for name in shipped:
         if name.endswith(first):
@@ -188,7 +193,7 @@ def _merged(folder: Path, statements: Iterable[_Statement]) -> dict[str, str]:
     for statement in statements:
         for name, sha256 in statement.subjects.items():
             if merged.setdefault(name, sha256) != sha256:
-                raise Failure(f"{folder / name}: signed twice, and not as the same file", _TAMPERED)
+                raise Failure(f"{folder / name}: signed twice, as different files", _TAMPERED)
     return merged
 
 
@@ -196,11 +201,11 @@ def _require_whole(download: Download, provenances: Iterable[_Statement]) -> Non
     names = set(download.names)
     for statement in provenances:
         for name in sorted(set(statement.subjects) - names):
-            raise Failure(f"{download.where(name)}: signed, and not there", "download the artifact whole")
+            raise Failure(f"{download.where(name)}: signed, but not there", "download the artifact whole")
 
 
 def _require_signed(download: Download, subjects: dict[str, str]) -> None:
-    """Nothing else may lie there: a runtime might load it."""
+    """Refuse any other file: a runtime might load it."""
     own = {RELEASE_NAME, *(name for name in download.names if name.rpartition("/")[2] == PROVENANCE_NAME)}
     for name in download.names:
         if name not in subjects and name not in own:

@@ -1,4 +1,4 @@
-"""A folder as it was downloaded, copied or pulled: which files are there, and what is in them."""
+"""A folder that was downloaded, copied or pulled: its files, and what is in them."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 # Far above any document of ours: the statement of 10,000 files has 2 MB.
 _LARGEST_BYTES = 64 << 20
 
-# What the Hub's own tools, and places other than the Hub, lay beside a repo's files; no runtime reads it.
+# What the Hub's own tools, and destinations other than the Hub, add to a repo's files; no runtime reads it.
 _BY_TOOLS = frozenset({".cache", ".git", ".gitattributes", LISTING_NAME})
 
 
 @dataclass(frozen=True)
 class Download:
-    """Every file by its path in the repo; what tools put there apart."""
+    """Every file by its path in the repo, and apart from them what tools put there."""
 
     folder: Path
     names: tuple[str, ...]
     by_tools: tuple[str, ...]
 
     def where(self, name: str) -> Path:
-        """The file as a person finds it."""
+        """Return the file's path on this machine."""
         return self.folder / name
 
     def read(self, name: str) -> bytes:
-        """A document, whole; links are followed, for the Hub's cache is made of them."""
+        """Read a document; links are followed, for the Hub's cache is made of them."""
         path = self.where(name)
         with explained(path):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -49,14 +49,14 @@ class Download:
                 return stream.read()
 
     def size_bytes(self, name: str) -> int:
-        """What it weighs."""
+        """Return a file's size."""
         with explained(self.where(name)):
             return self.where(name).stat().st_size
 
     def digests(
         self, names: Mapping[str, str], threads: int | None, progress: Progress | None
     ) -> dict[str, str]:
-        """The sha256 of each of these, read now."""
+        """Read these files now, and return the sha256 of each."""
         with explained(self.folder):
             real = {name: self.where(name).resolve(strict=True) for name in names}
         found = digest_files(real.values(), threads=threads, progress=progress)
@@ -64,7 +64,7 @@ class Download:
 
 
 def open_download(folder: Path) -> Download:
-    """See what is in a folder, and in the folders below."""
+    """List a folder and the folders below."""
     names: list[str] = []
     by_tools: list[str] = []
     with explained(folder):

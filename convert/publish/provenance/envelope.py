@@ -1,4 +1,4 @@
-"""Statements on disk: in a DSSE envelope where they are signed, by themselves where nobody vouches for them.
+"""Statements on disk: in a DSSE envelope if they are signed, otherwise bare.
 
 The envelope's own rule is at least one signature, so an unsigned one would be refused by every verifier as
 malformed; a bare statement is what it says it is.
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from convert.publish.provenance.key import PublicKey, Signer
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -24,12 +26,12 @@ _KEY_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class MalformedError(Exception):
-    """It is not what this program writes; the text says where."""
+    """Data that this program did not write; the text says why."""
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """A statement as it was found, and the signature beside it, if there is one."""
+    """A statement as it was found, with its signature if it has one."""
 
     payload: bytes
     key_id: str | None
@@ -40,31 +42,30 @@ class Sealed:
         return self.signature is not None
 
     def is_vouched_by(self, key: PublicKey) -> bool:
-        """Whether this key signed it, under its own name."""
+        """Say whether this key signed it, under its own name."""
         if self.signature is None or self.key_id != key.key_id:
             return False
         return key.has_signed(self.payload, PAYLOAD_TYPE, self.signature)
 
     def statement(self) -> dict[str, Any]:
-        """What it says; only of use once the signature was checked."""
-        content = _parse(self.payload, "the statement")
+        """Read it; only of use once the signature was checked."""
+        content = _parse(self.payload, "the statement", _compact)
         if content.get("_type") != STATEMENT_TYPE:
             raise MalformedError("the statement is not of in-toto's version 1")
         return content
 
 
 def seal(statement: dict[str, Any], signer: Signer | None) -> bytes:
-    """A statement as it is published: the same bytes for the same statement and key."""
+    """Write a statement as it is published: the same bytes for the same statement and key."""
     if signer is None:
         return _written(statement)
-    text = json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    payload = text.encode()
+    payload = _compact(statement)
     return _envelope(payload, signer.key_id, signer.sign(payload, PAYLOAD_TYPE))
 
 
 def unseal(data: bytes) -> Sealed:
     """Read what `seal` wrote, to the byte: there is one way to write an envelope, so none of it is free."""
-    content = _parse(data, "it")
+    content = _parse(data, "it", _written)
     if "payloadType" not in content:
         if content.get("_type") == STATEMENT_TYPE:
             return Sealed(data, None, None)
@@ -87,7 +88,7 @@ def unseal(data: bytes) -> Sealed:
 
 
 def signed_by(data: bytes) -> str | None:
-    """The id of the key that an envelope names, unchecked; None where nobody signed."""
+    """Return the id of the key that an envelope names, unchecked; None where it is not signed."""
     try:
         return unseal(data).key_id
     except MalformedError:
@@ -104,7 +105,12 @@ def _envelope(payload: bytes, key_id: str, signature: str) -> bytes:
     )
 
 
-def _written(content: dict[str, Any]) -> bytes:
+def _compact(content: Any) -> bytes:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def _written(content: Any) -> bytes:
     text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     return f"{text}\n".encode()
 
@@ -116,23 +122,13 @@ def _decoded(text: str) -> bytes:
         raise MalformedError("it holds what is not base64") from None
 
 
-def _parse(data: bytes, what: str) -> dict[str, Any]:
-    """JSON of which every reader reads the same: one object, and no key twice."""
+def _parse(data: bytes, what: str, write: Callable[[Any], bytes]) -> dict[str, Any]:
+    """Read JSON in the one form in which it is written: every reader reads the same, and no key twice."""
     try:
-        content = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse)
+        content = json.loads(data.decode())
+        is_own = write(content) == data
     except (ValueError, RecursionError):
         raise MalformedError(f"{what} is not JSON") from None
-    if not isinstance(content, dict):
-        raise MalformedError(f"{what} is not a JSON object")
+    if not isinstance(content, dict) or not is_own:
+        raise MalformedError(f"{what} is JSON in another form than modelwright's: was it changed?")
     return content
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise MalformedError("a key stands twice in one JSON object")
-    return content
-
-
-def _refuse(constant: str) -> Any:
-    raise MalformedError(f"{constant} is no JSON")

@@ -1,6 +1,6 @@
-"""Ed25519 keys in PEM files: the private one signs and is shown to nobody, the public one checks.
+"""Ed25519 keys in PEM files: the private one signs and is never shown, the public one checks.
 
-Where a private key lies is a matter of the machine, so no recipe names it: recipes are published.
+No recipe names the file of a private key: recipes are published.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _PUBLIC = "openssl pkey -in key.pem -pubout -out public.pem"
 
 @dataclass(frozen=True)
 class Signer:
-    """A private key, ready to sign; what is printed of it is its id alone."""
+    """A private key, ready to sign; only its id is ever printed."""
 
     key_id: str
     _signer: Any = field(repr=False)
 
     def sign(self, payload: bytes, payload_type: str) -> str:
-        """The signature of a DSSE envelope, in hexadecimal; the same for the same payload."""
-        from securesystemslib.dsse import Envelope  # noqa: PLC0415 - for who signs
+        """Make the signature of a DSSE envelope, in hexadecimal: the same for the same payload."""
+        from securesystemslib.dsse import Envelope  # noqa: PLC0415 - only to sign
 
         signature: str = Envelope(payload, payload_type, {}).sign(self._signer).signature
         return signature
@@ -44,14 +44,14 @@ class Signer:
 
 @dataclass(frozen=True)
 class PublicKey:
-    """What a signature is checked with."""
+    """A public key, ready to check a signature."""
 
     key_id: str
     _key: Any = field(repr=False)
 
     def has_signed(self, payload: bytes, payload_type: str, signature: str) -> bool:
-        """Whether the private half made this signature, in hexadecimal, of this payload."""
-        from securesystemslib.dsse import Envelope  # noqa: PLC0415 - for who checks
+        """Say whether the private half made this signature, in hexadecimal, of this payload."""
+        from securesystemslib.dsse import Envelope  # noqa: PLC0415 - only to check
         from securesystemslib.exceptions import UnverifiedSignatureError  # noqa: PLC0415
         from securesystemslib.signer import Signature  # noqa: PLC0415
 
@@ -64,16 +64,16 @@ class PublicKey:
 
 
 def signer_from_environment(environment: Mapping[str, str] | None = None) -> Signer | None:
-    """The key that a person's shell names; None where it names none."""
+    """Read the key that the environment names, if it names one."""
     given = os.environ if environment is None else environment
     path = given.get(KEY_VARIABLE, "")
     return read_signer(expand_home(path), given.get(PASSPHRASE_VARIABLE)) if path else None
 
 
 def read_signer(path: Path, passphrase: str | None = None) -> Signer:
-    """A private key from its PEM file, which must be its owner's alone."""
+    """Read a private key from its PEM file, which only its owner may be able to read."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
-    from securesystemslib.signer import CryptoSigner  # noqa: PLC0415 - for who signs
+    from securesystemslib.signer import CryptoSigner  # noqa: PLC0415 - only to sign
 
     data = _read(path, is_private=True)
     if b"PUBLIC KEY-----" in data:
@@ -88,7 +88,7 @@ def read_signer(path: Path, passphrase: str | None = None) -> Signer:
 
 
 def read_public(path: Path) -> PublicKey:
-    """A public key from its PEM file."""
+    """Read a public key from its PEM file."""
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
@@ -108,7 +108,7 @@ def read_public(path: Path) -> PublicKey:
 
 
 def _private(path: Path, data: bytes, passphrase: str | None) -> Any:
-    """The key in a PEM file; no message tells a word of what is in it."""
+    """Decode the key of a PEM file; no message quotes what is in it."""
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
 
@@ -126,7 +126,7 @@ def _private(path: Path, data: bytes, passphrase: str | None) -> Any:
 
 
 def _identified(public: Any) -> tuple[str, Any]:
-    """A key by the digest of its DER form, which openssl and sha256sum give as well."""
+    """Name a key by the digest of its DER form, which openssl and sha256sum give as well."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
     from securesystemslib.signer import SSlibKey  # noqa: PLC0415
 

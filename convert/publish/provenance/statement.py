@@ -1,6 +1,6 @@
-"""in-toto statements: how an artifact came about (SLSA provenance), and what a release consists of.
+"""in-toto statements: how an artifact was built (SLSA provenance), and what a release consists of.
 
-Neither tells a time, a host or a path: a rerun, here or elsewhere, says the same.
+Neither holds a time, a host or a path: a rerun, here or elsewhere, makes the same.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from convert.publish.provenance.envelope import STATEMENT_TYPE
+from convert.publish.provenance.bom import PROJECT, bill_of_materials, source_purl, tool_purl
+from convert.publish.provenance.envelope import STATEMENT_TYPE, seal
+from convert.store import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from convert.publish.bundle import Bundle, Candidate
+    from convert.publish.provenance.key import Signer
     from convert.store import Manifest, SourceRecord
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
@@ -24,11 +28,34 @@ BUILD_TYPE = "urn:modelwright:convert:1"
 # Built where the signer was, on a machine that says nothing of itself: no more is claimed.
 BUILDER = "urn:modelwright:local"
 
-PROJECT = "modelwright"
+PROVENANCE_NAME = "provenance.intoto.json"
+BOM_NAME = "bom.cdx.json"
+RELEASE_NAME = "release.intoto.json"
 
 
-def provenance(manifest: Manifest, subjects: Mapping[str, str]) -> dict[str, Any]:
-    """SLSA provenance of one artifact, whose files are the subjects: path in the repo to sha256."""
+def attest(
+    candidate: Candidate, signer: Signer | None, others: Mapping[str, bytes] | None = None
+) -> dict[str, bytes]:
+    """Make the provenance and the bill of materials of one artifact, by name, for its documents' folder.
+
+    The `others` there, by name, are vouched for as well.
+    """
+    bom = bill_of_materials(candidate)
+    subjects = {candidate.shipped_path(entry.path): entry.sha256 for entry in candidate.manifest.files}
+    subjects[f"{candidate.documents}{MANIFEST_NAME}"] = candidate.manifest_sha256
+    for name, data in {BOM_NAME: bom, **(others or {})}.items():
+        subjects[f"{candidate.documents}{name}"] = hashlib.sha256(data).hexdigest()
+    return {PROVENANCE_NAME: seal(provenance_of(candidate.manifest, subjects), signer), BOM_NAME: bom}
+
+
+def release(bundle: Bundle, signer: Signer | None) -> dict[str, bytes]:
+    """Make the list of all other files of the repo, so that none can be changed or added unnoticed."""
+    subjects = {file.path: file.sha256 for file in bundle.files}
+    return {RELEASE_NAME: seal(release_of(bundle.repo, subjects), signer)}
+
+
+def provenance_of(manifest: Manifest, subjects: Mapping[str, str]) -> dict[str, Any]:
+    """Make the SLSA provenance of one artifact, whose files are the subjects: path in the repo to sha256."""
     return _statement(
         subjects,
         PROVENANCE_TYPE,
@@ -51,25 +78,11 @@ def provenance(manifest: Manifest, subjects: Mapping[str, str]) -> dict[str, Any
 
 
 def release_of(name: str, subjects: Mapping[str, str]) -> dict[str, Any]:
-    """What a repo consists of; its version is the digest of all its files, for a commit is not known yet."""
+    """List what a repo consists of; the digest of all files is its version, as no commit is known yet."""
     listed = "".join(f"{subjects[path]}  {path}\n" for path in sorted(subjects))
     version = hashlib.sha256(listed.encode()).hexdigest()
     purl = f"pkg:generic/{quote(name, safe='/')}@{version}"
     return _statement(subjects, RELEASE_TYPE, {"purl": purl})
-
-
-def tool_purl(name: str, version: str) -> str:
-    """A tool's package URL; this program is no one's package but its own."""
-    kind = "generic" if name == PROJECT else "pypi"
-    return f"pkg:{kind}/{quote(name.lower().replace('_', '-'))}@{quote(version)}"
-
-
-def source_purl(source: SourceRecord) -> str | None:
-    """The source's package URL; None of a local folder."""
-    if source.repo is None:
-        return None
-    commit = f"@{source.commit}" if source.commit else ""
-    return f"pkg:huggingface/{quote(source.repo, safe='/')}{commit}"
 
 
 def _statement(subjects: Mapping[str, str], kind: str, predicate: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +95,7 @@ def _statement(subjects: Mapping[str, str], kind: str, predicate: dict[str, Any]
 
 
 def _source(source: SourceRecord) -> Iterator[dict[str, Any]]:
-    """Every file that was read, by its digest; of a repo also where it comes from, at the commit."""
+    """List every file that was read, by its digest and, if it is from a repo, by its address there."""
     purl = source_purl(source)
     for entry in source.files:
         described: dict[str, Any] = {"name": entry.path, "digest": {"sha256": entry.sha256}}
