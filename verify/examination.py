@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convert.child import ChildFailure, Fault
 from convert.errors import Failure
@@ -14,6 +14,7 @@ from verify.parity import compare, read_profile
 from verify.quality import quality
 from verify.report import ArtifactResult
 from verify.runtimes import Settings, choose_runtime
+from verify.sample import Spread
 from verify.worker import Launch, Worker
 
 if TYPE_CHECKING:
@@ -56,18 +57,12 @@ class Examination:
             return
         if self._files.size_bytes is not None:
             self._checks.append(gates.size_ratio(self._files.size_bytes, baseline.result.size_bytes))
-        self._watch.doing(self.name, "opening")
-        try:
-            self._choose_runtime()
-            worker = Worker(self.launch)
-        except ChildFailure as failure:
-            self._checks.append(gates.failed("opens", failure.fault))
-        except Failure as failure:
-            self._checks.append(Check("opens", None, "a runtime", passed=False, why=failure.message))
-        else:
-            with worker:
-                self._question_open(worker, baseline)
-        self._watch.found(self.result())
+        self._step("opens", "opening", lambda: self._open(baseline), limit="a runtime")
+
+    def _open(self, baseline: Baseline) -> None:
+        self._choose_runtime()
+        with Worker(self.launch) as worker:
+            self._question_open(worker, baseline)
 
     def _choose_runtime(self) -> None:
         plan, subject = self._plan, self._subject
@@ -91,7 +86,7 @@ class Examination:
             self._step("answers", "dialogues", lambda: self._have_dialogues(worker, baseline))
         self.is_alive = worker.fault is None
 
-    def _step(self, name: str, what: str, step: Callable[[], None]) -> None:
+    def _step(self, name: str, what: str, step: Callable[[], None], limit: str | None = None) -> None:
         """Take a step; if it fails, that is a failed check of its name."""
         self._watch.doing(self.name, what)
         try:
@@ -99,7 +94,7 @@ class Examination:
         except ChildFailure as failure:
             self._checks.append(gates.failed(name, failure.fault))
         except Failure as failure:
-            self._checks.append(Check(name, None, None, passed=False, why=failure.message))
+            self._checks.append(Check(name, None, limit, passed=False, why=failure.message))
         self._watch.found(self.result())
 
     def _compare_tokens(self, worker: Worker, baseline: Baseline) -> None:
@@ -150,21 +145,13 @@ class Examination:
 
     def _figures(self) -> dict[str, float | None]:
         """Return the measurements by the gates' names."""
-        found: dict[str, float | None] = {}
-        if self._files.size_bytes is not None:
-            found["size_bytes"] = self._files.size_bytes
-        if self._smoke_drop is not None:
-            found["smoke_drop"] = self._smoke_drop
-        if self._quality:
-            found |= {
-                name: getattr(self._quality, name) for name in ("ppl_ratio", "kl_mean", "kl_p99", "top1")
-            }
-        if self._measured:
-            speed = vars(self._measured.speed)
-            for name in ("ttft_s", "load_s", "prefill_tok_s", "decode_tok_s"):
-                if speed[name] is not None:
-                    found[name] = speed[name].median
-            if self._measured.memory:
-                memory = self._measured.memory
-                found |= {"peak_rss_bytes": memory.peak_rss_bytes, "peak_anon_bytes": memory.peak_anon_bytes}
-        return found
+        found: dict[str, Any] = {"size_bytes": self._files.size_bytes, "smoke_drop": self._smoke_drop}
+        measured = self._measured
+        for part in (self._quality, measured and measured.speed, measured and measured.memory):
+            found |= vars(part) if part else {}
+        figures = {gate.name: found.get(gate.name) for gate in gates.GATES}
+        return {
+            name: figure.median if isinstance(figure, Spread) else figure
+            for name, figure in figures.items()
+            if figure is not None
+        }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping  # noqa: TC003 - the report reads the annotations
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from convert.child import ChildFailure, Fault, FaultKind, Peaks
 
@@ -131,12 +131,10 @@ class Samples:
 
 def spread(values: Sequence[float]) -> Spread:
     """Return the median and quartiles of repetitions."""
-    return Spread(statistics.median(values), percentile(values, 25), percentile(values, 75), len(values))
+    low, median, high = (percentile(values, rank) for rank in (25, 50, 75))
+    return Spread(median, low, high, len(values))
 
 
 def percentile(values: Sequence[float], rank: float) -> float:
     """Interpolate between the two values around the rank."""
-    ordered = sorted(values)
-    place = (len(ordered) - 1) * rank / 100
-    below = ordered[math.floor(place)]
-    return below + (ordered[math.ceil(place)] - below) * (place - math.floor(place))
+    return float(np.percentile(values, rank))

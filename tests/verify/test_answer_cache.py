@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from verify.answer_cache import cached
-from verify.scenarios import Answer
+from verify.scenarios.prompt import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from convert.errors import Failure
-from verify.scenarios import Answer, Transcript, converse, load, names, run, scores, smoke
+from verify.scenarios import load, names
 from verify.scenarios.pack import Completion, Pack
+from verify.scenarios.prompt import Answer
+from verify.scenarios.running import converse, run
+from verify.scenarios.score import scores, smoke
 from verify.scenarios.tidying import tidy_chat, tidy_completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from verify.scenarios.transcript import Transcript
 
 STYLE = Completion(cue="Answer:", next=("Question:", "Materials:"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import ValidationError
 
@@ -20,11 +20,12 @@ from verify.scenarios.prompt import Answer
 from verify.scenarios.running import converse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from convert.recipe.document import Where
     from verify.scenarios.pack import Dialogue, Turn
 
+Finding: TypeAlias = "tuple[Where, str, str]"  # where, what, and a hint
 _SHIPPED = Path(__file__).parent / "packs"
 
 
@@ -64,102 +65,78 @@ def read(path: Path) -> Pack:
         pack = Pack.model_validate_json(json.dumps(value))
     except ValidationError as error:
         faults += explain(error, document, Pack)
-        refuse(path, sorted(faults, key=lambda fault: fault.line))
-    faults += _across(pack, document)
-    if not faults:
-        faults += _against_references(pack, document)
+    else:
+        found = [*_across(pack, document)] or ([] if faults else _against_references(pack))
+        faults += [Fault(document.line(where), where, what, hint) for where, what, hint in found]
     if faults:
         refuse(path, sorted(faults, key=lambda fault: fault.line))
     return pack
 
 
-def _across(pack: Pack, document: Document) -> Iterator[Fault]:
+def _across(pack: Pack, document: Document) -> Iterator[Finding]:
     """Check the parts of a pack against each other."""
-
-    def fault(where: Where, what: str, hint: str) -> Fault:
-        return Fault(document.line(where), where, what, hint)
-
-    for number, name in enumerate(pack.advisory):
-        if name not in CHECKS:
-            yield fault(("advisory", number), f"{name!r} is not a check", _checks_hint(name))
-    seen: dict[str, int] = {}
+    yield from _unknown_checks(pack.advisory, ("advisory",))
+    first_of: dict[str, int] = {}
     for number, dialogue in enumerate(pack.dialogues):
         where: Where = ("dialogues", number)
-        if dialogue.name in seen:
-            first = document.line(("dialogues", seen[dialogue.name]))
-            yield fault(
-                (*where, "name"), f"{dialogue.name} twice, first in line {first}", "name each dialogue once"
-            )
-        seen.setdefault(dialogue.name, number)
+        first = first_of.setdefault(dialogue.name, number)
+        if first != number:
+            what = f"{dialogue.name} twice, first in line {document.line(('dialogues', first))}"
+            yield (*where, "name"), what, "name each dialogue once"
         templates = [pack.prompts.get(turn.prompt) if turn.prompt else "" for turn in dialogue.turns]
         if dialogue.materials and None not in templates and "{materials}" not in "".join(map(str, templates)):
-            yield fault(
-                (*where, "materials"), "no prompt shows them", "ask with a prompt that has {materials}"
-            )
+            yield (*where, "materials"), "no prompt shows them", "ask with a prompt that has {materials}"
         for index, turn in enumerate(dialogue.turns):
-            here: Where = (*where, "turns", index)
-            for what, hint, *key in _turn_faults(pack, dialogue, turn):
-                yield fault((*here, *key), what, hint)
+            yield from _turn_faults(pack, dialogue, turn, (*where, "turns", index))
 
 
-def _turn_faults(pack: Pack, dialogue: Dialogue, turn: Turn) -> Iterator[tuple[str, ...]]:
-    if turn.prompt is not None:
-        template = pack.prompts.get(turn.prompt)
-        if template is None:
-            yield (
-                f"there is no prompt {turn.prompt}",
-                did_you_mean(turn.prompt, pack.prompts, f"this pack has {', '.join(pack.prompts) or 'none'}"),
-                "prompt",
-            )
-            return
-        if ("{question}" in template) != (turn.question is not None):
-            what = "is missing" if turn.question is None else f"the prompt {turn.prompt} has no {{question}}"
-            yield what, "what {question} in the prompt becomes", "question"
-        if "{materials}" in template and not dialogue.materials:
-            yield (
-                f"the prompt {turn.prompt} shows materials, and the dialogue has none",
-                "add `materials:`",
-                "prompt",
-            )
-    for name in turn.without:
-        if name not in CHECKS:
-            yield f"{name!r} is not a check", _checks_hint(name), "without"
+def _turn_faults(pack: Pack, dialogue: Dialogue, turn: Turn, where: Where) -> Iterator[Finding]:
+    count, prompt = len(dialogue.materials), turn.prompt
+    if prompt is not None and prompt not in pack.prompts:
+        hint = did_you_mean(prompt, pack.prompts, f"this pack has {', '.join(pack.prompts) or 'none'}")
+        yield (*where, "prompt"), f"there is no prompt {prompt}", hint
+        return
+    template = pack.prompts[prompt] if prompt else ""
+    if prompt and ("{question}" in template) != (turn.question is not None):
+        what = "is missing" if turn.question is None else f"the prompt {prompt} has no {{question}}"
+        yield (*where, "question"), what, "it replaces {question} in the prompt"
+    if "{materials}" in template and not count:
+        what = f"the prompt {prompt} shows materials, and the dialogue has none"
+        yield (*where, "prompt"), what, "add `materials:`"
+    yield from _unknown_checks(turn.without, (*where, "without"), is_listed=False)
     cites = pack.checks_of(turn).get("cites")
-    strangers = (
-        [number for number in cites.right if not 0 < number <= len(dialogue.materials)] if cites else []
-    )
-    if strangers:
-        what = f"there is no material {strangers[0]}"
-        yield what, f"the dialogue has {len(dialogue.materials)}, counted from 1", "checks", "cites", "right"
+    for number in [each for each in cites.right if not 0 < each <= count][:1] if cites else ():
+        hint = f"the dialogue has {count}, counted from 1"
+        yield (*where, "checks", "cites", "right"), f"there is no material {number}", hint
 
 
-def _checks_hint(name: str) -> str:
-    return did_you_mean(name, CHECKS, f"there are {', '.join(sorted(CHECKS))}")
+def _unknown_checks(names: Iterable[str], where: Where, *, is_listed: bool = True) -> Iterator[Finding]:
+    for number, name in enumerate(names):
+        if name not in CHECKS:
+            hint = did_you_mean(name, CHECKS, f"there are {', '.join(sorted(CHECKS))}")
+            yield (*where, number) if is_listed else where, f"{name!r} is not a check", hint
 
 
 class _ReferenceAnswerer:
     """A model that answers with the pack's own references."""
 
     context_length = 1 << 20
+    count_tokens = staticmethod(len)
 
     def __init__(self, dialogue: Dialogue, *, is_chat: bool) -> None:
         self.is_chat = is_chat
         self._answers = iter([turn.reference or "" for turn in dialogue.turns])
 
-    def count_tokens(self, text: str) -> int:
-        """Count characters instead."""
-        return len(text)
-
-    def chat(self, messages: Sequence[dict[str, str]], max_tokens: int) -> Answer:  # noqa: ARG002 - the protocol's
-        """Give the next reference."""
+    def chat(self, *_: object) -> Answer:
+        """Return the next reference."""
         return Answer(next(self._answers), "end")
 
-    def complete(self, prompt: str, max_tokens: int, stop: tuple[str, ...]) -> Answer:  # noqa: ARG002 - the protocol's
-        """Give the next reference."""
+    def complete(self, *_: object) -> Answer:
+        """Return the next reference."""
         return Answer(f" {next(self._answers)}", "stop")
 
 
-def _against_references(pack: Pack, document: Document) -> Iterator[Fault]:
+def _against_references(pack: Pack) -> Iterator[Finding]:
     """Check the references: one that fails the pack's own checks is a mistake in one of the two."""
     for number, dialogue in enumerate(pack.dialogues):
         if not any(turn.reference for turn in dialogue.turns):
@@ -172,6 +149,6 @@ def _against_references(pack: Pack, document: Document) -> Iterator[Fault]:
                     if check.passed or not dialogue.turns[index].reference or (index, check.name) in reported:
                         continue
                     reported.add((index, check.name))
-                    where: Where = ("dialogues", number, "turns", index, "reference")
                     what = f"fails the pack's own check {check.name}: {check.why}"
-                    yield Fault(document.line(where), where, what, "correct the reference or the check")
+                    where = ("dialogues", number, "turns", index, "reference")
+                    yield where, what, "correct the reference or the check"

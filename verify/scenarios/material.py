@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import html
+import sys
 import unicodedata
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from typing import TYPE_CHECKING
 
 import regex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Tags that are HTML's own; anything else in angle brackets is the document's text, e.g. List<String>.
 _BLOCK_TAGS = """
@@ -81,11 +86,15 @@ def _without_html(text: str) -> str:
         reader.feed(text)
         reader.close()
         text = "".join(reader.parts)
-    for _ in range(_MAX_UNESCAPES):
-        plain = html.unescape(text)
-        if plain == text:
+    return _settled(text, html.unescape, most=_MAX_UNESCAPES)
+
+
+def _settled(text: str, change: Callable[[str], str], most: int = sys.maxsize) -> str:
+    """Apply a change until it changes nothing, or often enough."""
+    for _ in range(most):
+        before, text = text, change(text)
+        if before == text:
             break
-        text = plain
     return text
 
 
@@ -137,9 +146,7 @@ def _without_controls(text: str) -> str:
 
 
 def _without_markup(text: str) -> str:
-    while (plain := _MARKUP.sub(" ", text)) != text:
-        text = plain
-    return text
+    return _settled(text, lambda text: _MARKUP.sub(" ", text))
 
 
 def _with_harmless_lines(text: str) -> str:
@@ -148,22 +155,15 @@ def _with_harmless_lines(text: str) -> str:
 
 
 def _harmless(line: str) -> str:
-    before = None
-    while before != line:
-        before = line
-        line = _HEADING.sub("", line)
-        line = _LEAD.sub(r"(\1) ", line)
-        line = _NUMBERED.sub(r"(\1) ", line)
-    return line
+    def change(line: str) -> str:
+        return str(_NUMBERED.sub(r"(\1) ", _LEAD.sub(r"(\1) ", _HEADING.sub("", line))))
+
+    return _settled(line, change)
 
 
 def _on_one_line(text: str) -> str:
     """Join the lines; remove markup and line beginnings that only now appear, too."""
-    before = None
-    while before != text:
-        before = text
-        text = " ".join(_harmless(_without_markup(" ".join(text.split()))).split())
-    return text
+    return _settled(text, lambda text: " ".join(_harmless(_without_markup(" ".join(text.split()))).split()))
 
 
 _STEPS = (

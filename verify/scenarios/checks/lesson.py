@@ -15,26 +15,18 @@ from verify.scenarios.wording import IS_CJK, ngrams, terms
 from verify.scenarios.wording import sentences as split
 
 # Titles of sections; any other name in a pack is looked for as it is written.
-TITLES: dict[str, tuple[str, ...]] = {
-    "goals": ("目标", "目的", "goal", "objective", "outcome", "aims"),
-    "content": (
-        "主要内容",
-        "教学内容",
-        "课程内容",
-        "内容",
-        "大纲",
-        "知识点",
-        "教学过程",
-        "content",
-        "outline",
-        "topics",
-        "main part",
-    ),
-    "quiz": ("测验", "测试", "小测", "练习", "考核", "检测", "quiz", "test", "assessment", "questions"),
-    "activities": ("活动", "互动", "实验", "activit", "experiment", "exercise", "hands-on"),
-    "summary": ("总结", "小结", "回顾", "summary", "review", "recap", "conclusion"),
-    "materials": ("教具", "材料", "准备", "materials", "equipment", "resources"),
-    "homework": ("作业", "课后", "homework", "assignment"),
+_TITLES = """
+goals: 目标|目的|goal|objective|outcome|aims
+content: 主要内容|教学内容|课程内容|内容|大纲|知识点|教学过程|content|outline|topics|main part
+quiz: 测验|测试|小测|练习|考核|检测|quiz|test|assessment|questions
+activities: 活动|互动|实验|activit|experiment|exercise|hands-on
+summary: 总结|小结|回顾|summary|review|recap|conclusion
+materials: 教具|材料|准备|materials|equipment|resources
+homework: 作业|课后|homework|assignment
+"""
+TITLES = {
+    name: tuple(titles.split("|"))
+    for name, _, titles in (line.partition(": ") for line in _TITLES.strip().splitlines())
 }
 MIN_KEPT = 0.5  # of a line's terms, so that the line counts as kept
 SAME = 0.95
