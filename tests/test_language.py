@@ -50,8 +50,6 @@ EXEMPT = (
     "convert/child/",
     # child
     "convert/quantizer/",
-    # keys
-    "convert/store/",
     # quiet
     "convert/tokenizer/",
     "convert/calibration/",
@@ -93,7 +91,9 @@ DIALECT = re.compile(
     re.IGNORECASE,
 )
 # Words that are not ours to choose, by file: each with the reason.
-ALLOWED: dict[str, dict[str, str]] = {}
+ALLOWED: dict[str, dict[str, str]] = {
+    "convert/store/manifest.py": {"licence": "the key in manifests of the first schema"},
+}
 
 
 def is_exempt(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""artifacts/: made unseen, put in place whole, found again by their key."""
+"""The artifacts below a folder: built in a hidden one, renamed into place, found again by their key."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,9 +10,7 @@ from convert.store.fault import explained
 from convert.store.inventory import (
     REBUILT,
     ArtifactReport,
-    Difference,
     Flaw,
-    Listed,
     State,
     clean,
     inspect_artifact,
@@ -34,7 +32,7 @@ from convert.store.manifest import (
     read_manifest,
 )
 from convert.store.model_file import FileReport, Tally, inspect_file
-from convert.store.paths import Removed, Shelf
+from convert.store.paths import Paths, Removed
 from convert.store.space import allocate, free_bytes, require_space
 from convert.store.staging import Staging, seal
 
@@ -45,11 +43,9 @@ __all__ = [
     "ArtifactReport",
     "DamagedManifest",
     "Deviation",
-    "Difference",
     "FileEntry",
     "FileReport",
     "Flaw",
-    "Listed",
     "Manifest",
     "MissingManifest",
     "ModelRecord",
@@ -78,53 +74,41 @@ __all__ = [
 def inspect(
     path: Path, *, verify: bool = False, threads: int | None = None, progress: Progress | None = None
 ) -> ArtifactReport | FileReport:
-    """What can be said of an artifact's folder, its manifest, or a bare model file."""
+    """Report on an artifact, by its folder or its manifest, or on a bare model file."""
     with explained(path):
         is_file, exists = path.is_file(), path.exists()
     if not exists:
-        raise Failure(f"{path}: no such file or folder", "`modelwright list` shows what stands")
+        raise Failure(f"{path}: no such file or folder", "`modelwright list` shows the artifacts")
     if is_file and path.name != MANIFEST_NAME:
         return inspect_file(path)
     folder = path.parent if path.name == MANIFEST_NAME else path
     return inspect_artifact(folder, verify=verify, threads=threads, progress=progress)
 
 
-class Store:
-    """The artifacts below one folder, as a build sees them."""
+class Store(Paths):
+    """The artifacts below one folder, as a build needs them."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._shelf = Shelf(root)
-
-    def folder(self, recipe: str, target: str) -> Path:
-        """Where this artifact stands, or will."""
-        return self._shelf.place(recipe, target)
-
-    def standing(self, recipe: str, target: str) -> Manifest | None:
-        """The manifest of what stands there; None where nothing does, a Failure where it is damaged."""
+    def current(self, recipe: str, target: str) -> Manifest | None:
+        """Read the manifest of a finished artifact; None without one, a Failure where it is damaged."""
         try:
             return read_manifest(self.folder(recipe, target))
         except MissingManifest:
             return None
 
     def is_up_to_date(self, recipe: str, target: str, key: str) -> bool:
-        """Whether what stands has this key and every file at its size; reads nothing but the manifest."""
+        """Say whether the artifact has this key and every file at its size; only its manifest is read."""
         try:
-            manifest = self.standing(recipe, target)
+            manifest = self.current(recipe, target)
         except (DamagedManifest, NewerManifest):
             return False
         if manifest is None or manifest.key != key or manifest.target != target:
             return False
-        return next(inventory.misses(self.folder(recipe, target), manifest), None) is None
-
-    def require_free(self, recipe: str, target: str) -> None:
-        """Refuse, before hours of work, to build where something stands that is not ours to replace."""
-        self._shelf.require_free(recipe, target)
+        return next(inventory.missing_files(self.folder(recipe, target), manifest), None) is None
 
     def stage(self, recipe: str, target: str, key: str) -> AbstractContextManager[Staging]:
-        """A fresh folder to build in; several may be open at once, each committed by itself."""
-        return staging.stage(self._shelf, recipe, target, key)
+        """Open a fresh folder to build in; several may be open at once, each committed by itself."""
+        return staging.stage(self, recipe, target, key)
 
     def sweep(self) -> tuple[Removed, ...]:
-        """Remove what killed builds left; to be called before a build asks how much disk is free."""
-        return staging.sweep(self._shelf)
+        """Remove what killed builds left, before a build asks how much disk is free."""
+        return staging.sweep(self)

@@ -1,4 +1,4 @@
-"""SHA-256 of many large files at once: hashing releases the interpreter, so threads suffice."""
+"""SHA-256 of many large files at once: hashing releases the interpreter, so threads are enough."""
 
 import errno
 import hashlib
@@ -22,14 +22,14 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Digest:
-    """What was read of one file."""
+    """The size and digest of one file, as read."""
 
     size_bytes: int
     sha256: str
 
 
 class _StoppedError(Exception):
-    """Another file failed, or the person did not want to wait."""
+    """Another file failed, or the user interrupted."""
 
 
 def digest_files(
@@ -39,19 +39,19 @@ def digest_files(
     progress: Progress | None = None,
     is_synced: bool = False,
 ) -> dict[Path, Digest]:
-    """The digest of every file; `is_synced` also waits until each is on the disk, while others are hashed.
+    """Hash every file; `is_synced` also waits until each is on the disk, while others are hashed.
 
-    `progress` is told bytes as they are hashed, by one thread at a time.
+    `progress` is called with the bytes hashed since the last call, by one thread at a time.
     """
     wanted = sorted(set(paths), key=lambda path: (-_size_bytes(path), path))  # the longest first
     if not wanted:
         return {}
     workers = min(threads or os.cpu_count() or 1, len(wanted))
-    stop, turn = Event(), Lock()
+    stop, lock = Event(), Lock()
 
-    def tell(count: int) -> None:
+    def report(count: int) -> None:
         if progress is not None:
-            with turn:
+            with lock:
                 progress(count)
 
     with ThreadPoolExecutor(workers * (2 if is_synced else 1)) as pool:
@@ -61,7 +61,7 @@ def digest_files(
             for path in wanted:
                 if is_synced:
                     syncs.append(pool.submit(sync, path))
-                digests[path] = pool.submit(_digest, path, tell, stop)
+                digests[path] = pool.submit(_digest, path, report, stop)
             pending: list[Future[Any]] = [*syncs, *digests.values()]
             done, _ = wait(pending, return_when=FIRST_EXCEPTION)
             for future in done:
@@ -93,7 +93,7 @@ def _size_bytes(path: Path) -> int:
         return path.lstat().st_size
 
 
-def _digest(path: Path, tell: Progress, stop: Event) -> Digest:
+def _digest(path: Path, report: Progress, stop: Event) -> Digest:
     hasher, size = hashlib.sha256(), 0
     buffer = memoryview(bytearray(_BUFFER_BYTES))
     with explained(path):
@@ -108,5 +108,5 @@ def _digest(path: Path, tell: Progress, stop: Event) -> Digest:
                     raise _StoppedError
                 hasher.update(buffer[:count])
                 size += count
-                tell(count)
+                report(count)
     return Digest(size, hasher.hexdigest())

@@ -1,4 +1,4 @@
-"""What the operating system refused, said as a person would, with what to try next."""
+"""Turn the operating system's errors into plain messages with a hint."""
 
 import errno
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ _REASONS: dict[int, tuple[str, str]] = {
     errno.EROFS: ("the file system is read-only", _ELSEWHERE),
     errno.EACCES: ("no permission", f"check who owns the folder (`ls -ld`), or {_ELSEWHERE}"),
     errno.EPERM: ("not permitted", f"check who owns the folder (`ls -ld`), or {_ELSEWHERE}"),
-    errno.ENOTDIR: ("a file stands where a folder is needed", f"move that file away, or {_ELSEWHERE}"),
-    errno.EEXIST: ("something else already stands there", f"move it away, or {_ELSEWHERE}"),
-    errno.EISDIR: ("a folder stands where a file is needed", "move that folder away"),
-    errno.ENOENT: ("no such file or folder", "check the path; was it removed meanwhile?"),
-    errno.ELOOP: ("symbolic links lead in a circle or where they must not", f"replace them, or {_ELSEWHERE}"),
+    errno.ENOTDIR: ("a file is where a folder is needed", f"move that file away, or {_ELSEWHERE}"),
+    errno.EEXIST: ("something else is already there", f"move it away, or {_ELSEWHERE}"),
+    errno.EISDIR: ("a folder is where a file is needed", "move that folder away"),
+    errno.ENOENT: ("no such file or folder", "check the path; was it removed in the meantime?"),
+    errno.ELOOP: ("symbolic links form a circle or lead out of the folder", f"replace them, or {_ELSEWHERE}"),
     errno.ENAMETOOLONG: ("the path is too long for this file system", _ELSEWHERE),
-    errno.EXDEV: ("it lies on another file system than the folder around it", f"{_ELSEWHERE} as a whole"),
+    errno.EXDEV: ("it is on another file system than the folder around it", f"{_ELSEWHERE} as a whole"),
     errno.EIO: ("the disk reports an error", f"look into the system's log (`dmesg`), and {_ELSEWHERE}"),
     errno.ENOLCK: ("file locks do not work here", "choose a folder on a local disk with --out"),
     errno.EMFILE: ("too many files are open", "raise the limit with `ulimit -n 4096`"),
@@ -38,7 +38,7 @@ _WRITE_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def failure_from(error: OSError, path: Path) -> Failure:
-    """Turn an OSError about `path` into the line and the hint that a person sees."""
+    """Turn an OSError about `path` into the message and the hint that a person sees."""
     reason, hint = _REASONS.get(
         error.errno or 0, (error.strerror or str(error), "check the path and its folder")
     )
@@ -47,21 +47,23 @@ def failure_from(error: OSError, path: Path) -> Failure:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Let no OSError pass untranslated; the one that knows its own file is named by it."""
+    """Translate every OSError into a Failure, named by the error's own file where it has one."""
     try:
         yield
     except OSError as error:
-        named = error.filename
-        raise failure_from(error, Path(named) if isinstance(named, str) else path) from error
+        raise _named(error, path) from error
 
 
 @contextmanager
 def write_faults_explained(path: Path) -> Iterator[None]:
-    """Translate a full disk and its kin from anywhere below; other OSErrors stay as they are."""
+    """Translate a full disk and similar errors from any code below; leave other OSErrors as they are."""
     try:
         yield
     except OSError as error:
         if error.errno not in _WRITE_FAULTS:
             raise
-        named = error.filename
-        raise failure_from(error, Path(named) if isinstance(named, str) else path) from error
+        raise _named(error, path) from error
+
+
+def _named(error: OSError, path: Path) -> Failure:
+    return failure_from(error, Path(error.filename) if isinstance(error.filename, str) else path)

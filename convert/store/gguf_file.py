@@ -1,4 +1,4 @@
-"""A stranger's GGUF header, walked with every bound checked.
+"""Read the header of an untrusted GGUF file, with every bound checked.
 
 gguf-py's own reader raises whatever its indices run into, makes an array of each of 150,000 tokens,
 and does not look whether the tensors end within the file.
@@ -43,7 +43,7 @@ Scalar = str | int | float | bool
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """A row of the tensor table, its place counted from the file's start."""
+    """A row of the tensor table, its offset counted from the file's start."""
 
     name: str
     type_name: str
@@ -54,17 +54,17 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """All that a GGUF file says before its data; arrays only by what they hold, as in "[151936 × string]"."""
+    """The metadata and tensor table of a GGUF file; arrays are only described, as "[151936 × string]"."""
 
     metadata: dict[str, Scalar]
     tensors: tuple[GgufTensor, ...]
-    picked: dict[str, dict[int, str]] = field(default_factory=dict)  # of arrays of text, what was asked for
+    picked: dict[str, dict[int, str]] = field(default_factory=dict)  # the items of text arrays asked for
 
 
 def read_gguf(path: Path, pick: Mapping[str, Collection[int]] | None = None) -> GgufHeader:
-    """The header of a GGUF file whose tensors all lie within it, or a Failure that says where it is wrong.
+    """Read the header of a GGUF file whose tensors all end within it, or raise a Failure that says where.
 
-    `pick` names, by key, the places of an array of text that are wanted.
+    `pick` names, by key, the items of a text array that are wanted.
     """
     file = MappedFile(path)
     try:
@@ -101,7 +101,7 @@ class _Walk:
         for index in range(field_count):
             key = self._string(f"key {index}")
             if key in metadata:
-                raise self._fault(f"key {key!r} stands twice")
+                raise self._fault(f"key {key!r} occurs twice")
             metadata[key] = self._value(self._type(key), key, 0)
         rows = [self._row(index) for index in range(tensor_count)]
         return GgufHeader(metadata, self._placed(rows, metadata), self._picked)
@@ -119,7 +119,7 @@ class _Walk:
         ]
         for tensor in sorted(placed, key=lambda each: (each.offset_bytes, each.size_bytes)):
             if tensor.name in seen:
-                raise self._fault(f"tensor {tensor.name!r} stands twice")
+                raise self._fault(f"tensor {tensor.name!r} occurs twice")
             seen.add(tensor.name)
             if tensor.offset_bytes % alignment:
                 raise self._fault(f"tensor {tensor.name!r} is not aligned to {alignment} bytes")

@@ -1,4 +1,4 @@
-"""What stands in artifacts/: listed, inspected, and cleared of what is of no use."""
+"""The artifacts below a folder: list, inspect and clean them."""
 
 import os
 import stat
@@ -10,33 +10,27 @@ from pathlib import Path
 from convert.errors import Failure
 from convert.store.digest import Progress, digest_files
 from convert.store.fault import explained
-from convert.store.lock import in_turn
-from convert.store.manifest import (
-    MANIFEST_NAME,
-    DamagedManifest,
-    Manifest,
-    inside,
-    read_manifest,
-)
-from convert.store.paths import Removed, Shelf
-from convert.store.staging import berth_for_removal, sweep, tree_bytes
+from convert.store.lock import locked
+from convert.store.manifest import MANIFEST_NAME, DamagedManifest, Manifest, inside, read_manifest
+from convert.store.paths import Paths, Removed
+from convert.store.staging import removal, sweep, tree_bytes
 
-# Said where a byte differs and no size does, for `convert` would answer that everything is up to date.
-REBUILT = "a damaged artifact is built anew once its folder is removed: `convert` compares sizes alone"
+# The hint where a byte differs and no size does: `convert` would answer that everything is up to date.
+REBUILT = "remove the artifact's folder and convert again, since `convert` compares only sizes"
 
 
 class State(StrEnum):
-    """Whether an artifact can be relied on, as far as can be told without reading it all."""
+    """The condition of an artifact, as far as it shows without reading all of it."""
 
     COMPLETE = "complete"
-    INCOMPLETE = "incomplete"  # the manifest is sound, the files are not those it names
-    DAMAGED = "damaged"  # the manifest itself is not
-    UNKNOWN = "unknown"  # written by a version that knows more, or closed to us: not ours to judge
+    INCOMPLETE = "incomplete"  # the manifest is sound, but files are missing or have other sizes
+    DAMAGED = "damaged"  # the manifest cannot be read
+    UNKNOWN = "unknown"  # written by a newer version, or not readable by this user
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One artifact that stands, or what is left of one."""
+    """An artifact that was found, complete or not."""
 
     recipe: str
     target: str
@@ -49,7 +43,7 @@ class Listed:
 
 
 class Flaw(StrEnum):
-    """How a file differs from what its manifest says."""
+    """The way in which a file differs from its manifest entry."""
 
     MISSING = "missing"
     NOT_A_FILE = "not a file"
@@ -60,7 +54,7 @@ class Flaw(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """One file that is not what the manifest says, or that it does not tell of."""
+    """One file that differs from the manifest, or is not in it."""
 
     path: str
     flaw: Flaw
@@ -68,7 +62,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ArtifactReport:
-    """What `inspect` says about an artifact; without `is_verified` no file's content was read."""
+    """The result of `inspect` for an artifact; file contents were read only if `is_verified`."""
 
     path: Path
     manifest: Manifest
@@ -78,12 +72,12 @@ class ArtifactReport:
 
     @property
     def is_sound(self) -> bool:
-        """Every file is there and as described; files beside them do no harm."""
+        """Say whether every file is as the manifest describes it; further files do no harm."""
         return all(each.flaw is Flaw.EXTRA for each in self.differences)
 
 
-def misses(folder: Path, manifest: Manifest) -> Iterator[Difference]:
-    """The manifest's files that are absent or of another size: milliseconds, no content read."""
+def missing_files(folder: Path, manifest: Manifest) -> Iterator[Difference]:
+    """Find the manifest's files that are missing or of another size; no content is read."""
     for entry in manifest.files:
         try:
             about = inside(folder, entry.path).lstat()
@@ -97,7 +91,7 @@ def misses(folder: Path, manifest: Manifest) -> Iterator[Difference]:
 
 
 def list_artifacts(root: Path) -> tuple[Listed, ...]:
-    """Every folder below `root` that holds a manifest, damaged ones reported as such."""
+    """List every folder below `root` that holds a manifest, damaged ones too."""
     with explained(root):
         folders = [
             target
@@ -111,10 +105,10 @@ def list_artifacts(root: Path) -> tuple[Listed, ...]:
 def inspect_artifact(
     folder: Path, *, verify: bool = False, threads: int | None = None, progress: Progress | None = None
 ) -> ArtifactReport:
-    """The manifest of one artifact and how its files differ from it; `verify` reads and hashes them all."""
+    """Compare an artifact's files with its manifest; `verify` reads and hashes all of them."""
     manifest = read_manifest(folder)
     with explained(folder):
-        differences = list(misses(folder, manifest))
+        differences = list(missing_files(folder, manifest))
         differences += (Difference(name, Flaw.EXTRA) for name in _extra(folder, manifest))
         if verify:
             unfit = {each.path for each in differences}
@@ -138,24 +132,24 @@ def clean(
 
     Folders without a manifest were not made here and stay; so do those that a newer version wrote.
     """
-    shelf = Shelf(root)
-    removed = list(sweep(shelf, dry_run=dry_run))
+    paths = Paths(root)
+    removed = list(sweep(paths, dry_run=dry_run))
     for listed in list_artifacts(root):
         why = _reason(listed, keep)
         if why is not None and not dry_run:
-            why = _take_away(shelf, listed.path, keep)
+            why = _remove_artifact(paths, listed.path, keep)
         if why is not None:
             removed.append(Removed(listed.path, why, listed.size_bytes))
     return tuple(removed)
 
 
-def _take_away(shelf: Shelf, folder: Path, keep: Callable[[str], bool] | None) -> str | None:
-    """Rename out of sight first, so that nobody meets an artifact half removed."""
-    with berth_for_removal(shelf, folder.parent.name, folder.name) as away, explained(folder):
-        with in_turn(shelf.turn):
+def _remove_artifact(paths: Paths, folder: Path, keep: Callable[[str], bool] | None) -> str | None:
+    """Rename it to a hidden folder first, so that no one sees an artifact half removed."""
+    with removal(paths, folder.parent.name, folder.name) as away, explained(folder):
+        with locked(paths.lock):
             if not folder.is_dir():
                 return None
-            why = _reason(_listed(folder), keep)  # a build may have put a sound one here meanwhile
+            why = _reason(_listed(folder), keep)  # a build may have put a sound one here since
             if why is None:
                 return None
             folder.rename(away)
@@ -173,28 +167,17 @@ def _reason(listed: Listed, keep: Callable[[str], bool] | None) -> str | None:
 
 
 def _listed(folder: Path) -> Listed:
-    def as_found(state: State, manifest: Manifest | None, problem: str | None) -> Listed:
-        return Listed(
-            recipe=folder.parent.name,
-            target=folder.name,
-            path=folder,
-            size_bytes=tree_bytes(folder),
-            state=state,
-            key=manifest.key if manifest else None,
-            problem=problem,
-            manifest=manifest,
-        )
-
+    manifest, state, problem = None, State.COMPLETE, None
     try:
         manifest = read_manifest(folder)
+        if first := next(missing_files(folder, manifest), None):
+            state, problem = State.INCOMPLETE, f"{folder / first.path}: {first.flaw}"
     except DamagedManifest as failure:
-        return as_found(State.DAMAGED, None, failure.message)
+        state, problem = State.DAMAGED, failure.message
     except Failure as failure:
-        return as_found(State.UNKNOWN, None, failure.message)
-    first = next(misses(folder, manifest), None)
-    if first is not None:
-        return as_found(State.INCOMPLETE, manifest, f"{folder / first.path}: {first.flaw}")
-    return as_found(State.COMPLETE, manifest, None)
+        state, problem = State.UNKNOWN, failure.message
+    key = manifest.key if manifest else None
+    return Listed(folder.parent.name, folder.name, folder, tree_bytes(folder), state, key, problem, manifest)
 
 
 def _extra(folder: Path, manifest: Manifest) -> list[str]:

@@ -3,45 +3,24 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convert.store.fault import explained
 
 
-def hold(path: Path) -> int | None:
-    """Create `path` and lock it for as long as the descriptor stays open; None if a sweep got in between."""
-    with explained(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            if _is_locked(descriptor) and _is_still(path, descriptor):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-    os.close(descriptor)
-    return None
+def create_locked(path: Path) -> int | None:
+    """Create `path` and lock it while the descriptor stays open; None if a sweep took it in between."""
+    return _lock(path, os.O_CREAT | os.O_EXCL)
 
 
-def seize(path: Path) -> int | None:
-    """Lock what a dead process left; None if its process lives, or another sweep has done the work."""
-    with explained(path):
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return None
-        try:
-            if _is_locked(descriptor) and _is_still(path, descriptor):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-    os.close(descriptor)
-    return None
+def lock_abandoned(path: Path) -> int | None:
+    """Lock the file of a dead process; None if the process lives, or another sweep removed the file."""
+    return _lock(path, os.O_NOFOLLOW)
 
 
 @contextmanager
-def in_turn(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Wait for this lock and hold it: for steps of milliseconds that two processes must not interleave."""
     with explained(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -53,16 +32,21 @@ def in_turn(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.lstat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+def _lock(path: Path, flags: int) -> int | None:
+    with explained(path):
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o666)
+        except FileNotFoundError:
+            if flags & os.O_CREAT:  # its folder is gone
+                raise
+            return None
+        is_kept = False
+        try:
+            with suppress(BlockingIOError, FileNotFoundError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Removed, or replaced, by another process before it was locked?
+                is_kept = os.path.samestat(path.lstat(), os.fstat(descriptor))
+        finally:
+            if not is_kept:
+                os.close(descriptor)
+    return descriptor if is_kept else None

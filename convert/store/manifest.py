@@ -1,4 +1,4 @@
-"""manifest.json: what an artifact was made from and what it holds; and the key that tells builds apart."""
+"""manifest.json, the record of what an artifact was made from and holds; and the key of a build."""
 
 import errno
 import hashlib
@@ -24,23 +24,23 @@ from pydantic import (
 from convert.errors import Failure
 from convert.store.fault import explained
 
-SCHEMA = 2  # 1, of version 0.1.0, had no `model`, and spelled the license "licence"
+SCHEMA = 2  # 1, of version 0.1.0, had no `model`, and another spelling of `license`
 MANIFEST_NAME = "manifest.json"
 
-# Far above any real one (10,000 tensors make about 1 MB); a bigger one is not ours.
+# Far above any real one: 10,000 tensors make about 1 MB.
 _LARGEST_BYTES = 64 << 20
 
 
 class MissingManifest(Failure):
-    """The folder holds no manifest: nothing was completed there, or it was not made here."""
+    """A folder without a manifest: no artifact was completed there."""
 
 
 class DamagedManifest(Failure):
-    """There is a manifest, and it cannot be trusted."""
+    """A manifest that cannot be trusted."""
 
 
 class NewerManifest(Failure):
-    """The manifest's schema is one that this version does not know; it may well be sound."""
+    """A manifest of a later schema, which may well be sound."""
 
 
 def _relative(path: str) -> str:
@@ -60,7 +60,7 @@ class _Record(BaseModel):
 
 
 class FileEntry(_Record):
-    """One file, by the path relative to the folder that it came from or lies in."""
+    """One file, by its path relative to the source's or the artifact's folder."""
 
     path: RelativePath
     size_bytes: SizeBytes
@@ -78,7 +78,7 @@ Files = Annotated[tuple[FileEntry, ...], AfterValidator(_by_path)]
 
 
 class SourceRecord(_Record):
-    """What was read: a Hub repo at a commit, or a local folder, of which only the digests are told."""
+    """The source: a Hub repo at a commit, or a local folder, of which only the digests are recorded."""
 
     repo: str | None
     commit: str | None
@@ -86,7 +86,7 @@ class SourceRecord(_Record):
 
 
 class Deviation(_Record):
-    """Something that came out otherwise than the recipe asked, tensor by tensor or for the whole."""
+    """A difference from what the recipe or the source asks for, by tensor or for the whole artifact."""
 
     subject: str
     wanted: str
@@ -142,16 +142,16 @@ class Manifest(_Record):
         return tuple(sorted(deviations, key=lambda each: (each.subject, each.wanted, each.got, each.why)))
 
     def with_files(self, files: tuple[FileEntry, ...]) -> Self:
-        """The same manifest, telling these files."""
+        """Return the same manifest with these files."""
         return self.model_copy(update={"files": _by_path(files)})
 
     @property
     def size_bytes(self) -> int:
-        """What the shipped files weigh together, the manifest itself left out."""
+        """Add up the sizes of the shipped files, without the manifest itself."""
         return sum(entry.size_bytes for entry in self.files)
 
     def to_bytes(self) -> bytes:
-        """The manifest as it stands on disk: the same bytes for the same content."""
+        """Return the manifest as it is on disk: the same bytes for the same content."""
         content = self.model_dump(mode="json", by_alias=True)
         text = json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
         return f"{text}\n".encode()
@@ -185,7 +185,7 @@ def artifact_key(
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the artifact in `folder`; one that is absent, damaged or unknown is a Failure."""
+    """Read the manifest of the artifact in `folder`; a Failure where it is missing, damaged or newer."""
     path = folder / MANIFEST_NAME
     return _parse(_read(path), path)
 
@@ -193,12 +193,12 @@ def read_manifest(folder: Path) -> Manifest:
 def _read(path: Path) -> bytes:
     with explained(path):
         try:
-            # Neither followed nor waited for: a link or a pipe by that name is no manifest.
+            # A link or a pipe by that name is no manifest: do not follow or wait.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingManifest(
                 f"{path.parent}: no {MANIFEST_NAME} there, so no artifact",
-                "`modelwright list` shows those that stand",
+                "`modelwright list` shows the artifacts",
             ) from None
         except OSError as error:
             if error.errno != errno.ELOOP:
@@ -221,15 +221,13 @@ def _parse(data: bytes, path: Path) -> Manifest:
         content: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"is not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise _damaged(path, "is not a JSON object")
-    schema = content.get("schema")
-    if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA:
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise _damaged(path, f"names an unknown schema ({schema!r})")
+    if schema > SCHEMA:
         raise NewerManifest(
             f"{path}: schema {schema} is newer than this version knows ({SCHEMA})", "upgrade modelwright"
         )
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise _damaged(path, f"names no schema that ever was ({schema!r})")
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
@@ -249,5 +247,5 @@ def _damaged(path: Path, what: str) -> DamagedManifest:
 
 
 def inside(folder: Path, path: RelativePath) -> Path:
-    """Where a manifest's path lies below `folder`."""
+    """Return a manifest's path below `folder`."""
     return folder.joinpath(*PurePosixPath(path).parts)

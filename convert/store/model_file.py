@@ -1,4 +1,4 @@
-"""What a model file says of itself when no manifest stands beside it."""
+"""Read a bare model file, one without a manifest, for `inspect`."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -12,14 +12,14 @@ from convert.errors import Failure
 if TYPE_CHECKING:
     from convert.store.gguf_file import Scalar
 
-_LONGEST_TEXT = 200  # a chat template is a page; a summary shows that it is there
+_LONGEST_TEXT = 200  # a chat template has a page; the summary only shows that there is one
 
 SUFFIXES = (".gguf", ".safetensors")
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How many tensors have one type, and what they weigh."""
+    """The count and size of the tensors of one type."""
 
     tensors: int
     parameters: int
@@ -28,7 +28,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class FileReport:
-    """What `inspect` says about a bare model file."""
+    """The result of `inspect` for a bare model file."""
 
     path: Path
     format: str

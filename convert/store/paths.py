@@ -1,4 +1,4 @@
-"""Where artifacts stand: artifacts/<recipe>/<target>, and the room beside them where they are made."""
+"""The paths below an artifacts folder: artifacts/<recipe>/<target>, and artifacts/.staging for builds."""
 
 import os
 import stat
@@ -15,7 +15,7 @@ _LONGEST_NAME_BYTES = 100  # two names, a process id and a random number make on
 
 @dataclass(frozen=True)
 class Removed:
-    """What was removed, or would be."""
+    """A folder that was removed, or would be, and why."""
 
     path: Path
     why: str
@@ -23,38 +23,38 @@ class Removed:
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """The paths below one artifacts folder, and what may not stand in their way."""
+class Paths:
+    """The paths below one artifacts folder."""
 
     root: Path
 
     @property
     def staging(self) -> Path:
-        """Where artifacts are made: the same file system as where they will stand."""
+        """Return the folder where artifacts are built: on the file system that they are renamed within."""
         return self.root / _STAGING
 
     @property
-    def turn(self) -> Path:
-        """The lock under which artifacts change places."""
+    def lock(self) -> Path:
+        """Return the lock under which finished artifacts are moved."""
         return self.staging / ".turn"
 
-    def place(self, recipe: str, target: str) -> Path:
-        """Where this artifact stands, or will."""
+    def folder(self, recipe: str, target: str) -> Path:
+        """Return the folder of this artifact, built or not."""
         return self.root / checked_name(recipe, "recipe") / checked_name(target, "target")
 
-    def open(self) -> None:
+    def make_staging(self) -> None:
         """Make the folders that a build needs."""
         with explained(self.root):
             self.staging.mkdir(parents=True, exist_ok=True)
 
     def require_free(self, recipe: str, target: str) -> None:
-        """Refuse to build where something stands that is not ours to replace."""
-        place = self.place(recipe, target)
+        """Refuse, before hours of work, to build where something else is that we must not replace."""
+        target_folder = self.folder(recipe, target)
         with explained(self.root):
-            standing = next(each for each in (self.root, *self.root.parents) if each.exists())
-            if not standing.is_dir():
-                raise _occupied(standing)
-        for folder in (self.staging, place.parent, place):
+            existing = next(each for each in (self.root, *self.root.parents) if each.exists())
+            if not existing.is_dir():
+                raise _occupied(existing)
+        for folder in (self.staging, target_folder.parent, target_folder):
             with explained(folder):
                 try:
                     mode = folder.lstat().st_mode
@@ -67,31 +67,30 @@ class Shelf:
                 )
             if not stat.S_ISDIR(mode):
                 raise _occupied(folder)
-        with explained(place):
-            if place.exists() and any(place.iterdir()) and not os.path.lexists(place / MANIFEST_NAME):
+        with explained(target_folder):
+            is_used = target_folder.exists() and any(target_folder.iterdir())
+            if is_used and not os.path.lexists(target_folder / MANIFEST_NAME):
                 raise Failure(
-                    f"{place}: holds files but no {MANIFEST_NAME}, so it was not made here",
+                    f"{target_folder}: holds files but no {MANIFEST_NAME}, so it was not made here",
                     "move that folder away, or choose another with --out",
                 )
 
 
 def _occupied(folder: Path) -> Failure:
     return Failure(
-        f"{folder}: a file stands where a folder is needed",
+        f"{folder}: a file is where a folder is needed",
         "move that file away, or choose another folder with --out",
     )
 
 
 def checked_name(name: str, what: str) -> str:
-    """The name of a recipe or a target, fit to be a folder's."""
+    """Return the name of a recipe or a target; refuse one that cannot be a folder's."""
     if not name or name.startswith((".", "-")) or name != name.strip():
-        raise UsageFailure(f"{what} name {name!r} cannot name a folder", "begin it with a letter or a digit")
-    if any(mark in "/\\:" or not mark.isprintable() for mark in name):
-        raise UsageFailure(
-            f"{what} name {name!r} cannot name a folder", "leave out slashes, colons and control characters"
-        )
-    if len(name.encode()) > _LONGEST_NAME_BYTES:
-        raise UsageFailure(
-            f"{what} name {name!r} is too long", f"keep it to {_LONGEST_NAME_BYTES} bytes of UTF-8"
-        )
-    return name
+        problem, hint = "cannot name a folder", "begin it with a letter or a digit"
+    elif any(mark in "/\\:" or not mark.isprintable() for mark in name):
+        problem, hint = "cannot name a folder", "leave out slashes, colons and control characters"
+    elif len(name.encode()) > _LONGEST_NAME_BYTES:
+        problem, hint = "is too long", f"keep it to {_LONGEST_NAME_BYTES} bytes of UTF-8"
+    else:
+        return name
+    raise UsageFailure(f"{what} name {name!r} {problem}", hint)

@@ -1,4 +1,4 @@
-"""Room on the disk, asked for before the work begins."""
+"""Check for room on the disk before the work begins."""
 
 import errno
 import os
@@ -8,22 +8,21 @@ from convert.errors import Failure
 from convert.size import size
 from convert.store.fault import explained, failure_from
 
-# What a file system answers that cannot reserve, where the C library does not write zeros instead.
+# The answers of file systems that cannot reserve, where the C library does not write zeros instead.
 _CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 
 
 def free_bytes(path: Path) -> int:
-    """What an unprivileged writer may still use where `path` is, or will be."""
-    standing = path.absolute()
+    """Return how much an unprivileged user may still write where `path` is, or will be."""
     with explained(path):
-        while not standing.exists() and standing != standing.parent:
-            standing = standing.parent
-        about = os.statvfs(standing)
+        about = os.statvfs(
+            next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+        )
     return about.f_bavail * about.f_frsize
 
 
 def require_space(path: Path, needed_bytes: int) -> None:
-    """Refuse before anything is read when the disk cannot hold what will be written."""
+    """Refuse, before anything is read, where the disk cannot hold the output."""
     free = free_bytes(path)
     if free < needed_bytes:
         raise Failure(

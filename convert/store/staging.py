@@ -1,4 +1,4 @@
-"""A folder where an artifact grows unseen, until it is whole."""
+"""The hidden folder in which an artifact is built until it is complete."""
 
 import os
 import secrets
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from convert.store.digest import Digest, Progress, digest_files, sync
 from convert.store.fault import explained, write_faults_explained
-from convert.store.lock import hold, in_turn, seize
+from convert.store.lock import create_locked, lock_abandoned, locked
 from convert.store.manifest import MANIFEST_NAME, FileEntry, Manifest, inside
-from convert.store.paths import Removed, Shelf
+from convert.store.paths import Paths, Removed
 from convert.store.space import allocate
-from convert.store.swap import clear, put_in_place, remove
+from convert.store.swap import clear, remove, swap_in
 
-_Signature = tuple[int, int, int]  # inode, size, last change: what a digest was taken of
+_Signature = tuple[int, int, int]  # inode, size and last change, by which a digest stays valid
 
 
 @dataclass(frozen=True)
-class _Berth:
+class _Names:
     """The names that one build uses below artifacts/.staging."""
 
     folder: Path
@@ -35,16 +35,16 @@ class _Berth:
 
 
 class Staging:
-    """One artifact in the making, from `Store.stage`, whose block removes what was not committed."""
+    """One artifact that is being built, from `Store.stage`, whose block removes what was not committed."""
 
-    def __init__(self, shelf: Shelf, berth: _Berth, recipe: str, target: str, key: str) -> None:
-        self.path = berth.folder
+    def __init__(self, paths: Paths, names: _Names, recipe: str, target: str, key: str) -> None:
+        self.path = names.folder
         self.recipe = recipe
         self.target = target
         self.key = key
         self.is_committed = False
-        self._shelf = shelf
-        self._berth = berth
+        self._paths = paths
+        self._names = names
         self._digests: dict[Path, tuple[_Signature, Digest]] = {}
 
     def allocate(self, name: str, size_bytes: int) -> Path:
@@ -62,13 +62,13 @@ class Staging:
 
     @property
     def size_bytes(self) -> int:
-        """What lies here now, which is what hashing will have to read."""
+        """Add up the files written so far, which hashing will have to read."""
         return sum(path.lstat().st_size for path in self._files())
 
     def digest(
         self, *, threads: int | None = None, progress: Progress | None = None
     ) -> tuple[FileEntry, ...]:
-        """Every file with its digest, synced; files unchanged since the last call are not read again."""
+        """Sync and digest every file; files unchanged since the last call are not read again."""
         seal([self], threads=threads, progress=progress)
         entries = [
             FileEntry(
@@ -79,7 +79,7 @@ class Staging:
         return tuple(sorted(entries, key=lambda entry: entry.path))
 
     def commit(self, manifest: Manifest, *, progress: Progress | None = None) -> Manifest:
-        """Write the manifest last, put the folder in place in one step; returns it with `files` filled in."""
+        """Write the manifest last and put the folder in place in one step; return it with its `files`."""
         if self.is_committed:
             raise ValueError(f"{self.recipe}/{self.target} was committed before")
         if (manifest.target, manifest.key) != (self.target, self.key):
@@ -89,14 +89,14 @@ class Staging:
             if not whole.files:
                 raise ValueError(f"{self.recipe}/{self.target}: nothing was written")
             _write_synced(self.path / MANIFEST_NAME, whole.to_bytes())
-            for folder in sorted({path.parent for path in self._files()} | {self.path}, reverse=True):
-                sync(folder)
-            place = self._shelf.place(self.recipe, self.target)
-            with in_turn(self._shelf.turn):
-                self._shelf.require_free(self.recipe, self.target)
-                put_in_place(self.path, place, self._berth.aside)
+            for each in sorted({path.parent for path in self._files()} | {self.path}, reverse=True):
+                sync(each)
+            folder = self._paths.folder(self.recipe, self.target)
+            with locked(self._paths.lock):
+                self._paths.require_free(self.recipe, self.target)
+                swap_in(self.path, folder, self._names.aside)
                 self.is_committed = True
-            clear(self.path, place, self._berth.aside)
+            clear(self.path, folder, self._names.aside)
         return whole
 
     def _files(self) -> list[Path]:
@@ -106,17 +106,15 @@ class Staging:
             if stat.S_ISDIR(mode):
                 continue
             if not stat.S_ISREG(mode):
-                raise ValueError(f"{path.name}: neither a file nor a folder, which nothing here makes")
+                raise ValueError(f"{path.name}: neither a file nor a folder")
             if path != self.path / MANIFEST_NAME:
                 found.append(path)
         return found
 
     def _undigested(self) -> dict[Path, _Signature]:
-        signatures = {path: _signature(path) for path in self._files()}
-        self._digests = {
-            path: known for path, known in self._digests.items() if signatures.get(path) == known[0]
-        }
-        return {path: each for path, each in signatures.items() if path not in self._digests}
+        found = {path: _signature(path) for path in self._files()}
+        self._digests = {path: known for path, known in self._digests.items() if found.get(path) == known[0]}
+        return {path: signature for path, signature in found.items() if path not in self._digests}
 
     def _remember(self, path: Path, signature: _Signature, digest: Digest) -> None:
         self._digests[path] = (signature, digest)
@@ -125,7 +123,7 @@ class Staging:
 def seal(
     stagings: Iterable[Staging], *, threads: int | None = None, progress: Progress | None = None
 ) -> None:
-    """Sync and hash the files of several targets side by side, so that each `commit` finds them done."""
+    """Sync and hash the files of several targets at once, so that each `commit` finds them done."""
     wanted = {path: (each, signature) for each in stagings for path, signature in each._undigested().items()}  # noqa: SLF001 - one module
     for path, digest in digest_files(wanted, threads=threads, progress=progress, is_synced=True).items():
         staging, signature = wanted[path]
@@ -133,68 +131,55 @@ def seal(
 
 
 @contextmanager
-def stage(shelf: Shelf, recipe: str, target: str, key: str) -> Iterator[Staging]:
-    """Open a fresh staging folder; whatever is in it when the block ends uncommitted is gone."""
-    place = shelf.place(recipe, target)
-    shelf.require_free(recipe, target)
-    shelf.open()
-    berth, lock = _berth(shelf, recipe, target)
-    try:
-        staging = Staging(shelf, berth, recipe, target, key)
-        with explained(berth.folder):
-            berth.folder.mkdir()
-        with write_faults_explained(berth.folder):
-            yield staging
-    finally:
+def stage(paths: Paths, recipe: str, target: str, key: str) -> Iterator[Staging]:
+    """Open a fresh staging folder; what is in it when the block ends uncommitted is removed."""
+    paths.require_free(recipe, target)
+    with _named(paths, recipe, target) as names:
         try:
-            with explained(berth.folder), in_turn(shelf.turn):
-                clear(berth.folder, place, berth.aside)
-            berth.lock.unlink(missing_ok=True)
+            with explained(names.folder):
+                names.folder.mkdir()
+            with write_faults_explained(names.folder):
+                yield Staging(paths, names, recipe, target, key)
         finally:
-            os.close(lock)
+            with explained(names.folder), locked(paths.lock):
+                clear(names.folder, paths.folder(recipe, target), names.aside)
 
 
 @contextmanager
-def berth_for_removal(shelf: Shelf, recipe: str, target: str) -> Iterator[Path]:
-    """A name, out of sight, to rename a folder to, which is then removed, at the latest by a sweep."""
-    shelf.open()
-    berth, lock = _berth(shelf, recipe, target)
-    try:
-        yield berth.folder
-        with explained(berth.folder):
-            remove(berth.folder)
-    finally:
-        if not os.path.lexists(berth.folder):
-            berth.lock.unlink(missing_ok=True)
-        os.close(lock)
+def removal(paths: Paths, recipe: str, target: str) -> Iterator[Path]:
+    """Name a hidden folder to rename to; what it holds is removed when the block ends, or by a sweep."""
+    with _named(paths, recipe, target) as names:
+        yield names.folder
+        with explained(names.folder):
+            remove(names.folder)
 
 
-def sweep(shelf: Shelf, *, dry_run: bool = False) -> tuple[Removed, ...]:
+def sweep(paths: Paths, *, dry_run: bool = False) -> tuple[Removed, ...]:
     """Remove what killed builds left in staging; what a living process still holds stays."""
     swept: list[Removed] = []
-    with explained(shelf.staging):
-        if not shelf.staging.is_dir():
+    with explained(paths.staging):
+        if not paths.staging.is_dir():
             return ()
-        for lock in sorted(shelf.staging.glob("*.lock")):
-            descriptor = seize(lock)
+        for lock in sorted(paths.staging.glob("*.lock")):
+            descriptor = lock_abandoned(lock)
             if descriptor is None:
                 continue
             try:
-                swept += _sweep_one(shelf, lock, dry_run=dry_run)
+                swept += _sweep_one(paths, lock, dry_run=dry_run)
             finally:
                 os.close(descriptor)
-        # A lock is made before its folder and removed after it: a folder without one is nobody's.
-        for folder in sorted(shelf.staging.iterdir()):
+        # A lock is made before its folder and removed after it: a folder without one belongs to no build.
+        for folder in sorted(paths.staging.iterdir()):
             owner = folder.with_name(f"{folder.name.removesuffix('.old')}.lock")
             if folder.is_dir() and not owner.exists():
-                swept.append(Removed(folder, "left by a build that was killed", tree_bytes(folder)))
+                swept.append(_left(folder))
                 if not dry_run:
                     remove(folder)
     return tuple(swept)
 
 
 def tree_bytes(folder: Path) -> int:
-    """What a folder's files weigh; one that goes away meanwhile weighs nothing."""
+    """Add up the sizes of a folder's files; one that goes away meanwhile counts as nothing."""
     total = 0
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):
@@ -203,36 +188,41 @@ def tree_bytes(folder: Path) -> int:
     return total
 
 
-def _sweep_one(shelf: Shelf, lock: Path, *, dry_run: bool) -> list[Removed]:
-    berth = _Berth(lock.with_suffix(""))
-    left = [folder for folder in (berth.folder, berth.aside) if folder.is_dir()]
-    swept = [Removed(folder, "left by a build that was killed", tree_bytes(folder)) for folder in left]
+def _left(folder: Path) -> Removed:
+    return Removed(folder, "left by a build that was killed", tree_bytes(folder))
+
+
+def _sweep_one(paths: Paths, lock: Path, *, dry_run: bool) -> list[Removed]:
+    names = _Names(lock.with_suffix(""))
+    swept = [_left(folder) for folder in (names.folder, names.aside) if folder.is_dir()]
     if dry_run:
         return swept
-    if berth.aside.is_dir():
+    if names.aside.is_dir():
         recipe, _, target = lock.read_text(encoding="utf-8").partition("/")
-        with in_turn(shelf.turn):
-            clear(berth.folder, shelf.place(recipe, target), berth.aside)
+        with locked(paths.lock):
+            clear(names.folder, paths.folder(recipe, target), names.aside)
     else:
-        remove(berth.folder)
+        remove(names.folder)
     lock.unlink(missing_ok=True)
     return swept
 
 
-def _berth(shelf: Shelf, recipe: str, target: str) -> tuple[_Berth, int]:
-    while True:
-        berth = _Berth(shelf.staging / f"{recipe}-{target}-{os.getpid()}-{secrets.token_hex(4)}")
-        lock = hold(berth.lock)
-        if lock is None:  # a sweep took it for a dead one's in the instant before it was locked
-            continue
-        try:
-            with explained(berth.lock):
-                os.write(lock, f"{recipe}/{target}".encode())
-        except BaseException:
-            berth.lock.unlink(missing_ok=True)
-            os.close(lock)
-            raise
-        return berth, lock
+@contextmanager
+def _named(paths: Paths, recipe: str, target: str) -> Iterator[_Names]:
+    """Choose names of no other build and lock them for the block; a folder left then waits for a sweep."""
+    paths.make_staging()
+    descriptor = None
+    while descriptor is None:  # where a sweep took the file for a dead process's before it was locked
+        names = _Names(paths.staging / f"{recipe}-{target}-{os.getpid()}-{secrets.token_hex(4)}")
+        descriptor = create_locked(names.lock)
+    try:
+        with explained(names.lock):
+            os.write(descriptor, f"{recipe}/{target}".encode())
+        yield names
+    finally:
+        if not (os.path.lexists(names.folder) or os.path.lexists(names.aside)):
+            names.lock.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def _signature(path: Path) -> _Signature:

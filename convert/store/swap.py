@@ -1,4 +1,4 @@
-"""Put a finished folder where it belongs, in one step that a reader cannot see half of."""
+"""Put a finished folder in its place, in one step that a reader cannot see half of."""
 
 import ctypes
 import errno
@@ -13,46 +13,45 @@ from convert.store.digest import sync
 _AT_FDCWD = -100  # <fcntl.h>
 _RENAME_EXCHANGE = 2  # <linux/fs.h>
 
-# What a kernel or a file system answers that cannot exchange two names.
+# The answers of a kernel or a file system that cannot exchange two names.
 _CANNOT_EXCHANGE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 
 
-def put_in_place(finished: Path, place: Path, aside: Path) -> None:
-    """Move `finished` to `place`; what stood there ends at `finished` or `aside`, for the caller to remove.
+def swap_in(finished: Path, target: Path, aside: Path) -> None:
+    """Move `finished` to `target`; the caller removes the old folder, now at `finished` or `aside`.
 
     Callers hold the store's lock, so that nothing else moves here meanwhile. Where two names cannot be
-    exchanged, the old folder waits at `aside` for the time of two renames; who finds it there with
-    nothing in place puts it back (`clear` does).
+    exchanged, the old folder waits at `aside` between two renames; after a kill there, `clear` puts it back.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not os.path.lexists(place):
-        finished.rename(place)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not os.path.lexists(target):
+        finished.rename(target)
     else:
         try:
-            exchange(finished, place)
+            exchange(finished, target)
         except OSError as error:
             if error.errno not in _CANNOT_EXCHANGE:
                 raise
-            place.rename(aside)
-            finished.rename(place)
-    sync(place.parent)
-    sync(place.parent.parent)  # the recipe's folder may be new
+            target.rename(aside)
+            finished.rename(target)
+    sync(target.parent)
+    sync(target.parent.parent)  # the recipe's folder may be new
     sync(finished.parent)
 
 
-def clear(unfinished: Path, place: Path, aside: Path) -> None:
-    """Remove what a build left behind; if it was killed between two renames, put the old artifact back."""
+def clear(unfinished: Path, target: Path, aside: Path) -> None:
+    """Remove the rest of a build; if it was killed between two renames, put the old artifact back."""
     if aside.exists():
-        if os.path.lexists(place):
+        if os.path.lexists(target):
             remove(aside)
         else:
-            aside.rename(place)
-            sync(place.parent)
+            aside.rename(target)
+            sync(target.parent)
     remove(unfinished)
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder and all in it; that another process was quicker is no fault."""
+    """Remove a folder and all in it, even while another process does the same."""
     while os.path.lexists(folder):
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)

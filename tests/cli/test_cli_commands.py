@@ -260,7 +260,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "artifacts/tiny-one/gguf-F16/notes.txt",
             "artifacts/tiny-one/gguf-F16: holds files but no",
         ),
-        ("a file/below", "a file", "a file: a file stands where a folder is needed"),
+        ("a file/below", "a file", "a file: a file is where a folder is needed"),
     ],
     ids=["a stranger's folder", "a file"],
 )

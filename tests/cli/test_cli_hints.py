@@ -56,7 +56,7 @@ def test_a_flipped_byte_is_told_with_how_it_is_mended(run: Run, recipe: Path) ->
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 4]))
     ran = run("inspect", ARTIFACT, "--verify")
     assert (ran.code, "sha256 differs" in ran.out) == (1, True)
-    assert "built anew once its folder is removed" in ran.out
+    assert "remove the artifact's folder and convert again" in ran.out
     assert "up to date" in run("convert", recipe).out
     for path in ARTIFACT.iterdir():
         path.unlink()

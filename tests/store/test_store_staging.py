@@ -20,10 +20,10 @@ from tests.store.building import RECIPE, TARGET, build, key_of, manifest_of, sta
 
 def test_a_build_that_stands_is_up_to_date_until_something_of_it_changes(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert store.standing(RECIPE, TARGET) is None
+    assert store.current(RECIPE, TARGET) is None
     assert not store.is_up_to_date(RECIPE, TARGET, key_of("a"))
     manifest = build(tmp_path, "a")
-    assert store.standing(RECIPE, TARGET) == manifest
+    assert store.current(RECIPE, TARGET) == manifest
     assert store.is_up_to_date(RECIPE, TARGET, key_of("a"))
     assert not store.is_up_to_date(RECIPE, TARGET, key_of("b"))
     model = store.folder(RECIPE, TARGET) / "model.gguf"
@@ -34,7 +34,7 @@ def test_a_build_that_stands_is_up_to_date_until_something_of_it_changes(tmp_pat
     (model.parent / "manifest.json").write_text("{", encoding="utf-8")
     assert not store.is_up_to_date(RECIPE, TARGET, key_of("a"))
     with pytest.raises(Failure, match="not JSON"):
-        store.standing(RECIPE, TARGET)
+        store.current(RECIPE, TARGET)
     build(tmp_path, "a")
     assert store.is_up_to_date(RECIPE, TARGET, key_of("a"))
 
@@ -174,9 +174,9 @@ def test_a_file_or_a_link_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "artifacts" / "taken").touch()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "artifacts" / "linked").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(Failure, match="file: a file stands where a folder is needed"):
+    with pytest.raises(Failure, match="file: a file is where a folder is needed"):
         build(tmp_path / "file", "a")
-    with pytest.raises(Failure, match="taken: a file stands where a folder is needed"):
+    with pytest.raises(Failure, match="taken: a file is where a folder is needed"):
         build(tmp_path / "artifacts", "a", recipe="taken")
     with pytest.raises(Failure, match="linked: a symbolic link") as caught:
         build(tmp_path / "artifacts", "a", recipe="linked")

@@ -35,7 +35,7 @@ from convert.store.digest import digest_files, sync
 from convert.store.manifest import inside
 from convert.store.paths import checked_name
 from convert.store.space import free_bytes
-from convert.store.swap import put_in_place, remove
+from convert.store.swap import remove, swap_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -132,7 +132,7 @@ class FolderDestination(Destination):
             _write(paths.staging / NAME, [data])
             for folder in sorted(_folders(paths.staging), reverse=True):
                 sync(folder)
-            put_in_place(paths.staging, paths.place, paths.aside)
+            swap_in(paths.staging, paths.place, paths.aside)
             remove(paths.aside)
             remove(paths.staging)
         return Sent(survey.place, listing.version, sent_bytes, is_new=True)
