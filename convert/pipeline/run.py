@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from convert.model.source import Model
     from convert.pipeline.stage.build import Converted
     from convert.pipeline.stage.estimate import Plan
-    from convert.publish.destination import Destination, Survey
-    from convert.publish.stage import Gathered, Published
+    from convert.publish.destination import Destination, Sent, Survey
+    from convert.publish.gather import Gathered
     from convert.recipe import Publish, Recipe, Target
     from convert.source import Hub, Listing, Pinned
     from convert.store import Store
@@ -133,7 +133,7 @@ class Run(Trial):
     user: str = NOT_YET
     gathered: Gathered = NOT_YET
     surveys: tuple[Survey | None, ...] = ()
-    published: tuple[Published, ...] = ()
+    published: tuple[Sent, ...] = ()
 
     @property
     def title(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
@@ -31,14 +31,6 @@ class Makers:
     release: Callable[[Bundle], Files]  # vouches for the repo as a whole, so it is made last
 
 
-@dataclass(frozen=True)
-class Others:
-    """What else concerns the repos: artifacts that are left out, and those that are kept there."""
-
-    left_out: Sequence[Target] = ()
-    kept: Mapping[str, tuple[Kept, ...]] = field(default_factory=dict)  # by repo
-
-
 def assemble(
     recipe: Recipe,
     wanted: Publish,
@@ -48,14 +40,15 @@ def assemble(
     user: str,
     source_card: Mapping[str, Any],
     makers: Makers,
-    others: Others = Others(),
+    left_out: Sequence[Target] = (),
+    kept: Mapping[str, tuple[Kept, ...]] | None = None,
 ) -> tuple[Bundle, ...]:
     """Make a bundle for each repo, by name; paths are the same whether or not artifacts are left out."""
     name_of = repo.namer(recipe, wanted, user, candidates[0].manifest)
-    left_out = repo.by_repo(others.left_out, name_of)
+    others = repo.by_repo(left_out, name_of)
     bundles = []
     for name, members in sorted(repo.by_repo(candidates, name_of).items()):
-        placed = repo.placed(members, is_alone=len(members) + len(left_out[name]) == 1)
+        placed = repo.placed(members, is_alone=len(members) + len(others[name]) == 1)
         bundle = Bundle(
             repo=name,
             title=repo.title(placed[0].manifest, recipe.name),
@@ -69,8 +62,8 @@ def assemble(
             tag=wanted.tag,
             is_pull_request=wanted.pull_request,
             collection=wanted.collection,
-            kept=others.kept.get(name, ()),
-            other_formats=frozenset(each.format_name for each in left_out[name])
+            kept=(kept or {}).get(name, ()),
+            other_formats=frozenset(each.format_name for each in others[name])
             - {each.manifest.format for each in placed},
         )
         bundles.append(_completed(bundle, makers))

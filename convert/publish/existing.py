@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from convert.publish.bundle import Candidate
-    from convert.publish.destination import Contents, Destination
-    from convert.publish.stage import Settings
+    from convert.publish.destination import Contents
+    from convert.publish.gather import Publication
     from convert.recipe import Target
 
 # What our own targets' folders are called; anybody may have put anything there, and the card links to it.
@@ -39,27 +39,30 @@ class Existing:
 
 
 def find_existing(
-    settings: Settings,
-    user: str,
-    destination: Destination,
-    candidates: Sequence[Candidate],
-    left_out: Sequence[Target],
+    publication: Publication, candidates: Sequence[Candidate], left_out: Sequence[Target]
 ) -> Existing:
     """Look at every repo that something goes to."""
-    name_of = repo.namer(settings.recipe, settings.wanted, user, candidates[0].manifest)
+    destination, wanted = publication.destination, publication.wanted
+    if destination is None:
+        return Existing()
+    name_of = repo.namer(publication.recipe, wanted, publication.user, candidates[0].manifest)
     going, others = repo.by_repo(candidates, name_of), repo.by_repo(left_out, name_of)
     found = Existing()
     for name in sorted(going):
-        contents = destination.look(name, settings.wanted.branch)
+        contents = destination.look(name, wanted.branch)
         found.heads[name] = contents.head
-        verified, kept = _sorted(settings, name, contents, going[name], others[name])
+        verified, kept = _sorted(publication, name, contents, going[name], others[name])
         found.verified += verified
         found.kept[name] = kept
     return found
 
 
 def _sorted(
-    settings: Settings, name: str, contents: Contents, going: Sequence[Candidate], others: Sequence[Target]
+    publication: Publication,
+    name: str,
+    contents: Contents,
+    going: Sequence[Candidate],
+    others: Sequence[Target],
 ) -> tuple[list[Candidate], tuple[Kept, ...]]:
     """Tell what can be verified in one repo from what is only kept."""
     is_alone = len(going) + len(others) == 1
@@ -73,7 +76,7 @@ def _sorted(
                 why[root] = "it was published as the only artifact of its repo"
             continue
         try:
-            verified.append(_verified(settings, target, contents))
+            verified.append(_verified(publication, target, contents))
             unclaimed.remove(folder)
         except Failure as failure:
             why[folder] = failure.message.splitlines()[0].removeprefix(f"{target.name}: ")
@@ -90,9 +93,9 @@ def _sorted(
     return verified, tuple(kept) if contents.keeps_others else ()
 
 
-def _verified(settings: Settings, target: Target, contents: Contents) -> Candidate:
+def _verified(publication: Publication, target: Target, contents: Contents) -> Candidate:
     """Return the artifact as it is here, if it passed and the repo has the same."""
-    _, (candidate,) = examine(settings.recipe, [target], settings.folder, progress=settings.progress)
+    _, (candidate,) = examine(publication.recipe, [target], publication.folder, progress=publication.progress)
     (there,) = repo.placed([candidate], is_alone=False)
     if not all(map(contents.has, repo.files([there]))):
         raise Failure("the repo's files are not those of the artifact here")

@@ -182,7 +182,7 @@ def test_a_repo_that_stands_private_is_left_so_and_that_is_said(
     dry = run("publish", "recipe.yaml", "--dry-run")
     assert (dry.code, f"{REPO} (private, exists)" in dry.out) == (0, True)
     ran = run("publish", "recipe.yaml")
-    assert (ran.code, f"{REPO}: private there, and left so" in ran.err) == (0, True)
+    assert (ran.code, f"{REPO}: it is private there and stays so" in ran.err) == (0, True)
     assert server.repos[REPO].is_private
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec  # type: ignore[import-untyped]
 import pytest
 
+from convert.publish.destinations.hub import HubDestination
 from convert.publish.provenance import KEY_VARIABLE
 from tests.destinations.registry_server import RegistryServer
 from tests.provenance.publication import Keys, make_keys
@@ -178,16 +179,14 @@ def test_who_publishes_the_other_meanwhile_is_not_overlooked(
 ) -> None:
     """What is sent was made for what stood there; should that have changed, it is made anew."""
     assert run("publish", "recipe.yaml", "--only", FIRST).code == 0
-    from convert.publish import stage  # noqa: PLC0415
-
-    survey = stage.survey
+    survey = HubDestination.survey
 
     def late(*given: Any) -> Any:
         repo = server.repos[REPO]
         repo.refs["main"] = repo.push({"a.txt": b"theirs"}, repo.refs["main"], "somebody else")
         return survey(*given)
 
-    monkeypatch.setattr(stage, "survey", late)
+    monkeypatch.setattr(HubDestination, "survey", late)
     ran = run("publish", "recipe.yaml", "--only", SECOND)
     assert ran.code == 1
     assert "somebody changed it meanwhile, and nothing was published" in ran.err

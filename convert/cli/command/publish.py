@@ -55,16 +55,15 @@ def command(output: Output, *, recipe: str, is_dry: bool, to: str | None, option
 def data(run: Run) -> list[dict[str, Any]]:
     """Return each repo for a program."""
     repos = [_data(bundle, survey) for bundle, survey in zip(run.gathered.bundles, run.surveys, strict=True)]
-    for repo, each in zip(repos, run.published, strict=False):
-        sent = each.sent
+    for repo, sent in zip(repos, run.published, strict=False):
         repo |= {"revision": sent.revision, "sent_bytes": sent.sent_bytes, "is_new": sent.is_new}
     return repos
 
 
 def lines(run: Run) -> Iterator[str]:
     """Write for a person what was published, or what would be."""
-    for each in run.published:
-        sent, revision = each.sent, each.sent.revision
+    for sent in run.published:
+        revision = sent.revision
         what = f"published, {size(sent.sent_bytes)} sent" if sent.is_new else "already there"
         at = f" at {_short(revision)}" if revision and not sent.place.endswith(revision) else ""
         yield f"{sent.place}{at}: {what}, read back whole"

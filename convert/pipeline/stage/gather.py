@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from convert.publish import stage
+from convert.publish.gather import Publication
+from convert.publish.gather import gather as gather_bundles
 
 if TYPE_CHECKING:
     from convert.pipeline.run import Run
@@ -13,11 +14,21 @@ if TYPE_CHECKING:
 
 def gather(run: Run) -> Run:
     """Make the repos; remark on what is waived, and on what is kept without being described."""
-    settings = stage.Settings(run.recipe, run.publish, run.store, run.hub, run.progress, tuple(run.only))
-    gathered = stage.gather(settings, run.user, run.destination if run.is_reachable else None)
+    gathered = gather_bundles(
+        Publication(
+            recipe=run.recipe,
+            wanted=run.publish,
+            targets=run.targets,
+            folder=run.store.root / run.recipe.name,
+            hub=run.hub,
+            destination=run.destination if run.is_reachable else None,
+            user=run.user,
+            progress=run.progress,
+        )
+    )
     for bundle in gathered.bundles:
         for kept in bundle.kept:
-            run.remark(f"kept: {kept.folder}: the card names it, and no more: {kept.why}")
+            run.remark(f"kept: {kept.folder}: the card only names it: {kept.why}")
         for candidate in bundle.candidates:
             for waiver in candidate.waived:
                 run.remark(f"waived: {candidate.target}: {waiver.gate}: {waiver.reason}")

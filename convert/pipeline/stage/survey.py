@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from convert.publish import stage
+from convert.publish.destination import Moved
 
 if TYPE_CHECKING:
     from convert.pipeline.run import Run
@@ -15,8 +15,11 @@ def survey(run: Run) -> Run:
     """Look at every repo; change nothing."""
     if not run.is_reachable:
         return replace(run, surveys=(None,) * len(run.gathered.bundles))
-    surveys = stage.survey(run.gathered, run.destination)
-    for each in surveys:
+    gathered = run.gathered
+    surveys = tuple(run.destination.survey(bundle) for bundle in gathered.bundles)
+    for bundle, each in zip(gathered.bundles, surveys, strict=True):
+        if each.head != gathered.heads[bundle.repo]:  # the card describes what was there before
+            raise Moved(each.place)
         if each.is_private and not run.publish.private:
-            run.remark(f"{each.place}: private there, and left so: make it public on the Hub")
+            run.remark(f"{each.place}: it is private there and stays so: make it public on the Hub")
     return replace(run, surveys=surveys)

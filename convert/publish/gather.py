@@ -1,0 +1,110 @@
+"""Gather what may be published: artifacts that passed, as repos with every file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import Failure
+from convert.model.card import front_matter
+from convert.publish import card, provenance
+from convert.publish.assembly import Makers, assemble
+from convert.publish.bundle import README
+from convert.publish.existing import find_existing
+from convert.publish.gate import check_waivers, examine
+from convert.recipe import choose, cli_name
+from convert.source import fetch_small, list_source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from convert.progress import Progress
+    from convert.publish.bundle import Bundle
+    from convert.publish.destination import Destination
+    from convert.recipe import Publish, Recipe, Target
+    from convert.source import Hub
+    from convert.store import Manifest
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is to be published, where, and as whom."""
+
+    recipe: Recipe
+    wanted: Publish
+    targets: tuple[Target, ...]  # of the recipe, those that are to be published
+    folder: Path  # of the recipe's artifacts
+    hub: Hub  # that the source came from
+    destination: Destination | None  # None where nobody can look there
+    user: str
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The repos to publish, and the state of each that they were made for."""
+
+    bundles: tuple[Bundle, ...]
+    heads: Mapping[str, str | None] = field(default_factory=dict)  # by repo; none where nobody looked
+
+
+def gather(publication: Publication) -> Gathered:
+    """Make the repos of the artifacts, if all of them may be published."""
+    signer = provenance.signer_from_environment()
+    recipe, wanted = publication.recipe, publication.wanted
+    if wanted.signed and signer is None:
+        raise Failure(
+            "publish.signed: there is no key to sign with",
+            f"set {provenance.KEY_VARIABLE} to the file of an Ed25519 key, or leave `signed` out",
+        )
+    every = choose(recipe)
+    check_waivers(recipe, [each.name for each in every])
+    left_out = [each for each in every if each not in publication.targets]
+    report, candidates = examine(
+        recipe, publication.targets, publication.folder, progress=publication.progress
+    )
+    existing = find_existing(publication, candidates, left_out)
+    verified = {each.target for each in existing.verified}
+    bundles = assemble(
+        recipe,
+        wanted,
+        report,
+        (*candidates, *existing.verified),
+        user=publication.user,
+        source_card=_source_card(publication, candidates[0].manifest),
+        makers=Makers(
+            attest=lambda candidate, others: provenance.attest(candidate, signer, others),
+            render=card.render,
+            release=partial(provenance.release, signer=signer),
+        ),
+        left_out=[each for each in left_out if each.name not in verified],
+        kept=existing.kept,
+    )
+    return Gathered(bundles, existing.heads)
+
+
+def _source_card(publication: Publication, manifest: Manifest) -> dict[str, Any]:
+    """Read the front matter of the card that the source had when it was converted."""
+    source, recipe = manifest.source, publication.recipe
+    if source.repo is not None and source.commit is not None:
+        listing = list_source(source.repo, source.commit, hub=publication.hub)
+        folder = fetch_small(listing, hub=publication.hub, progress=publication.progress).folder
+    elif recipe.folder is not None:
+        folder = recipe.folder
+    else:
+        raise Failure(
+            f"{recipe.path}: the artifacts were built from another source",
+            f"modelwright convert {cli_name(recipe.path)}",
+        )
+    recorded = {entry.path: entry.sha256 for entry in source.files}.get(README)
+    file = folder / README
+    if recorded != (hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None):
+        raise Failure(
+            f"{file}: changed since the artifacts were built",
+            f"modelwright convert {cli_name(recipe.path)}",
+        )
+    content, _ = front_matter(folder)  # a fault in it is among the deviations already
+    return content
