@@ -9,7 +9,7 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
-    """The `modelwright` command."""
+    """Run the `modelwright` command."""
     from convert.errors import Exit  # noqa: PLC0415
 
     for number in ENDING:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class _Amounts(ProgressColumn):
-    """How much of how much, how fast, and how long still; what it took once it is done."""
+    """The amounts, the rate and the time left; the time that it took once it is done."""
 
     def render(self, task: Task) -> Text:
-        """The words to the right of the bar, short enough for 80 columns."""
+        """Write what is right of the bar, short enough for 80 columns."""
         if task.finished:
             took_s = task.finished_time or 0.0
             return Text(f"{size(task.completed)} in {duration(took_s)} ({rate(task.completed, took_s)})")
@@ -45,7 +45,7 @@ class Bars:
 
     @contextmanager
     def stage(self, label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
-        """Open a stage beside those that are open."""
+        """Open a stage, below those that are open."""
         with self._lock:
             if not self._open_stages:
                 # A display that was stopped would print its old bars once more.

@@ -1,4 +1,4 @@
-"""What came out, or will come out, otherwise than asked: each thing once, however many artifacts share it."""
+"""Lines on what differs from the recipe or the source: each once, however many artifacts share it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def deviations(found: Iterable[tuple[str, Deviating]], artifacts: Sequence[str]) -> Iterator[str]:
-    """A heading and what is found, with the artifact's name where others of `artifacts` do not share it."""
+    """Write a heading and each deviation, with the artifact's name where others of `artifacts` do not share it."""
     yield "not as the recipe or the source has it:"
     for told in together(found):
         whose = _whose(told.artifacts, artifacts)

@@ -15,9 +15,9 @@ from convert.extras import missing
 
 
 def report(error: BaseException) -> int:
-    """Print what happened; the exit code that says it."""
+    """Print what happened, and return its exit code."""
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        _print([Failure("interrupted", "what was complete stands; the same command builds the rest")])
+        _print([Failure("interrupted", "what was complete is kept; the same command builds the rest")])
         return Exit.INTERRUPTED
     failure = error if isinstance(error, Failure) else _translated(error)
     if failure is None:
@@ -29,7 +29,7 @@ def report(error: BaseException) -> int:
 
 
 def _translated(error: BaseException) -> Failure | None:
-    """What a person can do something about; None for a bug."""
+    """Turn an exception into a failure that a person can act on; None for a bug."""
     if isinstance(error, click.ClickException):
         return UsageFailure(_sentence(error), _usage_hint(error))
     if isinstance(error, ModuleNotFoundError) and (failure := missing(error.name or "")):
@@ -63,7 +63,7 @@ def _bug(error: BaseException) -> Failure:
 
 
 def _print(problems: tuple[Failure, ...] | list[Failure]) -> None:
-    with suppress(OSError):  # where nobody can read it, the exit code still tells
+    with suppress(OSError):  # where nobody can read it, there is still the exit code
         for problem in problems:
             click.echo(f"error: {one_line(problem.message)}", file=sys.stderr)
             if problem.hint:

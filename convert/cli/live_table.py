@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def watching(names: list[str], *, is_shown: bool, stream: TextIO | None = None) -> Iterator[Watch]:
-    """What suits the stream, stderr by default."""
+    """Open the display that suits the stream, stderr by default."""
     stream = stream or sys.stderr
     if not is_shown:
         yield Silence()
@@ -54,7 +54,7 @@ class Steps:
             print(f"{name}: {step[1]}", file=self._stream, flush=True)
 
     def found(self, result: ArtifactResult) -> None:
-        """The table comes at the end."""
+        """Print nothing: the table comes at the end."""
 
 
 class Filling:

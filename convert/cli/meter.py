@@ -22,7 +22,7 @@ WORTH_A_LINE_S = 0.1  # what was over before it could be read needs no line
 
 
 def meter(*, is_shown: bool, stream: TextIO | None = None) -> Progress:
-    """The progress display that suits the stream, stderr by default."""
+    """Choose the progress display that suits the stream, stderr by default."""
     stream = stream or sys.stderr
     if not is_shown:
         return Silent()

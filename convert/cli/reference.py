@@ -21,7 +21,7 @@ BEGIN, END = "<!-- commands -->", "<!-- /commands -->"
 
 
 def reference() -> str:
-    """The whole section, without its markers."""
+    """Write the whole section, without its markers."""
     context = click.Context(program, info_name=PROGRAM, **program.context_settings)
     lines = ["Each of them, and the program itself, has `-h` or `--help`.", ""]
     lines += [f"`{PROGRAM} [OPTIONS] COMMAND …`", "", *_options(program, context), ""]
@@ -33,7 +33,7 @@ def reference() -> str:
 
 
 def written_into(text: str) -> str:
-    """`text` with this section between its markers."""
+    """Return `text` with this section between its markers."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -1,4 +1,4 @@
-"""Streams as they are found."""
+"""Output streams that survive a closed terminal or pipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def forgiving(stream: TextIO) -> TextIO:
-    """The same stream, into which words may go unread: a reader that went away must not end hours of work."""
+    """Wrap a stream so that a reader who went away does not end hours of work."""
     return cast("TextIO", _Forgiving(stream))
 
 

@@ -16,7 +16,7 @@ NARROWEST = 40  # columns: below, a terminal breaks words better itself
 
 
 def duration(seconds: float) -> str:
-    """A time span with the unit that fits; tenths only of what is no whole number."""
+    """Write a time span in the unit that fits; tenths only of what is no whole number."""
     if seconds < 9.95 and isinstance(seconds, float):
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -29,12 +29,12 @@ def duration(seconds: float) -> str:
 
 
 def rate(size_bytes: float, seconds: float) -> str:
-    """Bytes per second."""
+    """Write bytes per second."""
     return f"{size(size_bytes / seconds) if seconds > 0 else '—'}/s"
 
 
 def parameters(amount: int) -> str:
-    """How large a model is."""
+    """Write how large a model is."""
     if amount < 1_000_000:
         return f"{amount:,} parameters"
     return (
@@ -45,12 +45,12 @@ def parameters(amount: int) -> str:
 
 
 def count(amount: int, noun: str) -> str:
-    """A number and its noun: 1 file, 2 files."""
+    """Write a number and its noun: 1 file, 2 files."""
     return f"{amount} {noun}{'' if amount == 1 else 's'}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> Iterator[str]:
-    """Columns under their heads; those whose heads are in `right` (words) are aligned to the right."""
+    """Write columns under their heads; those whose heads are in `right` (words) are aligned to the right."""
     body = [list(map(one_line, row)) for row in rows]
     widths = _widths(head, body)
     is_right = [title in right.split() for title in head]
@@ -65,7 +65,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -
 def fitting(
     head: Sequence[str], rows: Iterable[Sequence[str]], leaving: Sequence[str], room: int
 ) -> list[str]:
-    """The heads that fit into a line of `room` columns: until they do, those in `leaving` go in turn."""
+    """Return the heads that fit into `room` columns: until they do, those in `leaving` go in turn."""
     taken = dict(zip(head, _widths(head, rows), strict=True))
     for title in leaving:
         if sum(taken.values()) + GAP * (len(taken) - 1) <= room:
@@ -84,26 +84,26 @@ def _filled(cell: str, width: int, *, is_right: bool) -> str:
 
 
 def _columns(cell: str) -> int:
-    """How much of a line it takes: a Chinese character is as wide as two letters."""
+    """Measure how much of a line it takes: a Chinese character is as wide as two letters."""
     from rich.cells import cell_len  # noqa: PLC0415 - 5 ms that only tables need
 
     return cell_len(cell)
 
 
 def room_columns() -> int:
-    """How wide the terminal is; in a pipe nobody breaks a line."""
+    """Return how wide the terminal is; in a pipe nobody breaks a line."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Names and what is said of them, one below the other."""
+    """Write names and what is said of them, one below the other."""
     shown = [(one_line(name), one_line(value)) for name, value in pairs]
     width = max(len(name) for name, _ in shown)
     return (f"{name.ljust(width)}  {value}" for name, value in shown)
 
 
 def paragraph(line: str, indent: str = "") -> Iterator[str]:
-    """A sentence, broken at words where a terminal would break it within one; in a pipe it stays a line."""
+    """Break a sentence at words where a terminal would break it within one; in a pipe it stays a line."""
     room = room_columns()
     if not NARROWEST <= room < sys.maxsize:
         yield f"{indent}{line}"
@@ -119,7 +119,7 @@ def paragraph(line: str, indent: str = "") -> Iterator[str]:
 
 
 def one_line(text: str) -> str:
-    """A name from a file may hold anything; a terminal must not obey it."""
+    """Make text harmless: a name from a file may hold anything, and a terminal must not obey it."""
     return "".join(
         char if char.isprintable() else " " if char in "\n\t" else repr(char)[1:-1] for char in text
     )

@@ -1,4 +1,4 @@
-"""A report on the terminal: the table of verdicts, then each failure in a line of its own."""
+"""A report on the terminal: the table of verdicts, then a line for each failure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def lines(report: Report, page: Path | None = None) -> Iterator[str]:
 
 
 def _failures(artifact: ArtifactResult, passed_by_source: set[tuple[str, str, str]]) -> Iterator[str]:
-    """Each failed check; where dialogues are among them, those that the source passed."""
+    """List each failed check; of failed dialogues those that the source passed."""
     for check in artifact.failures:
         yield f"{artifact.name}: {check.name}: {check.why}"
     lost = any(check.name == "smoke_drop" for check in artifact.failures)

@@ -1,4 +1,4 @@
-"""`modelwright clean`: remove what is of no use in the artifacts' folder."""
+"""`modelwright clean`: remove what is useless in the artifacts' folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`modelwright inspect`: what an artifact, or a bare model file, says of itself."""
+"""`modelwright inspect`: show what an artifact, or a bare model file, holds."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def command(
 
 
 def _examine(output: Output, path: Path, key: Path | None, threads: int | None) -> Exit:
-    """Whether what was published is what is here; a Failure where it is not."""
+    """Check that what is here is what was published."""
     from convert.publish.provenance import examine  # noqa: PLC0415 - pydantic
 
     vouched = examine(path, key, threads=threads, progress=output.progress())

@@ -1,4 +1,4 @@
-"""`modelwright list`: the recipes that can be named, and the artifacts that stand."""
+"""`modelwright list`: the recipes that can be named, and the artifacts that there are."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def command(output: Output, out: Path, *, is_schema: bool) -> None:
 
 
 def _recipes() -> list[dict[str, Any]]:
-    """Every recipe, one that is wrong with what is wrong first."""
+    """List every recipe; one that cannot be read with its first problem."""
     from convert.errors import Failure  # noqa: PLC0415
     from convert.formats import load_recipe  # noqa: PLC0415
     from convert.recipe import known_recipes  # noqa: PLC0415

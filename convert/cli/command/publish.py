@@ -127,7 +127,7 @@ def _dry_lines(bundle: Bundle, survey: Survey | None, destination: Destination) 
     yield f"{count(len(missing), 'file')} to upload, at most {size(missing_bytes)}; nothing was changed"
     yield ""
     yield f"{CARD}:"
-    # A browser keeps a figure and its unit together by a space of its own, which a terminal need not show.
+    # A no-break space keeps a figure and its unit together in a browser; a terminal need not show it.
     yield from (one_line(line.replace("\u00a0", " ")) for line in _card(bundle).splitlines())
     yield ""
 

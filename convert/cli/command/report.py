@@ -33,5 +33,5 @@ def command(output: Output, recipe: str, html: Path | None, out: Path) -> None:
 
     report, page, rebuilt = render_again(out / find(recipe).stem, html)
     for name in rebuilt:
-        output.remark(f"{name}: built anew since; `verify` tells of what stands there now")
+        output.remark(f"{name}: rebuilt since; `verify` judges what is there now")
     output.answer(report.as_dict(), lambda: verdict.lines(report, page))
