@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def deviations(found: Iterable[tuple[str, Deviating]], artifacts: Sequence[str]) -> Iterator[str]:
-    """Write a heading and each deviation, with the artifact's name where others of `artifacts` do not share it."""
+    """Write a heading and each deviation, with the names of those `artifacts` that have it if not all do."""
     yield "not as the recipe or the source has it:"
     for told in together(found):
         whose = _whose(told.artifacts, artifacts)

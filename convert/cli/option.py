@@ -95,6 +95,10 @@ RUNTIME = click.option(
 )
 
 
+# What every run of stages may be given: the keys of `Options`.
+_RUN_OPTIONS = {"only", "out", "packs", "report_folder", "runtime", "text", "threads"}
+
+
 def answering(function: Callable[..., Any]) -> click.Command:
     """Make a command that gives an answer: it has --json and --quiet, and gets the sink to print through.
 
@@ -106,8 +110,9 @@ def answering(function: Callable[..., Any]) -> click.Command:
         is_quiet = is_quiet or bool(click.get_current_context().find_object(bool))
         output = Output(is_json=is_json, is_quiet=is_quiet)
         if "is_offline" in given:
+            chosen = {name: given.pop(name) for name in _RUN_OPTIONS & given.keys()}
             given["options"] = {
-                **{name: given.pop(name) for name in ("only", "out", "threads") if name in given},
+                **{name: value for name, value in chosen.items() if value is not None},
                 # Without the option, the Hub's own environment variable decides.
                 "offline": given.pop("is_offline") or None,
                 "progress": output.progress(),

@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 from convert.pipeline.run import AnyTrial, Run, Trial
 from convert.pipeline.stage.ask import ask
-from convert.pipeline.stage.build import ArtifactResult, Converted, build, summarize
+from convert.pipeline.stage.build import build, summarize
 from convert.pipeline.stage.choose import choose
 from convert.pipeline.stage.compare import compare, skip_built
 from convert.pipeline.stage.connect import connect
 from convert.pipeline.stage.describe import describe
 from convert.pipeline.stage.download import download
-from convert.pipeline.stage.estimate import Plan, estimate, refuse_impossible
+from convert.pipeline.stage.estimate import estimate
 from convert.pipeline.stage.gather import gather
 from convert.pipeline.stage.judge import judge
 from convert.pipeline.stage.keep import keep
@@ -28,43 +28,14 @@ from convert.pipeline.stage.pin import pin
 from convert.pipeline.stage.select import select
 from convert.pipeline.stage.send import send
 from convert.pipeline.stage.survey import survey
-from convert.pipeline.start import Options, Questions, start, start_trial, start_verification
+from convert.pipeline.start import start, start_verification
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from convert.recipe import Recipe
-    from verify.report import Report
-
 Stage = Callable[[Run], Run]
 
-__all__ = [
-    "CONVERT",
-    "PLAN",
-    "PUBLISH",
-    "RUN",
-    "TRIAL",
-    "VERIFY",
-    "ArtifactResult",
-    "Converted",
-    "Options",
-    "Plan",
-    "Questions",
-    "Run",
-    "Trial",
-    "convert",
-    "fold",
-    "plan",
-    "publish",
-    "refuse_impossible",
-    "run",
-    "start",
-    "start_trial",
-    "start_verification",
-    "steps",
-    "verify",
-    "verify_steps",
-]
+__all__ = ["start", "start_verification"]
 
 
 def when(condition: Callable[[Run], object], *stages: Stage) -> tuple[Stage, ...]:
@@ -114,30 +85,3 @@ def verify_steps(trial: Trial) -> Iterator[Trial]:
         yield from steps(trial, VERIFY)
     else:
         yield from steps(trial, TRIAL)
-
-
-def plan(recipe: Recipe, **options: Unpack[Options]) -> Plan:
-    """Go through every stage that needs no weights: say what a conversion would read, build and write."""
-    return fold(start(recipe, options), PLAN).plan
-
-
-def convert(recipe: Recipe, **options: Unpack[Options]) -> Converted:
-    """Build every target of the recipe that is not up to date, all in one pass over the weights."""
-    return fold(start(recipe, options), CONVERT).converted
-
-
-def verify(recipe: Recipe, questions: Questions | None = None, **options: Unpack[Options]) -> Report:
-    """Open, question and measure what was built, judge it against the source, and keep the report."""
-    return fold(start(recipe, options, **(questions or {})), VERIFY).report
-
-
-def publish(
-    recipe: Recipe, *, to: str | None = None, is_dry: bool = False, **options: Unpack[Options]
-) -> Run:
-    """Publish what passed, and read it back: the run has `gathered`, `surveys` and `published`."""
-    return fold(start(recipe, options, to=to, is_dry=is_dry), PUBLISH)
-
-
-def run(recipe: Recipe, *, runtime: str | None = None, **options: Unpack[Options]) -> Run:
-    """Convert, verify, and publish if the recipe says so: it has `converted`, `report` and `published`."""
-    return fold(start(recipe, options, runtime=runtime), RUN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import yaml
 
@@ -29,24 +29,20 @@ if TYPE_CHECKING:
 
 
 class Options(TypedDict, total=False):
-    """What may be said of any run."""
+    """What may be said of any run; a stage reads what concerns it."""
 
     out: Path  # the folder of all artifacts; artifacts/ by default
     only: Sequence[str]  # targets or formats; all by default
     threads: int | None  # all cores by default
     offline: bool | None  # by default as HF_HUB_OFFLINE says
-    progress: Progress
-    remark: Callable[[str], None]
-    watching: Callable[[Sequence[str]], AbstractContextManager[Watch]]
-
-
-class Questions(TypedDict, total=False):
-    """What may be asked in place of what the recipe asks."""
-
+    progress: Progress  # is shown the work in bytes
+    remark: Callable[[str], None]  # is told what a person should know
+    watching: Callable[[Sequence[str]], AbstractContextManager[Watch]]  # shows a verification
+    # In place of what the recipe has under `verify`:
     packs: Sequence[str]
     text: Path | None
     runtime: str | None  # a name, or the path of a Python file
-    report_folder: Path | None
+    report_folder: Path  # artifacts/<recipe>/ by default
 
 
 def start(recipe: Recipe, options: Options, **more: Any) -> Run:
@@ -64,10 +60,9 @@ def start_trial(
     *,
     source: str | None = None,
     runtime_options: Sequence[str] = (),
-    **more: Any,
 ) -> Trial:
     """Begin with folders, files and servers, and the source that is named or that their manifests name."""
-    given: dict[str, Any] = {"report_folder": None, **options, **more}
+    given: dict[str, Any] = {"report_folder": None, **options}
     hub = Hub.from_environment(is_offline=given.pop("offline", None))
     for name in ("out", "only"):
         given.pop(name, None)
@@ -95,7 +90,6 @@ def start_verification(
     *,
     source: str | None = None,
     runtime_options: Sequence[str] = (),
-    **questions: Unpack[Questions],
 ) -> Trial:
     """Begin with one recipe or with artifacts; a recipe's name goes before a folder of the same name."""
     recipes = [
@@ -109,10 +103,10 @@ def start_verification(
         if source or runtime_options:
             name = "--source" if source else "--option"
             raise UsageFailure(f"{name} is for artifacts; a recipe says itself what it is made of")
-        return start(load_recipe(what[0]), options, **questions)
+        return start(load_recipe(what[0]), options)
     if options.get("only"):
         raise UsageFailure("--only is for a recipe; name the artifacts that you mean")
-    return start_trial(what, options, source=source, runtime_options=runtime_options, **questions)
+    return start_trial(what, options, source=source, runtime_options=runtime_options)
 
 
 def runtime_for(trial: Trial, format_name: str = "") -> str | None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import tokenizers
 
-from convert import pipeline, recipe
+from convert import convert_recipe, recipe
 from convert.calibration import windows
 from convert.child.memory import MemoryWatch
 from convert.formats import option_models
@@ -104,7 +104,7 @@ def written(work: Path, model: Path, name: str, target: str) -> Path:
 def canonical(work: Path, model: Path) -> Path:
     """The model as plain safetensors under the names that GPTQModel knows."""
     asked = recipe.load(written(work, model, "plain", "hf: {}"), option_models())
-    pipeline.convert(asked, out=work / "out", offline=True)
+    convert_recipe(asked, out=work / "out", offline=True)
     return work / "out" / "plain" / "hf"
 
 

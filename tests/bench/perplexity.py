@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from convert import pipeline, recipe
+from convert import convert_recipe, recipe
 from convert.formats import option_models
 from verify.logprobs import Windows, cut, save_reference
 from verify.quality import Quality, perplexity, quality
@@ -56,7 +56,7 @@ def embedded(folder: Path) -> list[Path]:
     path = folder / "tiny.yaml"
     source = ROOT / "recipes" / "models" / "tiny-qwen"
     path.write_text(f"model: {source}\ntargets: {{gguf: {{quants: [{', '.join(QUANTS)}]}}}}\n", "utf-8")
-    pipeline.convert(recipe.load(path, option_models()), out=folder / "out", offline=True)
+    convert_recipe(recipe.load(path, option_models()), out=folder / "out", offline=True)
     return [next((folder / "out" / "tiny" / f"gguf-{quant}").glob("*.gguf")) for quant in QUANTS]
 
 

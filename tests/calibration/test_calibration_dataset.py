@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import huggingface_hub.constants
 import pytest
 
+from convert import convert_recipe
 from convert.calibration import Source, find_source, identity, windows
 from convert.errors import Failure
 from convert.formats import option_models
-from convert.pipeline import convert
 from convert.recipe import load
 from convert.recipe.model import Calibration
 from convert.source import Hub, RetryLimits
@@ -238,7 +238,7 @@ def test_an_importance_matrix_learns_from_it(
             "targets: {gguf: {quants: [Q4_0], imatrix: calibration}}\n"
             f"calibration: {{{source}, samples: 2, length: 64, seed: {seed}}}\n"
         )
-        convert(load(path, option_models()), out=tmp_path / "out", offline=False)
+        convert_recipe(load(path, option_models()), out=tmp_path / "out", offline=False)
         folder = tmp_path / "out/mine/gguf-Q4_0"
         manifest = json.loads((folder / "manifest.json").read_text())
         told = manifest["options"]["calibration"]

@@ -117,7 +117,7 @@ def test_a_wrong_command_line_is_two_lines_and_exit_code_2(
         (
             KeyboardInterrupt(),
             130,
-            ["error: interrupted", "hint:  what was complete stands; the same command builds the rest"],
+            ["error: interrupted", "hint:  what was complete is kept; the same command builds the rest"],
         ),
         (Failure("a\x1b[31mb\nc\x07", "\x9bd"), 1, ["error: a\\x1b[31mb c\\x07", "hint:  \\x9bd"]),
         (

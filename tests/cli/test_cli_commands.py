@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convert import Converted, Plan
 from convert.deviation import Deviation
-from convert.pipeline import ArtifactResult, Converted, Plan
+from convert.pipeline.stage.build import ArtifactResult
 from convert.pipeline.stage.estimate import PlannedFile, PlannedTarget
 from tests import tiny
 
@@ -81,8 +82,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 
         monkeypatch.setattr(name, stage)
 
-    answer_with("convert.pipeline.convert", CONVERTED)
-    answer_with("convert.pipeline.plan", PLAN)
+    answer_with("convert.convert_recipe", CONVERTED)
+    answer_with("convert.plan_recipe", PLAN)
     monkeypatch.chdir(tmp_path)
     Path("r.yaml").write_text("model: a/b\ntargets: {gguf: {quants: [Q4_K_M, Q8_0]}}\n", encoding="utf-8")
     return calls
@@ -103,7 +104,7 @@ def test_convert_hands_on_what_was_asked(run: Run, asked: Mapping[str, Any]) -> 
         "--offline",
     ]
     assert run(*line).code == 0
-    options = asked["convert.pipeline.convert"]
+    options = asked["convert.convert_recipe"]
     assert options["recipe"].model == "a/b"
     assert options["only"] == ("gguf-Q4_K_M", "gguf")
     assert (options["out"], options["threads"], options["offline"]) == (Path("o"), 3, True)
@@ -118,7 +119,7 @@ def test_convert_says_what_became_of_each_artifact(run: Run, asked: Mapping[str,
         "\n"
         "1 artifact built in 61 s\n"
     )
-    assert asked["convert.pipeline.convert"]["offline"] is None
+    assert asked["convert.convert_recipe"]["offline"] is None
     answer = json.loads(run("convert", "r.yaml", "--json").out)
     assert answer["artifacts"][0] == {
         "target": "gguf-Q4_K_M",
@@ -135,14 +136,14 @@ def test_convert_with_nothing_to_do_says_so(
 ) -> None:
     assert not asked
     nothing = replace(CONVERTED, artifacts=CONVERTED.artifacts[1:])
-    monkeypatch.setattr("convert.pipeline.convert", lambda *_, **__: nothing)
+    monkeypatch.setattr("convert.convert_recipe", lambda *_, **__: nothing)
     assert run("convert", "r.yaml").out.endswith("\n\neverything is up to date\n")
 
 
 def test_plan_is_a_page(run: Run, asked: Mapping[str, Any]) -> None:
     ran = run("plan", "r.yaml", "--only", "gguf")
     assert ran.code == 0
-    assert asked["convert.pipeline.plan"]["only"] == ("gguf",)
+    assert asked["convert.plan_recipe"]["only"] == ("gguf",)
     assert (
         ran.out
         == """\
@@ -183,7 +184,7 @@ def test_a_guess_at_a_gpu_s_time_is_called_one(
 ) -> None:
     assert not asked
     made = replace(PLAN.targets[0], target="gptq", device=device, tool_s=61.0)
-    monkeypatch.setattr("convert.pipeline.plan", lambda *_, **__: replace(PLAN, targets=(made,)))
+    monkeypatch.setattr("convert.plan_recipe", lambda *_, **__: replace(PLAN, targets=(made,)))
     lines = run("plan", "r.yaml").out.splitlines()
     where, about = said.split("|")
     assert lines[6] == f"time     {about} 3 min 20 s"
@@ -195,7 +196,7 @@ def test_plan_refuses_a_disk_that_is_too_small(
 ) -> None:
     assert not asked
     full = replace(PLAN, disk_free_bytes=1_900_000_000)
-    monkeypatch.setattr("convert.pipeline.plan", lambda *_, **__: full)
+    monkeypatch.setattr("convert.plan_recipe", lambda *_, **__: full)
     ran = run("plan", "r.yaml", "--out", "o")
     assert ran.code == 1
     assert "4.92 GB needed, 1.90 GB free" in ran.out

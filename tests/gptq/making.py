@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from convert import pipeline
+from convert import convert_recipe
 from convert.formats import option_models
 from convert.formats.gptq import gptqmodel as gptq_format
 from convert.quantizer import Job, Outcome, Quantized
@@ -33,7 +33,7 @@ def recipe(place: Path, source: Path, targets: str, calibration: str = "samples:
 def convert(place: Path, source: Path, targets: str, **more: Any) -> Path:
     """Convert by such a recipe; give the folder of artifacts."""
     out = place / "artifacts"
-    pipeline.convert(recipe(place, source, targets), out=out, threads=2, offline=True, **more)
+    convert_recipe(recipe(place, source, targets), out=out, threads=2, offline=True, **more)
     return out / "recipe"
 
 

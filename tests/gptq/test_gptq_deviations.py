@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from safetensors.torch import load_file, save_file
 
-from convert.pipeline import plan
+from convert import plan_recipe
 from convert.quantizer import Quantized
 from convert.store import read_manifest
 from tests import tiny
@@ -33,7 +33,7 @@ def test_what_config_json_still_says_is_not_called_lost(
     copying(monkeypatch)
     source = make(tmp_path / "source", tiny.Recipe(model_type, DYNAMIC))
     targets = "hf: {}\n  gptq: {}\n  awq: {}\n  gguf: {quants: [Q8_0]}"
-    planned = plan(recipe(tmp_path, source, targets), out=tmp_path / "artifacts", offline=True)
+    planned = plan_recipe(recipe(tmp_path, source, targets), out=tmp_path / "artifacts", offline=True)
     in_plan = {target.target: target.deviations for target in planned.targets}
     out = convert(tmp_path, source, targets)
     for name in ("hf", "gptq", "awq"):

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 from safetensors.torch import load_file
 
-from convert import machine, pipeline
+from convert import convert_recipe, machine, plan_recipe
 from convert.errors import Failure, UsageFailure
 from convert.formats import option_models
 from convert.formats.gptq import gptqmodel as gptq_format
-from convert.pipeline import plan
 from convert.recipe import load
 from convert.store import Store, inspect_artifact, read_manifest
 from tests import tiny
@@ -155,7 +154,7 @@ def test_what_stands_is_made_again_for_another_text_only(
     source = make(tmp_path / "source", tiny.Recipe("qwen", WIDE))
     for calibration in ("samples: 4, length: 64", "samples: 4, length: 64", "samples: 5, length: 64"):
         asked = recipe(tmp_path, source, "gptq: {}", calibration)
-        pipeline.convert(asked, out=tmp_path / "artifacts", offline=True)
+        convert_recipe(asked, out=tmp_path / "artifacts", offline=True)
     assert [len(job.windows) for job in jobs] == [4, 5]
 
 
@@ -173,7 +172,7 @@ def test_groups_that_do_not_fit_are_refused_with_their_line(
     source = make(tmp_path / "source", tiny.Recipe("qwen"))
     (source / "model.safetensors").write_bytes(b"not to be read")
     with pytest.raises(UsageFailure) as caught:
-        plan(recipe(tmp_path, source, targets), out=tmp_path / "artifacts", offline=True)
+        plan_recipe(recipe(tmp_path, source, targets), out=tmp_path / "artifacts", offline=True)
     (problem,) = caught.value.problems
     assert said in problem.message
     assert hint in problem.hint
@@ -182,7 +181,7 @@ def test_groups_that_do_not_fit_are_refused_with_their_line(
 def test_what_gptqmodel_cannot_do_is_refused_by_the_plan(tmp_path: Path) -> None:
     source = make(tmp_path / "source", tiny.Recipe("gpt2"))
     with pytest.raises(UsageFailure, match=r"recipe\.yaml:3: targets\.awq: transformer\.h\.0\.\S+ is stored"):
-        plan(recipe(tmp_path, source, "awq: {}"), out=tmp_path / "artifacts", offline=True)
+        plan_recipe(recipe(tmp_path, source, "awq: {}"), out=tmp_path / "artifacts", offline=True)
 
 
 def test_a_text_of_too_few_tokens_is_refused_by_the_plan(tmp_path: Path) -> None:
@@ -190,7 +189,7 @@ def test_a_text_of_too_few_tokens_is_refused_by_the_plan(tmp_path: Path) -> None
     asked = recipe(tmp_path, source, "gptq: {}")
     (tmp_path / "text.txt").write_text("short", "utf-8")
     with pytest.raises(Failure, match="the text makes 5 tokens"):
-        plan(asked, out=tmp_path / "artifacts", offline=True)
+        plan_recipe(asked, out=tmp_path / "artifacts", offline=True)
 
 
 def test_a_recipe_without_a_text_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -202,13 +201,13 @@ def test_a_recipe_without_a_text_is_refused_with_its_line(tmp_path: Path) -> Non
 
 def test_a_machine_too_small_is_told_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = recipe(tmp_path, make(tmp_path / "source", tiny.Recipe("llama")), "gptq: {}")
-    planned = plan(asked, out=tmp_path / "artifacts", offline=True)
+    planned = plan_recipe(asked, out=tmp_path / "artifacts", offline=True)
     assert planned.targets[0].device == "cpu"
     monkeypatch.setattr(machine, "memory_bytes", lambda: planned.peak_memory_bytes - 1)
     with pytest.raises(
         Failure, match=r"gptq: about \d+ MB of memory needed, and this machine has \d+ MB$"
     ) as caught:
-        plan(asked, out=tmp_path / "artifacts", offline=True)
+        plan_recipe(asked, out=tmp_path / "artifacts", offline=True)
     assert "samples" in caught.value.hint
 
 
@@ -224,7 +223,7 @@ def test_more_text_than_any_machine_could_hold_is_refused_before_it_is_made(
         "utf-8",
     )
     with pytest.raises(Failure, match=r"gptq: about [\d.]+ [GT]B of memory needed"):
-        plan(load(path, option_models()), out=tmp_path / "artifacts", offline=True)
+        plan_recipe(load(path, option_models()), out=tmp_path / "artifacts", offline=True)
 
 
 def test_a_gpu_that_is_not_there_is_refused_by_the_plan(
@@ -235,7 +234,7 @@ def test_a_gpu_that_is_not_there_is_refused_by_the_plan(
     with pytest.raises(
         UsageFailure, match=r"recipe\.yaml:3: targets\.gptq\.device: cuda, and torch will find no GPU"
     ):
-        plan(asked, out=tmp_path / "artifacts", offline=True)
+        plan_recipe(asked, out=tmp_path / "artifacts", offline=True)
 
 
 WAITING = """

@@ -17,9 +17,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from convert import pipeline
+from convert import convert_recipe, plan_recipe
 from convert.formats import option_models
-from convert.pipeline import plan
 from convert.recipe import load
 from convert.store import read_manifest
 from tests.gptq.judging import Judge
@@ -27,7 +26,7 @@ from tests.gptq.packed import rounded, tensors, unpack, widened
 from tests.gptq.text import to_learn_from
 
 if TYPE_CHECKING:
-    from convert.pipeline import Plan
+    from convert import Plan
 
 pytestmark = [
     pytest.mark.slow,
@@ -62,8 +61,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         "utf-8",
     )
     recipe = load(path, option_models())
-    planned = plan(recipe, out=place / "artifacts", offline=True)
-    pipeline.convert(recipe, out=place / "artifacts", offline=True)
+    planned = plan_recipe(recipe, out=place / "artifacts", offline=True)
+    convert_recipe(recipe, out=place / "artifacts", offline=True)
     out = place / "artifacts" / "small"
     return Made(request.param, out / "hf", out / "gptq", planned)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from convert import pipeline
+from convert import convert_recipe
 from convert.formats import option_models
 from convert.model.config import read_config
 from convert.model.families import find_family
@@ -58,5 +58,5 @@ def convert_to(place: Path, source: Path, targets: str, *, threads: int = 1) -> 
     path = place / "recipe.yaml"
     path.write_text(f"model: {source}\ntargets:\n  {targets}\n", "utf-8")
     out = place / "artifacts"
-    pipeline.convert(load_recipe(path, option_models()), out=out, threads=threads, offline=True)
+    convert_recipe(load_recipe(path, option_models()), out=out, threads=threads, offline=True)
     return out / "recipe"

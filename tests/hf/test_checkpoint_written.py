@@ -12,9 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from convert import plan_recipe
 from convert.errors import Failure
 from convert.formats import option_models
-from convert.pipeline import plan
 from convert.recipe import load
 from convert.store import read_manifest
 from tests import tiny
@@ -189,7 +189,7 @@ def test_the_plan_knows_the_type_before_the_weights_are_here(
         (untied / "model.safetensors").replace(source / "model.safetensors")
     path = tmp_path / "recipe.yaml"
     path.write_text(f"model: {source}\ntargets: {{hf: {{}}}}\n", "utf-8")
-    (planned,) = plan(load(path, option_models()), out=tmp_path / "artifacts", offline=True).targets
+    (planned,) = plan_recipe(load(path, option_models()), out=tmp_path / "artifacts", offline=True).targets
     weights_bytes = {"F32": 4, "F16": 2, "BF16": 2}[promised] * described(source).decoder.parameter_count
     assert planned.files[0].size_bytes == pytest.approx(weights_bytes, rel=0.01)
     built = convert_to(tmp_path, source, "hf: {}") / "hf" / "model.safetensors"

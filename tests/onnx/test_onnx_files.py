@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from convert import pipeline
+from convert import convert_recipe, plan_recipe
 from convert.errors import Failure
 from convert.formats import option_models
 from convert.formats.onnx.format import FORMAT, Native
@@ -23,7 +23,6 @@ from convert.formats.onnx.options import OnnxOptions
 from convert.formats.onnx.weights import Storage
 from convert.model.decoder import Attention, Decoder, Dense, Layer, Norm, Rope
 from convert.model.source import Model
-from convert.pipeline import plan
 from convert.recipe import load
 from convert.store import read_manifest
 from convert.writer import engine
@@ -235,7 +234,7 @@ def test_a_recipe_makes_gguf_and_onnx_in_one_pass(tmp_path: Path, monkeypatch: p
         "  onnx: {precision: int4, block_size: 32}\n"
     )
     recipe = load(path, option_models())
-    planned = plan(recipe, out=tmp_path / "out", offline=True)
+    planned = plan_recipe(recipe, out=tmp_path / "out", offline=True)
     passes: list[int] = []
     run = engine.run
 
@@ -244,7 +243,7 @@ def test_a_recipe_makes_gguf_and_onnx_in_one_pass(tmp_path: Path, monkeypatch: p
         run(*args, **more)
 
     monkeypatch.setattr(engine, "run", counted)
-    made = pipeline.convert(recipe, out=tmp_path / "out", offline=True)
+    made = convert_recipe(recipe, out=tmp_path / "out", offline=True)
     assert len(passes) == 1
     for artifact, foreseen in zip(made.artifacts, planned.targets, strict=True):
         sizes = {entry.path: entry.size_bytes for entry in read_manifest(artifact.folder).files}

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from convert import pipeline
+from convert import convert_recipe, plan_recipe
 from convert.errors import Failure
-from convert.pipeline import plan
 from convert.store import space
 from tests import tiny
 from tests.gptq.making import copying, recipe
@@ -24,19 +23,19 @@ def test_a_disk_that_is_enough_for_the_plan_is_enough_for_the_conversion(
     copying(monkeypatch)
     source = make(tmp_path / "source", tiny.Recipe("llama"))
     asked, out = recipe(tmp_path, source, "hf: {}\n  gptq: {}"), tmp_path / "artifacts"
-    planned = plan(asked, out=out, offline=True)
+    planned = plan_recipe(asked, out=out, offline=True)
     assert planned.written_bytes == sum(target.size_bytes for target in planned.targets)
     monkeypatch.setattr(space, "free_bytes", lambda _: planned.disk_needed_bytes - 1)
     with pytest.raises(Failure, match="needed"):
-        pipeline.convert(asked, out=out, offline=True)
+        convert_recipe(asked, out=out, offline=True)
     monkeypatch.setattr(space, "free_bytes", lambda _: planned.disk_needed_bytes)
-    pipeline.convert(asked, out=out, offline=True)
-    done = plan(asked, out=out, offline=True)
+    convert_recipe(asked, out=out, offline=True)
+    done = plan_recipe(asked, out=out, offline=True)
     assert (done.written_bytes, done.disk_needed_bytes, done.read_bytes) == (0, 0, 0)
 
 
 def test_fewer_threads_take_a_tool_longer(tmp_path: Path) -> None:
     asked = recipe(tmp_path, make(tmp_path / "source", tiny.Recipe("llama")), "gptq: {}")
-    one, four = (plan(asked, out=tmp_path / "artifacts", offline=True, threads=n) for n in (1, 4))
+    one, four = (plan_recipe(asked, out=tmp_path / "artifacts", offline=True, threads=n) for n in (1, 4))
     assert one.targets[0].tool_s > four.targets[0].tool_s
     assert one.estimated_s > four.estimated_s

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from markdown_it import MarkdownIt
 
+from convert import convert_recipe
 from convert.formats import option_models
 from convert.model.card import front_matter
-from convert.pipeline import convert
 from convert.publish import repo
 from convert.publish.bundle import Bundle, Candidate
 from convert.publish.card import render
@@ -198,7 +198,7 @@ def build(root: Path, *models: str) -> Shelf:
     for model in models:
         recipe = root / f"tiny-{model}.yaml"
         recipe.write_text(f"model: {MODELS / f'tiny-{model}'}\ntargets: {TARGETS}\n", encoding="utf-8")
-        convert(load(recipe, option_models()), out=root / "artifacts", threads=1)
+        convert_recipe(load(recipe, option_models()), out=root / "artifacts", threads=1)
     return Shelf(root / "artifacts")
 
 

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 
-from convert import pipeline, recipe
+from convert import convert_recipe, recipe
 from convert.formats import option_models
 from convert.model.splitting import ONE_DIGIT
 from tests import tiny
@@ -60,7 +60,7 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> Made:
     made["model.embed_tokens.weight"][parts] = 0
     tiny.write_safetensors(folder / "model.safetensors", made, "F32")
     (home / "tiny.yaml").write_text(RECIPE.format(folder=folder), "utf-8")
-    pipeline.convert(
+    convert_recipe(
         recipe.load(home / "tiny.yaml", option_models()), out=home / "out", threads=1, offline=True
     )
     out = home / "out" / "tiny"

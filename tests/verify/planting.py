@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gguf
 
-from convert import pipeline, recipe
+from convert import convert_recipe, recipe
 from convert.formats import option_models
 from tests import tiny
 from tests.verify.conftest import write_tokenizer
@@ -71,7 +71,7 @@ def convert(source: Path, home: Path, quants: Sequence[str]) -> dict[str, Path]:
     text = f"model: {source}\ntargets:\n  gguf: {{quants: [{', '.join(quants)}]}}\n"
     (home / "m.yaml").write_text(text, "utf-8")
     made = recipe.load(home / "m.yaml", option_models())
-    pipeline.convert(made, out=home / "out", threads=1, offline=True)
+    convert_recipe(made, out=home / "out", threads=1, offline=True)
     return {quant: home / "out" / "m" / f"gguf-{quant}" for quant in quants}
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from convert import pipeline, recipe
+from convert import convert_recipe, recipe
 from convert.child import ChildFailure, FaultKind, Limits
 from convert.errors import Failure
 from convert.formats import option_models
@@ -219,7 +219,7 @@ def test_what_the_project_makes_is_opened(target: str, chat: Made, tmp_path: Pat
         "utf-8",
     )
     asked = recipe.load(tmp_path / "tiny.yaml", option_models())
-    pipeline.convert(asked, out=tmp_path / "out", threads=1, offline=True)
+    convert_recipe(asked, out=tmp_path / "out", threads=1, offline=True)
     (folder,) = (tmp_path / "out" / "tiny").glob("*/")
     assert runtimes_for(folder) == ("gptqmodel",)
     ids = list(range(3, 103))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from convert import pipeline, recipe
+from convert import convert_recipe, recipe
 from convert.child import ChildFailure, FaultKind
 from convert.errors import Failure
 from convert.formats import option_models
@@ -52,7 +52,7 @@ def artifact(chat: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"model: {chat.source}\ntargets: {{onnx: {{precision: fp32}}}}\n", "utf-8"
     )
     asked = recipe.load(home / "tiny.yaml", option_models())
-    pipeline.convert(asked, out=home / "out", threads=1, offline=True)
+    convert_recipe(asked, out=home / "out", threads=1, offline=True)
     return home / "out" / "tiny" / "onnx-fp32-cpu"
 
 

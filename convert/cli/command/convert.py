@@ -10,8 +10,8 @@ from convert.size import size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from convert import Converted, Options
     from convert.cli.output import Output
-    from convert.pipeline import Converted, Options
 
 
 @answering
@@ -26,10 +26,9 @@ def command(output: Output, *, recipe: str, options: Options) -> None:
     The source is downloaded, checked and read once, for all targets together. An artifact that
     is there already, made from the same source by the same recipe, is not built again.
     """
-    from convert import pipeline  # noqa: PLC0415 - brings the formats and their codecs
-    from convert.formats import load_recipe  # noqa: PLC0415 - pydantic
+    from convert import convert_recipe, load_recipe  # noqa: PLC0415 - pydantic
 
-    converted = pipeline.convert(load_recipe(recipe), **options)
+    converted = convert_recipe(load_recipe(recipe), **options)
     output.answer(data(converted), lambda: lines(converted))
 
 

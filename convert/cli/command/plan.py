@@ -10,8 +10,8 @@ from convert.size import size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from convert import Options, Plan
     from convert.cli.output import Output
-    from convert.pipeline import Options, Plan
     from convert.pipeline.stage.estimate import PlannedTarget
 
 
@@ -28,12 +28,12 @@ def command(output: Output, *, recipe: str, options: Options) -> None:
     download. A model that cannot be converted, a disk that is too small, or a folder that was not
     made here and is where an artifact would be, is refused here.
     """
-    from convert import pipeline  # noqa: PLC0415 - brings the formats and their codecs
-    from convert.formats import load_recipe  # noqa: PLC0415 - pydantic
+    from convert import load_recipe, plan_recipe  # noqa: PLC0415 - pydantic
+    from convert.pipeline.stage.estimate import refuse_impossible  # noqa: PLC0415 - brings the formats
 
-    plan = pipeline.plan(load_recipe(recipe), **options)
+    plan = plan_recipe(load_recipe(recipe), **options)
     output.answer(plan, lambda: _lines(plan))
-    pipeline.refuse_impossible(plan, options["out"])
+    refuse_impossible(plan, options["out"])
 
 
 def _lines(plan: Plan) -> Iterator[str]:

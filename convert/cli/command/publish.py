@@ -13,8 +13,8 @@ from convert.size import size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from convert import Options, Run
     from convert.cli.output import Output
-    from convert.pipeline import Options, Run
     from convert.publish.bundle import Bundle
     from convert.publish.destination import Destination, Survey
 
@@ -45,10 +45,9 @@ def command(output: Output, *, recipe: str, is_dry: bool, to: str | None, option
     code 3. A repo changes in one commit, or not at all, and is read back. What has arrived is not sent
     twice: after a failure, run the same command again.
     """
-    from convert import pipeline  # noqa: PLC0415 - brings the formats and their codecs
-    from convert.formats import load_recipe  # noqa: PLC0415 - pydantic
+    from convert import load_recipe, publish_recipe  # noqa: PLC0415 - pydantic
 
-    run = pipeline.publish(load_recipe(recipe), to=to, is_dry=is_dry, **options)
+    run = publish_recipe(load_recipe(recipe), to=to, is_dry=is_dry, **options)
     output.answer({"is_dry_run": is_dry, "repos": data(run)}, lambda: lines(run))
 
 

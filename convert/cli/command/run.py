@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from convert.cli.output import Output
-    from convert.pipeline import Options, Run
+    from convert.pipeline.run import Run
+    from convert.pipeline.start import Options
 
 
 @answering
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @RUNTIME
 @THREADS
 @OFFLINE
-def command(output: Output, *, recipe: str, runtime: str | None, options: Options) -> Exit:
+def command(output: Output, *, recipe: str, options: Options) -> Exit:
     """Convert, verify, and publish where the recipe has publish:.
 
     The same as the three commands one after the other. The exit code is 3 where a gate failed that
@@ -30,7 +31,7 @@ def command(output: Output, *, recipe: str, runtime: str | None, options: Option
     from convert.formats import load_recipe  # noqa: PLC0415 - pydantic
     from convert.pipeline import RUN, start, steps  # noqa: PLC0415 - brings the formats and their codecs
 
-    run = start(load_recipe(recipe), options, runtime=runtime)
+    run = start(load_recipe(recipe), options)
     try:
         for after in steps(run, RUN):
             run = after

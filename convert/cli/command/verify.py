@@ -12,7 +12,7 @@ from convert.errors import Exit
 
 if TYPE_CHECKING:
     from convert.cli.output import Output
-    from convert.pipeline import Options
+    from convert.pipeline.start import Options
 
 
 @answering
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--report",
-    "folder",
+    "report_folder",
     metavar="FOLDER",
     type=click.Path(path_type=Path, file_okay=False),
     help="Where to write report.json, .md and .html; a recipe's go next to its artifacts.",
@@ -52,9 +52,7 @@ if TYPE_CHECKING:
 @RUNTIME
 @THREADS
 @OFFLINE
-def command(
-    output: Output, *, what: tuple[str, ...], folder: Path | None, options: Options, **given: Any
-) -> Exit:
+def command(output: Output, *, what: tuple[str, ...], options: Options, **given: Any) -> Exit:
     """Judge artifacts against their source.
 
     Each is opened in a runtime, asked the same questions as the source, and measured. RECIPE
@@ -65,8 +63,6 @@ def command(
     from convert import pipeline  # noqa: PLC0415 - brings the formats and their codecs
     from convert.cli import verdict  # noqa: PLC0415
 
-    if folder:
-        given["report_folder"] = folder
     trial = pipeline.start_verification(what, options, **given)
     try:
         for after in pipeline.verify_steps(trial):
