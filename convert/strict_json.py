@@ -22,7 +22,8 @@ def parse_object(text: bytes, what: str, hint: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise Failure(f"{what} is not valid JSON ({shown(str(error))})", hint) from error
+        why = "nested too deeply" if isinstance(error, RecursionError) else shown(str(error))
+        raise Failure(f"{what} is not valid JSON ({why})", hint) from error
     if not isinstance(parsed, dict):
         raise Failure(f"{what} is not a JSON object", hint)
     return parsed

@@ -51,8 +51,6 @@ EXEMPT = (
     # child
     "convert/quantizer/",
     # quiet
-    "convert/tokenizer/",
-    "convert/calibration/",
     "tests/lab/",
     # pipe
     "verify/runtimes/__init__.py",
@@ -93,6 +91,7 @@ DIALECT = re.compile(
 # Words that are not ours to choose, by file: each with the reason.
 ALLOWED: dict[str, dict[str, str]] = {
     "convert/store/manifest.py": {"licence": "the key in manifests of the first schema"},
+    "convert/tokenizer/pretokenizer.py": {"told": "llama.cpp's check text, word for word"},
 }
 
 

@@ -1,4 +1,4 @@
-"""The text that GPTQ, AWQ and importance matrices learn from: windows of tokens, chosen by the seed."""
+"""Calibration text for GPTQ, AWQ and importance matrices: windows of tokens, chosen by the seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convert.calibration.source import Source, find_source, identity
-from convert.calibration.stream import tokenise
+from convert.calibration.stream import tokenize
 from convert.errors import Failure
 from convert.progress import Silent
 
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "Windows", "find_source", "identity", "windows"]
 
-# Of a text shorter than one window; with fewer there is nothing to learn.
+# For a text shorter than one window; fewer tokens are useless.
 MIN_TOKENS = 32
-# Beyond this share of unknown tokens, the text is in no language of the tokenizer's.
+# With more unknown tokens than this, the tokenizer does not know the text's language.
 MAX_UNKNOWN_SHARE = 0.5
-# Read at least so much of a long text, and twice what the windows should need at 4 bytes a token.
+# Of a long text, read at least this much, and twice what the windows need at 4 bytes per token.
 MIN_READ_BYTES = 32 << 20
 READ_BYTES_PER_TOKEN = 8
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Stretches of text as tokens, in the text's order."""
+    """Stretches of text as tokens, in the order of the text."""
 
     tokens: tuple[NDArray[np.int32], ...] = field(repr=False)
     source: str  # the text's file name without its folder, the packs' names, or a dataset at its commit
-    length: int  # tokens in each; where there is but one, it may be shorter than asked
-    digest: str  # of the tokens and the settings that chose them
+    length: int  # tokens in each; a single window may be shorter than requested
+    digest: str  # of the tokens and the settings that selected them
 
     @property
     def token_count(self) -> int:
         return sum(map(len, self.tokens))
 
     def record(self) -> dict[str, str | int]:
-        """What a manifest should say of it."""
+        """Return its record in a manifest."""
         return {
             "source": self.source,
             "windows": len(self.tokens),
@@ -69,14 +69,14 @@ def windows(
 ) -> Windows:
     """Cut the recipe's calibration texts into windows that the model can read, and choose some by the seed.
 
-    A path is taken from `folder`, the recipe's own. Where a text has fewer windows than samples are asked
-    for, all are taken; of packs there are always enough. A source that was found before is read as it is.
+    Paths are relative to `folder`, the recipe's. If a text has fewer windows than requested, all are used.
+    A `source` that was found before is used instead of finding it again.
     """
     source = source or find_source(calibration, folder)
     length = min(calibration.length, context_length)
     wanted = calibration.samples * length
     pieces = source.read(max(MIN_READ_BYTES, wanted * READ_BYTES_PER_TOKEN), progress or Silent())
-    stream = tokenise(pieces, tokenizer, wanted if source.is_endless else None)
+    stream = tokenize(pieces, tokenizer, wanted if source.is_endless else None)
     _check(stream, source.where, tokenizer, length)
     first = tokenizer.bos_id if tokenizer.add_bos else None
     if first is not None:
@@ -86,7 +86,7 @@ def windows(
     cut = tuple(stream[index * length : (index + 1) * length].copy() for index in chosen)
     if first is not None:
         for window in cut:
-            # As llama-imatrix does: the token in its place is given up.
+            # As llama-imatrix does: it replaces the first token.
             window[0] = first
     return Windows(cut, source.label, length, _digest(cut, calibration))
 
@@ -95,19 +95,19 @@ def _check(stream: NDArray[np.int32], where: str, tokenizer: Tokenizer, length: 
     needed = min(MIN_TOKENS, length)
     if len(stream) < needed:
         raise Failure(
-            f"{where}: the text makes {len(stream)} tokens, and fewer than {needed} teach nothing",
-            f"give a longer text: {length} tokens fill one window",
+            f"{where}: the text makes {len(stream)} tokens, which is fewer than {needed}",
+            f"use a longer text: {length} tokens fill one window",
         )
     unknown = int((stream == tokenizer.unk_id).sum()) if tokenizer.unk_id is not None else 0
     if unknown > MAX_UNKNOWN_SHARE * len(stream):
         raise Failure(
             f"{where}: {unknown} of the text's {len(stream)} tokens are unknown to the tokenizer",
-            "take a text in a language that the model was trained on",
+            "use a text in a language that the model was trained on",
         )
 
 
 def _chosen(count: int, samples: int, seed: int) -> list[int]:
-    """Choose by digests: a library's random numbers may differ from version to version."""
+    """Choose by digests, since the random numbers of a library may change with its version."""
     drawn = sorted(range(count), key=lambda index: hashlib.sha256(f"{seed} {index}".encode()).digest())
     return sorted(drawn[:samples])
 

@@ -1,4 +1,4 @@
-"""Conversations by the model's own chat template, laid out in a child: a template is a stranger's program."""
+"""Conversations rendered by the model's chat template in a child process, since a template is a program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from convert.calibration.dialogue import Dialogue
     from convert.tokenizer import Tokenizer
 
-# For hundreds of dialogues at once; a sound template needs a tenth of a second.
+# For hundreds of dialogues at once; a normal template needs a tenth of a second.
 CPU_S = 30
 WALL_S = 120
 MARKUP = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -28,9 +28,8 @@ def lay_out(dialogues: Sequence[Dialogue], template: str, tokenizer: Tokenizer) 
     for form in forms:
         left = [index for index in range(len(dialogues)) if index not in texts]
         refused = None
-        for index, made in zip(
-            left, _render(template, tokenizer, [form[index] for index in left]), strict=True
-        ):
+        rendered = _render(template, tokenizer, [form[index] for index in left])
+        for index, made in zip(left, rendered, strict=True):
             if isinstance(made, str):
                 texts[index] = made
             else:
@@ -55,7 +54,7 @@ def _render(
 def _refusal(why: str) -> Failure:
     return Failure(
         f"calibration: the model's chat template cannot lay a conversation out: {why}",
-        "calibrate with a text of your own: calibration: {text: FILE}",
+        "use another text: calibration: {text: FILE}",
     )
 
 

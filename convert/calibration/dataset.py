@@ -1,4 +1,4 @@
-"""A Hub dataset: pinned, fetched as far as it is needed, and read by its column `text` or `messages`."""
+"""A Hub dataset: pinned, fetched as far as needed, and read from its column `text` or `messages`."""
 
 from __future__ import annotations
 
@@ -23,46 +23,44 @@ if TYPE_CHECKING:
     from convert.progress import Progress
     from convert.source import Hub, Listing
 
-# In the order of preference: what needs nothing but Python before what needs a library. Where a dataset has
-# its texts in two forms, one is enough.
+# In order of preference: forms that Python reads by itself come first. Of several forms, one is used.
 FORMS = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
-# Beside the texts: what describes them.
+# Files that describe the texts.
 ABOUT = re.compile(r"(?i)(.*/)?(readme|requirements|dataset_infos?|state|package|metadata)\.\w+")
 HELD_OUT = re.compile(r"(?i)(test|valid|dev|eval)")
 MAX_LINE_BYTES = 16 << 20
-MAX_ARRAY_BYTES = 256 << 20  # of a .json that is one array, and so has to be read whole
+MAX_ARRAY_BYTES = 256 << 20  # of a .json that is one array, which has to be read whole
 PARQUET_ROWS = 256
-OTHERWISE = "write its texts to a file of yours, and name that: calibration: {text: FILE}"
+HINT = "write its texts to a file, and use that: calibration: {text: FILE}"
 
 Item = str | Dialogue
 
 
 def find(name: str, hub: Hub) -> Listing:
-    """Pin a dataset to its commit, and see that something in it can be read."""
+    """Pin a dataset to its commit, and check that it has a readable file."""
     listing = list_dataset(name, hub=hub)
     readable(listing)
     return listing
 
 
 def readable(listing: Listing) -> list[str]:
-    """The files with its texts, of one form, and of the training part where there is one."""
+    """Choose the files with its texts, in one form, preferably of the training part."""
     names = [name for name in sorted(listing.files) if not is_legal(name) and not ABOUT.fullmatch(name)]
     for form in FORMS:
         found = [name for name in names if name.lower().endswith(form)]
         train = [name for name in found if "train" in name.lower()]
-        # What others test on is no text to learn from, where there is another.
+        # Test data is used only if there is nothing else.
         kept = train or [name for name in found if not HELD_OUT.search(name)] or found
         if kept:
             return kept
-    raise Failure(
-        f"{listing.model}: none of its {len(listing.files)} files is one of {', '.join(FORMS)}", OTHERWISE
-    )
+    what = f"none of its {len(listing.files)} files is one of {', '.join(FORMS)}"
+    raise Failure(f"{listing.model}: {what}", HINT)
 
 
 def read(
     listing: Listing, hub: Hub, max_bytes: int, seed: int, progress: Progress | None = None
 ) -> Iterator[Item]:
-    """Texts and conversations of about so many bytes, from files that the seed chooses."""
+    """Read texts and conversations of about `max_bytes`, from files that the seed chooses."""
     drawn = sorted(readable(listing), key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
     wanted, size_bytes = [], 0
     for name in drawn:
@@ -80,13 +78,13 @@ def read(
 
 
 def _items(path: Path, where: str) -> Iterator[Item]:
-    """Everything in one file, as far as it is asked for."""
+    """Read the items of one file."""
     name = path.name.lower().removesuffix(".gz")
     try:
         if name.endswith(".parquet"):
             yield from _of_records(_parquet(path, where), where)
             return
-        with _opened(path) as file:
+        with _open(path) as file:
             if name.endswith(".txt"):
                 yield from _lines(file)
             elif name.endswith(".csv"):
@@ -95,12 +93,12 @@ def _items(path: Path, where: str) -> Iterator[Item]:
             else:
                 yield from _of_records(_json(file, where), where)
     except UnicodeDecodeError as error:
-        raise Failure(f"{where}: not UTF-8 text: {error.reason}", OTHERWISE) from error
+        raise Failure(f"{where}: not UTF-8 text: {error.reason}", HINT) from error
     except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error) as error:
-        raise Failure(f"{where}: it is damaged: {error}", OTHERWISE) from error
+        raise Failure(f"{where}: damaged: {error}", HINT) from error
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open(path: Path) -> IO[bytes]:
     return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[return-value]
 
 
@@ -110,7 +108,7 @@ def _lines(file: IO[bytes]) -> Iterator[str]:
 
 
 def _json(file: IO[bytes], where: str) -> Iterator[Any]:
-    """An object a line, or one array of them."""
+    """Read one object per line, or one array of objects."""
     first = file.readline(MAX_LINE_BYTES)
     while first and not first.strip():
         first = file.readline(MAX_LINE_BYTES)
@@ -118,24 +116,24 @@ def _json(file: IO[bytes], where: str) -> Iterator[Any]:
         if first.lstrip().startswith(b"["):
             whole = first + file.read(MAX_ARRAY_BYTES)
             if len(whole) > MAX_ARRAY_BYTES:
-                raise Failure(f"{where}: one array of more than {size(MAX_ARRAY_BYTES)}", OTHERWISE)
+                raise Failure(f"{where}: one array of more than {size(MAX_ARRAY_BYTES)}", HINT)
             yield from json.loads(whole)
             return
         for line in chain([first], iter(lambda: file.readline(MAX_LINE_BYTES), b"")):
             if line.strip():
                 yield json.loads(line)
     except (ValueError, RecursionError, TypeError) as error:
-        raise Failure(f"{where}: it is not JSON: {error}", OTHERWISE) from error
+        raise Failure(f"{where}: not JSON: {error}", HINT) from error
 
 
 def _parquet(path: Path, where: str) -> Iterator[Mapping[str, Any]]:
     try:
-        import pyarrow as pa  # noqa: PLC0415  (170 MB that nothing else here needs)
+        import pyarrow as pa  # noqa: PLC0415  (170 MB, and needed for nothing else)
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
         raise Failure(
             f"{where}: a Parquet file, and pyarrow is not installed",
-            f"pip install 'modelwright[parquet]', or {OTHERWISE}",
+            f"pip install 'modelwright[parquet]', or {HINT}",
         ) from None
     try:
         with parquet.ParquetFile(path) as file:
@@ -146,13 +144,13 @@ def _parquet(path: Path, where: str) -> Iterator[Mapping[str, Any]]:
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise Failure(f"{where}: it is no sound Parquet file: {reason}", OTHERWISE) from error
+        raise Failure(f"{where}: not a valid Parquet file: {reason}", HINT) from error
 
 
 def _of_records(records: Iterable[Any], where: str) -> Iterator[Item]:
     for record in records:
         if not isinstance(record, dict):
-            raise Failure(f"{where}: a record is no object with columns", OTHERWISE)
+            raise Failure(f"{where}: a record is not an object with columns", HINT)
         item = _item(record, where)
         if item:
             yield item
@@ -163,10 +161,10 @@ def _item(record: Mapping[str, Any], where: str) -> Item | None:
     if isinstance(text, str):
         return f"{text}\n"
     if isinstance(messages, list):
-        said = [each for each in messages if isinstance(each, dict)]
-        if all(isinstance(each.get("role"), str) and isinstance(each.get("content"), str) for each in said):
-            return Dialogue.of_messages(said)
+        found = [each for each in messages if isinstance(each, dict)]
+        if all(isinstance(each.get("role"), str) and isinstance(each.get("content"), str) for each in found):
+            return Dialogue.of_messages(found)
     if "text" in record or "messages" in record:
-        return None  # an empty record, or one of another kind among many
+        return None  # an empty record, or one of another kind
     listed = ", ".join(map(str, list(record)[:8]))
-    raise Failure(f"{where}: no column `text` or `messages`; it has {listed}", OTHERWISE)
+    raise Failure(f"{where}: no column `text` or `messages`; it has {listed}", HINT)

@@ -1,4 +1,4 @@
-"""Chance from digests: a library's random numbers may differ from version to version, and these never do."""
+"""Random choices from digests, which never change, unlike the random numbers of a library."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ T = TypeVar("T")
 
 
 class Draw:
-    """Draws that depend on nothing but what it was begun with, and on how many came before."""
+    """Random choices that depend only on the seeds and on the number of earlier choices."""
 
-    def __init__(self, *begun_with: object) -> None:
-        self._begun_with = " ".join(map(str, begun_with))
+    def __init__(self, *seeds: object) -> None:
+        self._seeds = " ".join(map(str, seeds))
         self._count = 0
 
     def below(self, bound: int) -> int:
-        """A number from 0 up to, and without, `bound`."""
+        """Draw a number from 0 to `bound` - 1."""
         self._count += 1
-        digest = hashlib.sha256(f"{self._begun_with} {self._count}".encode()).digest()
+        digest = hashlib.sha256(f"{self._seeds} {self._count}".encode()).digest()
         return int.from_bytes(digest[:8], "big") % bound
 
     def between(self, first: int, last: int) -> int:
-        """A number from `first` to `last`, both among them."""
+        """Draw a number from `first` to `last`, inclusive."""
         return first + self.below(last - first + 1)
 
     def one(self, of: Sequence[T]) -> T:
-        """One of these."""
+        """Draw one item."""
         return of[self.below(len(of))]
 
     def some(self, of: Sequence[T], count: int) -> list[T]:
-        """So many of these, each once, in any order; all where there are fewer."""
+        """Draw `count` different items in random order; all if there are fewer."""
         left = list(of)
         drawn: list[T] = []
         while left and len(drawn) < count:
@@ -41,5 +41,5 @@ class Draw:
         return drawn
 
     def happens(self, percent: int) -> bool:
-        """Whether something happens that does so in `percent` of a hundred cases."""
+        """Decide whether something happens that does in `percent` of a hundred cases."""
         return self.below(100) < percent

@@ -1,4 +1,4 @@
-"""LessonPack: a lesson in Markdown, then revisions that keep what was good and change what was asked."""
+"""LessonPack: a lesson in Markdown, and revisions of it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LETTERS = "ABCD"
 
 
 def lesson(pack: dict[str, Any], draw: Draw) -> Dialogue:
-    """One conversation about a lesson."""
+    """Compose a conversation about a lesson."""
     topic = draw.one(pack["topics"])
     points = draw.some(topic["points"], draw.between(3, len(topic["points"])))
     pupils = draw.one(pack["pupils"])
-    asked = draw.one(pack["requests"]).replace("{P}", pupils).replace("{T}", topic["name"])
-    turns = [(asked, _outline(pack, topic, points, draw))]
+    request = draw.one(pack["requests"]).replace("{P}", pupils).replace("{T}", topic["name"])
+    turns = [(request, _outline(pack, topic, points, draw))]
     makers: dict[str, Callable[[], str]] = {
         "expand": lambda: _expanded(pack, topic, points, draw),
         "sections": lambda: _sections(pack, points),

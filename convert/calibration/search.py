@@ -1,4 +1,4 @@
-"""SearchQA: numbered materials, a question, an answer out of them or none, and which material it was."""
+"""SearchQA: numbered materials, a question, its answer if they have one, and the material it came from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ABSENT_PERCENT = 20
 CITE_PERCENT = 75
 SECOND_PERCENT = 35
 FILLER_PERCENT = 70
-# As retrieved pages have it: markup that nobody took out.
+# Leftover markup, as in retrieved pages.
 MARKUP_PERCENT = 15
 MARKUP = ("<p>{}</p>", "<div>{}</div>", "<li>{}</li>", "**{}**", "> {}")
 
@@ -28,19 +28,19 @@ class _Fact:
 
 
 def search(pack: dict[str, Any], draw: Draw) -> Dialogue:
-    """One conversation about materials."""
+    """Compose a conversation about materials."""
     subjects = [_subject(pack, draw) for _ in range(2)]
     stated: list[_Fact] = []
-    open_: list[_Fact] = []
+    unstated: list[_Fact] = []
     for name, kind in subjects:
         facts = [_fact(pack, name, fact, draw) for fact in draw.some(kind["facts"], len(kind["facts"]))]
         kept = draw.between(2, max(2, len(facts) - 1))
         stated += facts[:kept]
-        open_ += facts[kept:]
+        unstated += facts[kept:]
     shown = draw.some(stated, draw.between(*MATERIALS))
-    unshown = open_ + [fact for fact in stated if fact not in shown]
+    unshown = unstated + [fact for fact in stated if fact not in shown]
     materials = [_material(pack, fact, draw) for fact in shown]
-    turns = _asked(pack, draw, materials, shown, unshown)
+    turns = _ask(pack, draw, materials, shown, unshown)
     others = [fact for fact in shown if fact.question not in turns[0][0]]
     if others and draw.happens(SECOND_PERCENT):
         again = draw.one(others)
@@ -48,10 +48,10 @@ def search(pack: dict[str, Any], draw: Draw) -> Dialogue:
     return Dialogue(tuple(turns), cue=pack["cue"])
 
 
-def _asked(
+def _ask(
     pack: dict[str, Any], draw: Draw, materials: list[str], shown: list[_Fact], unshown: list[_Fact]
 ) -> list[tuple[str, str]]:
-    """The question in the scenario's own prompt, and where its answer stands."""
+    """Compose the question in the scenario's prompt, and the turn that cites its material."""
     is_absent = bool(unshown) and draw.happens(ABSENT_PERCENT)
     fact = draw.one(unshown if is_absent else shown)
     numbered = "\n".join(f"{number}. {text}" for number, text in enumerate(materials, 1))
@@ -59,8 +59,8 @@ def _asked(
     turns = [(prompt, draw.one(pack["unknown"]) if is_absent else fact.answer)]
     if draw.happens(CITE_PERCENT):
         number = "" if is_absent else str(shown.index(fact) + 1)
-        said = draw.one(pack["uncited" if is_absent else "cited"]).replace("{n}", number)
-        turns.append((pack["cite"], said))
+        cited = draw.one(pack["uncited" if is_absent else "cited"]).replace("{n}", number)
+        turns.append((pack["cite"], cited))
     return turns
 
 
@@ -79,7 +79,7 @@ def _fact(pack: dict[str, Any], name: str, fact: dict[str, Any], draw: Draw) -> 
 
 
 def _material(pack: dict[str, Any], fact: _Fact, draw: Draw) -> str:
-    """The sentence that states a fact, among others that state none that is asked for."""
+    """Put the sentence that states a fact among others that do not answer a question."""
     sentences = [fact.material]
     while draw.happens(FILLER_PERCENT) and len(sentences) < 4:
         filler = _filled(draw.one(pack["fillers"]), pack, draw)
@@ -90,7 +90,7 @@ def _material(pack: dict[str, Any], fact: _Fact, draw: Draw) -> str:
 
 
 def _value(kind: str, pack: dict[str, Any], draw: Draw) -> str:
-    """A value such as `number 20 900`, or a text with words to be drawn."""
+    """Draw a value: a number for e.g. `number 20 900`, else a text with random words."""
     name, _, bounds = kind.partition(" ")
     if name != "number":
         return _filled(kind, pack, draw)

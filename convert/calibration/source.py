@@ -1,10 +1,10 @@
-"""Where calibration texts come from, and what tells one choice of them from another before any is read."""
+"""The sources of calibration text, and the digest that distinguishes them before any is read."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from convert.calibration import dataset, pack
 from convert.calibration.text import read_text
@@ -12,119 +12,65 @@ from convert.recipe.lookup import expand_home
 from convert.source import Hub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from convert.calibration.dialogue import Dialogue
     from convert.progress import Progress
     from convert.recipe.model import Calibration
-    from convert.source import Listing
-
-
-class Source(Protocol):
-    """Texts and conversations, in an order that the seed settles."""
-
-    @property
-    def label(self) -> str:
-        """How manifests name it; no path of this machine."""
-
-    @property
-    def where(self) -> str:
-        """How messages name it."""
-
-    @property
-    def is_endless(self) -> bool:
-        """Whether there is always more to be had."""
-
-    def identity(self) -> Mapping[str, str]:
-        """What distinguishes it, for the key of an artifact; a commit stands for all that it holds."""
-
-    def read(self, max_bytes: int, progress: Progress) -> Iterator[str | Dialogue]:
-        """Give about so much of it; all of it where there is less, and no end where there is none."""
 
 
 @dataclass(frozen=True)
-class TextFile:
-    """A person's own file."""
+class Source:
+    """Texts and conversations, in an order that the seed decides."""
 
-    path: Path
-    seed: int
-    is_endless = False
-
-    @property
-    def label(self) -> str:
-        return self.path.name
-
-    @property
-    def where(self) -> str:
-        return str(self.path)
-
-    def identity(self) -> Mapping[str, str]:
-        with self.path.open("rb") as stream:
-            return {"calibration": hashlib.file_digest(stream, "sha256").hexdigest()}
-
-    def read(self, max_bytes: int, progress: Progress) -> Iterator[str | Dialogue]:  # noqa: ARG002
-        return read_text(self.path, max_bytes, self.seed)
-
-
-@dataclass(frozen=True)
-class Packs:
-    """The shipped packs."""
-
-    names: tuple[str, ...]
-    seed: int
-    is_endless = True
-
-    @property
-    def label(self) -> str:
-        return "+".join(self.names)
-
-    @property
-    def where(self) -> str:
-        return f"calibration packs {self.label}"
-
-    def identity(self) -> Mapping[str, str]:
-        return {"calibration": f"{self.label} {pack.digest(self.names)}"}
-
-    def read(self, max_bytes: int, progress: Progress) -> Iterator[str | Dialogue]:  # noqa: ARG002
-        return pack.dialogues(self.names, self.seed)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Files of a Hub dataset at a commit."""
-
-    listing: Listing
-    hub: Hub
-    seed: int
-    is_endless = False
-
-    @property
-    def label(self) -> str:
-        return f"{self.listing.repo}@{self.listing.commit}"
-
-    @property
-    def where(self) -> str:
-        return str(self.listing.repo)
-
-    def identity(self) -> Mapping[str, str]:
-        return {"calibration": self.label}
-
-    def read(self, max_bytes: int, progress: Progress) -> Iterator[str | Dialogue]:
-        return dataset.read(self.listing, self.hub, max_bytes, self.seed, progress)
+    label: str  # in manifests, without a path of this machine
+    where: str  # in messages
+    is_endless: bool
+    identity: Callable[[], str]  # for an artifact's key
+    read: Callable[[int, Progress], Iterator[str | Dialogue]]  # about so many bytes, or all
 
 
 def find_source(calibration: Calibration, folder: Path, hub: Hub | None = None) -> Source:
-    """What a recipe names, a dataset pinned to its commit; a path is taken from `folder`, the recipe's."""
+    """Find what a recipe names: a file, seen from the recipe's folder, packs, or a dataset at its commit."""
+    seed = calibration.seed
     if calibration.text is not None:
-        return TextFile(folder / expand_home(calibration.text), calibration.seed)
+        path = folder / expand_home(calibration.text)
+        return Source(
+            label=path.name,
+            where=str(path),
+            is_endless=False,
+            identity=lambda: _digest(path),
+            read=lambda max_bytes, _: read_text(path, max_bytes, seed),
+        )
     if calibration.packs is not None:
-        return Packs(calibration.packs, calibration.seed)
+        packs = calibration.packs
+        label = "+".join(packs)
+        return Source(
+            label=label,
+            where=f"calibration packs {label}",
+            is_endless=True,
+            identity=lambda: f"{label} {pack.digest(packs)}",
+            read=lambda *_: pack.dialogues(packs, seed),
+        )
     hub = hub or Hub.from_environment()
-    return Dataset(dataset.find(str(calibration.dataset), hub), hub, calibration.seed)
+    listing = dataset.find(str(calibration.dataset), hub)
+    label = f"{listing.repo}@{listing.commit}"
+    return Source(
+        label=label,
+        where=str(listing.repo),
+        is_endless=False,
+        identity=lambda: label,
+        read=lambda max_bytes, progress: dataset.read(listing, hub, max_bytes, seed, progress),
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def identity(source: Source, calibration: Calibration) -> dict[str, str]:
-    """All that decides which tokens an artifact learns from."""
+    """Return all that decides the tokens that an artifact is calibrated with."""
     settings = calibration.model_dump_json(include={"samples", "length", "seed"})
-    return {**source.identity(), "calibration settings": settings}
+    return {"calibration": source.identity(), "calibration settings": settings}

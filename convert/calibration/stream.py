@@ -1,4 +1,4 @@
-"""Texts and conversations as one run of tokens, each in the form in which the model meets it."""
+"""Texts and conversations as one sequence of tokens, each in the form that the model expects."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from convert.tokenizer import Tokenizer
 
-# Laid out together: starting a child for each would take most of the time.
+# Rendered together, since starting a child for each would take most of the time.
 BATCH = 64
 MAX_BATCH = 1024
 BETWEEN = "\n\n"
 
 
-def tokenise(pieces: Iterator[str | Dialogue], tokenizer: Tokenizer, enough: int | None) -> NDArray[np.int32]:
-    """Read pieces until there are no more, or enough tokens."""
-    import tokenizers  # noqa: PLC0415 - only where there is text to calibrate with
+def tokenize(pieces: Iterator[str | Dialogue], tokenizer: Tokenizer, enough: int | None) -> NDArray[np.int32]:
+    """Encode pieces until there are enough tokens, or no more pieces."""
+    import tokenizers  # noqa: PLC0415 - needed for calibration only
 
     encoder = tokenizers.Tokenizer.from_buffer(tokenizer.json)
     encoder.no_truncation()
@@ -39,7 +39,7 @@ def tokenise(pieces: Iterator[str | Dialogue], tokenizer: Tokenizer, enough: int
             runs.append(run)
             size += len(run)
         if enough is not None and size == before:
-            break  # a tokenizer that makes nothing of them will make nothing of more
+            break  # a tokenizer that finds no tokens in them finds none in more
         batch = min(MAX_BATCH, 2 * batch)
     return np.concatenate(runs)[:enough]
 
@@ -53,17 +53,17 @@ def _runs(
     )
     for piece in pieces:
         if isinstance(piece, str):
-            # A special token's name is text, as to llama-imatrix.
-            yield _encoded(piece, encoder, is_markup=False)
+            # Names of special tokens are plain text, as in llama-imatrix.
+            yield _encode(piece, encoder, is_markup=False)
         elif tokenizer.chat_template:
-            yield _encoded(next(laid_out), encoder, is_markup=True)
+            yield _encode(next(laid_out), encoder, is_markup=True)
         elif tokenizer.eos_id is not None:
-            yield _encoded(piece.continuation(), encoder, is_markup=False)
+            yield _encode(piece.continuation(), encoder, is_markup=False)
             yield np.array([tokenizer.eos_id], np.int32)
         else:
-            yield _encoded(piece.continuation() + BETWEEN, encoder, is_markup=False)
+            yield _encode(piece.continuation() + BETWEEN, encoder, is_markup=False)
 
 
-def _encoded(text: str, encoder: tokenizers.Tokenizer, *, is_markup: bool) -> NDArray[np.int32]:
+def _encode(text: str, encoder: tokenizers.Tokenizer, *, is_markup: bool) -> NDArray[np.int32]:
     encoder.encode_special_tokens = not is_markup
     return np.array(encoder.encode(text, add_special_tokens=False).ids, np.int32)

@@ -1,4 +1,4 @@
-"""A text file of any size in pieces of a bounded one: all of a short file, stretches of a long one."""
+"""A text file in pieces of bounded size: all of a short file, stretches of a long one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# A piece given to the tokenizer, and a stretch of a long file.
+# The size of a piece for the tokenizer, and of a stretch of a long file.
 PIECE_BYTES = 1 << 20
-# The longest line of a .jsonl file; those of a plain text are read in parts where they are long.
+# The longest line of a .jsonl file; long lines of plain text are read in parts.
 MAX_LINE_BYTES = 16 << 20
-# Bytes that continue a UTF-8 character, found first where a stretch begins within one.
+# Bytes that continue a UTF-8 character, which a stretch may begin with.
 CONTINUATIONS = bytes(range(0x80, 0xC0))
 
 
 def read_text(path: Path, max_bytes: int, seed: int) -> Iterator[str]:
-    """Read about `max_bytes` of a text: all of it, or stretches from all over it that the seed chooses."""
+    """Read about `max_bytes` of a text: all of it, or stretches of it that the seed chooses."""
     try:
         with path.open("rb") as file:
             size_bytes = file.seek(0, 2)
@@ -34,9 +34,8 @@ def read_text(path: Path, max_bytes: int, seed: int) -> Iterator[str]:
                     _documents(path, lines) if is_jsonl else _decoded(path, lines, is_last=is_last)
                 )
     except OSError as error:
-        raise Failure(
-            f"{path}: cannot be read: {error.strerror or error}", "check the path in the recipe"
-        ) from error
+        what = f"{path}: cannot be read: {error.strerror or error}"
+        raise Failure(what, "check the path in the recipe") from error
 
 
 def _stretches(size_bytes: int, max_bytes: int, seed: int) -> list[tuple[int, int]]:
@@ -50,10 +49,10 @@ def _stretches(size_bytes: int, max_bytes: int, seed: int) -> list[tuple[int, in
 
 
 def _lines(file: IO[bytes], first: int, stop: int, *, in_parts: bool) -> Iterator[tuple[int, bytes]]:
-    """Give the lines that begin in a stretch, with their places; long ones, where they may be, in parts."""
+    """Yield the lines that begin in a stretch, with their positions; long ones in parts if `in_parts`."""
     max_bytes = PIECE_BYTES if in_parts else MAX_LINE_BYTES
     position = first
-    # One byte earlier, so that a line that begins just here is not skipped.
+    # One byte earlier, so that a line that begins right here is not skipped.
     file.seek(max(0, first - 1))
     if first:
         skipped = file.readline(stop - first + 1)
@@ -79,10 +78,8 @@ def _decoded(path: Path, lines: Iterator[tuple[int, bytes]], *, is_last: bool) -
             is_first = False
         yield decoder.decode(b"", final=is_last)
     except UnicodeDecodeError as error:
-        raise Failure(
-            f"{path}: not UTF-8 text (byte {position + error.start}: {error.reason})",
-            "save it as UTF-8",
-        ) from error
+        what = f"{path}: not UTF-8 text (byte {position + error.start}: {error.reason})"
+        raise Failure(what, "save it as UTF-8") from error
 
 
 def _documents(path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[str]:
@@ -93,21 +90,18 @@ def _documents(path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[str]:
         try:
             document = json.loads(line)
         except (ValueError, RecursionError) as error:
-            what = "is longer than a line may be" if len(line) == MAX_LINE_BYTES else "is not JSON"
-            raise Failure(
-                f"{path}: the line at byte {position} {what}: {error}", "write one JSON object a line"
-            ) from error
+            what = "is too long" if len(line) == MAX_LINE_BYTES else "is not JSON"
+            what = f"{path}: the line at byte {position} {what}: {error}"
+            raise Failure(what, "write one JSON object per line") from error
         text = document.get("text") if isinstance(document, dict) else None
         if not isinstance(text, str):
-            raise Failure(
-                f"{path}: the line at byte {position} has no `text`",
-                'write each line as {"text": "…"}',
-            )
+            what = f"{path}: the line at byte {position} has no `text`"
+            raise Failure(what, 'write each line as {"text": "…"}')
         yield text + "\n"
 
 
 def _pieces(texts: Iterator[str]) -> Iterator[str]:
-    """Gather lines, so that the tokenizer is not asked for each, and cut what is too long for it."""
+    """Join lines to pieces for the tokenizer, and cut those that are too long for it."""
     held: list[str] = []
     held_size = 0
     for text in texts:

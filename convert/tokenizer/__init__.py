@@ -1,4 +1,4 @@
-"""One canonical tokenizer from whatever files a checkpoint brings."""
+"""One canonical tokenizer from the files of any checkpoint."""
 
 from convert.tokenizer.assembly import load
 from convert.tokenizer.model import AddedToken, Kind, Tokenizer, TokenType

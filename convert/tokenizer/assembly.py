@@ -1,4 +1,4 @@
-"""From a checkpoint's files to the canonical tokenizer."""
+"""The canonical tokenizer, built from a checkpoint's files."""
 
 from __future__ import annotations
 
@@ -23,29 +23,27 @@ if TYPE_CHECKING:
     from convert.tokenizer.document import Document
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-# conversion/base.py, does_token_look_special: left unmarked in the files of some families, and llama.cpp
-# acts on a few of them by their text whatever their type.
+# conversion/base.py, does_token_look_special: some families do not mark these as special, and llama.cpp
+# treats a few of them by their text, whatever their type.
 _LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL)
-_SOME_LENGTH = 1_000_000_000  # Transformers writes 1e30 for "no limit"
+_UNLIMITED_LENGTH = 1_000_000_000  # Transformers writes 1e30 for "no limit"
 
 
 def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: int) -> Tokenizer:
     """Read the tokenizer of the checkpoint in `folder`; `vocab_size` counts the embedding's rows."""
-    settings = special.read_settings(folder, config)
-    document = find_document(folder, model_type, settings.tokenizer, vocab_size)
-    document = document.with_added(special.added_tokens(settings, document))
+    files = special.read_config_files(folder, config)
+    document = find_document(folder, model_type, files.tokenizer, vocab_size)
+    document = document.with_added(special.added_tokens(files, document))
     check_document(document)
     highest = max(document.ids.values())
     if highest >= vocab_size:
-        raise Failure(
-            f"{document.origin}: token {highest} is beyond the {vocab_size} rows of the model's embedding",
-            "the tokenizer and the weights are not of one model",
-        )
-    template = find_template(folder, model_type, settings)
-    roles = special.resolve(settings, document, template)
+        what = f"{document.origin}: token {highest} is beyond the {vocab_size} rows of the model's embedding"
+        raise Failure(what, "use a tokenizer and weights of the same model")
+    template = find_template(folder, model_type, files)
+    roles = special.resolve(files, document, template)
     if family(model_type).tokenizer.ends_turns and template is not None and roles.eot is not None:
         roles = replace(roles, eos=roles.eot)
-    roles, add_bos, add_eos = wrapping.read_wrapping(document, settings.tokenizer, roles)
+    roles, add_bos, add_eos = wrapping.read_wrapping(document, files.tokenizer, roles)
     document = document.with_added(special.implied_tokens(roles, document))
     document = wrapping.write_wrapping(document, roles, add_bos=add_bos, add_eos=add_eos)
     tokenizer_json = document.to_bytes()
@@ -69,20 +67,20 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
         add_space_prefix=document.kind is Kind.SPM_BPE and has_space_prefix(document),
         chat_template=template,
         json=tokenizer_json,
-        config=_config(settings, roles, tokens, template, add_bos=add_bos, add_eos=add_eos),
+        config=_config(files, roles, tokens, template, add_bos=add_bos, add_eos=add_eos),
     )
 
 
 def _list(
     document: Document, vocab_size: int, unk_id: int | None
 ) -> tuple[tuple[str, ...], tuple[TokenType, ...]]:
-    """Every id's text and type; ids that no token has are filled, since runtimes want no holes."""
+    """List the text and type of every id, with fillers for ids without a token."""
     is_spm = document.kind is Kind.SPM_BPE
     tokens: list[str | None] = [None] * vocab_size
     types = [TokenType.UNUSED] * vocab_size
     for token, identity in document.vocab.items():
         if types[identity] is TokenType.BYTE:
-            continue  # the character that it stands for is an alias
+            continue  # its character is an alias
         tokens[identity] = token
         types[identity] = TokenType.BYTE if is_spm and _BYTE.fullmatch(token) else TokenType.NORMAL
     for added in document.added:
@@ -106,7 +104,7 @@ def _padding(identity: int, known: Mapping[str, int]) -> str:
 
 
 def _scores(folder: Path, document: Document, types: tuple[TokenType, ...]) -> tuple[float, ...]:
-    """From tokenizer.model where there is one, since those are the scores that the merges came from."""
+    """Take scores from tokenizer.model if there is one, since the merges were made from those."""
     scores = score.from_merges(document.merges, document.vocab, len(types))
     path = folder / "tokenizer.model"
     if path.is_file():
@@ -115,9 +113,9 @@ def _scores(folder: Path, document: Document, types: tuple[TokenType, ...]) -> t
             if identity >= len(types) or types[identity] is not TokenType.NORMAL:
                 continue
             if tokens[identity] != piece:
+                other = f"{tokens[identity]!r} in {document.origin}"
                 raise Failure(
-                    f"token {identity} is {piece!r} in {path.name}, "
-                    f"and {tokens[identity]!r} in {document.origin}",
+                    f"token {identity} is {piece!r} in {path.name}, and {other}",
                     "delete the one of the two files that is not of this model",
                 )
             scores[identity] = value
@@ -125,7 +123,7 @@ def _scores(folder: Path, document: Document, types: tuple[TokenType, ...]) -> t
 
 
 def _config(
-    settings: special.Settings,
+    files: special.ConfigFiles,
     roles: special.Roles,
     tokens: tuple[str, ...],
     template: str | None,
@@ -133,19 +131,19 @@ def _config(
     add_bos: bool,
     add_eos: bool,
 ) -> dict[str, Any]:
-    """tokenizer_config.json for a class that takes tokenizer.json at its word, in every release."""
+    """Write tokenizer_config.json for a class that follows tokenizer.json in every release."""
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": add_bos,
         "add_eos_token": add_eos,
         "clean_up_tokenization_spaces": False,
-        "model_max_length": _max_length(settings),
+        "model_max_length": _max_length(files),
     }
     for role in special.ROLES:
-        is_denied = f"{role}_token" in settings.tokenizer and settings.tokenizer[f"{role}_token"] is None
+        is_disabled = f"{role}_token" in files.tokenizer and files.tokenizer[f"{role}_token"] is None
         identity = getattr(roles, role)
-        config[f"{role}_token"] = None if is_denied or identity is None else tokens[identity]
-    extra = [token.content for token in special.extra_tokens(settings)]
+        config[f"{role}_token"] = None if is_disabled or identity is None else tokens[identity]
+    extra = [token.content for token in special.extra_tokens(files)]
     if extra:
         config["additional_special_tokens"] = extra
     if template is not None:
@@ -153,12 +151,12 @@ def _config(
     return config
 
 
-def _max_length(settings: special.Settings) -> int | None:
+def _max_length(files: special.ConfigFiles) -> int | None:
     candidates = (
-        settings.tokenizer.get("model_max_length"),
-        *(settings.model.get(key) for key in ("max_position_embeddings", "n_positions", "seq_length")),
+        files.tokenizer.get("model_max_length"),
+        *(files.model.get(key) for key in ("max_position_embeddings", "n_positions", "seq_length")),
     )
     for value in candidates:
-        if isinstance(value, int) and 0 < value < _SOME_LENGTH:
+        if isinstance(value, int) and 0 < value < _UNLIMITED_LENGTH:
             return value
     return None

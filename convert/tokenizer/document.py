@@ -1,4 +1,4 @@
-"""tokenizer.json as data: what every source is brought to, and what the canonical file is written from."""
+"""tokenizer.json as data: every source becomes one, and the canonical file is written from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 @dataclass(frozen=True)
 class Document:
-    """A vocabulary, its merges and the steps around them, in the terms of Hugging Face's `tokenizers`."""
+    """A vocabulary, its merges and the steps around them, in the terms of the `tokenizers` library."""
 
     origin: str  # the file to name in messages
     vocab: dict[str, int]
@@ -39,7 +39,7 @@ class Document:
 
     @property
     def kind(self) -> Kind:
-        """Which of the two ways of making symbols this is."""
+        """Return which of the two kinds of symbols it uses."""
         if any(step["type"] == "ByteLevel" for step in steps(self.pre_tokenizer, "pretokenizers")):
             return Kind.BYTE_BPE
         if self.byte_fallback:
@@ -48,17 +48,17 @@ class Document:
 
     @property
     def ids(self) -> dict[str, int]:
-        """Every token, added ones among them, and its id."""
+        """Map every token to its id, including added tokens."""
         return {**self.vocab, **{token.content: token.id for token in self.added}}
 
     def with_added(self, tokens: Iterable[AddedToken]) -> Document:
-        """The document with tokens that another file speaks of; a later word on the same id wins."""
+        """Return the document with tokens that another file adds; the last one with an id wins."""
         added = {token.id: token for token in (*self.added, *tokens)}
         return replace(self, added=tuple(added[identity] for identity in sorted(added)))
 
     def to_bytes(self) -> bytes:
-        """The canonical tokenizer.json: same tokenizer, same bytes."""
-        # Strings are read by every version of every library; only a merge with a space in it needs a pair.
+        """Write the canonical tokenizer.json: equal tokenizers give equal bytes."""
+        # Every version of every library reads strings; only a merge with a space needs a pair.
         is_plain = not any(" " in left or " " in right for left, right in self.merges)
         content = {
             "version": "1.0",
@@ -90,7 +90,7 @@ class Document:
 
 
 def read_document(content: dict[str, Any], origin: str) -> Document:
-    """A tokenizer.json that someone else wrote: each part is of its kind, the whole is yet to be checked."""
+    """Read a tokenizer.json and check the type of each part; `check_document` checks the rest."""
     model = _field(content, "model", dict, origin)
     if model.get("type", "BPE") != "BPE":
         raise Failure(f"{origin}: model.type {model['type']!r} is not supported", SUPPORTED)
@@ -100,9 +100,9 @@ def read_document(content: dict[str, Any], origin: str) -> Document:
     return Document(
         origin=origin,
         vocab=_field(model, "vocab", dict, origin, "model."),
-        merges=tuple(_merge(merge, f"{origin}: model.merges[{place}]") for place, merge in
+        merges=tuple(_merge(merge, f"{origin}: model.merges[{index}]") for index, merge in
                      enumerate(_field(model, "merges", list, origin, "model."))),
-        added=tuple(_added(token, f"{origin}: added_tokens[{place}]") for place, token in
+        added=tuple(_added(token, f"{origin}: added_tokens[{index}]") for index, token in
                     enumerate(_field({"added_tokens": [], **content}, "added_tokens", list, origin))),
         normalizer=_stage(content, "normalizer", "normalizers", origin),
         pre_tokenizer=_stage(content, "pre_tokenizer", "pretokenizers", origin),
@@ -116,7 +116,7 @@ def read_document(content: dict[str, Any], origin: str) -> Document:
 
 
 def read_added(value: Json, identity: int, where: str, *, special: bool) -> AddedToken:
-    """A token as the configuration files write it: its text, or an object with flags."""
+    """Read a token of a configuration file: its text, or an object with flags."""
     if isinstance(value, str):
         return AddedToken(identity, value, special)
     if not isinstance(value, dict) or not isinstance(value.get("content"), str):
@@ -132,7 +132,7 @@ def _added(value: Json, where: str) -> AddedToken:
 
 
 def _merge(value: Json, where: str) -> tuple[str, str]:
-    """Older files write "a b", newer ones ["a", "b"]."""
+    """Read a merge: older files write "a b", newer ones ["a", "b"]."""
     pair = value.split(" ") if isinstance(value, str) else value
     if (
         not isinstance(pair, list)
@@ -146,8 +146,8 @@ def _merge(value: Json, where: str) -> tuple[str, str]:
 def _field(content: dict[str, Any], key: str, kind: type[_T], origin: str, prefix: str = "") -> _T:
     value = content.get(key)
     if not isinstance(value, kind):
-        said = "missing" if value is None else f"not a JSON {_NAMES[kind]}"
-        raise Failure(f"{origin}: {prefix}{key} is {said}", BROKEN)
+        fault = "missing" if value is None else f"not a JSON {_NAMES[kind]}"
+        raise Failure(f"{origin}: {prefix}{key} is {fault}", BROKEN)
     return value
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face's `tokenizers`, opened on a tokenizer.json."""
+"""The `tokenizers` library, opened on a tokenizer.json."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def open_encoder(tokenizer_json: bytes, origin: str = "tokenizer.json") -> tokenizers.Tokenizer:
-    """The tokenizer itself; what the library cannot read is a Failure in its own words."""
-    from tokenizers import Tokenizer  # noqa: PLC0415  (planning needs none of it)
+    """Open the tokenizer; what the library refuses is a Failure with its message."""
+    from tokenizers import Tokenizer  # noqa: PLC0415  (not needed for planning)
 
     try:
         return Tokenizer.from_str(tokenizer_json.decode("utf-8"))
-    except Exception as fault:  # noqa: BLE001  (the library raises nothing more particular)
-        raise Failure(f"{origin}: the tokenizers library does not take it: {fault}") from None
+    except Exception as fault:  # noqa: BLE001  (the library raises nothing more specific)
+        raise Failure(f"{origin}: the tokenizers library refuses it: {fault}") from None
 
 
 def steps(stage: Json, children: str) -> list[dict[str, Any]]:
-    """The steps of a normalizer, pre-tokenizer or post-processor, sequences within sequences laid flat."""
+    """List the steps of a normalizer, pre-tokenizer or post-processor, with nested sequences flattened."""
     if stage is None:
         return []
     if stage["type"] == "Sequence":

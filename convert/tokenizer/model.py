@@ -1,4 +1,4 @@
-"""The canonical tokenizer: what every format writes from, whatever the source looked like."""
+"""The canonical tokenizer, from which every format writes its files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from convert.tokenizer import pretokenizer
 
 
 class Kind(StrEnum):
-    """How text becomes symbols, before any merge."""
+    """The symbols that text is split into before merges."""
 
     BYTE_BPE = "byte-bpe"  # every byte a printable character
     SPM_BPE = "spm-bpe"  # characters, "▁" for a space, <0xNN> for the rest
 
 
 class TokenType(IntEnum):
-    """What a token is; the values are those of GGUF's `tokenizer.ggml.token_type`."""
+    """The type of a token, with the values of GGUF's `tokenizer.ggml.token_type`."""
 
     NORMAL = 1
     UNKNOWN = 2
@@ -30,7 +30,7 @@ class TokenType(IntEnum):
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that is cut out of the text before the vocabulary is asked."""
+    """A token that is cut out of the text before the vocabulary is used."""
 
     id: int
     content: str
@@ -43,7 +43,7 @@ class AddedToken:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """One vocabulary with its rules, and the files that say the same to Hugging Face's libraries."""
+    """A vocabulary with its rules, and the same as files for Hugging Face's libraries."""
 
     kind: Kind
     tokens: tuple[str, ...]  # index is the id; filled up to the model's vocabulary with "[PAD{id}]"
@@ -55,7 +55,7 @@ class Tokenizer:
     eos_id: int | None
     unk_id: int | None
     pad_id: int | None
-    eot_id: int | None  # ends a turn of a chat, where that is a token of its own
+    eot_id: int | None  # ends a turn of a chat, where that is a separate token
     eog_ids: tuple[int, ...]  # everything that must stop generation, ascending
     add_bos: bool
     add_eos: bool
@@ -66,8 +66,8 @@ class Tokenizer:
 
     @cached_property
     def pre(self) -> str:
-        """Llama.cpp's name for the pre-tokenizer; a Failure where it has none.
+        """Return llama.cpp's name for the pre-tokenizer; a Failure where it has none.
 
-        Asked for by GGUF alone, so a tokenizer that llama.cpp cannot split may still go to other formats.
+        Only GGUF needs it, so other formats accept tokenizers that llama.cpp cannot split.
         """
         return "default" if self.kind is Kind.SPM_BPE else pretokenizer.identify(self.json)

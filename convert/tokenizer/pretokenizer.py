@@ -1,8 +1,8 @@
-"""Which of llama.cpp's pre-tokenizers splits text as this tokenizer does.
+"""The pre-tokenizer of llama.cpp that splits text as a tokenizer does.
 
-llama.cpp has no place for a regular expression in GGUF: it has names, and the splitting behind each is
-compiled in. Its converter finds the name by the digest of the ids that a check text becomes, which is
-particular to one vocabulary; where the vocabulary is one that it never saw, the steps themselves decide.
+GGUF holds no regular expression for it, only a name whose splitting is compiled into llama.cpp. Its converter
+finds the name by the digest of a check text's ids, which is specific to one vocabulary; for a vocabulary that
+it does not know, the steps decide.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ _NAME_OF_STEPS = {
 }
 
 
-_LEAVE_OUT = "leave the gguf target out; the other formats carry these steps themselves"
+_LEAVE_OUT = "leave the gguf target out; the other formats contain these steps"
 
 
 def identify(tokenizer_json: bytes) -> str:
-    """The value of `tokenizer.ggml.pre` for a byte-level tokenizer."""
+    """Return `tokenizer.ggml.pre` for a byte-level tokenizer."""
     content = json.loads(tokenizer_json)
     normalizer = steps(content["normalizer"], "normalizers")
     if any(step["type"] != "NFC" for step in normalizer):
@@ -94,7 +94,7 @@ def identify(tokenizer_json: bytes) -> str:
 
 
 def describe(stage: Json) -> list[str]:
-    """The steps of a byte-level pre-tokenizer, one line each: an expression, or what the step does."""
+    """Describe the steps of a byte-level pre-tokenizer in a line each: an expression, or what it does."""
     if stage["type"] == "Sequence":
         return [line for step in stage["pretokenizers"] for line in describe(step)]
     if stage["type"] == "ByteLevel":
@@ -103,7 +103,7 @@ def describe(stage: Json) -> list[str]:
     if stage["type"] == "Digits" and stage.get("individual_digits"):
         return ["Digits, one by one"]
     if stage["type"] == "Split" and "Regex" in stage["pattern"]:
-        # Keeping the matches and removing what is between them is the same where all is matched.
+        # Where everything matches, keeping the matches is the same as removing what is between them.
         how = (stage["behavior"], stage.get("invert", False))
         whole = how in (("Isolated", False), ("Removed", True))
         return [stage["pattern"]["Regex"] + ("" if whole else f" ({stage['behavior']})")]

@@ -1,4 +1,4 @@
-"""tiktoken's rank files: a token and its rank on each line, and the merges that the ranks imply."""
+"""tiktoken's rank files (a token and its rank on each line), and the merges that the ranks imply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FAR = 1 << 62
 
 
 def read_ranks(path: Path) -> dict[bytes, int]:
-    """Token → rank, which is its id."""
+    """Read the rank of each token, which is its id."""
     ranks: dict[bytes, int] = {}
     taken: set[int] = set()
     try:
@@ -42,13 +42,13 @@ def read_ranks(path: Path) -> dict[bytes, int]:
 
 
 def recover_merges(ranks: dict[bytes, int], name: str) -> list[tuple[bytes, bytes]]:
-    """The merge that makes each token of two bytes or more, by rank.
+    """Find the merge that makes each token of two bytes or more, by rank.
 
-    tiktoken merges whichever neighbours join into the lowest rank and never says which pair a token
-    came from. It is the pair that BPE with lower ranks alone leaves standing. A pair stands when both
-    halves are tokens and no lower merge ever reaches across their seam; to see that, the halves are
-    taken apart again, latest merge first, and whatever meets at the seam is looked up. That costs a few
-    look-ups for each way to cut a token, where running BPE anew costs the square of its length.
+    tiktoken merges the adjacent pair with the lowest rank, and does not record which pair a token came
+    from. It is the pair that remains after BPE with lower ranks only: both halves are tokens, and no lower
+    merge reaches across their seam. To check that, the halves are split again, latest merge first, and
+    what meets at the seam is looked up. That takes a few look-ups for each way to cut a token; running
+    BPE again would take the square of its length.
     """
     merges: list[tuple[bytes, bytes]] = []
     parts: dict[bytes, tuple[bytes, bytes]] = {}
@@ -60,7 +60,7 @@ def recover_merges(ranks: dict[bytes, int], name: str) -> list[tuple[bytes, byte
             if (
                 ranks.get(left, _FAR) < rank
                 and ranks.get(right, _FAR) < rank
-                and _stands(left, right, ranks, parts, rank)
+                and _remains(left, right, ranks, parts, rank)
             ):
                 break
         else:
@@ -73,14 +73,14 @@ def recover_merges(ranks: dict[bytes, int], name: str) -> list[tuple[bytes, byte
     return merges
 
 
-def _stands(
+def _remains(
     left: bytes, right: bytes, ranks: dict[bytes, int], parts: dict[bytes, tuple[bytes, bytes]], limit: int
 ) -> bool:
-    """Whether no merge below `limit` would have joined something across the seam before both were whole.
+    """Return whether no merge below `limit` joins something across the seam before both halves are complete.
 
-    Going back in time, the later of the two merges is undone first. On a tie of ranks BPE takes the
-    leftmost pair, so what crosses the seam loses to an equal rank on its left and wins over one on its
-    right: hence the one more on the right-hand side.
+    The later of the two merges is undone first. With equal ranks BPE takes the leftmost pair, so a pair
+    across the seam loses to an equal rank on its left and wins over one on its right: hence the + 1 on
+    the right.
     """
     rank_left, rank_right = ranks[left], ranks[right]
     while True:

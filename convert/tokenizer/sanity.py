@@ -1,4 +1,4 @@
-"""What a vocabulary must hold to before anything is built on it."""
+"""Checks of a vocabulary before anything is built on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check_document(document: Document) -> None:
-    """Every id is one token's alone, every token is text, every merge joins two tokens into a third."""
+    """Check that ids are unique, tokens are text, and every merge joins two tokens into a third."""
     where = f"{document.origin}: " + ("model.vocab" if document.origin == "tokenizer.json" else "vocabulary")
     owner: dict[int, str] = {}
     for token, identity in document.vocab.items():
@@ -23,16 +23,16 @@ def check_document(document: Document) -> None:
             raise Failure(f"{where}: {other!r} and {token!r} share the id {identity}", BROKEN)
     _check_text(document, where)
     _check_added(document, owner)
-    for place, (left, right) in enumerate(document.merges):
+    for index, (left, right) in enumerate(document.merges):
         for token in (left, right, left + right):
             if token not in document.vocab:
                 raise Failure(
-                    f"{document.origin}: model.merges[{place}]: {token!r} is not in the vocabulary", BROKEN
+                    f"{document.origin}: model.merges[{index}]: {token!r} is not in the vocabulary", BROKEN
                 )
 
 
 def _is_byte_of(byte: str, character: str) -> bool:
-    """Some files give "\\t" the id of its byte token, so that merges can name it."""
+    """Return whether this is the token of a byte; some files give it and its character one id."""
     return len(character) == 1 and byte == f"<0x{ord(character):02X}>"
 
 

@@ -1,4 +1,4 @@
-"""Scores for sentencepiece-like vocabularies: llama.cpp joins neighbours by score and knows no merges."""
+"""Scores of sentencepiece-like vocabularies: llama.cpp merges by score, and has no list of merges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MODEL_TYPE, _BPE = 3, 2  # a field of its TrainerSpec, and the value that means
 
 
 def from_merges(merges: Sequence[tuple[str, str]], vocab: Mapping[str, int], size: int) -> list[float]:
-    """The earlier a token is made, the higher its score; what no merge makes is never joined."""
+    """Derive scores from merges: the earlier a merge, the higher the score of its token."""
     scores = [0.0] * size
     for rank, (left, right) in enumerate(merges):
         identity = vocab[left + right]
@@ -28,7 +28,7 @@ def from_merges(merges: Sequence[tuple[str, str]], vocab: Mapping[str, int], siz
 
 
 def read_scores(path: Path) -> list[tuple[str, float]]:
-    """The pieces of a tokenizer.model and their scores, by id."""
+    """Read the pieces of a tokenizer.model and their scores, by id."""
     pieces = []
     try:
         model = path.read_bytes()
@@ -61,38 +61,38 @@ def _piece(message: bytes) -> tuple[str, float]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | float | bytes]]:
-    """Field numbers and values of a protobuf message, undecoded."""
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
+    """Yield the field numbers and raw values of a protobuf message."""
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
         field, wire = key >> 3, key & 7
         if wire == _VARINT:
-            value, place = _varint(message, place)
+            value, position = _varint(message, position)
             yield field, value
         elif wire == _BYTES:
-            size, place = _varint(message, place)
-            if place + size > len(message):
+            size, position = _varint(message, position)
+            if position + size > len(message):
                 raise ValueError
-            yield field, message[place : place + size]
-            place += size
+            yield field, message[position : position + size]
+            position += size
         elif wire == _FIXED32:
-            yield field, struct.unpack_from("<f", message, place)[0]
-            place += 4
+            yield field, struct.unpack_from("<f", message, position)[0]
+            position += 4
         elif wire == _FIXED64:
-            yield field, struct.unpack_from("<d", message, place)[0]
-            place += 8
+            yield field, struct.unpack_from("<d", message, position)[0]
+            position += 8
         else:
             raise ValueError
 
 
-def _varint(message: bytes, place: int) -> tuple[int, int]:
+def _varint(message: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        byte = message[place]
-        place += 1
+        byte = message[position]
+        position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, place
+            return value, position
         shift += 7
         if shift > 63:
             raise ValueError

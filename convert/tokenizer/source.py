@@ -1,4 +1,4 @@
-"""The files that a vocabulary may come from: three kinds, each brought to the same document."""
+"""The three kinds of files that a vocabulary may come from, each read into the same document."""
 
 from __future__ import annotations
 
@@ -94,15 +94,15 @@ def _read_merges(path: Path, vocab: dict[str, int]) -> tuple[tuple[str, str], ..
 def _from_ranks(path: Path, vocab_size: int, special: tuple[str, ...], split: Split) -> Document:
     ranks = read_ranks(path)
     merges = recover_merges(ranks, path.name)
-    spelt = {token: spell(token) for token in ranks}
+    spellings = {token: spell(token) for token in ranks}
     first = max(ranks.values()) + 1
     room = max(vocab_size - first, 3)
     return Document(
         origin=path.name,
-        vocab={spelt[token]: rank for token, rank in ranks.items()},
-        merges=tuple((spelt[left], spelt[right]) for left, right in merges),
+        vocab={spellings[token]: rank for token, rank in ranks.items()},
+        merges=tuple((spellings[left], spellings[right]) for left, right in merges),
         added=tuple(
-            AddedToken(first + place, content, special=True) for place, content in enumerate(special[:room])
+            AddedToken(first + index, content, special=True) for index, content in enumerate(special[:room])
         ),
         **_steps(split),
     )

@@ -1,4 +1,4 @@
-"""How a sentencepiece-like tokenizer treats spaces, read from its steps."""
+"""The treatment of spaces in a sentencepiece-like tokenizer, read from its steps."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 SPACE = "▁"
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 _PREPEND = {"type": "Prepend", "prepend": SPACE}
-# Never applies: there are no spaces left once the normalizer has replaced them.
+# Without effect: the normalizer has replaced all spaces before.
 _IDLE_SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
 
 
 def has_space_prefix(document: Document) -> bool:
-    """Whether "▁" is put before the first word; anything but "▁" for a space is a Failure."""
+    """Return whether "▁" is put before the first word; anything but "▁" for a space is a Failure."""
     normalizer = steps(document.normalizer, "normalizers")
     splitter = steps(document.pre_tokenizer, "pretokenizers")
     if normalizer == [_PREPEND, _REPLACE] and splitter == []:
@@ -28,9 +28,9 @@ def has_space_prefix(document: Document) -> bool:
         return False
     if normalizer == [] and len(splitter) == 1 and splitter[0]["type"] == "Metaspace":
         return _metaspace(splitter[0], document)
-    said = json.dumps([*normalizer, *splitter], ensure_ascii=False)
+    found = json.dumps([*normalizer, *splitter], ensure_ascii=False)
     raise Failure(
-        f"{document.origin}: spaces are treated in a way that we do not know: {said}",
+        f"{document.origin}: spaces are treated in a way that we do not know: {found}",
         'known: "▁" for each space, with or without one before the text',
     )
 
@@ -39,7 +39,7 @@ def _metaspace(step: dict[str, Any], document: Document) -> bool:
     if step.get("replacement", SPACE) != SPACE:
         raise Failure(f"{document.origin}: Metaspace with {step['replacement']!r} in place of {SPACE!r}")
     if step.get("split", True):
-        # Words are merged apart, which llama.cpp does not do; no matter while no token spans two of them.
+        # Words are merged separately, unlike in llama.cpp; it is the same if no token spans two of them.
         plain = document.vocab.keys() - {token.content for token in document.added}
         crossing = next((token for token in sorted(plain) if SPACE in token[1:]), None)
         if crossing is not None:

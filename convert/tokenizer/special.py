@@ -1,4 +1,4 @@
-"""What a checkpoint says of special tokens: which there are, which begins, ends, fills and stops."""
+"""The special tokens of a checkpoint, and their roles: which begins, ends, pads and stops."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 ROLES = ("bos", "eos", "unk", "pad")
 _LISTS = ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens")
-# The classes of Transformers fall back on these where no file names a token.
+# The defaults of Transformers' classes, where no file names a token.
 _DEFAULTS = {
     Kind.BYTE_BPE: {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"},
     Kind.SPM_BPE: {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
 }
-# Ends one speaker's turn in the chat formats of the families that we convert.
+# The ends of a turn in the chat formats of the families that we convert.
 _ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The JSON files around a vocabulary, as they stand."""
+class ConfigFiles:
+    """The JSON files that accompany a vocabulary, unchanged."""
 
     tokenizer: dict[str, Any]  # tokenizer_config.json
     special: dict[str, Any]  # special_tokens_map.json
@@ -38,7 +38,7 @@ class Settings:
     model: Mapping[str, Any]  # config.json
 
     def named(self, role: str) -> str | None:
-        """The text of a role's token where a tokenizer file names it."""
+        """Return the text of a role's token if a tokenizer file names it."""
         for name, content in _files(self):
             value = content.get(f"{role}_token")
             if value is not None:
@@ -46,7 +46,7 @@ class Settings:
         return None
 
     def numbered(self, role: str) -> tuple[str, tuple[int, ...]]:
-        """The file that gives a role's ids by number, and the ids; generation_config.json is asked first."""
+        """Return the file that gives a role's ids, and the ids; generation_config.json comes first."""
         for name, content in (("generation_config.json", self.generation), ("config.json", self.model)):
             value = content.get(f"{role}_token_id")
             if value is None:
@@ -54,14 +54,14 @@ class Settings:
             ids = value if isinstance(value, list) else [value]
             if not all(isinstance(identity, int) and not isinstance(identity, bool) for identity in ids):
                 raise Failure(f"{name}: {role}_token_id {value!r} is not an id or a list of ids", BROKEN)
-            if ids and min(ids) >= 0:  # -1 says that there is none
+            if ids and min(ids) >= 0:  # -1 means that there is none
                 return name, tuple(ids)
         return "", ()
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The ids that mean something to a runtime."""
+    """The ids of tokens that a runtime treats specially."""
 
     bos: int | None
     eos: int | None
@@ -71,9 +71,9 @@ class Roles:
     eog: tuple[int, ...]
 
 
-def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
-    """Whatever of these files is there."""
-    return Settings(
+def read_config_files(folder: Path, config: Mapping[str, Any]) -> ConfigFiles:
+    """Read those of these files that exist."""
+    return ConfigFiles(
         tokenizer=read_object_if_there(folder / "tokenizer_config.json"),
         special=read_object_if_there(folder / "special_tokens_map.json"),
         added=read_object_if_there(folder / "added_tokens.json"),
@@ -82,16 +82,16 @@ def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
     )
 
 
-def added_tokens(settings: Settings, document: Document) -> list[AddedToken]:
-    """Tokens that the files beside the vocabulary add to it, or declare special."""
+def added_tokens(files: ConfigFiles, document: Document) -> list[AddedToken]:
+    """List the tokens that other files add to the vocabulary, or declare special."""
     found = {token.content: token for token in document.added}
-    named = {token.content: token for token in _named_tokens(settings)}
-    for content, identity in settings.added.items():
+    named = {token.content: token for token in _named_tokens(files)}
+    for content, identity in files.added.items():
         if not isinstance(identity, int) or identity < 0:
             raise Failure(f"added_tokens.json: {content!r} has the id {identity!r}", BROKEN)
         found.setdefault(content, AddedToken(identity, content, special=content in named))
     where = "tokenizer_config.json: added_tokens_decoder"
-    decoder = settings.tokenizer.get("added_tokens_decoder") or {}
+    decoder = files.tokenizer.get("added_tokens_decoder") or {}
     if not isinstance(decoder, dict):
         raise Failure(f"{where} is not a JSON object", BROKEN)
     for digits, value in decoder.items():
@@ -111,28 +111,28 @@ def added_tokens(settings: Settings, document: Document) -> list[AddedToken]:
     return list(found.values())
 
 
-def resolve(settings: Settings, document: Document, template: str | None) -> Roles:
-    """Who plays which role; a token that is named but not there is a fault, not an absence."""
+def resolve(files: ConfigFiles, document: Document, template: str | None) -> Roles:
+    """Find the token of each role; a named token that is missing is a fault."""
     ids = document.ids
-    roles = {role: _role(settings, role, ids) for role in ROLES}
+    roles = {role: _role(files, role, ids) for role in ROLES}
     for role, content in _DEFAULTS[document.kind].items():
-        # Only what no file decides otherwise: "bos_token": null says that there is none.
-        if roles[role] is None and f"{role}_token" not in settings.tokenizer:
+        # Unless a file decides it: "bos_token": null means that there is none.
+        if roles[role] is None and f"{role}_token" not in files.tokenizer:
             roles[role] = ids.get(content)
     if roles["unk"] is None and document.unk_token is not None:
         roles["unk"] = ids.get(document.unk_token)
-    name, stops = settings.numbered("eos")
-    if name == "config.json" and settings.named("eos") is not None:
-        stops = ()  # config.json keeps the class's default there, often of another vocabulary
+    name, stops = files.numbered("eos")
+    if name == "config.json" and files.named("eos") is not None:
+        stops = ()  # config.json has the class's default there, often of another vocabulary
     for identity in stops:
         _check_id(identity, ids, f"{name}: eos_token_id")
     eot = _end_of_turn(document, template, stops)
-    everything = {identity for identity in (*stops, roles["eos"], eot) if identity is not None}
-    return Roles(**roles, eot=eot, eog=tuple(sorted(everything)))
+    ends = {identity for identity in (*stops, roles["eos"], eot) if identity is not None}
+    return Roles(**roles, eot=eot, eog=tuple(sorted(ends)))
 
 
 def implied_tokens(roles: Roles, document: Document) -> list[AddedToken]:
-    """Tokens with a role that no file adds to the vocabulary: they must not come out of plain text either."""
+    """List tokens with a role that no file marks as added, so that plain text cannot produce them."""
     added = {token.id for token in document.added}
     texts = {identity: token for token, identity in document.vocab.items()}
     ids = {roles.bos, roles.eos, roles.pad, *roles.eog} - added
@@ -145,15 +145,15 @@ def implied_tokens(roles: Roles, document: Document) -> list[AddedToken]:
     ]
 
 
-def _role(settings: Settings, role: str, ids: dict[str, int]) -> int | None:
-    content = settings.named(role)
+def _role(files: ConfigFiles, role: str, ids: dict[str, int]) -> int | None:
+    content = files.named(role)
     if content is not None:
         if content not in ids:
             raise Failure(
                 f"the {role}_token {content!r} of tokenizer_config.json is not in the vocabulary", BROKEN
             )
         return ids[content]
-    name, numbers = settings.numbered(role)
+    name, numbers = files.numbered(role)
     if not numbers or role == "unk":
         return None
     _check_id(numbers[0], ids, f"{name}: {role}_token_id")
@@ -176,11 +176,11 @@ def _end_of_turn(document: Document, template: str | None, stops: tuple[int, ...
     return None
 
 
-def extra_tokens(settings: Settings) -> Iterator[AddedToken]:
-    """Special tokens that are listed rather than named for a role."""
-    for name, content in _files(settings):
+def extra_tokens(files: ConfigFiles) -> Iterator[AddedToken]:
+    """Yield the special tokens that are listed without a role."""
+    for name, content in _files(files):
         for key in _LISTS:
-            # A list in most releases of Transformers, names and tokens in some of the fourth and fifth.
+            # A list in most releases of Transformers, an object in some of the fourth and fifth.
             value = content.get(key) or []
             if not isinstance(value, list | dict):
                 raise Failure(f"{name}: {key} is neither a list nor an object", BROKEN)
@@ -188,13 +188,13 @@ def extra_tokens(settings: Settings) -> Iterator[AddedToken]:
                 yield read_added(token, 0, f"{name}: {key}", special=True)
 
 
-def _named_tokens(settings: Settings) -> Iterator[AddedToken]:
-    for name, content in _files(settings):
+def _named_tokens(files: ConfigFiles) -> Iterator[AddedToken]:
+    for name, content in _files(files):
         for role in ROLES:
             if content.get(f"{role}_token") is not None:
                 yield read_added(content[f"{role}_token"], 0, f"{name}: {role}_token", special=True)
-    yield from extra_tokens(settings)
+    yield from extra_tokens(files)
 
 
-def _files(settings: Settings) -> tuple[tuple[str, dict[str, Any]], ...]:
-    return ("tokenizer_config.json", settings.tokenizer), ("special_tokens_map.json", settings.special)
+def _files(files: ConfigFiles) -> tuple[tuple[str, dict[str, Any]], ...]:
+    return ("tokenizer_config.json", files.tokenizer), ("special_tokens_map.json", files.special)

@@ -1,4 +1,4 @@
-"""The chat template: found, never run."""
+"""The chat template: found and parsed, but never run."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from convert.tokenizer.file import BROKEN, Json, read_object, read_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from convert.tokenizer.special import Settings
+    from convert.tokenizer.special import ConfigFiles
 
 
-def find_template(folder: Path, model_type: str, settings: Settings) -> str | None:
-    """Find the template that the source's own tokenizer would use, or none for a model that does not chat."""
-    name, value = "tokenizer_config.json", settings.tokenizer.get("chat_template")
+def find_template(folder: Path, model_type: str, files: ConfigFiles) -> str | None:
+    """Find the template that the source's tokenizer uses, or none for a model that does not chat."""
+    name, value = "tokenizer_config.json", files.tokenizer.get("chat_template")
     if value is None and (folder / "chat_template.jinja").is_file():
         name, value = "chat_template.jinja", read_text(folder / "chat_template.jinja")
     if value is None and (folder / "chat_template.json").is_file():
         name = "chat_template.json"
         value = read_object(folder / name).get("chat_template")
     if value is None:
-        is_raw = settings.generation.get("chat_format") == "raw"
+        is_raw = files.generation.get("chat_format") == "raw"
         return None if is_raw else family(model_type).tokenizer.chat_template
     text = _default(value, name)
     _check(text, name)
@@ -32,7 +32,7 @@ def find_template(folder: Path, model_type: str, settings: Settings) -> str | No
 
 
 def _default(value: Json, name: str) -> str:
-    """Some models ship several by name; "default" is the one that is used unasked."""
+    """Return the template named "default" if there are several."""
     if isinstance(value, str):
         return value
     named = value
@@ -44,8 +44,8 @@ def _default(value: Json, name: str) -> str:
 
 
 def _check(text: str, name: str) -> None:
-    """Parse as Transformers would; nothing in the template is run."""
-    from jinja2 import TemplateError  # noqa: PLC0415  (models without a template need none of it)
+    """Parse the template as Transformers does, without running it."""
+    from jinja2 import TemplateError  # noqa: PLC0415  (not needed for models without a template)
 
     try:
         environment().parse(text)

@@ -1,4 +1,4 @@
-"""Whether a text gets a token before it and after it, and the post-processor that says so."""
+"""The tokens before and after a text, and the post-processor that adds them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _BYTES_ONLY = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": T
 
 
 def read_wrapping(document: Document, settings: dict[str, Any], roles: Roles) -> tuple[Roles, bool, bool]:
-    """(roles, bos before, eos after); tokenizer_config.json's word wins, as it does in Transformers."""
+    """Read the roles and whether bos and eos are added; tokenizer_config.json wins, as in Transformers."""
     first, last = _around(document, roles)
     if roles.bos is None:
         roles = replace(roles, bos=first)
-    answers = []
+    added = []
     for role, identity, found in (("bos", roles.bos, first), ("eos", roles.eos, last)):
-        said = settings.get(f"add_{role}_token")
-        wanted = said if isinstance(said, bool) else found is not None
+        flag = settings.get(f"add_{role}_token")
+        wanted = flag if isinstance(flag, bool) else found is not None
         if wanted and identity is None:
-            raise Failure(f"tokenizer_config.json: add_{role}_token is true, and there is no {role}_token")
-        answers.append(wanted)
-    return roles, answers[0], answers[1]
+            raise Failure(f"tokenizer_config.json: add_{role}_token is true, but there is no {role}_token")
+        added.append(wanted)
+    return roles, added[0], added[1]
 
 
 def write_wrapping(document: Document, roles: Roles, *, add_bos: bool, add_eos: bool) -> Document:
-    """The document with a post-processor of our own that does just this.
+    """Return the document with a post-processor that adds just these.
 
-    The library takes a template whose tokens it was never told of, and panics when it is put to use.
+    The library accepts a template with unknown tokens, and panics when it is used.
     """
     if not (add_bos or add_eos):
         return replace(document, post_processor=_BYTES_ONLY if document.kind is Kind.BYTE_BPE else None)
@@ -44,9 +44,9 @@ def write_wrapping(document: Document, roles: Roles, *, add_bos: bool, add_eos: 
     names = (texts[roles.bos] if add_bos and roles.bos is not None else None,
              texts[roles.eos] if add_eos and roles.eos is not None else None)  # fmt: skip
 
-    def around(sequence: str, place: int) -> list[dict[str, Any]]:
-        inner = {"Sequence": {"id": sequence, "type_id": place}}
-        first, last = ([{"SpecialToken": {"id": name, "type_id": place}}] if name else [] for name in names)
+    def around(sequence: str, number: int) -> list[dict[str, Any]]:
+        inner = {"Sequence": {"id": sequence, "type_id": number}}
+        first, last = ([{"SpecialToken": {"id": name, "type_id": number}}] if name else [] for name in names)
         return [*first, inner, *last]
 
     template = {
@@ -62,7 +62,7 @@ def write_wrapping(document: Document, roles: Roles, *, add_bos: bool, add_eos: 
 
 
 def _around(document: Document, roles: Roles) -> tuple[int | None, int | None]:
-    """The ids that the post-processor puts before and after a text."""
+    """Return the ids that the post-processor puts before and after a text."""
     ids: list[int | None] = [None]  # None is the text itself
     for step in steps(document.post_processor, "processors"):
         if step["type"] != "ByteLevel":
@@ -74,7 +74,7 @@ def _around(document: Document, roles: Roles) -> tuple[int | None, int | None]:
             return next(iter(before), None), next(iter(after), None)
     raise Failure(
         f"{document.origin}: post_processor puts more around a text than bos before it and eos after it",
-        "only these two can be said in every format",
+        "not every format can express more than these two",
     )
 
 

@@ -85,7 +85,7 @@ def test_a_short_text_is_one_short_window(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "count"), [("", 0), (" \n\n", 0), ("w1 w2 " * 15, 30)])
 def test_too_short_a_text_is_refused_with_counts(text: str, count: int, tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=rf"text\.txt: the text makes {count} tokens, and fewer than 32"):
+    with pytest.raises(Failure, match=rf"text\.txt: the text makes {count} tokens, which is fewer than 32"):
         windows(calibration(write(tmp_path, text)), tmp_path, tokenizer(), 4096)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from itertools import islice
 from pathlib import Path
@@ -13,7 +15,7 @@ import tokenizers
 import yaml
 
 from convert.calibration import windows
-from convert.calibration.pack import dialogues
+from convert.calibration.pack import REVISION, dialogues
 from convert.errors import Failure
 from convert.model.families import family
 from convert.recipe.model import Calibration
@@ -50,6 +52,13 @@ def byte_tokenizer(chat_template: str | None = None, **changes: Any) -> Tokenize
 
 def text(cut: np.ndarray[Any, Any], made: Tokenizer) -> str:
     return str(tokenizers.Tokenizer.from_buffer(made.json).decode(cut.tolist(), skip_special_tokens=False))
+
+
+def test_dialogues_change_with_the_revision_only() -> None:
+    """Bump REVISION and renew the digest where another text is meant: artifacts are then built again."""
+    made = [[each.messages(), each.continuation()] for each in islice(dialogues(BOTH, 0), 400)]
+    found = hashlib.sha256(json.dumps(made).encode()).hexdigest()
+    assert (REVISION, found) == (1, "b6c24f32d161d94718e5b1a9b5f0b34443f55dd0cfd8b280ebf6aca70dac1080")
 
 
 def test_no_two_dialogues_are_alike() -> None:

@@ -48,12 +48,15 @@ def changed(change: Callable[[dict[str, Any]], object], folder: Path | None = No
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (b'{\n "a": 1,\n oops', ":3: "),
-        (b"", ":1: "),
-        (b"[]", ": a JSON object was expected, not list"),
-        (b'{"a": 1, "a": 2}', ": the key 'a' stands twice"),
-        (b'{"\xff": 1}', ": byte 2 is not UTF-8"),
-        (b'{"a":' + b"[" * 100_000, ": nested too deeply"),
+        (
+            b'{\n "a": 1,\n oops',
+            " is not valid JSON (Expecting property name enclosed in double quotes: line 3 ",
+        ),
+        (b"", " is not valid JSON (Expecting value: line 1 "),
+        (b"[]", " is not a JSON object"),
+        (b'{"a": 1, "a": 2}', ": the key a is given twice"),
+        (b'{"\xff": 1}', " is not valid JSON ('utf-8' codec can't decode byte 0xff in position 2"),
+        (b'{"a":' + b"[" * 100_000, " is not valid JSON (nested too deeply)"),
     ],
     ids=["broken off", "empty", "list", "key twice", "not UTF-8", "too deep"],
 )
@@ -93,7 +96,7 @@ def test_broken_json(name: str, damage: bytes, said: str) -> None:
         (lambda c: c.update(pre_tokenizer={"type": "Sequence"}), "a Sequence without pretokenizers"),
         (lambda c: c.update(pre_tokenizer=["ByteLevel"]), "a step with its type was expected"),
         (lambda c: c.update(pre_tokenizer=None), "neither a ByteLevel pre-tokenizer nor byte_fallback"),
-        (lambda c: c.update(normalizer={"type": "Magic"}), "the tokenizers library does not take it"),
+        (lambda c: c.update(normalizer={"type": "Magic"}), "the tokenizers library refuses it"),
     ],
 )
 def test_tokenizer_json(change: Callable[[dict[str, Any]], object], said: str) -> None:

@@ -164,7 +164,7 @@ def test_add_bos_token_is_obeyed_everywhere(flag: bool) -> None:  # noqa: FBT001
 def test_add_bos_token_without_a_bos_token() -> None:
     folder = copy_of(gpt2_folder())
     write_json(folder / "tokenizer_config.json", {"add_bos_token": True, "bos_token": None})
-    with pytest.raises(Failure, match="add_bos_token is true, and there is no bos_token"):
+    with pytest.raises(Failure, match="add_bos_token is true, but there is no bos_token"):
         load(folder, "gpt2", {}, 50257)
 
 

@@ -8,7 +8,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from convert.errors import Failure
-from convert.tokenizer.special import read_settings
+from convert.tokenizer.special import read_config_files
 from convert.tokenizer.template import find_template
 from tests.tokenizer.test_tokenizer_agreement import loaded
 from tests.tokenizer.vocabularies import write_json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def find(folder: Path, model_type: str = "llama") -> str | None:
     """The template that the files of a folder give."""
-    return find_template(folder, model_type, read_settings(folder, {}))
+    return find_template(folder, model_type, read_config_files(folder, {}))
 
 
 def test_tokenizer_config_wins_over_files_beside_it(tmp_path: Path) -> None:
