@@ -91,17 +91,6 @@ def log_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return values
 
 
-def surprisal(worker: Worker, windows: Windows) -> NDArray[np.float64]:
-    """Return the negative log probability of each scored token: (windows, scored)."""
-    targets, found, at = windows.targets().ravel(), np.empty(windows.positions), 0
-    for block in scored_logits(worker, windows):
-        for part in _parts(block):
-            rows = slice(at, at + len(part))
-            found[rows] = -_picked(log_probabilities(part), targets[rows])
-            at += len(part)
-    return found.reshape(len(windows.ids), -1)
-
-
 @dataclass(frozen=True)
 class Reference:
     """A file with the source's logits of the scored positions: float32, row after row."""
@@ -157,29 +146,19 @@ def compare_logits(worker: Worker, reference: Reference) -> Comparison:
         )
     targets, at = windows.targets().ravel(), 0
     shape = (len(windows.ids), len(windows.scored))
-    figures = np.empty((3, windows.positions))
-    same = np.empty(windows.positions, np.bool_)
+    figures, same = np.empty((3, windows.positions)), np.empty(windows.positions, np.bool_)
     with reference.path.open("rb", buffering=0) as file:
         for block in scored_logits(worker, windows):
-            for part in _parts(block):
-                rows = slice(at, at + len(part))
+            size = max(1, CHUNK_VALUES // block.shape[1])
+            for part in (block[start : start + size] for start in range(0, len(block), size)):
+                rows, index = slice(at, at + len(part)), np.arange(len(part))
                 true = reference.read(file, len(part))
                 wanted, got = log_probabilities(true), log_probabilities(part)
                 same[rows] = true.argmax(axis=1) == part.argmax(axis=1)
-                figures[0, rows] = -_picked(wanted, targets[rows])
-                figures[1, rows] = -_picked(got, targets[rows])
+                figures[0, rows] = -wanted[index, targets[rows]]
+                figures[1, rows] = -got[index, targets[rows]]
                 # Rounding can leave a hair below zero, which no divergence is.
                 figures[2, rows] = np.maximum(0.0, np.einsum("ij,ij->i", np.exp(wanted), wanted - got))
                 at += len(part)
-    true_surprisal, own_surprisal, divergence = (figure.reshape(shape) for figure in figures)
-    return Comparison(true_surprisal, own_surprisal, divergence, same.reshape(shape))
-
-
-def _parts(block: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    rows = max(1, CHUNK_VALUES // block.shape[1])
-    return (block[start : start + rows] for start in range(0, len(block), rows))
-
-
-def _picked(values: NDArray[np.float64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
-    picked: NDArray[np.float64] = values[np.arange(len(targets)), targets]
-    return picked
+    source_surprisal, surprisal, divergence = figures.reshape(3, *shape)
+    return Comparison(source_surprisal, surprisal, divergence, same.reshape(shape))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from contextlib import closing
+from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,13 +49,23 @@ def measure_in_turns(
     plan = plan or Plan()
     stays = fits_together(launches.values()) if keeps_open is None else keeps_open
     entries = {name: _Entry(launch, plan) for name, launch in launches.items()}
-    with closing(_Rounds(entries, stays=stays)) as rounds:
+    order = deque(entries.values())
+
+    def each(step: Callable[[_Entry], None]) -> None:
+        order.rotate(-1)  # a different one is first every time
+        for entry in order:
+            entry.take_turn(step, stays=stays)
+
+    with ExitStack() as stack:
+        for entry in entries.values():
+            stack.callback(entry.close)
         for opening in range(plan.openings):
             for turn in range(plan.rounds):
-                rounds.each(partial(_Entry.repeat, number=turn + opening * plan.rounds))
-            rounds.close()
+                each(partial(_Entry.repeat, number=turn + opening * plan.rounds))
+            for entry in order:
+                entry.close()
         for count in plan.concurrency:
-            rounds.each(partial(_Entry.answer_together, count=count))
+            each(partial(_Entry.answer_together, count=count))
     return {name: entry.fault or entry.samples.figures() for name, entry in entries.items()}
 
 
@@ -69,35 +80,6 @@ def _size(path: str | Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-class _Rounds:
-    """The artifacts taking turns, until they fail."""
-
-    def __init__(self, entries: dict[str, _Entry], *, stays: bool) -> None:
-        self._entries = entries
-        self._stays = stays
-        self._turn = 0
-
-    def each(self, step: Callable[[_Entry], None]) -> None:
-        """Give each a turn, a different one first every time."""
-        names = list(self._entries)
-        self._turn += 1
-        for place in range(len(names)):
-            entry = self._entries[names[(place + self._turn) % len(names)]]
-            if entry.fault is not None:
-                continue
-            try:
-                step(entry)
-            except ChildFailure as failure:
-                entry.fault = failure.fault
-            if not self._stays or entry.fault is not None:
-                entry.close()
-
-    def close(self) -> None:
-        """End every child."""
-        for entry in self._entries.values():
-            entry.close()
-
-
 class _Entry:
     """One artifact: its worker while it is open, and its measurements."""
 
@@ -106,6 +88,17 @@ class _Entry:
         self._launch, self._plan = launch, plan
         self._worker: Worker | None = None
         self.samples = Samples()
+
+    def take_turn(self, step: Callable[[_Entry], None], *, stays: bool) -> None:
+        """Take a step unless one failed before; close what failed, or does not stay open."""
+        if self.fault is not None:
+            return
+        try:
+            step(self)
+        except ChildFailure as failure:
+            self.fault = failure.fault
+        if not stays or self.fault is not None:
+            self.close()
 
     def repeat(self, number: int) -> None:
         """Take one repetition."""

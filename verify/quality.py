@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verify.logprobs import compare_logits, surprisal
+from verify.logprobs import compare_logits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from verify.logprobs import Comparison, Reference, Windows
+    from verify.logprobs import Comparison, Reference
     from verify.worker import Worker
 
 RESAMPLES = 1000
@@ -36,7 +36,7 @@ class Interval:
 class Quality:
     """An artifact's figures against its source's, on the same tokens."""
 
-    ppl: float
+    ppl: float  # as llama-perplexity defines it
     ppl_source: float
     ppl_ratio: float
     kl_mean: float  # nats
@@ -45,11 +45,6 @@ class Quality:
     positions: int  # scored
     window: int  # tokens in each
     intervals: dict[str, Interval]  # by the figure's name; empty where there is only one window
-
-
-def perplexity(worker: Worker, windows: Windows) -> float:
-    """Return the perplexity as llama-perplexity defines it."""
-    return _exp(surprisal(worker, windows).mean())
 
 
 def quality(worker: Worker, reference: Reference) -> Quality:

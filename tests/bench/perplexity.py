@@ -18,7 +18,7 @@ from pathlib import Path
 from convert import convert_recipe, recipe
 from convert.formats import option_models
 from verify.logprobs import Windows, cut, save_reference
-from verify.quality import Quality, perplexity, quality
+from verify.quality import Quality, quality
 from verify.runtimes import Settings
 from verify.text import read_text
 from verify.worker import Launch, Worker
@@ -80,7 +80,9 @@ def measured(model: Path, tool: Tool) -> tuple[float, Windows]:
         ids = worker.tokenize(tool.text.read_text("utf-8"), special=True, add_bos=True)
         bos = worker.info.bos_id if worker.info.adds_bos else None
         windows = cut(ids, tool.window, bos_id=bos, most=tool.windows)
-        return perplexity(worker, windows), windows
+        with tempfile.TemporaryDirectory() as home:
+            reference = save_reference(worker, windows, Path(home) / "own.logits")
+            return quality(worker, reference).ppl, windows
 
 
 def against(model: Path, base: Path, windows: Windows, folder: Path) -> Quality:

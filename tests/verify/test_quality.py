@@ -16,9 +16,8 @@ from verify.logprobs import (
     cut,
     log_probabilities,
     save_reference,
-    surprisal,
 )
-from verify.quality import FIGURES, intervals, perplexity, quality, summarize
+from verify.quality import FIGURES, intervals, quality, summarize
 from verify.runtimes import Info
 from verify.text import read_text
 
@@ -75,11 +74,13 @@ def test_windows_are_those_of_llama_perplexity() -> None:
             cut(IDS, length)
 
 
-def test_perplexity_is_the_formula() -> None:
+def test_perplexity_is_the_formula(tmp_path: Path) -> None:
     table, windows = Table(1), cut(IDS, 32)
     expected = [-math.log(table.probability(token)[after]) for token, after in pairs(windows)]
-    assert surprisal(worker(table), windows).ravel() == pytest.approx(expected, rel=1e-12)
-    assert perplexity(worker(table), windows) == pytest.approx(math.exp(np.mean(expected)), rel=1e-12)
+    reference = save_reference(worker(table), windows, tmp_path / "a.logits")
+    found = compare_logits(worker(table), reference)
+    assert found.surprisal.ravel() == pytest.approx(expected, rel=1e-12)
+    assert summarize(found, windows.length).ppl == pytest.approx(math.exp(np.mean(expected)), rel=1e-12)
 
 
 def test_divergence_and_agreement_are_the_formulas(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The parts of llama.cpp that its runtime uses: the vocabulary, the batch, the log."""
+"""The parts of llama.cpp that its runtime uses: the vocabulary and the log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from verify.runtimes._local import check_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 WARN = 3  # ggml_log_level
 CONTINUED = 5
@@ -66,25 +66,6 @@ class GgufVocabulary:
                 count = self._lib.llama_token_to_piece(self._vocab, token, text, -count, 0, is_shown)
             self._pieces[token] = text.raw[:count]
         return self._pieces[token]
-
-
-class Batch:
-    """llama.cpp's batch, filled for each call."""
-
-    def __init__(self, lib: Any, size: int) -> None:
-        self.raw = lib.llama_batch_init(size, 0, 1)
-
-    def fill(self, entries: Iterable[tuple[int, int, int, bool]]) -> None:
-        """Set (token, position, sequence, wants logits) of each entry."""
-        raw, count = self.raw, 0
-        for at, (token, position, sequence, wants) in enumerate(entries):
-            raw.token[at] = token
-            raw.pos[at] = position
-            raw.n_seq_id[at] = 1
-            raw.seq_id[at][0] = sequence
-            raw.logits[at] = wants
-            count = at + 1
-        raw.n_tokens = count
 
 
 def log_to_stderr(lib: Any) -> Any:

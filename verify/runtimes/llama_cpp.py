@@ -13,7 +13,7 @@ import numpy as np
 from convert.errors import Failure
 from verify.decoding import Sampler
 from verify.runtimes import Request, Settings, Tick
-from verify.runtimes._llama import Batch, GgufVocabulary, log_to_stderr
+from verify.runtimes._llama import GgufVocabulary, log_to_stderr
 from verify.runtimes._local import LocalRuntime
 from verify.runtimes._options import read_options, thread_count
 
@@ -89,7 +89,7 @@ class LlamaCpp(LocalRuntime[GgufVocabulary]):
             },
         )
         self._context = self._new_context(self.info.context, sequences=1)
-        self._batch = Batch(llama_cpp, self.BATCH)
+        self._batch = llama_cpp.llama_batch_init(self.BATCH, 0, 1)
 
     def _cache_per_token(self) -> int | None:
         """Compute what a token takes by the file's own sizes: keys and values, of every layer."""
@@ -173,8 +173,12 @@ class LlamaCpp(LocalRuntime[GgufVocabulary]):
         self._decode(context, [(token, at + n, sequence, n == last) for n, token in enumerate(part)])
 
     def _decode(self, context: Any, entries: list[tuple[int, int, int, bool]]) -> None:
-        self._batch.fill(entries)
-        code = self._lib.llama_decode(context, self._batch.raw)
+        batch = self._batch
+        for at, (token, position, sequence, wants_logits) in enumerate(entries):
+            batch.token[at], batch.pos[at], batch.logits[at] = token, position, wants_logits
+            batch.n_seq_id[at], batch.seq_id[at][0] = 1, sequence
+        batch.n_tokens = len(entries)
+        code = self._lib.llama_decode(context, batch)
         if code:
             raise Failure(f"llama.cpp could not evaluate a batch (code {code})", "its reason is on stderr")
 
