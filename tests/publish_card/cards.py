@@ -93,8 +93,8 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Where the artifacts of both tiny models stand."""
+class Artifacts:
+    """The artifacts of both tiny models."""
 
     root: Path
     chance: random.Random = field(default_factory=lambda: random.Random(20_261_121))
@@ -193,13 +193,13 @@ def of_hub(manifest: Manifest, *more: str) -> dict[str, Any]:
     return {"source": SourceRecord(repo=BASE, commit=COMMIT, files=tuple(files))}
 
 
-def build(root: Path, *models: str) -> Shelf:
+def build(root: Path, *models: str) -> Artifacts:
     """Convert the tiny models to every format there is."""
     for model in models:
         recipe = root / f"tiny-{model}.yaml"
         recipe.write_text(f"model: {MODELS / f'tiny-{model}'}\ntargets: {TARGETS}\n", encoding="utf-8")
         convert_recipe(load(recipe, option_models()), out=root / "artifacts", threads=1)
-    return Shelf(root / "artifacts")
+    return Artifacts(root / "artifacts")
 
 
 def words(shown: Iterable[Sequence[str]]) -> str:

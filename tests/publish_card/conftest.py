@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from convert.publish.card.chat import Chat
     from convert.publish.card.facts import Facts
-    from tests.publish_card.cards import Card, Shelf
+    from tests.publish_card.cards import Artifacts, Card
 
 
 @pytest.fixture(scope="session")
@@ -39,18 +39,18 @@ def tried(known: dict[str, Chat | None]) -> Iterator[Callable[[Facts], Chat | No
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
     """Both tiny models in every format."""
     return build(tmp_path_factory.mktemp("card"), "qwen", "gpt2")
 
 
 @pytest.fixture
-def shelf(built: Shelf) -> Shelf:
+def artifacts(built: Artifacts) -> Artifacts:
     """The artifacts, with figures that are the same for each test."""
     return type(built)(built.root)
 
 
 @pytest.fixture
-def card(shelf: Shelf) -> Card:
+def card(artifacts: Artifacts) -> Card:
     """Three quants of a chat model."""
-    return shelf.card()
+    return artifacts.card()

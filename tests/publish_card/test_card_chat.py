@@ -19,7 +19,7 @@ from tests.publish_card import go_template
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.publish_card.cards import Card, Shelf
+    from tests.publish_card.cards import Artifacts, Card
 
     Tried = Callable[[Facts], Chat | None]
 
@@ -179,17 +179,17 @@ def parsed(card: Card) -> dict[str, Any]:
     return told
 
 
-def test_ollama_is_told_all_that_it_needs(shelf: Shelf) -> None:
-    card = shelf.card()
+def test_ollama_is_told_all_that_it_needs(artifacts: Artifacts) -> None:
+    card = artifacts.card()
     told = parsed(card)
     assert told["from"] == "./tiny-qwen-Q6_K.gguf"
     assert told["stop"] == ["<|im_end|>", "<|endoftext|>"]
-    context = gather(shelf.candidate()).context
+    context = gather(artifacts.candidate()).context
     assert context is not None
     assert told["num_ctx"] == min(context, 4096)
     assert told["template"] == card.made[TEMPLATE].decode()
     assert json.loads(card.made[PARAMS]) == {"stop": told["stop"], "num_ctx": told["num_ctx"]}
-    template = gather(shelf.candidate()).template
+    template = gather(artifacts.candidate()).template
     assert template is not None
     for chat in CHATS:
         wanted = render(template, chat, add_generation_prompt=True, markup={})
@@ -198,8 +198,8 @@ def test_ollama_is_told_all_that_it_needs(shelf: Shelf) -> None:
     assert others == ["# FROM ./tiny-qwen-Q8_0.gguf  (Q8_0)", "# FROM ./tiny-qwen-F16.gguf  (F16)"]
 
 
-def test_a_completion_models_words_go_in_alone(shelf: Shelf) -> None:
-    card = shelf.card(shelf.candidate("gguf-Q8_0", "gpt2"))
+def test_a_completion_models_words_go_in_alone(artifacts: Artifacts) -> None:
+    card = artifacts.card(artifacts.candidate("gguf-Q8_0", "gpt2"))
     told = parsed(card)
     assert told["template"] == "{{ .Prompt }}"
     assert told["stop"] == []
@@ -210,10 +210,10 @@ def test_a_completion_models_words_go_in_alone(shelf: Shelf) -> None:
     "template", [*CROOKED.values(), "{% for m in messages %}{{ '\"\"\"' + m['content'] }}{% endfor %}"]
 )
 def test_what_ollama_cannot_be_told_is_left_to_it(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, template: str
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch, template: str
 ) -> None:
     monkeypatch.setattr("convert.publish.card.gather", lambda _: facts(template))
-    card = shelf.card()
+    card = artifacts.card()
     assert parsed(card)["template"] is None
     assert not {TEMPLATE, PARAMS} & set(card.made)
     assert "looks for one like it" in card.made[MODELFILE].decode()
@@ -221,24 +221,26 @@ def test_what_ollama_cannot_be_told_is_left_to_it(
 
 @pytest.mark.parametrize("end", ['a"b', "a\nFROM ./evil", pytest.param("\x1b[0m", id="escape"), '"""'])
 def test_a_token_that_would_end_a_line_is_no_stop(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, end: str
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     told = Facts(context=99, template=CHATML, ends={1: "<fine>", 2: end})
     monkeypatch.setattr("convert.publish.card.gather", lambda _: told)
-    assert parsed(shelf.card())["stop"] == ["<fine>"]
+    assert parsed(artifacts.card())["stop"] == ["<fine>"]
 
 
-def test_what_the_authors_advise_is_passed_on(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_authors_advise_is_passed_on(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
     told = Facts(context=99, template=CHATML, sampling={"temperature": 0.7, "top_k": 20, "min_p": 0.1})
     monkeypatch.setattr("convert.publish.card.gather", lambda _: told)
-    found = parsed(shelf.card())
+    found = parsed(artifacts.card())
     assert (found["temperature"], found["top_k"], found["num_ctx"]) == (0.7, 20, 99)
     assert "min_p" not in found
 
 
-def test_every_formats_files_say_the_same(shelf: Shelf) -> None:
+def test_every_formats_files_say_the_same(artifacts: Artifacts) -> None:
     for model in ("qwen", "gpt2"):
-        found = {name: gather(shelf.candidate(name, model)) for name in ("gguf-Q8_0", "onnx-int4-cpu", "hf")}
+        found = {
+            name: gather(artifacts.candidate(name, model)) for name in ("gguf-Q8_0", "onnx-int4-cpu", "hf")
+        }
         assert len({each.context for each in found.values()}) == 1
         assert len({each.template for each in found.values()}) == 1
         assert found["gguf-Q8_0"].parameters == found["hf"].parameters

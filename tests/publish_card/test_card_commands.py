@@ -22,7 +22,7 @@ from tests.publish_card.cards import BASE, of_hub
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.publish_card.cards import Card, Shelf
+    from tests.publish_card.cards import Artifacts, Card
 
 GGUF = ["Download", "llama.cpp", "llama-cpp-python", "Ollama", "llamafile", "LM Studio", "Transformers"]
 SERVERS = ["vLLM", "SGLang", "Text Generation Inference", "LMDeploy"]
@@ -30,29 +30,29 @@ CHAT_ONLY = ("chat/completions", "create_chat_completion", "apply_chat_template"
 MARKS = {"--hf-repo", "-hf", "--model-path", "--model-id"}
 
 
-def quantised(shelf: Shelf, name: str, model: str = "qwen", **manifest: Any) -> Card:
+def quantised(artifacts: Artifacts, name: str, model: str = "qwen", **manifest: Any) -> Card:
     """The plain weights by another name: what a card says follows from the format, not from the bytes."""
     options = {"bits": 4, "group_size": 128, "desc_act": False}
     changes = {"format": name, "target": f"{name}-int4", "options": options, **manifest}
-    return shelf.card(shelf.candidate("hf", model, manifest=changes, target=f"{name}-int4"))
+    return artifacts.card(artifacts.candidate("hf", model, manifest=changes, target=f"{name}-int4"))
 
 
 @pytest.fixture(scope="module")
-def every(built: Shelf) -> dict[str, Card]:
+def every(built: Artifacts) -> dict[str, Card]:
     """A card of each format and of both kinds of model."""
-    shelf = built
-    hub = of_hub(shelf.candidate().manifest, "tokenizer.json")
+    artifacts = built
+    hub = of_hub(artifacts.candidate().manifest, "tokenizer.json")
     return {
-        "gguf": shelf.card(),
-        "gguf of the Hub": shelf.card(shelf.candidate(manifest=hub)),
-        "gguf, completion": shelf.card(shelf.candidate("gguf-Q8_0", "gpt2")),
-        "onnx": shelf.card(shelf.candidate("onnx-int4-cpu"), shelf.candidate("onnx-fp32-cpu")),
-        "onnx, completion": shelf.card(shelf.candidate("onnx-int4-cpu", "gpt2")),
-        "hf": shelf.card(shelf.candidate("hf")),
-        "hf, completion": shelf.card(shelf.candidate("hf", "gpt2")),
-        "gptq": quantised(shelf, "gptq"),
-        "gptq, completion": quantised(shelf, "gptq", "gpt2"),
-        "awq": quantised(shelf, "awq"),
+        "gguf": artifacts.card(),
+        "gguf of the Hub": artifacts.card(artifacts.candidate(manifest=hub)),
+        "gguf, completion": artifacts.card(artifacts.candidate("gguf-Q8_0", "gpt2")),
+        "onnx": artifacts.card(artifacts.candidate("onnx-int4-cpu"), artifacts.candidate("onnx-fp32-cpu")),
+        "onnx, completion": artifacts.card(artifacts.candidate("onnx-int4-cpu", "gpt2")),
+        "hf": artifacts.card(artifacts.candidate("hf")),
+        "hf, completion": artifacts.card(artifacts.candidate("hf", "gpt2")),
+        "gptq": quantised(artifacts, "gptq"),
+        "gptq, completion": quantised(artifacts, "gptq", "gpt2"),
+        "awq": quantised(artifacts, "awq"),
     }
 
 
@@ -72,36 +72,36 @@ def test_who_is_told_of(every: dict[str, Card]) -> None:
     }
 
 
-def test_packed_weights_are_counted_as_the_sources(shelf: Shelf) -> None:
-    wanted = gather(shelf.candidate("hf")).parameters
+def test_packed_weights_are_counted_as_the_sources(artifacts: Artifacts) -> None:
+    wanted = gather(artifacts.candidate("hf")).parameters
     assert wanted
-    (packed,) = quantised(shelf, "gptq").bundle.candidates
+    (packed,) = quantised(artifacts, "gptq").bundle.candidates
     assert gather(packed).parameters == wanted
 
 
-def test_an_artifact_of_an_older_version_is_refused(shelf: Shelf) -> None:
+def test_an_artifact_of_an_older_version_is_refused(artifacts: Artifacts) -> None:
     with pytest.raises(Failure, match="gguf-Q8_0: built by an older version") as caught:
-        shelf.card(shelf.candidate(manifest={"model": None}))
+        artifacts.card(artifacts.candidate(manifest={"model": None}))
     assert caught.value.hint == "run `modelwright convert` again"
 
 
-def test_an_unknown_family_is_refused_by_name(shelf: Shelf) -> None:
-    model = shelf.candidate().manifest.model
+def test_an_unknown_family_is_refused_by_name(artifacts: Artifacts) -> None:
+    model = artifacts.candidate().manifest.model
     assert model is not None
     changed = model.model_copy(update={"family": "unheard_of"})
     with pytest.raises(Failure, match="this version knows no 'unheard_of' models"):
-        shelf.card(shelf.candidate(manifest={"model": changed}))
+        artifacts.card(artifacts.candidate(manifest={"model": changed}))
 
 
-def test_a_template_that_is_not_the_one_that_was_built_is_refused(shelf: Shelf) -> None:
+def test_a_template_that_is_not_the_one_that_was_built_is_refused(artifacts: Artifacts) -> None:
     for target in ("gguf-Q8_0", "onnx-int4-cpu", "hf"):
         with pytest.raises(Failure, match=f"{target}: its chat template is not the one that was built"):
-            gather(shelf.candidate(target, manifest={"chat_template_sha256": "0" * 64}))
+            gather(artifacts.candidate(target, manifest={"chat_template_sha256": "0" * 64}))
 
 
-def test_an_unknown_format_is_refused_by_name(shelf: Shelf) -> None:
+def test_an_unknown_format_is_refused_by_name(artifacts: Artifacts) -> None:
     with pytest.raises(Failure, match="there is no format 'mlx'") as caught:
-        shelf.card(shelf.candidate("hf", manifest={"format": "mlx"}))
+        artifacts.card(artifacts.candidate("hf", manifest={"format": "mlx"}))
     assert caught.value.hint == "the formats are awq, gguf, gptq, hf, onnx"
 
 
@@ -125,7 +125,9 @@ mlx_lm.generate --model {{ repo | sh }} --prompt {{ prompt | sh }}
 """
 
 
-def test_a_format_is_one_folder(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_format_is_one_folder(
+    artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     guides = tmp_path / "mlx" / "guides"
     guides.mkdir(parents=True)
     (tmp_path / "mlx" / "__init__.py").write_text("")
@@ -134,7 +136,9 @@ def test_a_format_is_one_folder(shelf: Shelf, tmp_path: Path, monkeypatch: pytes
         (guides / f"{name}.md.j2").write_text(TEMPLATE)
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
     options = {"bits": 4}
-    card = shelf.card(shelf.candidate("hf", target="mlx", manifest={"format": "mlx", "options": options}))
+    card = artifacts.card(
+        artifacts.candidate("hf", target="mlx", manifest={"format": "mlx", "options": options})
+    )
     assert card.bundle.repo == "someone/tiny-MLX-4bit"
     assert card.titles == ["mlx-lm"]
     asked = "mlx_lm.generate --model someone/tiny-MLX-4bit --prompt '什么是行星？'"
@@ -202,13 +206,13 @@ def test_calls_of_servers_carry_json(every: dict[str, Card]) -> None:
     assert seen > 10
 
 
-def test_quants_are_told_to_servers(shelf: Shelf) -> None:
+def test_quants_are_told_to_servers(artifacts: Artifacts) -> None:
     for method in ("gptq", "awq"):
-        commands = "\n".join(quantised(shelf, method).blocks("sh"))
+        commands = "\n".join(quantised(artifacts, method).blocks("sh"))
         assert f"--quantize {method}" in commands
         assert f"--model-format {method}" in commands
         assert f"--quantization {method} " in f"{commands} ".replace("\n", " ")
-    plain = "\n".join(shelf.card(shelf.candidate("hf")).blocks("sh"))
+    plain = "\n".join(artifacts.card(artifacts.candidate("hf")).blocks("sh"))
     assert "--quantize" not in plain
     assert "--model-format pytorch" in plain
 
@@ -216,31 +220,33 @@ def test_quants_are_told_to_servers(shelf: Shelf) -> None:
 @pytest.mark.parametrize(
     "options", [{"bits": 8, "group_size": 128}, {"bits": 4, "group_size": 32}, {"bits": 4, "desc_act": True}]
 )
-def test_turbomind_is_named_only_for_what_its_kernels_know(shelf: Shelf, options: dict[str, Any]) -> None:
+def test_turbomind_is_named_only_for_what_its_kernels_know(
+    artifacts: Artifacts, options: dict[str, Any]
+) -> None:
     given = {"group_size": 128, "desc_act": False, **options}
-    titles = quantised(shelf, "gptq", options=given).titles
+    titles = quantised(artifacts, "gptq", options=given).titles
     assert "LMDeploy" not in titles
     assert "vLLM" in titles
 
 
-def test_vllm_reads_gguf_only_with_a_tokenizer_that_is_no_code(shelf: Shelf) -> None:
-    with_code = of_hub(shelf.candidate().manifest)  # Qwen-1's vocabulary is read by code of its repo
-    assert "vLLM" not in shelf.card(shelf.candidate(manifest=with_code)).titles
-    plain = of_hub(shelf.candidate().manifest, "tokenizer.json")
-    commands = "\n".join(shelf.card(shelf.candidate(manifest=plain)).blocks("sh"))
+def test_vllm_reads_gguf_only_with_a_tokenizer_that_is_no_code(artifacts: Artifacts) -> None:
+    with_code = of_hub(artifacts.candidate().manifest)  # Qwen-1's vocabulary is read by code of its repo
+    assert "vLLM" not in artifacts.card(artifacts.candidate(manifest=with_code)).titles
+    plain = of_hub(artifacts.candidate().manifest, "tokenizer.json")
+    commands = "\n".join(artifacts.card(artifacts.candidate(manifest=plain)).blocks("sh"))
     assert f"vllm serve someone/Base-0.5B-Chat-GGUF:Q8_0 --tokenizer {BASE}" in commands
 
 
-def test_a_model_in_pieces_is_joined_first(shelf: Shelf) -> None:
-    first = shelf.candidate().manifest.files[0]
+def test_a_model_in_pieces_is_joined_first(artifacts: Artifacts) -> None:
+    first = artifacts.candidate().manifest.files[0]
     names = [f"tiny-qwen-Q8_0-0000{n}-of-00002.gguf" for n in (1, 2)]
     entries = tuple(FileEntry(path=name, size_bytes=1, sha256=first.sha256) for name in names)
-    folder = shelf.candidate().folder
+    folder = artifacts.candidate().folder
     for name in names:
         if not (folder / name).exists():
             (folder / name).write_bytes((folder / first.path).read_bytes())
     try:
-        card = shelf.card(shelf.candidate(manifest={"files": entries}))
+        card = artifacts.card(artifacts.candidate(manifest={"files": entries}))
     finally:
         for name in names:
             (folder / name).unlink(missing_ok=True)
@@ -253,9 +259,9 @@ def test_a_model_in_pieces_is_joined_first(shelf: Shelf) -> None:
     assert card.table("Files")[1][0] == "Q8_0 (2 files)"
 
 
-def test_a_branch_is_named_wherever_it_can_be(shelf: Shelf) -> None:
+def test_a_branch_is_named_wherever_it_can_be(artifacts: Artifacts) -> None:
     for target in ("gguf-Q8_0", "onnx-int4-cpu", "hf"):
-        card = shelf.card(shelf.candidate(target), revision="v2 beta")
+        card = artifacts.card(artifacts.candidate(target), revision="v2 beta")
         for program in card.blocks("python"):
             compile(program, target, "exec")
             assert 'revision="v2 beta"' in program
@@ -267,8 +273,8 @@ def test_a_branch_is_named_wherever_it_can_be(shelf: Shelf) -> None:
                 assert arguments[arguments.index("--revision") + 1] == "v2 beta", arguments
 
 
-def test_a_folder_of_a_repo_is_opened_as_such(shelf: Shelf) -> None:
-    card = shelf.card(shelf.candidate("onnx-int4-cpu"), shelf.candidate("onnx-fp32-cpu"))
+def test_a_folder_of_a_repo_is_opened_as_such(artifacts: Artifacts) -> None:
+    card = artifacts.card(artifacts.candidate("onnx-int4-cpu"), artifacts.candidate("onnx-fp32-cpu"))
     (program,) = card.blocks("python")
     assert 'allow_patterns=["cpu-int4/*"]' in program
     assert 'og.Model(f"{folder}/cpu-int4")' in program
@@ -277,18 +283,18 @@ def test_a_folder_of_a_repo_is_opened_as_such(shelf: Shelf) -> None:
     assert names == ["cpu-int4 (2 files)", "cpu-fp32 (2 files)"]
 
 
-def test_cuda_graphs_want_cudas_package(shelf: Shelf) -> None:
-    candidate = shelf.candidate(
+def test_cuda_graphs_want_cudas_package(artifacts: Artifacts) -> None:
+    candidate = artifacts.candidate(
         "onnx-int4-cpu",
         target="onnx-int4-cuda",
         manifest={"options": {"provider": "cuda", "precision": "int4"}},
     )
-    assert "onnxruntime-genai-cuda" in shelf.card(candidate).blocks("sh")[0]
+    assert "onnxruntime-genai-cuda" in artifacts.card(candidate).blocks("sh")[0]
 
 
-def test_formats_that_share_a_repo_are_told_apart(shelf: Shelf) -> None:
-    members = [shelf.candidate(target) for target in ("gguf-Q8_0", "onnx-int4-cpu", "hf")]
-    card = shelf.card(*members, repo="someone/all")
+def test_formats_that_share_a_repo_are_told_apart(artifacts: Artifacts) -> None:
+    members = [artifacts.candidate(target) for target in ("gguf-Q8_0", "onnx-int4-cpu", "hf")]
+    card = artifacts.card(*members, repo="someone/all")
     assert "as GGUF, safetensors, ONNX, in 3 sizes" in card.body
     run = card.section("Run")
     places = [run.index(f"**{name}**") for name in ("GGUF", "safetensors", "ONNX")]
@@ -302,13 +308,13 @@ def test_formats_that_share_a_repo_are_told_apart(shelf: Shelf) -> None:
     assert 'subfolder="hf"' in "\n".join(card.blocks("python"))
 
 
-def test_a_private_repo_asks_for_a_login(shelf: Shelf) -> None:
-    assert "hf auth login" in shelf.card(is_private=True).section("Run")
-    assert "hf auth login" not in shelf.card(is_private=False).section("Run")
+def test_a_private_repo_asks_for_a_login(artifacts: Artifacts) -> None:
+    assert "hf auth login" in artifacts.card(is_private=True).section("Run")
+    assert "hf auth login" not in artifacts.card(is_private=False).section("Run")
 
 
-def test_names_that_a_shell_would_read_are_quoted(shelf: Shelf) -> None:
-    bundle = replace(shelf.bundle(), revision="$(touch x); `id` 'y' \"z\"")
+def test_names_that_a_shell_would_read_are_quoted(artifacts: Artifacts) -> None:
+    bundle = replace(artifacts.bundle(), revision="$(touch x); `id` 'y' \"z\"")
     from convert.publish.card import render  # noqa: PLC0415
 
     readme = render(bundle)["README.md"].decode()
@@ -317,17 +323,17 @@ def test_names_that_a_shell_would_read_are_quoted(shelf: Shelf) -> None:
             assert shlex.split(line)[-3] == bundle.revision
 
 
-def test_xinference_is_told_what_the_model_is(shelf: Shelf) -> None:
-    told = json.loads(shelf.card().made["xinference.json"])
+def test_xinference_is_told_what_the_model_is(artifacts: Artifacts) -> None:
+    told = json.loads(artifacts.card().made["xinference.json"])
     assert told["model_ability"] == ["chat"]
-    assert told["context_length"] == gather(shelf.candidate()).context
+    assert told["context_length"] == gather(artifacts.candidate()).context
     assert told["stop"] == ["<|im_end|>", "<|endoftext|>"]
     assert told["chat_template"].startswith("{% for message in messages %}")
     assert [spec["quantization"] for spec in told["model_specs"]] == ["Q6_K", "Q8_0", "F16"]
     spec = told["model_specs"][1]
     name = spec["model_file_name_template"].format(quantization=spec["quantization"])
     assert name == "tiny-qwen-Q8_0.gguf"
-    plain = json.loads(shelf.card(shelf.candidate("gguf-Q8_0", "gpt2")).made["xinference.json"])
+    plain = json.loads(artifacts.card(artifacts.candidate("gguf-Q8_0", "gpt2")).made["xinference.json"])
     assert plain["model_ability"] == ["generate"]
     assert "chat_template" not in plain
 

@@ -16,7 +16,7 @@ from tests.hub.server import HubServer
 from tests.publish_card.cards import BASE, COMMIT, of_hub
 
 if TYPE_CHECKING:
-    from tests.publish_card.cards import Card, Shelf
+    from tests.publish_card.cards import Artifacts, Card
 
 # What breaks out of YAML where it is pasted in, or becomes something else when it is read.
 NASTY = (
@@ -54,10 +54,12 @@ def told(card: Card) -> dict[str, Any]:
     return content
 
 
-def test_the_hubs_own_reader_finds_every_key(shelf: Shelf) -> None:
-    candidate = shelf.candidate()
+def test_the_hubs_own_reader_finds_every_key(artifacts: Artifacts) -> None:
+    candidate = artifacts.candidate()
     hub = of_hub(candidate.manifest)
-    card = shelf.card(shelf.candidate(manifest=hub), card={"license": "apache-2.0", "language": ["zh", "en"]})
+    card = artifacts.card(
+        artifacts.candidate(manifest=hub), card={"license": "apache-2.0", "language": ["zh", "en"]}
+    )
     data = ModelCard(card.readme).data
     assert isinstance(data, ModelCardData)
     assert data.base_model == BASE
@@ -77,9 +79,9 @@ def test_a_local_source_is_nobodys_base_model(card: Card) -> None:
     assert "huggingface.co" not in card.section("Make it again")
 
 
-def test_unquantised_weights_are_not_called_quantised(shelf: Shelf) -> None:
-    candidate = shelf.candidate("hf")
-    found = told(shelf.card(shelf.candidate("hf", manifest=of_hub(candidate.manifest))))
+def test_unquantised_weights_are_not_called_quantised(artifacts: Artifacts) -> None:
+    candidate = artifacts.candidate("hf")
+    found = told(artifacts.card(artifacts.candidate("hf", manifest=of_hub(candidate.manifest))))
     assert found["base_model"] == BASE
     assert found["library_name"] == "transformers"
     assert not {"base_model_relation", "quantized_by"} & set(found)
@@ -88,8 +90,8 @@ def test_unquantised_weights_are_not_called_quantised(shelf: Shelf) -> None:
 @pytest.mark.parametrize(
     ("target", "library"), [("onnx-int4-cpu", "onnxruntime-genai"), ("hf", "transformers")]
 )
-def test_each_format_names_its_library(shelf: Shelf, target: str, library: str) -> None:
-    assert told(shelf.card(shelf.candidate(target)))["library_name"] == library
+def test_each_format_names_its_library(artifacts: Artifacts, target: str, library: str) -> None:
+    assert told(artifacts.card(artifacts.candidate(target)))["library_name"] == library
 
 
 def test_every_figure_of_the_index_is_the_reports(card: Card) -> None:
@@ -140,10 +142,10 @@ def test_the_index_has_the_shape_of_the_hubs_own_maker(card: Card) -> None:
     assert set(theirs["metrics"][0]) - {"verified"} == set(ours["metrics"][0])
 
 
-def test_what_was_not_measured_is_not_in_the_index(shelf: Shelf) -> None:
-    candidate = shelf.candidate()
+def test_what_was_not_measured_is_not_in_the_index(artifacts: Artifacts) -> None:
+    candidate = artifacts.candidate()
     bare = candidate.result.model_copy(update={"quality": None, "scenarios": None})
-    found = told(shelf.card(shelf.candidate(result=bare)))
+    found = told(artifacts.card(artifacts.candidate(result=bare)))
     assert "model-index" not in found
 
 
@@ -156,7 +158,7 @@ def test_the_hub_takes_it(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("nasty", NASTY)
-def test_a_strangers_words_stay_words(shelf: Shelf, nasty: str) -> None:
+def test_a_strangers_words_stay_words(artifacts: Artifacts, nasty: str) -> None:
     given = {
         "license": nasty,
         "license_name": nasty,
@@ -166,7 +168,7 @@ def test_a_strangers_words_stay_words(shelf: Shelf, nasty: str) -> None:
         "base_model": nasty,
         nasty: nasty,
     }
-    card = shelf.card(card=given)
+    card = artifacts.card(card=given)
     found = told(card)
     assert card.readme.startswith("---\n")
     assert ModelCard(card.readme).text.strip().startswith("# tiny-GGUF")
@@ -191,13 +193,13 @@ def test_what_is_dumped_is_read_back(word: str) -> None:
         assert bare[0] in "\"'" or bare.replace(" ", "").isalpha()
 
 
-def test_an_own_license_is_named_and_linked(shelf: Shelf) -> None:
+def test_an_own_license_is_named_and_linked(artifacts: Artifacts) -> None:
     source = {
         "license": "other",
         "license_name": "Tongyi Qianwen LICENSE AGREEMENT",
         "license_link": "https://example.org/Tongyi%20Qianwen",
     }
-    card = shelf.card(card=source)
+    card = artifacts.card(card=source)
     found = told(card)
     assert (found["license"], found["license_name"]) == ("other", "tongyi-qianwen-license-agreement")
     assert found["license_link"] == source["license_link"]
@@ -215,21 +217,21 @@ def test_an_own_license_is_named_and_linked(shelf: Shelf) -> None:
         "file:///etc",
     ],
 )
-def test_only_a_whole_address_is_a_link(shelf: Shelf, link: str) -> None:
-    card = shelf.card(card={"license": "other", "license_name": "own", "license_link": link})
+def test_only_a_whole_address_is_a_link(artifacts: Artifacts, link: str) -> None:
+    card = artifacts.card(card={"license": "other", "license_name": "own", "license_link": link})
     assert "license_link" not in told(card)
     assert link not in card.body
 
 
-def test_a_license_that_lies_in_the_source_is_linked_there(shelf: Shelf) -> None:
-    hub = of_hub(shelf.candidate().manifest, "LICENSE")
-    card = shelf.card(shelf.candidate(manifest=hub), card={"license": "other", "license_name": "own"})
+def test_a_license_that_lies_in_the_source_is_linked_there(artifacts: Artifacts) -> None:
+    hub = of_hub(artifacts.candidate().manifest, "LICENSE")
+    card = artifacts.card(artifacts.candidate(manifest=hub), card={"license": "other", "license_name": "own"})
     assert told(card)["license_link"] == f"https://huggingface.co/{BASE}/blob/{COMMIT}/LICENSE"
 
 
-def test_a_license_beside_the_weights_is_linked_there(shelf: Shelf) -> None:
-    bundle = shelf.bundle(card={"license": "made-up-1.0"}).with_made({"LICENSE": b"Do as you like.\n"})
-    found = front_matter.values(bundle, _facts(shelf))
+def test_a_license_beside_the_weights_is_linked_there(artifacts: Artifacts) -> None:
+    bundle = artifacts.bundle(card={"license": "made-up-1.0"}).with_made({"LICENSE": b"Do as you like.\n"})
+    found = front_matter.values(bundle, _facts(artifacts))
     assert (found["license"], found["license_name"], found["license_link"]) == (
         "other",
         "made-up-1.0",
@@ -237,26 +239,26 @@ def test_a_license_beside_the_weights_is_linked_there(shelf: Shelf) -> None:
     )
 
 
-def test_no_license_is_said_to_be_none(shelf: Shelf) -> None:
-    card = shelf.card(shelf.candidate(manifest={"license": None}), card={})
+def test_no_license_is_said_to_be_none(artifacts: Artifacts) -> None:
+    card = artifacts.card(artifacts.candidate(manifest={"license": None}), card={})
     assert "license" not in told(card)
     assert "names no license" in card.section("License")
 
 
-def test_regions_stand_apart_from_languages(shelf: Shelf) -> None:
-    found = told(shelf.card(card={"language": ["pt-BR", "en", "zh-Hans-CN", "klingon", "english", 7]}))
+def test_regions_stand_apart_from_languages(artifacts: Artifacts) -> None:
+    found = told(artifacts.card(card={"language": ["pt-BR", "en", "zh-Hans-CN", "klingon", "english", 7]}))
     assert found["language"] == ["pt", "en", "zh"]
     assert found["language_bcp47"] == ["pt-BR", "zh-Hans-CN"]
 
 
-def test_a_sources_tags_are_kept_but_for_those_of_its_files(shelf: Shelf) -> None:
+def test_a_sources_tags_are_kept_but_for_those_of_its_files(artifacts: Artifacts) -> None:
     given = ["not-for-all-audiences", "math", "safetensors", "region:us", "arxiv:1910.09700", "custom_code"]
-    found = told(shelf.card(card={"tags": given}))["tags"]
+    found = told(artifacts.card(card={"tags": given}))["tags"]
     assert {"not-for-all-audiences", "math"} <= set(found)
     assert not {"safetensors", "region:us", "arxiv:1910.09700", "custom_code"} & set(found)
 
 
-def _facts(shelf: Shelf) -> Any:
+def _facts(artifacts: Artifacts) -> Any:
     from convert.publish.card.facts import gather  # noqa: PLC0415
 
-    return gather(shelf.candidate())
+    return gather(artifacts.candidate())

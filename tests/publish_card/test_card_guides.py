@@ -18,7 +18,7 @@ from convert.publish.card.template import environment
 from tests.publish_card.cards import of_hub
 
 if TYPE_CHECKING:
-    from tests.publish_card.cards import Card, Shelf
+    from tests.publish_card.cards import Artifacts, Card
 
 FORMATS = formats.format_names()
 ROOT = Path(formats.__file__).parent
@@ -74,19 +74,20 @@ def test_a_name_that_is_not_given_is_an_error() -> None:
         environment().from_string("{{ nothing }}").render()
 
 
-def cards(shelf: Shelf, revision: str) -> list[Card]:
-    hub = of_hub(shelf.candidate().manifest, "tokenizer.json")
+def cards(artifacts: Artifacts, revision: str) -> list[Card]:
+    hub = of_hub(artifacts.candidate().manifest, "tokenizer.json")
     return [
-        shelf.card(
-            shelf.candidate(target, manifest=hub if target.startswith("gguf") else None), revision=revision
+        artifacts.card(
+            artifacts.candidate(target, manifest=hub if target.startswith("gguf") else None),
+            revision=revision,
         )
         for target in ("gguf-Q8_0", "onnx-int4-cpu", "hf")
     ]
 
 
 @pytest.mark.parametrize("nasty", NASTY)
-def test_a_strangers_word_stays_one_word(shelf: Shelf, nasty: str) -> None:
-    for plain, card in zip(cards(shelf, "v1"), cards(shelf, nasty), strict=True):
+def test_a_strangers_word_stays_one_word(artifacts: Artifacts, nasty: str) -> None:
+    for plain, card in zip(cards(artifacts, "v1"), cards(artifacts, nasty), strict=True):
         # What is cut into words by a shell is the same, but for the one.
         shown = "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in nasty)
         for one, other in zip(plain.blocks("sh"), card.blocks("sh"), strict=True):

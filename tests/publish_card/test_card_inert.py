@@ -20,7 +20,7 @@ from tests.publish_card.cards import QUANTS
 from verify.gates import Check
 
 if TYPE_CHECKING:
-    from tests.publish_card.cards import Card, Shelf
+    from tests.publish_card.cards import Artifacts, Card
 
 ATTACKS = (
     "a | b | c",
@@ -76,7 +76,7 @@ class Tags(HTMLParser):
         raise AssertionError(data)
 
 
-def said_by_strangers(shelf: Shelf, words: str, **changes: Any) -> Card:
+def said_by_strangers(artifacts: Artifacts, words: str, **changes: Any) -> Card:
     """A card with these words wherever somebody else than its maker has a say."""
     made = []
     for target in QUANTS:
@@ -84,7 +84,7 @@ def said_by_strangers(shelf: Shelf, words: str, **changes: Any) -> Card:
             Deviation(subject=words, wanted=words, got=words, why=words),
             Deviation(subject="blk.0.x", wanted="as the source", got="", why=words),
         )
-        source = shelf.candidate(target)
+        source = artifacts.candidate(target)
         opened, result = source.result.opened, source.result
         assert opened is not None
         check = Check("kl_mean", words, words, passed=False, why=words)
@@ -102,21 +102,21 @@ def said_by_strangers(shelf: Shelf, words: str, **changes: Any) -> Card:
             "tools": {words: words},
         }
         made.append(
-            shelf.candidate(target, manifest=manifest, result=result, waived=(Waiver("kl_mean", words),))
+            artifacts.candidate(target, manifest=manifest, result=result, waived=(Waiver("kl_mean", words),))
         )
-    machine = replace(shelf.bundle().report.machine, cpu=words)
+    machine = replace(artifacts.bundle().report.machine, cpu=words)
     report = {"text": words, "tool": words, "machine": machine}
     card = dict.fromkeys(("license", "license_name", "license_link", "language", "tags", words), words)
-    return shelf.card(*made, report=report, card=card, **changes)
+    return artifacts.card(*made, report=report, card=card, **changes)
 
 
 @pytest.mark.parametrize("words", ATTACKS)
-def test_strangers_words_are_shown_and_do_nothing(shelf: Shelf, words: str) -> None:
-    card = said_by_strangers(shelf, words)
+def test_strangers_words_are_shown_and_do_nothing(artifacts: Artifacts, words: str) -> None:
+    card = said_by_strangers(artifacts, words)
     found = Tags(card.html)
     assert found.tags <= OUR_TAGS
     assert not any("evil" in address or "javascript" in address for address in found.addresses)
-    assert card.body.count("\n## ") == shelf.card().body.count("\n## ")
+    assert card.body.count("\n## ") == artifacts.card().body.count("\n## ")
     assert len(card.table("Files")) == len(QUANTS) + 2
     assert {len(row) for row in card.table("Files")} == {7}
     assert {len(row) for row in card.table("Speed and memory")} == {6}
@@ -148,7 +148,7 @@ def test_a_fence_holds_what_is_in_it(words: str) -> None:
 
 
 def test_a_template_and_tokens_of_a_stranger_stay_in_their_fence(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hostile = "```\n</details><script>alert(1)</script>\n## License\n"
     facts = Facts(
@@ -158,7 +158,7 @@ def test_a_template_and_tokens_of_a_stranger_stay_in_their_fence(
         ends={1: "`</code><script>`", 2: 'a"\nFROM ./evil'},
     )
     monkeypatch.setattr("convert.publish.card.gather", lambda _: facts)
-    card = shelf.card()
+    card = artifacts.card()
     assert Tags(card.html).tags <= OUR_TAGS
     assert card.body.count("\n## License\n") == 2  # the section, and a line of the fence
     modelfile = card.made["Modelfile"].decode()
@@ -167,12 +167,12 @@ def test_a_template_and_tokens_of_a_stranger_stay_in_their_fence(
     ]
 
 
-def test_no_trace_of_the_machine(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_trace_of_the_machine(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
     token = "hf_" + "abcDEF123456" * 3
     monkeypatch.setenv("HF_TOKEN", token)
     home = "/home/somebody/models/tiny"
     words = f"read {home}/model.gguf with {token}, file:///srv/data/x.txt or C:\\Users\\me\\x.txt by a:b@host"
-    card = said_by_strangers(shelf, words)
+    card = said_by_strangers(artifacts, words)
     made = b"\n".join(card.made.values()).decode()
     for secret in (
         token,
@@ -180,15 +180,15 @@ def test_no_trace_of_the_machine(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) 
         "/home/somebody",
         "/srv/data",
         "Users\\me",
-        str(shelf.root),
+        str(artifacts.root),
         os.environ["HOME"],
     ):
         assert secret not in made, secret
     assert socket.gethostname() not in made
     assert "…/model.gguf" in made
     # The recipe of these artifacts names its model by an absolute path, which its manifest left out.
-    assert "/recipes/models" not in shelf.candidate().manifest.recipe
-    assert "model: …/tiny-qwen" in shelf.card().section("Make it again")
+    assert "/recipes/models" not in artifacts.candidate().manifest.recipe
+    assert "model: …/tiny-qwen" in artifacts.card().section("Make it again")
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_discretion(said: str, shown: str) -> None:
     assert redact(said) == shown
 
 
-def test_the_same_bundle_makes_the_same_card(shelf: Shelf) -> None:
-    bundle = shelf.bundle()
+def test_the_same_bundle_makes_the_same_card(artifacts: Artifacts) -> None:
+    bundle = artifacts.bundle()
     from convert.publish.card import render  # noqa: PLC0415
 
     assert render(bundle) == render(bundle)

@@ -17,7 +17,7 @@ from verify.report.plot import HEIGHT, STYLE, WIDTH
 
 if TYPE_CHECKING:
     from convert.publish.bundle import Bundle, Candidate
-    from tests.publish_card.cards import Shelf
+    from tests.publish_card.cards import Artifacts
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -45,9 +45,9 @@ def measuring(candidate: Candidate, kl: float, size_bytes: int) -> Candidate:
     )
 
 
-def test_points_stand_where_the_figures_say(shelf: Shelf) -> None:
+def test_points_stand_where_the_figures_say(artifacts: Artifacts) -> None:
     given = {"gguf-Q6_K": (0.1, 400), "gguf-Q8_0": (0.01, 600), "gguf-F16": (0.001, 1000)}
-    bundle = shelf.bundle()
+    bundle = artifacts.bundle()
     members = tuple(measuring(each, *given[each.target]) for each in bundle.candidates)
     found = sorted(points(drawn(replace(bundle, candidates=members))))
     xs, ys = [x for x, _ in found], [y for _, y in found]
@@ -56,8 +56,8 @@ def test_points_stand_where_the_figures_say(shelf: Shelf) -> None:
     assert ys[2] - ys[1] == pytest.approx(ys[1] - ys[0], abs=0.2)  # by the logarithm: equal steps
 
 
-def test_every_artifact_is_named_within_the_picture(shelf: Shelf) -> None:
-    bundle = shelf.bundle()
+def test_every_artifact_is_named_within_the_picture(artifacts: Artifacts) -> None:
+    bundle = artifacts.bundle()
     plot = drawn(bundle)
     texts = {each.text: each for each in plot.iter(f"{SVG}text")}
     for candidate in bundle.candidates:
@@ -70,8 +70,8 @@ def test_every_artifact_is_named_within_the_picture(shelf: Shelf) -> None:
         assert 0 < y < HEIGHT
 
 
-def test_names_do_not_lie_on_each_other(shelf: Shelf) -> None:
-    bundle = shelf.bundle()
+def test_names_do_not_lie_on_each_other(artifacts: Artifacts) -> None:
+    bundle = artifacts.bundle()
     members = tuple(measuring(each, 0.01, 1000) for each in bundle.candidates)
     plot = drawn(replace(bundle, candidates=members))
     names = [float(each.attrib["y"]) for each in plot.iter(f"{SVG}text") if each.get("class") == "name"]
@@ -80,39 +80,39 @@ def test_names_do_not_lie_on_each_other(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("kl", [0.0, 1e-9, 1e-6, 1.0, 40.0])
-def test_any_divergence_can_be_drawn(shelf: Shelf, kl: float) -> None:
-    bundle = shelf.bundle(shelf.candidate())
+def test_any_divergence_can_be_drawn(artifacts: Artifacts, kl: float) -> None:
+    bundle = artifacts.bundle(artifacts.candidate())
     only = (measuring(bundle.candidates[0], kl, 12345),)
     for x, y in points(drawn(replace(bundle, candidates=only))):
         assert math.isfinite(x)
         assert 0 < y < HEIGHT
 
 
-def test_what_was_waived_looks_different(shelf: Shelf) -> None:
-    waived = replace(shelf.candidate("gguf-Q6_K"), waived=(Waiver("top1", "x"),))
-    plot = drawn(shelf.bundle(waived, shelf.candidate("gguf-Q8_0")))
+def test_what_was_waived_looks_different(artifacts: Artifacts) -> None:
+    waived = replace(artifacts.candidate("gguf-Q6_K"), waived=(Waiver("top1", "x"),))
+    plot = drawn(artifacts.bundle(waived, artifacts.candidate("gguf-Q8_0")))
     assert sorted(each.attrib["class"] for each in plot.iter(f"{SVG}circle")) == ["good", "waived"]
     names = [each.text for each in plot.iter(f"{SVG}text") if each.get("class") == "name"]
     assert sorted(map(str, names)) == ["Q6_K, waived", "Q8_0"]
 
 
-def test_nothing_measured_is_no_picture(shelf: Shelf) -> None:
-    candidate = shelf.candidate()
+def test_nothing_measured_is_no_picture(artifacts: Artifacts) -> None:
+    candidate = artifacts.candidate()
     bare = replace(candidate, result=candidate.result.model_copy(update={"quality": None}))
-    assert render(shelf.bundle(bare)) == ""
+    assert render(artifacts.bundle(bare)) == ""
 
 
-def test_it_needs_nothing_from_elsewhere(shelf: Shelf) -> None:
-    made = render(shelf.bundle())
+def test_it_needs_nothing_from_elsewhere(artifacts: Artifacts) -> None:
+    made = render(artifacts.bundle())
     assert made
     text = made.replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"https?:|url\(|@import|<script|<image|<foreignObject|href", text)
 
 
-def test_a_strangers_name_is_text(shelf: Shelf) -> None:
+def test_a_strangers_name_is_text(artifacts: Artifacts) -> None:
     for name in ("gguf-<script>", 'gguf-"/><x', "gguf-&amp;", "gguf-\x1b\u202e"):
-        candidate = replace(shelf.candidate(), target=name)
-        plot = drawn(replace(shelf.bundle(), candidates=(candidate,)))
+        candidate = replace(artifacts.candidate(), target=name)
+        plot = drawn(replace(artifacts.bundle(), candidates=(candidate,)))
         assert {each.tag for each in plot.iter()} <= {
             f"{SVG}{tag}" for tag in ("svg", "title", "style", "rect", "text", "path", "circle")
         }

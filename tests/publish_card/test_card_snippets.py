@@ -14,7 +14,7 @@ from tests.hub.server import HubServer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.publish_card.cards import Card, Shelf
+    from tests.publish_card.cards import Artifacts, Card
 
 pytestmark = pytest.mark.slow
 
@@ -42,13 +42,13 @@ def run(card: Card, cache: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("model", ["qwen", "gpt2"])
 @pytest.mark.parametrize("target", ["gguf-Q8_0", "onnx-fp32-cpu", "hf"])
-def test_programs_run_as_they_stand(shelf: Shelf, tmp_path: Path, target: str, model: str) -> None:
-    printed = run(shelf.card(shelf.candidate(target, model)), tmp_path / "cache")
+def test_programs_run_as_they_stand(artifacts: Artifacts, tmp_path: Path, target: str, model: str) -> None:
+    printed = run(artifacts.card(artifacts.candidate(target, model)), tmp_path / "cache")
     assert printed
     for first, text in printed.items():
         assert text.strip(), first
 
 
-def test_a_folder_of_a_repo_runs(shelf: Shelf, tmp_path: Path) -> None:
-    card = shelf.card(shelf.candidate("onnx-int4-cpu"), shelf.candidate("onnx-fp32-cpu"))
+def test_a_folder_of_a_repo_runs(artifacts: Artifacts, tmp_path: Path) -> None:
+    card = artifacts.card(artifacts.candidate("onnx-int4-cpu"), artifacts.candidate("onnx-fp32-cpu"))
     assert all(text.strip() for text in run(card, tmp_path / "cache").values())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from convert.publish.bundle import Candidate
-    from tests.publish_card.cards import Card, Shelf
+    from tests.publish_card.cards import Artifacts, Card
 
 UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "%": 0.01, "×": 1, "s": 1, "tokens/s": 1, "": 1}
 
@@ -100,9 +100,9 @@ def test_each_file_is_linked(card: Card) -> None:
 
 
 @pytest.mark.parametrize("missing", ["quality", "speed", "memory", "scenarios", "opened"])
-def test_what_was_not_measured_is_a_dash_and_is_said(shelf: Shelf, missing: str) -> None:
-    whole, bare = shelf.candidate("gguf-Q6_K"), shelf.candidate("gguf-Q8_0")
-    card = shelf.card(whole, replace(bare, result=bare.result.model_copy(update={missing: None})))
+def test_what_was_not_measured_is_a_dash_and_is_said(artifacts: Artifacts, missing: str) -> None:
+    whole, bare = artifacts.candidate("gguf-Q6_K"), artifacts.candidate("gguf-Q8_0")
+    card = artifacts.card(whole, replace(bare, result=bare.result.model_copy(update={missing: None})))
     quality, speed = named(card, "Files")["tiny-qwen-Q8_0.gguf"], named(card, "Speed and memory")["Q8_0"]
     assert (words.NONE in quality[1:4]) == (missing == "quality")
     assert (quality[4] == words.NONE) == (missing == "scenarios")
@@ -113,11 +113,11 @@ def test_what_was_not_measured_is_a_dash_and_is_said(shelf: Shelf, missing: str)
     assert "`Q6_K`:" not in card.section("Limits")
 
 
-def test_nothing_measured_at_all_still_makes_a_card(shelf: Shelf) -> None:
+def test_nothing_measured_at_all_still_makes_a_card(artifacts: Artifacts) -> None:
     gone = dict.fromkeys(("quality", "speed", "memory", "scenarios", "opened"))
-    candidate = shelf.candidate()
+    candidate = artifacts.candidate()
     bare = replace(candidate, result=candidate.result.model_copy(update=gone))
-    card = shelf.card(bare)
+    card = artifacts.card(bare)
     assert card.section("Speed and memory").strip() == "Not measured."
     assert "quality.svg" not in card.made
     assert "quality.svg" not in card.readme
@@ -133,8 +133,8 @@ def waived(candidate: Candidate, reason: str = "two bits are asked for") -> Cand
     return replace(candidate, result=result, waived=(Waiver("kl_mean", reason), Waiver("ttft_s", "no time")))
 
 
-def test_what_was_waived_is_said_first_and_with_its_reason(shelf: Shelf) -> None:
-    card = shelf.card(waived(shelf.candidate("gguf-Q6_K")), shelf.candidate("gguf-Q8_0"))
+def test_what_was_waived_is_said_first_and_with_its_reason(artifacts: Artifacts) -> None:
+    card = artifacts.card(waived(artifacts.candidate("gguf-Q6_K")), artifacts.candidate("gguf-Q8_0"))
     rows = named(card, "Files")
     assert rows["tiny-qwen-Q6_K.gguf"][-1] == "waived: kl_mean, ttft_s"
     assert rows["tiny-qwen-Q8_0.gguf"][-1] == "passed"
@@ -146,8 +146,8 @@ def test_what_was_waived_is_said_first_and_with_its_reason(shelf: Shelf) -> None
     assert "it was not measured" in before  # the other one
 
 
-def test_commands_name_a_file_that_needed_no_waiver(shelf: Shelf) -> None:
-    card = shelf.card(waived(shelf.candidate("gguf-Q6_K")), shelf.candidate("gguf-Q8_0"))
+def test_commands_name_a_file_that_needed_no_waiver(artifacts: Artifacts) -> None:
+    card = artifacts.card(waived(artifacts.candidate("gguf-Q6_K")), artifacts.candidate("gguf-Q8_0"))
     assert all("Q6_K" not in block for block in card.blocks("sh"))
 
 
@@ -155,15 +155,15 @@ def test_no_waiver_no_warning(card: Card) -> None:
     assert "Not every gate" not in card.readme
 
 
-def test_tensors_alike_in_their_deviation_are_told_once(shelf: Shelf) -> None:
+def test_tensors_alike_in_their_deviation_are_told_once(artifacts: Artifacts) -> None:
     many = tuple(
         Deviation(
             subject=f"blk.{n}.ffn_down.weight", wanted="Q4_K", got="Q5_0", why="5504 columns are no blocks"
         )
         for n in range(24)
     )
-    candidate = shelf.candidate("gguf-Q6_K", manifest={"deviations": many})
-    found = shelf.card(candidate, shelf.candidate("gguf-Q8_0")).section("Deviations")
+    candidate = artifacts.candidate("gguf-Q6_K", manifest={"deviations": many})
+    found = artifacts.card(candidate, artifacts.candidate("gguf-Q8_0")).section("Deviations")
     line = next(line for line in found.splitlines() if "ffn_down" in line)
     assert line.startswith(
         "- `blk.*.ffn_down.weight` (24 tensors) in `Q6_K`: Q5&#95;0 instead of Q4&#95;K, because 5504"
@@ -171,30 +171,30 @@ def test_tensors_alike_in_their_deviation_are_told_once(shelf: Shelf) -> None:
     assert found.count("ffn_down") == 1
 
 
-def test_tensors_are_counted_for_each_artifact_by_itself(shelf: Shelf) -> None:
+def test_tensors_are_counted_for_each_artifact_by_itself(artifacts: Artifacts) -> None:
     many = tuple(
         Deviation(subject=f"blk.{n}.ffn_down.weight", wanted="Q4_K", got="Q5_0", why="5504 is odd")
         for n in range(24)
     )
     one, other = (
-        shelf.candidate(name, manifest={"deviations": many[:count]})
+        artifacts.candidate(name, manifest={"deviations": many[:count]})
         for name, count in (("gguf-Q6_K", 24), ("gguf-Q8_0", 3))
     )
-    found = shelf.card(one, other).section("Deviations")
+    found = artifacts.card(one, other).section("Deviations")
     assert "`blk.*.ffn_down.weight` (24 tensors) in `Q6_K`:" in found
     assert "`blk.*.ffn_down.weight` (3 tensors) in `Q8_0`:" in found
 
 
-def test_a_window_shorter_than_the_models_is_said(shelf: Shelf) -> None:
-    candidate = shelf.candidate()
+def test_a_window_shorter_than_the_models_is_said(artifacts: Artifacts) -> None:
+    candidate = artifacts.candidate()
     assert candidate.result.opened is not None
     opened = candidate.result.opened.model_copy(update={"context": 12})
     short = replace(candidate, result=candidate.result.model_copy(update={"opened": opened}))
     context = gather(candidate).context
-    assert f"window of 12 tokens, where the model has {context:,}" in shelf.card(short).section("Limits")
+    assert f"window of 12 tokens, where the model has {context:,}" in artifacts.card(short).section("Limits")
 
 
-def test_what_was_learnt_is_not_said_to_be_the_same_bytes(shelf: Shelf) -> None:
+def test_what_was_learnt_is_not_said_to_be_the_same_bytes(artifacts: Artifacts) -> None:
     learnt = Deviation(
         subject="imatrix",
         wanted="the same bits on every CPU",
@@ -203,31 +203,31 @@ def test_what_was_learnt_is_not_said_to_be_the_same_bytes(shelf: Shelf) -> None:
     )
     calibration = {"source": "searchqa", "tokens": 256, "sha256": "0" * 64}
     options = {"quant": "Q8_0", "imatrix": "calibration", "split_max_bytes": None, "calibration": calibration}
-    found = shelf.card(shelf.candidate(manifest={"deviations": (learnt,), "options": options})).section(
-        "Make it again"
-    )
+    found = artifacts.card(
+        artifacts.candidate(manifest={"deviations": (learnt,), "options": options})
+    ).section("Make it again")
     assert "same bytes" not in found
     assert "to the bit on machines of one kind" in found
     assert (
         "Options of `Q8_0`: imatrix calibration, calibration source searchqa, calibration tokens 256."
         in found
     )
-    assert "the same bytes again" in shelf.card().section("Make it again")
-    assert "Options of" not in shelf.card().section("Make it again")
+    assert "the same bytes again" in artifacts.card().section("Make it again")
+    assert "Options of" not in artifacts.card().section("Make it again")
 
 
-def test_the_source_is_named_by_its_commit(shelf: Shelf) -> None:
-    hub = of_hub(shelf.candidate().manifest)
-    card = shelf.card(shelf.candidate(manifest=hub))
+def test_the_source_is_named_by_its_commit(artifacts: Artifacts) -> None:
+    hub = of_hub(artifacts.candidate().manifest)
+    card = artifacts.card(artifacts.candidate(manifest=hub))
     commit = hub["source"].commit
     assert f"https://huggingface.co/Acme/Base-0.5B-Chat/tree/{commit}" in card.body.split("## Files")[0]
     assert f"`revision: {commit}`" in card.section("Make it again")
     assert card.bundle.candidates[0].manifest.recipe.splitlines()[1] in card.section("Make it again")
 
 
-def test_languages_are_those_of_the_sources_card(shelf: Shelf) -> None:
-    assert "names them: `zh`, `en`." in shelf.card().section("Prompt")
-    assert "Languages" not in shelf.card(card={}).section("Prompt")
+def test_languages_are_those_of_the_sources_card(artifacts: Artifacts) -> None:
+    assert "names them: `zh`, `en`." in artifacts.card().section("Prompt")
+    assert "Languages" not in artifacts.card(card={}).section("Prompt")
 
 
 def test_digests_can_be_checked_by_sha256sum(card: Card) -> None:
@@ -237,22 +237,22 @@ def test_digests_can_be_checked_by_sha256sum(card: Card) -> None:
     assert found == wanted
 
 
-def test_who_signed_is_said(shelf: Shelf, tmp_path: Path) -> None:
-    unsigned = shelf.card().section("Check")
+def test_who_signed_is_said(artifacts: Artifacts, tmp_path: Path) -> None:
+    unsigned = artifacts.card().section("Check")
     assert "not signed" in unsigned
     assert "--verify-signature" not in unsigned
     signer = make_keys(tmp_path).signer
-    signed = shelf.card(signer=signer).section("Check")
+    signed = artifacts.card(signer=signer).section("Check")
     assert f"the Ed25519 key `{signer.key_id}`" in signed
     assert "modelwright inspect --verify-signature --key public.pem tiny-GGUF" in signed
 
 
 @pytest.mark.parametrize("targets", [QUANTS, ("onnx-int4-cpu", "onnx-fp32-cpu"), ("hf",)])
 def test_what_the_check_downloads_can_be_checked(
-    shelf: Shelf, tmp_path: Path, targets: tuple[str, ...]
+    artifacts: Artifacts, tmp_path: Path, targets: tuple[str, ...]
 ) -> None:
     keys = make_keys(tmp_path)
-    card = shelf.card(*map(shelf.candidate, targets), signer=keys.signer)
+    card = artifacts.card(*map(artifacts.candidate, targets), signer=keys.signer)
     whole = card.bundle.with_made(card.made)
     files = {file.path: file.read() for file in whole.with_made(release(whole, keys.signer)).files}
     download, inspect = card.commands[-3:-1]

@@ -24,12 +24,12 @@ CHINESE = ("zh", "yue", "wuu")
 
 
 @dataclass(frozen=True)
-class Setting:
-    """The artifact that a repo's commands name, and the model in it."""
+class FormatGroup:
+    """A repo's artifacts of one format, and the facts about the model in them."""
 
     bundle: Bundle
-    candidate: Candidate
-    members: tuple[Candidate, ...]  # all of its format in the repo
+    candidate: Candidate  # the one that commands name
+    members: tuple[Candidate, ...]
     facts: Facts
     chat: Chat | None  # None for a model that only continues text
     languages: tuple[str, ...] = ()
@@ -91,12 +91,12 @@ class Setting:
         }
 
 
-def guides(setting: Setting, *, is_alone: bool) -> Iterator[str]:
+def guides(group: FormatGroup, *, is_alone: bool) -> Iterator[str]:
     """Render a section for each runtime that opens the artifact; `is_alone` in a repo of one format."""
-    described = xinference.launch(setting) if is_alone else None
-    values = {**setting.values(), "xinference": described}
-    for guide in setting.shipping.guides:
-        known = setting.facts.runs_in
+    described = xinference.launch(group) if is_alone else None
+    values = {**group.values(), "xinference": described}
+    for guide in group.shipping.guides:
+        known = group.facts.runs_in
         if known.issuperset(guide.needs) and guide.unless not in known:
             format_name, _, name = guide.name.partition("/")
             section = environment().get_template(f"{format_name}/guides/{name}.md.j2").render(values)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from convert.publish.bundle import Bundle, Candidate
-    from convert.publish.card.guide import Setting
+    from convert.publish.card.guide import FormatGroup
 
 DOCUMENTS = (
     (MANIFEST_NAME, "manifest"),
@@ -34,9 +34,9 @@ DOCUMENTS = (
 NAMED = ("quant", "precision", "provider")
 
 
-def render(bundle: Bundle, settings: Sequence[Setting], *, is_alone: bool) -> str:
+def render(bundle: Bundle, groups: Sequence[FormatGroup], *, is_alone: bool) -> str:
     """Render the body; `is_alone` in a repo of one format."""
-    first = settings[0]
+    first = groups[0]
     values = {
         **first.values(),
         "bundle": bundle,
@@ -48,12 +48,12 @@ def render(bundle: Bundle, settings: Sequence[Setting], *, is_alone: bool) -> st
         "formats": list(dict.fromkeys(shipping_of(each).label for each in bundle.candidates)),
         "running": [
             {
-                "format": setting.shipping.label,
-                "named": label(setting.candidate),
-                "others": [label(each) for each in setting.members if each is not setting.candidate],
-                "guides": list(guides(setting, is_alone=is_alone)),
+                "format": group.shipping.label,
+                "named": label(group.candidate),
+                "others": [label(each) for each in group.members if each is not group.candidate],
+                "guides": list(guides(group, is_alone=is_alone)),
             }
-            for setting in settings
+            for group in groups
         ],
         **figures.values(bundle),
         **_notes(bundle),
@@ -115,7 +115,7 @@ def _missing(candidate: Candidate) -> Iterator[str]:
     yield from map(markdown.code, result.unmeasured)
 
 
-def _origin(bundle: Bundle, setting: Setting) -> dict[str, Any]:
+def _origin(bundle: Bundle, group: FormatGroup) -> dict[str, Any]:
     manifests = [each.manifest for each in bundle.candidates]
     deviations = [each for manifest in manifests for each in manifest.deviations]
     paths = {file.path for file in bundle.files}
@@ -133,7 +133,7 @@ def _origin(bundle: Bundle, setting: Setting) -> dict[str, Any]:
         ],
         "documents": documents,
         "signer": _signer(bundle),
-        "signed_paths": _signed_paths(setting, paths),
+        "signed_paths": _signed_paths(group, paths),
         "sums": [
             f"{file.sha256}  {candidate.shipped_path(file.path)}"
             for candidate in bundle.candidates
@@ -174,9 +174,9 @@ def _signer(bundle: Bundle) -> str | None:
     return signers.pop() if len(signers) == 1 else None
 
 
-def _signed_paths(setting: Setting, paths: Container[str]) -> list[str]:
+def _signed_paths(group: FormatGroup, paths: Container[str]) -> list[str]:
     """Return the files of one artifact and of its signature; none, which downloads all, where it is alone."""
-    chosen = setting.candidate
+    chosen = group.candidate
     if not chosen.documents:
         return []
     documents = [f"{chosen.documents}{name}" for name, _ in DOCUMENTS]

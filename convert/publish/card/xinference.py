@@ -9,24 +9,24 @@ from convert.publish.card.label import label, shipping_of, weights
 
 if TYPE_CHECKING:
     from convert.publish.bundle import Candidate
-    from convert.publish.card.guide import Setting
+    from convert.publish.card.guide import FormatGroup
 
 NAME = "xinference.json"
 
 
-def describe(setting: Setting) -> dict[str, Any] | None:
+def describe(group: FormatGroup) -> dict[str, Any] | None:
     """Describe the model in version 2 of Xinference's schema; None where it cannot open any of the files."""
-    facts, name = setting.facts, _name(setting)
-    specs = [spec for candidate in setting.members if (spec := _spec(setting, candidate))]
+    facts, name = group.facts, _name(group)
+    specs = [spec for candidate in group.members if (spec := _spec(group, candidate))]
     if not specs:
         return None
     described: dict[str, Any] = {
         "version": 2,
         "model_name": name,
         "model_family": name,
-        "model_description": f"{setting.bundle.title}, {setting.bundle.suffix}",
+        "model_description": f"{group.bundle.title}, {group.bundle.suffix}",
         "context_length": facts.context or 2048,
-        "model_lang": list(setting.languages),
+        "model_lang": list(group.languages),
         "model_ability": ["chat"] if facts.is_chat else ["generate"],
         "model_specs": specs,
     }
@@ -39,25 +39,25 @@ def describe(setting: Setting) -> dict[str, Any] | None:
     return described
 
 
-def launch(setting: Setting) -> dict[str, Any] | None:
+def launch(group: FormatGroup) -> dict[str, Any] | None:
     """Return what the guide's commands name; None where Xinference cannot open the artifact."""
-    spec, known = _spec(setting, setting.candidate), setting.shipping.xinference
+    spec, known = _spec(group, group.candidate), group.shipping.xinference
     if spec is None or known is None:
         return None
-    return {"file": NAME, "name": _name(setting), "engine": known.engine, **spec}
+    return {"file": NAME, "name": _name(group), "engine": known.engine, **spec}
 
 
-def _spec(setting: Setting, candidate: Candidate) -> dict[str, Any] | None:
-    size, known = _billions(setting.facts.parameters), shipping_of(candidate).xinference
-    if known is None or size is None or not setting.facts.runs_in.issuperset(known.needs):
+def _spec(group: FormatGroup, candidate: Candidate) -> dict[str, Any] | None:
+    size, known = _billions(group.facts.parameters), shipping_of(candidate).xinference
+    if known is None or size is None or not group.facts.runs_in.issuperset(known.needs):
         return None
     spec = {
         "model_format": known.format,
         "model_size_in_billions": size,
         "quantization": known.quantization.format(label=label(candidate), **candidate.manifest.options),
         "model_hub": "huggingface",
-        "model_id": setting.bundle.repo,
-        "model_revision": setting.revision,
+        "model_id": group.bundle.repo,
+        "model_revision": group.revision,
     }
     if known.names_file:
         files = weights(candidate)
@@ -79,6 +79,6 @@ def _billions(parameters: int | None) -> int | str | None:
     return int(shown) if shown.isdigit() else shown.replace(".", "_")
 
 
-def _name(setting: Setting) -> str:
+def _name(group: FormatGroup) -> str:
     """Return the repo's name in letters, digits and dashes."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", setting.folder).strip("-_")
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", group.folder).strip("-_")
