@@ -50,32 +50,31 @@ class Channel:
     def __init__(self, end: socket.socket, is_alive: Callable[[], bool] | None = None) -> None:
         self._end = end
         self._is_alive = is_alive
+        self.waited_s, self.until_s = 0.0, math.inf  # so long it has waited for the other side, and may
         self._sending = threading.Lock()
 
-    def send(
-        self, header: Header, payload: bytes | memoryview = b"", *, deadline: float | None = None
-    ) -> None:
-        """Send one message, from any thread; `deadline` is on the monotonic clock."""
+    def send(self, header: Header, payload: bytes | memoryview = b"") -> None:
+        """Send one message, from any thread."""
         body = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
         with self._sending:
-            self._send_all(memoryview(PREFIX.pack(MAGIC, len(body), len(payload)) + body), deadline)
-            self._send_all(memoryview(payload).cast("B"), deadline)
+            self._send_all(memoryview(PREFIX.pack(MAGIC, len(body), len(payload)) + body))
+            self._send_all(memoryview(payload).cast("B"))
 
-    def receive(self, *, deadline: float | None = None) -> tuple[Header, bytearray]:
+    def receive(self) -> tuple[Header, bytearray]:
         """Wait for one message."""
-        magic, header_bytes, payload_bytes = PREFIX.unpack(self._take(PREFIX.size, deadline))
+        magic, header_bytes, payload_bytes = PREFIX.unpack(self._take(PREFIX.size))
         if magic != MAGIC:
             raise GarbledError(f"the message begins with {bytes(magic)!r}")
         if header_bytes > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
             raise GarbledError(f"a message of {header_bytes} + {payload_bytes} bytes is too long")
-        text = self._take(header_bytes, deadline)
+        text = self._take(header_bytes)
         try:
             header = json.loads(text)
         except (ValueError, RecursionError):
             raise GarbledError("the message's header is no JSON") from None
         if not isinstance(header, dict):
             raise GarbledError("the message's header is no object")
-        return header, self._take(payload_bytes, deadline)
+        return header, self._take(payload_bytes)
 
     def has_arrived(self) -> bool:
         """Tell whether there is something to receive."""
@@ -87,29 +86,27 @@ class Channel:
         """Close this end."""
         self._end.close()
 
-    def _send_all(self, view: memoryview, deadline: float | None) -> None:
+    def _send_all(self, view: memoryview) -> None:
         while view:
-            view = view[self._transfer(partial(self._end.send, view), deadline) :]
+            view = view[self._transfer(partial(self._end.send, view)) :]
 
-    def _take(self, count: int, deadline: float | None) -> bytearray:
+    def _take(self, count: int) -> bytearray:
         taken = bytearray(count)
         view = memoryview(taken)
         while view:
-            got = self._transfer(partial(self._end.recv_into, view), deadline)
+            got = self._transfer(partial(self._end.recv_into, view))
             if not got:
                 raise GoneError
             view = view[got:]
         return taken
 
-    def _transfer(self, some_bytes: Callable[[], int], deadline: float | None) -> int:
+    def _transfer(self, some_bytes: Callable[[], int]) -> int:
         """Wait until some bytes can be transferred, the other side is dead, or time is up."""
         is_dead = False
-        while True:
-            left = math.inf if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise LateError
-            pause = min(left, math.inf if self._is_alive is None else POLL_S)
+        while (left_s := self.until_s - self.waited_s) > 0:
+            pause = min(left_s, math.inf if self._is_alive is None else POLL_S)
             self._end.settimeout(0.0 if is_dead else None if pause == math.inf else pause)
+            began_s = time.monotonic()
             try:
                 return some_bytes()
             except (TimeoutError, BlockingIOError):
@@ -118,3 +115,6 @@ class Channel:
                 is_dead = self._is_alive is not None and not self._is_alive()
             except OSError:
                 raise GoneError from None
+            finally:
+                self.waited_s += time.monotonic() - began_s
+        raise LateError

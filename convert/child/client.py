@@ -8,15 +8,13 @@ import shutil
 import socket
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from convert.child.channel import Channel, GarbledError, GoneError, Header, LateError
 from convert.child.fault import SURVIVABLE, ChildFailure, Fault, FaultKind
 from convert.child.limits import Limits, environment
-from convert.child.output import TAIL_LINES
-from convert.child.process import Process
+from convert.child.process import TAIL_LINES, Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -48,7 +46,6 @@ class Child:
         extra: Mapping[str, str] | None = None,  # environment variables
         secret_names: Sequence[str] = (),  # environment variables that are passed on besides
         has_network: bool = False,
-        joins_output: bool = False,  # stdout goes where stderr goes
     ) -> None:
         """Start it; the entry is imported there."""
         self._limits = limits
@@ -76,7 +73,6 @@ class Child:
                 environment(home, secret_names) | dict(extra or {}),
                 folder=home,
                 pass_fds=(theirs.fileno(),),
-                joins_output=joins_output,
             )
         except BaseException:
             ours.close()
@@ -99,14 +95,14 @@ class Child:
 
     def peaks(self) -> Peaks:
         """Return the most memory that the child has held so far, or ever held if it is gone."""
-        return self._process.peaks()
+        return self._process.watch.peaks()
 
     def output_lines(self) -> tuple[str, ...]:
-        """Return all that is kept of what the child wrote to stderr."""
-        return self._process.output.lines()
+        """Return all that is kept of what the child printed."""
+        return self._process.watch.lines()
 
     def stderr_tail(self) -> tuple[str, ...]:
-        """Return the last lines that the child wrote to stderr."""
+        """Return the last lines that the child printed."""
         return self.output_lines()[-TAIL_LINES:]
 
     def close(self) -> None:
@@ -148,20 +144,19 @@ class Child:
             raise RuntimeError("a child answers one request at a time: finish or close the stream before it")
         self._is_busy = True
         allowed = min(self._limits.request_s if seconds is None else seconds, self._left_s)
-        clock = Clock(allowed)
+        before_s = self._channel.waited_s
+        self._channel.until_s = before_s + allowed
         try:
-            with clock as deadline:
-                self._channel.send({"call": name, "args": args}, deadline=deadline)
+            self._channel.send({"call": name, "args": args})
             while True:
-                with clock as deadline:
-                    header, payload = self._channel.receive(deadline=deadline)
+                header, payload = self._channel.receive()
                 if header.get("part") is not True:
                     break
                 parts = read(header, payload)
                 try:
                     yield from parts
                 except GeneratorExit:
-                    self._cancel(clock)
+                    self._cancel()
                     raise
             done(self._done(header))
         except LateError:
@@ -173,16 +168,15 @@ class Child:
             reason = f"what it sent makes no sense: {error}"
             raise ChildFailure(self._lost(FaultKind.GARBLED, reason)) from None
         finally:
-            self._left_s -= clock.spent_s
+            self._left_s -= self._channel.waited_s - before_s
             self._is_busy = False
 
-    def _cancel(self, clock: Clock) -> None:
+    def _cancel(self) -> None:
         """Cancel the request, and skip what was sent before; a fault is left for the next call to raise."""
         try:
-            with clock as deadline:
-                self._channel.send({"cancel": True}, deadline=deadline)
-                while self._channel.receive(deadline=deadline)[0].get("part") is True:
-                    pass
+            self._channel.send({"cancel": True})
+            while self._channel.receive()[0].get("part") is True:
+                pass
         except (LateError, GarbledError):
             self._lost(FaultKind.HUNG, "it did not stop when it was asked to")
         except GoneError:
@@ -202,22 +196,6 @@ class Child:
             self._process.kill(kind, reason)
         self._fault = self._process.post_mortem()
         return self._fault
-
-
-class Clock:
-    """The time spent waiting for the child, out of what is allowed."""
-
-    def __init__(self, allowed_s: float) -> None:
-        self._allowed_s = allowed_s
-        self._since = 0.0
-        self.spent_s = 0.0
-
-    def __enter__(self) -> float:
-        self._since = time.monotonic()
-        return self._since + self._allowed_s - self.spent_s
-
-    def __exit__(self, *_: object) -> None:
-        self.spent_s += time.monotonic() - self._since
 
 
 def _no_part(_: Header, __: bytearray) -> Sequence[None]:

@@ -26,7 +26,7 @@ SURVIVABLE = frozenset({FaultKind.REFUSED, FaultKind.UNSUPPORTED})
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a request failed, and the last lines that the child wrote to stderr."""
+    """Why a request failed, and the last lines that the child printed."""
 
     kind: FaultKind
     reason: str

@@ -1,21 +1,12 @@
-"""A process's memory seen from outside: its peaks, a watch that reports an excess, and what is available."""
+"""The memory of processes, and what the machine has left of it."""
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-INTERVAL_S = 0.03
-# Looking for children costs more than looking at a process, and none of our runtimes has any.
-LOOKS_PER_SEARCH = 8
 FIELDS = re.compile(rb"^(VmHWM|VmRSS|RssAnon|RssShmem):\s+(\d+) kB$", re.MULTILINE)
 
 
@@ -53,74 +44,12 @@ def descendants(pid: int) -> tuple[int, ...]:
     found: list[int] = []
     pending = [pid]
     while pending:
-        parent = pending.pop()
-        for thread in _threads(parent):
-            try:
-                born = [
-                    int(word) for word in Path(f"/proc/{parent}/task/{thread}/children").read_bytes().split()
-                ]
-            except OSError:
-                continue
-            found += born
-            pending += born
+        for path in Path(f"/proc/{pending.pop()}/task").glob("*/children"):
+            with suppress(OSError):
+                born = [int(word) for word in path.read_bytes().split()]
+                found += born
+                pending += born
     return tuple(found)
-
-
-def _threads(pid: int) -> list[str]:
-    try:
-        return os.listdir(f"/proc/{pid}/task")  # noqa: PTH208  (numbers; and this is done all the time)
-    except OSError:
-        return []
-
-
-class MemoryWatch:
-    """A thread that follows a child and its descendants, and calls back when they are over the limit."""
-
-    def __init__(self, pid: int, limit_bytes: float, on_excess: Callable[[int], None]) -> None:
-        self._pid = pid
-        self._limit = limit_bytes
-        self._on_excess = on_excess
-        self._peaks = Peaks(0, 0)
-        self._others: tuple[int, ...] = ()
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="child-memory", daemon=True)
-        self._thread.start()
-
-    def peaks(self) -> Peaks:
-        """Return the most so far, this moment included while the child is watched."""
-        if not self._stop.is_set():
-            self._look()
-        return self._peaks
-
-    def close(self) -> None:
-        """Stop watching."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        looks = 0
-        while not self._stop.wait(INTERVAL_S):
-            if looks % LOOKS_PER_SEARCH == 0:
-                self._others = descendants(self._pid)
-            looks += 1
-            anon = self._look()
-            if anon > self._limit:
-                self._on_excess(anon)
-                return
-
-    def _look(self) -> int:
-        own = usage(self._pid)
-        if own is None:
-            return 0
-        others = [seen for pid in self._others if (seen := usage(pid)) is not None]
-        anon = own.anon + sum(other.anon for other in others)
-        with self._lock:
-            self._peaks = Peaks(
-                max(self._peaks.rss_bytes, own.peak_rss + sum(other.rss for other in others)),
-                max(self._peaks.anon_bytes, anon),
-            )
-        return anon
 
 
 def available_memory() -> int:

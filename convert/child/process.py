@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING
 
 from convert.child.fault import Fault, FaultKind
 from convert.child.limits import MARK
-from convert.child.memory import MemoryWatch, Peaks
-from convert.child.output import TAIL_LINES, Output
-from convert.size import size
+from convert.child.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 
 GRACE_S = 0.5
 GLANCE_S = 0.005
+TAIL_LINES = 20
 BY_SIGNAL = {
     signal.SIGSEGV: "it crashed: a wrong memory access (SIGSEGV)",
     signal.SIGBUS: "it crashed: a mapped file became shorter, or the disk is full or failed (SIGBUS)",
@@ -42,7 +41,7 @@ class Process:
     """One process, its output and its memory; `end` may be called at any time, and again.
 
     It gets a session of its own, and its group is killed with it. An interactive one stays in ours, since it
-    may ask the user at the terminal, and what it leaves running is left alone.
+    may ask the user at the terminal; what it leaves running is left alone, and its stderr is not read.
     """
 
     def __init__(
@@ -54,17 +53,14 @@ class Process:
         stdin: bytes = b"",
         folder: Path | None = None,
         pass_fds: Sequence[int] = (),
-        joins_output: bool = False,  # stdout goes where stderr goes
         is_interactive: bool = False,
     ) -> None:
         self._verdict: Fault | None = None
         self._lock = threading.Lock()
         self._is_ended = False
-        self._limits = limits
-        self._memory_limit = limits.watched_bytes
         self._is_interactive = is_interactive
         self._mark = secrets.token_hex(16)
-        out, err = os.pipe(), os.pipe()
+        ours, theirs = os.pipe()
         try:
             with tempfile.TemporaryFile() as given:
                 given.write(stdin)
@@ -72,23 +68,20 @@ class Process:
                 self._popen = subprocess.Popen(  # noqa: S603  (no shell; callers choose the program)
                     command,
                     stdin=given,
-                    stdout=err[1] if joins_output else out[1],
-                    stderr=err[1],
+                    stdout=theirs,
+                    stderr=subprocess.DEVNULL if is_interactive else theirs,
                     pass_fds=pass_fds,
                     env={**environment} if is_interactive else {**environment, MARK: self._mark},
                     cwd=folder,
                     start_new_session=not is_interactive,
                 )
         except BaseException:
-            os.close(out[0])
-            os.close(err[0])
+            os.close(ours)
             raise
         finally:
-            os.close(out[1])
-            os.close(err[1])
+            os.close(theirs)
         self.pid = self._popen.pid
-        self.output = Output(out[0], err[0], limits.output_bytes, self._stop_flood)
-        self._watch = MemoryWatch(self.pid, self._memory_limit, self._stop_growth)
+        self.watch = Watch(self.pid, ours, limits, self.kill)
 
     def is_alive(self) -> bool:
         """Tell whether it still runs; it stays unreaped, so that no other process gets its number."""
@@ -108,10 +101,6 @@ class Process:
             time.sleep(GLANCE_S)
         return not is_alive
 
-    def peaks(self) -> Peaks:
-        """Return the most memory so far."""
-        return self._watch.peaks()
-
     def kill(self, kind: FaultKind, reason: str) -> None:
         """Kill it for a reason; the first reason counts."""
         with self._lock:
@@ -126,7 +115,7 @@ class Process:
             self.kill(FaultKind.EXITED, "it closed its side of the conversation and went on without it")
         self.end()
         verdict = self._verdict or self._cause_of_death()
-        return replace(verdict, stderr_tail=self.output.lines()[-TAIL_LINES:])
+        return replace(verdict, stderr_tail=self.watch.lines()[-TAIL_LINES:])
 
     def end(self) -> None:
         """Kill it and everything that it started, reap it, and give everything back."""
@@ -138,8 +127,7 @@ class Process:
             self._is_ended = True
         if not self._is_interactive:
             self._hunt()
-        self._watch.close()
-        self.output.close()
+        self.watch.close()
 
     def _hunt(self) -> None:
         """Kill those that left the group; their mark gives them away."""
@@ -162,14 +150,6 @@ class Process:
         name = signal.Signals(-code)
         reason = BY_SIGNAL.get(name, f"it was ended by {name.name}")
         return Fault(FaultKind.CRASHED, reason, code=code)
-
-    def _stop_growth(self, anon_bytes: int) -> None:
-        reason = f"it took {size(anon_bytes)} of memory, and {size(int(self._memory_limit))} are allowed"
-        self.kill(FaultKind.OUT_OF_MEMORY, reason)
-
-    def _stop_flood(self, total_bytes: int) -> None:
-        reason = f"it printed {size(total_bytes)}, and {size(self._limits.output_bytes)} are allowed"
-        self.kill(FaultKind.FLOODED, reason)
 
 
 def marked(mark: str) -> tuple[int, ...]:
@@ -196,4 +176,4 @@ def run(
         fault = process.post_mortem()
     finally:
         process.end()
-    return process.output.stdout(), None if fault.code == 0 else fault
+    return process.watch.printed(), None if fault.code == 0 else fault

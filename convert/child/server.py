@@ -45,6 +45,7 @@ def main(
 ) -> None:
     """Answer calls by an entry, `module:function`, which takes the channel and returns an `Answer`."""
     faulthandler.enable(all_threads=False)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in order with stderr
     confine(data_bytes, cpu_s)
     threading.Thread(target=_die_with, args=(parent, scratch), daemon=True).start()
     if not has_network:

@@ -47,9 +47,7 @@ def quantize(job: Job, *, progress: Progress | None = None, engine: str = ENGINE
     _check(job)
     total = sum(path.stat().st_size for path in job.source.glob("*.safetensors"))
     job.out.mkdir(parents=True, exist_ok=True)
-    with Child(
-        "convert.quantizer.engine:serve", LIMITS, folder=job.out, extra=_environment(), joins_output=True
-    ) as child:
+    with Child("convert.quantizer.engine:serve", LIMITS, folder=job.out, extra=_environment()) as child:
         hand_over(job, child.scratch)
         _show_model(job.source, child.scratch / MODEL)
         with (progress or Silent()).stage(f"{job.method} layers", total) as advance:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +23,8 @@ import tokenizers
 
 from convert import convert_recipe, recipe
 from convert.calibration import windows
-from convert.child.memory import MemoryWatch
+from convert.child import Limits
+from convert.child.process import Process
 from convert.formats import option_models
 from convert.model.config import read_config
 from convert.tokenizer import load
@@ -62,7 +63,6 @@ model = GPTQModel.load(source, GPTQConfig(bits=4, group_size=64, damp_percent=0.
 model.quantize(text, batch_size=1)
 model.save(out)
 """
-NO_LIMIT = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,15 @@ class Cost:
 def measure(command: list[str], folder: Path) -> Cost:
     """Run a command in a folder (GPTQModel leaves logs there), and watch it and its children from outside."""
     began, before = time.perf_counter(), os.times()
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, cwd=folder, stdout=quiet, stderr=quiet) as process:
-        watch = MemoryWatch(process.pid, NO_LIMIT, lambda _: None)
-        status = process.wait()
-        watch.close()
-    if status:
-        raise SystemExit(f"{' '.join(command[:4])}: exit status {status}")
+    limits = Limits(memory_bytes=math.inf, output_bytes=1 << 40)
+    process = Process(command, limits, os.environ, folder=folder)
+    process.wait(math.inf)
+    fault = process.post_mortem()
+    if fault.code != 0:
+        raise SystemExit(f"{' '.join(command[:4])}: {fault.reason}")
     after = os.times()
     cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
-    return Cost(time.perf_counter() - began, cpu_s, watch.peaks().rss_bytes)
+    return Cost(time.perf_counter() - began, cpu_s, process.watch.peaks().rss_bytes)
 
 
 def written(work: Path, model: Path, name: str, target: str) -> Path:

@@ -1,0 +1,54 @@
+"""What a child printed is there when it is asked for, however far the thread that reads it has come."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+
+from convert.child import FaultKind, Limits
+from convert.child.watch import KEPT_BYTES, Watch
+
+
+def watch(output: int, limit_bytes: int, floods: list[str], hold: threading.Event | None = None) -> Watch:
+    def on_excess(kind: FaultKind, reason: str) -> None:
+        assert kind is FaultKind.FLOODED
+        floods.append(reason)
+        if hold:
+            hold.wait()
+
+    return Watch(os.getpid(), output, Limits(output_bytes=limit_bytes, memory_bytes=math.inf), on_excess)
+
+
+def test_what_was_written_before_the_question_is_told() -> None:
+    theirs, ours = os.pipe()
+    floods: list[str] = []
+    go_on = threading.Event()
+    watched = watch(theirs, 0, floods, go_on)
+    try:
+        os.write(ours, b"first\n")
+        while not floods:  # from here on, the thread reads no more
+            threading.Event().wait(0.01)
+        os.write(ours, b"last words\n")
+        assert watched.lines() == ("first", "last words")
+        os.write(ours, b"a sigh\n")
+    finally:
+        go_on.set()
+        os.close(ours)
+        watched.close()
+    assert watched.lines() == ("first", "last words", "a sigh")
+
+
+def test_a_flood_is_kept_in_part_and_told_of() -> None:
+    theirs, ours = os.pipe()
+    floods: list[str] = []
+    watched = watch(theirs, 4 * KEPT_BYTES, floods)
+    for _ in range(8):
+        os.write(ours, b"x" * (KEPT_BYTES - 1) + b"\n")
+    os.write(ours, b"the end\n")
+    os.close(ours)
+    watched.close()
+    assert watched.lines()[-1] == "the end"
+    assert len(watched.printed()) == KEPT_BYTES
+    assert len(floods) == 1
+    assert "262 kB are allowed" in floods[0]
