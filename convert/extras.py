@@ -30,7 +30,6 @@ PACKAGES = (
     Package("gptqmodel", "GPTQModel", "gptq"),
     Package("pyarrow", "pyarrow", "parquet"),
     Package("cryptography", "cryptography", "sign"),
-    Package("securesystemslib", "securesystemslib", "sign"),
     Package("onnxruntime", "onnxruntime", "verify"),
     Package("onnxruntime_genai", "onnxruntime-genai", "verify"),
     Package("safetensors", "safetensors", "verify"),

@@ -55,24 +55,10 @@ _CANNOT_LINK = frozenset({errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOS
 class _Paths:
     """The paths that one repo uses below the folder."""
 
-    root: Path
-    name: str
-
-    @property
-    def place(self) -> Path:
-        return self.root / self.name
-
-    @property
-    def staging(self) -> Path:
-        return self.root / _STAGING / self.name
-
-    @property
-    def aside(self) -> Path:
-        return self.root / _STAGING / f"{self.name}.old"
-
-    @property
-    def lock(self) -> Path:
-        return self.root / _STAGING / f"{self.name}.lock"
+    place: Path
+    staging: Path
+    aside: Path
+    lock: Path
 
     @property
     def current(self) -> Path:
@@ -152,7 +138,9 @@ class FolderDestination(Destination):
                 raise differs(path, hint)
 
     def _paths(self, repo: str) -> _Paths:
-        return _Paths(self.root, checked_name(name_of(repo), "repo"))
+        name = checked_name(name_of(repo), "repo")
+        hidden = self.root / _STAGING
+        return _Paths(self.root / name, hidden / name, hidden / f"{name}.old", hidden / f"{name}.lock")
 
 
 def expanded_folder(path: str) -> Path:
@@ -214,7 +202,7 @@ def _put_back(paths: _Paths) -> None:
             remove(paths.aside)
         else:
             paths.aside.rename(paths.place)
-            sync(paths.root)
+            sync(paths.place.parent)
 
 
 def _stage(paths: _Paths, bundle: Bundle, survey: Survey, progress: Progress) -> int:
@@ -233,9 +221,10 @@ def _stage(paths: _Paths, bundle: Bundle, survey: Survey, progress: Progress) ->
         if file.path in missing and not _holds(paths.staging, file, is_synced=True)
     ]
     copied_bytes = sum(file.size_bytes for file in left)
-    if free_bytes(paths.root) < copied_bytes + _SPARE_BYTES:
+    root = paths.place.parent
+    if (free := free_bytes(root)) < copied_bytes + _SPARE_BYTES:
         raise Failure(
-            f"{paths.root}: {copied_bytes:,} bytes are to be copied, and {free_bytes(paths.root):,} are free",
+            f"{root}: {copied_bytes:,} bytes are to be copied, but {free:,} are free",
             "free some space, or name another place to publish to",
         )
     for path in (*(file.path for file in bundle.files if file.path not in missing), *survey.foreign):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure, UsageFailure
@@ -175,13 +175,8 @@ class HubDestination(Destination):
 
     def _create(self, bundle: Bundle) -> Survey:
         """Create the repo, and look at what the Hub puts into it; somebody else may have been faster."""
-
-        def create() -> object:
-            return self.session.api.create_repo(
-                bundle.repo, repo_type="model", private=bundle.is_private, exist_ok=True
-            )
-
-        self.session.ask(bundle.repo, create)
+        create = partial(self.session.api.create_repo, repo_type="model", exist_ok=True)
+        self.session.ask(bundle.repo, lambda: create(bundle.repo, private=bundle.is_private))
         made = self.survey(bundle)
         if made.head is None:
             raise Failure(
@@ -206,11 +201,8 @@ class HubDestination(Destination):
         refs = None if bundle.revision == "main" else self._refs(bundle.repo)
         if refs is None or any(branch.name == bundle.revision for branch in refs.branches):
             return
-
-        def create() -> None:
-            self.session.api.create_branch(bundle.repo, branch=bundle.revision, revision=head, exist_ok=True)
-
-        self.session.ask(bundle.repo, create)
+        create = partial(self.session.api.create_branch, bundle.repo, exist_ok=True)
+        self.session.ask(bundle.repo, lambda: create(branch=bundle.revision, revision=head))
 
     def _published(self, bundle: Bundle, survey: Survey) -> str | None:
         """Find the commit that holds the bundle already: the branch's own, or that of a pull request."""
@@ -275,11 +267,9 @@ class HubDestination(Destination):
             refs = self._refs(bundle.repo)
             return _tags(refs).get(tag) if refs else None
 
-        def create() -> None:
-            self.session.api.create_tag(bundle.repo, tag=tag, revision=revision, exist_ok=True)
-
         if tagged() is None:
-            self.session.ask(bundle.repo, create)
+            create = partial(self.session.api.create_tag, bundle.repo, exist_ok=True)
+            self.session.ask(bundle.repo, lambda: create(tag=tag, revision=revision))
         found = tagged()
         if found != revision and (found is None or self._survey(bundle, found).missing):
             raise Failure(

@@ -64,20 +64,15 @@ def login_for(host: str, environment: Mapping[str, str] | None = None) -> Login 
     known = os.environ if environment is None else environment
     seen = []
     for config in _configs(known):
-        login = _written(config, host)
-        if login:
+        saved = config.get("auths")
+        found = (_decoded(saved.get(name)) for name in _names(host)) if isinstance(saved, dict) else ()
+        if login := next(filter(None, found), None):
             return login
         seen.append(config)
-    return next(filter(None, (_kept(config, host, known) for config in seen)), None)
+    return next(filter(None, (_from_helper(config, host, known) for config in seen)), None)
 
 
-def _written(config: Mapping[str, Any], host: str) -> Login | None:
-    given = config.get("auths")
-    found = (_decoded(given.get(name)) for name in _names(host)) if isinstance(given, dict) else ()
-    return next(filter(None, found), None)
-
-
-def _kept(config: Mapping[str, Any], host: str, environment: Mapping[str, str]) -> Login | None:
+def _from_helper(config: Mapping[str, Any], host: str, environment: Mapping[str, str]) -> Login | None:
     """Ask the registry's own helper, or else the one for all."""
     own, server = config.get("credHelpers"), _DOCKER_HUB_LOGIN if host in _DOCKER_HUB else host
     named = [own[name] for name in _names(host) if name in own] if isinstance(own, dict) else []

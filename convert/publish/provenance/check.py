@@ -7,6 +7,7 @@ provenance is there must be complete, and there may be no file that nobody signe
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,12 @@ from convert.publish.provenance.statement import (
     RELEASE_TYPE,
 )
 from convert.store import MANIFEST_NAME, Manifest
+from convert.store.digest import digest_files
+from convert.store.fault import explained
 from verify.report import NAME as REPORT_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _TAMPERED = "do not use it; download it again, and if that does not help, tell its publisher"
@@ -66,20 +69,25 @@ def examine(
 ) -> Vouched:
     """Check each signature with the key, and each file with what was signed; a Failure says what is wrong."""
     download = open_download(folder)
-    sealed = {name: _unsealed(download, name) for name in _statement_names(download)}
+    sealed: dict[str, Sealed] = {}
+    for name in _statement_names(download):
+        with _intact(download.where(name)):
+            sealed[name] = unseal(download.read(name))
     public = _trusted(folder, sealed, key)
     statements = [_opened(download, name, each, public) for name, each in sealed.items()]
     provenances = [each for each in statements if each.name != RELEASE_NAME]
     manifests = [_agreeing(download, each) for each in provenances]
     subjects = _merged(folder, statements)
-    _require_whole(download, provenances)
+    for name in sorted({name for each in provenances for name in each.subjects} - set(download.names)):
+        raise Failure(f"{download.where(name)}: signed, but not there", "download the artifact whole")
     _require_signed(download, subjects)
-    here = {name: subjects[name] for name in download.names if name in subjects}
-    size_bytes = sum(map(download.size_bytes, here))
+    here = download.real(name for name in download.names if name in subjects)
+    with explained(folder):
+        size_bytes = sum(path.stat().st_size for path in here.values())
     with (progress or Silent()).stage("digest", size_bytes) as advance:
-        digests = download.digests(here, threads, advance)
-    for name, sha256 in here.items():
-        if digests[name] != sha256:
+        found = digest_files(here.values(), threads=threads, progress=advance)
+    for name, path in here.items():
+        if found[path].sha256 != subjects[name]:
             raise Failure(f"{download.where(name)}: not the file that was signed", _TAMPERED)
     return Vouched(
         path=folder,
@@ -102,16 +110,17 @@ def _statement_names(download: Download) -> list[str]:
     return [*provenances, *(name for name in download.names if name == RELEASE_NAME)]
 
 
-def _unsealed(download: Download, name: str) -> Sealed:
+@contextmanager
+def _intact(path: Path) -> Iterator[None]:
     try:
-        return unseal(download.read(name))
+        yield
     except MalformedError as error:
-        raise Failure(f"{download.where(name)}: {error}", _TAMPERED) from None
+        raise Failure(f"{path}: {error}", _TAMPERED) from None
 
 
 def _trusted(folder: Path, sealed: dict[str, Sealed], key: Path | None) -> PublicKey:
     """Read the key that a person trusts; a signature by anybody else means nothing."""
-    unsigned = next((name for name, each in sealed.items() if not each.is_signed), None)
+    unsigned = next((name for name, each in sealed.items() if each.signature is None), None)
     if unsigned:
         raise Failure(
             f"{folder / unsigned}: not signed, so its origin cannot be checked",
@@ -133,14 +142,12 @@ def _opened(download: Download, name: str, sealed: Sealed, public: PublicKey) ->
     if not sealed.is_vouched_by(public):
         raise Failure(f"{path}: the signature is wrong", _TAMPERED)
     kind = RELEASE_TYPE if name == RELEASE_NAME else PROVENANCE_TYPE
-    try:
+    with _intact(path):
         match sealed.statement():
             case {"predicateType": str(found), "subject": list(given), "predicate": dict(predicate)} if (
                 found == kind
             ):
                 return _Statement(name, _subjects(given), predicate)
-    except MalformedError as error:
-        raise Failure(f"{path}: {error}", _TAMPERED) from None
     raise Failure(f"{path}: a statement of another kind than its name says", _TAMPERED)
 
 
@@ -195,13 +202,6 @@ def _merged(folder: Path, statements: Iterable[_Statement]) -> dict[str, str]:
             if merged.setdefault(name, sha256) != sha256:
                 raise Failure(f"{folder / name}: signed twice, as different files", _TAMPERED)
     return merged
-
-
-def _require_whole(download: Download, provenances: Iterable[_Statement]) -> None:
-    names = set(download.names)
-    for statement in provenances:
-        for name in sorted(set(statement.subjects) - names):
-            raise Failure(f"{download.where(name)}: signed, but not there", "download the artifact whole")
 
 
 def _require_signed(download: Download, subjects: dict[str, str]) -> None:

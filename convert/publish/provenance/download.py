@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from convert.errors import Failure
 from convert.publish.listing import NAME as LISTING_NAME
-from convert.store.digest import digest_files
 from convert.store.fault import explained
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from convert.store.digest import Progress
+    from collections.abc import Iterable
 
 # Far above any document of ours: the statement of 10,000 files has 2 MB.
 _LARGEST_BYTES = 64 << 20
@@ -48,19 +45,10 @@ class Download:
                     raise Failure(f"{path}: not a document of a published model", "download it again")
                 return stream.read()
 
-    def size_bytes(self, name: str) -> int:
-        """Return a file's size."""
-        with explained(self.where(name)):
-            return self.where(name).stat().st_size
-
-    def digests(
-        self, names: Mapping[str, str], threads: int | None, progress: Progress | None
-    ) -> dict[str, str]:
-        """Read these files now, and return the sha256 of each."""
+    def real(self, names: Iterable[str]) -> dict[str, Path]:
+        """Follow every link."""
         with explained(self.folder):
-            real = {name: self.where(name).resolve(strict=True) for name in names}
-        found = digest_files(real.values(), threads=threads, progress=progress)
-        return {name: found[path].sha256 for name, path in real.items()}
+            return {name: self.where(name).resolve(strict=True) for name in names}
 
 
 def open_download(folder: Path) -> Download:

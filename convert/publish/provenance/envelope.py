@@ -35,11 +35,7 @@ class Sealed:
 
     payload: bytes
     key_id: str | None
-    signature: str | None  # hexadecimal
-
-    @property
-    def is_signed(self) -> bool:
-        return self.signature is not None
+    signature: bytes | None
 
     def is_vouched_by(self, key: PublicKey) -> bool:
         """Say whether this key signed it, under its own name."""
@@ -77,12 +73,12 @@ def unseal(data: bytes) -> Sealed:
             "payload": str(payload),
             "signatures": [{"keyid": str(key_id), "sig": str(signature)}],
         } if _KEY_ID.fullmatch(key_id):
-            sealed = Sealed(_decoded(payload), key_id, _decoded(signature).hex())
+            sealed = Sealed(_decoded(payload), key_id, _decoded(signature))
         case _:
             raise MalformedError("it is not an envelope with one signature")
-    if len(str(sealed.signature)) != 2 * _ED25519_SIGNATURE_BYTES:
+    if len(sealed.signature or b"") != _ED25519_SIGNATURE_BYTES:
         raise MalformedError("its signature is not one of an Ed25519 key")
-    if _envelope(sealed.payload, key_id, str(sealed.signature)) != data:
+    if _envelope(sealed.payload, key_id, sealed.signature or b"") != data:
         raise MalformedError("it was written in another form since it was signed")
     return sealed
 
@@ -95,12 +91,12 @@ def signed_by(data: bytes) -> str | None:
         return None
 
 
-def _envelope(payload: bytes, key_id: str, signature: str) -> bytes:
+def _envelope(payload: bytes, key_id: str, signature: bytes) -> bytes:
     return _written(
         {
             "payload": base64.b64encode(payload).decode(),
             "payloadType": PAYLOAD_TYPE,
-            "signatures": [{"keyid": key_id, "sig": base64.b64encode(bytes.fromhex(signature)).decode()}],
+            "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode()}],
         }
     )
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
 KEY_VARIABLE = "MODELWRIGHT_SIGNING_KEY"
 PASSPHRASE_VARIABLE = "MODELWRIGHT_SIGNING_PASSPHRASE"  # noqa: S105 - the name of a variable
 
@@ -32,14 +34,11 @@ class Signer:
     """A private key, ready to sign; only its id is ever printed."""
 
     key_id: str
-    _signer: Any = field(repr=False)
+    _key: Ed25519PrivateKey = field(repr=False)
 
-    def sign(self, payload: bytes, payload_type: str) -> str:
-        """Make the signature of a DSSE envelope, in hexadecimal: the same for the same payload."""
-        from securesystemslib.dsse import Envelope  # noqa: PLC0415 - only to sign
-
-        signature: str = Envelope(payload, payload_type, {}).sign(self._signer).signature
-        return signature
+    def sign(self, payload: bytes, payload_type: str) -> bytes:
+        """Make the signature of a DSSE envelope: the same for the same payload."""
+        return self._key.sign(_encoded(payload, payload_type))
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,15 @@ class PublicKey:
     """A public key, ready to check a signature."""
 
     key_id: str
-    _key: Any = field(repr=False)
+    _key: Ed25519PublicKey = field(repr=False)
 
-    def has_signed(self, payload: bytes, payload_type: str, signature: str) -> bool:
-        """Say whether the private half made this signature, in hexadecimal, of this payload."""
-        from securesystemslib.dsse import Envelope  # noqa: PLC0415 - only to check
-        from securesystemslib.exceptions import UnverifiedSignatureError  # noqa: PLC0415
-        from securesystemslib.signer import Signature  # noqa: PLC0415
+    def has_signed(self, payload: bytes, payload_type: str, signature: bytes) -> bool:
+        """Say whether the private half made this signature of this payload."""
+        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - only to check
 
-        envelope = Envelope(payload, payload_type, {})
         try:
-            self._key.verify_signature(Signature(self.key_id, signature), envelope.pae())
-        except UnverifiedSignatureError:
+            self._key.verify(signature, _encoded(payload, payload_type))
+        except InvalidSignature:
             return False
         return True
 
@@ -72,8 +68,7 @@ def signer_from_environment(environment: Mapping[str, str] | None = None) -> Sig
 
 def read_signer(path: Path, passphrase: str | None = None) -> Signer:
     """Read a private key from its PEM file, which only its owner may be able to read."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
-    from securesystemslib.signer import CryptoSigner  # noqa: PLC0415 - only to sign
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - only to sign
 
     data = _read(path, is_private=True)
     if b"PUBLIC KEY-----" in data:
@@ -83,8 +78,7 @@ def read_signer(path: Path, passphrase: str | None = None) -> Signer:
     private = _private(path, data, passphrase)
     if not isinstance(private, Ed25519PrivateKey):
         raise Failure(f"{path}: not an Ed25519 key", f"make one with `{_MAKE}`")
-    key_id, public = _identified(private.public_key())
-    return Signer(key_id, CryptoSigner(private, public))
+    return Signer(_id_of(private.public_key()), private)
 
 
 def read_public(path: Path) -> PublicKey:
@@ -104,7 +98,7 @@ def read_public(path: Path) -> PublicKey:
         raise Failure(f"{path}: not a public key in PEM form", f"`{_PUBLIC}` writes one") from None
     if not isinstance(public, Ed25519PublicKey):
         raise Failure(f"{path}: not an Ed25519 key", "ask the publisher for the key that signed")
-    return PublicKey(*_identified(public))
+    return PublicKey(_id_of(public), public)
 
 
 def _private(path: Path, data: bytes, passphrase: str | None) -> Any:
@@ -125,14 +119,18 @@ def _private(path: Path, data: bytes, passphrase: str | None) -> Any:
         raise Failure(f"{path}: not a private key in PEM form", f"make one with `{_MAKE}`") from None
 
 
-def _identified(public: Any) -> tuple[str, Any]:
+def _encoded(payload: bytes, payload_type: str) -> bytes:
+    """Encode what a DSSE envelope signs: https://github.com/secure-systems-lab/dsse/blob/master/protocol.md."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def _id_of(public: Ed25519PublicKey) -> str:
     """Name a key by the digest of its DER form, which openssl and sha256sum give as well."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
-    from securesystemslib.signer import SSlibKey  # noqa: PLC0415
 
     der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    key_id = hashlib.sha256(der).hexdigest()
-    return key_id, SSlibKey.from_crypto(public, keyid=key_id)
+    return hashlib.sha256(der).hexdigest()
 
 
 def _read(path: Path, *, is_private: bool) -> bytes:
