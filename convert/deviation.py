@@ -1,52 +1,35 @@
-"""What came out otherwise than asked, in the same words wherever a person reads it."""
+"""The differences between an artifact and what was asked for, in the same words everywhere."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# What is wanted where nothing is to be said but why.
+# The value of `wanted` where the reason says it all.
 AS_SOURCE = "as the source"
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Deviation:
     """Something that differs from what the recipe or the source says."""
 
-    subject: str
+    subject: str  # a tensor, or another part of the artifact
     wanted: str
     got: str
-    why: str
+    why: str  # a clause
 
-
-class Deviating(Protocol):
-    """A deviation, as a format plans it or as a manifest has it."""
-
-    @property
-    def subject(self) -> str:
-        """The tensor, or whatever else it is about."""
-
-    @property
-    def wanted(self) -> str:
-        """What the recipe or the source says."""
-
-    @property
-    def got(self) -> str:
-        """What there is."""
-
-    @property
-    def why(self) -> str:
-        """The reason, as a clause of its own."""
+    # A manifest is read strictly.
+    __pydantic_config__: ClassVar[dict[str, object]] = {"strict": True, "extra": "forbid"}
 
 
 @dataclass(frozen=True)
-class Told:
-    """One thing that came out otherwise, of tensors that differ in their layer alone."""
+class Group:
+    """One difference, shared by tensors whose names differ only in their layer."""
 
     subjects: tuple[str, ...]
     artifacts: tuple[str, ...]
@@ -58,22 +41,22 @@ class Told:
         return self.subjects[0] if len(self.subjects) == 1 else _pattern(self.subjects[0])
 
 
-def sentence(each: Deviating) -> str:
-    """Say what came out otherwise, without what it is about."""
+def sentence(each: Deviation) -> str:
+    """Describe a deviation without its subject."""
     if each.wanted == AS_SOURCE:
         return each.why
     return f"{each.got} instead of {each.wanted}, because {each.why}"
 
 
-def together(found: Iterable[tuple[str, Deviating]]) -> list[Told]:
-    """Tell what is alike once: `found` holds names of artifacts, and of each what is otherwise with it."""
+def grouped(found: Iterable[tuple[str, Deviation]]) -> list[Group]:
+    """Group equal deviations; `found` pairs each with its artifact's name."""
     subjects: dict[tuple[str, str, str], list[str]] = {}
     for artifact, each in found:
         subjects.setdefault((artifact, _pattern(each.subject), sentence(each)), []).append(each.subject)
     artifacts: dict[tuple[tuple[str, ...], str], list[str]] = {}
     for (artifact, _, what), names in subjects.items():
         artifacts.setdefault((tuple(names), what), []).append(artifact)
-    return [Told(names, tuple(having), what) for (names, what), having in artifacts.items()]
+    return [Group(names, tuple(having), what) for (names, what), having in artifacts.items()]
 
 
 def _pattern(subject: str) -> str:

@@ -19,7 +19,7 @@ def shown(text: str) -> str:
 
 
 class Exit(IntEnum):
-    """What the process tells its caller."""
+    """The exit codes."""
 
     DONE = 0
     FAILED = 1
@@ -40,7 +40,7 @@ class Failure(Exception):
 
     @property
     def problems(self) -> tuple[Failure, ...]:
-        """What to print, one line and one hint each; more than one where several things were found wrong."""
+        """List what to print, one line and one hint each."""
         return (self,)
 
 

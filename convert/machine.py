@@ -1,4 +1,4 @@
-"""What this machine has, as far as a plan must know it."""
+"""The memory and GPU of this machine, as far as a plan needs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from convert.size import size
 
 
 def memory_bytes() -> int:
-    """How much memory there is at all: the machine's, or the container's if that is less."""
+    """Return the size of the memory: the machine's, or the container's if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # no cgroup v2, or "max"
         return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
@@ -20,7 +20,7 @@ def memory_bytes() -> int:
 
 
 def require_memory(what: str, needed_bytes: int) -> None:
-    """Refuse what a tool could not do on this machine."""
+    """Refuse what needs more memory than this machine has."""
     here_bytes = memory_bytes()
     if needed_bytes > here_bytes:
         raise Failure(
@@ -31,7 +31,7 @@ def require_memory(what: str, needed_bytes: int) -> None:
 
 
 def has_gpu() -> bool:
-    """Whether torch will find a GPU of NVIDIA's, told without importing it."""
+    """Say whether torch will find an NVIDIA GPU, without importing it."""
     try:
         torch = version("torch")
     except PackageNotFoundError:

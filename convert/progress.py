@@ -1,4 +1,4 @@
-"""How work in bytes is reported while it happens; the command line decides what a person sees of it."""
+"""Reports of work in bytes while it happens; the command line decides how to show them."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ class Silent:
 
     @contextmanager
     def stage(self, label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG002
-        """Open a stage that nobody watches."""
+        """Open a stage without reporting it."""
         yield lambda done_bytes: None  # noqa: ARG005

@@ -1,10 +1,10 @@
-"""Bytes as people read them, the same wherever they are told."""
+"""Sizes in bytes as people read them, the same everywhere."""
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def size(size_bytes: float) -> str:
-    """Three digits in decimal units, as the Hub and disk makers count."""
+    """Write a size with three digits in decimal units, as the Hub and disk makers count."""
     amount, unit = float(size_bytes), UNITS[0]
     for unit in UNITS:
         if abs(amount) < 999.5 or unit == UNITS[-1]:

@@ -5,25 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convert.cli.text import count, one_line, paragraph
-from convert.deviation import together
+from convert.deviation import grouped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from convert.deviation import Deviating, Told
+    from convert.deviation import Deviation, Group
 
 
-def deviations(found: Iterable[tuple[str, Deviating]], artifacts: Sequence[str]) -> Iterator[str]:
+def deviations(found: Iterable[tuple[str, Deviation]], artifacts: Sequence[str]) -> Iterator[str]:
     """Write a heading and each deviation, with the names of those `artifacts` that have it if not all do."""
     yield "not as the recipe or the source has it:"
-    for told in together(found):
-        whose = _whose(told.artifacts, artifacts)
-        yield from paragraph(one_line(": ".join([*whose, _subject(told), told.what])), indent="  ")
+    for group in grouped(found):
+        whose = _whose(group.artifacts, artifacts)
+        yield from paragraph(one_line(": ".join([*whose, _subject(group), group.what])), indent="  ")
 
 
-def _subject(told: Told) -> str:
-    tensors = f" ({count(len(told.subjects), 'tensor')})" if len(told.subjects) > 1 else ""
-    return f"{told.pattern}{tensors}"
+def _subject(group: Group) -> str:
+    tensors = f" ({count(len(group.subjects), 'tensor')})" if len(group.subjects) > 1 else ""
+    return f"{group.pattern}{tensors}"
 
 
 def _whose(having: Sequence[str], artifacts: Sequence[str]) -> list[str]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from convert.extras import installed
 from convert.formats.base import deviations
 from convert.model.card import licence
 from convert.recipe.redact import redact
-from convert.store import Deviation as DeviationRecord
 from convert.store import FileEntry, Manifest, ModelRecord, SourceRecord, TokenRecord
 from convert.version import version
 
@@ -49,9 +47,7 @@ def manifest(run: Run, job: Job) -> Manifest:
             **wanted.format.tools(wanted.target.options, wanted.target.name),
         },
         tensors=dict(job.planned.encodings),
-        deviations=tuple(
-            DeviationRecord(**asdict(deviation)) for deviation in deviations(model, job.planned)
-        ),
+        deviations=deviations(model, job.planned),
         license=licence(dict(model.card)),
         chat_template_sha256=_template_sha256(model),
     )

@@ -21,6 +21,7 @@ from pydantic import (
     field_validator,
 )
 
+from convert.deviation import Deviation
 from convert.errors import Failure
 from convert.store.fault import explained
 
@@ -85,15 +86,6 @@ class SourceRecord(_Record):
     files: Files
 
 
-class Deviation(_Record):
-    """A difference from what the recipe or the source asks for, by tensor or for the whole artifact."""
-
-    subject: str
-    wanted: str
-    got: str
-    why: str
-
-
 class TokenRecord(_Record):
     """One token of the vocabulary."""
 
@@ -139,7 +131,7 @@ class Manifest(_Record):
     @field_validator("deviations")
     @classmethod
     def _sorted(cls, deviations: tuple[Deviation, ...]) -> tuple[Deviation, ...]:
-        return tuple(sorted(deviations, key=lambda each: (each.subject, each.wanted, each.got, each.why)))
+        return tuple(sorted(deviations))
 
     def with_files(self, files: tuple[FileEntry, ...]) -> Self:
         """Return the same manifest with these files."""

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
 from convert.cli.deviations import deviations
 from convert.cli.text import paragraph
 from convert.deviation import Deviation
-from convert.store import Deviation as Record
-
-if TYPE_CHECKING:
-    from convert.deviation import Deviating
 
 ALL = ("gguf-Q4_K_M", "gguf-Q8_0", "onnx-int4-cpu", "gptq")
 LOST = Deviation("model", "as the source", "without", "its window is not carried")
 
 
-def rows(layers: range, wanted: str = "Q4_K") -> list[Deviating]:
+def rows(layers: range, wanted: str = "Q4_K") -> list[Deviation]:
     return [Deviation(f"blk.{n}.down.weight", wanted, "Q5_0", "its rows are odd") for n in layers]
 
 
-def told(found: dict[str, list[Deviating]], artifacts: tuple[str, ...] = ALL) -> list[str]:
+def told(found: dict[str, list[Deviation]], artifacts: tuple[str, ...] = ALL) -> list[str]:
     head, *lines = deviations([(name, each) for name, many in found.items() for each in many], artifacts)
     assert head == "not as the recipe or the source has it:"
     return lines
@@ -45,7 +40,9 @@ def test_what_artifacts_share_is_told_once(having: tuple[str, ...], said: str) -
 
 
 def test_a_single_artifact_needs_no_name() -> None:
-    record = Record(subject="model", wanted="as the source", got="without", why="its window is not carried")
+    record = Deviation(
+        subject="model", wanted="as the source", got="without", why="its window is not carried"
+    )
     assert told({"hf": [record]}, ("hf",)) == ["  model: its window is not carried"]
 
 

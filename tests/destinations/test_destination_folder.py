@@ -164,7 +164,7 @@ def test_a_source_that_changed_is_not_published(root: Path, tmp_path: Path) -> N
         model.write_bytes(damage)
         with pytest.raises(Failure, match="changed since") as caught:
             publish(place, bundle)
-        assert "once its folder is removed" in caught.value.hint
+        assert "remove the artifact's folder" in caught.value.hint
         assert standing(root) is None
 
 

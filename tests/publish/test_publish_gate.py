@@ -62,7 +62,7 @@ def test_one_flipped_bit_stays_here(tmp_path: Path, at: int) -> None:
     model.write_bytes(content)
     failure = refused(recipe, root)
     assert "sha256 differs, and it is not what was verified" in failure.message
-    assert "once its folder is removed" in failure.hint  # `convert` alone would call it up to date
+    assert "remove the artifact's folder" in failure.hint  # `convert` alone would call it up to date
     assert candidates(recipe, root, TARGETS[0])
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convert.deviation import Deviation
 from convert.publish.bundle import Waiver
 from convert.publish.card import markdown
 from convert.publish.card.facts import Facts
 from convert.recipe.redact import redact
-from convert.store import Deviation
 from tests.publish_card.cards import QUANTS
 from verify.gates import Check
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from convert.deviation import Deviation
 from convert.store import (
     MANIFEST_NAME,
     DamagedManifest,
-    Deviation,
     FileEntry,
     Manifest,
     MissingManifest,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convert.deviation import together
+from convert.deviation import grouped
 from convert.publish.card import figures, markdown
 from convert.publish.card.guide import guides
 from convert.publish.card.label import label, shipping_of, weights
@@ -89,7 +89,7 @@ def _waived(bundle: Bundle) -> Iterator[str]:
 
 def _deviations(candidates: Sequence[Candidate]) -> Iterator[str]:
     """Say what differs from the source or from the name; tensors that differ alike share a line."""
-    for found in together(
+    for found in grouped(
         (label(candidate), each) for candidate in candidates for each in candidate.manifest.deviations
     ):
         subject = markdown.code(found.pattern)
