@@ -74,7 +74,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "report.md"
     path.mkdir()
-    with pytest.raises(Failure, match=rf"^{re.escape(str(path))}: a folder stands"):
+    with pytest.raises(Failure, match=rf"^{re.escape(str(path))}: a folder is where a file is needed"):
         write(path, "new")
     path.rmdir()
     write(path, "old")
