@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Weights of this spread make sharp odds, which a mistake in one layer moves far.
+# Weights of this spread make sharp probabilities, which a mistake in one layer changes much.
 SPREAD = 0.08
 MODEL = tiny.Recipe("qwen2", {"eos_token_id": 511, "bos_token_id": None}, dtype="F32", spread=SPREAD)
 

@@ -68,7 +68,7 @@ def test_a_run_that_is_cut_off_keeps_what_it_heard(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{", '{"x": {"text": 1, "other": 2}}', '{"x": []}', "\udcff"])
-def test_a_damaged_file_is_asked_anew(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_an_empty_cache(damage: str, tmp_path: Path) -> None:
     model, path = Counting(), tmp_path / "a.answers"
     path.write_bytes(damage.encode("utf-8", "surrogateescape"))
     with cached(model, path) as asked:

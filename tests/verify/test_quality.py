@@ -34,7 +34,7 @@ IDS = [int(token) for token in np.random.default_rng(2).integers(0, VOCAB, 203)]
 
 
 class Table:
-    """A model whose odds depend on the last token alone, and whose logits come in odd blocks."""
+    """A model whose logits depend on the last token alone, and come in blocks of seven."""
 
     def __init__(self, seed: int, size: int = VOCAB, scale: float = 3.0) -> None:
         self.info = Info("table", ("logits",), context=512, vocab_size=size)
@@ -48,8 +48,8 @@ class Table:
 
     def probability(self, token: int) -> NDArray[np.longdouble]:
         row = self.rows[token].astype(np.longdouble)
-        odds = np.exp(row - row.max())
-        return cast("NDArray[np.longdouble]", odds / odds.sum())
+        weights = np.exp(row - row.max())
+        return cast("NDArray[np.longdouble]", weights / weights.sum())
 
 
 def worker(table: Table) -> Worker:
@@ -103,7 +103,7 @@ def test_divergence_and_agreement_are_the_formulas(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e4, -1e4])
-def test_odds_are_stable(shift: float) -> None:
+def test_log_probabilities_are_stable(shift: float) -> None:
     logits = np.array([[shift, shift - 30, shift - 1000]], np.float32)
     assert log_probabilities(logits)[0] == pytest.approx(
         [-math.log1p(math.exp(-30)), -30, -1000], rel=1e-9, abs=1e-13

@@ -56,7 +56,7 @@ def packed(matrix: NDArray[np.float32]) -> dict[str, torch.Tensor]:
     }
 
 
-def quantise(source: Path, to: Path) -> Path:
+def quantize(source: Path, to: Path) -> Path:
     """The source's linear layers packed, and the rest as it is."""
     to.mkdir()
     stored: dict[str, torch.Tensor] = {}
@@ -106,7 +106,7 @@ def changed(folder: Path, to: Path, **config: Any) -> Path:
 @pytest.fixture(scope="module")
 def artifact(chat: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny chat model, its weights rounded and packed without any help."""
-    return quantise(chat.source, tmp_path_factory.mktemp("gptq") / "artifact")
+    return quantize(chat.source, tmp_path_factory.mktemp("gptq") / "artifact")
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_logits_are_those_of_the_packed_weights(gptq: Worker, exact: Worker, cha
         assert np.abs(theirs - logits(source, ids)).max() > 5 * noise  # what the rounding itself has done
 
 
-def test_answers_stop_where_they_are_told_to(gptq: Worker) -> None:
+def test_answers_stop_at_a_stop_token(gptq: Worker) -> None:
     assert gptq.apply_template(CHAT).startswith("<|im_start|>user\n")
     free = [piece.token for piece in gptq.generate(Request(text=TEXT, max_tokens=6, ignores_end=True))]
     assert len(free) == 6

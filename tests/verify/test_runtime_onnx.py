@@ -122,7 +122,7 @@ def test_answers_agree(onnx: Worker, source: Worker) -> None:
     assert onnx.answer(Request(text=TEXT, max_tokens=12)) == source.answer(Request(text=TEXT, max_tokens=12))
 
 
-def test_an_answer_ends_where_it_is_told_to(onnx: Worker) -> None:
+def test_an_answer_ends_at_a_stop(onnx: Worker) -> None:
     free = list(onnx.generate(Request(text=TEXT, max_tokens=6, ignores_end=True)))
     ids = [piece.token for piece in free]
     ended = list(onnx.generate(Request(text=TEXT, max_tokens=6, stop_ids=(ids[2] or 0,))))
@@ -254,7 +254,7 @@ FILE_SETTINGS = ("session.optimized_model_filepath", "session.collect_node_memor
 @pytest.mark.parametrize("key", FILE_SETTINGS)
 def test_no_setting_has_a_file_written(key: str, artifact: Path, tmp_path: Path) -> None:
     decoder = json.loads((artifact / "genai_config.json").read_text("utf-8"))["model"]["decoder"]
-    # The statistics would be written into the folder itself, whatever stands there.
+    # The statistics would be written into the folder itself, over whatever is there.
     for number, name in enumerate((str(tmp_path / "elsewhere"), "tokenizer.json")):
         decoder["session_options"] = {key: name}
         folder = changed(artifact, tmp_path / str(number), decoder=decoder)

@@ -56,7 +56,7 @@ def server(chat: Made) -> Iterator[str]:
 
 
 def test_a_server_answers_as_the_file_itself(server: str, gguf: Worker) -> None:
-    # This server punishes repetition unless it is told not to.
+    # This server punishes repetition unless asked not to.
     with opened("openai_http", server, body={"repeat_penalty": 1.0}) as worker:
         assert worker.info.notes["model"] == "tiny"
         for request in (Request(text="The largest", max_tokens=8), Request(messages=CHAT, max_tokens=8)):
@@ -133,7 +133,7 @@ def test_a_server_s_moods_become_reasons(planted: str, monkeypatch: pytest.Monke
             "interrupted": "without saying why",
             "cut": "broke off its answer before the end",
             "error": "out of memory",
-            "garbage": "no JSON: {{{",
+            "garbage": "not JSON: {{{",
         }.items():
             with pytest.raises(ChildFailure, match=said) as caught:
                 worker.answer(Request(text=mood))

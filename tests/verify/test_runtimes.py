@@ -121,7 +121,7 @@ def test_the_cache_grows_by_what_is_computed(gguf: Worker, source: Worker) -> No
             sizes.append(worker.cache_bytes())
         grown = (sizes[1] - sizes[0]) / 40
         assert worker.info.kv_bytes_per_token is not None
-        # llama.cpp writes a cell's position and sequence beside its keys and values.
+        # llama.cpp writes a cell's position and sequence with its keys and values.
         assert 0 <= grown - worker.info.kv_bytes_per_token <= 16
 
 

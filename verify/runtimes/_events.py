@@ -51,7 +51,7 @@ class Server:
             response = self._send(connection, "GET", path, None)
             return json.loads(response.read(MAX_LINE_BYTES))
         except ValueError:
-            raise Failure(f"{self.base}{path}: the answer is no JSON") from None
+            raise self._failure(path, "the answer is not JSON") from None
         except (OSError, http.client.HTTPException) as fault:
             raise self._broken(path, fault) from None
         finally:
@@ -77,7 +77,7 @@ class Server:
         response = connection.getresponse()
         if response.status != http.client.OK:
             said = response.read(MAX_LINE_BYTES).decode("utf-8", "replace")
-            raise Failure(f"{self.base}{path}: the server answers {response.status}: {one_line(said)}")
+            raise self._failure(path, f"the server answers {response.status}: {one_line(said)}")
         return response
 
     def _events(self, path: str, response: http.client.HTTPResponse) -> Iterator[Any]:
@@ -91,13 +91,16 @@ class Server:
                 event = json.loads(data)
             except ValueError:
                 said = one_line(data.decode("utf-8", "replace"))
-                raise Failure(f"{self.base}{path}: an event is no JSON: {said}") from None
+                raise self._failure(path, f"an event is not JSON: {said}") from None
             if not isinstance(event, dict) or "error" in event:
-                raise Failure(f"{self.base}{path}: the server breaks off: {one_line(json.dumps(event))}")
+                raise self._failure(path, f"the server breaks off: {one_line(json.dumps(event))}")
             yield event
-        raise Failure(f"{self.base}{path}: the server broke off its answer before the end")
+        raise self._failure(path, "the server broke off its answer before the end")
 
     def _broken(self, path: str, fault: Exception) -> Failure:
         if isinstance(fault, TimeoutError):
-            return Failure(f"{self.base}{path}: the server was silent for {self.timeout_s:g} s")
-        return Failure(f"{self.base}{path}: the connection broke: {type(fault).__name__}: {fault}")
+            return self._failure(path, f"the server was silent for {self.timeout_s:g} s")
+        return self._failure(path, f"the connection broke: {type(fault).__name__}: {fault}")
+
+    def _failure(self, path: str, what: str) -> Failure:
+        return Failure(f"{self.base}{path}: {what}")

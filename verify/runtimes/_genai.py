@@ -12,8 +12,8 @@ import numpy as np
 
 from convert.errors import Failure
 from verify.runtimes import Tick
-from verify.runtimes._local import check_ids, named_tokens, one_line
-from verify.runtimes._tokenizer import find_chat_template, read_object
+from verify.runtimes._local import check_ids, one_line
+from verify.runtimes._tokenizer import find_chat_template, ids_of, named_tokens, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -77,8 +77,8 @@ class GenaiVocabulary:
         self._specials: re.Pattern[str] | None = None
         settings = read_object(folder / "tokenizer_config.json")
         self.size = number(config, "model", "vocab_size")
-        self.bos_id = _first_id(config["model"].get("bos_token_id"))
-        self.eos_id = _first_id(config["model"].get("eos_token_id"))
+        self.bos_id = next(iter(ids_of(config["model"].get("bos_token_id"))), None)
+        self.eos_id = next(iter(ids_of(config["model"].get("eos_token_id"))), None)
         self.chat_template = find_chat_template(folder, settings)
         self.markup = named_tokens(settings)
         self.ends = tuple(sorted({int(token) for token in self._tokenizer.eos_token_ids}))
@@ -195,9 +195,3 @@ def _check_decoder(model: Mapping[str, Any]) -> None:
     providers = (session.get("provider_options") or []) if isinstance(session, dict) else None
     if not isinstance(providers, list) or not all(isinstance(one, dict) for one in providers):
         raise Failure(f"{CONFIG}: model.decoder.session_options is not as onnxruntime-genai has it")
-
-
-def _first_id(value: object) -> int | None:
-    """Return an id, the first where there are several."""
-    first = value[0] if isinstance(value, list) and value else value
-    return first if isinstance(first, int) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from convert.child.sandbox import render
 from convert.errors import Failure
@@ -160,18 +160,6 @@ def check_ids(ids: Sequence[int], size: int) -> None:
     """Refuse an id that no vocabulary of this size has; a native would crash, or read what is not there."""
     if outside := [token for token in ids if not 0 <= token < size]:
         raise Failure(f"token {outside[0]} is outside the vocabulary of {size}")
-
-
-def named_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the special tokens that tokenizer_config.json names, as text."""
-    names = ("bos_token", "eos_token", "unk_token", "pad_token")
-    return {name: text for name in names if (text := token_text(settings.get(name))) is not None}
-
-
-def token_text(value: object) -> str | None:
-    """Return a token's text; some files write it as an object."""
-    content = value.get("content") if isinstance(value, dict) else value
-    return content if isinstance(content, str) else None
 
 
 def one_line(text: str) -> str:

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
-from verify.runtimes._local import named_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +34,7 @@ class FolderVocabulary:
         self.chat_template = find_chat_template(folder, settings)
         self.bos_id = self._id("bos_token", config, "bos_token_id")
         self.eos_id = self._id("eos_token", config, "eos_token_id")
-        ends = [self.eos_id, *_ids(config.get("eos_token_id")), *_ids(generation.get("eos_token_id"))]
+        ends = [self.eos_id, *ids_of(config.get("eos_token_id")), *ids_of(generation.get("eos_token_id"))]
         self.ends = tuple(sorted({end for end in ends if end is not None}))
         first = self.encode("a", special=False, add_bos=True)[:1]
         self.adds_bos = self.bos_id is not None and first == [self.bos_id]
@@ -58,7 +57,7 @@ class FolderVocabulary:
         if name in self.markup:
             found = self._tokenizer.token_to_id(self.markup[name])
             return None if found is None else int(found)
-        return next(iter(_ids(config.get(key))), None)
+        return next(iter(ids_of(config.get(key))), None)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -82,5 +81,13 @@ def find_chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _ids(value: object) -> list[int]:
+def named_tokens(settings: dict[str, Any]) -> dict[str, str]:
+    """Return the special tokens that tokenizer_config.json names, as text; some files write objects."""
+    found = {name: settings.get(name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    texts = {name: each.get("content") if isinstance(each, dict) else each for name, each in found.items()}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
+
+
+def ids_of(value: object) -> list[int]:
+    """Return the ids in a setting that is one id, several, or none."""
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
