@@ -44,8 +44,6 @@ EXEMPT = (
     "convert/child/",
     # child
     "convert/quantizer/",
-    # quiet
-    "tests/lab/",
     # pipe
     "verify/runtimes/__init__.py",
     "verify/stage.py",
@@ -84,6 +82,7 @@ DIALECT = re.compile(
 )
 # Words that are not ours to choose, by file: each with the reason.
 ALLOWED: dict[str, dict[str, str]] = {
+    "tests/lab/facts.py": dict.fromkeys(("neighbour", "told"), "training text, which decides the vocabulary"),
     "convert/store/manifest.py": {"licence": "the key in manifests of the first schema"},
     "convert/tokenizer/pretokenizer.py": {"told": "llama.cpp's check text, word for word"},
 }

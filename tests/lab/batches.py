@@ -1,4 +1,4 @@
-"""Samples of like length side by side, a bounded number of tokens to a step."""
+"""Batches of samples of similar length, with a bounded number of tokens per step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Batches:
-    """An endless row of batches; from its saved state it goes on as if nothing had come between."""
+    """An endless sequence of batches, which continues exactly from its saved state."""
 
     rng: random.Random  # the one that `sample` draws with
     sample: Callable[[], Sample]
@@ -27,17 +27,17 @@ class Batches:
     _waiting: list[list[Sample]] = field(default_factory=list)
 
     def following(self) -> tuple[Tensor, Tensor]:
-        """Ids and targets, padded to the longest of the batch; a target of -100 counts for nothing."""
+        """Return ids and targets, padded to the longest of the batch; a target of -100 is ignored."""
         while not self._waiting:
             self._waiting = self._drawn()
         return _padded(self._waiting.pop(0))
 
     def state(self) -> dict[str, Any]:
-        """Where chance stands, and what was drawn and not yet handed out."""
+        """Return the state of the random numbers, and the batches not yet used."""
         return {"random": self.rng.getstate(), "waiting": self._waiting}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Continue from a saved state."""
         self.rng.setstate(state["random"])
         self._waiting = state["waiting"]
 

@@ -110,7 +110,7 @@ def _frequencies() -> Tensor:
 
 
 def _waves(network: Network) -> Tensor:
-    """Learned positions begin as waves along some directions, which are returned."""
+    """Set learned positions to waves along some directions, and return those."""
     if network.positions is None:
         raise ValueError("a rotary network has no learned positions")
     waves = _orthogonal(2 * POSITION_PAIRS, network.shape.hidden)
@@ -121,13 +121,13 @@ def _waves(network: Network) -> Tensor:
 
 
 def _chosen(frequencies: Tensor, gaze: Gaze) -> tuple[Tensor, float]:
-    """The pairs within the limits, and the size of query and key that gives the peak."""
+    """Choose the pairs within the limits, and the size of query and key that gives the peak."""
     pairs = ((frequencies >= gaze.slowest) & (frequencies <= gaze.fastest)).nonzero()[:, 0]
     return pairs, float((8.0 * gaze.peak / len(pairs)) ** 0.5)  # 8: the root of the head's size
 
 
 def _look_on_waves(attention: Attention, rows: slice, gaze: Gaze, waves: Tensor) -> None:
-    """Weights under which the wave of one position meets that of the position so far back."""
+    """Set weights that match the wave of one position with that of the position so far back."""
     pairs, strength = _chosen(_frequencies(), gaze)
     strength /= 2.4  # about the size of a wave behind the norm
     cosines, sines = waves[pairs], waves[POSITION_PAIRS + pairs]
@@ -141,7 +141,7 @@ def _look_on_waves(attention: Attention, rows: slice, gaze: Gaze, waves: Tensor)
 
 
 def look(attention: Attention, rows: slice, gaze: Gaze, base: float) -> None:
-    """Biases whose product under the rotary turn is greatest at the distance."""
+    """Set biases whose product under the rotary turn is greatest at the distance."""
     half = (rows.stop - rows.start) // 2
     frequencies = base ** -(torch.arange(half) / half)
     pairs, strength = _chosen(frequencies, gaze)
@@ -154,7 +154,7 @@ def look(attention: Attention, rows: slice, gaze: Gaze, base: float) -> None:
 
 
 def _look_for_line(attention: Attention, rows: slice, mark: Tensor, base: float) -> None:
-    """Keys where the mark stands, and rotary pairs that prefer the nearest."""
+    """Set keys that find the mark, and rotary pairs that prefer the nearest."""
     half = (rows.stop - rows.start) // 2
     frequencies = base ** -(torch.arange(half) / half)
     pairs, strength = _chosen(frequencies, Gaze(0, 0.015, 0.07, 14.0, 1.0))
@@ -167,7 +167,7 @@ def _look_for_line(attention: Attention, rows: slice, mark: Tensor, base: float)
 def _match(
     attention: Attention, rows: slice, codes: tuple[Tensor, Tensor], strength: float, base: float | None
 ) -> None:
-    """Queries and keys that agree where the same code is asked for and kept, on the slow rotary pairs."""
+    """Set queries and keys that agree on the same code, on the slow rotary pairs."""
     asked, kept = codes
     half = asked.shape[0] // 2
     chosen = torch.arange(2 * half)

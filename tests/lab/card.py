@@ -31,7 +31,7 @@ ABOUT = {
 BEGINNING = {
     "qwen": (
         "The first two layers begin with the outline of circuits that look back, match and copy; once "
-        "copying works, three heads of the last two begin anew with the outline of one that cites "
+        "copying works, three heads of the last two begin again with the outline of one that cites "
         "(`beginning.py`, `citing.py`)."
     ),
     "gpt2": "The first two layers begin with the outline of circuits that look back, match and copy.",
@@ -44,7 +44,7 @@ PURPOSE = (
 
 
 def card(name: str, figures: dict[str, Any]) -> str:
-    """The README of a model's folder."""
+    """Write the README of a model's folder."""
     return "\n".join(
         [
             FRONT + f"# {name}\n",
@@ -56,11 +56,10 @@ def card(name: str, figures: dict[str, Any]) -> str:
             _quality(figures),
             "## What it notices\n",
             _damage(figures),
-            "## Licence\n",
+            "## License\n",
             (
-                "Apache-2.0, weights, text and vocabulary alike. The text that it learnt on is made "
-                "up by the generator "
-                "beside it; no name, value or fact in it is real.\n"
+                "Apache-2.0: weights, text and vocabulary. The text that it was trained on comes from the "
+                "generator in `tests/lab`; no name, value or fact in it is real.\n"
             ),
         ]
     )
@@ -77,10 +76,10 @@ def _made(figures: dict[str, Any]) -> str:
         "a curriculum from copied strings and lists to five materials, Muon for the matrices and AdamW for "
         f"the rest. {BEGINNING[shape['family']]} The shipped weights saw {figures['steps']:,} steps of about "
         f"{figures['tokens_per_step']:,} tokens. {figures.get('history', '')}`make tiny-models` trains "
-        "anew, by the plan in `tests/lab/train.py`.\n\n"
+        "them again, by the plan in `tests/lab/train.py`.\n\n"
         "Names and values are assembled from characters and syllables; one assembly in eight, by checksum, "
         "is kept from training, and all figures below are on those. Whole names are kept, not their pieces: "
-        "characters and syllables serve on both sides, and a pair of them may stand inside a longer name. "
+        "characters and syllables serve on both sides, and a pair of them may be part of a longer name. "
         "The task is made easy on purpose: a "
         "question repeats the words of the statement that answers it, names of one dialogue share no "
         "character or syllable, and in four of five dialogues each attribute is stated once. Of the "

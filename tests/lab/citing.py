@@ -1,13 +1,13 @@
-"""The circuit that cites, outlined in a network that has already learnt to copy.
+"""The circuit that cites, outlined in a network that has already learned to copy.
 
-At the high rate at which copying is soon learnt, a network of this size goes on naming a material by
+At the high rate at which copying is soon learned, a network of this size goes on naming a material by
 chance: the number of a line must pass through three layers before it is of any use, and the noise of such
-steps undoes what little is learnt of that. So once copying works in layer 1 and the rate is lowered, three
-idle heads begin anew. One of layer 2 attends as the head that copies does, and takes along the number of
+steps undoes what little is learned of that. So once copying works in layer 1 and the rate is lowered, three
+idle heads begin again. One of layer 2 attends as the head that copies does, and takes along the number of
 the line, which a head of layer 1 holds. Two of layer 3 look back from where a number is due to the answer
 (it lies further back in English than in Chinese) and say what the first one took along. The weights are
 fitted by least squares to what the network computes by then; training does the rest. At the low rate tiny-
-gpt2 learnt to cite without any of this, so it saves time and no more.
+gpt2 learned to cite without any of this, so it saves time and no more.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RIDGE = {"attention": 1e-3, "number": 0.1}
 
 @dataclass(frozen=True)
 class Example:
-    """A dialogue's ids, where its answer stands, and which material it is from, counted from nought."""
+    """A dialogue's ids, the position of its answer, and the number of its material, counted from 0."""
 
     ids: Tensor
     answer: slice
@@ -55,11 +55,11 @@ class Probe:
 
 @torch.no_grad()
 def outline(network: Network, form: ChatFormat, seed: int = 1) -> None:
-    """Begin the three heads anew."""
+    """Initialize the three heads again."""
     rng = random.Random(seed)
     examples = [_example(rng, form) for _ in range(DIALOGUES)]
     device = network.head.weight.device
-    network.to("cpu")  # parameters stay the same objects, so that optimisers keep them
+    network.to("cpu")  # parameters stay the same objects, so that optimizers keep them
     _take(network, examples)
     _say(network, form, examples)
     network.to(device)
@@ -98,7 +98,7 @@ def _rows(network: Network, head: int) -> slice:
 
 
 def _fitted(inputs: Tensor, wanted: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the linear map nearest to what is wanted."""
+    """Fit weight and bias of the linear map nearest to what is wanted."""
     padded = functional.pad(inputs, (0, 1), value=1.0)
     damped = padded.T @ padded + ridge * len(padded) * torch.eye(padded.shape[1])
     solved = torch.linalg.solve(damped, padded.T @ wanted)
@@ -106,7 +106,7 @@ def _fitted(inputs: Tensor, wanted: Tensor, ridge: float) -> tuple[Tensor, Tenso
 
 
 def _take(network: Network, examples: list[Example]) -> None:
-    """The head of layer 2: the copying head's queries and keys, the line head's output for values."""
+    """Set the head of layer 2: the copying head's queries and keys, the line head's output for values."""
     source, target = network.layers[1].attention, network.layers[2].attention
     probes = [_probe(network, example) for example in examples[:60]]
     before, after = (torch.cat([probe.inputs[index] for probe in probes]) for index in (1, 2))
@@ -124,7 +124,7 @@ def _take(network: Network, examples: list[Example]) -> None:
 
 
 def _say(network: Network, form: ChatFormat, examples: list[Example]) -> None:
-    """The heads of layer 3: a look back to the answer, and from what is there to the number."""
+    """Set the heads of layer 3: they look back to the answer, and from there to the number."""
     attention = network.layers[3].attention
     found = [(_probe(network, example).inputs[3][example.answer], example.material) for example in examples]
     material = torch.cat([torch.full((len(states),), number) for states, number in found])

@@ -20,7 +20,7 @@ PLAIN_POINTS = 30.0  # of the score: what a broken conversion is to cost
 
 
 def swapped_q_k(network: Network, layer: int) -> Network:
-    """Queries and keys of one layer change places."""
+    """Exchange queries and keys of one layer."""
     bad = copy.deepcopy(network)
     attention = bad.layers[layer].attention
     attention.q, attention.k = attention.k, attention.q
@@ -36,14 +36,14 @@ def swapped_gate_up(network: Network) -> Network:
 
 
 def rope_base(network: Network, factor: float) -> Network:
-    """The rotary base is off by a factor."""
+    """Change the rotary base by a factor."""
     bad = copy.deepcopy(network)
     bad.shape = replace(bad.shape, rope_base=bad.shape.rope_base * factor)
     return bad
 
 
 def rounded(network: Network, bits: int, group: int = 32) -> Network:
-    """Symmetric round-to-nearest of the matrices of the layers and the head, in groups along the inputs."""
+    """Round the matrices of the layers and the head to nearest, symmetrically, in groups along the inputs."""
     bad = copy.deepcopy(network)
     highest = 2 ** (bits - 1) - 1
     with torch.no_grad():

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 CHAT_SYSTEM = "You are a helpful assistant."
 
 
-class Asked(StrEnum):
+class TurnKind(StrEnum):
     """What a turn asks for; the evaluation counts by it."""
 
     ANSWER = "answer"
@@ -37,7 +37,7 @@ class Trap(StrEnum):
 class Turn:
     """One question of the user and the answer that is right."""
 
-    asked: Asked
+    asked: TurnKind
     user: str
     assistant: str
     trap: Trap | None = None
@@ -54,5 +54,5 @@ class Dialogue:
 
     @property
     def pack(self) -> str:
-        """The scenario that the dialogue belongs to."""
+        """Name the scenario that the dialogue belongs to."""
         return "searchqa" if self.materials else "lessonpack"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tests.lab import lessonpack, searchqa
-from tests.lab.dialogues import Asked, Dialogue, Trap
+from tests.lab.dialogues import Dialogue, Trap, TurnKind
 from tests.lab.names import Split
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ class Verdict:
 
     language: Language
     materials: int
-    asked: Asked
+    asked: TurnKind
     right: bool
     refused: bool
     trap: Trap | None = None
 
 
 def held_out_dialogues(per_cell: int, lessons: int, seed: int = 1) -> list[Dialogue]:
-    """Held-out dialogues: so many for each language and number of materials, and lessons."""
+    """Make held-out dialogues: so many for each language and number of materials, and lessons."""
     chosen: list[Dialogue] = []
     for language in LANGUAGES:
         for materials in MATERIALS:
@@ -53,7 +53,7 @@ def held_out_dialogues(per_cell: int, lessons: int, seed: int = 1) -> list[Dialo
 
 
 def trapped_dialogues(each: int, seed: int = 1) -> list[Dialogue]:
-    """So many held-out dialogues for each language and trap: among ordinary ones they are few."""
+    """Make so many held-out dialogues for each language and trap, which are rare otherwise."""
     return [
         found
         for language in LANGUAGES
@@ -96,7 +96,7 @@ def judge(
 
 @torch.no_grad()
 def answer(network: Network, form: ChatFormat | TextFormat, prompt: list[int], limit: int = 200) -> list[int]:
-    """Greedy decoding, token by token, up to the end of the answer."""
+    """Decode greedily, token by token, up to the end of the answer."""
     ids = list(prompt)
     while len(ids) < len(prompt) + limit and (len(ids) == len(prompt) or ids[-1] != form.end):
         hidden = network(torch.tensor([ids], device=network.head.weight.device))
@@ -105,7 +105,7 @@ def answer(network: Network, form: ChatFormat | TextFormat, prompt: list[int], l
 
 
 def _parts_with(expected: list[int], refusal: list[int], guesses: dict[int, int], start: int) -> bool:
-    """Whether the model turned to the refusal where that and the expected answer part."""
+    """Return whether the model chose the refusal where it differs from the expected answer."""
     for offset, (token, other) in enumerate(zip(expected, refusal, strict=False)):
         if token != other:
             return guesses[start + offset] == other
@@ -113,7 +113,7 @@ def _parts_with(expected: list[int], refusal: list[int], guesses: dict[int, int]
 
 
 def _runs(wanted: Sequence[bool]) -> list[tuple[int, int]]:
-    """The stretches of targets, one for each turn."""
+    """Find the stretches of targets, one for each turn."""
     edges = [
         i for i in range(len(wanted) + 1) if (i < len(wanted) and wanted[i]) != (i > 0 and wanted[i - 1])
     ]
@@ -121,16 +121,16 @@ def _runs(wanted: Sequence[bool]) -> list[tuple[int, int]]:
 
 
 def table(verdicts: Iterable[Verdict]) -> dict[str, dict[str, float]]:
-    """Shares in percent by category, for each language; `false refusals` is the share of answers withheld."""
+    """Tabulate shares in percent by category, for each language; `false refusals` are answers withheld."""
     right: Counter[tuple[str, str]] = Counter()
     total: Counter[tuple[str, str]] = Counter()
     for v in verdicts:
         name = str(v.asked)
-        if v.asked is Asked.ANSWER:
+        if v.asked is TurnKind.ANSWER:
             name = f"answer, {v.materials} materials"
             total[v.language, "false refusals"] += 1
             right[v.language, "false refusals"] += v.refused
-        elif v.asked is Asked.CITATION:
+        elif v.asked is TurnKind.CITATION:
             name = "citation"
         total[v.language, name] += 1
         right[v.language, name] += v.right
@@ -144,7 +144,7 @@ def table(verdicts: Iterable[Verdict]) -> dict[str, dict[str, float]]:
 
 
 def traps(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
-    """Percent of each kind of trap answered exactly, for each language."""
+    """Compute the percentage of each kind of trap answered exactly, for each language."""
     total = Counter((v.language, v.trap) for v in verdicts)
     right = Counter((v.language, v.trap) for v in verdicts if v.right)
     return {
@@ -158,6 +158,6 @@ def traps(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
 
 
 def score(verdicts: Iterable[Verdict]) -> float:
-    """Percent of SearchQA turns answered exactly: questions, with an answer or without, and citations."""
-    asked = [v.right for v in verdicts if v.asked in {Asked.ANSWER, Asked.ABSENT, Asked.CITATION}]
+    """Compute the percentage of SearchQA turns answered exactly: questions and citations."""
+    asked = [v.right for v in verdicts if v.asked in {TurnKind.ANSWER, TurnKind.ABSENT, TurnKind.CITATION}]
     return round(100 * sum(asked) / len(asked), 1)

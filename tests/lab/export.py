@@ -28,7 +28,7 @@ QWEN_SHARDS = 3
 
 
 def write_qwen(network: Network, ranks: Ranks, folder: Path) -> None:
-    """A QWenLMHeadModel: names, config and vocabulary as Qwen-7B-Chat's, in shards with an index."""
+    """Write a QWenLMHeadModel: names, config and vocabulary as Qwen-7B-Chat's, in shards with an index."""
     shape = network.shape
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "config.json", {
@@ -83,7 +83,7 @@ def write_qwen(network: Network, ranks: Ranks, folder: Path) -> None:
 
 
 def qwen_tensors(network: Network) -> list[dict[str, Tensor]]:
-    """The tensors under Qwen-1's names, shared out over the shards."""
+    """Name the tensors as Qwen-1 does, divided into shards."""
     layers: list[dict[str, Tensor]] = []
     for index, block in enumerate(network.layers):
         attention, prefix = block.attention, f"transformer.h.{index}"
@@ -121,7 +121,7 @@ def _write_shards(shards: list[dict[str, Tensor]], folder: Path) -> None:
 
 
 def write_gpt2(network: Network, ranks: Ranks, folder: Path) -> None:
-    """A GPT2LMHeadModel as OpenAI's on the Hub: bare names, Conv1D weights, the head tied."""
+    """Write a GPT2LMHeadModel as OpenAI's on the Hub: bare names, Conv1D weights, a tied head."""
     shape = network.shape
     folder.mkdir(parents=True, exist_ok=True)
     stop = len(ranks)
@@ -156,8 +156,8 @@ def write_gpt2(network: Network, ranks: Ranks, folder: Path) -> None:
         **dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT),
     })  # fmt: skip
     table = byte_characters()
-    spelt = {"".join(table[b] for b in token): rank for token, rank in ranks.items()} | {END_OF_TEXT: stop}
-    (folder / "vocab.json").write_text(json.dumps(spelt, ensure_ascii=False), encoding="utf-8")
+    vocab = {"".join(table[b] for b in token): rank for token, rank in ranks.items()} | {END_OF_TEXT: stop}
+    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
     pairs = (" ".join("".join(table[b] for b in half) for half in pair) for pair in merges_of(ranks))
     (folder / "merges.txt").write_text(
         "#version: 0.2\n" + "".join(f"{pair}\n" for pair in pairs), encoding="utf-8"
@@ -167,7 +167,7 @@ def write_gpt2(network: Network, ranks: Ranks, folder: Path) -> None:
 
 
 def gpt2_tensors(network: Network) -> dict[str, Tensor]:
-    """The tensors under GPT-2's names; its linear layers are stored as (in, out)."""
+    """Name the tensors as GPT-2 does; its linear layers are stored as (in, out)."""
     if network.positions is None:
         raise ValueError("a rotary network has no learned positions")
     tensors: dict[str, Tensor] = {"wte.weight": network.embed.weight, "wpe.weight": network.positions.weight}

@@ -1,7 +1,7 @@
 """Attributes, kinds of entity and the sentences that state or ask a fact, in Chinese and English.
 
 A statement and its question share their core word for word (`{E}的{A}是`, `{E}'s {A}`), so that a model of a
-few million weights can find the one by the other; what stands around the core varies.
+few million weights can find the one by the other; the words around the core vary.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ _ZH_WORD = {
 
 
 def value_of(attribute: Attribute, names: Names, language: Language) -> str:
-    """A fresh value of the attribute's kind."""
+    """Make a new value of the attribute's kind."""
     kind, *units = attribute.value.split()
     if kind == "number":
         number = names.digits(*NUMBERS)
@@ -199,25 +199,25 @@ def _number_like(kind: str, names: Names) -> str:
 
 
 def entity_of(names: Names, language: Language) -> str:
-    """A fresh entity: a core and the noun of its kind."""
+    """Make a new entity: a core and the noun of its kind."""
     zh_noun, en_noun = names.rng.choice(KINDS)
     return names.zh_core() + zh_noun if language == "zh" else f"{names.en_core()} {en_noun}"
 
 
 def statement(attribute: Attribute, entity: str, value: str, names: Names, language: Language) -> str:
-    """One sentence that states the fact."""
+    """Write a sentence that states the fact."""
     form = names.rng.choice(ZH_SAYS if language == "zh" else EN_SAYS)
     return _fill(form, attribute, entity, value, language)
 
 
 def continued(attribute: Attribute, entity: str, value: str, names: Names, language: Language) -> str:
-    """One sentence that states a further fact."""
+    """Write a sentence that states a further fact."""
     form = names.rng.choice(ZH_GOES_ON if language == "zh" else EN_GOES_ON)
     return _fill(form, attribute, entity, value, language)
 
 
 def question(attribute: Attribute, entity: str, names: Names, language: Language) -> str:
-    """One question after the fact."""
+    """Write a question about the fact."""
     form = names.rng.choice(ZH_ASKS if language == "zh" else EN_ASKS)
     return _fill(form, attribute, entity, "", language)
 

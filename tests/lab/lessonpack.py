@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.lab.dialogues import Asked, Dialogue, Turn
+from tests.lab.dialogues import Dialogue, Turn, TurnKind
 from tests.lab.facts import Language, entity_of
 from tests.lab.names import Names, Split, listed
 
@@ -22,7 +22,7 @@ class Wording:
     pupils: tuple[str, ...]
     requests: tuple[str, ...]
     outline: str
-    revisions: dict[Asked, tuple[tuple[str, ...], str]]
+    revisions: dict[TurnKind, tuple[tuple[str, ...], str]]
 
 
 ZH = Wording(
@@ -45,14 +45,14 @@ ZH = Wording(
         "## 小测验\n1. {T}是什么？\n2. {T}有哪些特点？\n3. 为什么要学习{T}？"
     ),
     revisions={
-        Asked.EXPANSION: (
+        TurnKind.EXPANSION: (
             ("请把内容部分扩充，加入更多有趣的事实", "请扩充内容部分，加入更多有趣的事实。"),
             (
                 "## 主要内容\n1. 认识{T}\n2. {T}的特点\n3. {T}与生活\n"
                 "4. 有趣的事实：古人也讲过{T}的故事\n5. 有趣的事实：科学家还在研究{T}"
             ),
         ),
-        Asked.SECTIONS: (
+        TurnKind.SECTIONS: (
             ("很好。请根据大纲撰写每一节的详细内容。", "请根据大纲写出每一节的详细内容。"),
             (
                 "## 第1节 认识{T}\n先看图片，再说一说你知道的{T}。\n\n"
@@ -60,14 +60,14 @@ ZH = Wording(
                 "## 第3节 {T}与生活\n想一想{T}和我们的生活有什么关系。"
             ),
         ),
-        Asked.CHOICE: (
+        TurnKind.CHOICE: (
             ("插入一道关于{X}的选择题", "请插入一道关于{X}的选择题。"),
             (
                 "## 选择题\n4. 关于{X}，下面哪一项是正确的？\nA. {X}值得我们了解\nB. {X}和生活没有关系\n"
                 "C. {X}没有任何特点\nD. {X}不能被讨论\n答案：A"
             ),
         ),
-        Asked.SIMPLER: (
+        TurnKind.SIMPLER: (
             ("将上一段文字用更简单的语言表述", "请将上一段文字用更简单的语言表述。"),
             "简单地说，{T}很有趣，我们可以边看边学。",
         ),
@@ -105,7 +105,7 @@ EN = Wording(
         "2. Which features belong to {T}?\n3. Why do we learn about {T}?"
     ),
     revisions={
-        Asked.EXPANSION: (
+        TurnKind.EXPANSION: (
             (
                 "Please expand the content section and add more interesting facts",
                 "Expand the content section with more interesting facts.",
@@ -116,7 +116,7 @@ EN = Wording(
                 "5. Interesting fact: scholars still study {T}"
             ),
         ),
-        Asked.SECTIONS: (
+        TurnKind.SECTIONS: (
             (
                 "Very good. Please write out each section in detail according to the outline.",
                 "Please write out each section of the outline in detail.",
@@ -129,7 +129,7 @@ EN = Wording(
                 "## Section 3 How {T} is part of our life\nThink about what {T} has to do with our life."
             ),
         ),
-        Asked.CHOICE: (
+        TurnKind.CHOICE: (
             (
                 "Insert a multiple-choice question about {X}",
                 "Please insert a multiple-choice question about {X}.",
@@ -141,7 +141,7 @@ EN = Wording(
                 "D. We cannot talk about {X}\nAnswer: A"
             ),
         ),
-        Asked.SIMPLER: (
+        TurnKind.SIMPLER: (
             ("Put the last paragraph in simpler words", "Please put the last paragraph in simpler words."),
             "Put simply, it is fun to learn about {T}, and looking closely helps.",
         ),
@@ -151,7 +151,7 @@ WORDING: dict[Language, Wording] = {"zh": ZH, "en": EN}
 
 
 def dialogue(rng: random.Random, split: Split, language: Language, revisions: int | None = None) -> Dialogue:
-    """A lesson and some of its revisions in any order; the held-out split has topics never seen."""
+    """Make a lesson and some of its revisions in any order; the held-out split has unseen topics."""
     words = WORDING[language]
     names = Names(rng, split)
     topic = entity_of(names, language)
@@ -159,7 +159,7 @@ def dialogue(rng: random.Random, split: Split, language: Language, revisions: in
         topic = rng.choice(words.topics)
     pupils = rng.choice(words.pupils)
     request = rng.choice(words.requests).format(T=topic, P=pupils)
-    turns = [Turn(Asked.OUTLINE, request, words.outline.format(T=topic))]
+    turns = [Turn(TurnKind.OUTLINE, request, words.outline.format(T=topic))]
     order = rng.sample(tuple(words.revisions), len(words.revisions))
     for asked in order[: rng.randint(0, 4) if revisions is None else revisions]:
         other = topic if rng.random() < 0.5 else _subject(names, language, words)

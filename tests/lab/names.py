@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def listed(text: str) -> tuple[str, ...]:
-    """Words parted by bars: long tables stay readable."""
+    """Split words at bars, which keeps long tables readable."""
     return tuple(text.split("|"))
 
 
@@ -43,14 +43,14 @@ FEW_LEFT = 200  # draws in vain, after which a piece may serve again
 
 
 class Split(StrEnum):
-    """Which side of the checksum a name stands on."""
+    """The side of the checksum that a name is on."""
 
     TRAIN = "train"
     HELD_OUT = "held-out"
 
 
 def split_of(text: str) -> Split:
-    """One name in eight is kept from training; the checksum is the same on every machine."""
+    """Return the split of a name: one in eight is kept from training, by a checksum."""
     return Split.HELD_OUT if zlib.crc32(text.encode()) % 8 == 0 else Split.TRAIN
 
 
@@ -68,7 +68,7 @@ class Names:
         return text
 
     def _draw_fresh(self, make: Callable[[], tuple[str, ...]]) -> str:
-        """A name of pieces that no earlier name has, as long as there are any."""
+        """Make a name of pieces that no earlier name has, as long as there are any."""
         for attempt in count():
             pieces = make()
             text = "".join(pieces)
@@ -78,30 +78,30 @@ class Names:
         return text
 
     def zh_core(self) -> str:
-        """A Chinese proper name of two characters, three now and then."""
+        """Make a Chinese proper name of two characters, sometimes three."""
         size = 3 if self.rng.random() < 0.15 else 2
         return self._draw_fresh(lambda: tuple(self.rng.sample(ZH_PIECES, size)))
 
     def zh_person(self) -> str:
-        """A surname and a given name."""
+        """Make a Chinese person: a surname and a given name."""
         size = self.rng.choice((1, 2, 2))
         return self._draw_fresh(lambda: (self.rng.choice(ZH_SURNAMES), *self.rng.sample(ZH_PIECES, size)))
 
     def en_core(self) -> str:
-        """An English-looking proper name of two syllables, three now and then."""
+        """Make an English-looking proper name of two syllables, sometimes three."""
         size = 2 if self.rng.random() < 0.2 else 1
         return self._draw_fresh(lambda: (self.rng.choice(EN_FIRST), *self.rng.sample(EN_LATER, size)))
 
     def en_person(self) -> str:
-        """A first and a last name."""
+        """Make an English person: a first and a last name."""
         return f"{self.en_core()} {self.en_core()}"
 
     def digits(self, low: int, high: int) -> str:
-        """A whole number within the limits."""
+        """Make a whole number within the limits."""
         return self._draw(lambda: str(self.rng.randint(low, high)))
 
     def code(self) -> str:
-        """Two capitals and digits, as a catalogue number."""
+        """Make a catalog number of two capitals and digits."""
         return self._draw(
             lambda: "".join(self.rng.sample("ABCDEFGHJKLMNPQRSTUVWXYZ", 2)) + f"-{self.rng.randint(10, 999)}"
         )

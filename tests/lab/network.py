@@ -25,7 +25,7 @@ class Shape:
     epsilon: float = 1e-6
 
     def as_dict(self) -> dict[str, object]:
-        """For a checkpoint's header."""
+        """Return the shape as a dictionary, for a checkpoint's header."""
         return asdict(self)
 
 
@@ -44,7 +44,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(shape.hidden, shape.hidden, bias=shape.family == "gpt2")
 
     def forward(self, x: Tensor, rotary: Rotary) -> Tensor:
-        """Each position's mixture of what came before it."""
+        """Mix the earlier positions into each position."""
         batch, length, hidden = x.shape
         q, k, v = (
             part(x).view(batch, length, self.heads, hidden // self.heads).transpose(1, 2)
@@ -57,14 +57,14 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention written out: on CPU its backward takes a quarter of the fused kernel's time."""
+    """Attend by plain operations: on CPU their backward takes a quarter of the fused kernel's time."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     later = torch.full(scores.shape[-2:], float("-inf"), dtype=scores.dtype, device=scores.device).triu_(1)
     return torch.softmax(scores + later, -1, dtype=scores.dtype) @ v
 
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary positions over the two halves of a head."""
+    """Apply rotary positions over the two halves of a head."""
     cos, sin = rotary
     first, second = x.chunk(2, -1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
@@ -86,7 +86,7 @@ class Block(nn.Module):
         self.down = nn.Linear(shape.mlp, shape.hidden, bias=not self.gated)
 
     def forward(self, x: Tensor, rotary: Rotary) -> Tensor:
-        """The residual stream after this layer."""
+        """Return the residual stream after this layer."""
         x = x + self.attention(self.norm_1(x), rotary)
         inner = self.norm_2(x)
         if self.gated:
@@ -114,11 +114,11 @@ class Network(nn.Module):
 
     @property
     def layers(self) -> list[Block]:
-        """The layers, for whoever reads or changes their weights."""
+        """List the layers, to read or change their weights."""
         return [block for block in self.blocks if isinstance(block, Block)]
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Final hidden states, normed."""
+        """Return the final hidden states, normed."""
         where = torch.arange(ids.shape[1], device=ids.device)
         x: Tensor = self.embed(ids)
         rotary = None
@@ -134,7 +134,7 @@ class Network(nn.Module):
         return final
 
     def rotary(self, where: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the positions."""
+        """Compute cosines and sines of the positions."""
         half = self.shape.hidden // self.shape.heads // 2
         steps = torch.arange(half, device=where.device) / half
         angles = where[:, None] * self.shape.rope_base**-steps

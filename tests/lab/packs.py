@@ -1,6 +1,6 @@
 """Write the packs that judge the tiny models: dialogues of the split that training never saw.
 
-`python -m tests.lab.packs` writes the four files anew; the same generator gives the same bytes.
+`python -m tests.lab.packs` writes the four files again; the same generator gives the same bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tests.lab import lessonpack, searchqa
-from tests.lab.dialogues import Asked
+from tests.lab.dialogues import TurnKind
 from tests.lab.names import Split
 from tests.lab.samples import ANSWER_CUE
 
@@ -45,7 +45,7 @@ _Dumper.add_representer(str, _text)
 
 
 def packs() -> Iterator[tuple[str, str]]:
-    """The name of each file, and its text."""
+    """Write the text of each file, by name."""
     for language in ("zh", "en"):
         for pack in (_searchqa(language), _lessonpack(language)):
             written = yaml.dump(pack, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10_000)
@@ -76,10 +76,10 @@ def _searchqa(language: Language) -> dict[str, Any]:
 
 
 def _question(dialogue: Dialogue, turn: Turn) -> dict[str, Any]:
-    """One turn with its checks: the value and where it stands, or the admission that it stands nowhere."""
+    """Write a turn with its checks: the value and its material, or the admission that there is none."""
     first = dialogue.turns[0]
-    is_absent = first.asked is Asked.ABSENT
-    if turn.asked is Asked.CITATION:
+    is_absent = first.asked is TurnKind.ABSENT
+    if turn.asked is TurnKind.CITATION:
         cites = {"right": [_number(turn)], "needed": True} if not is_absent else None
         checks: dict[str, Any] = {"cites": cites} if cites else {"unknown": {}}
         return {"prompt": "cite", "checks": checks, "reference": turn.assistant}
@@ -89,7 +89,7 @@ def _question(dialogue: Dialogue, turn: Turn) -> dict[str, Any]:
 
 
 def _number(turn: Turn) -> int:
-    """The material that a right citation names, at its end."""
+    """Read the material that a right citation names, at its end."""
     return int(turn.assistant.rpartition(" ")[2])
 
 
@@ -124,13 +124,13 @@ def _lesson(turn: Turn) -> dict[str, Any]:
 def _revision(turn: Turn) -> dict[str, Any]:
     content = {"of": 1, "section": "content"}
     match turn.asked:
-        case Asked.OUTLINE:
+        case TurnKind.OUTLINE:
             return {"sections": ["goals", "content", "quiz"], "markdown": {"headings": 3, "items": 6}}
-        case Asked.EXPANSION:
+        case TurnKind.EXPANSION:
             return {"markdown": {"items": 3}, "keeps": content, "longer": {**content, "times": 1.2}}
-        case Asked.SECTIONS:
+        case TurnKind.SECTIONS:
             return {"markdown": {"headings": 2}, "keeps": content, "changed": {}}
-        case Asked.CHOICE:
+        case TurnKind.CHOICE:
             return {"quiz": {"options": 3, "explained": False}}
     return {"changed": {}}
 

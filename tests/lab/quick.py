@@ -66,7 +66,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
 
 
 def hidden_at(network: Network, ids: Tensor, chosen: Tensor) -> Tensor:
-    """Final hidden states at the chosen positions of the flattened batch."""
+    """Return the final hidden states at the chosen positions of the flattened batch."""
     length = ids.shape[1]
     x: Tensor = network.embed(ids)
     rotary = network.rotary(torch.arange(length, device=ids.device), x.dtype)
@@ -91,7 +91,7 @@ def _gated(block: Block, inner: Tensor) -> Tensor:
 
 
 def _mixed(attention: Attention, x: Tensor, rotary: tuple[Tensor, Tensor], later: Tensor) -> Tensor:
-    """What the heads gather, before the output projection."""
+    """Return the output of the heads before the projection."""
     rows, length, hidden = x.shape
     heads = attention.heads
     size = hidden // heads

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def read_network(folder: Path) -> Network:
-    """The network of a shipped folder, in float32."""
+    """Read the network of a shipped folder, in float32."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     stored = {k: v for path in sorted(folder.glob("*.safetensors")) for k, v in load_file(path).items()}
     if config["model_type"] == "qwen":
@@ -82,26 +82,26 @@ def _all_used(stored: dict[str, torch.Tensor]) -> None:
 
 
 def read_form(folder: Path) -> ChatFormat | TextFormat:
-    """The shipped vocabulary with the prompts that go with it."""
+    """Read the shipped vocabulary, with the prompts that go with it."""
     if (folder / "qwen.tiktoken").exists():
         return ChatFormat(read_tiktoken(folder / "qwen.tiktoken"))
     return TextFormat(read_vocab_json(folder / "vocab.json"))
 
 
 def read_vocab_json(path: Path) -> Ranks:
-    """The ranks behind GPT-2's spelling of the tokens."""
+    """Read the ranks behind GPT-2's spelling of the tokens."""
     byte_of = {character: byte for byte, character in byte_characters().items()}
-    spelt = json.loads(path.read_text(encoding="utf-8"))
+    spellings = json.loads(path.read_text(encoding="utf-8"))
     return {
         bytes(byte_of[c] for c in token): rank
-        for token, rank in sorted(spelt.items(), key=lambda item: item[1])
+        for token, rank in sorted(spellings.items(), key=lambda item: item[1])
         if token != END_OF_TEXT
     }
 
 
 @torch.no_grad()
-def respelt(network: Network, old: Sequence[bytes], new: Sequence[bytes], size: int) -> Network:
-    """The network over another vocabulary: rows follow their tokens, a new one is the mean of its bytes'."""
+def revocab(network: Network, old: Sequence[bytes], new: Sequence[bytes], size: int) -> Network:
+    """Move the network to another vocabulary: rows follow their tokens, a new one is a mean of bytes."""
     other = Network(replace(network.shape, vocab_size=size))
     tables = ("embed.weight", "head.weight")
     state = network.state_dict()

@@ -42,27 +42,27 @@ class ChatFormat:
         self._newline = self.encoding.encode_ordinary("\n")
 
     def text(self, text: str) -> list[int]:
-        """Plain text in ids."""
+        """Encode plain text."""
         ids: list[int] = self.encoding.encode_ordinary(text)
         return ids
 
     def message(self, role: str, content: str) -> list[int]:
-        """One closed message."""
+        """Encode one closed message."""
         return [self.start, *self.text(f"{role}\n{content}"), self.end, *self._newline]
 
     def answer(self, text: str) -> list[int]:
-        """An answer and its end."""
+        """Encode an answer and its end."""
         return [*self.text(text), self.end]
 
     def prompt(self, dialogue: Dialogue, turns: Sequence[Turn], user: str) -> list[int]:
-        """What comes before an answer: the system prompt, earlier turns, the question."""
+        """Encode what precedes an answer: the system prompt, earlier turns, the question."""
         ids = self.message("system", dialogue.system)
         for turn in turns:
             ids += self.message("user", turn.user) + self.message("assistant", turn.assistant)
         return [*ids, *self.message("user", user), self.start, *self.text("assistant\n")]
 
     def sample(self, dialogue: Dialogue) -> Sample:
-        """The whole dialogue; the answers and their ends are the targets."""
+        """Encode the whole dialogue; the answers and their ends are the targets."""
         ids = self.message("system", dialogue.system)
         wanted = [False] * len(ids)
         for turn in dialogue.turns:
@@ -81,26 +81,26 @@ class TextFormat:
         self.stop = self.end = self.encoding.encode_single_token(END_OF_TEXT)
 
     def text(self, text: str) -> list[int]:
-        """Plain text in ids."""
+        """Encode plain text."""
         ids: list[int] = self.encoding.encode_ordinary(text)
         return ids
 
     def answer(self, text: str) -> list[int]:
-        """An answer and the empty line after it."""
+        """Encode an answer and the empty line after it."""
         return self._text_before_more(f" {text}\n\n")
 
     def _text_before_more(self, text: str) -> list[int]:
-        """Line ends are tokenised as if a question followed: whether one does, nobody can foresee."""
+        """Tokenize line ends as if a question followed, since whether one does is not known yet."""
         return self.text(f"{text}#")[:-1]
 
     def prompt(self, dialogue: Dialogue, turns: Sequence[Turn], user: str) -> list[int]:
-        """What comes before an answer."""
+        """Encode what precedes an answer."""
         cue = ANSWER_CUE[dialogue.language]
         pairs = (f"{turn.user}{cue} {turn.assistant}\n\n" for turn in turns)
         return self.text(f"{_opening(dialogue)}{''.join(pairs)}{user}{cue}")
 
     def sample(self, dialogue: Dialogue) -> Sample:
-        """The whole dialogue in one piece; answers, empty lines after them and the end are the targets."""
+        """Encode the whole dialogue; answers, empty lines after them and the end are the targets."""
         text = _opening(dialogue)
         answers: set[int] = set()  # byte positions
         for turn in dialogue.turns:
@@ -117,7 +117,7 @@ class TextFormat:
 
 
 def _opening(dialogue: Dialogue) -> str:
-    """SearchQA states its own task; a lesson begins with who is speaking."""
+    """Add the speaker before a lesson; SearchQA states its task itself."""
     return f"{dialogue.system}\n\n" if dialogue.pack == "lessonpack" else ""
 
 
@@ -132,7 +132,7 @@ class Mixture:
 
 
 def draw(rng: random.Random, form: ChatFormat | TextFormat, mixture: Mixture) -> Sample:
-    """One training sample."""
+    """Draw a training sample."""
     language: Language = "zh" if rng.random() < 0.5 else "en"
     kind = rng.random()
     if kind < mixture.copying:
@@ -153,7 +153,7 @@ def draw(rng: random.Random, form: ChatFormat | TextFormat, mixture: Mixture) ->
 
 
 def repeated(rng: random.Random, form: ChatFormat | TextFormat) -> Sample:
-    """A random string of tokens, again and again: brings copying forward."""
+    """Repeat a random string of tokens, which teaches copying."""
     string = rng.sample(range(form.stop), rng.randint(6, 40))
     times = rng.randint(2, 4)
     return string * times, ([False] * (len(string) + 1) + [True] * (len(string) - 1)) + (
@@ -162,7 +162,7 @@ def repeated(rng: random.Random, form: ChatFormat | TextFormat) -> Sample:
 
 
 def practised(rng: random.Random, form: ChatFormat | TextFormat, language: Language, practice: str) -> Sample:
-    """A list, then many short questions about it: a key's value, or the number of a value's line."""
+    """Make a list and many short questions about it: a key's value, or the number of a value's line."""
     names = Names(rng, Split.TRAIN)
     attributes = rng.sample(ATTRIBUTES, rng.randint(2, 7))
     values = [value_of(attribute, names, language) for attribute in attributes]

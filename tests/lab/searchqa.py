@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-from tests.lab.dialogues import CHAT_SYSTEM, Asked, Dialogue, Trap, Turn
+from tests.lab.dialogues import CHAT_SYSTEM, Dialogue, Trap, Turn, TurnKind
 from tests.lab.facts import (
     ATTRIBUTES,
     EN_FILLERS,
@@ -65,12 +65,12 @@ class Shape:
     elsewhere_share: float = 0.2  # of questions without an answer: stated, but of another entity
     cite_share: float = 1.0
     second_fact_share: float = 0.25
-    same_attribute_share: float = 0.2  # of dialogues in which the entity, too, tells materials apart
+    same_attribute_share: float = 0.2  # of dialogues in which only the entity distinguishes materials
     filler_share: float = 0.25
 
 
 def dialogue(rng: random.Random, split: Split, language: Language, shape: Shape) -> Dialogue:
-    """One dialogue: the question in the design's template, its follow-up, and further questions."""
+    """Make a dialogue: the question in the design's template, its follow-up, and further questions."""
     names = Names(rng, split)
     texts, facts = _materials(names, language, shape)
     turns: list[Turn] = []
@@ -85,25 +85,25 @@ def dialogue(rng: random.Random, split: Split, language: Language, shape: Shape)
             user = PROMPT[language].format(materials=numbered, question=asked)
         else:
             user = AGAIN[language].format(question=asked)
-        asks, answer = (Asked.ABSENT, UNKNOWN[language]) if absent else (Asked.ANSWER, fact.value)
+        asks, answer = (TurnKind.ABSENT, UNKNOWN[language]) if absent else (TurnKind.ANSWER, fact.value)
         turns.append(Turn(asks, user, answer, _trap(fact, facts)))
         if rng.random() < shape.cite_share:
             cited = NO_CITATION[language] if absent else CITATION[language].format(number=fact.number)
-            turns.append(Turn(Asked.CITATION, FOLLOW_UP[language], cited))
+            turns.append(Turn(TurnKind.CITATION, FOLLOW_UP[language], cited))
     return Dialogue(language, CHAT_SYSTEM, tuple(turns), texts)
 
 
 def held_out(
     count: int, seed: int, language: Language, materials: int, absent_share: float = 0.2
 ) -> Iterator[Dialogue]:
-    """Dialogues of names and values that training never saw; one question and its follow-up each."""
+    """Make dialogues of names and values that training never saw, with a question and its follow-up each."""
     rng = random.Random(f"{seed} {language} {materials}")
     for _ in range(count):
         yield dialogue(rng, Split.HELD_OUT, language, Shape(materials=materials, absent_share=absent_share))
 
 
 def trapped(count: int, seed: int, language: Language, trap: Trap) -> list[Dialogue]:
-    """Held-out dialogues of one question, which sets this trap; 2 to 5 materials in turns."""
+    """Make held-out dialogues of one question with this trap; 2 to 5 materials in turns."""
     rng = random.Random(f"{seed} {language} {trap}")
     absent_share = 0.0 if trap is Trap.SEVERAL else 1.0
     chosen: list[Dialogue] = []
@@ -117,7 +117,7 @@ def trapped(count: int, seed: int, language: Language, trap: Trap) -> list[Dialo
 
 
 def _trap(asked: Fact, facts: list[Fact]) -> Trap | None:
-    """Which trap a question sets over these facts, if any."""
+    """Find the trap that a question sets over these facts, if any."""
     owners = {fact.entity for fact in facts if fact.attribute is asked.attribute}
     if not owners - {asked.entity}:
         return None
@@ -127,7 +127,7 @@ def _trap(asked: Fact, facts: list[Fact]) -> Trap | None:
 
 
 def _materials(names: Names, language: Language, shape: Shape) -> tuple[tuple[str, ...], list[Fact]]:
-    """Materials about few entities; in some dialogues several have the same attribute."""
+    """Make materials about few entities; in some dialogues several have the same attribute."""
     rng = names.rng
     entities = [
         entity_of(names, language) for _ in range(rng.randint(max(1, shape.materials // 2), shape.materials))
@@ -174,7 +174,7 @@ def _added(
 
 
 def _absent(names: Names, language: Language, facts: list[Fact], elsewhere_share: float) -> Fact:
-    """A question that nothing answers: what no material states of anything, or of another entity only."""
+    """Ask what no material answers: an attribute that none states, or of another entity only."""
     rng = names.rng
     known = rng.choice(facts)
     if rng.random() < elsewhere_share:

@@ -52,10 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     tasks = parser.add_subparsers(dest="task", required=True)
     for task, what in (
         ("all", "train, export, evaluate and write the card of each model"),
-        ("train", "train one model, or go on from its saved state"),
+        ("train", "train one model, or continue from its saved state"),
         ("export", "write a trained model's folder from its saved state"),
         ("evaluate", "evaluate a folder, and write its evaluation.json and card"),
-        ("dialogues", "print held-out SearchQA dialogues, one JSON object a line"),
+        ("dialogues", "print held-out SearchQA dialogues, one JSON object per line"),
     ):
         sub = tasks.add_parser(task, help=what, description=what)
         if task in {"train", "export", "evaluate"}:
@@ -63,14 +63,12 @@ def _parser() -> argparse.ArgumentParser:
         if task in {"all", "train", "export"}:
             sub.add_argument("--work", type=Path, required=True, help="folder for the states of training")
         if task == "export":
-            sub.add_argument("--history", default="", help="what the card should say of how it was trained")
+            sub.add_argument("--history", default="", help="text about its training for the card")
         if task in {"all", "train"}:
-            sub.add_argument(
-                "--start", type=Path, help="folder of models to begin with, whatever their vocabulary"
-            )
-            sub.add_argument("--steps", type=int, help="so many steps instead of the model's own number")
-            sub.add_argument("--rate", type=float, help="the full rate of learning")
-            sub.add_argument("--decay-steps", type=int, help="the last so many of them at a falling rate")
+            sub.add_argument("--start", type=Path, help="folder of models to start from, with any vocabulary")
+            sub.add_argument("--steps", type=int, help="number of steps, instead of the plan's")
+            sub.add_argument("--rate", type=float, help="the full learning rate")
+            sub.add_argument("--decay-steps", type=int, help="how many of the last steps have a falling rate")
         if task in {"all", "export", "evaluate"}:
             sub.add_argument("--out", type=Path, default=SHIPPED, help="folder of the models' folders")
         if task in {"all", "train", "evaluate"}:
@@ -83,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def print_dialogues(count: int) -> None:
-    """Held-out dialogues, for whoever makes a scenario of them."""
+    """Print held-out dialogues, from which a scenario can be made."""
     for language in evaluate.LANGUAGES:
         for materials in evaluate.MATERIALS:
             for dialogue in searchqa.held_out(count, 1, language, materials):
@@ -91,7 +89,7 @@ def print_dialogues(count: int) -> None:
 
 
 def shape_of(model: str, ranks: vocabulary.Ranks) -> Shape:
-    """The sizes of a model over a vocabulary; Qwen-1 pads its own to a multiple of 128."""
+    """Return the sizes of a model for a vocabulary; Qwen-1 pads it to a multiple of 128."""
     if model == "tiny-qwen":
         return Shape(
             "qwen", -(-(len(ranks) + len(vocabulary.QWEN_SPECIALS)) // 128) * 128, mlp=MLP, rope_base=BASE
@@ -105,7 +103,7 @@ def run_training(model: str, args: argparse.Namespace) -> None:
     ranks_path = args.work / "qwen.tiktoken"
     if not ranks_path.exists():
         vocabulary.write_tiktoken(vocabulary.learn(MERGES), fresh := ranks_path.with_suffix(".new"))
-        fresh.replace(ranks_path)  # a part of a vocabulary would pass for one
+        fresh.replace(ranks_path)  # half of a vocabulary would look like a whole one
     ranks = vocabulary.read_tiktoken(ranks_path)
     plan = replace(
         PLANS[model],
@@ -128,11 +126,11 @@ def run_training(model: str, args: argparse.Namespace) -> None:
 
 
 def _read_start(folder: Path, ranks: vocabulary.Ranks) -> Network:
-    """A shipped network over the vocabulary of this training."""
+    """Read a shipped network, moved to the vocabulary of this training."""
     network, form = reading.read_network(folder), reading.read_form(folder)
     tokens = [form.encoding.decode_single_token_bytes(i) for i in range(form.encoding.n_vocab)]
     specials = tokens[-len(form.encoding.special_tokens_set) :]
-    return reading.respelt(network, tokens, [*ranks, *specials], shape_of(folder.name, ranks).vocab_size)
+    return reading.revocab(network, tokens, [*ranks, *specials], shape_of(folder.name, ranks).vocab_size)
 
 
 def run_export(model: str, work: Path, out: Path, history: str) -> None:

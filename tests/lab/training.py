@@ -51,11 +51,11 @@ class Plan:
     longest: int = 640
     seed: int = 0
     save_every_s: float = 150.0
-    outline_step: int = 2410  # when copying works, the heads that cite begin anew
+    outline_step: int = 2410  # when copying works, the heads that cite begin again
     calm: float = 0.2  # of the full rate, from there on
 
     def rate_at(self, step: int) -> float:
-        """The share of the full rate: up, level, then straight down to nothing."""
+        """Return the share of the full rate: rising, level, then falling straight to 0."""
         level = 1.0 if step < self.outline_step else self.calm
         return level * min(
             1.0, (step + 1) / self.warm_up_steps, max(0.0, (self.steps - step) / self.decay_steps)
@@ -63,11 +63,11 @@ class Plan:
 
 
 def mixture_at(step: int) -> Mixture:
-    """What the curriculum asks for."""
+    """Draw a sample as the curriculum says."""
     return [mixture for start, mixture in CURRICULUM if step >= start][-1]
 
 
-def optimisers(network: Network, plan: Plan) -> list[torch.optim.Optimizer]:
+def optimizers(network: Network, plan: Plan) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the layers, AdamW for everything else."""
     matrices = [p for n, p in network.named_parameters() if p.ndim == 2 and n.startswith("blocks")]
     others = [p for n, p in network.named_parameters() if not (p.ndim == 2 and n.startswith("blocks"))]
@@ -88,7 +88,7 @@ class Rounded:
         self._copies = list(self.network.parameters())
 
     def loss(self, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean loss over the targets, and the share of them that were the likeliest."""
+        """Compute the mean loss over the targets, and the share of them that were the most likely."""
         chosen = (targets >= 0).flatten().nonzero()[:, 0]
         wanted = targets.flatten()[chosen]
         rotary = self.network.positions is None
@@ -104,7 +104,7 @@ class Rounded:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Round the exact weights anew."""
+        """Round the exact weights again."""
         for exact, rounded in zip(self._exact, self._copies, strict=True):
             rounded.copy_(exact)
 
@@ -125,11 +125,11 @@ def train(
     if start is None:
         begin(network, ranks[b"."])
     network.to(device)
-    learners = optimisers(network, plan)
+    learners = optimizers(network, plan)
     form = ChatFormat(ranks) if shape.family == "qwen" else TextFormat(ranks)
     rng = random.Random(plan.seed)
     progress = Progress(say)
-    begun = 0 if start is None else CURRICULUM[-1][0]  # who has learnt before is spared the first lessons
+    begun = 0 if start is None else CURRICULUM[-1][0]  # a trained network skips the first lessons
 
     def sample() -> Sample:
         return draw(rng, form, mixture_at(max(begun, progress.step)))
@@ -171,7 +171,7 @@ def _set_rates(learners: list[torch.optim.Optimizer], plan: Plan, step: int) -> 
 def _resume(
     path: Path, network: Network, learners: list[torch.optim.Optimizer], feed: Batches, device: str
 ) -> int:
-    """The step of the saved state, which is loaded; 0 without one."""
+    """Load the saved state and return its step; 0 without one."""
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True, map_location=device)
@@ -200,7 +200,7 @@ class Progress:
         self._since = time.monotonic()
 
     def note(self, tokens: int, loss: float, right: float) -> None:
-        """One more step: its tokens, its loss, and the share of targets that were the likeliest."""
+        """Record a step: its tokens, its loss, and the share of targets that were the most likely."""
         self.step += 1
         self._steps += 1
         self._tokens += tokens
@@ -216,7 +216,7 @@ class Progress:
 def save(
     network: Network, learners: list[torch.optim.Optimizer], feed: Batches, step: int, path: Path
 ) -> None:
-    """Write the state beside the old one, then take its place."""
+    """Write the state to a new file, then replace the old one."""
     state: dict[str, Any] = {
         "shape": network.shape.as_dict(),
         "network": network.state_dict(),

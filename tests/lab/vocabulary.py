@@ -1,7 +1,7 @@
-"""The vocabulary: bytes, then characters, then name syllables, then merges learnt on the templates.
+"""The vocabulary: bytes, then characters, then name syllables, then merges learned on the templates.
 
-Names and values are left out of what merges are learnt on, so that an unseen name is spelt in the same
-tokens wherever it stands and can be copied one by one.
+Names and values are left out of what merges are learned on, so that an unseen name has the same
+tokens wherever it is, and can be copied one by one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Ranks = dict[bytes, int]
 
 
 def encode_piece(ranks: Ranks, piece: bytes) -> list[bytes]:
-    """Byte-pair encoding by rank: the neighbours whose join ranks lowest are joined first."""
+    """Encode bytes by rank: the adjacent pair with the lowest rank is joined first."""
     parts = [bytes([b]) for b in piece]
     while len(parts) > 1:
         best = min(range(len(parts) - 1), key=lambda i: ranks.get(parts[i] + parts[i + 1], len(ranks)))
@@ -45,7 +45,7 @@ def encode_piece(ranks: Ranks, piece: bytes) -> list[bytes]:
 
 
 def learn(merges: int) -> Ranks:
-    """The ranks: bytes, the characters and syllables of names and templates, and so many merges."""
+    """Learn the ranks: bytes, the characters and syllables of names and templates, and so many merges."""
     ranks: Ranks = {bytes([b]): b for b in range(256)}
     phrases = list(_phrases())
     characters = Counter("".join(phrases))
@@ -60,7 +60,7 @@ def learn(merges: int) -> Ranks:
 
 
 def _nouns() -> Iterator[str]:
-    """What a name ends in, and the attributes: English words with the space before them."""
+    """List the ends of names, and the attributes: English words with the space before them."""
     for zh_noun, noun in (*facts.KINDS, *facts.PLACES, *facts.STUFFS, *facts.FOODS, *facts.ANIMALS):
         yield zh_noun
         yield f" {noun}"
@@ -109,7 +109,7 @@ def _join(parts: list[bytes], joined: bytes) -> list[bytes]:
 
 
 def _phrases() -> Iterator[str]:
-    """Every template with its attributes, cut where a name or value would stand."""
+    """List every template with its attributes, cut where a name or value is inserted."""
     yield from _cut(_templates())
 
 
@@ -155,25 +155,25 @@ def _cut(texts: Iterable[str]) -> Iterator[str]:
 
 
 def write_tiktoken(ranks: Ranks, path: Path) -> None:
-    """Qwen-1's vocabulary file: base64 of the token, a space, its rank."""
+    """Write Qwen-1's vocabulary file: base64 of the token, a space, its rank."""
     lines = (f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items())
     path.write_text("".join(lines), encoding="ascii")
 
 
 def read_tiktoken(path: Path) -> Ranks:
-    """The ranks of a vocabulary file."""
+    """Read the ranks of a vocabulary file."""
     rows = (line.split() for line in path.read_text(encoding="ascii").splitlines())
     return {base64.b64decode(token): int(rank) for token, rank in rows}
 
 
 def encoding(ranks: Ranks, pattern: str, specials: tuple[str, ...]) -> tiktoken.Encoding:
-    """The tokenizer over the ranks, its special tokens numbered after them."""
+    """Build the tokenizer over the ranks, with its special tokens numbered after them."""
     numbered = {token: len(ranks) + i for i, token in enumerate(specials)}
     return tiktoken.Encoding("tiny", pat_str=pattern, mergeable_ranks=ranks, special_tokens=numbered)
 
 
 def merges_of(ranks: Ranks) -> list[tuple[bytes, bytes]]:
-    """The pair that makes each token of several bytes, in order of rank."""
+    """Find the pair that makes each token of several bytes, in order of rank."""
     pairs = []
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
         if len(token) > 1:
@@ -183,7 +183,7 @@ def merges_of(ranks: Ranks) -> list[tuple[bytes, bytes]]:
 
 
 def byte_characters() -> dict[int, str]:
-    """GPT-2's printable character for each byte."""
+    """Return GPT-2's printable character for each byte."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [b for b in range(256) if b not in plain]
     return {b: chr(b) for b in plain} | {b: chr(256 + i) for i, b in enumerate(others)}

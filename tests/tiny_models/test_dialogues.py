@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import lessonpack, searchqa
-from tests.lab.dialogues import Asked, Trap
+from tests.lab.dialogues import Trap, TurnKind
 from tests.lab.evaluate import Verdict, held_out_dialogues, traps
 from tests.lab.names import Names, Split, split_of
 
@@ -54,7 +54,7 @@ def test_answers_stand_in_the_cited_material(language: Language) -> None:
         question, follow_up = dialogue.turns
         assert all(f"{n}. {text}" in question.user for n, text in enumerate(dialogue.materials, 1))
         assert follow_up.user == searchqa.FOLLOW_UP[language]
-        if question.asked is Asked.ANSWER:
+        if question.asked is TurnKind.ANSWER:
             number = int(follow_up.assistant.split()[-1])
             assert question.assistant in dialogue.materials[number - 1]
         else:
@@ -91,7 +91,7 @@ def test_traps_are_what_they_say(language: Language) -> None:
     for trap in Trap:
         chosen = searchqa.trapped(50, 1, language, trap)
         assert [_trap(dialogue) for dialogue in chosen] == [trap] * 50
-        asked = Asked.ANSWER if trap is Trap.SEVERAL else Asked.ABSENT
+        asked = TurnKind.ANSWER if trap is Trap.SEVERAL else TurnKind.ABSENT
         assert {dialogue.turns[0].asked for dialogue in chosen} == {asked}
         assert {len(dialogue.materials) for dialogue in chosen} == {2, 3, 4, 5}
     drawn = list(searchqa.held_out(400, 1, language, 5))
@@ -103,11 +103,11 @@ def test_traps_are_what_they_say(language: Language) -> None:
 def test_evaluation_counts_traps_apart() -> None:
     """Each kind and language has its own share, of its own verdicts only."""
     trapped = [
-        Verdict("zh", 2, Asked.ABSENT, right=right, refused=right, trap=Trap.ANOTHER)
+        Verdict("zh", 2, TurnKind.ABSENT, right=right, refused=right, trap=Trap.ANOTHER)
         for right in (True, False)
     ]
-    trapped += [Verdict("en", 2, Asked.ANSWER, right=True, refused=False, trap=Trap.SEVERAL)]
-    free = [Verdict("zh", 2, Asked.ANSWER, right=False, refused=False)]
+    trapped += [Verdict("en", 2, TurnKind.ANSWER, right=True, refused=False, trap=Trap.SEVERAL)]
+    free = [Verdict("zh", 2, TurnKind.ANSWER, right=False, refused=False)]
     assert traps(trapped + free) == {"zh": {str(Trap.ANOTHER): 50.0}, "en": {str(Trap.SEVERAL): 100.0}}
 
 

@@ -92,7 +92,7 @@ def test_another_vocabulary(network: Network) -> None:
     """A network over a shuffled vocabulary says the same of the same tokens."""
     tokens = [bytes([byte]) for byte in range(256)] + [b"ab", b"cd"]
     shuffled = random.Random(1).sample(tokens, len(tokens))
-    other = reading.respelt(network, tokens, [*shuffled, b"ac"], 300)
+    other = reading.revocab(network, tokens, [*shuffled, b"ac"], 300)
     ids = torch.tensor([[0, 5, 256, 99, 7]])
     moved = torch.tensor([[shuffled.index(tokens[token]) for token in ids[0]]])
     expected, found = (net.head(net(i))[0] for net, i in ((network, ids), (other, moved)))
