@@ -29,12 +29,6 @@ EXEMPT = (
     "convert/cli/",
     # pipe
     "convert/pipeline/",
-    # core
-    "convert/formats/",
-    # core
-    "convert/model/",
-    # core
-    "convert/writer/",
     # dest
     "convert/publish/assembly.py",
     "convert/publish/destinations/",

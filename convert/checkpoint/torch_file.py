@@ -111,7 +111,7 @@ class _BoundedFile(FileIO):
         return super().read(size)
 
 
-# The stream form (before torch 1.6, and the GPT-2 of the Hub): five pickles, then the storages.
+# The stream form (before torch 1.6, and still on the Hub): five pickles, then the storages.
 
 
 def _read_stream(file: MappedFile) -> list[TensorInfo]:

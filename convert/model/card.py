@@ -1,4 +1,4 @@
-"""The front matter of a source's README.md: its licence, languages, base model."""
+"""The front matter of a source's README.md: its license, languages, base model."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def front_matter(folder: Path) -> tuple[dict[str, Any], str]:
     return {str(key): value for key, value in dict(content or {}).items()}, ""
 
 
-def licence(card: dict[str, Any]) -> str | None:
-    """Name the licence as the Hub does; a licence of its own by its own name."""
+def license_of(card: dict[str, Any]) -> str | None:
+    """Name the license as the Hub does; one that the Hub does not know, by its name."""
     value = card.get("license")
     if isinstance(value, list):
         value = ",".join(map(str, value))

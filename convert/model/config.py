@@ -26,7 +26,7 @@ class Config:
     where: str = "config.json"
 
     def has(self, key: str) -> bool:
-        """Tell whether the key stands there with a value."""
+        """Check whether the key has a value."""
         return self.values.get(key) is not None
 
     def size(self, *keys: str, default: int | None = None) -> int:

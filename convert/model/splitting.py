@@ -1,4 +1,4 @@
-"""Expressions by which byte-level tokenizers split text, named by what tells them apart.
+"""Expressions by which byte-level tokenizers split text, named by their differences.
 
 src/llama-vocab.cpp quotes the original of each one that it imitates.
 """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from convert.extras import installed
 from convert.formats.base import deviations
-from convert.model.card import licence
+from convert.model.card import license_of
 from convert.recipe.redact import redact
 from convert.store import FileEntry, Manifest, ModelRecord, SourceRecord, TokenRecord
 from convert.version import version
@@ -48,7 +48,7 @@ def manifest(run: Run, job: Job) -> Manifest:
         },
         tensors=dict(job.planned.encodings),
         deviations=deviations(model, job.planned),
-        license=licence(dict(model.card)),
+        license=license_of(dict(model.card)),
         chat_template_sha256=_template_sha256(model),
     )
 

@@ -1,4 +1,4 @@
-"""GPT-2's mapping of bytes to printable characters, which every byte-level vocabulary uses."""
+"""The mapping of bytes to printable characters, which every byte-level vocabulary uses."""
 
 _PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 

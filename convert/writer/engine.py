@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Weights in a slice: large enough that Python's share is small, small enough for a core's cache.
 SLICE_WEIGHTS = 1 << 19
-# Slices waiting beside those being encoded; with the threads they bound the memory of a pass.
+# Slices waiting while others are encoded; with the threads they bound the memory of a pass.
 SLICES_WAITING = 2
 # What a slice holds at most: source, float32, rearranged, encoded, scratch; 4 bytes a weight each.
 SLICE_BYTES = SLICE_WEIGHTS * 4 * 5

@@ -39,13 +39,13 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A tensor of the file: what comes in, one piece's rows after the other, how, and where it stands."""
+    """A tensor of the file: what comes in, one piece's rows after the other, how, and its offsets."""
 
     name: str
     pieces: tuple[Piece, ...]
     codec: Codec
     offsets_bytes: tuple[int, ...]  # one a plane
-    # Stored (in, out), as a Conv1D wants it: the codec must give each weight bytes of its own, in one plane.
+    # Stored (in, out), as a Conv1D wants it: the codec must give each weight separate bytes, in one plane.
     is_turned: bool = False
 
     @property

@@ -71,7 +71,7 @@ def test_what_llama_imatrix_collects(model_type: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(ours.values[name], wanted, rtol=tolerance, err_msg=name)
     assert fit(ours, decoder).missing == ()
     assert (ours.chunk_count, ours.chunk_size, ours.datasets) == (4, 64, ("text.txt",))
-    assert (ours.file_name, ours.learnt["sha256"]) == ("imatrix.gguf", "digest")
+    assert (ours.file_name, ours.learned["sha256"]) == ("imatrix.gguf", "digest")
 
 
 MODULES = {

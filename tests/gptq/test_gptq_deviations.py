@@ -62,7 +62,7 @@ def test_a_type_that_changed_has_its_own_reason(tmp_path: Path, monkeypatch: pyt
     copying(monkeypatch, afterwards=narrow)
     manifest = read_manifest(convert(tmp_path, source, "gptq: {}") / "gptq")
     told = {(each.subject, each.wanted, each.got): each.why for each in manifest.deviations}
-    assert "biases of quantised matrices" in told["1 tensor", "BF16", "F16"]
+    assert "biases of quantized matrices" in told["1 tensor", "BF16", "F16"]
     assert "in the type that most of it has" in told[f"{len(norms)} tensors", "F32", "BF16"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from convert.formats.gguf.header import pack
 from convert.formats.gguf.metadata import fields
-from convert.model.card import front_matter, licence
+from convert.model.card import front_matter, license_of
 from convert.model.config import Config
 from convert.model.families import find_family
 from convert.model.source import Model
@@ -26,13 +26,13 @@ def read(folder: Path, text: str) -> tuple[dict[str, Any], str]:
 def test_words_stay_words(tmp_path: Path) -> None:
     card, fault = read(tmp_path, "---\nlanguage: [en, no]\nlicense: mit\nversion: 1.10\n---\n# Hello\n")
     assert (card, fault) == ({"language": ["en", "no"], "license": "mit", "version": "1.10"}, "")
-    assert licence(card) == "mit"
+    assert license_of(card) == "mit"
 
 
 def test_a_licence_of_its_own_has_its_own_name() -> None:
-    assert licence({"license": "other", "license_name": "tongyi-qianwen"}) == "tongyi-qianwen"
-    assert licence({"license": ["mit", "apache-2.0"]}) == "mit,apache-2.0"
-    assert licence({}) is None
+    assert license_of({"license": "other", "license_name": "tongyi-qianwen"}) == "tongyi-qianwen"
+    assert license_of({"license": ["mit", "apache-2.0"]}) == "mit,apache-2.0"
+    assert license_of({}) is None
 
 
 @pytest.mark.parametrize("text", ["", "# A card without front matter\n", "---\n---\n"])

@@ -30,7 +30,10 @@ EXEMPT = {
 
 def names() -> list[str]:
     classes = [name for model_type in supported() for name in family(model_type).classes]
-    return [*supported(), *classes]
+    spelled = [
+        re.sub(r"(?<=[a-z])(?=\d)", "-", model_type) for model_type in supported()
+    ]  # as people write them
+    return [*supported(), *spelled, *classes]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -47,7 +47,7 @@ class GgufVocabulary:
             room = -count
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Turn ids into text, markup shown; llama_detokenize would drop the spaces in GPT-2's " ."."""
+        """Turn ids into text, markup shown; llama_detokenize would drop spaces before a full stop."""
         check_ids(ids, self.size)
         return b"".join(map(self._piece, ids)).decode("utf-8", "replace")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config as it stands; anything in it that names code is dropped, since none is run."""
+    """Read the config without what names code, since none is run."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text("utf-8"))
@@ -33,7 +33,7 @@ def reference_of(model_type: str) -> Reference | None:
 
 
 def read_weights(folder: Path, model_type: str) -> dict[str, Any]:
-    """Every tensor, as a view of the mapped file: read when it is used, and the kernel may drop it."""
+    """Map every tensor, as a view of the mapped file: read when it is used, and the kernel may drop it."""
     from safetensors import safe_open
 
     tensors: dict[str, Any] = {}
@@ -46,7 +46,7 @@ def read_weights(folder: Path, model_type: str) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that the index names, or the only one."""
+    """List the safetensors files that the index names, or the only one."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))

@@ -114,7 +114,7 @@ def _stored(wanted: set[str], found: set[str], stored: dict[str, Any]) -> Iterat
         layer, _, kind = name.rpartition(".")
         layers = [layer]
         if layer.endswith("gate_up_proj") and f"{layer}.qweight" not in found:
-            # GPTQModel itself keeps Phi-3's gated matrix in halves.
+            # GPTQModel itself keeps a gated matrix in halves.
             layers = [layer.removesuffix("gate_up_proj") + half for half in ("gate_proj", "up_proj")]
         if kind == "weight" and any(f"{one}.qweight" in found for one in layers):
             yield from (f"{one}.{part}" for one in layers for part in parts)

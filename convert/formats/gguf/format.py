@@ -149,23 +149,23 @@ class GgufFormat(Format[GgufOptions, Shared]):
         return Planned(
             target,
             tuple(layouts),
-            files=_learnt_files(prepared.importance),
+            files=_learned_files(prepared.importance),
             encodings={tensor.name: types[tensor.name] for tensor in listed},
             deviations=(*_deviations(chooser, listed, types, prepared), *_lost(model.decoder)),
             cpu_s=seconds,
-            notes={"calibration": dict(learnt)} if (learnt := _learnt(prepared)) else {},
+            notes={"calibration": dict(learned)} if (learned := _learned(prepared)) else {},
         )
 
 
-def _learnt(prepared: Shared) -> Mapping[str, str | int]:
-    """From which windows the importance was learnt, where it was here."""
-    return prepared.importance.learnt if prepared.importance else {}
+def _learned(prepared: Shared) -> Mapping[str, str | int]:
+    """Say which windows the importance was learned from, if it was learned here."""
+    return prepared.importance.learned if prepared.importance else {}
 
 
 def _shards(
     listed: Sequence[FileTensor], types: Mapping[str, str], max_bytes: int | None
 ) -> list[list[FileTensor]]:
-    """Fill files up to the limit, as llama-gguf-split does; a tensor larger than that has one of its own."""
+    """Fill files up to the limit, as llama-gguf-split does; a larger tensor has one to itself."""
     shards: list[list[FileTensor]] = [[]]
     filled_bytes = 0
     for tensor in listed:
@@ -235,9 +235,9 @@ def _importance_fields(importance: Importance) -> dict[str, Field]:
     return fields
 
 
-def _learnt_files(importance: Importance | None) -> dict[str, bytes]:
-    """Ship a matrix that was learnt here, so that others can quantise by it; one that was given is theirs."""
-    if importance is None or not importance.learnt:
+def _learned_files(importance: Importance | None) -> dict[str, bytes]:
+    """Ship a matrix that was learned here, so that others can quantize by it."""
+    if importance is None or not importance.learned:
         return {}
     from convert.formats.gguf.importance import pack_importance  # noqa: PLC0415 - brings a forward pass
 
@@ -262,15 +262,15 @@ def _deviations(
         Deviation("tokenizer", AS_SOURCE, "llama.cpp's reading", text.removeprefix("tokenizer: "))
         for text in prepared.deviations
     ]
-    learnt = (
+    learned = (
         Deviation(
             "imatrix",
             "the same bits on every CPU",
             "the same bits on CPUs of one kind",
-            "it was learnt here, and matrix products round as a CPU's own kernels do",
+            "it was learned here, and matrix products round as a CPU's own kernels do",
         ),
     )
-    return (*fallen, *missing, *said, *(learnt if _learnt(prepared) else ()))
+    return (*fallen, *missing, *said, *(learned if _learned(prepared) else ()))
 
 
 def _lost(decoder: Decoder) -> tuple[Deviation, ...]:

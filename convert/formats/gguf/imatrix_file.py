@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-DATASETS = "imatrix.datasets"  # LLM_KV_IMATRIX_DATASETS and its neighbours
+DATASETS = "imatrix.datasets"  # LLM_KV_IMATRIX_DATASETS and its neighbors
 CHUNK_COUNT = "imatrix.chunk_count"
 CHUNK_SIZE = "imatrix.chunk_size"
 SUMS = ".in_sum2"
@@ -92,7 +92,7 @@ def _read_legacy(walk: Walk) -> ImatrixFile:
         call_count, value_count = walk.number("i", what), walk.number("i", what)
         if value_count < 1 or name in sums:
             raise walk.fault(
-                f"{name} has {value_count} values" if value_count < 1 else f"{name} stands twice"
+                f"{name} has {value_count} values" if value_count < 1 else f"{name} occurs twice"
             )
         # Means times calls; where there were none, llama-quantize takes them as they are.
         sums[name] = Sum(walk.floats(value_count, f"{name}'s values"), max(1, call_count))
@@ -128,7 +128,7 @@ def _read_gguf(walk: Walk) -> ImatrixFile:
     arrays: dict[str, NDArray[np.float32]] = {}
     for name, count, offset_bytes in places:
         if name in arrays:
-            raise walk.fault(f"{name} stands twice")
+            raise walk.fault(f"{name} occurs twice")
         walk.at = data_start + offset_bytes
         arrays[name] = walk.floats(count, name)
     return ImatrixFile(_paired(walk, arrays), tuple(map(str, datasets)), chunk_count, chunk_size)

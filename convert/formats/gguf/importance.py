@@ -50,7 +50,7 @@ class Importance:
     chunk_size: int = 0  # tokens in each chunk, 0 where the file does not say
     sums: Mapping[str, Sum] = field(default_factory=dict, repr=False)  # where the values come from
     missing: tuple[str, ...] = ()  # matrices of the model that it says nothing of
-    learnt: Mapping[str, str | int] = field(default_factory=dict)  # from which windows, where it was here
+    learned: Mapping[str, str | int] = field(default_factory=dict)  # from which windows, where it was here
 
 
 def find_importance(
@@ -142,7 +142,7 @@ def compute_importance(
         for name, squares in sorted(tally.squares.items())
     }
     content = ImatrixFile(sums, (windows.source,), len(windows.tokens), windows.length)
-    return replace(_from_sums(content, windows.source, COMPUTED_NAME), learnt=windows.record())
+    return replace(_from_sums(content, windows.source, COMPUTED_NAME), learned=windows.record())
 
 
 def work_bytes(decoder: Decoder, windows: Windows) -> int:

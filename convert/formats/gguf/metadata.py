@@ -66,9 +66,9 @@ def _add_identity(writer: Any, model: Model, parameter_count: int) -> None:
         )
         metadata.name = metadata.name or model.title
         if model.repo is not None:
-            organisation, _, _ = model.repo.rpartition("/")
-            if metadata.organization is None and organisation:
-                metadata.organization = gguf.Metadata.id_to_title(organisation)
+            organization, _, _ = model.repo.rpartition("/")
+            if metadata.organization is None and organization:
+                metadata.organization = gguf.Metadata.id_to_title(organization)
             metadata.source_repo_url = f"https://huggingface.co/{model.repo}"
         metadata.size_label = metadata.size_label or gguf.size_label(parameter_count, 0, 0, 0)
         for key, attribute in SAMPLING.items():
@@ -79,7 +79,7 @@ def _add_identity(writer: Any, model: Model, parameter_count: int) -> None:
     except (TypeError, ValueError, AttributeError) as error:
         raise Failure(
             f"the model card's front matter cannot be carried over: {error}",
-            "mend README.md beside the weights",
+            "correct the README.md of the source",
         ) from error
 
 

@@ -86,7 +86,7 @@ class Chooser:
 
     def choose(self, shape: Shape) -> str:
         """Name the type of one tensor."""
-        if not _is_quantised(shape):
+        if not _is_quantized(shape):
             return "F32"
         if self.default not in BLOCK_TYPES:
             return self.default
@@ -158,7 +158,7 @@ def _is_value(name: str) -> bool:
     return "attn_v.weight" in name or "attn_qkv.weight" in name
 
 
-def _is_quantised(shape: Shape) -> bool:
+def _is_quantized(shape: Shape) -> bool:
     """Tell what llama.cpp keeps in 32 bits: vectors, norms, learned positions."""
     return (
         shape.is_matrix

@@ -75,17 +75,17 @@ class GgufOptions(TargetOptions):
 
     @property
     def learns_by(self) -> str | None:
-        """An importance matrix of our own making learns from the calibration text."""
+        """Name imatrix where the matrix is to be learned from the calibration text."""
         return "imatrix" if self.imatrix == "calibration" else None
 
     @property
     def imatrix_file(self) -> Path | None:
-        """The importance matrix that the recipe names, as written there."""
+        """Return the importance matrix that the recipe names, as written there."""
         return self.imatrix if isinstance(self.imatrix, Path) else None
 
     @property
     def split_max_bytes(self) -> int | None:
-        """The largest split, in bytes."""
+        """Return the largest split, in bytes."""
         return None if self.split_max_size is None else size_in_bytes(self.split_max_size)
 
 

@@ -40,7 +40,7 @@ NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Interleave:
-    """Bring the two halves of each head's rows into neighbouring rows."""
+    """Bring the two halves of each head's rows into neighboring rows."""
 
     head_size: int
 

@@ -16,10 +16,10 @@ _KEY = Keys.Tokenizer
 
 
 def vocabulary_fields(tokenizer: Tokenizer) -> list[Field]:
-    """(key, type, value, type of an array's elements), in the order of llama.cpp's own converter."""
+    """List (key, type, value, type of an array's items), in the order of llama.cpp's own converter."""
     if tokenizer.eos_id is None:
         raise Failure(
-            "the tokenizer has no end-of-text token, and llama.cpp would stop at one of its own choice",
+            "the tokenizer has no end-of-text token, and llama.cpp would choose one by itself",
             "name the eos_token in tokenizer_config.json",
         )
     is_spm = tokenizer.kind is Kind.SPM_BPE
@@ -49,7 +49,7 @@ def vocabulary_fields(tokenizer: Tokenizer) -> list[Field]:
 
 
 def vocabulary_deviations(tokenizer: Tokenizer) -> list[str]:
-    """Where llama.cpp reads text otherwise than the source, for the manifest: a line each."""
+    """List how llama.cpp reads text differently, a line each, for the manifest."""
     found = []
     # Quotes within tokens are escaped, so these can be nothing but the steps themselves.
     if b'{"type":"NFC"}' in tokenizer.json:
@@ -62,8 +62,8 @@ def vocabulary_deviations(tokenizer: Tokenizer) -> list[str]:
     stripping = sum(token.lstrip or token.rstrip for token in tokenizer.added)
     if stripping:
         found.append(
-            f"tokenizer: {stripping} added tokens take in the spaces beside them, "
-            "which llama.cpp does for models with Phi-3 in their name only"
+            f"tokenizer: {stripping} added tokens take in the spaces around them, "
+            "which llama.cpp does for models of one name only"
         )
     left = _unwritten(tokenizer)[1:]
     if left:
@@ -77,9 +77,9 @@ def _array(key: str, kind: GGUFValueType, values: list[Any]) -> Field:
 
 
 def _roles(tokenizer: Tokenizer) -> list[tuple[str, int]]:
-    """Without a key llama.cpp assumes the ids of its first families, so a missing bos becomes eos."""
+    """List the special tokens; without a key llama.cpp assumes ids, so a missing bos becomes eos."""
     bos = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-    # Any token may stand as end of message: all that llama.cpp does with it is stop there.
+    # Any token may be the end of message: llama.cpp only stops there.
     further = next(iter(_unwritten(tokenizer)), None)
     roles = (
         (_KEY.BOS_ID, bos),
@@ -100,7 +100,7 @@ _STOPS_BY_TEXT = frozenset({
 
 
 def _unwritten(tokenizer: Tokenizer) -> list[int]:
-    """Ids that end generation and that llama.cpp finds neither by role nor by text."""
+    """List the ids that end generation and that llama.cpp finds neither by role nor by text."""
     known = (tokenizer.eos_id, tokenizer.eot_id)
     return [
         identity
@@ -110,7 +110,7 @@ def _unwritten(tokenizer: Tokenizer) -> list[int]:
 
 
 def _texts(tokenizer: Tokenizer) -> list[str]:
-    """llama.cpp looks for user-defined tokens in the text as it came, and aborts on two that are equal."""
+    """Spell tokens as llama.cpp looks for them; it aborts on two user-defined ones that are equal."""
     taken = set(tokenizer.tokens)
     texts = []
     for text, kind in zip(tokenizer.tokens, tokenizer.types, strict=True):
@@ -125,7 +125,7 @@ def _texts(tokenizer: Tokenizer) -> list[str]:
 
 
 def _check_joins(tokenizer: Tokenizer) -> None:
-    """llama.cpp joins any two neighbours that make a token; the source must allow each such join too."""
+    """Refuse merges that llama.cpp would make and the source does not: it joins any two that make a token."""
     # A dict for its order: the same vocabulary is refused with the same words.
     plain = {
         text: None

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 WORD_BITS = 32
 
 
-def require_fit(method: str, bits: int, group_size: int, quantised: Sequence[Matrix], recipe: Recipe) -> None:
+def require_fit(method: str, bits: int, group_size: int, quantized: Sequence[Matrix], recipe: Recipe) -> None:
     """Refuse, with the recipe's line, before a download what would fail after it."""
     where = ("targets", method, "group_size")
-    sizes = sorted({matrix.columns for matrix in quantised})
+    sizes = sorted({matrix.columns for matrix in quantized})
     fitting = [size for size in GROUP_SIZES if size > 0 and not any(columns % size for columns in sizes)]
     hint = f"use {_listed([*map(str, fitting), '-1, a whole row'] if fitting else ['-1, a whole row'])}"
     if group_size > 0 and (left := [columns for columns in sizes if columns % group_size]):
@@ -27,7 +27,7 @@ def require_fit(method: str, bits: int, group_size: int, quantised: Sequence[Mat
     if group_size not in GROUP_SIZES:
         refuse_at(recipe, where, f"{group_size} is a group size that runtimes have no kernels for", hint)
     per_word = WORD_BITS // bits
-    for matrix in quantised:
+    for matrix in quantized:
         for count, what in ((matrix.rows, "rows"), (matrix.columns, "columns")):
             if count % per_word:
                 refuse_at(

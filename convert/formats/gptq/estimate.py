@@ -1,4 +1,4 @@
-"""What the quantisation of a checkpoint leaves, and what it takes of memory, disk and time."""
+"""What the quantization of a checkpoint leaves, and what it takes of memory, disk and time."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def matrices(stored: Sequence[Stored]) -> tuple[Matrix, ...]:
 
 def result_bytes(stored: Sequence[Stored], types: Mapping[str, str], *, bits: int, group_size: int) -> int:
     """Count what the artifact's weights take: packed ones, scales in F16, packed zeros, group numbers."""
-    quantised = {each.name: each for each in matrices(stored)}
+    quantized = {each.name: each for each in matrices(stored)}
     total = 0
     for each in stored:
-        matrix = quantised.get(each.name.removesuffix(".weight"))
+        matrix = quantized.get(each.name.removesuffix(".weight"))
         if matrix is None or not each.name.endswith(".weight"):
             total += math.prod(each.shape) * WIDTH_BYTES[types[each.name]]
             continue
@@ -63,19 +63,19 @@ def result_bytes(stored: Sequence[Stored], types: Mapping[str, str], *, bits: in
 def memory_bytes(method: Method, decoder: Decoder, stored: Sequence[Stored], token_count: int) -> int:
     """Bound the peak: what never leaves, two layers in float32, their Hessians, and the tokens' states.
 
-    A layer is read, measured, solved and written before the next; beside it stay the embeddings and the
+    A layer is read, measured, solved and written before the next; what stays are the embeddings and the
     head, and every calibration token's state, as it goes into the layer and as it comes out. AWQ also keeps
     what goes into each matrix of the layer, and two copies of it.
     """
     layer = [each for each in stored if each.pieces[0].ref.layer == 0]
-    beside = [each for each in stored if each.pieces[0].ref.layer is None]
+    outside = [each for each in stored if each.pieces[0].ref.layer is None]
     widths = {matrix.columns for matrix in matrices(layer)}
     layer_bytes = 4 * sum(math.prod(each.shape) for each in layer)
     # The Hessian, its copy while it is factored, and the inverse.
     hessian_bytes = 3 * 4 * max(width * width for width in widths) + 4 * sum(w * w for w in widths)
-    beside_bytes = 4 * sum(math.prod(each.shape) for each in beside)
+    outside_bytes = 4 * sum(math.prod(each.shape) for each in outside)
     state_bytes = 2 * 4 * token_count * decoder.hidden_size
-    shared_bytes = PROGRAM_BYTES + 2 * layer_bytes + beside_bytes + state_bytes
+    shared_bytes = PROGRAM_BYTES + 2 * layer_bytes + outside_bytes + state_bytes
     if method == "gptq":
         return shared_bytes + hessian_bytes
     within = sum(matrix.columns for matrix in matrices(layer)) + 2 * max(m.rows for m in matrices(layer))

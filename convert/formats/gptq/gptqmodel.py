@@ -47,7 +47,7 @@ class Feed:
     windows: Windows
     seed: int
     is_read: bool = False  # whether the headers of the weights were
-    files: Mapping[str, Path] | None = None  # tensor -> the source's own file; None: laid out anew
+    files: Mapping[str, Path] | None = None  # tensor -> the source's own file; None: laid out for it
 
 
 class GptqModelFormat(Format["Options", Feed]):
@@ -66,9 +66,9 @@ class GptqModelFormat(Format["Options", Feed]):
         """Refuse what cannot be, and cut the text: hours of work come later."""
         require("gptqmodel")
         checkpoint = hf.list_tensors(model)
-        quantised = estimate.matrices(checkpoint.stored)
-        require_fit(self.method, options.bits, options.group_size, quantised, recipe)
-        if why := refusal(self.method, quantised):
+        quantized = estimate.matrices(checkpoint.stored)
+        require_fit(self.method, options.bits, options.group_size, quantized, recipe)
+        if why := refusal(self.method, quantized):
             refuse_at(recipe, ("targets", self.method), why, "take gptq for this model")
         if options.device == "cuda" and not machine.has_gpu():
             refuse_at(
@@ -118,7 +118,7 @@ class GptqModelFormat(Format["Options", Feed]):
         types = hf.stored_types(checkpoint, "fp16" if is_narrowed else "source")
         config = canonical_config(model, hf.torch_name(stored, types))
         files = companion_files(model, config)
-        # GPTQModel's own has the quantisation in it.
+        # GPTQModel's own has the quantization in it.
         del files["config.json"]
         device = "cuda" if options.device != "cpu" and machine.has_gpu() else "cpu"
         tokens = prepared.windows.token_count
@@ -158,12 +158,12 @@ def _narrowed(checkpoint: hf.StoredTensors) -> tuple[Deviation, ...]:
 
 
 def _retyped(checkpoint: hf.StoredTensors, types: Mapping[str, str]) -> tuple[Deviation, ...]:
-    """Name what is fed as another type than the source's and keeps it: what is quantised has none."""
-    quantised = {matrix.name for matrix in estimate.matrices(checkpoint.stored)}
+    """Name what is fed as another type than the source's and keeps it: what is quantized has none."""
+    quantized = {matrix.name for matrix in estimate.matrices(checkpoint.stored)}
     return tuple(
         each
         for each in hf.retyped(checkpoint, types)
-        if each.subject.removesuffix(".weight") not in quantised
+        if each.subject.removesuffix(".weight") not in quantized
     )
 
 

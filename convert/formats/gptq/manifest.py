@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from convert.quantizer import Method, Outcome
 
 KEPT = frozenset(KEPT_AS.values())
-# GPTQModel tells of it in five decimals.
+# GPTQModel reports it in five decimals.
 DAMP_ROUNDING = 1.001
-OF_MATRIX = "GPTQModel stores biases of quantised matrices as its scales"
-BESIDE = "GPTQModel holds the whole model in the type that most of it has"
+OF_MATRIX = "GPTQModel stores biases of quantized matrices as its scales"
+OF_OTHERS = "GPTQModel holds the whole model in the type that most of it has"
 SAME_KIND = Deviation(
     "weights",
     "the same bits on every machine",
@@ -36,12 +36,12 @@ def encodings(
     """Say of each of the model's tensors what it became."""
     group = "row" if options.group_size < 0 else str(options.group_size)
     packed = f"{method}-{options.bits}bit-{group}"
-    quantised = {each.name for each in outcome.matrices}
-    found = {f"{name}.weight": packed for name in quantised}
+    quantized = {each.name for each in outcome.matrices}
+    found = {f"{name}.weight": packed for name in quantized}
     with open_checkpoint(folder) as checkpoint:
         for name, info in checkpoint.tensors.items():
             stem, _, part = name.rpartition(".")
-            if stem not in quantised or part == "bias":
+            if stem not in quantized or part == "bias":
                 found[name] = info.dtype
     return found
 
@@ -57,9 +57,9 @@ def deviations(
         for each in outcome.matrices
         if damp is not None and each.damp is not None and each.damp > damp * DAMP_ROUNDING
     )
-    quantised = {each.name for each in outcome.matrices}
+    quantized = {each.name for each in outcome.matrices}
     changed = Counter(
-        (types[name], encoding, OF_MATRIX if name.rpartition(".")[0] in quantised else BESIDE)
+        (types[name], encoding, OF_MATRIX if name.rpartition(".")[0] in quantized else OF_OTHERS)
         for name, encoding in found.items()
         if encoding in KEPT and types[name] != encoding
     )

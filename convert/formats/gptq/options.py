@@ -29,7 +29,7 @@ class GptqModelOptions(TargetOptions):
 
     @property
     def learns_by(self) -> str:
-        """Nothing of it works without the calibration text."""
+        """Return "": no option, but the target itself needs the calibration text."""
         return ""
 
 
@@ -41,7 +41,7 @@ class GptqOptions(GptqModelOptions):
     bits: Literal[4, 8] = Field(default=4, description="Bits of a weight.", examples=[4])
     desc_act: bool = Field(
         default=False,
-        description="Whether columns are quantised in the order of their activations: closer, and slower.",
+        description="Whether columns are quantized in the order of their activations: closer, and slower.",
     )
     damp: float = Field(
         default=0.01,

@@ -1,4 +1,4 @@
-"""The small files beside weights, as Transformers, vLLM and onnxruntime-genai read them."""
+"""The small files that go with weights, as Transformers, vLLM and onnxruntime-genai read them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROLES = ("bos", "eos", "unk", "pad")
 
 
 def companion_files(model: Model, config: Mapping[str, Any]) -> dict[str, bytes]:
-    """All of them: `config` as config.json, the tokenizer's files, the ends of generation."""
+    """Write them all: `config` as config.json, the tokenizer's files, the ends of generation."""
     return {
         "config.json": to_json(config),
         "generation_config.json": to_json(generation_config(model)),
@@ -30,9 +30,9 @@ def companion_files(model: Model, config: Mapping[str, Any]) -> dict[str, bytes]
 
 
 def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
-    """Write tokenizer.json and what stands beside it.
+    """Write tokenizer.json and the files that go with it.
 
-    The template stands both in tokenizer_config.json, where older readers and onnxruntime-genai look, and in
+    The template is both in tokenizer_config.json, where older readers and onnxruntime-genai look, and in
     chat_template.jinja, where current Transformers looks first.
     """
     settings = tokenizer.config
@@ -68,7 +68,7 @@ def generation_config(model: Model) -> dict[str, Any]:
 
 
 def canonical_config(model: Model, dtype: str) -> dict[str, Any]:
-    """config.json for Transformers' own classes; `dtype` is torch's name of the stored type."""
+    """Make config.json for Transformers' own classes; `dtype` is torch's name of the stored type."""
     if canonical := _source_family(model).canonical:
         config = canonical.config(model.decoder, model.tokenizer.bos_id, model.tokenizer.eos_id)
     else:

@@ -75,7 +75,7 @@ class HfFormat(Format[HfOptions, StoredTensors]):
         return replace(prepared, source_types=source_types(prepared.stored, weights))
 
     def lay_out(self, model: Model, options: HfOptions, target: str, prepared: StoredTensors) -> Planned:
-        """Plan the files of weights, and write those beside them."""
+        """Plan the files of weights, and write the small ones."""
         types = stored_types(prepared, options.dtype)
         layouts, index = shard_layouts(prepared.stored, types, options.max_shard_bytes)
         config = canonical_config(model, torch_name(prepared.stored, types))

@@ -30,7 +30,7 @@ class HfOptions(TargetOptions):
 
     @property
     def max_shard_bytes(self) -> int:
-        """The largest file of weights, in bytes."""
+        """Return the largest file of weights, in bytes."""
         return size_in_bytes(self.max_shard_size)
 
 

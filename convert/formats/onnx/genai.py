@@ -42,7 +42,7 @@ def files(model: Model, provider: Provider) -> dict[str, bytes]:
 
 
 def deviations(model: Model) -> tuple[Deviation, ...]:
-    """Say what onnxruntime-genai does otherwise than the source."""
+    """Record where onnxruntime-genai departs from the source."""
     scaling = model.decoder.rope.scaling if model.decoder.rope else None
     if scaling is None or scaling.kind != "longrope" or _type(model.decoder) != "decoder":
         return ()

@@ -1,4 +1,4 @@
-"""An ONNX graph in the making, and the file of weights that grows beside it."""
+"""An ONNX graph in the making, and its file of weights."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Graph:
         return Matrix(names, codec, rows, columns)
 
     def flattened(self, matrix: Matrix) -> str:
-        """Name a quantised matrix's weights as (rows, bytes), from the same bytes of the file."""
+        """Name a quantized matrix's weights as (rows, bytes), from the same bytes of the file."""
         name = _flat(matrix.planes[0])
         if name not in self.initializers:
             packed = self.initializers[matrix.planes[0]]

@@ -52,7 +52,7 @@ def build(decoder: Decoder, storage: Storage, version: str) -> tuple[ModelProto,
 
 
 def needs_position_ids(decoder: Decoder) -> bool:
-    """Tell whether the graph asks where each token stands; turned positions follow from the mask."""
+    """Check whether the graph takes positions as an input; rotary ones follow from the mask."""
     return bool(decoder.features & {Feature.LEARNED_POSITIONS, Feature.ROPE_LONGROPE})
 
 
@@ -96,7 +96,7 @@ def _embed_positions(network: Network) -> str:
 
 
 def _norm(network: Network, ref: Ref, hidden: str, change: str | None) -> tuple[str, str]:
-    """Add what the last part computed, and normalise; give the normalised rows and the sum."""
+    """Add what the last part computed, and normalize; give the normalized rows and the sum."""
     graph, norm = network.graph, network.norm(ref)
     name = name_of(ref)
     is_rms = norm.kind == "rms"
@@ -138,7 +138,7 @@ def _attention(network: Network, layer: int, rows: str, positions: Positions) ->
 
 
 def _queries_keys_values(network: Network, layer: int, rows: str) -> tuple[str, str, str]:
-    """Multiply by all three at once; they part where heads are normalised one by one."""
+    """Multiply by all three at once; they part where heads are normalized one by one."""
     graph, mixer = network.graph, network.decoder.layers[layer].mixer
     name = f"layers.{layer}.attn"
     refs = tuple(Ref(role, layer) for role in QKV)
@@ -154,7 +154,7 @@ def _queries_keys_values(network: Network, layer: int, rows: str) -> tuple[str, 
 
 
 def _norm_heads(network: Network, ref: Ref, rows: str, head_count: int) -> str:
-    """Normalise each head by itself."""
+    """Normalize each head by itself."""
     graph, norm = network.graph, network.norm(ref)
     name, size = name_of(ref), network.shapes[ref][0]
     heads = graph.node("Reshape", [rows, graph.integers(0, 0, head_count, size)], f"{name}.heads")

@@ -50,7 +50,7 @@ def parts(target: str) -> tuple[Precision, Provider]:
 
 
 def _listed(value: object) -> object:
-    """Let one stand for a list of one."""
+    """Take one value as a list of one."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 

@@ -1,4 +1,4 @@
-"""The tokenizer's files as onnxruntime-genai reads them, and what it reads otherwise than the source."""
+"""The tokenizer's files as onnxruntime-genai reads them, and where it departs from the source."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def deviations(tokenizer: Tokenizer) -> tuple[Deviation, ...]:
                 "letters with accents",
                 "joined (NFC)",
                 "as they come",
-                "onnxruntime-genai does not normalise",
+                "onnxruntime-genai does not normalize",
             )
         )
     if tokenizer.kind is Kind.BYTE_BPE:

@@ -27,7 +27,7 @@ class Storage:
 
     @property
     def vector(self) -> Codec:
-        """Norms and biases are of the activations' own type."""
+        """Return the type of norms and biases: that of activations."""
         return Plain(self.float_name)  # type: ignore[arg-type]
 
 

@@ -25,7 +25,7 @@ GGUF = Gguf(
         Feature.WINDOW, Feature.PARTIAL_ROTARY, Feature.ROPE_LINEAR, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
     }),
     names={**dict.fromkeys(QKV, "attn_qkv"), Role.MLP_GATE: "ffn_up"},
-    # A window of zero tells Phi-4 from the models that look back over a window.
+    # Phi-4 has a window of zero, unlike the models that look back over one.
     always=frozenset({"sliding_window", "original_context_length"}),
 )  # fmt: skip
 GENAI = Genai("phi3", reread_length=4096)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from convert.model.decoder import Decoder, Origin
 
     Rows = NDArray[np.float32]
-    # Told which matrices are about to be multiplied with the same (tokens, columns).
+    # Called with the matrices that are about to be multiplied with the same (tokens, columns).
     Observe = Callable[[tuple[Ref, ...], Rows], None]
 
 # Weights that a thread widens at once: 2 MB, so that most matrices give each thread some.

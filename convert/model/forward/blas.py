@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Where numpy's wheels carry OpenBLAS: beside the package on Linux and Windows, within it on macOS.
+# Where numpy's wheels carry OpenBLAS: next to the package on Linux and Windows, within it on macOS.
 FOLDERS = ("../numpy.libs", ".dylibs")
 PATTERN = "*scipy_openblas*"
 

@@ -53,14 +53,14 @@ def _stretched(decoder: Decoder, rope: Rope, length: int) -> tuple[NDArray[np.fl
 
 
 def _llama3(frequencies: NDArray[np.float64], scaling: RopeScaling) -> NDArray[np.float64]:
-    """Slow the slow ones by the factor, the fast ones not at all, and those between in proportion."""
+    """Divide the slow ones by the factor, the fast ones not at all, and those between in proportion."""
     turns = scaling.original_context_length * frequencies / (2 * math.pi)
     share = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
     return _mixed(frequencies, scaling.factor, np.clip(share, 0, 1))
 
 
 def _yarn(frequencies: NDArray[np.float64], rope: Rope, scaling: RopeScaling) -> NDArray[np.float64]:
-    """Slow those pairs that turn less often than beta_slow within the first training's length."""
+    """Divide the frequencies of pairs that turn less often than beta_slow in the first training's length."""
 
     def pair_that_turns(times: float) -> float:
         reach = scaling.original_context_length / (times * 2 * math.pi)

@@ -1,4 +1,4 @@
-"""GGUF's block quantisations by libggml, the library that will read them: its bytes are the reference."""
+"""GGUF's block quantizations by libggml, the library that will read them: its bytes are the reference."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BlockType:
     number: int
     block_size: int
     block_bytes: int
-    weights_per_s: float  # that one core quantises: for the plan's estimate of time
+    weights_per_s: float  # that one core quantizes: for the plan's estimate of time
 
 
 # Gaussian weights in rows of 2,048 on one Zen 4 core, libggml of llama-cpp-python 0.3.36.
@@ -62,7 +62,7 @@ def _library() -> ctypes.CDLL:
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or spec.origin is None:
         raise Failure(
-            "quantised GGUF needs llama-cpp-python, and it is not installed",
+            "quantized GGUF needs llama-cpp-python, and it is not installed",
             "pip install 'modelwright[gguf]'",
         )
     folder = Path(spec.origin).parent / "lib"
@@ -108,5 +108,5 @@ class Ggml:
             number, source.ctypes.data, out.ctypes.data, 0, count, columns, self.importance
         )
         if written != out.nbytes or not library.ggml_validate_row_data(number, out.ctypes.data, out.nbytes):
-            raise Failure(f"{self.name}: a row quantises to something that llama.cpp would refuse")
+            raise Failure(f"{self.name}: a row quantizes to something that llama.cpp would refuse")
         return (out,)

@@ -52,7 +52,7 @@ class NBits:
         scales, zero_points = self._symmetric(low, high) if self.is_symmetric else self._between(low, high)
         stored = self._stored(scales)
         packed = self._pack(blocks, stored.astype(np.float32, copy=False), zero_points).reshape(count, -1)
-        # Beyond the last weight the reference leaves zeros, whatever number stands for zero elsewhere.
+        # Beyond the last weight the reference leaves zeros, whatever number means zero elsewhere.
         packed[:, -(-rows.shape[1] * self.bits // 8) :] = 0
         planes = packed, stored.reshape(count, -1).view(np.uint8)
         return planes if self.is_symmetric else (*planes, self._pack_zero_points(zero_points, count))

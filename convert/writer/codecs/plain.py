@@ -17,7 +17,7 @@ WIDTH_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A float of its own for each weight."""
+    """One float a weight."""
 
     name: Literal["F32", "F16", "BF16"]
 
