@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import regex
 
+from verify.scenarios.wording import CHAT_MARKUP
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -48,10 +50,7 @@ _INVISIBLE = regex.compile(
 )
 _SPACES = regex.compile(r"[^\S\n]+")
 
-_MARKUP = regex.compile(
-    r"<\|[^<>|\n]{1,40}\|>|</?s>|<(?:bos|eos|pad|unk)>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<｜[^<>\n]{1,40}｜>",
-    regex.IGNORECASE,
-)
+_MARKUP = regex.compile(rf"{CHAT_MARKUP}|<(?:bos|eos|pad|unk)>", regex.IGNORECASE)
 _LEADS = (
     "问题|问|资料|材料|参考资料|回答|答|答案|用户|助手|系统|指令|"
     "question|q|materials?|sources?|documents?|context|answer|a|user|human|assistant|system|instructions?|ai"

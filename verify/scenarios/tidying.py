@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import regex
@@ -47,12 +48,7 @@ def tidy_completion(raw: str, style: Completion, context: str) -> tuple[str, tup
 
 def _cut(text: str, style: Completion) -> str:
     text = text.removeprefix(style.cue).lstrip()
-    kept: list[str] = []
-    for line in text.split("\n"):
-        if line.strip().startswith(style.next):
-            break
-        kept.append(line)
-    return "\n".join(kept)
+    return "\n".join(takewhile(lambda line: not line.strip().startswith(style.next), text.split("\n")))
 
 
 def _related(text: str, context: str) -> str:

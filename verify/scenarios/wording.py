@@ -27,12 +27,14 @@ _DIGIT = {
 }
 _UNIT = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}
 _CHINESE_NUMBER = re.compile("[零〇一二两三四五六七八九十百千万亿]+")
+# Markers of chat templates, whatever the model.
+CHAT_MARKUP = r"<\|[^<>|\n]{1,40}\|>|<｜[^<>\n]{1,40}｜>|</?s>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
 _NUMBER_WORDS = """
 zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
 seventeen eighteen nineteen twenty
 """
-_ENGLISH_NUMBERS = _NUMBER_WORDS.split()
-_ENGLISH_NUMBER = re.compile(rf"\b(?:{'|'.join(_ENGLISH_NUMBERS)})\b")
+ENGLISH_NUMBERS = _NUMBER_WORDS.split()
+_ENGLISH_NUMBER = re.compile(rf"\b(?:{'|'.join(ENGLISH_NUMBERS)})\b")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?=([万亿千百]?))")
 
 
@@ -78,7 +80,7 @@ def _is_letter(character: str) -> bool:
 def digits(folded: str) -> str:
     """Turn number words into digits: 「一千九百」 and 「一九〇〇」 become 1900, `eight` becomes 8."""
     text = _CHINESE_NUMBER.sub(lambda found: str(chinese_number(found[0])), folded)
-    return _ENGLISH_NUMBER.sub(lambda found: str(_ENGLISH_NUMBERS.index(found[0])), text)
+    return _ENGLISH_NUMBER.sub(lambda found: str(ENGLISH_NUMBERS.index(found[0])), text)
 
 
 def chinese_number(text: str) -> int:

@@ -7,11 +7,11 @@ from pydantic import Field
 
 from convert.recipe.model import Strict
 from verify.scenarios.checks.registry import Context, Verdict, bad, check, right
-from verify.scenarios.wording import chinese_number, fold
+from verify.scenarios.wording import ENGLISH_NUMBERS, chinese_number, fold
 
 _ZH_NUMBER = r"(?:\d{1,2}|[一二两三四五六七八九十]{1,3})"
 _ZH_AND = r"\s*(?:、|和|与|及|以及|,|，)\s*"
-_EN_WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_EN_WORDS = ENGLISH_NUMBERS[1:11]
 _EN_ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
 _EN_ORDINAL = f"(?:{'|'.join(_EN_ORDINALS)})"
 _EN_NUMBER = rf"(?:\d{{1,2}}|{'|'.join(_EN_WORDS)})"

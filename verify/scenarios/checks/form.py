@@ -7,11 +7,9 @@ from collections import Counter
 import regex
 
 from verify.scenarios.checks.registry import Context, Verdict, bad, check, right
-from verify.scenarios.wording import IS_CJK, fold, sentences, terms
+from verify.scenarios.wording import CHAT_MARKUP, IS_CJK, fold, sentences, terms
 
-MARKUP = regex.compile(
-    r"<\|[^<>|\n]{1,40}\|>|<｜[^<>\n]{1,40}｜>|</?s>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|###\s*(?:Instruction|Response)"
-)
+MARKUP = regex.compile(rf"{CHAT_MARKUP}|###\s*(?:Instruction|Response)")
 _ROLE_LINE = regex.compile(
     r"^\s*(?:问题|资料|用户|助手|question|materials?|user|human|assistant|system)\s*[:：]",
     regex.IGNORECASE | regex.MULTILINE,

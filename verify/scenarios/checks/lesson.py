@@ -114,11 +114,10 @@ def keeps(context: Context, wanted: Keeps) -> Verdict:
     """Check that a revision keeps what it was not asked to change."""
     earlier = [grams for line in wanted.text(context).split("\n") if (grams := ngrams(line))]
     if not earlier:
-        return bad("there is no earlier answer to keep anything of")
+        return bad("there is no earlier answer to compare with")
     now = ngrams(context.answer)
     kept = sum(len(grams & now) >= MIN_KEPT * len(grams) for grams in earlier)
-    summary = f"{kept} of {len(earlier)} lines kept"
-    return right(summary) if kept >= wanted.share * len(earlier) else bad(summary)
+    return Verdict(kept >= wanted.share * len(earlier), f"{kept} of {len(earlier)} lines kept")
 
 
 @check(Longer, example={"of": 1, "section": "content", "times": 1.2})
@@ -127,8 +126,7 @@ def longer(context: Context, wanted: Longer) -> Verdict:
     before, now = len(terms(wanted.text(context))), len(terms(part(context.answer, wanted.section)))
     if not before:
         return bad("there is no earlier answer to compare with")
-    summary = f"{now} words after {before}"
-    return right(summary) if now >= wanted.times * before else bad(summary)
+    return Verdict(now >= wanted.times * before, f"{now} words after {before}")
 
 
 @check(Earlier, example={"of": -1})
@@ -143,18 +141,14 @@ def simpler(context: Context, wanted: Earlier) -> Verdict:
         return bad("is about something else")
     before, now = _sentence_length(earlier), _sentence_length(context.answer)
     long_before, long_now = _word_length(earlier), _word_length(context.answer)
-    if now < before or (long_now and long_now < long_before):
-        return right(f"{now:.1f} words a sentence after {before:.1f}")
-    return bad(f"{now:.1f} words a sentence after {before:.1f}")
+    is_simpler = now < before or 0 < long_now < long_before
+    return Verdict(is_simpler, f"{now:.1f} words a sentence after {before:.1f}")
 
 
 @check(Earlier, example={"of": -1})
 def changed(context: Context, wanted: Earlier) -> Verdict:
     """Check that a revision is not the same text again."""
-    earlier = wanted.text(context)
-    if _is_same(earlier, context.answer):
-        return bad("is the same text again")
-    return right()
+    return bad("is the same text again") if _is_same(wanted.text(context), context.answer) else right()
 
 
 @check()

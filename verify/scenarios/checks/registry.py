@@ -24,7 +24,7 @@ class Context:
     question: str = ""
     materials: tuple[str, ...] = ()  # as sent, in the order of their numbers
     shown_as: Mapping[int, int] = field(default_factory=dict)  # of those sent: number in the pack → as sent
-    earlier: tuple[str, ...] = ()  # the dialogue's former answers, tidied
+    earlier: tuple[str, ...] = ()  # the dialogue's earlier answers, tidied
     facts: tuple[Fact, ...] = ()
     is_chat: bool = True
     end: str | None = None  # why the answer ended: "end", "stop", "length"
