@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def check_runtime(name: str) -> None:
 
 def runtime_names() -> tuple[str, ...]:
     """List every runtime there is."""
-    return tuple(sorted(path.stem for path in HERE.glob("[a-z]*.py")))
+    return tuple(sorted(each.name for each in pkgutil.iter_modules(__path__) if each.name[0] != "_"))
 
 
 def runtimes_for(artifact: str | Path, format_name: str | None = None) -> tuple[str, ...]:
