@@ -40,7 +40,7 @@ EXEMPT = (
     "convert/quantizer/",
     # pipe
     "verify/runtimes/__init__.py",
-    "verify/stage.py",
+    "verify/workflow.py",
     # core
     "verify/runtimes/_weights.py",
     # child

@@ -17,7 +17,7 @@ from verify.answerer import WorkerAnswerer
 from verify.logprobs import cut, save_reference
 from verify.parity import read_profile
 from verify.report import Opened, Scenarios, SourceResult
-from verify.runtimes import Settings
+from verify.runtimes import RuntimeSettings
 from verify.scenarios.running import run
 from verify.scenarios.score import scores, smoke
 from verify.worker import Launch, Worker
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from verify.logprobs import Reference, Windows
     from verify.parity import Profile
     from verify.scenarios.prompt import Answerer
-    from verify.stage import Plan, Watch
+    from verify.workflow import Plan, Watch
 
 NAME = "source"
 # The logits of a vocabulary of 152,000 take 0.6 MB a position.
@@ -62,7 +62,7 @@ def question_source(source: Source, plan: Plan, cache: Path, watch: Watch) -> Ba
     """Run the source in Transformers, and ask it everything; its own failure ends the verification."""
     watch.doing(NAME, "opening")
     # The child works in a scratch folder, where a relative path leads nowhere.
-    settings = Settings(plan.context, plan.threads, {"tokenizer": str(source.tokenizer.absolute())})
+    settings = RuntimeSettings(plan.context, plan.threads, {"tokenizer": str(source.tokenizer.absolute())})
     try:
         with Worker(Launch("transformers", source.folder.absolute(), settings, plan.limits)) as worker:
             watch.doing(NAME, "tokens and template")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convert.child import ChildFailure, Fault, FaultKind
 from convert.errors import Failure
 from verify.protocol import pack
-from verify.runtimes import Request, Runtime, Settings, find_runtime
+from verify.runtimes import Request, Runtime, RuntimeSettings, find_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -71,7 +71,7 @@ class Server:
     def _open(self, args: Header) -> Header:
         module = find_runtime(args["runtime"])
         versions = module.preload()
-        settings = Settings(**args["settings"])
+        settings = RuntimeSettings(**args["settings"])
         start = time.perf_counter()
         self._runtime = module.open_runtime(args["path"], settings)
         load_s = time.perf_counter() - start

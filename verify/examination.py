@@ -13,7 +13,7 @@ from verify.gates import Check
 from verify.parity import compare, read_profile
 from verify.quality import quality
 from verify.report import ArtifactResult
-from verify.runtimes import Settings, choose_runtime
+from verify.runtimes import RuntimeSettings, choose_runtime
 from verify.sample import Spread
 from verify.worker import Launch, Worker
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from verify.quality import Quality
     from verify.report import Opened, Scenarios
     from verify.sample import Measured
-    from verify.stage import Plan, Subject, Watch
+    from verify.workflow import Plan, Subject, Watch
 
 
 class Examination:
@@ -66,7 +66,7 @@ class Examination:
 
     def _choose_runtime(self) -> None:
         plan, subject = self._plan, self._subject
-        settings = Settings(plan.context, plan.threads, dict(subject.options))
+        settings = RuntimeSettings(plan.context, plan.threads, dict(subject.options))
         format_name = self._files.manifest.format if self._files.manifest else None
         runtime, self._other_runtimes = choose_runtime(subject.path, format_name, subject.runtime)
         path = subject.path if isinstance(subject.path, str) else subject.path.absolute()

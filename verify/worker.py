@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from convert.child import Child, Limits
 from verify.protocol import unpack
-from verify.runtimes import Info, Piece, Request, Settings, Tick
+from verify.runtimes import Info, Piece, Request, RuntimeSettings, Tick
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -25,7 +25,7 @@ class Launch:
 
     runtime: str
     path: str | Path  # a folder, a file, or a server's address
-    settings: Settings = field(default_factory=Settings)
+    settings: RuntimeSettings = field(default_factory=RuntimeSettings)
     limits: Limits = field(default_factory=Limits)
     secret_names: tuple[str, ...] = ()  # environment variables that this runtime needs (a server's key)
 

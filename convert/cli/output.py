@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from convert.progress import Progress
-    from verify.stage import Watch
+    from verify.workflow import Watch
 
 
 @dataclass(frozen=True)

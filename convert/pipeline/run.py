@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from convert.progress import Progress, Silent
 from convert.recipe import Verify
-from verify.stage import Silence
+from verify.workflow import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from convert.source import Hub, Listing, Pinned
     from convert.store import Store
     from verify.report import Report
-    from verify.stage import Plan as Questions
-    from verify.stage import Subject, Watch
+    from verify.workflow import Plan as Questions
+    from verify.workflow import Subject, Watch
 
 # A field that a later stage sets; no stage reads what none before it has set.
 NOT_YET: Any = None

@@ -16,7 +16,7 @@ from convert.recipe import Gates, expand_home, known_recipes
 from convert.source import Hub, list_source
 from convert.store import Manifest, MissingManifest, Store, read_manifest
 from verify.runtimes import check_runtime, is_address
-from verify.stage import Subject
+from verify.workflow import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from convert.progress import Progress
     from convert.recipe import Recipe
     from convert.source import Listing
-    from verify.stage import Watch
+    from verify.workflow import Watch
 
 
 class Options(TypedDict, total=False):

@@ -33,7 +33,7 @@ from tests.bench.conversion import GIB, ROOT
 from tests.gptq.text import held_out, to_learn_from
 from verify.logprobs import Windows, save_reference
 from verify.quality import Quality, quality
-from verify.runtimes import Settings
+from verify.runtimes import RuntimeSettings
 from verify.worker import Launch, Worker
 
 TINY = ROOT / "recipes" / "models" / "tiny-qwen"
@@ -151,7 +151,7 @@ def judge(plain: Path, folders: dict[str, Path], work: Path) -> dict[str, Qualit
     tokenizer = tokenizers.Tokenizer.from_file(str(plain / "tokenizer.json"))
     ids = held_out(tokenizer, WINDOW * COUNT)
     chosen = Windows(tuple(tuple(ids[at : at + WINDOW]) for at in range(0, len(ids) - WINDOW + 1, WINDOW)))
-    settings = Settings(context=WINDOW)
+    settings = RuntimeSettings(context=WINDOW)
     with Worker(Launch("transformers", plain, settings)) as worker:
         reference = save_reference(worker, chosen, work / "reference.logits")
     found = {}

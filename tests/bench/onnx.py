@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.bench.conversion import GIB, ROOT, Cost, Shape, make_checkpoint, measure
 from verify.measure import prompt
-from verify.runtimes import Settings
+from verify.runtimes import RuntimeSettings
 from verify.worker import Launch, Worker
 
 PARTS = ("convert", "together", "decode")
@@ -78,7 +78,7 @@ def compare_decoding(work: Path, threads: int, rounds: int) -> None:
     peaks = dict.fromkeys(folders, 0)
     for number in range(rounds):
         for name in sorted(folders, reverse=number % 2 == 0):
-            launch = Launch("onnxruntime_genai", folders[name], Settings(threads=threads))
+            launch = Launch("onnxruntime_genai", folders[name], RuntimeSettings(threads=threads))
             with Worker(launch) as worker:
                 list(worker.generate(prompt(worker.info, PROMPT, 2, "warm-up")))
                 pieces = list(worker.generate(prompt(worker.info, PROMPT, ANSWER, str(number))))

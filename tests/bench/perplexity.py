@@ -19,7 +19,7 @@ from convert import convert_recipe, recipe
 from convert.formats import option_models
 from verify.logprobs import Windows, cut, save_reference
 from verify.quality import Quality, quality
-from verify.runtimes import Settings
+from verify.runtimes import RuntimeSettings
 from verify.text import read_text
 from verify.worker import Launch, Worker
 
@@ -76,7 +76,7 @@ def compare(model: Path, base: Path, tool: Tool, folder: Path) -> bool:
 
 def measured(model: Path, tool: Tool) -> tuple[float, Windows]:
     """Ours, of a GGUF alone, by its own tokenizer."""
-    with Worker(Launch("llama_cpp", model.absolute(), Settings(context=tool.window))) as worker:
+    with Worker(Launch("llama_cpp", model.absolute(), RuntimeSettings(context=tool.window))) as worker:
         ids = worker.tokenize(tool.text.read_text("utf-8"), special=True, add_bos=True)
         bos = worker.info.bos_id if worker.info.adds_bos else None
         windows = cut(ids, tool.window, bos_id=bos, most=tool.windows)
@@ -87,7 +87,7 @@ def measured(model: Path, tool: Tool) -> tuple[float, Windows]:
 
 def against(model: Path, base: Path, windows: Windows, folder: Path) -> Quality:
     """Ours, of a GGUF against another."""
-    settings = Settings(context=windows.length)
+    settings = RuntimeSettings(context=windows.length)
     with Worker(Launch("llama_cpp", base.absolute(), settings)) as worker:
         reference = save_reference(worker, windows, folder / "base.logits")
     with Worker(Launch("llama_cpp", model.absolute(), settings)) as worker:

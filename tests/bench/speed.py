@@ -22,7 +22,7 @@ from pathlib import Path
 from tests import tiny
 from tests.gguf import oracle
 from verify.measure import prompt
-from verify.runtimes import Request, Settings
+from verify.runtimes import Request, RuntimeSettings
 from verify.worker import Launch, Worker
 
 PROMPT, ANSWER = 256, 64
@@ -37,8 +37,8 @@ SIZES = {
 }
 ALONE = """
 import sys
-from verify.runtimes import Request, Settings, llama_cpp
-opened = llama_cpp.open_runtime(sys.argv[1], Settings(threads=int(sys.argv[2])))
+from verify.runtimes import Request, RuntimeSettings, llama_cpp
+opened = llama_cpp.open_runtime(sys.argv[1], RuntimeSettings(threads=int(sys.argv[2])))
 list(opened.generate(Request(ids=tuple(range(3, 259)), max_tokens=64, ignores_end=True)))
 """
 
@@ -75,7 +75,7 @@ def compare_speed(model: Path, tool: Path, threads: int, rounds: int) -> None:
     for number in range(rounds):
         for name, value in llama_bench(model, tool, threads).items():
             theirs[name].append(value)
-        with Worker(Launch("llama_cpp", model, Settings(threads=threads))) as worker:
+        with Worker(Launch("llama_cpp", model, RuntimeSettings(threads=threads))) as worker:
             list(worker.generate(prompt(worker.info, PROMPT, 2, "warm-up")))
             first, *_ = worker.generate(prompt(worker.info, PROMPT, 2, str(number)))
             ours["prefill"].append(PROMPT / first.t_s)
@@ -112,7 +112,7 @@ def compare_memory(model: Path, threads: int) -> None:
     said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     (line,) = (line for line in said.splitlines() if "Maximum resident" in line)
     theirs = int(line.split()[-1]) << 10
-    with Worker(Launch("llama_cpp", model, Settings(threads=threads))) as worker:
+    with Worker(Launch("llama_cpp", model, RuntimeSettings(threads=threads))) as worker:
         list(worker.generate(Request(ids=tuple(range(3, 259)), max_tokens=64, ignores_end=True)))
         ours = worker.peaks().rss_bytes
     print(f"peak RSS: {ours / 2**20:.1f} MiB, time(1) {theirs / 2**20:.1f} MiB: {ours / theirs:.4f}")

@@ -146,7 +146,7 @@ def test_what_could_not_be_kept_is_told_all_the_same(
 
     run("convert", recipe, "--quiet")
     judged = reports.report(reports.artifact("gguf-Q8_0"))
-    monkeypatch.setattr("verify.stage.verify", lambda *_, **__: judged)
+    monkeypatch.setattr("verify.workflow.verify_artifacts", lambda *_, **__: judged)
     monkeypatch.setattr("convert.pipeline.stage.keep.write_json", full)
     ran = run(command, recipe)
     assert (ran.code, ran.err) == (1, "error: report.json: the disk is full\n")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Run
     from verify.report import Report
-    from verify.stage import Plan, Subject
+    from verify.workflow import Plan, Subject
 
 RECIPE = """\
 model: source
@@ -56,7 +56,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         made = [reports.artifact(each.name, passed=passes.get(each.name, True)) for each in subjects]
         return reports.report(*made, recipe="m")
 
-    monkeypatch.setattr("verify.stage.verify", verify)
+    monkeypatch.setattr("verify.workflow.verify_artifacts", verify)
     return asked
 
 

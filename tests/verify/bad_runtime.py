@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert.errors import Failure
-from verify.runtimes import Info, Piece, Request, Settings, Tick
+from verify.runtimes import Info, Piece, Request, RuntimeSettings, Tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -32,7 +32,7 @@ def preload() -> dict[str, str]:
     return {"bad": "1"}
 
 
-def open_runtime(path: str, settings: Settings) -> BadRuntime:
+def open_runtime(path: str, settings: RuntimeSettings) -> BadRuntime:
     how = settings.options.get("at_open")
     if how:
         BAD[how]()
@@ -42,7 +42,7 @@ def open_runtime(path: str, settings: Settings) -> BadRuntime:
 class BadRuntime:
     """Tokens are characters, answers count upwards, and tokenizing the name of a misdeed does it."""
 
-    def __init__(self, path: str, settings: Settings) -> None:
+    def __init__(self, path: str, settings: RuntimeSettings) -> None:
         self.info = Info(
             "bad", CAN, settings.context, vocab_size=128, chat_template="x", notes={"path": path}
         )

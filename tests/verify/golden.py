@@ -27,7 +27,7 @@ from verify.parity import TEXTS
 from verify.quality import FIGURES, summarize
 from verify.revision import REVISION
 from verify.scenarios.checks import CHECKS, Context
-from verify.stage import Plan
+from verify.workflow import Plan
 
 RECORD = Path(__file__).with_name("golden.json")
 COMMAND = "python -m tests.verify.golden"

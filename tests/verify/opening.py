@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert.child import Limits
-from verify.runtimes import Settings
+from verify.runtimes import RuntimeSettings
 from verify.worker import Launch, Worker
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ LAID_OUT = (
 
 
 def opened(runtime: str, path: Path | str, *, limits: Limits = LIMITS, **options: Any) -> Worker:
-    return Worker(Launch(runtime, path, Settings(threads=1, options=options), limits))
+    return Worker(Launch(runtime, path, RuntimeSettings(threads=1, options=options), limits))
 
 
 def logits(worker: Worker, ids: list[int]) -> NDArray[np.float32]:

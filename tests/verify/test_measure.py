@@ -14,7 +14,7 @@ from convert.child import ChildFailure, Fault, FaultKind, Limits
 from verify import measure
 from verify.machine import describe_machine, read_nvidia
 from verify.measure import Plan, fits_together, measure_in_turns, prompt
-from verify.runtimes import Info, Piece, Request, Settings
+from verify.runtimes import Info, Piece, Request, RuntimeSettings
 from verify.sample import Measured, Samples, percentile, spread
 from verify.worker import Launch, Worker
 
@@ -27,7 +27,7 @@ LIMITS = Limits(open_s=60, request_s=60)
 
 
 def llama(path: Path) -> Launch:
-    return Launch("llama_cpp", path, Settings(threads=1), LIMITS)
+    return Launch("llama_cpp", path, RuntimeSettings(threads=1), LIMITS)
 
 
 @pytest.mark.parametrize("keeps_open", [True, False])
@@ -44,7 +44,7 @@ def test_all_are_measured_and_what_crashes_is_out(
     monkeypatch.setattr(measure, "Worker", Counted)
     launches = {
         "F32": llama(chat.f32),
-        "bad": Launch(BAD, "bad", Settings(options={"at_open": "crash"}), LIMITS),
+        "bad": Launch(BAD, "bad", RuntimeSettings(options={"at_open": "crash"}), LIMITS),
         "Q8_0": llama(chat.q8_0),
     }
     found = measure_in_turns(launches, PLAN, keeps_open=keeps_open)

@@ -9,7 +9,7 @@ import pytest
 
 from convert.errors import Failure
 from convert.formats import option_models
-from verify.runtimes import Settings, find_runtime, runtime_names, runtimes_for
+from verify.runtimes import RuntimeSettings, find_runtime, runtime_names, runtimes_for
 from verify.runtimes._options import read_options
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def test_options_are_read_by_their_table() -> None:
     }
 
     def read(**options: Any) -> dict[str, Any]:
-        return read_options("it", Settings(options=options), table)
+        return read_options("it", RuntimeSettings(options=options), table)
 
     usual: dict[str, Any] = {"kind": "a", "name": None, "count": 1, "share": 0.5, "extra": {}, "place": None}
     assert read() == usual

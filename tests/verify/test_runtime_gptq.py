@@ -20,7 +20,7 @@ from tests import tiny
 from tests.gptq.packed import widened
 from tests.verify import opening
 from tests.verify.opening import TEXT, logits
-from verify.runtimes import Request, Settings, gptqmodel, runtimes_for
+from verify.runtimes import Request, RuntimeSettings, gptqmodel, runtimes_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,13 +182,13 @@ def test_what_is_not_there_is_refused_in_words(options: dict[str, Any], said: st
     if "device" in options and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(Failure, match=said):
-        gptqmodel.open_runtime(str(artifact), Settings(options=options))
+        gptqmodel.open_runtime(str(artifact), RuntimeSettings(options=options))
 
 
 def test_code_of_a_repo_is_never_run(artifact: Path, tmp_path: Path) -> None:
     evil = {"model_type": "nonesuch", "auto_map": {"AutoConfig": "evil.Config"}}
     with pytest.raises(Failure, match="code from a repo is never run"):
-        gptqmodel.open_runtime(str(changed(artifact, tmp_path / "evil", **evil)), Settings())
+        gptqmodel.open_runtime(str(changed(artifact, tmp_path / "evil", **evil)), RuntimeSettings())
 
 
 @pytest.mark.parametrize("name", ["mlp.up_proj.scales", "mlp.up_proj.qweight", "input_layernorm.weight"])
@@ -198,7 +198,7 @@ def test_a_tensor_that_is_missing_is_named(name: str, artifact: Path, tmp_path: 
     del stored[f"model.layers.1.{name}"]
     save_file(stored, tmp_path / "less" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(Failure, match=r"missing, model\.layers\.1\."):
-        gptqmodel.open_runtime(str(tmp_path / "less"), Settings())
+        gptqmodel.open_runtime(str(tmp_path / "less"), RuntimeSettings())
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 from convert.child import ChildFailure, FaultKind
 from tests.verify.opening import CHAT, LIMITS, opened
 from verify.measure import Plan, measure_in_turns
-from verify.runtimes import Request, Settings
+from verify.runtimes import Request, RuntimeSettings
 from verify.runtimes.llama_cpp import find_file
 from verify.sample import Measured
 from verify.worker import Launch, Worker
@@ -124,7 +124,7 @@ def planted() -> Iterator[str]:
 
 def test_a_server_s_moods_become_reasons(planted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_SERVER_KEY", "s3cret")
-    settings = Settings(options={"api_key_env": "MY_SERVER_KEY", "timeout_s": 30.0})
+    settings = RuntimeSettings(options={"api_key_env": "MY_SERVER_KEY", "timeout_s": 30.0})
     Planted.seen.clear()
     with Worker(Launch("openai_http", planted, settings, LIMITS, ("MY_SERVER_KEY",))) as worker:
         for mood, said in {
@@ -162,7 +162,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
 
 @pytest.mark.slow
 def test_a_server_s_speed_is_measured_like_a_file_s(server: str) -> None:
-    launch = Launch("openai_http", server, Settings(context=256), LIMITS)
+    launch = Launch("openai_http", server, RuntimeSettings(context=256), LIMITS)
     plan = Plan(prompt_tokens=20, answer_tokens=6, rounds=1, concurrency=(1, 4), concurrent_tokens=8)
     found = measure_in_turns({"server": launch}, plan)["server"]
     assert isinstance(found, Measured), found

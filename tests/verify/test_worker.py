@@ -21,7 +21,7 @@ from convert.child.memory import usage
 from convert.child.process import marked
 from convert.errors import Failure
 from verify.child import cpu_limit
-from verify.runtimes import Request, Settings, find_runtime, runtime_names, runtimes_for
+from verify.runtimes import Request, RuntimeSettings, find_runtime, runtime_names, runtimes_for
 from verify.worker import Launch, Worker
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ IMPATIENT = Limits(open_s=60, request_s=2.0, memory_bytes=300 << 20)
 
 
 def launch(limits: Limits = LIMITS, **options: str) -> Launch:
-    return Launch(BAD, "anything", Settings(options=options), limits)
+    return Launch(BAD, "anything", RuntimeSettings(options=options), limits)
 
 
 def open_fds() -> set[str]:
@@ -239,8 +239,8 @@ def test_memory_is_seen_from_outside() -> None:
 PARENT = """
 import sys, time
 from verify.worker import Launch, Worker
-from verify.runtimes import Settings
-worker = Worker(Launch({bad!r}, "x", Settings()))
+from verify.runtimes import RuntimeSettings
+worker = Worker(Launch({bad!r}, "x", RuntimeSettings()))
 print(worker._process._mark, flush=True)
 with worker:
     worker.tokenize("hang in native code" if sys.argv[1] == "native" else "hang")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RuntimeSettings:
     """How to open an artifact; what a runtime does not know among `options` it refuses."""
 
     context: int = 2048  # tokens; never more than the model was made for

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from verify.runtimes import Settings
+    from verify.runtimes import RuntimeSettings
     from verify.runtimes._tokenizer import FolderVocabulary
 
 
@@ -30,7 +30,7 @@ class CausalModel(LocalRuntime["FolderVocabulary"]):
         name: str,
         model: Any,
         vocabulary: FolderVocabulary,
-        settings: Settings,
+        settings: RuntimeSettings,
         notes: Mapping[str, str],
     ) -> None:
         import torch

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from verify.runtimes import Piece, Request, Settings
+    from verify.runtimes import Piece, Request, RuntimeSettings
 
 LONGEST_LINE = 200
 
@@ -61,7 +61,7 @@ class LocalRuntime(ABC, Generic[V]):
     def describe(
         self,
         name: str,
-        settings: Settings,
+        settings: RuntimeSettings,
         *,
         trained: int,
         kv_bytes_per_token: int | None,

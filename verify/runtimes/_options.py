@@ -10,12 +10,12 @@ from convert.errors import Failure
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from verify.runtimes import Settings
+    from verify.runtimes import RuntimeSettings
 
 KINDS: Mapping[type, str] = {int: "a whole number", float: "a number", dict: "an object, as in JSON"}
 
 
-def read_options(runtime: str, settings: Settings, table: Mapping[str, Any]) -> dict[str, Any]:
+def read_options(runtime: str, settings: RuntimeSettings, table: Mapping[str, Any]) -> dict[str, Any]:
     """Return a value for each option of the table, and refuse an option or a value that it does not have.
 
     A tuple in the table lists the choices, the default first. Anything else is the default, and a value must
@@ -29,7 +29,7 @@ def read_options(runtime: str, settings: Settings, table: Mapping[str, Any]) -> 
     return defaults | {name: _read(runtime, name, value, table[name]) for name, value in given.items()}
 
 
-def thread_count(settings: Settings) -> int:
+def thread_count(settings: RuntimeSettings) -> int:
     """Return the number of threads to use: as asked for, else every core that this process may use."""
     return settings.threads or len(os.sched_getaffinity(0))
 

@@ -21,7 +21,7 @@ from verify.runtimes._weights import read_config, weight_files
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from verify.runtimes import Settings
+    from verify.runtimes import RuntimeSettings
 
 METHODS = FORMATS = ("gptq", "awq")
 OPTIONS = {
@@ -50,7 +50,7 @@ def preload() -> dict[str, str]:
     return {"gptqmodel": str(gptqmodel.__version__), **preload_torch()}
 
 
-def open_runtime(path: str, settings: Settings) -> GptqModel:
+def open_runtime(path: str, settings: RuntimeSettings) -> GptqModel:
     """Open a folder of quantized weights."""
     return GptqModel(Path(path), settings)
 
@@ -58,7 +58,7 @@ def open_runtime(path: str, settings: Settings) -> GptqModel:
 class GptqModel(CausalModel):
     """A quantized model, and the kernels that were options for it."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: RuntimeSettings) -> None:
         import torch
 
         options = read_options("gptqmodel", settings, OPTIONS)

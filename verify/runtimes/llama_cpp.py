@@ -12,7 +12,7 @@ import numpy as np
 
 from convert.errors import Failure
 from verify.decoding import Sampler
-from verify.runtimes import Request, Settings, Tick
+from verify.runtimes import Request, RuntimeSettings, Tick
 from verify.runtimes._llama import GgufVocabulary, log_to_stderr
 from verify.runtimes._local import LocalRuntime
 from verify.runtimes._options import read_options, thread_count
@@ -39,7 +39,7 @@ def preload() -> dict[str, str]:
     return {"llama-cpp-python": str(llama_cpp.__version__)}
 
 
-def open_runtime(path: str, settings: Settings) -> LlamaCpp:
+def open_runtime(path: str, settings: RuntimeSettings) -> LlamaCpp:
     """Open a GGUF, or the one in a folder; of a split GGUF, the first shard."""
     return LlamaCpp(find_file(Path(path)), settings)
 
@@ -62,7 +62,7 @@ class LlamaCpp(LocalRuntime[GgufVocabulary]):
     CALLS = ("tokenize", "detokenize", "logits", "generate", "together", "cache")
     BATCH = 512  # n_ubatch of llama.cpp's own tools
 
-    def __init__(self, file: Path, settings: Settings) -> None:
+    def __init__(self, file: Path, settings: RuntimeSettings) -> None:
         import llama_cpp
 
         options = read_options("llama_cpp", settings, OPTIONS)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from verify.runtimes import Request, Settings, Tick
+    from verify.runtimes import Request, RuntimeSettings, Tick
 
 FORMATS = ("onnx",)
 # As onnxruntime-genai spells them; the CPU is what remains where none is named.
@@ -48,7 +48,7 @@ def preload() -> dict[str, str]:
     }
 
 
-def open_runtime(path: str, settings: Settings) -> OnnxRuntimeGenai:
+def open_runtime(path: str, settings: RuntimeSettings) -> OnnxRuntimeGenai:
     """Open a folder with its genai_config.json."""
     return OnnxRuntimeGenai(Path(path), settings)
 
@@ -60,7 +60,7 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
     BATCH = 512
     LOGITS_BYTES = 64 << 20  # they are copied out once
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: RuntimeSettings) -> None:
         import onnxruntime_genai
 
         self._lib: Any = onnxruntime_genai

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from convert.errors import Failure
-from verify.runtimes import Info, Piece, Request, Settings, Tick
+from verify.runtimes import Info, Piece, Request, RuntimeSettings, Tick
 from verify.runtimes._events import Server
 from verify.runtimes._options import read_options
 
@@ -44,7 +44,7 @@ def preload() -> dict[str, str]:
     return {}
 
 
-def open_runtime(path: str, settings: Settings) -> OpenAiHttp:
+def open_runtime(path: str, settings: RuntimeSettings) -> OpenAiHttp:
     """Find the server and its model."""
     return OpenAiHttp(path, settings)
 
@@ -52,7 +52,7 @@ def open_runtime(path: str, settings: Settings) -> OpenAiHttp:
 class OpenAiHttp:
     """One of a server's models, asked over a new connection for each request."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
+    def __init__(self, url: str, settings: RuntimeSettings) -> None:
         options = read_options("openai_http", settings, OPTIONS)
         base = url.rstrip("/") + ("" if urlsplit(url).path.strip("/") else "/v1")
         key_name = options["api_key_env"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from verify.runtimes import Settings
+    from verify.runtimes import RuntimeSettings
 
 FORMATS = ("hf",)
 OPTIONS = {"dtype": ("auto", "float32", "streamed", "stored"), "device": "cpu", "tokenizer": None}
@@ -49,7 +49,7 @@ def preload() -> dict[str, str]:
     return preload_torch()
 
 
-def open_runtime(path: str, settings: Settings) -> Transformers:
+def open_runtime(path: str, settings: RuntimeSettings) -> Transformers:
     """Open a checkpoint folder; options.tokenizer names another folder with its tokenizer.json."""
     return Transformers(Path(path), settings)
 
@@ -57,7 +57,7 @@ def open_runtime(path: str, settings: Settings) -> Transformers:
 class Transformers(CausalModel):
     """The source's model; weights that do not fit as float32 stay mapped."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: RuntimeSettings) -> None:
         import torch
 
         options = read_options("transformers", settings, OPTIONS)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from convert.recipe import expand_home
 from verify import scenarios
-from verify.stage import Plan
 from verify.text import join_packs, read_text
+from verify.workflow import Plan
 
 if TYPE_CHECKING:
     from convert.pipeline.run import AnyTrial

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from convert.pipeline.stage.describe import read_source
 from convert.source import digest_of_all
-from verify import stage
+from verify import workflow
 from verify.baseline import Source
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def judge(trial: AnyTrial) -> AnyTrial:
             digest=digest_of_all({name: str(digest.sha256) for name, digest in pinned.files.items()}),
             size_bytes=size_bytes,
         )
-        report = stage.verify(trial.subjects, source, plan, recipe=trial.recipe, watch=watch)
+        report = workflow.verify_artifacts(trial.subjects, source, plan, recipe=trial.recipe, watch=watch)
     if trial.packs or trial.text or (trial.runtime and trial.verify.runtime):
         report = report.model_copy(update={"recipe_sha256": None})  # not as the recipe asks
     return replace(trial, report=report)

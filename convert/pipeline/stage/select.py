@@ -10,7 +10,7 @@ from convert.errors import Failure
 from convert.pipeline.start import runtime_for
 from convert.recipe import cli_name
 from convert.store import MANIFEST_NAME
-from verify.stage import Subject
+from verify.workflow import Subject
 
 if TYPE_CHECKING:
     from convert.pipeline.run import Run

@@ -75,7 +75,7 @@ class Silence:
         """Say nothing."""
 
 
-def verify(
+def verify_artifacts(
     subjects: Sequence[Subject],
     source: Source,
     plan: Plan,
