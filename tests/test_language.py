@@ -34,18 +34,11 @@ EXEMPT = (
     "convert/publish/destinations/",
     "convert/publish/hub/",
     "convert/publish/provenance/",
-    # child
-    "convert/child/",
-    # child
-    "convert/quantizer/",
     # pipe
     "verify/runtimes/__init__.py",
     "verify/workflow.py",
     # core
     "verify/runtimes/_weights.py",
-    # child
-    "verify/machine.py",
-    "verify/worker.py",
 )
 
 # First words that no imperative begins with; verbs in other forms (reads, reading) go by their ending.

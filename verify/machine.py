@@ -1,4 +1,4 @@
-"""The machine that figures were taken on: enough to compare them, and nothing that says whose it is."""
+"""The machine of a measurement: enough to compare figures, and nothing that names its owner."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from convert.version import version
 
-# What the kernels of the runtimes ask the CPU for.
+# Instructions that the kernels of the runtimes use.
 INSTRUCTIONS = (
     *("avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16"),
     *("avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2"),
@@ -25,7 +25,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Accelerator:
-    """A device beside the CPU."""
+    """A device other than the CPU."""
 
     name: str
     memory_bytes: int | None
@@ -34,10 +34,10 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a measurement ran on."""
+    """The machine that a measurement ran on."""
 
     cpu: str
-    cores: int  # that this process may use
+    cores: int  # those that this process may use
     cores_online: int
     instructions: tuple[str, ...]
     memory_bytes: int
@@ -45,11 +45,11 @@ class Machine:
     system: str
     python: str
     versions: dict[str, str]
-    load_average: float  # of the last minute: what else was going on
+    load_average: float  # over the last minute: what else was running
 
 
 def describe_machine() -> Machine:
-    """Look around; asks no runtime, so that none is imported."""
+    """Describe this machine without importing a runtime."""
     info = _cpu_info()
     return Machine(
         cpu=info.get("model name") or info.get("Hardware") or platform.machine(),
@@ -66,7 +66,7 @@ def describe_machine() -> Machine:
 
 
 def _cpu_info() -> dict[str, str]:
-    """The first processor's lines."""
+    """Read the lines of the first processor."""
     try:
         text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
     except OSError:
@@ -81,7 +81,7 @@ def _instructions(info: dict[str, str]) -> tuple[str, ...]:
 
 
 def _nvidia() -> tuple[Accelerator, ...]:
-    """What the driver's own tool says; a machine without it has none."""
+    """Ask the driver's own tool; a machine without it has no such device."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
@@ -94,7 +94,7 @@ def _nvidia() -> tuple[Accelerator, ...]:
 
 
 def read_nvidia(text: str) -> tuple[Accelerator, ...]:
-    """Each line is a device: name, MiB, driver."""
+    """Parse the tool's lines, each a device: name, MiB, driver."""
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
     return tuple(
         Accelerator(name, int(mib) << 20 if mib.isdigit() else None, driver)

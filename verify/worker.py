@@ -1,4 +1,4 @@
-"""One artifact, open in a process of its own; whatever goes wrong there is a `Fault` here."""
+"""One artifact, open in an isolated process; whatever goes wrong there is a `Fault` here."""
 
 from __future__ import annotations
 
@@ -67,11 +67,13 @@ class Worker(Child):
 
     def logits(self, ids: Sequence[int]) -> Generator[NDArray[np.float32], None, None]:
         """Return the logits after each id, in order, in blocks of rows (n, vocab) of no more than 16 MiB."""
-        return self.stream("logits", {"ids": list(ids)}, _rows)
+        return self.stream("logits", {"ids": list(ids)}, lambda header, data: [unpack(header, data)])
 
     def generate(self, request: Request) -> Generator[Piece, None, None]:
         """Continue, token by token; closing the iterator cancels."""
-        return self.stream("generate", asdict(request), _pieces)
+        return self.stream(
+            "generate", asdict(request), lambda part, _: [Piece(**one) for one in part["items"]]
+        )
 
     def answer(self, request: Request) -> str:
         """Continue, and return the whole text."""
@@ -79,26 +81,12 @@ class Worker(Child):
 
     def together(self, requests: Sequence[Request]) -> Generator[Tick, None, None]:
         """Continue several requests at once; report only when each token came."""
-        return self.stream("together", {"requests": [asdict(one) for one in requests]}, _ticks)
+        args = {"requests": [asdict(one) for one in requests]}
+        return self.stream("together", args, lambda part, _: [Tick(**one) for one in part["items"]])
 
     def cache_bytes(self) -> int:
         """Return the bytes that the last request has left in the KV cache."""
         return self.call("cache", {}, lambda done: int(done["bytes"]))
-
-
-def _rows(header: Header, payload: bytearray) -> Sequence[NDArray[np.float32]]:
-    return (unpack(header, payload),)
-
-
-def _pieces(header: Header, _: bytearray) -> Sequence[Piece]:
-    return [
-        Piece(one["token"], str(one["text"]), float(one["t_s"]), one["end"], one["tokens"])
-        for one in header["items"]
-    ]
-
-
-def _ticks(header: Header, _: bytearray) -> Sequence[Tick]:
-    return [Tick(int(one["index"]), float(one["t_s"]), int(one["count"])) for one in header["items"]]
 
 
 def _opened(done: Header) -> tuple[Info, float, dict[str, str]]:

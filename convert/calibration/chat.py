@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convert.child import ChildFailure
-from convert.child.sandbox import lay_out as render_chats
-from convert.child.sandbox import template_limits
+from convert.child import ChildFailure, sandbox
 from convert.errors import Failure
 
 if TYPE_CHECKING:
@@ -23,32 +21,16 @@ MARKUP = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 def lay_out(dialogues: Sequence[Dialogue], template: str, tokenizer: Tokenizer) -> list[str]:
     """Render each conversation as text, answers included, in the first form that the template takes."""
-    forms = ([each.messages() for each in dialogues], [_without_system(each) for each in dialogues])
-    texts: dict[int, str] = {}
-    for form in forms:
-        left = [index for index in range(len(dialogues)) if index not in texts]
-        refused = None
-        rendered = _render(template, tokenizer, [form[index] for index in left])
-        for index, made in zip(left, rendered, strict=True):
-            if isinstance(made, str):
-                texts[index] = made
-            else:
-                refused = made
-    if refused:
-        raise _refusal(refused.message)
-    return [texts[index] for index in range(len(dialogues))]
-
-
-def _render(
-    template: str, tokenizer: Tokenizer, chats: Sequence[Sequence[Mapping[str, str]]]
-) -> list[str | ChildFailure]:
-    if not chats:
-        return []
-    asked = [{"messages": messages, "asks": False} for messages in chats]
+    chats = [((each.messages(), _without_system(each)), False) for each in dialogues]
+    limits = sandbox.template_limits(CPU_S, WALL_S)
     try:
-        return render_chats(template, _markup(tokenizer.config), asked, template_limits(CPU_S, WALL_S))
+        made = sandbox.lay_out(template, _markup(tokenizer.config), chats, limits)
     except ChildFailure as failure:
         raise _refusal(failure.message) from None
+    for text in made:
+        if isinstance(text, ChildFailure):
+            raise _refusal(text.message)
+    return [str(text) for text in made]
 
 
 def _refusal(why: str) -> Failure:

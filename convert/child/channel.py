@@ -2,7 +2,7 @@
 
     MWv1 | header length u32 | payload length u64 | header, JSON in UTF-8 | payload
 
-All little-endian, over a socket of its own: what native code prints to stdout can't come between. The parent
+All little-endian, over a socket: what native code prints to stdout can't come between. The parent
 sends ``{"call", "args"}`` or ``{"cancel": true}``; the child answers with any number of ``{"part": true, …}``
 and then one ``{"done": {…}}`` or ``{"fault": …, "reason": …}``. Nothing is pickled.
 """

@@ -90,7 +90,7 @@ class Child:
 
     @property
     def fault(self) -> Fault | None:
-        """The reason why the child is gone, if it is."""
+        """Return the reason why the child is gone, if it is."""
         return self._fault
 
     def peaks(self) -> Peaks:

@@ -45,7 +45,7 @@ class Limits:
 
     @property
     def watched_bytes(self) -> float:
-        """The memory limit in figures."""
+        """Return the memory limit in figures."""
         return available_memory() * 9 // 10 if self.memory_bytes is None else self.memory_bytes
 
 

@@ -40,7 +40,7 @@ BY_SIGNAL = {
 class Process:
     """One process, its output and its memory; `end` may be called at any time, and again.
 
-    It gets a session of its own, and its group is killed with it. An interactive one stays in ours, since it
+    It gets its own session, and its group is killed with it. An interactive one stays in ours, since it
     may ask the user at the terminal; what it leaves running is left alone, and its stderr is not read.
     """
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from jinja2.parser import Parser
 
     from convert.child.channel import Channel, Header
+
+    Messages = Sequence[Mapping[str, str]]
+
 # Templates that show the date would give another text every day, and figures that can't be compared.
 TODAY = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 MAX_CHARS = 1 << 20
@@ -31,19 +34,28 @@ def template_limits(cpu_s: int, wall_s: float) -> Limits:
 
 
 def lay_out(
-    template: str, markup: Mapping[str, str], chats: Sequence[Mapping[str, Any]], limits: Limits
+    template: str, markup: Mapping[str, str], chats: Sequence[tuple[Sequence[Messages], bool]], limits: Limits
 ) -> list[str | ChildFailure]:
-    """Render chats, `{"messages": …, "asks": …}`, in a child; each becomes a text, or why it was refused."""
+    """Render chats in a child; each becomes a text, or why it was refused.
+
+    A chat is given in forms, of which the template may take the first that it can, and whether it asks for an
+    answer.
+    """
     made: list[str | ChildFailure] = []
     with Child("convert.child.sandbox:serve", limits) as child:
-        for chat in chats:
-            args = {"template": template, "markup": dict(markup), **chat}
-            try:
-                made.append(child.call("render", args, lambda done: str(done["text"])))
-            except ChildFailure as failure:
-                if failure.fault.kind is not FaultKind.REFUSED:
-                    raise
-                made.append(failure)
+        for forms, asks in chats:
+            for number, messages in enumerate(forms, 1):
+                args = {"messages": messages, "add_generation_prompt": asks, "markup": markup}
+                try:
+                    made.append(
+                        child.call("render", {"template": template, **args}, lambda done: str(done["text"]))
+                    )
+                    break
+                except ChildFailure as failure:
+                    if failure.fault.kind is not FaultKind.REFUSED:
+                        raise
+                    if number == len(forms):
+                        made.append(failure)
     return made
 
 
@@ -54,15 +66,14 @@ def serve(_: Channel) -> Callable[[str, Header], Header]:
 
 def _render(_: str, args: Header) -> Header:
     try:
-        asks = {"add_generation_prompt": args["asks"], "markup": args["markup"]}
-        return {"text": render(args["template"], args["messages"], **asks)}
+        return {"text": render(**args)}
     except MemoryError:
         raise Failure("the chat template takes more memory than any needs") from None
 
 
 def render(
     template: str,
-    messages: Sequence[Mapping[str, str]],
+    messages: Messages,
     *,
     add_generation_prompt: bool,
     markup: Mapping[str, str],

@@ -44,7 +44,7 @@ def run(work: Path, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     # What the packages define stays to the end: a collection that looked through all of it again at each
     # layer, and over and over while it is imported, would cost a tenth of the time of a small model.
     gc.disable()
-    import gptqmodel  # noqa: F401, PLC0415
+    import gptqmodel  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
     gc.freeze()
@@ -64,7 +64,8 @@ def run(work: Path, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         # In the order given: another would change sums in their last bits.
         calibration_sort=None,
         calibration_data_min_length=0,
-        **_backend(asked["method"]),
+        # AWQ's default is a kernel for GPUs; the portable one writes the same format.
+        **({"backend": gptqmodel.BACKEND.AWQ_TORCH} if asked["method"] == "awq" else {}),
     )
     model.save(str(work / RESULT))
     report({"share": 1.0})
@@ -149,13 +150,6 @@ def _dtype(folder: Path) -> str:
                 raise Failure(f"{info.name}: {info.dtype} cannot be quantized", "convert it to bf16 first")
             sizes[name] = sizes.get(name, 0) + info.size_bytes
     return max(sizes, key=lambda name: (sizes[name], name))
-
-
-def _backend(method: str) -> dict[str, Any]:
-    """Choose the portable kernel for AWQ: its default needs a GPU, and both write the same format."""
-    from gptqmodel import BACKEND  # noqa: PLC0415
-
-    return {"backend": BACKEND.AWQ_TORCH} if method == "awq" else {}
 
 
 def _layer_count(work: Path) -> int:

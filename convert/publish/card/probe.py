@@ -17,8 +17,9 @@ WALL_S = 180
 
 def lay_out(template: str, markup: Mapping[str, str], chats: Sequence[Mapping[str, Any]]) -> list[str | None]:
     """Return each chat as text; None where the template refuses it, and for all where it meets a limit."""
+    asked = [((chat["messages"],), chat["asks"]) for chat in chats]
     try:
-        made = sandbox.lay_out(template, markup, chats, sandbox.template_limits(CPU_S, WALL_S))
+        made = sandbox.lay_out(template, markup, asked, sandbox.template_limits(CPU_S, WALL_S))
     except ChildFailure as failure:
         fault = failure.fault
         if fault.kind is FaultKind.OUT_OF_MEMORY or (fault.code is not None and fault.code < 0):
