@@ -6,6 +6,7 @@ With a file's name as its argument it writes the text between that file's marker
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,13 +33,21 @@ def reference() -> str:
     return "\n".join(lines).strip() + "\n"
 
 
+def families() -> str:
+    """Write the model families there are, within a sentence."""
+    from convert.model.families import supported  # noqa: PLC0415
+
+    return ", ".join(f"`{model_type}`" for model_type in supported())
+
+
 def written_into(text: str) -> str:
-    """Return `text` with this section between its markers."""
+    """Return `text` with this section between its markers, and the list of families between theirs."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise click.UsageError(f"the markers {BEGIN} and {END} are missing")
-    return f"{before}{BEGIN}\n{reference()}{END}{after}"
+    text = f"{before}{BEGIN}\n{reference()}{END}{after}"
+    return re.sub("(<!-- families -->).*?(<!-- /families -->)", rf"\1{families()}\2", text)
 
 
 def _section(name: str, command: click.Command, context: click.Context) -> Iterator[str]:
