@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from convert.errors import Failure
 
@@ -48,12 +49,14 @@ def installed(distribution: str) -> str:
         raise missing(distribution) or ModuleNotFoundError(distribution) from None
 
 
-def require(module: str) -> None:
-    """Refuse to go on without a package, by one of its modules."""
+def require(module: str) -> Path:
+    """Return the folder of a package, without importing it; a Failure names the extra where it is missing."""
     import importlib.util  # noqa: PLC0415 - the same
 
-    if importlib.util.find_spec(module) is None:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
         raise missing(module) or ModuleNotFoundError(module)
+    return Path(spec.origin).parent
 
 
 def missing(name: str) -> Failure | None:

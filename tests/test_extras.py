@@ -158,14 +158,14 @@ def test_an_extra_alone_converts_what_it_promises(tmp_path: Path, module: str | 
     assert list((tmp_path / "artifacts" / "recipe").glob(f"{target}*/manifest.json"))
 
 
-@pytest.mark.parametrize("command", ["plan", "convert"])
 @pytest.mark.parametrize(
-    ("target", "distribution", "extra"),
+    ("command", "target", "distribution", "extra"),
     [
-        ("gguf-Q8_0", "llama-cpp-python", "gguf"),
-        ("onnx", "onnx", "onnx"),
-        ("gptq", "GPTQModel", "gptq"),
-        ("awq", "GPTQModel", "gptq"),
+        ("plan", "gguf-Q8_0", "llama-cpp-python", "gguf"),
+        ("convert", "gguf-Q8_0", "llama-cpp-python", "gguf"),
+        ("convert", "onnx", "onnx", "onnx"),
+        ("plan", "gptq", "GPTQModel", "gptq"),
+        ("convert", "awq", "GPTQModel", "gptq"),
     ],
 )
 def test_without_it_a_line_names_the_extra(

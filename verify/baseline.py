@@ -77,7 +77,9 @@ def question_source(source: Source, plan: Plan, cache: Path, watch: Watch) -> Ba
             opened = describe(worker)
     except ChildFailure as failure:
         tail = " | ".join(failure.fault.stderr_tail[-3:])
-        raise Failure(f"the source could not be questioned: {failure.message}", tail) from None
+        raise Failure(
+            f"the source could not be questioned: {failure.message}", tail or failure.hint
+        ) from None
     result = SourceResult(
         repo=source.repo,
         commit=source.commit,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from convert.errors import Failure
+from convert.extras import require
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,13 +58,7 @@ BLOCK_TYPES = {name: _block_type(name) for name in WEIGHTS_PER_S}
 @cache
 def _library() -> ctypes.CDLL:
     """Load libggml-base from the installed llama-cpp-python without importing the package."""
-    spec = importlib.util.find_spec("llama_cpp")
-    if spec is None or spec.origin is None:
-        raise Failure(
-            "quantized GGUF needs llama-cpp-python, and it is not installed",
-            "pip install 'modelwright[gguf]'",
-        )
-    folder = Path(spec.origin).parent / "lib"
+    folder = require("llama_cpp") / "lib"
     for name in ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll"):
         if (folder / name).is_file():
             library = ctypes.CDLL(os.fspath(folder / name))
