@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SpeedPlan:
     """How much is measured; every artifact gets the same."""
 
     prompt_tokens: int = 256
@@ -39,14 +39,14 @@ class Plan:
 
 
 def measure_in_turns(
-    launches: Mapping[str, Launch], plan: Plan | None = None, *, keeps_open: bool | None = None
+    launches: Mapping[str, Launch], plan: SpeedPlan | None = None, *, keeps_open: bool | None = None
 ) -> dict[str, Measured | Fault]:
     """Measure each artifact; one that fails leaves the rounds, and has its fault instead of figures.
 
     Only one works at a time. They stay open between their turns where their files fit in half of the spare
     memory, or where `keeps_open` says so; else each turn opens its artifact again.
     """
-    plan = plan or Plan()
+    plan = plan or SpeedPlan()
     stays = fits_together(launches.values()) if keeps_open is None else keeps_open
     entries = {name: _Entry(launch, plan) for name, launch in launches.items()}
     order = deque(entries.values())
@@ -83,7 +83,7 @@ def _size(path: str | Path) -> int:
 class _Entry:
     """One artifact: its worker while it is open, and its measurements."""
 
-    def __init__(self, launch: Launch, plan: Plan) -> None:
+    def __init__(self, launch: Launch, plan: SpeedPlan) -> None:
         self.fault: Fault | None = None
         self._launch, self._plan = launch, plan
         self._worker: Worker | None = None

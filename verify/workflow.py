@@ -50,7 +50,7 @@ class Plan:
     window: int = 512  # llama-perplexity's own
     context: int = 2048
     threads: int | None = None
-    speed: measure.Plan = field(default_factory=measure.Plan)
+    speed: measure.SpeedPlan = field(default_factory=measure.SpeedPlan)
     limits: Limits = field(default_factory=Limits)
     cache: Path | None = None  # for the source's logits; none: a temporary folder
 

@@ -22,7 +22,7 @@ from tests.verify.test_quality import IDS, Table, worker
 from verify import scenarios
 from verify.gates import BY_ENCODING, GATES, SIZE_RATIOS
 from verify.logprobs import compare_logits, cut, save_reference
-from verify.measure import Plan as SpeedPlan
+from verify.measure import SpeedPlan
 from verify.parity import TEXTS
 from verify.quality import FIGURES, summarize
 from verify.revision import REVISION

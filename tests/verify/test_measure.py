@@ -13,7 +13,7 @@ import pytest
 from convert.child import ChildFailure, Fault, FaultKind, Limits
 from verify import measure
 from verify.machine import describe_machine, read_nvidia
-from verify.measure import Plan, fits_together, measure_in_turns, prompt
+from verify.measure import SpeedPlan, fits_together, measure_in_turns, prompt
 from verify.runtimes import Info, Piece, Request, RuntimeSettings
 from verify.sample import Measured, Samples, percentile, spread
 from verify.worker import Launch, Worker
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.verify.conftest import Made
 
 BAD = str(Path(__file__).parent / "bad_runtime.py")
-PLAN = Plan(prompt_tokens=40, answer_tokens=8, concurrency=(1, 3), concurrent_tokens=10)
+PLAN = SpeedPlan(prompt_tokens=40, answer_tokens=8, concurrency=(1, 3), concurrent_tokens=10)
 LIMITS = Limits(open_s=60, request_s=60)
 
 

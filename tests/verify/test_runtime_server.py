@@ -15,7 +15,7 @@ import pytest
 
 from convert.child import ChildFailure, FaultKind
 from tests.verify.opening import CHAT, LIMITS, opened
-from verify.measure import Plan, measure_in_turns
+from verify.measure import SpeedPlan, measure_in_turns
 from verify.runtimes import Request, RuntimeSettings
 from verify.runtimes.llama_cpp import find_file
 from verify.sample import Measured
@@ -163,7 +163,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
 @pytest.mark.slow
 def test_a_server_s_speed_is_measured_like_a_file_s(server: str) -> None:
     launch = Launch("openai_http", server, RuntimeSettings(context=256), LIMITS)
-    plan = Plan(prompt_tokens=20, answer_tokens=6, rounds=1, concurrency=(1, 4), concurrent_tokens=8)
+    plan = SpeedPlan(prompt_tokens=20, answer_tokens=6, rounds=1, concurrency=(1, 4), concurrent_tokens=8)
     found = measure_in_turns({"server": launch}, plan)["server"]
     assert isinstance(found, Measured), found
     assert (found.speed.ttft_s.count, found.memory, found.speed.prefill_tok_s) == (2, None, None)
