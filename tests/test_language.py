@@ -29,11 +29,6 @@ EXEMPT = (
     "convert/cli/",
     # pipe
     "convert/pipeline/",
-    # dest
-    "convert/publish/assembly.py",
-    "convert/publish/destinations/",
-    "convert/publish/hub/",
-    "convert/publish/provenance/",
     # pipe
     "verify/runtimes/__init__.py",
     "verify/workflow.py",

@@ -26,9 +26,9 @@ Files = Mapping[str, bytes]  # by path, or by name
 class Makers:
     """What makes the files that no artifact brings along: the same bytes for the same artifacts."""
 
-    attest: Callable[[Candidate, Files], Files]  # vouches for an artifact, and for other documents of its
+    attest: Callable[[Candidate, Files], Files]  # attests an artifact and its other documents
     render: Callable[[Bundle], Files]  # the card and what belongs to it
-    release: Callable[[Bundle], Files]  # vouches for the repo as a whole, so it is made last
+    release: Callable[[Bundle], Files]  # attests the repo as a whole, so it is made last
 
 
 def assemble(
@@ -71,7 +71,7 @@ def assemble(
 
 
 def _completed(bundle: Bundle, makers: Makers) -> Bundle:
-    """Add each artifact's report and what vouches for it, then the card, then what vouches for the repo."""
+    """Add each artifact's report and attestation, then the card, then the attestation of the repo."""
     for candidate in bundle.candidates:
         report = {REPORT_NAME: _report_of(bundle.report, candidate)}
         documents = {**report, **makers.attest(candidate, report)}

@@ -43,17 +43,12 @@ def examine(
     """Return the report and the artifacts, each file hashed now, if all of them may be published."""
     names = ", ".join(each.name for each in targets)
     if not any((folder / each.name / MANIFEST_NAME).is_file() for each in targets):
-        raise Failure(
-            f"{names}: not built yet",
-            f"modelwright convert {cli_name(recipe.path)}, then verify what it built",
-        )
+        raise Failure(f"{names}: not built yet", _rebuilding(recipe))
     report = _report(recipe, folder)
     results = {result.name: result for result in report.artifacts}
     unknown = [each.name for each in targets if each.name not in results]
     if unknown:
-        raise Failure(
-            f"{', '.join(unknown)}: not verified yet", f"modelwright verify {cli_name(recipe.path)}"
-        )
+        raise Failure(f"{', '.join(unknown)}: not verified yet", _verifying(recipe))
     candidates = [
         _candidate(recipe, each, folder / each.name, report, results[each.name]) for each in targets
     ]
@@ -76,7 +71,7 @@ def check_waivers(recipe: Recipe, targets: Collection[str]) -> None:
 
 def _report(recipe: Recipe, folder: Path) -> Report:
     """Read the recipe's report; it must be of this recipe, by today's checks and measurements."""
-    again = f"modelwright verify {cli_name(recipe.path)}"
+    again = _verifying(recipe)
     if not (folder / REPORT_NAME).is_file():
         raise Failure(f"{folder / REPORT_NAME}: no such report, so nothing was verified yet", again)
     report = read_report(folder / REPORT_NAME)
@@ -98,9 +93,7 @@ def _candidate(
     manifest = read_manifest(folder)
     digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
     if digest != result.manifest_sha256:
-        raise Failure(
-            f"{target.name}: rebuilt since it was verified", f"modelwright verify {cli_name(recipe.path)}"
-        )
+        raise Failure(f"{target.name}: rebuilt since it was verified", _verifying(recipe))
     wrong = None
     if manifest.format_revision != find_format(manifest.format).REVISION:
         built = manifest.tools.get("modelwright")
@@ -110,9 +103,7 @@ def _candidate(
     elif digest_of_all({entry.path: entry.sha256 for entry in manifest.source.files}) != report.source.digest:
         wrong = "compared with another source than it was built from"
     if wrong:
-        raise Failure(
-            f"{target.name}: {wrong}", f"modelwright convert {cli_name(recipe.path)}, then verify it"
-        )
+        raise Failure(f"{target.name}: {wrong}", _rebuilding(recipe))
     lacking = {name for name, _ in _lacking(recipe, manifest, result)}
     waived = tuple(
         Waiver(each.gate, each.reason)
@@ -149,7 +140,7 @@ def _unwaived(recipe: Recipe, candidate: Candidate) -> Iterator[Refused]:
         hint = (
             f"leave it out with --only, or waive it: `publish: {{waive: [{{gate: {name}, reason: …}}]}}`"
             if is_gate
-            else f"modelwright convert {cli_name(recipe.path)}, then verify it; this cannot be waived"
+            else f"{_rebuilding(recipe)}; this cannot be waived"
         )
         yield Refused(f"{candidate.target}: {name}: {why}", hint)
 
@@ -160,16 +151,16 @@ def _compare_bytes(recipe: Recipe, candidates: Sequence[Candidate], progress: Pr
     with progress.stage("check", total) as advance:
         for candidate in candidates:
             found = inspect_artifact(candidate.folder, verify=True, progress=advance)
-            wrong = [each for each in found.differences if each.flaw is not Flaw.EXTRA]
-            if wrong:
+            for wrong in (each for each in found.differences if each.flaw is not Flaw.EXTRA):
                 raise Failure(
-                    f"{candidate.folder / wrong[0].path}: {wrong[0].flaw}, and it is not what was verified",
-                    _rebuilding(recipe, wrong[0].flaw),
+                    f"{candidate.folder / wrong.path}: {wrong.flaw}, and it is not what was verified",
+                    f"{REBUILT}; then verify it" if wrong.flaw is Flaw.SHA256 else _rebuilding(recipe),
                 )
 
 
-def _rebuilding(recipe: Recipe, flaw: Flaw) -> str:
-    """Say how to replace a damaged artifact."""
-    if flaw is Flaw.SHA256:
-        return f"{REBUILT}; then verify it"
+def _rebuilding(recipe: Recipe) -> str:
     return f"modelwright convert {cli_name(recipe.path)}, then verify it"
+
+
+def _verifying(recipe: Recipe) -> str:
+    return f"modelwright verify {cli_name(recipe.path)}"

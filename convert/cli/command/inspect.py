@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from convert.cli.output import Output
-    from convert.publish.provenance import Vouched
+    from convert.publish.provenance import Verified
     from convert.store import ArtifactReport, FileReport
 
 
@@ -85,7 +85,7 @@ def _examine(output: Output, path: Path, key: Path | None, threads: int | None) 
     return Exit.DONE
 
 
-def _vouched_lines(vouched: Vouched) -> Iterator[str]:
+def _vouched_lines(vouched: Verified) -> Iterator[str]:
     from convert.cli.text import count, facts  # noqa: PLC0415
 
     said = [

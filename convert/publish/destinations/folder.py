@@ -157,7 +157,9 @@ def _read_listing(paths: _Paths) -> bytes:
     """Read the list of what is there; a folder without one was not put there by this program."""
     path = paths.current / NAME
     if paths.current.is_symlink() or not paths.current.is_dir():
-        raise Failure(f"{paths.place}: not a folder of its own", "move it away, or name another place")
+        raise Failure(
+            f"{paths.place}: not a folder, but a link or a file", "move it away, or name another place"
+        )
     try:
         about = path.lstat()  # neither followed nor waited for: a link or a pipe by that name is no list
     except FileNotFoundError:

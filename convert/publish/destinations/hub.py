@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convert.errors import Failure, UsageFailure
 from convert.publish.bundle import README
 from convert.publish.destination import RERUN, Contents, Destination, Moved, Sent, Survey
-from convert.publish.hub.refusal import Damaged
-from convert.publish.hub.session import ANSWER_S, Session, signed_in, token_at_hand
+from convert.publish.hub.session import ANSWER_S, Damaged, Session, signed_in, token_at_hand
 from convert.publish.hub.upload import upload
 from convert.publish.listing import pieces
 from convert.source.hub import client
@@ -106,14 +105,7 @@ class HubDestination(Destination):
         if revision is None:
             self._require_valid_card(bundle.repo, survey.missing)
             with progress.stage("upload", survey.missing_bytes) as advance:
-                operations = upload(
-                    self.session,
-                    bundle.repo,
-                    bundle.revision,
-                    survey.missing,
-                    advance,
-                    is_proposal=bundle.is_pull_request,
-                )
+                operations = upload(self.session, bundle, survey.missing, advance)
             revision, sent_bytes = self._commit(bundle, survey, operations), survey.missing_bytes
         self._compare(bundle, revision)
         if bundle.tag is not None:
@@ -189,13 +181,9 @@ class HubDestination(Destination):
     def _require_valid_card(self, repo: str, missing: Iterable[ShippedFile]) -> None:
         """Let the Hub read the card before gigabytes follow; the commit would fail by it."""
         url = f"{self.hub.endpoint}/api/validate-yaml"
-        for card in [file.read().decode() for file in missing if file.path == README]:
-            asked = {"content": card, "repoType": "model"}
-            self.session.ask(
-                repo,
-                lambda asked=asked: self.session.request("POST", url, asked),  # type: ignore[misc]
-                file=README,
-            )
+        for card in (file for file in missing if file.path == README):
+            asked = {"content": card.read().decode(), "repoType": "model"}
+            self.session.ask(repo, partial(self.session.request, "POST", url, asked), file=README)
 
     def _require_branch(self, bundle: Bundle, head: str) -> None:
         refs = None if bundle.revision == "main" else self._refs(bundle.repo)
@@ -244,18 +232,14 @@ class HubDestination(Destination):
 
     def _compare(self, bundle: Bundle, revision: str) -> None:
         for file in self._survey(bundle, revision).missing:
-            raise Failure(
-                f"{bundle.repo}/{file.path}: at {revision[:12]} it is not what was sent",
-                RERUN,
-            )
+            raise Failure(f"{bundle.repo}/{file.path}: at {revision[:12]} it is not what was sent", RERUN)
 
     def _fetch(self, repo: str, revision: str, file: ShippedFile) -> None:
         """Fetch a file and compare; a body that was damaged on its way is fetched again."""
         url = client().hf_hub_url(repo, file.path, revision=revision, endpoint=self.hub.endpoint)
 
         def fetch() -> None:
-            content = self.session.request("GET", url).content
-            if hashlib.sha256(content).hexdigest() != file.sha256:
+            if hashlib.sha256(self.session.request("GET", url).content).hexdigest() != file.sha256:
                 raise Damaged("what came back is not what was sent")
 
         self.session.ask(repo, fetch, file=file.path)

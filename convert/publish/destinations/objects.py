@@ -102,7 +102,7 @@ class ObjectDestination(Destination):
             package = _PACKAGES.get(scheme)
             hint = f"pip install {package}" if package else _redacted(error)
             raise Failure(f"publish.to: what reaches {scheme}:// is not installed", hint) from None
-        except Exception as error:  # noqa: BLE001 - each of fsspec's clients has exceptions of its own
+        except Exception as error:  # noqa: BLE001 - each of fsspec's clients has its own exceptions
             raise Failure(
                 f"publish.to: {shown}: {type(error).__name__}: {_redacted(error)}", "check the address"
             ) from None
@@ -261,7 +261,7 @@ class ObjectDestination(Destination):
             ) from None
         except FileNotFoundError as error:
             raise Failure(f"{place}: {_redacted(error)}", "make the bucket or the folder first") from None
-        except Exception as error:  # noqa: BLE001 - each of fsspec's clients has exceptions of its own
+        except Exception as error:  # noqa: BLE001 - each of fsspec's clients has its own exceptions
             raise Failure(f"{place}: {type(error).__name__}: {_redacted(error)}", RERUN) from None
 
 

@@ -14,11 +14,10 @@ from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
 from convert.errors import Failure, UsageFailure
-from convert.publish.destination import RERUN
-from convert.publish.hub.refusal import Damaged, refusal
+from convert.publish.destination import RERUN, Moved
 from convert.source.hub import client
 from convert.source.refusal import broken
-from convert.source.retry import Backoff, Transient, retry_after_s
+from convert.source.retry import RETRIED_STATUS, Backoff, Transient, retry_after_s
 from convert.store.fault import failure_from
 
 if TYPE_CHECKING:
@@ -34,6 +33,23 @@ _TOKEN = re.compile(r"[!-~]+")
 _LOGIN = "run `hf auth login`, or set HF_TOKEN, with a token that may write"
 # A commit of many files takes the Hub a while.
 ANSWER_S = 120.0
+
+
+class Damaged(Transient):
+    """What arrived is not what was sent: send it again."""
+
+
+# status → (what it means, what to try); what the server said is added to the first.
+_WORDS: dict[int, tuple[str, str]] = {
+    400: ("the Hub rejects the request", "check the card and the recipe's publish:"),
+    401: ("the Hub does not accept your token", "run `hf auth login`, or renew HF_TOKEN"),
+    402: ("the Hub asks for payment", "look at the account's plan and storage"),
+    403: ("your token may not write there", "give it the right to write, or name a repo of your own"),
+    404: ("not there, or hidden from you", "check publish.repo, and that your token may write to it"),
+    409: ("something of that name already exists", "look at it on the Hub, or choose another name"),
+    413: ("too large for the Hub", "split it: `split_max_size` of the target"),
+    507: ("no storage is left there", "free some, or look at the account's plan"),
+}
 
 
 @dataclass(frozen=True)
@@ -88,7 +104,7 @@ class Session:
                 found = self._understood(error.__cause__, repo, file)
             case library.errors.HfHubHTTPError():
                 said = self._scrubbed(error.server_message or "")
-                found = refusal(endpoint, repo, file, error.response, said)
+                found = _refusal(endpoint, repo, file, error.response, said)
             case httpx2.RequestError() | library.errors.OfflineModeIsEnabled():
                 found = broken(error, endpoint)
             case json.JSONDecodeError() | KeyError() | TypeError() | AttributeError():
@@ -116,7 +132,7 @@ def token_at_hand(hub: Hub) -> str | None:
 
 @contextmanager
 def signed_in(hub: Hub, answer_s: float = ANSWER_S) -> Iterator[Session]:
-    """Be somebody at the Hub, with a token that may write."""
+    """Sign in to the Hub, with a token that may write."""
     if hub.is_offline:
         raise UsageFailure("publishing needs the network", "leave out --offline, and unset HF_HUB_OFFLINE")
     token = token_at_hand(hub)
@@ -161,3 +177,19 @@ def _http_client(hub: Hub, answer_s: float) -> httpx2.Client:
     return httpx2.Client(
         follow_redirects=True, timeout=None, event_hooks={"request": [before], "response": [after]}
     )
+
+
+def _refusal(endpoint: str, repo: str, file: str, answer: httpx2.Response, said: str) -> Failure | Transient:
+    """Turn an answer's status into the fault that it is."""
+    status, headers = answer.status_code, answer.headers
+    where = f"{repo}/{file}" if file else repo
+    if status in RETRIED_STATUS:
+        return Transient(f"{endpoint} answered {status}", retry_after_s(headers))
+    if status == 422:
+        return Damaged("what arrived is not what was sent")
+    if status == 412:
+        return Moved(where, f"{endpoint}/{repo}/commits/main")
+    if headers.get("x-error-code") == "RevisionNotFound":
+        return Failure(f"{where}: no such branch or commit", "check publish.branch")
+    what, hint = _WORDS.get(status, (f"the Hub answered {status}", "check HF_ENDPOINT and publish.repo"))
+    return Failure(f"{where}: {what} ({status}{': ' + said if said else ''})", hint)

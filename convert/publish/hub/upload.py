@@ -13,7 +13,7 @@ from convert.source.hub import client
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from convert.publish.bundle import ShippedFile
+    from convert.publish.bundle import Bundle, ShippedFile
     from convert.publish.hub.session import Session
 
 # Smaller ones go together, in threads that Ctrl-C waits for; each larger one alone, in the main thread.
@@ -61,13 +61,7 @@ def _addition_class() -> Any:
 
 
 def upload(
-    session: Session,
-    repo: str,
-    revision: str,
-    files: Sequence[ShippedFile],
-    advance: Callable[[int], None],
-    *,
-    is_proposal: bool = False,
+    session: Session, bundle: Bundle, files: Sequence[ShippedFile], advance: Callable[[int], None]
 ) -> list[Any]:
     """Bring the large files that the Hub lacks to its storage, unseen; return what a commit needs to know."""
     operations = []
@@ -83,10 +77,14 @@ def upload(
 
         def send(batch: list[Any] = batch) -> None:
             session.api.preupload_lfs_files(
-                repo, batch, revision=revision, create_pr=is_proposal, free_memory=False
+                bundle.repo,
+                batch,
+                revision=bundle.revision,
+                create_pr=bundle.is_pull_request,
+                free_memory=False,
             )
 
-        session.ask(repo, send, retries_itself=True, file=label)
+        session.ask(bundle.repo, send, retries_itself=True, file=label)
         for each in batch:  # those that the Hub had already, and those that go with the commit
             each.reach(each.upload_info.size)
     return operations

@@ -1,4 +1,4 @@
-"""Vouch for what is published: in-toto statements, signed if there is a key, and a bill of materials.
+"""Attest what is published: in-toto statements, signed if there is a key, and a bill of materials.
 
 `attest` makes them for one artifact, `release` for a repo as a whole, which goes in last; `examine` checks
 them in a folder, wherever it was downloaded to.
@@ -6,7 +6,7 @@ them in a folder, wherever it was downloaded to.
 
 from __future__ import annotations
 
-from convert.publish.provenance.check import Vouched, examine
+from convert.publish.provenance.check import Verified, examine
 from convert.publish.provenance.envelope import signed_by
 from convert.publish.provenance.key import (
     KEY_VARIABLE,
@@ -23,7 +23,7 @@ __all__ = [
     "PROVENANCE_NAME",
     "RELEASE_NAME",
     "Signer",
-    "Vouched",
+    "Verified",
     "attest",
     "examine",
     "release",

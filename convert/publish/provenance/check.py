@@ -38,7 +38,7 @@ _TAMPERED = "do not use it; download it again, and if that does not help, tell i
 
 
 @dataclass(frozen=True)
-class Vouched:
+class Verified:
     """What a key's owner signed, and is there unchanged."""
 
     path: Path
@@ -58,7 +58,7 @@ class _Statement:
     subjects: dict[str, str]
     predicate: dict[str, Any]
 
-    def neighbour(self, name: str) -> str:
+    def in_its_folder(self, name: str) -> str:
         """Return the path of a file in the same folder."""
         folder, slash, _ = self.name.rpartition("/")
         return f"{folder}{slash}{name}"
@@ -66,7 +66,7 @@ class _Statement:
 
 def examine(
     folder: Path, key: Path | None, *, threads: int | None = None, progress: Progress | None = None
-) -> Vouched:
+) -> Verified:
     """Check each signature with the key, and each file with what was signed; a Failure says what is wrong."""
     download = open_download(folder)
     sealed: dict[str, Sealed] = {}
@@ -89,7 +89,7 @@ def examine(
     for name, path in here.items():
         if found[path].sha256 != subjects[name]:
             raise Failure(f"{download.where(name)}: not the file that was signed", _TAMPERED)
-    return Vouched(
+    return Verified(
         path=folder,
         key_id=public.key_id,
         targets=tuple(sorted(manifest.target for manifest in manifests)),
@@ -139,7 +139,7 @@ def _opened(download: Download, name: str, sealed: Sealed, public: PublicKey) ->
     path = download.where(name)
     if sealed.key_id != public.key_id:
         raise Failure(f"{path}: signed by the key {sealed.key_id}, and --key is {public.key_id}", _TAMPERED)
-    if not sealed.is_vouched_by(public):
+    if not sealed.is_signed_by(public):
         raise Failure(f"{path}: the signature is wrong", _TAMPERED)
     kind = RELEASE_TYPE if name == RELEASE_NAME else PROVENANCE_TYPE
     with _intact(path):
@@ -165,7 +165,7 @@ def _subjects(given: list[Any]) -> dict[str, str]:
 
 def _agreeing(download: Download, statement: _Statement) -> Manifest:
     """Read the manifest in a provenance's folder; both must describe the same build and files."""
-    name = statement.neighbour(MANIFEST_NAME)
+    name = statement.in_its_folder(MANIFEST_NAME)
     path = download.where(name)
     if name not in statement.subjects or name not in download.names:
         raise Failure(f"{path}: missing, or not signed", _TAMPERED)
@@ -176,7 +176,7 @@ def _agreeing(download: Download, statement: _Statement) -> Manifest:
         manifest = Manifest.model_validate_json(data)
     except ValidationError:
         raise Failure(f"{path}: not a manifest of this version", "upgrade modelwright") from None
-    documents = {statement.neighbour(each) for each in (MANIFEST_NAME, BOM_NAME, REPORT_NAME)}
+    documents = {statement.in_its_folder(each) for each in (MANIFEST_NAME, BOM_NAME, REPORT_NAME)}
     shipped = {each: sha256 for each, sha256 in statement.subjects.items() if each not in documents}
     said = {"recipe": manifest.recipe, "target": manifest.target, "options": manifest.options}
     definition = statement.predicate.get("buildDefinition")

@@ -37,7 +37,7 @@ class Sealed:
     key_id: str | None
     signature: bytes | None
 
-    def is_vouched_by(self, key: PublicKey) -> bool:
+    def is_signed_by(self, key: PublicKey) -> bool:
         """Say whether this key signed it, under its own name."""
         if self.signature is None or self.key_id != key.key_id:
             return False

@@ -38,7 +38,7 @@ def attest(
 ) -> dict[str, bytes]:
     """Make the provenance and the bill of materials of one artifact, by name, for its documents' folder.
 
-    The `others` there, by name, are vouched for as well.
+    It names the `others` there too.
     """
     bom = bill_of_materials(candidate)
     subjects = {candidate.shipped_path(entry.path): entry.sha256 for entry in candidate.manifest.files}
