@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from convert.errors import UsageFailure as UsageFailure
     from convert.formats import load_recipe as load_recipe
     from convert.pipeline.run import Run as Run
-    from convert.pipeline.stage.build import Converted as Converted
     from convert.pipeline.stage.estimate import Plan as Plan
+    from convert.pipeline.stage.summarize import Converted as Converted
     from convert.pipeline.start import Options as Options
     from convert.recipe import Recipe as Recipe
     from convert.store import inspect as inspect
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Where a name is defined that is only imported when somebody asks for it: `--help` needs none of them.
 _PLACES = {
-    "Converted": "convert.pipeline.stage.build",
+    "Converted": "convert.pipeline.stage.summarize",
     "Exit": "convert.errors",
     "Failure": "convert.errors",
     "Options": "convert.pipeline.start",

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from convert.pipeline.run import AnyTrial, Run, Trial
 from convert.pipeline.stage.ask import ask
-from convert.pipeline.stage.build import build, summarize
+from convert.pipeline.stage.build import build
 from convert.pipeline.stage.choose import choose
-from convert.pipeline.stage.compare import compare, skip_built
+from convert.pipeline.stage.compare import compare
 from convert.pipeline.stage.connect import connect
 from convert.pipeline.stage.describe import describe
 from convert.pipeline.stage.download import download
@@ -27,6 +27,8 @@ from convert.pipeline.stage.make_room import make_room
 from convert.pipeline.stage.pin import pin
 from convert.pipeline.stage.select import select
 from convert.pipeline.stage.send import send
+from convert.pipeline.stage.skip_built import skip_built
+from convert.pipeline.stage.summarize import summarize
 from convert.pipeline.stage.survey import survey
 from convert.pipeline.start import start, start_verification
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from convert.formats.base import Format, Planned
     from convert.model.family import Family
     from convert.model.source import Model
-    from convert.pipeline.stage.build import Converted
     from convert.pipeline.stage.estimate import Plan
+    from convert.pipeline.stage.summarize import Converted
     from convert.publish.destination import Destination, Sent, Survey
     from convert.publish.gather import Gathered
     from convert.recipe import Publish, Recipe, Target

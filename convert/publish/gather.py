@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from convert.publish.bundle import Bundle
     from convert.publish.destination import Destination
     from convert.recipe import Publish, Recipe, Target
-    from convert.source import Hub
+    from convert.source import Hub, Pinned
     from convert.store import Manifest
 
 
@@ -38,6 +38,7 @@ class Publication:
     targets: tuple[Target, ...]  # of the recipe, those that are to be published
     folder: Path  # of the recipe's artifacts
     hub: Hub  # that the source came from
+    source: Pinned | None  # its small files, where this run has pinned them
     destination: Destination | None  # None where nobody can look there
     user: str
     progress: Progress
@@ -89,7 +90,10 @@ def gather(publication: Publication) -> Gathered:
 def _source_card(publication: Publication, manifest: Manifest) -> dict[str, Any]:
     """Read the front matter of the card that the source had when it was converted."""
     source, recipe = manifest.source, publication.recipe
-    if source.repo is not None and source.commit is not None:
+    pinned = publication.source
+    if pinned is not None and (pinned.repo, pinned.commit) == (source.repo, source.commit):
+        folder = pinned.folder
+    elif source.repo is not None and source.commit is not None:
         listing = list_source(source.repo, source.commit, hub=publication.hub)
         folder = fetch_small(listing, hub=publication.hub, progress=publication.progress).folder
     elif recipe.folder is not None:

@@ -12,8 +12,8 @@ import pytest
 
 from convert import Converted, Plan
 from convert.deviation import Deviation
-from convert.pipeline.stage.build import ArtifactResult
 from convert.pipeline.stage.estimate import PlannedFile, PlannedTarget
+from convert.pipeline.stage.summarize import ArtifactResult
 from tests import tiny
 
 if TYPE_CHECKING:

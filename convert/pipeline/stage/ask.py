@@ -1,17 +1,12 @@
 """Read what the source and the artifacts are to be asked; a mistake in it is refused before any download."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from convert.pipeline.run import AnyTrial
 from convert.recipe import expand_home
 from verify import scenarios
 from verify.text import join_packs, read_text
 from verify.workflow import Plan
-
-if TYPE_CHECKING:
-    from convert.pipeline.run import AnyTrial
 
 
 def ask(trial: AnyTrial) -> AnyTrial:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from convert.checkpoint import open_checkpoint
@@ -26,25 +25,6 @@ if TYPE_CHECKING:
     from convert.writer.layout import Layout
 
 
-@dataclass(frozen=True)
-class ArtifactResult:
-    """The outcome for one target."""
-
-    target: str
-    folder: Path
-    status: str  # "built" or "up to date"
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class Converted:
-    """The outcome of a conversion."""
-
-    artifacts: tuple[ArtifactResult, ...]
-    read_bytes: int
-    seconds: float
-
-
 def build(run: Run) -> Run:
     """Learn from the weights what a format asks for, then fill and place every artifact."""
     with open_checkpoint(run.files.folder) as checkpoint:
@@ -52,18 +32,6 @@ def build(run: Run) -> Run:
         weights = Weights(checkpoint, origins)
         _fill(run, weights, [*_learn(run, weights)])
     return run
-
-
-def summarize(run: Run) -> Run:
-    """Say of each artifact whether it was built now."""
-    artifacts = []
-    for each in run.wanted:
-        folder = run.store.folder(run.recipe.name, each.target.name)
-        there = run.store.current(run.recipe.name, each.target.name)
-        status = "up to date" if each.is_up_to_date else "built"
-        artifacts.append(ArtifactResult(each.target.name, folder, status, there.size_bytes if there else 0))
-    read_bytes = run.source.weight_bytes if run.pending else 0
-    return replace(run, converted=Converted(tuple(artifacts), read_bytes, time.monotonic() - run.began_s))
 
 
 def _learn(run: Run, weights: Weights) -> Iterable[Job]:

@@ -1,14 +1,9 @@
 """Choose the artifacts: the recipe's, or those of them that --only names."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from convert import recipe
-
-if TYPE_CHECKING:
-    from convert.pipeline.run import Run
+from convert.pipeline.run import Run
 
 
 def choose(run: Run) -> Run:

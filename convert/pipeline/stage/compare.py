@@ -1,29 +1,18 @@
 """Compare the artifacts that are wanted with those that there are."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from convert.calibration import identity
 from convert.formats import find_format
-from convert.pipeline.run import Wanted
+from convert.pipeline.run import Run, Wanted
+from convert.recipe import Target
 from convert.store import artifact_key
-
-if TYPE_CHECKING:
-    from convert.pipeline.run import Run
-    from convert.recipe import Target
 
 
 def compare(run: Run) -> Run:
     """Compute each artifact's key, and see whether the artifact with that key is there."""
     wanted = tuple(_compare(run, target) for target in run.targets)
     return replace(run, wanted=wanted, pending=wanted)
-
-
-def skip_built(run: Run) -> Run:
-    """Leave out of the following stages what is up to date."""
-    return replace(run, pending=tuple(each for each in run.wanted if not each.is_up_to_date))
 
 
 def _compare(run: Run, target: Target) -> Wanted:

@@ -1,18 +1,12 @@
 """Connect to where the artifacts are to be published."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from convert.errors import UsageFailure
-from convert.publish.destination import LOCAL_USER
+from convert.pipeline.run import Run
+from convert.publish.destination import LOCAL_USER, Destination
 from convert.publish.destinations import find, located
 from convert.recipe import Publish
-
-if TYPE_CHECKING:
-    from convert.pipeline.run import Run
-    from convert.publish.destination import Destination
 
 
 def connect(run: Run) -> Run:

@@ -1,25 +1,19 @@
 """Describe the model: what cannot be converted is refused here, before any weights are fetched."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from convert.deviation import AS_SOURCE, Deviation
 from convert.model.card import front_matter
 from convert.model.config import read_config
+from convert.model.decoder import Decoder
 from convert.model.families import find_family
+from convert.model.family import Family
 from convert.model.source import Model
+from convert.pipeline.run import Run
+from convert.tokenizer import Tokenizer
 from convert.tokenizer import load as load_tokenizer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from convert.model.decoder import Decoder
-    from convert.model.family import Family
-    from convert.pipeline.run import Run
-    from convert.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,9 @@
 """Download the whole source, and check its digests."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from convert.pipeline.run import AnyTrial
 from convert.source import fetch
-
-if TYPE_CHECKING:
-    from convert.pipeline.run import AnyTrial
 
 
 def download(trial: AnyTrial) -> AnyTrial:

@@ -1,15 +1,10 @@
 """Gather what may be published: artifacts that passed or are waived, as repos with their cards."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from convert.pipeline.run import Run
 from convert.publish.gather import Publication
 from convert.publish.gather import gather as gather_bundles
-
-if TYPE_CHECKING:
-    from convert.pipeline.run import Run
 
 
 def gather(run: Run) -> Run:
@@ -21,6 +16,7 @@ def gather(run: Run) -> Run:
             targets=run.targets,
             folder=run.store.root / run.recipe.name,
             hub=run.hub,
+            source=run.source.small if run.source else None,
             destination=run.destination if run.is_reachable else None,
             user=run.user,
             progress=run.progress,

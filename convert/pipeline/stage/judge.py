@@ -1,20 +1,15 @@
 """Judge the artifacts: open, question and measure each, and compare it with its source."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
+from convert.pipeline.run import AnyTrial
 from convert.pipeline.stage.describe import read_source
 from convert.source import digest_of_all
 from verify import workflow
 from verify.baseline import Source
-
-if TYPE_CHECKING:
-    from convert.pipeline.run import AnyTrial
 
 # With fewer, handing a token's work from core to core takes longer than doing it; on a busy machine, by far.
 SMALL_BYTES = 64 << 20

@@ -1,20 +1,14 @@
 """Keep the report: its three files on disk, and what is still true of an earlier one."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from convert.errors import Failure
+from convert.pipeline.run import AnyTrial
 from convert.store import MANIFEST_NAME
-from verify.report import NAME, Report, markdown, page, read, write, write_json
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from convert.pipeline.run import AnyTrial
-    from verify.report import ArtifactResult
+from verify.report import NAME, ArtifactResult, Report, markdown, page, read, write, write_json
 
 
 def keep(trial: AnyTrial) -> AnyTrial:

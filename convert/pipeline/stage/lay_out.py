@@ -1,16 +1,11 @@
 """Lay out the artifacts: plan every file of each to the byte."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert import machine
 from convert.formats.render import require_rendered
-from convert.pipeline.run import Job
-
-if TYPE_CHECKING:
-    from convert.pipeline.run import Run
+from convert.pipeline.run import Job, Run
 
 
 def lay_out(run: Run) -> Run:

@@ -1,15 +1,9 @@
 """Make room for the artifacts, and refuse to begin where they will not fit."""
 
-from __future__ import annotations
+from collections.abc import Iterable
 
-from typing import TYPE_CHECKING
-
+from convert.pipeline.run import Job, Run
 from convert.store import require_space
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from convert.pipeline.run import Job, Run
 
 # Manifests, licenses and file-system blocks besides the planned files.
 SPARE_BYTES = 16 << 20

@@ -1,16 +1,10 @@
 """Pin the source to a commit, and bring all of it but the weights."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from convert.calibration import find_source
-from convert.pipeline.run import PinnedSource
+from convert.pipeline.run import PinnedSource, Run
 from convert.source import fetch, fetch_small, list_source
-
-if TYPE_CHECKING:
-    from convert.pipeline.run import Run
 
 
 def pin(run: Run) -> Run:

@@ -1,19 +1,14 @@
 """Select the artifacts to verify: those of the recipe, all of which must have been built."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from convert.errors import Failure
+from convert.pipeline.run import Run
 from convert.pipeline.start import runtime_for
 from convert.recipe import cli_name
 from convert.store import MANIFEST_NAME
 from verify.workflow import Subject
-
-if TYPE_CHECKING:
-    from convert.pipeline.run import Run
 
 
 def select(run: Run) -> Run:

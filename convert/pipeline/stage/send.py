@@ -1,12 +1,8 @@
 """Send the repos, and read them back."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from convert.pipeline.run import Run
+from convert.pipeline.run import Run
 
 
 def send(run: Run) -> Run:

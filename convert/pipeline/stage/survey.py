@@ -1,14 +1,9 @@
 """Survey the destination: compare every repo with what is there, before any is sent."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from convert.pipeline.run import Run
 from convert.publish.destination import Moved
-
-if TYPE_CHECKING:
-    from convert.pipeline.run import Run
 
 
 def survey(run: Run) -> Run:
