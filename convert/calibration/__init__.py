@@ -1,27 +1,19 @@
 """Calibration text for GPTQ, AWQ and importance matrices: windows of tokens, chosen by the seed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convert.calibration.source import Source, find_source, identity
 from convert.calibration.stream import tokenize
 from convert.errors import Failure
-from convert.progress import Silent
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from convert.progress import Progress
-    from convert.recipe.model import Calibration
-    from convert.tokenizer import Tokenizer
+from convert.progress import Progress, Silent
+from convert.recipe.model import Calibration
+from convert.tokenizer import Tokenizer
 
 __all__ = ["Source", "Windows", "find_source", "identity", "windows"]
 
@@ -94,16 +86,12 @@ def windows(
 def _check(stream: NDArray[np.int32], where: str, tokenizer: Tokenizer, length: int) -> None:
     needed = min(MIN_TOKENS, length)
     if len(stream) < needed:
-        raise Failure(
-            f"{where}: the text makes {len(stream)} tokens, which is fewer than {needed}",
-            f"use a longer text: {length} tokens fill one window",
-        )
+        what = f"{where}: the text makes {len(stream)} tokens, which is fewer than {needed}"
+        raise Failure(what, f"use a longer text: {length} tokens fill one window")
     unknown = int((stream == tokenizer.unk_id).sum()) if tokenizer.unk_id is not None else 0
     if unknown > MAX_UNKNOWN_SHARE * len(stream):
-        raise Failure(
-            f"{where}: {unknown} of the text's {len(stream)} tokens are unknown to the tokenizer",
-            "use a text in a language that the model was trained on",
-        )
+        what = f"{where}: {unknown} of the text's {len(stream)} tokens are unknown to the tokenizer"
+        raise Failure(what, "use a text in a language that the model was trained on")
 
 
 def _chosen(count: int, samples: int, seed: int) -> list[int]:

@@ -1,17 +1,12 @@
 """Conversations rendered by the model's chat template in a child process, since a template is a program."""
 
-from __future__ import annotations
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
+from convert.calibration.dialogue import Dialogue
 from convert.child import ChildFailure, sandbox
 from convert.errors import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from convert.calibration.dialogue import Dialogue
-    from convert.tokenizer import Tokenizer
+from convert.tokenizer import Tokenizer
 
 # For hundreds of dialogues at once; a normal template needs a tenth of a second.
 CPU_S = 30
@@ -34,10 +29,8 @@ def lay_out(dialogues: Sequence[Dialogue], template: str, tokenizer: Tokenizer) 
 
 
 def _refusal(why: str) -> Failure:
-    return Failure(
-        f"calibration: the model's chat template cannot lay a conversation out: {why}",
-        "use another text: calibration: {text: FILE}",
-    )
+    what = f"calibration: the model's chat template cannot lay a conversation out: {why}"
+    return Failure(what, "use another text: calibration: {text: FILE}")
 
 
 def _without_system(dialogue: Dialogue) -> list[dict[str, str]]:

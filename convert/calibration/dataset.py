@@ -1,27 +1,21 @@
 """A Hub dataset: pinned, fetched as far as needed, and read from its column `text` or `messages`."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import hashlib
 import json
 import re
 import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, Any
 
 from convert.calibration.dialogue import Dialogue
 from convert.errors import Failure
+from convert.progress import Progress
 from convert.size import size
-from convert.source import fetch_files, is_legal, list_dataset
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
-
-    from convert.progress import Progress
-    from convert.source import Hub, Listing
+from convert.source import Hub, Listing, fetch_files, is_legal, list_dataset
 
 # In order of preference: forms that Python reads by itself come first. Of several forms, one is used.
 FORMS = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
@@ -131,10 +125,8 @@ def _parquet(path: Path, where: str) -> Iterator[Mapping[str, Any]]:
         import pyarrow as pa  # noqa: PLC0415  (170 MB, and needed for nothing else)
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
-        raise Failure(
-            f"{where}: a Parquet file, and pyarrow is not installed",
-            f"pip install 'modelwright[parquet]', or {HINT}",
-        ) from None
+        what = f"{where}: a Parquet file, and pyarrow is not installed"
+        raise Failure(what, f"pip install 'modelwright[parquet]', or {HINT}") from None
     try:
         with parquet.ParquetFile(path) as file:
             columns = [name for name in file.schema_arrow.names if name in ("text", "messages")]

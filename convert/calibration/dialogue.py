@@ -1,12 +1,8 @@
 """Conversations with answers, from which calibration texts are made."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -18,7 +14,7 @@ class Dialogue:
     cue: str = "Answer:"
 
     @classmethod
-    def of_messages(cls, messages: Sequence[Mapping[str, str]]) -> Dialogue | None:
+    def of_messages(cls, messages: Sequence[Mapping[str, str]]) -> Self | None:
         """Pair questions with their answers; None if there is no pair."""
         system = question = None
         turns: list[tuple[str, str]] = []

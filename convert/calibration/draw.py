@@ -1,12 +1,8 @@
 """Random choices from digests, which never change, unlike the random numbers of a library."""
 
-from __future__ import annotations
-
 import hashlib
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from collections.abc import Sequence
+from typing import TypeVar
 
 T = TypeVar("T")
 

@@ -1,15 +1,9 @@
 """LessonPack: a lesson in Markdown, and revisions of it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.calibration.dialogue import Dialogue
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from convert.calibration.draw import Draw
+from convert.calibration.draw import Draw
 
 LETTERS = "ABCD"
 
@@ -21,7 +15,7 @@ def lesson(pack: dict[str, Any], draw: Draw) -> Dialogue:
     pupils = draw.one(pack["pupils"])
     request = draw.one(pack["requests"]).replace("{P}", pupils).replace("{T}", topic["name"])
     turns = [(request, _outline(pack, topic, points, draw))]
-    makers: dict[str, Callable[[], str]] = {
+    makers = {
         "expand": lambda: _expanded(pack, topic, points, draw),
         "sections": lambda: _sections(pack, points),
         "choice": lambda: _choice(pack, topic, draw),

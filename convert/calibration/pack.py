@@ -4,22 +4,17 @@ A pack holds parts, from which the seed composes any number of different dialogu
 verification asks, since calibrating on the test would distort its result.
 """
 
-from __future__ import annotations
-
 import hashlib
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from convert.calibration.dialogue import Dialogue
 from convert.calibration.draw import Draw
 from convert.calibration.lesson import lesson
 from convert.calibration.search import search
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from convert.calibration.dialogue import Dialogue
 
 _SHIPPED = Path(__file__).parent / "packs"
 LANGUAGES = ("zh", "en")

@@ -1,14 +1,10 @@
 """SearchQA: numbered materials, a question, its answer if they have one, and the material it came from."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.calibration.dialogue import Dialogue
-
-if TYPE_CHECKING:
-    from convert.calibration.draw import Draw
+from convert.calibration.draw import Draw
 
 MATERIALS = (3, 6)
 ABSENT_PERCENT = 20

@@ -1,23 +1,17 @@
 """The sources of calibration text, and the digest that distinguishes them before any is read."""
 
-from __future__ import annotations
-
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from convert.calibration import dataset, pack
+from convert.calibration.dialogue import Dialogue
 from convert.calibration.text import read_text
+from convert.progress import Progress
 from convert.recipe.lookup import expand_home
+from convert.recipe.model import Calibration
 from convert.source import Hub
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from convert.calibration.dialogue import Dialogue
-    from convert.progress import Progress
-    from convert.recipe.model import Calibration
 
 
 @dataclass(frozen=True)

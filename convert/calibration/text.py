@@ -1,17 +1,13 @@
 """A text file in pieces of bounded size: all of a short file, stretches of a long one."""
 
-from __future__ import annotations
-
 import codecs
 import hashlib
 import json
-from typing import IO, TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
 
 from convert.errors import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 # The size of a piece for the tokenizer, and of a stretch of a long file.
 PIECE_BYTES = 1 << 20

@@ -67,10 +67,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     for path, file in files.items():
         for info in read_header(file):
             if other := tensors.get(info.name):
-                raise Failure(
-                    f"{folder}: {shown(info.name)} is both in {other.file.name} and in {path.name}",
-                    MISMATCHED,
-                )
+                what = f"{folder}: {shown(info.name)} is both in {other.file.name} and in {path.name}"
+                raise Failure(what, MISMATCHED)
             tensors[info.name] = info
     _check_index(weights, tensors)
     return Checkpoint(folder, files, tensors.values())
@@ -84,10 +82,8 @@ def _check_index(weights: Weights, tensors: Mapping[str, TensorInfo]) -> None:
         if name not in tensors:
             raise Failure(f"{weights.index}: {shown(name)} is not in {shard.name}", MISMATCHED)
         if tensors[name].file != shard:
-            raise Failure(
-                f"{weights.index}: {shown(name)} is not in {shard.name} but in {tensors[name].file.name}",
-                MISMATCHED,
-            )
+            what = f"{weights.index}: {shown(name)} is not in {shard.name} but in {tensors[name].file.name}"
+            raise Failure(what, MISMATCHED)
     for name, info in tensors.items():
         if name not in weights.listed:
             raise Failure(f"{info.file}: {shown(name)} is not in {weights.index}", MISMATCHED)

@@ -26,10 +26,8 @@ def read_torch(file: MappedFile) -> list[TensorInfo]:
         return _read_zip(file)
     if file.bytes[:1] == _PICKLE_START:
         return _read_stream(file)
-    raise Failure(
-        f"{file.path}: neither of the two forms that torch.save writes",
-        "load it with torch, and save the model with save_pretrained",
-    )
+    what = f"{file.path}: neither of the two forms that torch.save writes"
+    raise Failure(what, "load it with torch, and save the model with save_pretrained")
 
 
 # The zip form (torch 1.6 and later): NAME/data.pkl, and NAME/data/KEY per storage, uncompressed.
@@ -78,10 +76,8 @@ def _entries(file: MappedFile) -> dict[str, tuple[int, int]]:
         if info.filename in spans:
             raise Failure(f"{where} is in the zip twice", DAMAGED)
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            raise Failure(
-                f"{where} is compressed or encrypted in the zip",
-                "torch.save does not compress: load it with torch and save it again",
-            )
+            what = f"{where} is compressed or encrypted in the zip"
+            raise Failure(what, "torch.save does not compress: load it with torch and save it again")
         start = _content_start(file, info.header_offset)
         if start is None or start + info.file_size > file.size_bytes or info.header_offset < reached:
             raise Failure(f"{where} is not where the zip's directory says", CUT_SHORT)
@@ -117,10 +113,8 @@ class _BoundedFile(FileIO):
 def _read_stream(file: MappedFile) -> list[TensorInfo]:
     source = PickleSource(file.path, file.bytes, 0, file.size_bytes)
     if _plain(source) != _STREAM_MAGIC:
-        raise Failure(
-            f"{file.path}: a pickle, but not one that torch.save wrote",
-            "nothing was executed; use the model's safetensors files",
-        )
+        what = f"{file.path}: a pickle, but not one that torch.save wrote"
+        raise Failure(what, "nothing was executed; use the model's safetensors files")
     protocol, system = _plain(source), _plain(source)
     if protocol != _STREAM_PROTOCOL:
         raise Failure(f"{file.path}: unknown version of torch's format", "save it again with a newer torch")

@@ -1,18 +1,12 @@
 """The artifacts that a recipe asks for, and those of them that a person names with --only."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from convert.errors import UsageFailure
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from pydantic import JsonValue
-
-    from convert.recipe.model import Recipe, TargetOptions
+from convert.recipe.model import Recipe, TargetOptions
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """YAML as plain values, with the line and the spelling of each; nothing in the text is ever executed."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 
@@ -56,9 +54,9 @@ class Fault:
 class DocumentError(Exception):
     """The text cannot be used as a document."""
 
-    def __init__(self, *faults: Fault) -> None:
-        super().__init__(faults[0].what)
-        self.faults = faults
+    def __init__(self, line: int, what: str, hint: str, where: Where = ()) -> None:
+        super().__init__(what)
+        self.fault = Fault(line, where, what, hint)
 
 
 @dataclass
@@ -84,7 +82,7 @@ def parse(raw: bytes, kind: str = "recipe", keys: str = "`model:` and `targets:`
     """
     node = _compose(_decode(raw, kind), kind)
     if node is None:
-        raise DocumentError(Fault(1, (), "the file is empty", f"a {kind} has at least {keys}"))
+        raise DocumentError(1, "the file is empty", f"a {kind} has at least {keys}")
     document = Document()
     document.value = _Walk(document, kind).value(node, (), depth=0)
     return document
@@ -93,14 +91,13 @@ def parse(raw: bytes, kind: str = "recipe", keys: str = "`model:` and `targets:`
 def _decode(raw: bytes, kind: str) -> str:
     if len(raw) > MAX_TEXT_BYTES:
         what = f"larger than {MAX_TEXT_BYTES // 1024} KiB: this is not a {kind}"
-        raise DocumentError(Fault(1, (), what, "give the path of a YAML file"))
+        raise DocumentError(1, what, "give the path of a YAML file")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise DocumentError(
-            Fault(line, (), f"byte 0x{raw[error.start]:02x} is not UTF-8 text", "save the file as UTF-8")
-        ) from None
+        what = f"byte 0x{raw[error.start]:02x} is not UTF-8 text"
+        raise DocumentError(line, what, "save the file as UTF-8") from None
 
 
 def _compose(text: str, kind: str) -> yaml.Node | None:
@@ -109,14 +106,12 @@ def _compose(text: str, kind: str) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         what = f"character U+{ord(text[error.position]):04X} is not allowed in YAML"
-        raise DocumentError(
-            Fault(line, (), what, "remove it, or write it as an escape sequence in double quotes")
-        ) from None
+        raise DocumentError(line, what, "remove it, or write it as an escape in double quotes") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         what = " ".join(f"this is not YAML: {error.problem or error.context}".split())
-        raise DocumentError(Fault(line, (), what, _syntax_hint(what, kind))) from None
+        raise DocumentError(line, what, _syntax_hint(what, kind)) from None
     except RecursionError:
         raise _too_deep(1, (), kind) from None
 
@@ -132,7 +127,7 @@ def _syntax_hint(what: str, kind: str) -> str:
 
 
 def _too_deep(line: int, where: Where, kind: str) -> DocumentError:
-    return DocumentError(Fault(line, where[:4], "nested too deeply", f"a {kind} needs only a few levels"))
+    return DocumentError(line, "nested too deeply", f"a {kind} needs only a few levels", where[:4])
 
 
 class _Walk:
@@ -150,7 +145,7 @@ class _Walk:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             what = f"more than {MAX_NODES} values, counting those behind aliases"
-            raise DocumentError(Fault(line, where[:4], what, f"use fewer aliases in a {self._kind}"))
+            raise DocumentError(line, what, f"use fewer aliases in a {self._kind}", where[:4])
         if depth > MAX_DEPTH:
             raise _too_deep(line, where, self._kind)
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":

@@ -1,24 +1,18 @@
 """Pydantic's errors in the terms of the YAML file: where, what is wrong, and what to write instead."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import types
 import typing
+from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from convert.recipe.document import Document, Fault, Where
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from pydantic import ValidationError
-    from pydantic.fields import FieldInfo
-    from pydantic_core import ErrorDetails
 
 _KINDS = {
     "string_type": "text",
@@ -91,7 +85,7 @@ def _words(
         case "too_short":
             words = "is empty", _example(where, field)
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            words = f"{_shown(given)} is out of bounds", _bound(context)
+            words = f"{brief(given)} is out of bounds", _bound(context)
         case _ if kind in _KINDS:
             words = _wrong_kind(kind, given, document.spelling.get(where), where, field)
         case _:
@@ -117,7 +111,7 @@ def _unknown_key(where: Where, model: type[BaseModel]) -> tuple[str, str]:
 
 def _not_one_of(given: object, field: FieldInfo | None) -> tuple[str, str]:
     known = _choices(field.annotation) if field else []
-    return f"{_shown(given)} is not known", did_you_mean(given, known, f"one of {', '.join(known)}")
+    return f"{brief(given)} is not known", did_you_mean(given, known, f"one of {', '.join(known)}")
 
 
 def _wrong_kind(
@@ -130,12 +124,12 @@ def _wrong_kind(
         read = {bool: "true or false", type(None): "nothing"}.get(type(given), "a number")
         return f"{spelling} is read as {read}, but must be text", f'put it in quotes: "{spelling}"'
     if kind == "bool_type":
-        return f"must be true or false, not {_shown(given)}", "write true or false, without quotes"
+        return f"must be true or false, not {brief(given)}", "write true or false, without quotes"
     if wanted.endswith("number") and isinstance(given, str):
-        return f"{_shown(given)} is text, but must be {wanted}", "write digits, without quotes or units"
+        return f"{brief(given)} is text, but must be {wanted}", "write digits, without quotes or units"
     if kind == "tuple_type" and isinstance(given, str):
-        return f"must be a list, not {_shown(given)}", f"put it in brackets: [{given[:40]}]"
-    return f"must be {wanted}, not {_shown(given)}", _example(where, field)
+        return f"must be a list, not {brief(given)}", f"put it in brackets: [{given[:40]}]"
+    return f"must be {wanted}, not {brief(given)}", _example(where, field)
 
 
 def _example(where: Where, field: FieldInfo | None) -> str:
@@ -156,7 +150,8 @@ def _flow(value: object) -> str:
     return json.dumps(text) if "{" in text else text
 
 
-def _shown(value: object) -> str:
+def brief(value: object) -> str:
+    """Show a value of a recipe on one short line."""
     kind = {dict: "a mapping", list: "a list", type(None): "nothing", bool: str(value).lower()}.get(
         type(value)
     )

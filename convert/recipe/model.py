@@ -1,18 +1,16 @@
 """The keys of a recipe as strict, frozen models, each field with its bounds and an example."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
-from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from convert.recipe.explain import did_you_mean
+from convert.recipe.explain import brief, did_you_mean
 from convert.recipe.lookup import expand_home
 
 # Packs that verification and calibration know by name; verification also takes paths.
@@ -83,13 +81,13 @@ def _check_model(model: str, info: ValidationInfo) -> str:
 def _check_repo_id(repo: str) -> str:
     if not _REPO_ID.fullmatch(repo) or ".." in repo or "--" in repo or repo.endswith((".git", ".", "-")):
         hint = "write owner/name as on the Hub, e.g. Qwen/Qwen-7B-Chat, or a local folder as ./folder"
-        raise wrong(f"{_clip(repo)} is neither a Hub repo nor a folder", hint)
+        raise wrong(f"{brief(repo)} is neither a Hub repo nor a folder", hint)
     return repo
 
 
 def _check_revision(revision: str) -> str:
     if not _REVISION.fullmatch(revision) or ".." in revision:
-        raise wrong(f"{_clip(revision)} cannot be a revision", "name a branch, a tag or a commit, e.g. main")
+        raise wrong(f"{brief(revision)} cannot be a revision", "name a branch, a tag or a commit, e.g. main")
     return revision
 
 
@@ -106,7 +104,7 @@ def _check_scenario(name: str, info: ValidationInfo) -> str:
         return name
     if not name.endswith((".yaml", ".yml")):
         listed = f"write {', '.join(known)} or the path of a pack, e.g. packs/mine.yaml"
-        raise wrong(f"{_clip(name)} is not known", did_you_mean(name, known, listed))
+        raise wrong(f"{brief(name)} is not known", did_you_mean(name, known, listed))
     _check_file(Path(name), info)
     return name
 
@@ -117,7 +115,7 @@ def _check_template(repo: str) -> str:
         raise wrong(f"{{{unknown[0]}}} has no meaning here", "use {user}, {model} and {target}")
     filled = re.sub(r"\{[^{}]*\}", "x", repo)
     if not _REPO_ID.fullmatch(filled):
-        raise wrong(f"{_clip(repo)} does not make a repo name", 'write e.g. "{user}/{model}-{target}"')
+        raise wrong(f"{brief(repo)} does not make a repo name", 'write e.g. "{user}/{model}-{target}"')
     return repo
 
 
@@ -133,16 +131,14 @@ def _base(info: ValidationInfo) -> Path | None:
     return info.context.get("base") if info.context else None
 
 
-def _clip(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
-
-
 def _check_runtimes(given: str | dict[str, str] | None, info: ValidationInfo) -> str | dict[str, str] | None:
     for name in given.values() if isinstance(given, dict) else [given] if given is not None else []:
         if name.endswith(".py"):
             _check_file(Path(name), info)
         elif not name.isidentifier():
-            raise wrong(f"{_clip(name)} is no runtime", "write e.g. llama_cpp, or the path of a Python file")
+            raise wrong(
+                f"{brief(name)} is not a runtime", "write e.g. llama_cpp, or the path of a Python file"
+            )
     return given
 
 
@@ -256,7 +252,7 @@ def _check_waivable(gate: str) -> str:
     if gate in Gates.model_fields:
         return gate
     listed = f"a gate is one of {', '.join(Gates.model_fields)}"
-    what = f"{_clip(gate)} is not a gate, and only gates can be waived"
+    what = f"{brief(gate)} is not a gate, and only gates can be waived"
     raise wrong(what, did_you_mean(gate, Gates.model_fields, listed))
 
 

@@ -1,9 +1,9 @@
 """Recipe files: read, validated, and refused with every mistake at once."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -12,10 +12,6 @@ from convert.recipe.document import MAX_TEXT_BYTES, Document, DocumentError, Fau
 from convert.recipe.explain import explain
 from convert.recipe.lookup import find
 from convert.recipe.model import Contents, Recipe, Strict, TargetOptions, local_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 
 class _Targets(Strict):
@@ -60,12 +56,10 @@ def read_mapping(path: Path, kind: str, keys: str, example: str) -> tuple[bytes,
     try:
         document = parse(raw, kind, keys)
     except DocumentError as error:
-        refuse(path, error.faults)
+        refuse(path, [error.fault])
     if not isinstance(document.value, dict):
-        fault = Fault(
-            document.line(()), (), f"a {kind} is a mapping of keys to values", f"start with e.g. {example}"
-        )
-        refuse(path, [fault])
+        what = f"a {kind} is a mapping of keys to values"
+        refuse(path, [Fault(document.line(()), (), what, f"start with e.g. {example}")])
     return raw, document, document.value
 
 

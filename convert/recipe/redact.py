@@ -1,7 +1,5 @@
 """Texts without the secrets and folders of the machine that they come from."""
 
-from __future__ import annotations
-
 import re
 
 _SECRETS = re.compile(

@@ -1,7 +1,5 @@
 """The size of a file as a recipe writes it: "500M", "4G"."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated
 

@@ -49,10 +49,8 @@ def _list_repo(model: str, revision: str, hub: Hub, kind: Kind) -> Listing:
     if hub.is_offline:
         if commit and (found := cache.read_snapshot(model, commit)):
             return found
-        raise Failure(
-            f"{model}: offline, and revision {revision!r} is not in {hub.cache}",
-            f"{ONLINE}, or name a local folder",
-        )
+        what = f"{model}: offline, and revision {revision!r} is not in {hub.cache}"
+        raise Failure(what, f"{ONLINE}, or name a local folder")
     listing = list_repo(hub, model, revision, kind)
     with suppress(OSError):  # a read-only cache is enough if everything is in it
         cache.write_ref(revision, str(listing.commit))
@@ -187,7 +185,5 @@ def _require_space(folder: Path, needed_bytes: int, model: str) -> None:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < needed_bytes + _SPARE_BYTES:
-        raise Failure(
-            f"{model}: {size(needed_bytes)} to download, {size(free_bytes)} free in {folder}",
-            "free some, or set HF_HUB_CACHE to a folder on another disk",
-        )
+        what = f"{model}: {size(needed_bytes)} to download, {size(free_bytes)} free in {folder}"
+        raise Failure(what, "free some, or set HF_HUB_CACHE to a folder on another disk")

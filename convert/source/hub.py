@@ -85,10 +85,8 @@ def client() -> "ModuleType":
 def check_names(model: str, revision: str) -> None:
     """Refuse an impossible repo or revision before it becomes part of a path or a URL."""
     if not _REPO.fullmatch(model) or ".." in model or "--" in model:
-        raise UsageFailure(
-            f"model: {model!r} is neither a folder nor the name of a Hub repo",
-            "write OWNER/NAME as on the Hub, or a folder's path starting with ./ or /",
-        )
+        what = f"model: {model!r} is neither a folder nor the name of a Hub repo"
+        raise UsageFailure(what, "write OWNER/NAME as on the Hub, or a folder's path starting with ./ or /")
     if not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision:
         raise UsageFailure(f"revision: {revision!r} is not a branch, tag or commit", "use e.g. main")
 

@@ -61,10 +61,8 @@ def refusal(request: Request, status: int, headers: Mapping[str, str]) -> Failur
         message, hint = _BY_CODE[code]
         return Failure(message.format(request=request), hint.format(request=request))
     if status in {401, 403}:
-        return Failure(
-            f"{request.where}: access refused ({status})",
-            "set HF_TOKEN or run `hf auth login` with a token that may read it",
-        )
+        what = f"{request.where}: access refused ({status})"
+        return Failure(what, "set HF_TOKEN or run `hf auth login` with a token that may read it")
     return Failure(f"{request.where}: {request.endpoint} answered {status}", "check HF_ENDPOINT and the name")
 
 

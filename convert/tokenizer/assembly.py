@@ -1,26 +1,21 @@
 """The canonical tokenizer, built from a checkpoint's files."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from convert.errors import Failure
 from convert.model.families import family
 from convert.tokenizer import score, special, wrapping
+from convert.tokenizer.document import Document
 from convert.tokenizer.encoder import open_encoder
 from convert.tokenizer.model import Kind, Tokenizer, TokenType
 from convert.tokenizer.sanity import check_document
 from convert.tokenizer.source import find_document
 from convert.tokenizer.spacing import has_space_prefix
 from convert.tokenizer.template import find_template
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from convert.tokenizer.document import Document
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 # conversion/base.py, does_token_look_special: some families do not mark these as special, and llama.cpp
@@ -114,10 +109,8 @@ def _scores(folder: Path, document: Document, types: tuple[TokenType, ...]) -> t
                 continue
             if tokens[identity] != piece:
                 other = f"{tokens[identity]!r} in {document.origin}"
-                raise Failure(
-                    f"token {identity} is {piece!r} in {path.name}, and {other}",
-                    "delete the one of the two files that is not of this model",
-                )
+                what = f"token {identity} is {piece!r} in {path.name}, and {other}"
+                raise Failure(what, "delete the one of the two files that is not of this model")
             scores[identity] = value
     return tuple(scores)
 

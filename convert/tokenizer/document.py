@@ -1,18 +1,14 @@
 """tokenizer.json as data: every source becomes one, and the canonical file is written from it."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from convert.errors import Failure
 from convert.tokenizer.encoder import steps
 from convert.tokenizer.file import BROKEN, Json
 from convert.tokenizer.model import AddedToken, Kind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 SUPPORTED = "supported: byte-level BPE, and BPE with byte fallback as sentencepiece makes it"
 _T = TypeVar("_T")
@@ -51,7 +47,7 @@ class Document:
         """Map every token to its id, including added tokens."""
         return {**self.vocab, **{token.content: token.id for token in self.added}}
 
-    def with_added(self, tokens: Iterable[AddedToken]) -> Document:
+    def with_added(self, tokens: Iterable[AddedToken]) -> Self:
         """Return the document with tokens that another file adds; the last one with an id wins."""
         added = {token.id: token for token in (*self.added, *tokens)}
         return replace(self, added=tuple(added[identity] for identity in sorted(added)))

@@ -1,14 +1,10 @@
 """The small files of a tokenizer; a fault in one is reported with its name and place."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from convert.errors import Failure
 from convert.strict_json import parse_object
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Json: TypeAlias = Any  # whatever a JSON file may hold
 

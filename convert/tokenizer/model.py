@@ -1,7 +1,5 @@
 """The canonical tokenizer, from which every format writes its files."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cached_property

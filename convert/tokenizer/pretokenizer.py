@@ -5,18 +5,13 @@ finds the name by the digest of a check text's ids, which is specific to one voc
 it does not know, the steps decide.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
-from typing import TYPE_CHECKING
 
 from convert.errors import Failure
 from convert.model.splitting import BY_CASE, ONE_DIGIT, THREE_DIGITS
 from convert.tokenizer.encoder import open_encoder, steps
-
-if TYPE_CHECKING:
-    from convert.tokenizer.file import Json
+from convert.tokenizer.file import Json
 
 # conversion/base.py, get_vocab_base_pre: the text, and the digests of the families that we convert.
 _CHECK_TEXT = (

@@ -1,15 +1,10 @@
 """tiktoken's rank files (a token and its rank on each line), and the merges that the ranks imply."""
 
-from __future__ import annotations
-
 import binascii
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from convert.errors import Failure
 from convert.tokenizer.file import BROKEN
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _FAR = 1 << 62
 
@@ -64,10 +59,8 @@ def recover_merges(ranks: dict[bytes, int], name: str) -> list[tuple[bytes, byte
             ):
                 break
         else:
-            raise Failure(
-                f"{name}: token {rank} ({token!r}) cannot be built from tokens of lower rank",
-                "the ranks are not those of a BPE vocabulary",
-            )
+            what = f"{name}: token {rank} ({token!r}) cannot be built from tokens of lower rank"
+            raise Failure(what, "the ranks are not those of a BPE vocabulary")
         parts[token] = (left, right)
         merges.append((left, right))
     return merges

@@ -1,14 +1,8 @@
 """Checks of a vocabulary before anything is built on it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from convert.errors import Failure
+from convert.tokenizer.document import Document
 from convert.tokenizer.file import BROKEN
-
-if TYPE_CHECKING:
-    from convert.tokenizer.document import Document
 
 
 def check_document(document: Document) -> None:

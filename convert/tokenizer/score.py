@@ -1,16 +1,11 @@
 """Scores of sentencepiece-like vocabularies: llama.cpp merges by score, and has no list of merges."""
 
-from __future__ import annotations
-
 import struct
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from convert.errors import Failure
 from convert.tokenizer.file import BROKEN
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _PIECE, _TRAINER = 1, 2  # fields of sentencepiece's ModelProto

@@ -1,21 +1,16 @@
 """The three kinds of files that a vocabulary may come from, each read into the same document."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from convert.errors import Failure
 from convert.model.families import family, supported
+from convert.model.family import Split, Tokenizer
 from convert.tokenizer.bytelevel import spell
 from convert.tokenizer.document import Document, read_document
 from convert.tokenizer.file import BROKEN, read_object, read_text
 from convert.tokenizer.model import AddedToken
 from convert.tokenizer.rank import read_ranks, recover_merges
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from convert.model.family import Split, Tokenizer
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _BYTES_ONLY = {**_BYTE_LEVEL, "use_regex": False}
@@ -34,10 +29,8 @@ def find_document(folder: Path, model_type: str, settings: dict[str, Any], vocab
     if len(ranks) > 1:
         raise Failure(f"{ranks[0].name} and {ranks[1].name}: which of them is the vocabulary?")
     if ranks:
-        raise Failure(
-            f"{ranks[0].name}: how {model_type!r} splits text is not written in it",
-            "add the tokenizer.json of the model",
-        )
+        what = f"{ranks[0].name}: how {model_type!r} splits text is not written in it"
+        raise Failure(what, "add the tokenizer.json of the model")
     wanted = "tokenizer.json, or vocab.json and merges.txt, or a .tiktoken file"
     if (folder / "tokenizer.model").is_file():
         raise Failure("tokenizer.model alone does not say how text is prepared for it", f"add {wanted}")
@@ -48,10 +41,8 @@ def _from_vocab(folder: Path, model_type: str, settings: dict[str, Any]) -> Docu
     name = str(settings.get("tokenizer_class", "")).removesuffix("Fast")
     split = (_of_class(name) or family(model_type).tokenizer).split
     if split is None:
-        raise Failure(
-            f"vocab.json, merges.txt: how {name or model_type!r} splits text is not written in them",
-            "add the tokenizer.json of the model",
-        )
+        what = f"vocab.json, merges.txt: how {name or model_type!r} splits text is not written in them"
+        raise Failure(what, "add the tokenizer.json of the model")
     vocab = read_object(folder / "vocab.json")
     merges = _read_merges(folder / "merges.txt", vocab)
     return Document(origin="vocab.json", vocab=vocab, merges=merges, added=(), **_steps(split))

@@ -1,15 +1,11 @@
 """The treatment of spaces in a sentencepiece-like tokenizer, read from its steps."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.errors import Failure
+from convert.tokenizer.document import Document
 from convert.tokenizer.encoder import steps
-
-if TYPE_CHECKING:
-    from convert.tokenizer.document import Document
 
 SPACE = "▁"
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
@@ -29,10 +25,8 @@ def has_space_prefix(document: Document) -> bool:
     if normalizer == [] and len(splitter) == 1 and splitter[0]["type"] == "Metaspace":
         return _metaspace(splitter[0], document)
     found = json.dumps([*normalizer, *splitter], ensure_ascii=False)
-    raise Failure(
-        f"{document.origin}: spaces are treated in a way that we do not know: {found}",
-        'known: "▁" for each space, with or without one before the text',
-    )
+    what = f"{document.origin}: spaces are treated in a way that we do not know: {found}"
+    raise Failure(what, 'known: "▁" for each space, with or without one before the text')
 
 
 def _metaspace(step: dict[str, Any], document: Document) -> bool:

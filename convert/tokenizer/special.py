@@ -1,20 +1,14 @@
 """The special tokens of a checkpoint, and their roles: which begins, ends, pads and stops."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from convert.errors import Failure
-from convert.tokenizer.document import read_added
+from convert.tokenizer.document import Document, read_added
 from convert.tokenizer.file import BROKEN, read_object_if_there
 from convert.tokenizer.model import AddedToken, Kind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from convert.tokenizer.document import Document
 
 ROLES = ("bos", "eos", "unk", "pad")
 _LISTS = ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens")
@@ -99,10 +93,8 @@ def added_tokens(files: ConfigFiles, document: Document) -> list[AddedToken]:
             raise Failure(f"{where}: {digits!r} is not an id", BROKEN)
         token = read_added(value, int(digits), f"{where}[{digits}]", special=False)
         if found.get(token.content, token).id != token.id:
-            raise Failure(
-                f"{where}: {token.content!r} has the id {digits}, and {found[token.content].id} elsewhere",
-                BROKEN,
-            )
+            what = f"{where}: {token.content!r} has the id {digits}, and {found[token.content].id} elsewhere"
+            raise Failure(what, BROKEN)
         found[token.content] = token
     for content, token in named.items():
         if content not in found and content in document.vocab:

@@ -1,18 +1,12 @@
 """The chat template: found and parsed, but never run."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from convert.child.sandbox import environment
 from convert.errors import Failure
 from convert.model.families import family
 from convert.tokenizer.file import BROKEN, Json, read_object, read_text
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from convert.tokenizer.special import ConfigFiles
+from convert.tokenizer.special import ConfigFiles
 
 
 def find_template(folder: Path, model_type: str, files: ConfigFiles) -> str | None:

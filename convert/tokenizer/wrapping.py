@@ -1,19 +1,14 @@
 """The tokens before and after a text, and the post-processor that adds them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.errors import Failure
+from convert.tokenizer.document import Document
 from convert.tokenizer.encoder import steps
-from convert.tokenizer.file import BROKEN
+from convert.tokenizer.file import BROKEN, Json
 from convert.tokenizer.model import Kind
-
-if TYPE_CHECKING:
-    from convert.tokenizer.document import Document
-    from convert.tokenizer.file import Json
-    from convert.tokenizer.special import Roles
+from convert.tokenizer.special import Roles
 
 _BYTES_ONLY = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 
@@ -72,10 +67,8 @@ def _around(document: Document, roles: Roles) -> tuple[int | None, int | None]:
         before, after = ids[: ids.index(None)], ids[ids.index(None) + 1 :]
         if before in ([], [roles.bos], [ids[0]] * (roles.bos is None)) and after in ([], [roles.eos]):
             return next(iter(before), None), next(iter(after), None)
-    raise Failure(
-        f"{document.origin}: post_processor puts more around a text than bos before it and eos after it",
-        "not every format can express more than these two",
-    )
+    what = f"{document.origin}: post_processor puts more around a text than bos before it and eos after it"
+    raise Failure(what, "not every format can express more than these two")
 
 
 def _id_of(item: Json, document: Document) -> int | None:

@@ -122,7 +122,7 @@ def test_any_bytes_make_a_document_or_a_fault(raw: bytes) -> None:
     try:
         faults = tuple(parse(raw).faults)
     except DocumentError as error:
-        faults = error.faults
+        faults = (error.fault,)
     assert all(fault.line >= 1 and fault.hint for fault in faults)
 
 
