@@ -44,7 +44,7 @@ class Plan:
     """What is asked and measured; every artifact gets the same."""
 
     packs: tuple[Pack, ...]
-    text: str  # that odds are compared on
+    text: str  # that logits are compared on
     text_name: str
     tokens: int = 4096  # of it
     window: int = 512  # llama-perplexity's own
@@ -56,23 +56,23 @@ class Plan:
 
 
 class Watch(Protocol):
-    """Is told what happens, as it happens."""
+    """What shows the progress of a verification."""
 
     def doing(self, name: str, what: str) -> None:
-        """One artifact, or the source, is being looked at."""
+        """Show what is being done with an artifact, or with the source."""
 
     def found(self, result: ArtifactResult) -> None:
-        """What is known of an artifact so far."""
+        """Show an artifact's result so far."""
 
 
 class Silence:
-    """Nobody watches."""
+    """A watch that shows nothing."""
 
     def doing(self, name: str, what: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def found(self, result: ArtifactResult) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
 
 def verify_artifacts(
@@ -90,7 +90,7 @@ def verify_artifacts(
         examination.look_at_files()
     with ExitStack() as stack:
         cache = plan.cache or Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="modelwright-odds-"))
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="modelwright-logits-"))
         )
         baseline = question_source(source, plan, cache, watch)
         for examination in examinations:
@@ -109,7 +109,7 @@ def verify_artifacts(
 
 
 def measure_speed(examinations: Sequence[Examination], plan: Plan, watch: Watch) -> None:
-    """Let those that could be opened take turns."""
+    """Measure those that could be opened, in turns."""
     ready = {each.name: each for each in examinations if each.is_alive}
     for name in ready:
         watch.doing(name, "speed, in turns")

@@ -1,4 +1,4 @@
-"""What every runtime offers, and how one is found: the file's name in this folder is the runtime's name.
+"""The interface of runtimes, and their registry: a file's name in this folder is the runtime's name.
 
 A runtime file has three functions, and imports its natives inside them: ``suits(folder)`` says, without
 opening anything, whether it can open a folder that has no manifest; ``preload()`` imports the natives and
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RuntimeSettings:
-    """How to open an artifact; what a runtime does not know among `options` it refuses."""
+    """How to open an artifact; a runtime refuses `options` that it does not know."""
 
     context: int = 2048  # tokens; never more than the model was made for
     threads: int | None = None  # none: every core this process may use
@@ -37,7 +37,7 @@ class RuntimeSettings:
 
 @dataclass(frozen=True)
 class Info:
-    """What a runtime says of the artifact it has opened."""
+    """A runtime's description of the artifact it has opened."""
 
     runtime: str
     can: tuple[str, ...]  # the calls it answers: tokenize, template, logits, generate, together, cache
@@ -50,7 +50,7 @@ class Info:
     adds_bos: bool = False
     chat_template: str | None = None
     kv_bytes_per_token: int | None = None  # computed from the model's sizes
-    notes: Mapping[str, str] = field(default_factory=dict)  # for the record: dtype, offload, quantisation
+    notes: Mapping[str, str] = field(default_factory=dict)  # for the record: dtype, offload, quantization
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class Request:
     messages: tuple[Mapping[str, str], ...] | None = None
     max_tokens: int = 256
     stop: tuple[str, ...] = ()  # the answer ends before any of these
-    stop_ids: tuple[int, ...] = ()  # beside the vocabulary's own ends
+    stop_ids: tuple[int, ...] = ()  # in addition to the vocabulary's own ends
     temperature: float = 0.0  # 0: the most likely token, always
     seed: int = 0
     ignores_end: bool = False  # go on to max_tokens whatever comes, for measurements
 
     def __post_init__(self) -> None:
-        """A request of two kinds would be answered as one of them, unseen."""
+        """Refuse a request of two kinds, or of none."""
         if sum(given is not None for given in (self.ids, self.text, self.messages)) != 1:
             raise ValueError("a request is ids, text or messages: exactly one of them")
 
@@ -99,16 +99,16 @@ class Runtime(Protocol):
     info: Info
 
     def tokenize(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
-        """Text to ids: `special` reads markup such as <|im_end|>, `add_bos` wraps as the model's own does."""
+        """Turn text into ids: `special` reads markup such as <|im_end|>, `add_bos` adds the model's own."""
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        """Ids to text, markup shown."""
+        """Turn ids into text, markup shown."""
 
     def template(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
         """Lay a chat out as text, by the artifact's own template."""
 
     def logits(self, ids: Sequence[int]) -> Generator[NDArray[np.float32], None, None]:
-        """The logits after each id, in order, in blocks of rows (n, vocab); each is good until the next."""
+        """Yield the logits after each id in blocks of rows (n, vocab); each is valid until the next."""
 
     def generate(self, request: Request) -> Generator[Piece, None, None]:
         """Continue, token by token; closing the iterator cancels."""
@@ -117,10 +117,10 @@ class Runtime(Protocol):
         """Continue several at once."""
 
     def cache_bytes(self) -> int:
-        """What the last request has left in the KV cache."""
+        """Return the size of the KV cache after the last request."""
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
 
 
 def find_runtime(name: str) -> ModuleType:
