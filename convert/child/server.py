@@ -58,16 +58,18 @@ def main(
             header, _payload = channel.receive()
             if "cancel" not in header:  # of an answer that was complete before the parent changed its mind
                 channel.send(_answer(channel, answer, header))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Native code and its threads may crash while they are torn down; all answers are out.
-    os._exit(0)
+    _end(scratch)
 
 
 def _die_with(parent: int, scratch: str) -> None:
     """End with a parent that was killed, which could not end us."""
     while os.getppid() == parent:
         time.sleep(ORPHAN_CHECK_S)
+    _end(scratch)
+
+
+def _end(scratch: str) -> None:
+    """End at once, with all that this process started; native code may crash while it is torn down."""
     shutil.rmtree(scratch, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 

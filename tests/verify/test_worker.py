@@ -241,7 +241,7 @@ import sys, time
 from verify.worker import Launch, Worker
 from verify.runtimes import RuntimeSettings
 worker = Worker(Launch({bad!r}, "x", RuntimeSettings()))
-print(worker._process._mark, flush=True)
+print(worker._process._mark, worker.scratch, flush=True)
 with worker:
     worker.tokenize("hang in native code" if sys.argv[1] == "native" else "hang")
 """
@@ -257,13 +257,14 @@ def test_a_parent_that_ends_takes_its_child_along(name: str) -> None:
     )
     assert parent.stdout is not None
     with parent:
-        mark = parent.stdout.readline().strip()
+        mark, scratch = parent.stdout.readline().split()
         assert len(marked(mark)) == 1
         parent.send_signal(signal.Signals[name])
     deadline = time.monotonic() + 20
     while marked(mark) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert marked(mark) == ()
+    assert not Path(scratch).exists()
 
 
 def test_runtimes_are_found_by_their_file() -> None:
