@@ -6,6 +6,9 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from convert.errors import Failure
+from verify.runtimes._tokenizer import read_object
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,11 +28,11 @@ def is_checkpoint(folder: Path) -> bool:
 
 def quantized_by(folder: Path) -> str | None:
     """Return the method that the config names, such as "gptq"; None for plain weights."""
-    config: Any = None
-    with suppress(OSError, ValueError, RecursionError):
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+    config: dict[str, Any] = {}
+    with suppress(Failure, OSError, RecursionError):
+        config = read_object(folder / "config.json")
     for key, usual in RECORDS.items():
-        record = config.get(key) if isinstance(config, dict) else None
+        record = config.get(key)
         if record is not None:
             return str(record.get("quant_method") or usual) if isinstance(record, dict) else usual
     return None

@@ -23,19 +23,6 @@ _COLON = regex.compile(r"^\s*([^\s\d*\-#|][^:：\n。.]{0,29})[:：]\s*(.*)$")
 _HEADING = regex.compile(r"^\s{0,3}(#{1,6})\s+(.+?)\s*#*\s*$")
 
 
-@dataclass(frozen=True)
-class Numbering:
-    """An ordered list: the numbers as they are written."""
-
-    numbers: tuple[int, ...]
-
-    @property
-    def is_consecutive(self) -> bool:
-        """Return whether each number follows the one before it."""
-        first = self.numbers[0] if self.numbers else 0
-        return self.numbers == tuple(range(first, first + len(self.numbers)))
-
-
 @dataclass
 class Section:
     """A heading and the lines under it, smaller headings included."""
@@ -56,7 +43,7 @@ class Markdown:
 
     headings: tuple[str, ...]
     items: int
-    lists: tuple[Numbering, ...]
+    lists: tuple[tuple[int, ...], ...]  # the ordered ones: their numbers as they are written
     faults: tuple[str, ...]
 
 
@@ -66,7 +53,7 @@ def parse(text: str) -> Markdown:
     headings: list[str] = []
     faults: list[str] = []
     lists: list[list[int]] = []
-    done: list[Numbering] = []
+    done: list[tuple[int, ...]] = []
     items = 0
     for at, token in enumerate(tokens):
         if token.type == "heading_open":
@@ -74,7 +61,7 @@ def parse(text: str) -> Markdown:
         elif token.type == "ordered_list_open":
             lists.append([])
         elif token.type == "ordered_list_close":
-            done.append(Numbering(tuple(lists.pop())))
+            done.append(tuple(lists.pop()))
         elif token.type == "list_item_open":
             items += 1
             if token.info and lists:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from difflib import SequenceMatcher
+from itertools import pairwise
 from statistics import fmean
 
 from pydantic import Field
@@ -103,9 +104,9 @@ def markdown(context: Context, wanted: Shape) -> Verdict:
         return bad(f"{len(read.headings)} headings, {wanted.headings} wanted")
     if read.items < wanted.items:
         return bad(f"{read.items} list items, {wanted.items} wanted")
-    for numbering in read.lists:
-        if not numbering.is_consecutive:
-            return bad(f"numbered {', '.join(map(str, numbering.numbers))}")
+    for numbers in read.lists:
+        if any(after != before + 1 for before, after in pairwise(numbers)):
+            return bad(f"numbered {', '.join(map(str, numbers))}")
     return right(f"{len(read.headings)} headings, {read.items} list items")
 
 
