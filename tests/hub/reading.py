@@ -74,20 +74,20 @@ def _paths_info(request: Handler, repo: str, rev: str) -> None:
 
 def _refs(request: Handler, repo: str) -> None:
     found, _ = request.open(repo)
-    told = {
-        "branches": _told("refs/heads/", found.refs),
+    answer = {
+        "branches": _ref_entries("refs/heads/", found.refs),
         "converts": [],
-        "tags": _told("refs/tags/", found.tags),
+        "tags": _ref_entries("refs/tags/", found.tags),
     }
     if request.query.get("include_prs"):
-        told["pullRequests"] = [
+        answer["pullRequests"] = [
             {"name": ref.removeprefix("refs/"), "ref": ref, "targetCommit": commit}
             for ref, commit in found.pulls.items()
         ]
-    request.send_json(told)
+    request.send_json(answer)
 
 
-def _told(place: str, refs: dict[str, str]) -> list[dict[str, str]]:
+def _ref_entries(place: str, refs: dict[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "ref": f"{place}{name}", "targetCommit": commit} for name, commit in refs.items()]
 
 

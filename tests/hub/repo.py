@@ -8,12 +8,12 @@ LFS_SUFFIXES = (".safetensors", ".bin", ".h5", ".msgpack", ".ot", ".onnx", ".tfl
 
 
 def git_sha1(content: bytes) -> str:
-    """What git calls a blob."""
+    """Return the id that git gives a blob."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def sha256(content: bytes) -> str:
-    """What LFS calls it."""
+    """Return the id that LFS gives it."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -45,19 +45,19 @@ class Repo:
 
     def push(self, files: dict[str, bytes], parent: str | None, title: str) -> str:
         """Add a commit upon another, as git does: the same files upon another parent are another commit."""
-        told = repr((parent, title, sorted((name, sha256(content)) for name, content in files.items())))
-        oid = hashlib.sha1(told.encode(), usedforsecurity=False).hexdigest()
+        identity = repr((parent, title, sorted((name, sha256(content)) for name, content in files.items())))
+        oid = hashlib.sha1(identity.encode(), usedforsecurity=False).hexdigest()
         self.commits[oid] = dict(files)
         self.parents[oid], self.titles[oid] = parent, title
         return oid
 
     def find(self, revision: str) -> str | None:
-        """The commit that a branch, tag, pull request or commit is."""
+        """Find the commit of a branch, tag, pull request or commit."""
         oid = {**self.pulls, **self.tags, **self.refs}.get(revision, revision)
         return oid if oid in self.commits else None
 
     def history(self, revision: str = "main") -> list[str]:
-        """The commits of a branch, the newest first."""
+        """List the commits of a branch, the newest first."""
         found, oid = [], self.find(revision)
         while oid is not None:
             found.append(oid)
@@ -65,16 +65,16 @@ class Repo:
         return found
 
     def may_read(self, user: str | None) -> bool:
-        """Whether the repo shows itself to this user."""
+        """Return whether this user can see the repo."""
         return not self.is_private or user in self.readers or self.may_write(user)
 
     def may_write(self, user: str | None) -> bool:
-        """Whether this user may change it."""
+        """Return whether this user may change it."""
         return user is not None and (user == self.name.partition("/")[0] or user in self.writers)
 
 
 def is_lfs(name: str, content: bytes) -> bool:
-    """Whether the Hub would keep this file out of git."""
+    """Return whether the Hub would store this file in LFS."""
     return name.endswith(LFS_SUFFIXES) or len(content) > 10_000_000
 
 

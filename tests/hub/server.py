@@ -116,7 +116,7 @@ class HubServer:
         return repo
 
     def take_fault(self, path: str, method: str) -> Fault | None:
-        """The fault that this request meets, one occurrence fewer from now on."""
+        """Take the fault for this request, which then has one occurrence fewer."""
         with self.lock:
             for fault in self.faults:
                 if fault.times > 0 and fault.path in path and fault.method in ("", method):
@@ -125,7 +125,7 @@ class HubServer:
         return None
 
     def bodies(self, name: str) -> list[Exchange]:
-        """The downloads of one file, in the order in which they began."""
+        """List the downloads of one file, in the order in which they began."""
         return [
             exchange
             for exchange in self.log
@@ -152,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
     fault: Fault | None
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
-        """The log is `hub.log`."""
+        """Log nothing: the log is `hub.log`."""
 
     def answer(self) -> None:
         """Find the row of the table and let it answer."""
@@ -192,7 +192,7 @@ class Handler(BaseHTTPRequestHandler):
         return murder if number == murder.at else None
 
     def _received(self) -> bytes:
-        """The body, with what the fault makes of it on its way here."""
+        """Read the body, as the fault changes it."""
         fault = self.fault or Fault("none")
         body = bytearray()
         for chunk in self._chunks():
@@ -291,8 +291,8 @@ class Handler(BaseHTTPRequestHandler):
         self, value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> None:
         """Answer a call of the API."""
-        told = {"Content-Type": "application/json", **(headers or {})}
-        self.send(json.dumps(value).encode(), told, status=status)
+        all_headers = {"Content-Type": "application/json", **(headers or {})}
+        self.send(json.dumps(value).encode(), all_headers, status=status)
 
     def send_page(self, entries: list[Any]) -> None:
         """Answer with a list, page by page where the pages are short."""
@@ -304,14 +304,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_json(entries[start : start + size], headers={"Link": link} if more else {})
 
     def user(self) -> str | None:
-        """Who asks."""
+        """Return the user of the request."""
         token = (self.headers.get("authorization") or "").removeprefix("Bearer ")
         if token and token not in self.hub.users:
             raise Refused(401)
         return self.hub.users.get(token)
 
     def open(self, name: str, revision: str = "main", *, is_content: bool = False) -> tuple[Repo, str]:
-        """The repo and commit, if this user may see them."""
+        """Find the repo and commit, if this user may see them."""
         user = self.user()
         repo = self.hub.repos.get(name)
         members = self.hub.orgs.get(name.partition("/")[0], set())

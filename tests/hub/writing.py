@@ -56,8 +56,8 @@ def _validate_yaml(request: Handler) -> None:
     content = json.loads(request.body)["content"]
     block = content.removeprefix("---\n").partition("\n---")[0] if content.startswith("---\n") else ""
     try:
-        told = yaml.safe_load(block)
-        fault = "" if isinstance(told, dict | None) else "the metadata is no mapping"
+        metadata = yaml.safe_load(block)
+        fault = "" if isinstance(metadata, dict | None) else "the metadata is no mapping"
     except yaml.YAMLError as error:
         fault = str(error)
     errors = [{"message": fault}] if fault else []
@@ -71,9 +71,9 @@ def _preupload(request: Handler, repo: str, rev: str) -> None:
     for file in json.loads(request.body)["files"]:
         mode = "lfs" if is_lfs(file["path"], b"") or file["size"] > 10_000_000 else "regular"
         answer = {"path": file["path"], "uploadMode": mode, "shouldIgnore": False}
-        standing = found.commits[commit].get(file["path"])
-        if standing is not None:
-            answer["oid"] = sha256(standing) if is_lfs(file["path"], standing) else git_sha1(standing)
+        current = found.commits[commit].get(file["path"])
+        if current is not None:
+            answer["oid"] = sha256(current) if is_lfs(file["path"], current) else git_sha1(current)
         answers.append(answer)
     request.send_json({"files": answers})
 

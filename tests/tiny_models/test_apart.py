@@ -37,7 +37,7 @@ def form() -> ChatFormat:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    """Every name and value that is drawn from now on, by split and kind."""
+    """Record every name and value that is drawn from now on, by split and kind."""
     found: Drawn = {split: {kind: set() for kind in KINDS} for split in Split}
 
     def noted(kind: str, make: Callable[..., str]) -> Callable[..., str]:
@@ -54,7 +54,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
 
 
 def _training(form: ChatFormat, each: int) -> str:
-    """Text of every kind that training feeds on, in every part of the curriculum."""
+    """Make text of every kind that training uses, in every part of the curriculum."""
     rng = random.Random(8)
     samples = [draw(rng, form, mixture)[0] for _, mixture in CURRICULUM for _ in range(each)]
     samples += [citing._example(rng, form).ids[0].tolist() for _ in range(each)]
@@ -70,28 +70,28 @@ def test_training_draws_from_its_own_side_only(form: ChatFormat, drawn: Drawn) -
     """Nothing that training draws is ever drawn for a dialogue that judges, and the other way round."""
     _training(form, 250)
     assert not any(drawn[Split.HELD_OUT].values())
-    learnt = {kind: set(found) for kind, found in drawn[Split.TRAIN].items()}
+    learned = {kind: set(found) for kind, found in drawn[Split.TRAIN].items()}
     evaluate.held_out_dialogues(75, 75)
     evaluate.trapped_dialogues(25)
-    assert drawn[Split.TRAIN] == learnt
+    assert drawn[Split.TRAIN] == learned
     for kind, judging in drawn[Split.HELD_OUT].items():
-        assert min(len(learnt[kind]), len(judging)) > 50, kind
-        assert not learnt[kind] & judging, kind
+        assert min(len(learned[kind]), len(judging)) > 50, kind
+        assert not learned[kind] & judging, kind
 
 
-def test_no_name_that_judges_stands_in_a_text_of_training(form: ChatFormat) -> None:
+def test_no_name_that_judges_is_in_a_text_of_training(form: ChatFormat) -> None:
     """In the texts themselves, whatever drew them: no whole name is on both sides."""
-    learnt = _names(_training(form, 250))
+    learned = _names(_training(form, 250))
     dialogues = [*evaluate.held_out_dialogues(75, 75), *evaluate.trapped_dialogues(25)]
     judging = _names("\n".join(f"{t.user}\n{t.assistant}" for d in dialogues for t in d.turns))
     for of_language in (str.isascii, lambda name: not name.isascii()):
-        one, other = ({name for name in found if of_language(name)} for found in (learnt, judging))
+        one, other = ({name for name in found if of_language(name)} for found in (learned, judging))
         assert min(len(one), len(other)) > 500
         assert not one & other
 
 
-def test_the_packs_ask_of_names_that_nobody_learnt(form: ChatFormat) -> None:
-    """The names in the packs that verification asks stand in no text of training and none of calibration."""
+def test_the_packs_ask_of_names_that_nobody_learned(form: ChatFormat) -> None:
+    """The names in the packs that verification asks are in no text of training or calibration."""
     asked = set()
     for path in SHIPPED.glob("tiny-*.yaml"):
         asked |= _names(yaml.dump(yaml.safe_load(path.read_text("utf-8"))["dialogues"], allow_unicode=True))

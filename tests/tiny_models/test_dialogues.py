@@ -48,7 +48,7 @@ def test_splits_are_apart(make: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
-def test_answers_stand_in_the_cited_material(language: Language) -> None:
+def test_answers_are_in_the_cited_material(language: Language) -> None:
     """The answer is in the material that the citation names; what is absent is in none that states it."""
     for dialogue in searchqa.held_out(100, 1, language, 5):
         question, follow_up = dialogue.turns
@@ -72,7 +72,7 @@ ASKS = {
 
 
 def _trap(dialogue: Dialogue) -> Trap | None:
-    """What the words alone say of the question."""
+    """Return what the words alone show of the question."""
     said = {pair for text in dialogue.materials for pair in SAID[dialogue.language].findall(text)}
     asked = ASKS[dialogue.language].search(dialogue.turns[0].user)
     assert asked is not None
@@ -101,7 +101,7 @@ def test_traps_are_what_they_say(language: Language) -> None:
 
 
 def test_evaluation_counts_traps_apart() -> None:
-    """Each kind and language has its own share, of its own verdicts only."""
+    """Each kind and language has a separate share, of its verdicts only."""
     trapped = [
         Verdict("zh", 2, TurnKind.ABSENT, right=right, refused=right, trap=Trap.ANOTHER)
         for right in (True, False)

@@ -50,7 +50,7 @@ def test_quick_way_gives_the_same(network: Network) -> None:
 
 
 def test_line_head_begins_at_the_nearest_line(network: Network, ranks: Ranks) -> None:
-    """Before any training, one head of layer 1 takes the number of the line in which a value stands."""
+    """Before any training, one head of layer 1 takes the number of the line with a value."""
     form = ChatFormat(ranks)
     dialogue = next(searchqa.held_out(1, 3, "zh", 4))
     ids = torch.tensor([form.sample(dialogue)[0]])
@@ -76,7 +76,7 @@ def test_line_head_begins_at_the_nearest_line(network: Network, ranks: Ranks) ->
 def test_outline_changes_three_heads_only(
     network: Network, ranks: Ranks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The heads that begin anew are those that it says, and no other weight moves."""
+    """The heads that begin again are those that it says, and no other weight moves."""
     monkeypatch.setattr(citing, "DIALOGUES", 3)
     before = {name: values.clone() for name, values in network.state_dict().items()}
     citing.outline(network, ChatFormat(ranks))

@@ -49,7 +49,7 @@ train.main()
 
 
 def _rebuild(folder: Path, killed_at: str) -> int:
-    """The exit status of one run, which begins where the last one ended."""
+    """Run once from where the last run ended, and return the exit status."""
     arguments = ["all", "--count", "1", "--device", "cpu"]
     arguments += ["--work", str(folder / "work"), "--out", str(folder / "out")]
     done = subprocess.run(
@@ -99,7 +99,7 @@ def test_a_rebuilding_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: P
 
 
 def _header(content: bytes) -> bytes:
-    """Names, types, shapes and places of the tensors in a safetensors file."""
+    """Read names, types, shapes and places of the tensors in a safetensors file."""
     return content[8 : 8 + int.from_bytes(content[:8], "little")]
 
 
@@ -135,7 +135,7 @@ def test_a_state_of_another_training_is_refused(
         main()
 
 
-def test_progress_after_a_resumption_is_of_its_own_steps() -> None:
+def test_progress_after_a_resumption_counts_later_steps_only() -> None:
     """The first line after one speaks of fewer steps than the others: its means are of those."""
     said: list[str] = []
     progress = Progress(said.append, every=10)

@@ -221,7 +221,7 @@ def test_judging_is_greedy_decoding(model: str) -> None:
 
 
 def _costs(model: str, per_cell: int, names: Iterable[str]) -> dict[str, float]:
-    """What each damage costs in points, the model being right nearly always without."""
+    """Return what each damage costs in points; the undamaged model is nearly always right."""
     network, form = reading.read_network(SHIPPED / model), reading.read_form(SHIPPED / model)
     dialogues = evaluate.held_out_dialogues(per_cell, 0)
     whole = evaluate.score(evaluate.judge(network, form, dialogues))

@@ -1,4 +1,4 @@
-"""The vocabulary: small, reversible, and the same tokens for a name wherever it stands."""
+"""The vocabulary: small, reversible, and the same tokens for a name wherever it is."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_file_round_trip(ranks: Ranks, tmp_path: Path) -> None:
     ("pattern", "specials"), [(QWEN_PATTERN, QWEN_SPECIALS), (GPT2_PATTERN, GPT2_SPECIALS)]
 )
 def test_merges_say_the_same_as_ranks(ranks: Ranks, pattern: str, specials: tuple[str, ...]) -> None:
-    """Merges recovered from the ranks tokenise as tiktoken does."""
+    """Merges recovered from the ranks tokenize as tiktoken does."""
     table = vocabulary.byte_characters()
-    spelt = {"".join(table[b] for b in token): rank for token, rank in ranks.items()}
+    vocab = {"".join(table[b] for b in token): rank for token, rank in ranks.items()}
     merges = [
         ("".join(table[b] for b in left), "".join(table[b] for b in right))
         for left, right in vocabulary.merges_of(ranks)
     ]
-    other = Tokenizer(BPE(vocab=spelt, merges=merges))
+    other = Tokenizer(BPE(vocab=vocab, merges=merges))
     other.pre_tokenizer = Sequence(
         [SplitAt(Regex(pattern), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
     )
@@ -67,7 +67,7 @@ def test_merges_say_the_same_as_ranks(ranks: Ranks, pattern: str, specials: tupl
 
 
 def test_values_keep_their_tokens(ranks: Ranks) -> None:
-    """An answer's tokens stand in its material one after the other, so that it can be copied."""
+    """An answer's tokens are in its material one after the other, so that it can be copied."""
     encoding = vocabulary.encoding(ranks, QWEN_PATTERN, QWEN_SPECIALS)
     rng = random.Random(1)
     for _ in range(200):
