@@ -186,7 +186,7 @@ def _ends(found: Profile, source: Profile) -> Check:
         why = f"{source.ends[lost[0]]} ({lost[0]}) ends an answer of the source, but not of this artifact"
         return _count("end_of_turn", len(lost), why)
     names = ", ".join(f"{text} ({token})" for token, text in sorted(source.ends.items()))
-    return _count("end_of_turn", 0, f"the source's ends are the artifact's too: {names or 'none'}")
+    return _count("end_of_turn", 0, f"the source's end tokens end its answers, too: {names or 'none'}")
 
 
 def _render(worker: Worker, chat: Sequence[Mapping[str, str]]) -> str:
