@@ -40,7 +40,7 @@ CARD = "README.md"
 def command(output: Output, *, recipe: str, is_dry: bool, to: str | None, options: Options) -> None:
     """Publish the artifacts that passed.
 
-    The last verification must be of exactly what is there now, by this version and this recipe;
+    The last verification must be of exactly what is there now, by the current checks and this recipe;
     otherwise nothing goes out. A gate that failed and is not waived in the recipe's publish: is exit
     code 3. A repo changes in one commit, or not at all, and is read back. What has arrived is not sent
     twice: after a failure, run the same command again.
