@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from convert.errors import Failure
 
 if TYPE_CHECKING:
-    from convert.store.gguf_file import Scalar
+    from convert.checkpoint.gguf_file import Scalar
 
 _LONGEST_TEXT = 200  # a chat template has a page; the summary only shows that there is one
 
@@ -53,7 +53,7 @@ def inspect_file(path: Path) -> FileReport:
 
 
 def _gguf(path: Path) -> FileReport:
-    from convert.store.gguf_file import read_gguf  # noqa: PLC0415 - gguf brings numpy
+    from convert.checkpoint.gguf_file import read_gguf  # noqa: PLC0415 - gguf brings numpy
 
     header = read_gguf(path)
     architecture = header.metadata.get("general.architecture")

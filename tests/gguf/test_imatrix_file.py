@@ -116,7 +116,7 @@ def test_refused_gguf(entries: Any, changes: dict[str, Any], what: str, tmp_path
         (struct.pack("<i", 1) + entry(b"a\0b", 1, [1.0]), "entry 0's name is"),
         (struct.pack("<i", 1) + entry(b"\xff\xfe", 1, [1.0]), "entry 0's name is not UTF-8"),
         (struct.pack("<i", 1) + entry(b"a", 1, []), "a has 0 values"),
-        (struct.pack("<i", 2) + 2 * entry(b"a", 1, [1.0]), "a stands twice"),
+        (struct.pack("<i", 2) + 2 * entry(b"a", 1, [1.0]), "a occurs twice"),
         (struct.pack("<i", 1) + entry(b"a", 1, [float("nan")]), "importance of a holds a value"),
         (LEGACY[:-3], "the dataset's name runs past the file's end"),
         (LEGACY[:60], "ffn_up.weight|runs past the file's end"),

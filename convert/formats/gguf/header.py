@@ -13,24 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from gguf import GGML_QUANT_SIZES, GGUF_MAGIC, GGUF_VERSION, GGMLQuantizationType, GGUFValueType
 
+from convert.checkpoint.gguf_file import SCALARS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ALIGNMENT_BYTES = 32  # GGUF_DEFAULT_ALIGNMENT
-
-SCALARS = {
-    GGUFValueType.UINT8: "B",
-    GGUFValueType.INT8: "b",
-    GGUFValueType.UINT16: "H",
-    GGUFValueType.INT16: "h",
-    GGUFValueType.UINT32: "I",
-    GGUFValueType.INT32: "i",
-    GGUFValueType.FLOAT32: "f",
-    GGUFValueType.UINT64: "Q",
-    GGUFValueType.INT64: "q",
-    GGUFValueType.FLOAT64: "d",
-    GGUFValueType.BOOL: "?",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFValueType
+from gguf import GGUFValueType
 
-from convert.errors import Failure
-from convert.formats.gguf.header import ALIGNMENT_BYTES, SCALARS, Entry, Field, align, pack
-from convert.formats.gguf.walk import Walk
+from convert.checkpoint.gguf_file import read_gguf
+from convert.checkpoint.walk import Walk
+from convert.errors import Failure, shown
+from convert.formats.gguf.header import Entry, Field, align, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -25,9 +25,9 @@ CHUNK_SIZE = "imatrix.chunk_size"
 SUMS = ".in_sum2"
 COUNTS = ".counts"
 
-GGUF_VERSIONS = (2, 3)
-MAX_RANK = 4  # GGML_MAX_DIMS
-MAX_NESTING = 4
+# Ten times what the widest models have.
+MAX_FILE_BYTES = 1 << 30
+DAMAGED = "the file is damaged or cut short: make it again with llama-imatrix, or fetch it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,12 @@ class ImatrixFile:
 
 def read_imatrix(path: Path) -> ImatrixFile:
     """Read an importance matrix in GGUF or in the older form, which begins with the number of its entries."""
-    walk = Walk(path)
+    walk = Walk(path, DAMAGED)
+    if walk.size_bytes > MAX_FILE_BYTES:
+        raise Failure(
+            f"{path}: {walk.size_bytes} bytes, more than any importance matrix has",
+            "name the file that llama-imatrix wrote",
+        )
     return _read_gguf(walk) if walk.starts_with(b"GGUF") else _read_legacy(walk)
 
 
@@ -96,7 +101,7 @@ def _read_legacy(walk: Walk) -> ImatrixFile:
             )
         # Means times calls; where there were none, llama-quantize takes them as they are.
         sums[name] = Sum(walk.floats(value_count, f"{name}'s values"), max(1, call_count))
-    if not walk.left_bytes:
+    if walk.at == walk.size_bytes:
         return ImatrixFile(sums, (), 0, 0)
     chunk_count = walk.number("i", "the number of chunks")
     dataset = walk.text(walk.number("i", "the dataset's name"), "the dataset's name")
@@ -104,34 +109,24 @@ def _read_legacy(walk: Walk) -> ImatrixFile:
 
 
 def _read_gguf(walk: Walk) -> ImatrixFile:
-    walk.skip(4, "the magic")
-    version = walk.number("I", "the version")
-    if version not in GGUF_VERSIONS:
-        raise walk.fault(f"GGUF version {version}, and 2 and 3 are read here")
-    tensor_count, field_count = walk.number("Q", "the tensor count"), walk.number("Q", "the key count")
-    fields = {}
-    for index in range(field_count):
-        key = walk.name(walk.number("Q", f"key {index}"), f"key {index}")
-        fields[key] = _value(walk, key, _type(walk, key), 0)
-    datasets, chunk_count, chunk_size = (fields.get(key) for key in (DATASETS, CHUNK_COUNT, CHUNK_SIZE))
-    if not isinstance(datasets, list) or not isinstance(chunk_count, int) or not isinstance(chunk_size, int):
+    header = read_gguf(walk.path, (DATASETS,), DAMAGED)
+    datasets = header.texts.get(DATASETS)
+    chunk_count, chunk_size = header.metadata.get(CHUNK_COUNT), header.metadata.get(CHUNK_SIZE)
+    if datasets is None or not isinstance(chunk_count, int) or not isinstance(chunk_size, int):
         raise Failure(
             f"{walk.path}: a GGUF file, but no importance matrix: "
             f"{DATASETS}, {CHUNK_COUNT} or {CHUNK_SIZE} is missing",
             "name the file that llama-imatrix wrote",
         )
-    places = [_place(walk, index) for index in range(tensor_count)]
-    alignment = fields.get("general.alignment", ALIGNMENT_BYTES)
-    if not isinstance(alignment, int) or alignment < 1:
-        raise walk.fault(f"general.alignment is {alignment!r}")
-    data_start = -(-walk.at // alignment) * alignment
     arrays: dict[str, NDArray[np.float32]] = {}
-    for name, count, offset_bytes in places:
-        if name in arrays:
-            raise walk.fault(f"{name} occurs twice")
-        walk.at = data_start + offset_bytes
-        arrays[name] = walk.floats(count, name)
-    return ImatrixFile(_paired(walk, arrays), tuple(map(str, datasets)), chunk_count, chunk_size)
+    for tensor in header.tensors:
+        if tensor.type_name != "F32" or not tensor.name.isprintable():
+            raise walk.fault(
+                f"{shown(tensor.name)} is of type {tensor.type_name}, and sums and counts are F32"
+            )
+        walk.at = tensor.offset_bytes
+        arrays[tensor.name] = walk.floats(tensor.parameters, tensor.name)
+    return ImatrixFile(_paired(walk, arrays), tuple(datasets), chunk_count, chunk_size)
 
 
 def _paired(walk: Walk, arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, Sum]:
@@ -157,42 +152,3 @@ def _paired(walk: Walk, arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, 
         # std::lround rounds halves away from zero.
         sums[name] = Sum(squares, int(np.floor(np.float64(counts[0]) + 0.5)))
     return sums
-
-
-def _place(walk: Walk, index: int) -> tuple[str, int, int]:
-    name = walk.name(walk.number("Q", f"tensor {index}'s name"), f"tensor {index}'s name")
-    rank = walk.number("I", f"{name}'s rank")
-    if rank > MAX_RANK:
-        raise walk.fault(f"{name} has {rank} dimensions, more than {MAX_RANK}")
-    count = 1
-    for _ in range(rank):
-        count *= walk.number("Q", f"{name}'s shape")
-    kind, offset_bytes = walk.number("I", f"{name}'s type"), walk.number("Q", f"{name}'s place")
-    if kind != GGMLQuantizationType.F32:
-        raise walk.fault(f"{name} is of type {kind}, and sums and counts are F32")
-    return name, count, offset_bytes
-
-
-def _type(walk: Walk, key: str) -> GGUFValueType:
-    number = walk.number("I", f"{key}'s type")
-    try:
-        return GGUFValueType(number)
-    except ValueError:
-        raise walk.fault(f"{key} has the value type {number}, which GGUF does not know") from None
-
-
-def _value(walk: Walk, key: str, kind: GGUFValueType, depth: int) -> int | float | str | Sequence[Any] | None:
-    """Read a value; of arrays only those of texts, the others are passed over."""
-    if kind is GGUFValueType.STRING:
-        return walk.text(walk.number("Q", key), key)
-    if kind is not GGUFValueType.ARRAY:
-        number: int | float = walk.number(SCALARS[kind], key)
-        return number
-    if depth >= MAX_NESTING:
-        raise walk.fault(f"{key} nests arrays more than {MAX_NESTING} deep")
-    item, count = _type(walk, key), walk.number("Q", f"{key}'s length")
-    if item in SCALARS:
-        walk.skip(count * struct.calcsize(SCALARS[item]), key)
-        return None
-    # Each item takes bytes, so that a false count runs into the file's end.
-    return [_value(walk, key, item, depth + 1) for _ in range(count)]

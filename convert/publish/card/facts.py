@@ -6,10 +6,10 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from convert.checkpoint.gguf_file import read_gguf
 from convert.errors import Failure
 from convert.model.families import family, supported
 from convert.publish.card.label import shipping_of, weights
-from convert.store.gguf_file import read_gguf
 from convert.store.manifest import inside
 
 if TYPE_CHECKING:

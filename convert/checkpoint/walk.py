@@ -1,4 +1,4 @@
-"""Reading a stranger's file of importance matrices from its beginning to its end."""
+"""Reading an untrusted file from its beginning to its end, every step checked against the file's end."""
 
 from __future__ import annotations
 
@@ -15,40 +15,31 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Ten times what the widest models have.
-MAX_FILE_BYTES = 1 << 30
 MAX_NAME_BYTES = 1024
-DAMAGED = "the file is damaged or cut short: make it again with llama-imatrix, or fetch it again"
 
 
 class Walk:
-    """A position in a stranger's file, every step of it checked against the file's end."""
+    """A position in an untrusted file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, hint: str) -> None:
         self.path = path
         self.at = 0
+        self._hint = hint
         self._file = MappedFile(path)
-        if self._file.size_bytes > MAX_FILE_BYTES:
-            raise Failure(
-                f"{path}: {self._file.size_bytes} bytes, more than any importance matrix has",
-                "name the file that llama-imatrix wrote",
-            )
+        self.size_bytes = self._file.size_bytes
 
     def starts_with(self, magic: bytes) -> bool:
         return self._file.bytes[: len(magic)] == magic
 
-    @property
-    def left_bytes(self) -> int:
-        return self._file.size_bytes - self.at
-
     def skip(self, size_bytes: int, what: str) -> int:
-        if not 0 <= size_bytes <= self.left_bytes:
+        """Step over some bytes; return the offset of the first."""
+        if not 0 <= size_bytes <= self.size_bytes - self.at:
             raise self.fault(f"{what} runs past the file's end")
         self.at += size_bytes
         return self.at - size_bytes
 
     def number(self, form: str, what: str) -> Any:
-        size_bytes = struct.calcsize(form)
+        size_bytes = struct.calcsize("<" + form)
         return struct.unpack_from("<" + form, self._file.bytes, self.skip(size_bytes, what))[0]
 
     def text(self, size_bytes: int, what: str) -> str:
@@ -59,6 +50,7 @@ class Walk:
             raise self.fault(f"{what} is not UTF-8") from None
 
     def name(self, size_bytes: int, what: str) -> str:
+        """Read a text that is short and printable."""
         if size_bytes > MAX_NAME_BYTES:
             raise self.fault(f"{what} is {size_bytes} bytes long")
         name = self.text(size_bytes, what)
@@ -68,8 +60,7 @@ class Walk:
 
     def floats(self, count: int, what: str) -> NDArray[np.float32]:
         start = self.skip(4 * count, what)
-        values = np.frombuffer(self._file.bytes, "<f4", count, start)
-        return values.astype(np.float32)
+        return np.frombuffer(self._file.bytes, "<f4", count, start).astype(np.float32)
 
     def fault(self, what: str) -> Failure:
-        return Failure(f"{self.path}: {what} (near byte {self.at})", DAMAGED)
+        return Failure(f"{self.path}: {what} (near byte {self.at})", self._hint)
