@@ -35,8 +35,8 @@ class Options(TypedDict, total=False):
     only: Sequence[str]  # targets or formats; all by default
     threads: int | None  # all cores by default
     offline: bool | None  # by default as HF_HUB_OFFLINE says
-    progress: Progress  # is shown the work in bytes
-    remark: Callable[[str], None]  # is told what a person should know
+    progress: Progress  # hears of the work in bytes
+    remark: Callable[[str], None]  # hears what a person should know
     watching: Callable[[Sequence[str]], AbstractContextManager[Watch]]  # shows a verification
     # In place of what the recipe has under `verify`:
     packs: Sequence[str]

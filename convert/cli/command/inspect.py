@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -52,64 +52,47 @@ def command(
     the folder that a published repo, or some artifacts of it, was downloaded to; the exit code is
     1 where it holds anything that the owner of --key did not sign.
     """
-    from convert.store import ArtifactReport, inspect, inspect_artifact, read_manifest  # noqa: PLC0415 - pydantic
+    from convert.store import ArtifactReport, inspect, inspect_artifact  # noqa: PLC0415 - pydantic
 
     if key and not is_signature_verified:
         raise click.UsageError("--key is of use with --verify-signature alone")
     if is_signature_verified:
-        return _examine(output, path, key, threads)
+        from convert.publish.provenance import examine  # noqa: PLC0415 - for this alone
+
+        verified = examine(path, key, threads=threads, progress=output.progress())
+        output.answer(verified, lambda: _verified_lines(verified))
+        return Exit.DONE
     report = inspect(path)
-    if isinstance(report, ArtifactReport):
+    if not isinstance(report, ArtifactReport):
+        file = report
         if is_verified:
-            total_bytes = read_manifest(report.path).size_bytes
-            with output.progress().stage("digest", total_bytes) as advance:
-                report = inspect_artifact(report.path, verify=True, threads=threads, progress=advance)
-        found = report
-        output.answer(_artifact_data(found), lambda: _artifact_lines(found))
-        return Exit.DONE if found.is_sound else Exit.FAILED
+            raise click.UsageError(
+                "a bare file has no digest to compare with; --verify takes an artifact's folder"
+            )
+        output.answer(file, lambda: _file_lines(file))
+        return Exit.DONE
     if is_verified:
-        raise click.UsageError(
-            "a bare file has no digest to compare with; --verify takes an artifact's folder"
-        )
-    file = report
-    output.answer(_file_data(file), lambda: _file_lines(file))
-    return Exit.DONE
+        with output.progress().stage("digest", report.manifest.size_bytes) as advance:
+            report = inspect_artifact(report.path, verify=True, threads=threads, progress=advance)
+    found = report
+    output.answer({**vars(found), "is_sound": found.is_sound}, lambda: _artifact_lines(found))
+    return Exit.DONE if found.is_sound else Exit.FAILED
 
 
-def _examine(output: Output, path: Path, key: Path | None, threads: int | None) -> Exit:
-    """Check that what is here is what was published."""
-    from convert.publish.provenance import examine  # noqa: PLC0415 - pydantic
-
-    vouched = examine(path, key, threads=threads, progress=output.progress())
-    output.answer(vouched, lambda: _vouched_lines(vouched))
-    return Exit.DONE
-
-
-def _vouched_lines(vouched: Verified) -> Iterator[str]:
+def _verified_lines(found: Verified) -> Iterator[str]:
     from convert.cli.text import count, facts  # noqa: PLC0415
 
-    said = [
-        ("folder", str(vouched.path)),
-        ("signed by", vouched.key_id),
-        ("artifacts", ", ".join(vouched.targets)),
+    rows = [
+        ("folder", str(found.path)),
+        ("signed by", found.key_id),
+        ("artifacts", ", ".join(found.targets)),
     ]
-    if vouched.absent:
-        said.append(("not here", f"{count(len(vouched.absent), 'file')} of the release"))
-    if vouched.by_tools:
-        said.append(("unsigned", f"{', '.join(vouched.by_tools)}, which no runtime reads"))
-    yield from facts(said)
-    yield f"{count(vouched.files, 'file')}, {size(vouched.size_bytes)}: each as it was signed"
-
-
-def _artifact_data(report: ArtifactReport) -> dict[str, Any]:
-    return {
-        "path": report.path,
-        "size_bytes": report.size_bytes,
-        "is_verified": report.is_verified,
-        "is_sound": report.is_sound,
-        "differences": report.differences,
-        "manifest": report.manifest,
-    }
+    if found.absent:
+        rows.append(("not here", f"{count(len(found.absent), 'file')} of the release"))
+    if found.by_tools:
+        rows.append(("unsigned", f"{', '.join(found.by_tools)}, which no runtime reads"))
+    yield from facts(rows)
+    yield f"{count(found.files, 'file')}, {size(found.size_bytes)}: each as it was signed"
 
 
 def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
@@ -120,7 +103,7 @@ def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
     manifest = report.manifest
     commit = f" at {manifest.source.commit}" if manifest.source.commit else ""
     encodings = Counter(manifest.tensors.values()).most_common()
-    said = [
+    rows = [
         ("artifact", str(report.path)),
         ("target", manifest.target),
         ("source", f"{manifest.source.repo or 'a local folder'}{commit}"),
@@ -129,7 +112,7 @@ def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
         ("tools", ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items()))),
         ("key", manifest.key),
     ]
-    yield from facts(said)
+    yield from facts(rows)
     yield ""
     yield from table(
         ("file", "size", "sha256"),
@@ -150,36 +133,23 @@ def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
         yield f"{count(len(manifest.files), 'file')}, {size(report.size_bytes)}: {looked}"
 
 
-def _file_data(report: FileReport) -> dict[str, Any]:
-    return {
-        "path": report.path,
-        "format": report.format,
-        "size_bytes": report.size_bytes,
-        "architecture": report.architecture,
-        "parameters": report.parameters,
-        "tensor_count": report.tensor_count,
-        "types": report.types,
-        "metadata": report.metadata,
-    }
-
-
 def _file_lines(report: FileReport) -> Iterator[str]:
     from convert.cli.text import facts, parameters, table  # noqa: PLC0415
 
-    said = [
+    rows = [
         ("file", str(report.path)),
         ("format", report.format),
         ("architecture", report.architecture or "not said"),
         ("size", f"{size(report.size_bytes)}, {parameters(report.parameters)}"),
         ("tensors", str(report.tensor_count)),
     ]
-    yield from facts(said)
+    yield from facts(rows)
     yield ""
-    rows = [
+    types = [
         (name, str(tally.tensors), f"{tally.parameters:,}", size(tally.size_bytes))
         for name, tally in report.types.items()
     ]
-    yield from table(("type", "tensors", "parameters", "size"), rows, right="tensors parameters size")
+    yield from table(("type", "tensors", "parameters", "size"), types, right="tensors parameters size")
     if report.metadata:
         yield ""
         yield from facts([(key, " ".join(str(value).split())) for key, value in report.metadata.items()])

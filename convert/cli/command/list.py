@@ -31,14 +31,7 @@ def command(output: Output, out: Path, *, is_schema: bool) -> None:
         return
     recipes = _recipes()
     artifacts = [
-        {
-            "recipe": each.recipe,
-            "target": each.target,
-            "path": each.path,
-            "size_bytes": each.size_bytes,
-            "state": each.state,
-            "problem": each.problem,
-        }
+        {name: value for name, value in vars(each).items() if name not in ("key", "manifest")}
         for each in list_artifacts(out)
     ]
     output.answer({"recipes": recipes, "artifacts": artifacts}, lambda: _lines(recipes, artifacts, out))
