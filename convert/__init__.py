@@ -64,7 +64,7 @@ def verify_recipe(recipe: Recipe, **options: Unpack[Options]) -> Report:
 def publish_recipe(
     recipe: Recipe, *, to: str | None = None, is_dry: bool = False, **options: Unpack[Options]
 ) -> Run:
-    """Publish what passed, and read it back: the run has `gathered`, `surveys` and `published`."""
+    """Publish what passed, and read it back: the run has `bundles`, `surveys` and `published`."""
     from convert.pipeline import PUBLISH, fold, start  # noqa: PLC0415
 
     return fold(start(recipe, options, to=to, is_dry=is_dry), PUBLISH)

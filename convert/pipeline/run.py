@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from convert.model.source import Model
     from convert.pipeline.stage.estimate import Plan
     from convert.pipeline.stage.summarize import Converted
+    from convert.publish.bundle import Bundle
     from convert.publish.destination import Destination, Sent, Survey
-    from convert.publish.gather import Gathered
     from convert.recipe import Publish, Recipe, Target
     from convert.source import Hub, Listing, Pinned
     from convert.store import Store
@@ -131,7 +131,7 @@ class Run(Trial):
     destination: Destination = NOT_YET
     is_reachable: bool = True  # False in a dry run that cannot look there
     user: str = NOT_YET
-    gathered: Gathered = NOT_YET
+    bundles: tuple[Bundle, ...] = NOT_YET
     surveys: tuple[Survey | None, ...] = ()
     published: tuple[Sent, ...] = ()
 

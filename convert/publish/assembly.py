@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from convert.errors import Failure
 from convert.publish import repo
 from convert.publish.bundle import Bundle, Candidate
+from convert.publish.existing import Existing
 from verify.report import NAME as REPORT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from convert.publish.bundle import Kept
     from convert.recipe import Publish, Recipe, Target
     from verify.report import Report
 
@@ -41,9 +41,10 @@ def assemble(
     source_card: Mapping[str, Any],
     makers: Makers,
     left_out: Sequence[Target] = (),
-    kept: Mapping[str, tuple[Kept, ...]] | None = None,
+    existing: Existing | None = None,
 ) -> tuple[Bundle, ...]:
     """Make a bundle for each repo, by name; paths are the same whether or not artifacts are left out."""
+    existing = existing or Existing()
     name_of = repo.namer(recipe, wanted, user, candidates[0].manifest)
     others = repo.by_repo(left_out, name_of)
     bundles = []
@@ -62,7 +63,8 @@ def assemble(
             tag=wanted.tag,
             is_pull_request=wanted.pull_request,
             collection=wanted.collection,
-            kept=(kept or {}).get(name, ()),
+            kept=existing.kept.get(name, ()),
+            head=existing.heads.get(name),
             other_formats=frozenset(each.format_name for each in others[name])
             - {each.manifest.format for each in placed},
         )

@@ -102,6 +102,7 @@ class Bundle:
     is_pull_request: bool = False
     collection: str | None = None
     kept: tuple[Kept, ...] = ()
+    head: str | None = None  # the state of the repo that the card was made for
     other_formats: frozenset[str] = frozenset()  # of the recipe for this repo, left out now
 
     @property

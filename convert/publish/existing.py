@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _FOLDER = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?", re.ASCII)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Existing:
     """What was found, by the names of the repos."""
 
@@ -52,7 +52,7 @@ def find_existing(
         contents = destination.look(name, wanted.branch)
         found.heads[name] = contents.head
         verified, kept = _sorted(publication, name, contents, going[name], others[name])
-        found.verified += verified
+        found.verified.extend(verified)
         found.kept[name] = kept
     return found
 

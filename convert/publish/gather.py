@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from convert.recipe import choose, cli_name
 from convert.source import fetch_small, list_source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from convert.progress import Progress
@@ -44,15 +43,7 @@ class Publication:
     progress: Progress
 
 
-@dataclass(frozen=True)
-class Gathered:
-    """The repos to publish, and the state of each that they were made for."""
-
-    bundles: tuple[Bundle, ...]
-    heads: Mapping[str, str | None] = field(default_factory=dict)  # by repo; none where nobody looked
-
-
-def gather(publication: Publication) -> Gathered:
+def gather(publication: Publication) -> tuple[Bundle, ...]:
     """Make the repos of the artifacts, if all of them may be published."""
     signer = provenance.signer_from_environment()
     recipe, wanted = publication.recipe, publication.wanted
@@ -69,7 +60,7 @@ def gather(publication: Publication) -> Gathered:
     )
     existing = find_existing(publication, candidates, left_out)
     verified = {each.target for each in existing.verified}
-    bundles = assemble(
+    return assemble(
         recipe,
         wanted,
         report,
@@ -82,9 +73,8 @@ def gather(publication: Publication) -> Gathered:
             release=partial(provenance.release, signer=signer),
         ),
         left_out=[each for each in left_out if each.name not in verified],
-        kept=existing.kept,
+        existing=existing,
     )
-    return Gathered(bundles, existing.heads)
 
 
 def _source_card(publication: Publication, manifest: Manifest) -> dict[str, Any]:

@@ -81,11 +81,11 @@ def placed(candidates: Sequence[Candidate], *, is_alone: bool | None = None) -> 
     `is_alone` where the recipe has no other for that repo, left out or not.
     """
     alone = len(candidates) == 1 if is_alone is None else is_alone
-    found = []
+    placed = []
     for candidate in sorted(candidates, key=lambda each: each.target):
         prefix, documents = folders(candidate, is_alone=alone)
-        found.append(replace(candidate, prefix=prefix, documents=documents))
-    return tuple(found)
+        placed.append(replace(candidate, prefix=prefix, documents=documents))
+    return tuple(placed)
 
 
 def files(candidates: Iterable[Candidate]) -> tuple[ShippedFile, ...]:

@@ -53,7 +53,7 @@ def command(output: Output, *, recipe: str, is_dry: bool, to: str | None, option
 
 def data(run: Run) -> list[dict[str, Any]]:
     """Return each repo for a program."""
-    repos = [_data(bundle, survey) for bundle, survey in zip(run.gathered.bundles, run.surveys, strict=True)]
+    repos = [_data(bundle, survey) for bundle, survey in zip(run.bundles, run.surveys, strict=True)]
     for repo, sent in zip(repos, run.published, strict=False):
         repo |= {"revision": sent.revision, "sent_bytes": sent.sent_bytes, "is_new": sent.is_new}
     return repos
@@ -67,7 +67,7 @@ def lines(run: Run) -> Iterator[str]:
         at = f" at {_short(revision)}" if revision and not sent.place.endswith(revision) else ""
         yield f"{sent.place}{at}: {what}, read back whole"
     if run.is_dry:
-        for bundle, survey in zip(run.gathered.bundles, run.surveys, strict=True):
+        for bundle, survey in zip(run.bundles, run.surveys, strict=True):
             yield from _dry_lines(bundle, survey, run.destination)
 
 

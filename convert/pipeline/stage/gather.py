@@ -9,7 +9,7 @@ from convert.publish.gather import gather as gather_bundles
 
 def gather(run: Run) -> Run:
     """Make the repos; remark on what is waived, and on what is kept without being described."""
-    gathered = gather_bundles(
+    bundles = gather_bundles(
         Publication(
             recipe=run.recipe,
             wanted=run.publish,
@@ -22,10 +22,10 @@ def gather(run: Run) -> Run:
             progress=run.progress,
         )
     )
-    for bundle in gathered.bundles:
+    for bundle in bundles:
         for kept in bundle.kept:
             run.remark(f"kept: {kept.folder}: the card only names it: {kept.why}")
         for candidate in bundle.candidates:
             for waiver in candidate.waived:
                 run.remark(f"waived: {candidate.target}: {waiver.gate}: {waiver.reason}")
-    return replace(run, gathered=gathered)
+    return replace(run, bundles=bundles)

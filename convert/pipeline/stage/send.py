@@ -10,7 +10,7 @@ def send(run: Run) -> Run:
     if run.is_dry:
         return run
     done = []
-    for bundle, survey in zip(run.gathered.bundles, run.surveys, strict=True):
+    for bundle, survey in zip(run.bundles, run.surveys, strict=True):
         if survey is not None:
             sent = run.destination.send(bundle, survey, run.progress)
             run.destination.read_back(bundle, sent, run.progress)

@@ -9,11 +9,10 @@ from convert.publish.destination import Moved
 def survey(run: Run) -> Run:
     """Look at every repo; change nothing."""
     if not run.is_reachable:
-        return replace(run, surveys=(None,) * len(run.gathered.bundles))
-    gathered = run.gathered
-    surveys = tuple(run.destination.survey(bundle) for bundle in gathered.bundles)
-    for bundle, each in zip(gathered.bundles, surveys, strict=True):
-        if each.head != gathered.heads[bundle.repo]:  # the card describes what was there before
+        return replace(run, surveys=(None,) * len(run.bundles))
+    surveys = tuple(run.destination.survey(bundle) for bundle in run.bundles)
+    for bundle, each in zip(run.bundles, surveys, strict=True):
+        if each.head != bundle.head:  # the card describes what was there before
             raise Moved(each.place)
         if each.is_private and not run.publish.private:
             run.remark(f"{each.place}: it is private there and stays so: make it public on the Hub")

@@ -35,7 +35,7 @@ from convert.store.digest import digest_files, sync
 from convert.store.manifest import inside
 from convert.store.paths import checked_name
 from convert.store.space import free_bytes
-from convert.store.swap import remove, swap_in
+from convert.store.swap import clear, remove, swap_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -106,7 +106,7 @@ class FolderDestination(Destination):
         with explained_here(paths.place):
             paths.staging.parent.mkdir(parents=True, exist_ok=True)
         with _alone(paths), explained_here(paths.place):
-            _put_back(paths)
+            clear(paths.aside, paths.place, paths.aside)  # what a killed run has staged is kept
             now = self.survey(bundle)
             if now.head != survey.head:
                 raise Moved(str(paths.place))
@@ -195,16 +195,6 @@ def _alone(paths: _Paths) -> Iterator[None]:
                 f"{paths.place}: another run publishes there", "wait for it, then run the same command again"
             ) from None
         yield
-
-
-def _put_back(paths: _Paths) -> None:
-    """Restore what a run left aside that was killed between two renames."""
-    if os.path.lexists(paths.aside):
-        if os.path.lexists(paths.place):
-            remove(paths.aside)
-        else:
-            paths.aside.rename(paths.place)
-            sync(paths.place.parent)
 
 
 def _stage(paths: _Paths, bundle: Bundle, survey: Survey, progress: Progress) -> int:

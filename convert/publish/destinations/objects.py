@@ -46,15 +46,10 @@ _UNFIT = frozenset({"http", "https", "data", "blockcache", "filecache", "simplec
 
 # What installs the commonest stores, for a hint.
 _PACKAGES: Mapping[str, str] = {
-    "s3": "s3fs",
-    "s3a": "s3fs",
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
-    "abfs": "adlfs",
-    "abfss": "adlfs",
-    "az": "adlfs",
-    "sftp": "paramiko",
-    "ssh": "paramiko",
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("abfs", "abfss", "az"), "adlfs"),
+    **dict.fromkeys(("sftp", "ssh"), "paramiko"),
     "oss": "ossfs",
 }
 

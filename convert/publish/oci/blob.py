@@ -118,10 +118,9 @@ class Push:
 
     def _read(self, start: int, size_bytes: int) -> Iterator[bytes]:
         self._report(start)
-        yield from blocks(self.file, self._advance, start, size_bytes)
-
-    def _advance(self, count: int) -> None:
-        self._report(self.reported_bytes + count)
+        yield from blocks(
+            self.file, lambda count: self._report(self.reported_bytes + count), start, size_bytes
+        )
 
     def _report(self, there_bytes: int) -> None:
         """Report how much is there; what must be sent again is taken back."""

@@ -27,24 +27,13 @@ _NAMESPACE = uuid.UUID("6c3f1d0e-2f5b-5d3c-9a53-5a4f5b3f7f51")
 _MODEL, _SOURCE = "model", "source"
 
 # The Hub's names of licenses, and SPDX's; any other license goes by its own name.
-_SPDX = {
-    "apache-2.0": "Apache-2.0",
-    "mit": "MIT",
+_SAME_BUT_CASE = (
+    "Apache-2.0 BSD-2-Clause BSD-3-Clause CC-BY-4.0 CC-BY-NC-4.0 CC-BY-NC-SA-4.0 CC-BY-SA-4.0 CC0-1.0 ISC MIT"
+    " MPL-2.0 Unlicense WTFPL"
+)
+_SPDX = {name.lower(): name for name in _SAME_BUT_CASE.split()} | {
     "bsd": "BSD-3-Clause",
-    "bsd-2-clause": "BSD-2-Clause",
-    "bsd-3-clause": "BSD-3-Clause",
-    "cc-by-4.0": "CC-BY-4.0",
-    "cc-by-nc-4.0": "CC-BY-NC-4.0",
-    "cc-by-nc-sa-4.0": "CC-BY-NC-SA-4.0",
-    "cc-by-sa-4.0": "CC-BY-SA-4.0",
-    "cc0-1.0": "CC0-1.0",
-    "gpl-3.0": "GPL-3.0-only",
-    "agpl-3.0": "AGPL-3.0-only",
-    "lgpl-3.0": "LGPL-3.0-only",
-    "mpl-2.0": "MPL-2.0",
-    "isc": "ISC",
-    "unlicense": "Unlicense",
-    "wtfpl": "WTFPL",
+    **{f"{name}-3.0": f"{name.upper()}-3.0-only" for name in ("gpl", "agpl", "lgpl")},
 }
 
 
