@@ -71,13 +71,13 @@ class Session:
         while True:
             try:
                 return self.once(repo, call, file=file)
-            except Transient as again:
-                if retries_itself and not isinstance(again, Damaged):
-                    raise Failure(f"{repo}: {again.reason}; gave up", RERUN) from None
-                backoff.wait(again)
+            except Transient as fault:
+                if retries_itself and not isinstance(fault, Damaged):
+                    raise Failure(f"{repo}: {fault.reason}; gave up", RERUN) from None
+                backoff.wait(fault)
 
     def once(self, repo: str, call: Callable[[], _T], *, file: str = "") -> _T:
-        """Make a call of the client; what goes wrong is a Failure, or an Transient where it may pass."""
+        """Make a call of the client; what goes wrong is a Failure, or a Transient where it may pass."""
         try:
             with warnings.catch_warnings():
                 # The client's remarks on its own calls; our own check has said what is wrong with the card.

@@ -56,6 +56,7 @@ def release(bundle: Bundle, signer: Signer | None) -> dict[str, bytes]:
 
 def provenance_of(manifest: Manifest, subjects: Mapping[str, str]) -> dict[str, Any]:
     """Make the SLSA provenance of one artifact, whose files are the subjects: path in the repo to sha256."""
+    tools = manifest.tools
     return _statement(
         subjects,
         PROVENANCE_TYPE,
@@ -68,11 +69,12 @@ def provenance_of(manifest: Manifest, subjects: Mapping[str, str]) -> dict[str, 
                     "options": manifest.options,
                 },
                 "internalParameters": {"key": manifest.key},
-                "resolvedDependencies": [*_source(manifest.source), *_tools(manifest.tools)],
+                "resolvedDependencies": [
+                    *_source(manifest.source),
+                    *({"name": tool, "uri": tool_purl(tool, tools[tool])} for tool in sorted(tools)),
+                ],
             },
-            "runDetails": {
-                "builder": {"id": BUILDER, "version": {PROJECT: manifest.tools.get(PROJECT, "unknown")}}
-            },
+            "runDetails": {"builder": {"id": BUILDER, "version": {PROJECT: tools.get(PROJECT, "unknown")}}},
         },
     )
 
@@ -102,8 +104,3 @@ def _source(source: SourceRecord) -> Iterator[dict[str, Any]]:
         if purl:
             described["uri"] = f"{purl}#{quote(entry.path, safe='/')}"
         yield described
-
-
-def _tools(tools: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    for name in sorted(tools):
-        yield {"name": name, "uri": tool_purl(name, tools[name])}
