@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,7 +108,8 @@ def test_an_installed_package_says_what_it_was_built_from(
 
 
 def test_this_checkout_is_not_taken_for_what_was_installed() -> None:
-    assert version().startswith(metadata.version("modelwright").partition("+")[0])
-    if (module.ROOT / ".git").exists():
-        assert "+" in version()
-        assert git(module.ROOT, "rev-parse", "--short=9", "HEAD") in version()
+    if not (module.ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    version.cache_clear()
+    commit, tags = git(module.ROOT, "rev-parse", "--short=9", "HEAD"), git(module.ROOT, "tag", "--points-at")
+    assert tags or f"+g{commit}" in version()
