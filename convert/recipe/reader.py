@@ -100,6 +100,12 @@ def _across(
     if "revision" in value and isinstance(model, str) and local_folder(model, base):
         where: Where = ("revision",)
         yield Fault(document.line(where), where, "a local folder has no revisions", "remove this line")
+    verify = value.get("verify")
+    runtimes = verify.get("runtime") if isinstance(verify, dict) else None
+    for name in runtimes if isinstance(runtimes, dict) else ():
+        if name not in formats:
+            where = ("verify", "runtime", name)
+            yield Fault(document.line(where), where, "unknown format", f"known formats: {', '.join(formats)}")
     targets = value.get("targets")
     if "targets" in value and not targets and isinstance(targets, dict):
         where = ("targets",)
