@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,6 @@ from tests.destinations.bundles import FILES, bundle_of, publish
 from tests.publish.commanding import REPO
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.hub.server import HubServer
     from tests.publish.commanding import Run
 
@@ -109,6 +108,13 @@ def test_no_address_is_the_hub(tmp_path: Path) -> None:
     place = find(str(tmp_path / "hub"))
     assert isinstance(place, FolderDestination)
     assert (place.user(), place.unreachable()) == (LOCAL_USER, None)
+
+
+def test_a_path_may_hold_what_looks_like_a_scheme(tmp_path: Path) -> None:
+    for address, root in (("./a://b", "a:/b"), (f"FILE://{tmp_path}/a%20b", f"{tmp_path}/a b")):
+        place = find(address)
+        assert isinstance(place, FolderDestination)
+        assert place.root == Path(root)
 
 
 def test_a_file_brings_a_destination(archive: str, tmp_path: Path) -> None:

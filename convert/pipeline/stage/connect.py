@@ -24,7 +24,7 @@ def connect(run: Run) -> Run:
     destination = run.resources.enter_context(found)
     unreachable = destination.unreachable() if run.is_dry else None
     if unreachable:
-        run.remark(f"{unreachable}: {{user}} stays {LOCAL_USER}, and the Hub was not looked at")
+        run.remark(f"{unreachable}: {{user}} stays {LOCAL_USER}, and the destination was not looked at")
     return replace(
         run,
         destination=destination,

@@ -77,7 +77,7 @@ class FolderDestination(Destination):
     @classmethod
     def at(cls, address: str, hub: Hub) -> FolderDestination:  # noqa: ARG003 - the Hub's alone
         scheme, mark, path = address.partition("://")
-        return cls(expanded_folder(unquote(path) if mark else scheme))
+        return cls(expanded_folder(unquote(path) if mark and scheme.lower() in cls.SCHEMES else address))
 
     def look(self, repo: str, revision: str) -> Contents:  # noqa: ARG002 - a folder has no branches
         """See what the folder holds; no content is read that its list has a digest of."""
