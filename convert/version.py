@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 _COMMIT_DIGITS = 9  # as many as setuptools-scm takes
+# The code that decides an artifact's bytes.
+_DECIDING = ("calibration", "checkpoint", "formats", "model", "quantizer", "tokenizer", "writer")
 # setuptools-scm marks a build from changed files by its date, which must not reach a manifest.
 _BUILD_DATE = re.compile(r"([.+])d\d{8}$")
 
@@ -24,6 +27,25 @@ def version() -> str:
     if (ROOT / ".git").exists() and (ROOT / "pyproject.toml").is_file():
         return checkout_version(ROOT)
     return _BUILD_DATE.sub(r"\1dirty", installed("modelwright"))
+
+
+@cache
+def changed_code() -> str | None:
+    """Digest the uncommitted changes to the code that decides an artifact's bytes; None without any.
+
+    A format's revision speaks for commits, which the tests hold to it; changes speak for themselves.
+    """
+    return changes(ROOT) if (ROOT / ".git").exists() else None
+
+
+def changes(root: Path) -> str | None:
+    """Digest what differs from the commit in a checkout's deciding code."""
+    folders = [f"convert/{name}" for name in _DECIDING]
+    changed = _git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD", "--", *folders) or ""
+    added = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *folders) or ""
+    names = sorted({name for name in (changed + "\0" + added).split("\0") if name})
+    contents = [(name, (root / name).read_bytes() if (root / name).is_file() else None) for name in names]
+    return hashlib.sha256(repr(contents).encode()).hexdigest() if contents else None
 
 
 def checkout_version(root: Path) -> str:

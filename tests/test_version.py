@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from convert import version as module
-from convert.version import checkout_version, version
+from convert.version import changes, checkout_version, version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +70,24 @@ def test_changed_code_says_so(checkout: Path, changed: str) -> None:
     assert checkout_version(checkout) == f"{before}.dirty"
     git(checkout, "tag", "v0.8.0")
     assert checkout_version(checkout) == "0.8.0+dirty"
+
+
+def test_changes_to_deciding_code_have_a_digest_of_their_own(checkout: Path) -> None:
+    code = checkout / "convert" / "writer" / "code.py"
+    code.parent.mkdir()
+    (checkout / "convert" / "code.py").write_text("print('decides no bytes')\n")
+    assert changes(checkout) is None
+    code.write_text("1\n")
+    untracked = changes(checkout)
+    git(checkout, "add", ".")
+    assert changes(checkout) == untracked
+    code.write_text("2\n")
+    assert changes(checkout) not in (None, untracked)
+    git(checkout, "add", ".")
+    git(checkout, "commit", "--quiet", "--message", "two")
+    assert changes(checkout) is None
+    code.unlink()
+    assert changes(checkout) is not None
 
 
 def test_another_repository_s_environment_is_not_asked(

@@ -7,6 +7,7 @@ from convert.formats import find_format
 from convert.pipeline.run import Run, Wanted
 from convert.recipe import Target
 from convert.store import artifact_key
+from convert.version import changed_code
 
 
 def compare(run: Run) -> Run:
@@ -18,6 +19,8 @@ def compare(run: Run) -> Run:
 def _compare(run: Run, target: Target) -> Wanted:
     format_, recipe, texts = find_format(target.format_name), run.recipe, run.source.texts
     inputs = format_.inputs(target.options, recipe)
+    if changes := changed_code():
+        inputs |= {"changed code": changes}
     if target.options.learns_by is not None and texts and recipe.calibration:
         inputs |= identity(texts, recipe.calibration)
     key = artifact_key(
