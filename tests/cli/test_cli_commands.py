@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +163,7 @@ not as the recipe or the source has it:
   gguf-Q8_0: blk.0.ffn_down.weight: Q5_0 instead of Q4_K, because its rows of 5504 do not fit
 """
     )
-    assert json.loads(run("plan", "r.yaml", "--json").out) == json.loads(json.dumps(PLAN.as_dict()))
+    assert json.loads(run("plan", "r.yaml", "--json").out) == json.loads(json.dumps(asdict(PLAN)))
 
 
 def test_plan_fits_a_terminal(run: Run, asked: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

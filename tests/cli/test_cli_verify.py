@@ -95,6 +95,19 @@ def test_a_failed_gate_is_exit_code_3_and_a_line(run: Run, home: Path, judged: M
     assert judged
 
 
+@pytest.mark.usefixtures("home", "judged")
+def test_what_was_built_by_another_recipe_is_remarked_on_and_what_a_run_has_built_is_not(run: Run) -> None:
+    ran = run("run", "m.yaml", "--out", "fresh", "--json")
+    answer = json.loads(ran.out)
+    assert (ran.code, ran.err, answer["repos"]) == (3, "", [])
+    assert [artifact["status"] for artifact in answer["converted"]["artifacts"]] == ["built", "built"]
+    assert not answer["report"]["passed"]
+    assert "builds it now" not in run("run", "m.yaml", "--out", "afresh").err
+    Path("n.yaml").write_text(RECIPE.replace("[Q8_0, F16]", "[Q8_0, F16], split_max_size: 4G"), "utf-8")
+    Path("fresh/m").rename("fresh/n")
+    assert "gguf-F16: not as the recipe builds it now" in run("verify", "n.yaml", "--out", "fresh").err
+
+
 @pytest.mark.parametrize(("columns", "left_out"), [(60, {"tok/s", "memory"}), (500, set())])
 @pytest.mark.usefixtures("home", "judged")
 def test_a_terminal_gets_the_figures_that_fit_into_a_line(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from convert.errors import Failure
 from convert.formats.base import deviations
@@ -65,10 +65,6 @@ class Plan:
     disk_needed_bytes: int
     disk_free_bytes: int
     estimated_s: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plan as JSON has it."""
-        return asdict(self)
 
 
 def estimate(run: Run) -> Run:
