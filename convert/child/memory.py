@@ -44,11 +44,12 @@ def descendants(pid: int) -> tuple[int, ...]:
     found: list[int] = []
     pending = [pid]
     while pending:
-        for path in Path(f"/proc/{pending.pop()}/task").glob("*/children"):
-            with suppress(OSError):
-                born = [int(word) for word in path.read_bytes().split()]
-                found += born
-                pending += born
+        with suppress(OSError):  # it is gone
+            for path in Path(f"/proc/{pending.pop()}/task").iterdir():
+                with suppress(OSError):  # this thread is
+                    born = [int(word) for word in (path / "children").read_bytes().split()]
+                    found += born
+                    pending += born
     return tuple(found)
 
 

@@ -53,7 +53,7 @@ def main(
     channel = Channel(socket.socket(fileno=fd))
     module, _, function = entry.partition(":")
     answer: Answer = getattr(importlib.import_module(module), function)(channel)
-    with suppress(GoneError):
+    with suppress(GoneError, BrokenPipeError):  # the parent is gone, or what reads our stderr
         while True:
             header, _payload = channel.receive()
             if "cancel" not in header:  # of an answer that was complete before the parent changed its mind

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import threading
 
 from convert.child import FaultKind, Limits
+from convert.child.memory import descendants, usage
 from convert.child.watch import KEPT_BYTES, Watch
 
 
@@ -52,3 +54,10 @@ def test_a_flood_is_kept_in_part_and_told_of() -> None:
     assert len(watched.printed()) == KEPT_BYTES
     assert len(floods) == 1
     assert "262 kB are allowed" in floods[0]
+
+
+def test_processes_that_end_while_they_are_looked_at_do_no_harm() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    assert descendants(child.pid) == ()
+    assert usage(child.pid) is None

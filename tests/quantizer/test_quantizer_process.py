@@ -1,4 +1,4 @@
-"""The quantiser's process: what it may know and do, and what a person hears when it fails."""
+"""The quantizer's process: what it may know and do, and what the user reads when it fails."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_what_awq_cannot_do_is_refused_at_once(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_quantised_already_is_refused(source: Path, tmp_path: Path) -> None:
+def test_what_is_quantized_already_is_refused(source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "done"
     folder.mkdir()
     config = json.loads((source / "config.json").read_text())

@@ -60,7 +60,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_every_matrix_of_a_layer_comes_out_quantised(tmp_path: Path) -> None:
+def test_every_matrix_of_a_layer_comes_out_quantized(tmp_path: Path) -> None:
     watch = Watch()
     source = make(tmp_path / "source")
     windows = tuple(np.arange(first, first + 64, dtype=np.int32) for first in range(4))
@@ -117,7 +117,7 @@ def test_other_architectures_come_out_whole(model_type: str, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["F16", "F32"])
-def test_what_is_not_quantised_keeps_its_dtype(dtype: str, tmp_path: Path) -> None:
+def test_what_is_not_quantized_keeps_its_dtype(dtype: str, tmp_path: Path) -> None:
     run(make(tmp_path / "source", dtype=dtype), tmp_path / "out")
     names = header(tmp_path / "out")
     assert {names[name]["dtype"] for name in ("model.embed_tokens.weight", "model.norm.weight")} == {dtype}

@@ -1,7 +1,7 @@
-"""Docker's credential helpers: programs that the person's own configuration names, and that keep a login.
+"""Docker's credential helpers: programs named by the user's own configuration, which keep logins.
 
 `docker-credential-NAME get` reads a registry's name and answers `{"Username": …, "Secret": …}`. What it says
-is shown to nobody, not even where it is wrong.
+is never shown, not even where it is wrong.
 """
 
 from __future__ import annotations
