@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from verify.report import ArtifactResult, Report
 
 
-class Refused(Failure):
-    """One artifact that may not be published, for one reason."""
-
-    exit_code = Exit.GATE_FAILED
-
-
 class Refusals(Failures):
     """Everything that keeps artifacts from being published."""
 
@@ -131,7 +125,7 @@ def _lacking(recipe: Recipe, manifest: Manifest, result: ArtifactResult) -> Iter
         yield "checks", "nothing was checked"
 
 
-def _unwaived(recipe: Recipe, candidate: Candidate) -> Iterator[Refused]:
+def _unwaived(recipe: Recipe, candidate: Candidate) -> Iterator[Failure]:
     waived = {waiver.gate for waiver in candidate.waived}
     for name, why in _lacking(recipe, candidate.manifest, candidate.result):
         is_gate = any(gate.name == name for gate in GATES)
@@ -142,7 +136,7 @@ def _unwaived(recipe: Recipe, candidate: Candidate) -> Iterator[Refused]:
             if is_gate
             else f"{_rebuilding(recipe)}; this cannot be waived"
         )
-        yield Refused(f"{candidate.target}: {name}: {why}", hint)
+        yield Failure(f"{candidate.target}: {name}: {why}", hint)
 
 
 def _compare_bytes(recipe: Recipe, candidates: Sequence[Candidate], progress: Progress) -> None:

@@ -14,12 +14,12 @@ from convert.publish.bundle import ShippedFile
 from convert.publish.destination import RERUN, Contents, Destination, Moved, Sent, Survey
 from convert.publish.listing import differs, name_of
 from convert.publish.oci.blob import CHUNK_BYTES, Push
-from convert.publish.oci.login import Remembered
+from convert.publish.oci.login import Login, remembered
 from convert.publish.oci.registry import MANIFEST_TYPE, Registry
 from convert.source.retry import RetryLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from convert.progress import Progress
     from convert.publish.bundle import Bundle
@@ -130,8 +130,8 @@ class OciDestination(Destination):
                         raise differs(f"{sent.place}: {file.path}", f"{RERUN}; is the registry sound?")
 
     @cached_property
-    def _login(self) -> Remembered:
-        return Remembered(self.host)
+    def _find_login(self) -> Callable[[], Login | None]:
+        return remembered(self.host)
 
     def _registry(self, repo: str) -> Registry:
         repository = "/".join(part for part in (self.namespace, name_of(repo)) if part).lower()
@@ -140,7 +140,7 @@ class OciDestination(Destination):
                 f"publish.to: {repository!r} cannot name a repository of a registry",
                 "a name is made of letters, digits, and single '.', '_' or '-' between them",
             )
-        return Registry(self.host, repository, self._login, self.retry)
+        return Registry(self.host, repository, self._find_login, self.retry)
 
 
 def manifest_of(bundle: Bundle) -> bytes:

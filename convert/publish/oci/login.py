@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from convert.errors import Failure
 from convert.publish.oci import helper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 CONFIG_VARIABLE = "DOCKER_AUTH_CONFIG"  # the file's content itself, as build servers have it
 
@@ -44,19 +45,17 @@ class Login:
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
-@dataclass
-class Remembered:
-    """The login for a registry, looked up when it is needed, and again when it may have expired."""
+def remembered(host: str) -> Callable[[], Login | None]:
+    """Return what looks up the login for a registry when it is needed, and again when it may have expired."""
+    login, until_s = None, -math.inf
 
-    host: str
-    _login: Login | None = field(default=None, init=False, repr=False)
-    _asked_s: float | None = field(default=None, init=False)
+    def find() -> Login | None:
+        nonlocal login, until_s
+        if time.monotonic() > until_s:
+            login, until_s = login_for(host), time.monotonic() + FRESH_S
+        return login
 
-    def __call__(self) -> Login | None:
-        """Return it."""
-        if self._asked_s is None or time.monotonic() - self._asked_s > FRESH_S:
-            self._login, self._asked_s = login_for(self.host), time.monotonic()
-        return self._login
+    return find
 
 
 def login_for(host: str, environment: Mapping[str, str] | None = None) -> Login | None:

@@ -226,7 +226,8 @@ class Registry:
             raise self.strange(f"asks for a login in a way that is not known, {kind[:20]!r}")
         asked = dict(_CHALLENGE.findall(rest))
         realm = asked.pop("realm", "")
-        if not re.match(r"https://[^/]" if self.endpoint.startswith("https:") else r"https?://[^/]", realm):
+        schemes = {"https"} if self.endpoint.startswith("https:") else {"http", "https"}
+        if not _is_web_address(realm, schemes):
             raise self.strange(f"sends us to {realm[:80]!r} for a token")
         # All that will be wanted in the end, so that one token does.
         scope = asked.get("scope") or f"repository:{self.repository}:pull"
@@ -287,6 +288,14 @@ class Registry:
         if "Timeout" in kind:
             return Transient(f"{self.host} did not answer in time")
         return Transient(f"the connection to {self.host} broke ({kind})")
+
+
+def _is_web_address(text: str, schemes: set[str]) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in schemes and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 @cache

@@ -8,12 +8,7 @@ from __future__ import annotations
 
 from convert.publish.provenance.check import Verified, examine
 from convert.publish.provenance.envelope import signed_by
-from convert.publish.provenance.key import (
-    KEY_VARIABLE,
-    PASSPHRASE_VARIABLE,
-    Signer,
-    signer_from_environment,
-)
+from convert.publish.provenance.key import KEY_VARIABLE, PASSPHRASE_VARIABLE, signer_from_environment
 from convert.publish.provenance.statement import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, attest, release
 
 __all__ = [
@@ -22,7 +17,6 @@ __all__ = [
     "PASSPHRASE_VARIABLE",
     "PROVENANCE_NAME",
     "RELEASE_NAME",
-    "Signer",
     "Verified",
     "attest",
     "examine",
