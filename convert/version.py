@@ -64,7 +64,8 @@ def checkout_version(root: Path) -> str:
 
 def _git(root: Path, *arguments: str) -> str | None:
     """Ask git about exactly this checkout, without a lock; None where it cannot tell."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    # Neither GIT_DIR and the like, nor a token: no process gets one that need not have it.
+    environment = {key: os.environ[key] for key in ("HOME", "PATH") if key in os.environ}
     try:
         answer = subprocess.run(  # noqa: S603
             ["git", "-C", str(root), *arguments],  # noqa: S607

@@ -65,7 +65,7 @@ class Job:
     """One artifact to build, planned to the byte."""
 
     wanted: Wanted
-    prepared: Any  # what the format shares between its targets
+    shared: Any  # what the format shares between its targets
     planned: Planned
 
     @property

@@ -41,14 +41,14 @@ def _learn(run: Run, weights: Weights) -> Iterable[Job]:
         format_, options = job.wanted.format, job.wanted.target.options
         if id(options) not in learned:
             learned[id(options)] = format_.learn(
-                job.prepared, run.model, options, run.recipe, weights=weights, progress=run.progress
+                job.shared, run.model, options, run.recipe, weights=weights, progress=run.progress
             )
         ready = learned[id(options)]
-        if ready is job.prepared:
+        if ready is job.shared:
             yield job
         else:
             planned = format_.lay_out(run.model, options, job.name, ready)
-            yield replace(job, prepared=ready, planned=planned)
+            yield replace(job, shared=ready, planned=planned)
 
 
 def _fill(run: Run, weights: Weights, jobs: list[Job]) -> None:
