@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,10 +15,10 @@ from convert import pipeline
 from convert.formats import load_recipe
 from convert.pipeline import CONVERT, PLAN, PUBLISH, RUN, VERIFY, fold, start, steps, when
 from convert.pipeline.stage.choose import choose
+from tests import tiny
+from tests.hf.describing import make
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from convert.pipeline.run import Run
 
 
@@ -64,3 +67,30 @@ def test_each_stage_is_a_function_in_the_file_of_its_name() -> None:
     assert {"choose", "pin", "compare", "estimate", "judge", "keep", "send"} <= named
     for name in named:
         assert sys.modules[f"convert.pipeline.stage.{name}"].__dict__[name] is getattr(pipeline, name)
+
+
+def test_no_format_is_imported_for_a_target_that_is_left_out(tmp_path: Path) -> None:
+    make(tmp_path / "source", tiny.Recipe("llama"))
+    (tmp_path / "r.yaml").write_text(
+        "model: source\ntargets: {hf: {}, gguf: {quants: [Q4_K_M]}, onnx: {precision: int4}, gptq: {}}\n"
+        "calibration: {packs: [searchqa]}\n",
+        "utf-8",
+    )
+    script = (
+        "import sys, pathlib, convert\n"
+        "recipe = convert.load_recipe('r.yaml')\n"
+        "for function in (convert.plan_recipe, convert.convert_recipe):\n"
+        "    function(recipe, only=['hf'], offline=True)\n"
+        "print(sorted(name for name in sys.modules if name.startswith('convert.formats.') and "
+        "name.endswith('.format')), {'llama_cpp', 'onnx', 'gptqmodel', 'torch'} & set(sys.modules))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.stdout.strip() == "['convert.formats.hf.format'] set()"
