@@ -86,15 +86,11 @@ OFFLINE = click.option(
 THREADS = click.option(
     "--threads", metavar="N", type=click.IntRange(min=1), help="How many cores to use; all by default."
 )
-
-
 RUNTIME = click.option(
     "--runtime",
     metavar="NAME",
     help="The runtime that opens the artifacts: a name, or the path of a Python file.",
 )
-
-
 # What every run of stages may be given: the keys of `Options`.
 _RUN_OPTIONS = {"only", "out", "packs", "report_folder", "runtime", "text", "threads"}
 

@@ -116,7 +116,7 @@ def runtime_for(trial: Trial, format_name: str = "") -> str | None:
         wanted = trial.verify.runtime
         name, base = wanted.get(format_name) if isinstance(wanted, dict) else wanted, trial.base
     if name is not None and name.endswith(".py"):
-        name = str((base / expand_home(name)).absolute())  # its process works in another folder
+        name = str(base / expand_home(name))
     if name is not None:
         check_runtime(name)
     return name

@@ -180,7 +180,9 @@ def choose_runtime(
     artifact: str | Path, format_name: str | None, named: str | None
 ) -> tuple[str, tuple[str, ...]]:
     """Return the runtime to use, the one that is named or the preferred, and the others that open it too."""
-    if named is not None and not named.endswith(".py") and format_name is not None:
+    if named is not None and named.endswith(".py"):
+        named = str(Path(named).absolute())  # its process works in another folder
+    elif named is not None and format_name is not None:
         formats = find_runtime(named).FORMATS
         if format_name not in formats:
             raise Failure(f"{named} opens {' and '.join(formats) or 'servers'}, and this is {format_name}")
