@@ -1,13 +1,9 @@
 """The differences between an artifact and what was asked for, in the same words everywhere."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import ClassVar
 
 # The value of `wanted` where the reason says it all.
 AS_SOURCE = "as the source"

@@ -1,7 +1,5 @@
 """The packages that only some formats and runtimes need, and the extra that installs each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The memory and GPU of this machine, as far as a plan needs them."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version

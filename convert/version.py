@@ -1,7 +1,5 @@
 """The version of modelwright that is running."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

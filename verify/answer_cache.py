@@ -1,21 +1,14 @@
 """A cache of a model's answers: asked greedily, the same files give the same answer to the same question."""
 
-from __future__ import annotations
-
 import hashlib
 import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from verify.atomic import replacing
-from verify.scenarios.prompt import Answer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from verify.scenarios.prompt import Answerer
+from verify.scenarios.prompt import Answer, Answerer
 
 
 @contextmanager

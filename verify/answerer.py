@@ -1,16 +1,10 @@
 """An opened model as the scenarios ask it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from verify.runtimes import Request
 from verify.scenarios.prompt import Answer
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from verify.worker import Worker
+from verify.worker import Worker
 
 # A server counts no tokens for us. No vocabulary in use makes more than one token of every two bytes.
 BYTES_PER_TOKEN = 2

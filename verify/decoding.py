@@ -1,20 +1,12 @@
 """From logits to an answer: choose a token, turn bytes into text, stop at the right place."""
 
-from __future__ import annotations
-
 import codecs
-from typing import TYPE_CHECKING
+from collections.abc import Collection
 
 import numpy as np
+from numpy.typing import NDArray
 
-from verify.runtimes import Piece
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from numpy.typing import NDArray
-
-    from verify.runtimes import Request
+from verify.runtimes import Piece, Request
 
 
 class Sampler:

@@ -1,10 +1,8 @@
 """An artifact's files, checked before any native code opens one of them."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from convert.errors import Failure
 from convert.store import (
@@ -20,9 +18,6 @@ from convert.store import (
 from convert.store.fault import explained
 from convert.store.model_file import SUFFIXES
 from verify.gates import Check
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,12 @@
 """Gates: a limit and a measurement make a verdict."""
 
-from __future__ import annotations
-
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from convert.child import Fault
-    from convert.recipe import Gates
+from convert.child import Fault
+from convert.recipe import Gates
 
 Value: TypeAlias = bool | int | float | str | None
 

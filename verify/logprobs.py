@@ -3,25 +3,19 @@
 Windows are cut as llama-perplexity cuts them: no overlap, the first half read only, the second half scored.
 """
 
-from __future__ import annotations
-
 import os
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convert.errors import Failure
 from verify.atomic import replacing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from verify.worker import Worker
+from verify.worker import Worker
 
 # Of float64; about three arrays of this size are alive at once.
 CHUNK_VALUES = 1 << 20

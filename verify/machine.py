@@ -1,7 +1,5 @@
 """The machine of a measurement: enough to compare figures, and nothing that names its owner."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

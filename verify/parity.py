@@ -1,17 +1,11 @@
 """Parity with the source, to the letter: tokens, special tokens, chat template, ends, context."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from convert.child import ChildFailure, FaultKind
 from verify.gates import Check, equal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from verify.worker import Worker
+from verify.worker import Worker
 
 # In NFC, and none begins with a space: there llama.cpp differs, as manifests say.
 TEXTS = (

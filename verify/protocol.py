@@ -1,17 +1,9 @@
 """Arrays as the worker's messages carry them: described in the header, their bytes after it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
-from convert.child.channel import GarbledError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convert.child.channel import Header
+from convert.child.channel import GarbledError, Header
 
 
 def pack(array: NDArray[np.float32]) -> tuple[Header, memoryview]:

@@ -1,22 +1,14 @@
 """An artifact's quality next to its source's: perplexity, KL divergence, top-1 agreement."""
 
-from __future__ import annotations
-
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from verify.logprobs import compare_logits
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from verify.logprobs import Comparison, Reference
-    from verify.worker import Worker
+from verify.logprobs import Comparison, Reference, compare_logits
+from verify.worker import Worker
 
 RESAMPLES = 1000
 SEED = 20_261_121

@@ -1,18 +1,12 @@
 """The text that logits are compared on: a given file, or the scenarios' dialogues."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from convert.errors import Failure
 from convert.store.fault import explained
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from verify.scenarios.pack import Dialogue, Pack
+from verify.scenarios.pack import Dialogue, Pack
 
 # More of a file is not read: no tokenizer makes tokens of more than this on average.
 BYTES_PER_TOKEN = 16

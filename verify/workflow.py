@@ -1,30 +1,22 @@
 """The verification, on one screen: look at the files, ask the source, ask each artifact, measure, judge."""
 
-from __future__ import annotations
-
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from convert.child import Limits
-from convert.recipe import Gates
+from convert.recipe import Gates, Recipe
 from convert.version import version
 from verify import measure
-from verify.baseline import question_source
+from verify.baseline import Baseline, Source, question_source
 from verify.examination import Examination
 from verify.machine import describe_machine
-from verify.report import Report
+from verify.report import ArtifactResult, Report
 from verify.revision import REVISION
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from convert.recipe import Recipe
-    from verify.baseline import Baseline, Source
-    from verify.report import ArtifactResult
-    from verify.scenarios.pack import Pack
+from verify.scenarios.pack import Pack
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,16 @@ gguf-py's own reader raises whatever its indices run into, makes an array of eac
 and does not look whether the tensors end within the file.
 """
 
-from __future__ import annotations
-
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from convert.checkpoint.walk import Walk
 from convert.errors import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-    from pathlib import Path
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)  # version 1 had 32-bit counts and was never common

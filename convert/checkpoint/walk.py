@@ -1,19 +1,14 @@
 """Reading an untrusted file from its beginning to its end, every step checked against the file's end."""
 
-from __future__ import annotations
-
 import struct
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convert.checkpoint.mapped import MappedFile
 from convert.errors import Failure, shown
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 MAX_NAME_BYTES = 1024
 

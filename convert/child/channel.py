@@ -7,20 +7,16 @@ sends ``{"call", "args"}`` or ``{"cancel": true}``; the child answers with any n
 and then one ``{"done": {…}}`` or ``{"fault": …, "reason": …}``. Nothing is pickled.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import select
+import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable
+from typing import Any
 
 MAGIC = b"MWv1"
 PREFIX = struct.Struct("<4sIQ")

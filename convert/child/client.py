@@ -1,25 +1,20 @@
 """The parent's side: a Python process that answers calls; whatever goes wrong there is a `Fault` here."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 from convert.child.channel import Channel, GarbledError, GoneError, Header, LateError
 from convert.child.fault import SURVIVABLE, ChildFailure, Fault, FaultKind
 from convert.child.limits import Limits, environment
+from convert.child.memory import Peaks
 from convert.child.process import TAIL_LINES, Process
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
-
-    from convert.child.memory import Peaks
 
 T = TypeVar("T")
 

@@ -1,7 +1,5 @@
 """Why a child did not answer, as a value that a report can hold."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

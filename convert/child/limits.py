@@ -1,19 +1,14 @@
 """The most that a child may take: time, memory, output, and which environment variables."""
 
-from __future__ import annotations
-
 import math
 import os
 import resource
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from convert.child.memory import available_memory
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 # An allow-list: it keeps tokens out, whatever they are called on the next machine.
 ALLOWED = frozenset(

@@ -1,7 +1,5 @@
 """The memory of processes, and what the machine has left of it."""
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 from dataclasses import dataclass

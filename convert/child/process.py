@@ -1,7 +1,5 @@
 """A process with limits: watched, and ended with everything that it started."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import signal
@@ -9,19 +7,14 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from convert.child.fault import Fault, FaultKind
-from convert.child.limits import MARK
+from convert.child.limits import MARK, Limits
 from convert.child.watch import Watch
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from convert.child.limits import Limits
 
 GRACE_S = 0.5
 GLANCE_S = 0.005

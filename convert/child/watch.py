@@ -1,21 +1,15 @@
 """A process seen from outside: what it prints is read and kept in part, its memory is followed."""
 
-from __future__ import annotations
-
 import os
 import select
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from convert.child.fault import FaultKind
+from convert.child.limits import Limits
 from convert.child.memory import Peaks, descendants, usage
 from convert.size import size
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from convert.child.limits import Limits
 
 INTERVAL_S = 0.03
 # Looking for children costs more than looking at a process, and none of our runtimes has any.

@@ -4,19 +4,13 @@ A folder has `options.py` (`OPTIONS`: what a recipe may say), `format.py` (`FORM
 `shipping.py` (`SHIPPING`: how it is published and run). Only the part that is asked for is imported.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from convert.recipe import load
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from convert.formats.base import Format
-    from convert.recipe import Recipe, TargetOptions
+from convert.formats.base import Format
+from convert.recipe import Recipe, TargetOptions, load
 
 
 def format_names() -> tuple[str, ...]:

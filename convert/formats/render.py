@@ -1,19 +1,14 @@
 """The refusal of what a format cannot express: every feature of a model is asked for, of every target."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from convert.formats import find_format, format_names
+from convert.formats.base import Format
+from convert.model.decoder import Decoder
+from convert.recipe import Recipe
 from convert.recipe.document import Fault, parse
 from convert.recipe.reader import refuse
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from convert.formats.base import Format
-    from convert.model.decoder import Decoder
-    from convert.recipe import Recipe
 
 
 def require_rendered(recipe: Recipe, names: Iterable[str], decoder: Decoder) -> None:

@@ -1,19 +1,13 @@
 """The places of all canonical tensors in a source, of which every tensor is accounted for."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
+from convert.checkpoint import TensorInfo
 from convert.errors import Failure
 from convert.model.decoder import Decoder, Origin, Ref, Role
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from convert.checkpoint import TensorInfo
-    from convert.model.family import Naming
+from convert.model.family import Naming
 
 # A name beyond this many is counted, not printed.
 MAX_NAMES_SHOWN = 6

@@ -1,13 +1,9 @@
 """The front matter of a source's README.md: its license, languages, base model."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import yaml
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MAX_CARD_BYTES = 4 * 1024 * 1024
 

@@ -1,16 +1,12 @@
 """What a family's file may say: how its checkpoints name things, and what tools must know of it alone."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from convert.model.config import Config
-    from convert.model.decoder import Decoder, Role
-    from convert.model.feature import Feature
+from convert.model.config import Config
+from convert.model.decoder import Decoder, Role
+from convert.model.feature import Feature
 
 
 @dataclass(frozen=True, slots=True)

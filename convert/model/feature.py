@@ -5,14 +5,10 @@ grouped heads without biases, a gated SiLU, and layers that are all alike. Each 
 is declared with `switch`, which names the feature, so that formats are asked about every new field.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, field, fields, is_dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from typing import Any
 
 
 class Feature(StrEnum):

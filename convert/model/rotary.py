@@ -1,7 +1,5 @@
 """Rotary positions as the different generations of config.json write them."""
 
-from __future__ import annotations
-
 import math
 
 from convert.errors import Failure

@@ -3,12 +3,9 @@
 A stage is a plain function of a file in `stage/`: it takes a frozen value and returns it with more in it.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from convert.pipeline.run import AnyTrial, Run, Trial
 from convert.pipeline.stage.ask import ask
@@ -31,9 +28,6 @@ from convert.pipeline.stage.skip_built import skip_built
 from convert.pipeline.stage.summarize import summarize
 from convert.pipeline.stage.survey import survey
 from convert.pipeline.start import start, start_verification
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 Stage = Callable[[Run], Run]
 

@@ -1,21 +1,16 @@
 """The manifest of an artifact: everything that decided its bytes, and what came out."""
 
-from __future__ import annotations
-
 import hashlib
 import math
-from typing import TYPE_CHECKING
 
 from convert.extras import installed
 from convert.formats.base import deviations
 from convert.model.card import license_of
+from convert.model.source import Model
+from convert.pipeline.run import Job, Run
 from convert.recipe.redact import redact
 from convert.store import FileEntry, Manifest, ModelRecord, SourceRecord, TokenRecord
 from convert.version import version
-
-if TYPE_CHECKING:
-    from convert.model.source import Model
-    from convert.pipeline.run import Job, Run
 
 # The settings of a source's generation_config.json that runtimes take under these names.
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p")

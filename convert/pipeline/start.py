@@ -1,31 +1,23 @@
 """How a run begins: with a recipe, or with artifacts that are named one by one, whoever made them."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import yaml
 
 from convert.errors import Failure, UsageFailure
 from convert.formats import load_recipe
 from convert.pipeline.run import Run, Trial
-from convert.recipe import Gates, expand_home, known_recipes
-from convert.source import Hub, list_source
+from convert.progress import Progress
+from convert.recipe import Gates, Recipe, expand_home, known_recipes
+from convert.source import Hub, Listing, list_source
 from convert.store import Manifest, MissingManifest, Store, read_manifest
 from verify.runtimes import check_runtime, is_address
-from verify.workflow import Subject
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
-
-    from convert.progress import Progress
-    from convert.recipe import Recipe
-    from convert.source import Listing
-    from verify.workflow import Watch
+from verify.workflow import Subject, Watch
 
 
 class Options(TypedDict, total=False):

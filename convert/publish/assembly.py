@@ -1,23 +1,17 @@
 """Turn artifacts that may be published into repos, with every file known to the byte."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.errors import Failure
 from convert.publish import repo
 from convert.publish.bundle import Bundle, Candidate
 from convert.publish.existing import Existing
+from convert.recipe import Publish, Recipe, Target
 from verify.report import NAME as REPORT_NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from convert.recipe import Publish, Recipe, Target
-    from verify.report import Report
+from verify.report import Report
 
 Files = Mapping[str, bytes]  # by path, or by name
 

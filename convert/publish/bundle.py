@@ -4,18 +4,14 @@ A rerun uploads what is missing and nothing else, so each of these bytes follows
 report and the recipe alone: no time, no randomness, no name of a machine.
 """
 
-from __future__ import annotations
-
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from convert.store import Manifest
-    from verify.report import ArtifactResult, Report
+from convert.store import Manifest
+from verify.report import ArtifactResult, Report
 
 README = "README.md"
 ROOT = "."  # names a repo's own folder where a folder has to be named

@@ -1,28 +1,21 @@
 """Decide what may be published: the report is of these very bytes, and every gate passed or is waived."""
 
-from __future__ import annotations
-
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from convert.errors import Exit, Failure, Failures, UsageFailure
 from convert.formats import find_format
 from convert.progress import Progress, Silent
 from convert.publish.bundle import Candidate, Waiver
-from convert.recipe import cli_name
+from convert.recipe import Recipe, Target, cli_name
 from convert.source import digest_of_all
 from convert.store import MANIFEST_NAME, REBUILT, Flaw, Manifest, inspect_artifact, read_manifest
 from verify.gates import GATES, limits_for
 from verify.report import NAME as REPORT_NAME
+from verify.report import ArtifactResult, Report
 from verify.report import read as read_report
 from verify.revision import REVISION
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-    from pathlib import Path
-
-    from convert.recipe import Recipe, Target
-    from verify.report import ArtifactResult, Report
 
 
 class Refusals(Failures):

@@ -1,31 +1,23 @@
 """Gather what may be published: artifacts that passed, as repos with every file."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from convert.errors import Failure
 from convert.model.card import front_matter
+from convert.progress import Progress
 from convert.publish import card, provenance
 from convert.publish.assembly import Makers, assemble
-from convert.publish.bundle import README
+from convert.publish.bundle import README, Bundle
+from convert.publish.destination import Destination
 from convert.publish.existing import find_existing
 from convert.publish.gate import check_waivers, examine
-from convert.recipe import choose, cli_name
-from convert.source import fetch_small, list_source
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from convert.progress import Progress
-    from convert.publish.bundle import Bundle
-    from convert.publish.destination import Destination
-    from convert.recipe import Publish, Recipe, Target
-    from convert.source import Hub, Pinned
-    from convert.store import Manifest
+from convert.recipe import Publish, Recipe, Target, choose, cli_name
+from convert.source import Hub, Pinned, fetch_small, list_source
+from convert.store import Manifest
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,18 @@
 """The list of a bundle's files: written last where a place has no tags, it marks a release as complete."""
 
-from __future__ import annotations
-
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from convert.errors import Failure
+from convert.publish.bundle import Bundle, ShippedFile
 from convert.store import REBUILT, FileEntry
 from convert.store.fault import explained
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from convert.publish.bundle import Bundle, ShippedFile
 
 NAME = "published.json"
 LARGEST_BYTES = 64 << 20

@@ -1,27 +1,22 @@
 """GPTQModel itself, in the child: torch and the like are imported here and nowhere else."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import importlib
 import importlib.metadata
 import json
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from convert.checkpoint import open_checkpoint
+from convert.child.channel import Channel, Header
 from convert.errors import Failure
 from convert.quantizer.job import MODEL, OFFLOAD, RESULT, take_over
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from convert.child.channel import Channel, Header
 
 TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float32"}
 TOOLS = ("GPTQModel", "torch", "transformers", "safetensors")

@@ -1,18 +1,13 @@
 """What is asked of GPTQModel and what it answers, and how both cross to the child."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 Method = Literal["gptq", "awq"]
 Device = Literal["auto", "cpu", "cuda"]

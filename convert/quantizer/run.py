@@ -1,26 +1,20 @@
 """One job from end to end: the child, its progress, what is kept of its work, and why it failed."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
 import shutil
 import signal
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from convert.child import Child, ChildFailure, FaultKind, Limits
 from convert.child.server import is_out_of_memory
 from convert.errors import Failure, UsageFailure
-from convert.progress import Silent
+from convert.progress import Progress, Silent
 from convert.quantizer.job import MODEL, RESULT, SHORTEST_WINDOW, Job, Outcome, Quantized, hand_over, refusal
 from convert.quantizer.tidy import INDEX, read_config, tidy
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from convert.progress import Progress
 
 ENGINE = "convert.quantizer.engine:run"
 # It may take days and all of the machine; a plan has compared what it needs with what there is.

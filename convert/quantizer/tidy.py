@@ -1,17 +1,12 @@
 """From GPTQModel's files to those that are shipped: the same weights, without traces of machine or run."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from convert.checkpoint import open_checkpoint
 from convert.errors import Failure
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from convert.quantizer.job import Job
+from convert.quantizer.job import Job
 
 INDEX = "model.safetensors.index.json"
 # Of what GPTQModel notes under `meta`, how the weights were made. The rest is how this run was set up, its

@@ -1,32 +1,24 @@
 """One pass over the source: each tensor read once, encoded on all cores, written in place."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import os
 import threading
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from convert.checkpoint import to_f32
+from convert.checkpoint import Checkpoint, to_f32
 from convert.errors import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from convert.checkpoint import Checkpoint
-    from convert.model.decoder import Origin, Ref
-    from convert.writer.codecs import Codec
-    from convert.writer.layout import Arrange, Layout
+from convert.model.decoder import Origin, Ref
+from convert.writer.codecs import Codec
+from convert.writer.layout import Arrange, Layout
 
 # Weights in a slice: large enough that Python's share is small, small enough for a core's cache.
 SLICE_WEIGHTS = 1 << 19

@@ -1,21 +1,16 @@
 """A file planned to the byte before anything is read."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from convert.model.decoder import Ref
+from convert.writer.codecs import Codec
 
-    from numpy.typing import NDArray
-
-    from convert.model.decoder import Ref
-    from convert.writer.codecs import Codec
-
-    Arrange = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Arrange: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,8 @@
 """report.md: the verdicts and figures without transcripts, for a terminal, a diff or a model card."""
 
-from __future__ import annotations
+from collections.abc import Iterator, Sequence
 
-from typing import TYPE_CHECKING
-
-from verify.report import words
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from verify.report import ArtifactResult, Report
+from verify.report import ArtifactResult, Report, words
 
 # Characters in a cell.
 LONGEST_CELL = 300

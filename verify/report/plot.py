@@ -4,20 +4,14 @@ A page brings its own style. A picture by itself, as the Hub shows it through <i
 follows the reader's light or dark and draws its own ground.
 """
 
-from __future__ import annotations
-
 import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from verify.report import words
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from verify.quality import Quality
-    from verify.report import ArtifactResult
+from verify.quality import Quality
+from verify.report import ArtifactResult, words
 
 WIDTH, HEIGHT = 760, 394  # the height is that of the quality plot
 LEFT, RIGHT, TOP, BOTTOM = 84, 36, 80, 62

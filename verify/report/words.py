@@ -1,16 +1,10 @@
 """Figures and names as people read them, the same in every rendering."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from convert.size import size as decimal_size
-
-if TYPE_CHECKING:
-    from verify.gates import Value
-    from verify.quality import Interval
-    from verify.report import ArtifactResult
-    from verify.sample import Spread
+from verify.gates import Value
+from verify.quality import Interval
+from verify.report import ArtifactResult
+from verify.sample import Spread
 
 NONE = "—"
 # The columns of the table of verdicts; short enough for a terminal of 80.

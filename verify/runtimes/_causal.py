@@ -1,22 +1,16 @@
 """A causal model of torch's, however it was opened: its logits and its answers."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convert.errors import Failure
+from verify.runtimes import RuntimeSettings
 from verify.runtimes._local import LocalRuntime
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from verify.runtimes import RuntimeSettings
-    from verify.runtimes._tokenizer import FolderVocabulary
+from verify.runtimes._tokenizer import FolderVocabulary
 
 
 class CausalModel(LocalRuntime["FolderVocabulary"]):

@@ -1,16 +1,12 @@
 """How a folder of safetensors describes its weights, read without opening a model."""
 
-from __future__ import annotations
-
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from convert.errors import Failure
 from verify.runtimes._tokenizer import read_object
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # Where tools record that they quantized a checkpoint, and who does when the entry itself names no method.
 RECORDS = {

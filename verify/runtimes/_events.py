@@ -1,18 +1,14 @@
 """One request to an OpenAI-compatible server, and its answer as a stream of events."""
 
-from __future__ import annotations
-
 import http.client
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from convert.errors import Failure
 from verify.runtimes._local import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MAX_LINE_BYTES = 1 << 20
 

@@ -1,25 +1,19 @@
 """The parts of onnxruntime-genai that its runtime uses: the folder, the tokenizer, the engine."""
 
-from __future__ import annotations
-
 import json
 import re
 import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from convert.errors import Failure
-from verify.runtimes import Tick
+from verify.runtimes import Request, Tick
 from verify.runtimes._local import check_ids, one_line
 from verify.runtimes._tokenizer import find_chat_template, ids_of, named_tokens, read_object
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from verify.runtimes import Request
 
 CONFIG = "genai_config.json"
 # What would be loaded as code: custom_ops_library, a provider's library_path or backend_path.

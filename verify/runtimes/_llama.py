@@ -1,15 +1,11 @@
 """The parts of llama.cpp that its runtime uses: the vocabulary and the log."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from verify.runtimes._local import check_ids
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 WARN = 3  # ggml_log_level
 CONTINUED = 5

@@ -1,16 +1,11 @@
 """The options of a runtime: a table with the defaults, and the values that were asked for."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from convert.errors import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from verify.runtimes import RuntimeSettings
+from verify.runtimes import RuntimeSettings
 
 KINDS: Mapping[type, str] = {int: "a whole number", float: "a number", dict: "an object, as in JSON"}
 

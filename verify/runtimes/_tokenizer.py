@@ -1,15 +1,11 @@
 """A model's tokenizer, as a folder with tokenizer.json and tokenizer_config.json holds it."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from convert.errors import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 
 class FolderVocabulary:

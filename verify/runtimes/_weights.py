@@ -1,17 +1,12 @@
 """The source's own weights, mapped, under the names of Transformers' own class."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from convert.errors import Failure
 from convert.model.families import family, supported
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from convert.model.family import Reference
+from convert.model.family import Reference
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Facts that an answer must not contradict, but need not mention."""
 
-from __future__ import annotations
-
 from typing import Annotated, Self
 
 import regex

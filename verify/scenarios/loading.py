@@ -1,29 +1,22 @@
 """Packs found by name or path, read strictly, and checked by their own references."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from pydantic import ValidationError
 
 from convert.errors import UsageFailure
-from convert.recipe.document import Document, Fault
+from convert.recipe.document import Document, Fault, Where
 from convert.recipe.explain import did_you_mean, explain
 from convert.recipe.lookup import expand_home
 from convert.recipe.reader import read_mapping, refuse
 from verify.scenarios.checks import CHECKS
-from verify.scenarios.pack import Pack
+from verify.scenarios.pack import Dialogue, Pack, Turn
 from verify.scenarios.prompt import Answer
 from verify.scenarios.running import converse
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from convert.recipe.document import Where
-    from verify.scenarios.pack import Dialogue, Turn
 
 Finding: TypeAlias = "tuple[Where, str, str]"  # where, what, and a hint
 _SHIPPED = Path(__file__).parent / "packs"

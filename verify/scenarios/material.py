@@ -1,20 +1,15 @@
 """Retrieved materials, cleaned for a prompt: one line of plain text each."""
 
-from __future__ import annotations
-
 import html
 import sys
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
 
 import regex
 
 from verify.scenarios.wording import CHAT_MARKUP
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Tags that are HTML's own; anything else in angle brackets is the document's text, e.g. List<String>.
 _BLOCK_TAGS = """

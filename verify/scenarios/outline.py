@@ -1,7 +1,5 @@
 """Headings, sections and lists of a Markdown text, and what models write instead of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import regex

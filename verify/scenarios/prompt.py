@@ -1,17 +1,12 @@
 """Prompts in two styles: messages for a chat model, one text to continue for a completion model."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from verify.scenarios.pack import Dialogue, Pack
 from verify.scenarios.transcript import Step
 from verify.scenarios.window import FittedMaterials, NoRoomError, Pair, fit_history, fit_materials
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from verify.scenarios.pack import Dialogue, Pack
 
 # A template adds markers around each message, and at most a short system prompt.
 TOKENS_A_MESSAGE = 8

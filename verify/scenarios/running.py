@@ -1,23 +1,16 @@
 """Dialogues with a model, turn by turn, and the checks of every answer."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from convert.errors import Failure
 from verify.scenarios.checks import CHECKS, Context
 from verify.scenarios.material import clean
+from verify.scenarios.pack import Dialogue, Pack, Turn
 from verify.scenarios.prompt import Answerer, PromptBuilder
 from verify.scenarios.tidying import tidy_chat, tidy_completion
 from verify.scenarios.transcript import Exchange, Outcome, Step, Style, Transcript
-from verify.scenarios.window import NoRoomError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from verify.scenarios.pack import Dialogue, Pack, Turn
-    from verify.scenarios.window import FittedMaterials, Pair
+from verify.scenarios.window import FittedMaterials, NoRoomError, Pair
 
 
 def run(

@@ -1,17 +1,12 @@
 """From a model's output to the answer that is checked; every change is recorded."""
 
-from __future__ import annotations
-
 from itertools import takewhile
-from typing import TYPE_CHECKING
 
 import regex
 
+from verify.scenarios.pack import Completion
 from verify.scenarios.transcript import Step
 from verify.scenarios.wording import ngrams
-
-if TYPE_CHECKING:
-    from verify.scenarios.pack import Completion
 
 _THOUGHT = regex.compile(r"^\s*<think>.*?(?:</think>|\Z)", regex.DOTALL)
 _PARAGRAPHS = regex.compile(r"\n\s*\n")

@@ -1,18 +1,13 @@
 """Materials and history cut to a context window: the least relevant goes first, and each cut is recorded."""
 
-from __future__ import annotations
-
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import regex
 
 from verify.scenarios.transcript import Step
 from verify.scenarios.wording import ngrams
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 _GRAPHEMES = regex.compile(r"\X")
 _SENTENCE_ENDS = regex.compile(r"\n+|[。！？!?]+\s*|\.\s+")

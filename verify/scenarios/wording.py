@@ -1,7 +1,5 @@
 """Text as it is compared: without differences of width, case, spaces, quotes and forms of numbers."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from functools import lru_cache

@@ -1,13 +1,12 @@
 """GGUF, the format of llama.cpp: one artifact a quant, all from one read of the source."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import gguf as gguf_py
 
@@ -16,27 +15,22 @@ from convert.extras import installed
 from convert.formats.base import Format, Planned
 from convert.formats.gguf import metadata, tensors
 from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
+from convert.formats.gguf.importance import Importance
 from convert.formats.gguf.mixture import MIXTURES, Chooser, Shape
 from convert.formats.gguf.options import PREFIX, GgufOptions
+from convert.formats.gguf.tensors import FileTensor
 from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
+from convert.model.decoder import Decoder
 from convert.model.families import family
 from convert.model.feature import Feature
 from convert.model.forward import RENDERS as FORWARD_RENDERS
+from convert.model.source import Model, Weights
+from convert.progress import Progress
+from convert.recipe import Recipe
+from convert.writer.codecs import Codec
 from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Layout, Slot
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from convert.formats.gguf.importance import Importance
-    from convert.formats.gguf.tensors import FileTensor
-    from convert.model.decoder import Decoder
-    from convert.model.source import Model, Weights
-    from convert.progress import Progress
-    from convert.recipe import Recipe
-    from convert.writer.codecs import Codec
 
 # What one core makes of F16, the slowest of the plain floats; for the plan's estimate of time.
 PLAIN_WEIGHTS_PER_S = 200e6

@@ -4,19 +4,15 @@ Built in memory, so that a file can be planned before it is opened; gguf-py's wr
 an open one, and value by value, where a vocabulary of 150,000 entries is packed here in one join.
 """
 
-from __future__ import annotations
-
 import math
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gguf import GGML_QUANT_SIZES, GGUF_MAGIC, GGUF_VERSION, GGMLQuantizationType, GGUFValueType
 
 from convert.checkpoint.gguf_file import SCALARS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 ALIGNMENT_BYTES = 32  # GGUF_DEFAULT_ALIGNMENT
 

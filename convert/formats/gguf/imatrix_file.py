@@ -1,23 +1,17 @@
 """llama.cpp's files of importance matrices: both forms are read, the newer one is written."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 from gguf import GGUFValueType
+from numpy.typing import NDArray
 
 from convert.checkpoint.gguf_file import read_gguf
 from convert.checkpoint.walk import Walk
 from convert.errors import Failure, shown
 from convert.formats.gguf.header import Entry, Field, align, pack
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 DATASETS = "imatrix.datasets"  # LLM_KV_IMATRIX_DATASETS and its neighbors
 CHUNK_COUNT = "imatrix.chunk_count"

@@ -1,33 +1,26 @@
 """How much each column of a matrix matters to a quant: read from llama.cpp's files, or learned from text."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from convert.calibration import Windows
 from convert.calibration import windows as cut_windows
 from convert.errors import Failure, UsageFailure
 from convert.formats.gguf.imatrix_file import ImatrixFile, Sum, imatrix_bytes, read_imatrix
+from convert.formats.gguf.options import GgufOptions
 from convert.formats.gguf.tensors import file_tensors
+from convert.model.decoder import Decoder, Ref
 from convert.model.forward import Forward
 from convert.model.forward.spill import states
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from convert.calibration import Windows
-    from convert.formats.gguf.options import GgufOptions
-    from convert.model.decoder import Decoder, Ref
-    from convert.model.source import Model, Weights
-    from convert.progress import Progress
-    from convert.recipe import Recipe
+from convert.model.source import Model, Weights
+from convert.progress import Progress
+from convert.recipe import Recipe
 
 # Tokens that pass through a layer together; a longer window passes alone.
 BATCH_TOKENS = 2048

@@ -1,20 +1,16 @@
 """The key-values of a GGUF file: who the model is, its sizes, how its positions turn."""
 
-from __future__ import annotations
-
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gguf
 
 from convert.errors import Failure
 from convert.formats.gguf.header import Field
 from convert.formats.gguf.tensors import graph_of
+from convert.model.decoder import Decoder, RopeScaling
 from convert.model.rotary import longrope_attention
-
-if TYPE_CHECKING:
-    from convert.model.decoder import Decoder, RopeScaling
-    from convert.model.source import Model
+from convert.model.source import Model
 
 # generation_config.json's settings that llama.cpp takes as a model's own defaults.
 SAMPLING = {

@@ -1,18 +1,12 @@
 """Which type each tensor gets in llama.cpp's mixtures: llama_tensor_get_type, as data and small rules."""
 
-from __future__ import annotations
-
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from convert.formats.gguf.tensors import graph_of
+from convert.model.decoder import Decoder
 from convert.writer.codecs.ggml import BLOCK_TYPES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from convert.model.decoder import Decoder
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """What a recipe may say under `targets: gguf:`."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal

@@ -1,23 +1,16 @@
 """The tensors of a GGUF file: how llama.cpp names the roles, fuses some and wants some rearranged."""
 
-from __future__ import annotations
-
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convert.model.decoder import Decoder, Ref, Role
 from convert.model.families import family
+from convert.model.family import Gguf
 from convert.writer.layout import AddOne, Piece
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from convert.model.family import Gguf
 
 NAMES = {
     Role.EMBED: "token_embd",

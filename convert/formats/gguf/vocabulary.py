@@ -1,7 +1,5 @@
 """A tokenizer as GGUF key-values, such that llama.cpp splits, joins, wraps and stops as the source does."""
 
-from __future__ import annotations
-
 from typing import Any, TypeAlias
 
 from gguf import GGUFValueType, Keys

@@ -1,17 +1,11 @@
 """Whether a model's matrices can be cut into the groups and words that a recipe asks for."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from convert.formats.gptq.options import GROUP_SIZES
+from convert.quantizer import Matrix
+from convert.recipe import Recipe
 from convert.recipe.reader import refuse_at
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from convert.quantizer import Matrix
-    from convert.recipe import Recipe
 
 WORD_BITS = 32
 

@@ -1,20 +1,12 @@
 """What the quantization of a checkpoint leaves, and what it takes of memory, disk and time."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-from convert.model.decoder import Role
-from convert.quantizer import Matrix
+from convert.formats.hf.tensors import Stored
+from convert.model.decoder import Decoder, Role
+from convert.quantizer import Matrix, Method
 from convert.writer.codecs.plain import WIDTH_BYTES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from convert.formats.hf.tensors import Stored
-    from convert.model.decoder import Decoder
-    from convert.quantizer import Method
 
 # The interpreter with torch, transformers and GPTQModel imported, before any model: 0.6 GiB.
 PROGRAM_BYTES = 700 << 20

@@ -1,21 +1,15 @@
 """What a manifest says of GPTQModel's work: what each tensor became, and what came out otherwise."""
 
-from __future__ import annotations
-
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
 
 from convert.checkpoint import open_checkpoint
 from convert.deviation import Deviation
+from convert.formats.awq.options import AwqOptions
+from convert.formats.gptq.options import GptqOptions
 from convert.formats.hf.tensors import KEPT_AS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from convert.formats.awq.options import AwqOptions
-    from convert.formats.gptq.options import GptqOptions
-    from convert.quantizer import Method, Outcome
+from convert.quantizer import Method, Outcome
 
 KEPT = frozenset(KEPT_AS.values())
 # GPTQModel reports it in five decimals.

@@ -1,7 +1,5 @@
 """What a recipe may say under `targets: gptq:`."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from pydantic import Field

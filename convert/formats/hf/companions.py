@@ -1,19 +1,14 @@
 """The small files that go with weights, as Transformers, vLLM and onnxruntime-genai read them."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from convert.model.config import read_config
 from convert.model.families import family
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from convert.model.family import Family
-    from convert.model.source import Model
-    from convert.tokenizer import Tokenizer
+from convert.model.family import Family
+from convert.model.source import Model
+from convert.tokenizer import Tokenizer
 
 # Keys that name code to fetch and run, or that tell of the machine that saved the file.
 _LEFT_OUT = frozenset({"auto_map", "custom_pipelines", "_name_or_path", "transformers_version"})

@@ -1,11 +1,10 @@
 """The canonical checkpoint: what Transformers' own classes load, and what other tools are fed."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.deviation import Deviation
 from convert.formats.base import Format, Planned
@@ -15,13 +14,9 @@ from convert.formats.hf.shards import shard_layouts
 from convert.formats.hf.tensors import KEPT_AS, Float, Stored, source_types, stored_tensors
 from convert.model.config import read_config
 from convert.model.feature import Feature
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from convert.model.source import Model, Weights
-    from convert.progress import Progress
-    from convert.recipe import Recipe
+from convert.model.source import Model, Weights
+from convert.progress import Progress
+from convert.recipe import Recipe
 
 OWN_NAMES: dict[str, Float] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 TORCH_NAMES: dict[str, str] = {own: torch for torch, own in OWN_NAMES.items()}

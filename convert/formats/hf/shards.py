@@ -1,20 +1,15 @@
 """Files of safetensors, planned to the byte as its own library writes them, and their index."""
 
-from __future__ import annotations
-
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.formats.hf.companions import to_json
+from convert.formats.hf.tensors import Stored
 from convert.writer.codecs.plain import WIDTH_BYTES, Plain
 from convert.writer.layout import Layout, Slot
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from convert.formats.hf.tensors import Stored
 
 INDEX_NAME = "model.safetensors.index.json"
 

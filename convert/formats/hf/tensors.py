@@ -1,19 +1,14 @@
 """The tensors of a checkpoint as Transformers names, joins and turns them."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from convert.model.binding import is_transposed, name_of
+from convert.model.decoder import Decoder, Origin, Ref
 from convert.model.families import family
+from convert.model.source import Weights
 from convert.writer.layout import Piece
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from convert.model.decoder import Decoder, Origin, Ref
-    from convert.model.source import Weights
 
 Float = Literal["F32", "F16", "BF16"]
 # What a stored type is written as where it is kept; what is wider than F32 or narrower than 16 bits changes.

@@ -1,10 +1,8 @@
 """ONNX for onnxruntime-genai: a folder with the graph, its weights, its settings and the tokenizer."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from convert.deviation import Deviation
 from convert.extras import installed, require
@@ -12,18 +10,16 @@ from convert.formats.base import Format, Planned
 from convert.formats.hf.format import promised_type
 from convert.formats.hf.tensors import KEPT_AS, Float
 from convert.formats.onnx.options import BITS, OnnxOptions, Precision, Provider, parts
+from convert.formats.onnx.weights import Storage
 from convert.model.decoder import Ref, Role
 from convert.model.feature import Feature
+from convert.model.source import Model, Weights
+from convert.progress import Progress
+from convert.recipe import Recipe
+from convert.writer.codecs import Codec
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
-
-if TYPE_CHECKING:
-    from convert.formats.onnx.weights import Storage
-    from convert.model.source import Model, Weights
-    from convert.progress import Progress
-    from convert.recipe import Recipe
-    from convert.writer.codecs import Codec
-    from convert.writer.layout import Layout
+from convert.writer.layout import Layout
 
 # Written into each graph: modelwright's own version would change the bytes with every commit.
 PRODUCER_VERSION = "0.1.0"

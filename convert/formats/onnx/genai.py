@@ -1,10 +1,8 @@
 """genai_config.json: what onnxruntime-genai must know besides the graph."""
 
-from __future__ import annotations
-
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.deviation import Deviation
 from convert.formats.onnx.graph import MODEL_FILE
@@ -18,11 +16,9 @@ from convert.formats.onnx.network import (
     needs_position_ids,
 )
 from convert.formats.onnx.options import Provider
+from convert.model.decoder import Decoder
 from convert.model.families import family
-
-if TYPE_CHECKING:
-    from convert.model.decoder import Decoder
-    from convert.model.source import Model
+from convert.model.source import Model
 
 # How Transformers searches where generation_config.json is silent, and the most that a setting can be.
 SEARCH: dict[str, tuple[bool | float, float]] = {

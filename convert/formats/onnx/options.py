@@ -1,7 +1,5 @@
 """What a recipe may say under `targets: onnx:`."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 

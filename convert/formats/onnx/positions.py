@@ -1,20 +1,15 @@
 """What attention must know of places: how long each text is, and how far queries and keys are turned."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
 
 from convert.errors import Failure
+from convert.formats.onnx.graph import Graph
+from convert.model.decoder import Decoder, Rope, RopeScaling
 from convert.model.forward.frequency import turning
-
-if TYPE_CHECKING:
-    from convert.formats.onnx.graph import Graph
-    from convert.model.decoder import Decoder, Rope, RopeScaling
 
 # GroupQueryAttention takes heads of whole groups of this many dimensions, and turns so many pairs at a time.
 HEAD_STEP, PAIR_STEP = 8, 8

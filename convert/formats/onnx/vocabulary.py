@@ -1,16 +1,10 @@
 """The tokenizer's files as onnxruntime-genai reads them, and where it departs from the source."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
 
 from convert.deviation import Deviation
 from convert.formats.hf.companions import to_json, tokenizer_files
-from convert.tokenizer import Kind
-
-if TYPE_CHECKING:
-    from convert.tokenizer import Tokenizer
+from convert.tokenizer import Kind, Tokenizer
 
 # The one class whose text onnxruntime-genai does not cut at words before it merges pieces of a sentence.
 WHOLE_TEXT_CLASS = "GemmaTokenizer"

@@ -1,18 +1,13 @@
 """Weights in the graph: how each is stored, and how rows are multiplied by it or taken out of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from convert.formats.onnx.graph import CONTRIB, FLOATS, Graph, Matrix
+from convert.model.decoder import Decoder, Norm, Ref
+from convert.writer.codecs import Codec
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import AddOne, Piece
-
-if TYPE_CHECKING:
-    from convert.model.decoder import Decoder, Norm, Ref
-    from convert.writer.codecs import Codec
 
 
 @dataclass(frozen=True)

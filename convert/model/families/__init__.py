@@ -4,18 +4,13 @@ A file defines `CLASSES`, `NAMING`, `describe(config)` and `EXAMPLE`, and where 
 `GGUF`, `TOKENIZER`, `GENAI`, `CANONICAL`, `REFERENCE` and `RUNS_IN`: the fields of `Family`.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from functools import cache
-from typing import TYPE_CHECKING
 
 from convert.errors import Failure
+from convert.model.config import Config
 from convert.model.family import Family
-
-if TYPE_CHECKING:
-    from convert.model.config import Config
 
 _OPTIONAL = ("gguf", "tokenizer", "genai", "canonical", "reference", "runs_in", "fastchat_prompt")
 _REFUSED = {

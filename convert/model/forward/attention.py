@@ -1,17 +1,11 @@
 """Causal attention of whole texts in bounded memory: queries in blocks, and only the keys that they see."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from concurrent.futures import Executor
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
-    from numpy.typing import NDArray
-
-    from convert.model.forward.frequency import Turning
+from convert.model.forward.frequency import Turning
 
 # Scores that a thread holds at once: 4 MB.
 MAX_SCORES = 1 << 20

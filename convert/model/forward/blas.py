@@ -1,17 +1,12 @@
 """One thread for each of numpy's matrix products, so that their sums do not depend on how many there are."""
 
-from __future__ import annotations
-
 import ctypes
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Where numpy's wheels carry OpenBLAS: next to the package on Linux and Windows, within it on macOS.
 FOLDERS = ("../numpy.libs", ".dylibs")

@@ -1,19 +1,13 @@
 """How fast each pair of a head's dimensions turns with the position, stretched as the model's config asks."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from convert.model.decoder import Decoder, Rope, RopeScaling
 from convert.model.rotary import longrope_attention
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convert.model.decoder import Decoder, Rope, RopeScaling
 
 # YaRN's own proposals, which Transformers takes where a config says nothing.
 YARN_BETA_FAST = 32.0

@@ -1,21 +1,16 @@
 """Hidden states between two layers: in memory where they fit, in a file without a name where they do not."""
 
-from __future__ import annotations
-
 import os
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convert.errors import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 # Of all states together.
 MAX_MEMORY_BYTES = 256 << 20

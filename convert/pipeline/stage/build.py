@@ -1,28 +1,21 @@
 """Build the artifacts: one pass over the weights fills all files, and each artifact is put in place whole."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from convert.checkpoint import open_checkpoint
-from convert.formats.base import Workplace
+from convert.formats.base import Made, Planned, Scratch, Workplace
 from convert.model.binding import bind
 from convert.model.source import Weights
 from convert.pipeline.record import manifest
+from convert.pipeline.run import Job, Run
 from convert.source import is_legal
-from convert.store import seal
+from convert.store import Staging, seal
 from convert.writer import engine
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from convert.formats.base import Made, Planned, Scratch
-    from convert.pipeline.run import Job, Run
-    from convert.store import Staging
-    from convert.writer.layout import Layout
+from convert.writer.layout import Layout
 
 
 def build(run: Run) -> Run:

@@ -1,23 +1,17 @@
 """Estimate what a conversion reads, builds and writes, and what that costs, before any of it is done."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from convert.deviation import Deviation
 from convert.errors import Failure
 from convert.formats.base import deviations
+from convert.pipeline.run import Job, Run
 from convert.pipeline.stage.make_room import disk_bytes
 from convert.size import size
 from convert.source import missing_bytes
 from convert.store import Store, free_bytes
 from convert.writer import engine
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from convert.deviation import Deviation
-    from convert.pipeline.run import Job, Run
 
 # The interpreter, numpy and a vocabulary's tables, before the first slice is read.
 PROGRAM_BYTES = 160 << 20

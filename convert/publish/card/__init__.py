@@ -1,21 +1,15 @@
 """The model card: a repo's README.md and its companions, made from the artifacts and their report."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from convert.publish.bundle import Bundle, Candidate
 from convert.publish.card import figures, front_matter, ollama, readme, xinference
 from convert.publish.card.chat import look_at
 from convert.publish.card.facts import gather
 from convert.publish.card.guide import FormatGroup
 from convert.publish.card.label import label, shipping_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from convert.publish.bundle import Bundle, Candidate
 
 README = "README.md"
 

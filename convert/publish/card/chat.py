@@ -4,17 +4,12 @@ Ollama and the Hub read Go templates, and models ship Jinja. Most templates lay 
 which a few probes with known words take apart. Other chats then show whether the pieces are complete.
 """
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from convert.publish.card.facts import Facts
 from convert.publish.card.probe import lay_out
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from convert.publish.card.facts import Facts
 
 SYSTEM, USER, REPLY, AGAIN = "SYSTEM7F3A", "USER7F3B", "REPLY7F3C", "AGAIN7F3D"
 # Shown on the card, where people look for the format that they know.

@@ -1,21 +1,15 @@
 """The facts about a model that its card and its run guides need: from the manifest, and the chat template."""
 
-from __future__ import annotations
-
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from convert.checkpoint.gguf_file import read_gguf
 from convert.errors import Failure
 from convert.model.families import family, supported
+from convert.publish.bundle import Candidate
 from convert.publish.card.label import shipping_of, weights
 from convert.store.manifest import inside
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from convert.publish.bundle import Candidate
 
 _AGAIN = "run `modelwright convert` again"
 

@@ -1,19 +1,14 @@
 """The tables and the plot: every figure is the report's, and one that was not measured is a dash."""
 
-from __future__ import annotations
+from collections.abc import Iterator
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
+from convert.publish.bundle import Bundle, Candidate
 from convert.publish.card import markdown
 from convert.publish.card.label import label, weights
+from verify.machine import Machine
 from verify.report import plot as plots
 from verify.report import words
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from convert.publish.bundle import Bundle, Candidate
-    from verify.machine import Machine
 
 WORDS = ("File", "Verdict")
 QUALITY = ("File", "Size", "Perplexity", "KL divergence", "Top-1", "Dialogues", "Verdict")

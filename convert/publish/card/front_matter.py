@@ -1,21 +1,16 @@
 """The card's front matter, which the Hub filters by and shows. A source's values are a stranger's data."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import yaml
 
 from convert.formats.shipping import shipping
+from convert.publish.bundle import Bundle
+from convert.publish.card.facts import Facts
 from convert.publish.card.license import license_keys
 from convert.publish.card.result import model_index
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from convert.publish.bundle import Bundle
-    from convert.publish.card.facts import Facts
 
 # The source's tags about its files would be false of these.
 NOT_OURS = frozenset(

@@ -1,21 +1,16 @@
 """The sections that say how to run an artifact: one template per runtime, in each format's `guides/`."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from convert.formats.shipping import Shipping
+from convert.publish.bundle import Bundle, Candidate
 from convert.publish.card import ollama, xinference
+from convert.publish.card.chat import Chat
+from convert.publish.card.facts import Facts
 from convert.publish.card.label import label, shipping_of, weights
 from convert.publish.card.template import environment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from convert.formats.shipping import Shipping
-    from convert.publish.bundle import Bundle, Candidate
-    from convert.publish.card.chat import Chat
-    from convert.publish.card.facts import Facts
 
 # A window that any machine has room for; a model's own may be a hundred times that.
 COMMON_CONTEXT = 4096

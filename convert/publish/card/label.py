@@ -1,16 +1,9 @@
 """An artifact's short name, and which of its files hold the weights."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from convert.errors import Failure
-from convert.formats.shipping import shipping
-
-if TYPE_CHECKING:
-    from convert.formats.shipping import Shipping
-    from convert.publish.bundle import Candidate
-    from convert.store import FileEntry
+from convert.formats.shipping import Shipping, shipping
+from convert.publish.bundle import Candidate
+from convert.store import FileEntry
 
 
 def label(candidate: Candidate) -> str:

@@ -1,16 +1,12 @@
 """The source's license: in the Hub's keys, and in words, with the files that travel."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlsplit
 
+from convert.publish.bundle import Bundle
 from convert.publish.card import markdown
 from convert.source import is_legal
-
-if TYPE_CHECKING:
-    from convert.publish.bundle import Bundle
 
 # The identifiers that the Hub accepts; any other is "other", with a name and a link.
 KNOWN = frozenset(

@@ -1,15 +1,10 @@
 """Markdown that shows strangers' words and does nothing else with them."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from convert.recipe.redact import redact
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 # As character references, not behind backslashes: the Hub looks for mathematics, `\\(` and `$$`, first.
 SPECIAL = frozenset("\\`*_[]<>#|~$&")

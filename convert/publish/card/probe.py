@@ -1,14 +1,10 @@
 """Chats laid out by a model's own template, in a child with a few seconds and little memory."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from convert.child import ChildFailure, FaultKind, sandbox
 from convert.errors import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 CPU_S = 5
 # So long that no busy machine is taken for an endless template: a card must not depend on the hour.

@@ -1,17 +1,12 @@
 """The measured figures, as the Hub's `model-index` holds them."""
 
-from __future__ import annotations
+from collections.abc import Iterator
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
+from convert.publish.bundle import Bundle
 from convert.publish.card.label import label
 from convert.publish.card.markdown import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from convert.publish.bundle import Bundle
-    from verify.report import ArtifactResult
+from verify.report import ArtifactResult
 
 TASK = {"type": "text-generation", "name": "Text generation"}
 

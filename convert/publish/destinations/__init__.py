@@ -4,23 +4,16 @@ Everywhere but on the Hub, a bundle takes its repo's name below the address, wit
 `oci://registry.example/models` holds `oci://registry.example/models/qwen-7b-chat-gguf`.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from convert.errors import UsageFailure
-from convert.publish.destination import ANY_SCHEME
+from convert.publish.destination import ANY_SCHEME, Destination
 from convert.publish.destinations.folder import expanded_folder
 from convert.source import Hub
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from convert.publish.destination import Destination
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _EXAMPLES = "write a folder, an address that fsspec knows as s3://bucket/models, or oci://registry/models"

@@ -1,20 +1,15 @@
 """Files on their way to the Hub: hashed before, so not again, and counted as they are read."""
 
-from __future__ import annotations
-
 import io
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from convert.publish.bundle import Bundle, ShippedFile
+from convert.publish.hub.session import Session
 from convert.source.hub import client
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from convert.publish.bundle import Bundle, ShippedFile
-    from convert.publish.hub.session import Session
 
 # Smaller ones go together, in threads that Ctrl-C waits for; each larger one alone, in the main thread.
 _SMALL_BYTES = 1 << 20

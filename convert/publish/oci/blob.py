@@ -1,20 +1,14 @@
 """Bring one content to a registry: whole if it is small, otherwise in chunks that can be resumed."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
+from convert.publish.bundle import ShippedFile
 from convert.publish.listing import blocks
+from convert.publish.oci.registry import Answer, Registry
 from convert.source.retry import Transient
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from convert.publish.bundle import ShippedFile
-    from convert.publish.oci.registry import Answer, Registry
 
 CHUNK_BYTES = 64 << 20
 

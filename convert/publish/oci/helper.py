@@ -4,20 +4,16 @@
 is never shown, not even where it is wrong.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
 import re
 import shutil
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from convert.child import FaultKind, Limits, run
 from convert.errors import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # It becomes part of a program's name: no path, no option.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

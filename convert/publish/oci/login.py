@@ -4,23 +4,19 @@ The file says for which registry each login is, so none is ever sent to another.
 names a helper that keeps them, the helper is asked.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json
 import math
 import os
 import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.errors import Failure
 from convert.publish.oci import helper
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 CONFIG_VARIABLE = "DOCKER_AUTH_CONFIG"  # the file's content itself, as build servers have it
 

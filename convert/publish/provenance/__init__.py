@@ -4,8 +4,6 @@
 them in a folder, wherever it was downloaded to.
 """
 
-from __future__ import annotations
-
 from convert.publish.provenance.check import Verified, examine
 from convert.publish.provenance.envelope import signed_by
 from convert.publish.provenance.key import KEY_VARIABLE, PASSPHRASE_VARIABLE, signer_from_environment

@@ -4,20 +4,15 @@ Written as plain JSON: cyclonedx-python-lib 11.12 has no model card, and seven p
 test holds every bill to the schema that the same library carries.
 """
 
-from __future__ import annotations
-
 import json
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any
 from urllib.parse import quote
 
 from convert.deviation import sentence
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from convert.publish.bundle import Candidate
-    from convert.store import FileEntry, Manifest, SourceRecord
+from convert.publish.bundle import Candidate
+from convert.store import FileEntry, Manifest, SourceRecord
 
 PROJECT = "modelwright"
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"

@@ -4,12 +4,12 @@ It may hold some of a repo's artifacts: one quant of ten is enough for most peop
 provenance is there must be complete, and there may be no file that nobody signed.
 """
 
-from __future__ import annotations
-
 import hashlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -29,10 +29,6 @@ from convert.store import MANIFEST_NAME, Manifest
 from convert.store.digest import digest_files
 from convert.store.fault import explained
 from verify.report import NAME as REPORT_NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 _TAMPERED = "do not use it; download it again, and if that does not help, tell its publisher"
 

@@ -1,19 +1,15 @@
 """A folder that was downloaded, copied or pulled: its files, and what is in them."""
 
-from __future__ import annotations
-
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from convert.errors import Failure
 from convert.publish.listing import NAME as LISTING_NAME
 from convert.store.fault import explained
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 # Far above any document of ours: the statement of 10,000 files has 2 MB.
 _LARGEST_BYTES = 64 << 20

@@ -4,19 +4,15 @@ The envelope's own rule is at least one signature, so an unsigned one would be r
 malformed; a bare statement is what it says it is.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from convert.publish.provenance.key import PublicKey, Signer
+from convert.publish.provenance.key import PublicKey, Signer
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"

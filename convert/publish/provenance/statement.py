@@ -3,22 +3,16 @@
 Neither holds a time, a host or a path: a rerun, here or elsewhere, makes the same.
 """
 
-from __future__ import annotations
-
 import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import quote
 
+from convert.publish.bundle import Bundle, Candidate
 from convert.publish.provenance.bom import PROJECT, bill_of_materials, source_purl, tool_purl
 from convert.publish.provenance.envelope import STATEMENT_TYPE, seal
-from convert.store import MANIFEST_NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from convert.publish.bundle import Bundle, Candidate
-    from convert.publish.provenance.key import Signer
-    from convert.store import Manifest, SourceRecord
+from convert.publish.provenance.key import Signer
+from convert.store import MANIFEST_NAME, Manifest, SourceRecord
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
 RELEASE_TYPE = "https://in-toto.io/attestation/release/v0.2"

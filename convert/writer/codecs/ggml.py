@@ -1,21 +1,16 @@
 """GGUF's block quantizations by libggml, the library that will read them: its bytes are the reference."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from numpy.typing import NDArray
 
 from convert.errors import Failure
 from convert.extras import require
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)

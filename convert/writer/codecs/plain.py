@@ -1,16 +1,12 @@
 """Floats of 32 and 16 bits, by numpy alone."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convert.errors import Failure
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 WIDTH_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 

@@ -1,7 +1,5 @@
 """The checks that packs can name; every file in this folder is imported."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 

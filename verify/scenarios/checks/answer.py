@@ -1,7 +1,5 @@
 """Checks of content: the right answer, one from the materials, or an honest "I don't know"."""
 
-from __future__ import annotations
-
 from typing import Self
 
 import regex

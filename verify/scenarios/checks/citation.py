@@ -1,7 +1,5 @@
 """Checks of sources: a cited material exists, and has the answer."""
 
-from __future__ import annotations
-
 import regex
 from pydantic import Field
 

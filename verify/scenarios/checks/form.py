@@ -1,7 +1,5 @@
 """Checks of any answer: it says something, in the right language, once, in the model's own words."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import regex

@@ -1,7 +1,5 @@
 """Checks of lessons and their revisions: sections, Markdown, what was kept or changed, facts."""
 
-from __future__ import annotations
-
 import re
 from difflib import SequenceMatcher
 from itertools import pairwise

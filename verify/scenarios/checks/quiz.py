@@ -1,7 +1,5 @@
 """The check of a multiple-choice question: its options, the right one, and the explanation."""
 
-from __future__ import annotations
-
 import regex
 from pydantic import Field
 

@@ -1,15 +1,11 @@
 """The registry of checks: a function of one answer, by its own name, with the options a pack gives it."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from verify.scenarios.fact import Fact
-    from verify.scenarios.wording import Language
+from verify.scenarios.fact import Fact
+from verify.scenarios.wording import Language
 
 
 @dataclass(frozen=True)
