@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,28 @@ def test_imports_point_one_way(path: Path) -> None:
             assert may, f"{path} imports {name}"
         if parts[0] == "convert" and (theirs := step_of(".".join(parts[1:]))) is not None:
             assert theirs <= step, f"{path} imports {name}"
+
+
+def loaded(path: Path, names: dict[str, Path]) -> set[str]:
+    """List the modules that importing this one loads first: those of its top level, not those for types."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            spelled = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in names else node.module for name in spelled}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & names.keys()
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in ("convert", "verify")
+        for path in modules(package)
+    }
+    graph = {name: loaded(path, names) - {name} for name, path in names.items()}
+    assert len(tuple(TopologicalSorter(graph).static_order())) == len(names)
 
 
 def test_verify_sees_little_of_convert() -> None:
