@@ -122,7 +122,7 @@ def qwen1_logits(made: dict[str, NDArray[np.float32]], config: dict[str, Any]) -
     return out.astype(np.float32)
 
 
-def relabelled(made: dict[str, NDArray[np.float32]], config: dict[str, Any]) -> NDArray[np.float32]:
+def relabeled(made: dict[str, NDArray[np.float32]], config: dict[str, Any]) -> NDArray[np.float32]:
     """The same weights under Qwen2's names, run by Transformers."""
     names = {
         "wte": "model.embed_tokens", "ln_f": "model.norm", "ln_1": "input_layernorm",
@@ -168,6 +168,6 @@ def test_qwen1_is_itself_and_qwen2_by_other_names(tmp_path: Path) -> None:
     (path,) = oracle.convert_folder(folder, tmp_path / "out", ["F32"])["F32"]
     found, made = oracle.logits(path, TOKENS), tiny.tensors(recipe)
     assert np.abs(found - qwen1_logits(made, config)).max() < 1e-3
-    assert np.abs(found - relabelled(made, config)).max() < 1e-3
+    assert np.abs(found - relabeled(made, config)).max() < 1e-3
     swapped = tiny.tensors(replace(recipe, seed=1))
     assert np.abs(found - qwen1_logits(swapped, config)).max() > 0.1

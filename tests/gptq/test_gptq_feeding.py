@@ -35,9 +35,7 @@ def in_staging(place: Path) -> list[str]:
     return [name for name in found if name != ".turn"]  # the lock under which artifacts change places
 
 
-def test_a_relabelled_source_is_laid_out_for_the_tool(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relabeled_source_is_laid_out_for_the_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make(tmp_path / "source", tiny.Recipe("qwen", WIDE, shards=2))
     expected = load_file(convert_to(tmp_path, source, "hf: {}") / "hf" / "model.safetensors")
     seen: dict[str, bytes] = {}

@@ -40,7 +40,7 @@ def stored(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def reference(source: Path, model_type: str) -> dict[str, torch.Tensor]:
-    """The source's tensors, Qwen-1's relabelled by what verification has for that."""
+    """The source's tensors, Qwen-1's relabeled by what verification has for that."""
     return {name: tensor.contiguous() for name, tensor in read_weights(source, model_type).items()}
 
 

@@ -14,7 +14,7 @@ from convert.formats.base import Finish, Format, Made, Planned, Scratch, Workpla
 from convert.formats.gptq import estimate, manifest
 from convert.formats.gptq.check import require_fit
 from convert.formats.hf import format as hf
-from convert.formats.hf.companions import canonical_config, companion_files, is_relabelled, to_json
+from convert.formats.hf.companions import canonical_config, companion_files, is_relabeled, to_json
 from convert.formats.hf.shards import INDEX_NAME, shard_layouts
 from convert.formats.hf.tensors import is_canonical, source_types
 from convert.quantizer import Job, quantize, refusal
@@ -135,7 +135,7 @@ class GptqModelFormat(Format["Options", Feed]):
             (),
             files=files,
             deviations=_narrowed(checkpoint) if is_narrowed else _retyped(checkpoint, types),
-            keeps_config=not is_relabelled(model),
+            keeps_config=not is_relabeled(model),
             finish=Finish(
                 _scratch(model, prepared, types, config),
                 make,
@@ -147,7 +147,7 @@ class GptqModelFormat(Format["Options", Feed]):
                 seconds=seconds,
                 device=device,
             ),
-            cpu_s=model.decoder.parameter_count / hf.WEIGHTS_PER_S if is_relabelled(model) else 0.0,
+            cpu_s=model.decoder.parameter_count / hf.WEIGHTS_PER_S if is_relabeled(model) else 0.0,
             notes={"calibration": dict(prepared.windows.record())},
         )
 
@@ -176,8 +176,8 @@ def _is_narrowed(method: Method, checkpoint: hf.StoredTensors) -> bool:
 def _scratch(model: Model, prepared: Feed, types: Mapping[str, str], config: Mapping[str, Any]) -> Scratch:
     files = {"config.json": to_json(config)}
     if prepared.files is None:
-        # Before the weights are here nobody knows; most sources but the relabelled can be read as they lie.
-        if not prepared.is_read and not is_relabelled(model):
+        # Before the weights are here nobody knows; most sources but the relabeled can be read as they lie.
+        if not prepared.is_read and not is_relabeled(model):
             return Scratch((), files, {})
         layouts, index = shard_layouts(prepared.checkpoint.stored, types, SCRATCH_SHARD_BYTES)
         return Scratch(layouts, {**files, **index}, {})

@@ -76,7 +76,7 @@ def canonical_config(model: Model, dtype: str) -> dict[str, Any]:
     return config
 
 
-def is_relabelled(model: Model) -> bool:
+def is_relabeled(model: Model) -> bool:
     """Check whether the source's family has another's shape under other names."""
     return _source_family(model).canonical is not None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from convert.deviation import Deviation
 from convert.formats.base import Format, Planned
-from convert.formats.hf.companions import canonical_config, companion_files, is_relabelled
+from convert.formats.hf.companions import canonical_config, companion_files, is_relabeled
 from convert.formats.hf.options import HfOptions
 from convert.formats.hf.shards import shard_layouts
 from convert.formats.hf.tensors import KEPT_AS, Float, Stored, source_types, stored_tensors
@@ -80,7 +80,7 @@ class HfFormat(Format[HfOptions, StoredTensors]):
             files={**companion_files(model, config), **index},
             encodings=types,
             deviations=retyped(prepared, types) if options.dtype == "source" else (),
-            keeps_config=not is_relabelled(model),
+            keeps_config=not is_relabeled(model),
             cpu_s=model.decoder.parameter_count / WEIGHTS_PER_S,
         )
 
