@@ -3,20 +3,15 @@
 Each file of `destinations/` is one. It ends in `DESTINATION = …`, a class that derives from `Destination`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 from convert.errors import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from convert.progress import Progress
-    from convert.publish.bundle import Bundle, ShippedFile
-    from convert.source import Hub
+from convert.progress import Progress
+from convert.publish.bundle import Bundle, ShippedFile
+from convert.source import Hub
 
 # Owns the repos where a destination knows no users, and where nobody is logged in.
 LOCAL_USER = "local"
@@ -26,10 +21,27 @@ RERUN = "run the same command again: what has arrived is not sent twice"
 
 
 @dataclass(frozen=True)
+class Survey:
+    """What a bundle would change at its destination."""
+
+    place: str  # as a person opens it: an address, a folder
+    exists: bool  # False where it will be created
+    head: str | None  # what the new state is built upon: a commit, a digest; None where there is no repo
+    missing: tuple[ShippedFile, ...]  # files that are not there, or are there with other bytes
+    foreign: tuple[str, ...] = ()  # paths there that are not ours: they stay
+    is_private: bool | None = None  # of a repo that exists, where a destination has private ones
+
+    @property
+    def missing_bytes(self) -> int:
+        """Say how much would be sent, at most."""
+        return sum(file.size_bytes for file in self.missing)
+
+
+@dataclass(frozen=True)
 class Contents:
     """What a repo holds before anything is sent, whoever put it there."""
 
-    head: str | None  # what the new state is built upon: a commit, a digest; None where there is no repo
+    head: str | None  # as in Survey
     paths: frozenset[str] = frozenset()
     has: Callable[[ShippedFile], bool] = lambda _: False  # whether this content is at this path
     keeps_others: bool = True  # False where a release shows its own files, and none of those before
@@ -43,23 +55,6 @@ class Contents:
             missing=tuple(file for file in bundle.files if not self.has(file)),
             foreign=tuple(sorted(self.paths - {file.path for file in bundle.files})),
         )
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What a bundle would change at its destination."""
-
-    place: str  # as a person opens it: an address, a folder
-    exists: bool  # False where it will be created
-    head: str | None  # as in Contents
-    missing: tuple[ShippedFile, ...]  # files that are not there, or are there with other bytes
-    foreign: tuple[str, ...] = ()  # paths there that are not ours: they stay
-    is_private: bool | None = None  # of a repo that exists, where a destination has private ones
-
-    @property
-    def missing_bytes(self) -> int:
-        """Say how much would be sent, at most."""
-        return sum(file.size_bytes for file in self.missing)
 
 
 @dataclass(frozen=True)

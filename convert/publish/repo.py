@@ -1,26 +1,20 @@
 """Which repo an artifact goes to, and where in it each file lies, as people look for them on the Hub."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+from pydantic import JsonValue
 
 from convert.errors import Failure, UsageFailure
 from convert.formats.shipping import shipping
 from convert.publish.bundle import Candidate, ShippedFile
+from convert.recipe import Publish, Recipe, Target
 from convert.source import is_legal
-from convert.store import MANIFEST_NAME
+from convert.store import MANIFEST_NAME, Manifest
 from convert.store.manifest import inside
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from pydantic import JsonValue
-
-    from convert.recipe import Publish, Recipe, Target
-    from convert.store import Manifest
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 _T = TypeVar("_T", "Candidate", "Target")

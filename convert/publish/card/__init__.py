@@ -8,7 +8,7 @@ from convert.publish.bundle import Bundle, Candidate
 from convert.publish.card import figures, front_matter, ollama, readme, xinference
 from convert.publish.card.chat import look_at
 from convert.publish.card.facts import gather
-from convert.publish.card.guide import FormatGroup
+from convert.publish.card.group import FormatGroup
 from convert.publish.card.label import label, shipping_of
 
 README = "README.md"

@@ -1,15 +1,10 @@
 """Ollama's files: a Modelfile for a download, `template` and `params` for `ollama run hf.co/…`."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
 
+from convert.publish.card.group import FormatGroup
 from convert.publish.card.label import label, weights
 from convert.publish.card.template import environment
-
-if TYPE_CHECKING:
-    from convert.publish.card.guide import FormatGroup
 
 MODELFILE, TEMPLATE, PARAMS = "Modelfile", "template", "params"
 

@@ -1,12 +1,14 @@
 """The values that README.md.j2 is rendered with: figures, notes, and where the files come from."""
 
-from __future__ import annotations
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
+from pydantic import JsonValue
 
 from convert.deviation import grouped
-from convert.publish.card import figures, markdown
-from convert.publish.card.guide import guides
+from convert.publish.bundle import Bundle, Candidate
+from convert.publish.card import figures, markdown, ollama, xinference
+from convert.publish.card.group import FormatGroup
 from convert.publish.card.label import label, shipping_of, weights
 from convert.publish.card.license import HUB, license_values
 from convert.publish.card.template import environment
@@ -15,14 +17,6 @@ from convert.recipe.redact import redact
 from convert.store import MANIFEST_NAME
 from verify.report import NAME as REPORT_NAME
 from verify.report import words
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping, Sequence
-
-    from pydantic import JsonValue
-
-    from convert.publish.bundle import Bundle, Candidate
-    from convert.publish.card.guide import FormatGroup
 
 DOCUMENTS = (
     (MANIFEST_NAME, "manifest"),
@@ -51,7 +45,7 @@ def render(bundle: Bundle, groups: Sequence[FormatGroup], *, is_alone: bool) -> 
                 "format": group.shipping.label,
                 "named": label(group.candidate),
                 "others": [label(each) for each in group.members if each is not group.candidate],
-                "guides": list(guides(group, is_alone=is_alone)),
+                "guides": list(_guides(group, is_alone=is_alone)),
             }
             for group in groups
         ],
@@ -61,6 +55,18 @@ def render(bundle: Bundle, groups: Sequence[FormatGroup], *, is_alone: bool) -> 
         **license_values(bundle),
     }
     return environment().get_template("README.md.j2").render(values)
+
+
+def _guides(group: FormatGroup, *, is_alone: bool) -> Iterator[str]:
+    """Render a section for each runtime that opens the artifact; `is_alone` in a repo of one format."""
+    described = xinference.launch(group) if is_alone else None
+    values = {**group.values(), "modelfile": ollama.MODELFILE, "xinference": described}
+    for guide in group.shipping.guides:
+        known = group.facts.runs_in
+        if known.issuperset(guide.needs) and guide.unless not in known:
+            format_name, _, name = guide.name.partition("/")
+            section = environment().get_template(f"{format_name}/guides/{name}.md.j2").render(values)
+            yield from filter(None, [section.strip()])
 
 
 def _notes(bundle: Bundle) -> dict[str, Any]:

@@ -1,15 +1,11 @@
 """Xinference: a model that it does not know is described to it in a file."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from convert.publish.bundle import Candidate
+from convert.publish.card.group import FormatGroup
 from convert.publish.card.label import label, shipping_of, weights
-
-if TYPE_CHECKING:
-    from convert.publish.bundle import Candidate
-    from convert.publish.card.guide import FormatGroup
 
 NAME = "xinference.json"
 

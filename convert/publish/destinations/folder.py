@@ -3,20 +3,21 @@
 Whoever looks sees the old state or the new. What a killed run has copied is used by the next one.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os
 import shutil
 import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 from urllib.parse import unquote
 
 from convert.errors import Failure, UsageFailure
+from convert.progress import Progress
+from convert.publish.bundle import Bundle, ShippedFile
 from convert.publish.destination import Contents, Destination, Moved, Sent, Survey
 from convert.publish.listing import (
     LARGEST_BYTES,
@@ -31,18 +32,12 @@ from convert.publish.listing import (
     parse,
 )
 from convert.recipe import expand_home
+from convert.source import Hub
 from convert.store.digest import digest_files, sync
 from convert.store.manifest import inside
 from convert.store.paths import checked_name
 from convert.store.space import free_bytes
 from convert.store.swap import clear, remove, swap_in
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from convert.progress import Progress
-    from convert.publish.bundle import Bundle, ShippedFile
-    from convert.source import Hub
 
 _STAGING = ".publishing"
 _SPARE_BYTES = 1 << 20
@@ -75,7 +70,7 @@ class FolderDestination(Destination):
     SCHEMES = ("", "file", "local")
 
     @classmethod
-    def at(cls, address: str, hub: Hub) -> FolderDestination:  # noqa: ARG003 - the Hub's alone
+    def at(cls, address: str, hub: Hub) -> Self:  # noqa: ARG003 - the Hub's alone
         scheme, mark, path = address.partition("://")
         return cls(expanded_folder(unquote(path) if mark and scheme.lower() in cls.SCHEMES else address))
 

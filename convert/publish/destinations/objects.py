@@ -5,15 +5,16 @@ its content, and one small object says which is the current one. It is written l
 the old release or the new one, whole.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from convert.errors import Failure, UsageFailure
+from convert.progress import Progress
+from convert.publish.bundle import Bundle, ShippedFile
 from convert.publish.destination import ANY_SCHEME, RERUN, Contents, Destination, Moved, Sent, Survey
 from convert.publish.listing import (
     LARGEST_BYTES,
@@ -26,13 +27,7 @@ from convert.publish.listing import (
     name_of,
     parse,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from convert.progress import Progress
-    from convert.publish.bundle import Bundle, ShippedFile
-    from convert.source import Hub
+from convert.source import Hub
 
 # Up to this size an object is written by one request, which is whole or nothing in itself; larger ones come
 # in parts of it. S3 takes 10,000 parts: 320 GiB.
@@ -82,7 +77,7 @@ class ObjectDestination(Destination):
     SCHEMES = (ANY_SCHEME,)
 
     @classmethod
-    def at(cls, address: str, hub: Hub) -> ObjectDestination:  # noqa: ARG003 - the Hub's alone
+    def at(cls, address: str, hub: Hub) -> Self:  # noqa: ARG003 - the Hub's alone
         import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415 - only for who publishes there
 
         scheme, shown = address.partition("://")[0].lower(), _redacted(address)

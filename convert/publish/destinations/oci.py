@@ -1,29 +1,23 @@
 """A registry of OCI artifacts: each file is a layer, as ORAS writes and pulls them; the tags are set last."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from convert.errors import Failure, UsageFailure
-from convert.publish.bundle import ShippedFile
+from convert.progress import Progress
+from convert.publish.bundle import Bundle, ShippedFile
 from convert.publish.destination import RERUN, Contents, Destination, Moved, Sent, Survey
 from convert.publish.listing import differs, name_of
 from convert.publish.oci.blob import CHUNK_BYTES, Push
 from convert.publish.oci.login import Login, remembered
 from convert.publish.oci.registry import MANIFEST_TYPE, Registry
+from convert.source import Hub
 from convert.source.retry import RetryLimits
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from convert.progress import Progress
-    from convert.publish.bundle import Bundle
-    from convert.source import Hub
 
 ARTIFACT_TYPE = "application/vnd.modelwright.model.v1"
 _TITLE = "org.opencontainers.image.title"  # what ORAS names a file after
@@ -56,7 +50,7 @@ class OciDestination(Destination):
     SCHEMES = ("oci",)
 
     @classmethod
-    def at(cls, address: str, hub: Hub) -> OciDestination:  # noqa: ARG003 - the Hub's alone
+    def at(cls, address: str, hub: Hub) -> Self:  # noqa: ARG003 - the Hub's alone
         host, _, namespace = address.partition("://")[2].rstrip("/").partition("/")
         if not _HOST.fullmatch(host) or (namespace and not _REPOSITORY.fullmatch(namespace.lower())):
             raise UsageFailure(

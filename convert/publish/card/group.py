@@ -1,16 +1,13 @@
-"""The sections that say how to run an artifact: one template per runtime, in each format's `guides/`."""
+"""A repo's artifacts of one format, and the values that the templates of their guides may use."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from convert.formats.shipping import Shipping
 from convert.publish.bundle import Bundle, Candidate
-from convert.publish.card import ollama, xinference
 from convert.publish.card.chat import Chat
 from convert.publish.card.facts import Facts
 from convert.publish.card.label import label, shipping_of, weights
-from convert.publish.card.template import environment
 
 # A window that any machine has room for; a model's own may be a hundred times that.
 COMMON_CONTEXT = 4096
@@ -82,17 +79,4 @@ class FormatGroup:
             "prompt": self.prompt,
             "context": self.context,
             "answer_tokens": ANSWER_TOKENS,
-            "modelfile": ollama.MODELFILE,
         }
-
-
-def guides(group: FormatGroup, *, is_alone: bool) -> Iterator[str]:
-    """Render a section for each runtime that opens the artifact; `is_alone` in a repo of one format."""
-    described = xinference.launch(group) if is_alone else None
-    values = {**group.values(), "xinference": described}
-    for guide in group.shipping.guides:
-        known = group.facts.runs_in
-        if known.issuperset(guide.needs) and guide.unless not in known:
-            format_name, _, name = guide.name.partition("/")
-            section = environment().get_template(f"{format_name}/guides/{name}.md.j2").render(values)
-            yield from filter(None, [section.strip()])
