@@ -72,11 +72,7 @@ def _render(_: str, args: Header) -> Header:
 
 
 def render(
-    template: str,
-    messages: Messages,
-    *,
-    add_generation_prompt: bool,
-    markup: Mapping[str, str],
+    template: str, messages: Messages, *, add_generation_prompt: bool, markup: Mapping[str, str]
 ) -> str:
     """Lay a chat out as text; `markup` gives the template bos_token and the like. Only for a child."""
     from jinja2 import TemplateError  # noqa: PLC0415  (models without a template need none of it)

@@ -1,14 +1,12 @@
 """Finds the command, runs it, and turns whatever happens into lines and an exit code, in this one place."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -16,25 +14,11 @@ from convert.cli.failure import report
 from convert.cli.option import QUIET
 from convert.errors import Exit, UsageFailure
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 PROGRAM = "modelwright"
 _COMPLETION_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 
 # In the order in which a person meets them; each is a file of that name in command/.
-COMMANDS = (
-    "plan",
-    "convert",
-    "verify",
-    "report",
-    "publish",
-    "run",
-    "list",
-    "inspect",
-    "clean",
-    "completion",
-)
+COMMANDS = ("plan", "convert", "verify", "report", "publish", "run", "list", "inspect", "clean", "completion")
 
 
 class Commands(click.Group):
@@ -117,7 +101,10 @@ def run(args: Sequence[str] | None = None) -> int:
     try:
         sys.stdout.flush()
     except OSError:
-        _redirect_to_nothing(sys.stdout)  # or the interpreter would complain at its end
+        with suppress(OSError, ValueError):  # or the interpreter would complain at its end
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, sys.stdout.fileno())
+            os.close(nothing)
     return code
 
 
@@ -134,7 +121,7 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
-def _hear_again(unraisable: sys.UnraisableHookArgs) -> None:
+def _hear_again(unraisable: "sys.UnraisableHookArgs") -> None:
     """Send an interrupt again that fell where Python cannot raise, in a callback say, and was lost."""
     if not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
@@ -159,10 +146,3 @@ def _invoke(args: list[str]) -> int:
     except click.exceptions.Exit as leave:
         return leave.exit_code
     return Exit.DONE if code is None else int(code)
-
-
-def _redirect_to_nothing(stream: TextIO) -> None:
-    with suppress(OSError, ValueError):
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, stream.fileno())
-        os.close(nothing)

@@ -1,11 +1,11 @@
 """Progress bars with bytes, rate and time left, for a terminal."""
 
-from __future__ import annotations
-
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -16,9 +16,6 @@ from convert.cli.meter import WORTH_A_LINE_S
 from convert.cli.stream import forgiving
 from convert.cli.text import duration, rate
 from convert.size import size
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 
 class _Amounts(ProgressColumn):
@@ -41,7 +38,7 @@ class Bars:
         self._console = Console(file=forgiving(stream), highlight=False)
         self._lock = Lock()
         self._open_stages = 0
-        self._display = self._new_display()
+        self._display: Progress
 
     @contextmanager
     def stage(self, label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
@@ -49,18 +46,17 @@ class Bars:
         with self._lock:
             if not self._open_stages:
                 # A display that was stopped would print its old bars once more.
-                self._display = self._new_display()
+                name = TextColumn("{task.description}", markup=False, table_column=Column(min_width=8))
+                self._display = Progress(
+                    name, BarColumn(bar_width=20), _Amounts(), console=self._console, refresh_per_second=4
+                )
                 self._display.start()
             self._open_stages += 1
             display = self._display
         task = display.add_task(label, total=total_bytes or None)
         began = time.monotonic()
-
-        def advance(more_bytes: int) -> None:
-            display.advance(task, more_bytes)
-
         try:
-            yield advance
+            yield partial(display.advance, task)
             if time.monotonic() - began < WORTH_A_LINE_S:
                 display.update(task, visible=False)
         finally:
@@ -69,9 +65,3 @@ class Bars:
                 display.live.transient = not any(task.visible for task in display.tasks)
                 if not self._open_stages:
                     display.stop()
-
-    def _new_display(self) -> Progress:
-        label = TextColumn("{task.description}", markup=False, table_column=Column(min_width=8))
-        return Progress(
-            label, BarColumn(bar_width=20), _Amounts(), console=self._console, refresh_per_second=4
-        )

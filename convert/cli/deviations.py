@@ -1,16 +1,9 @@
 """Lines on what differs from the recipe or the source: each once, however many artifacts share it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
 
 from convert.cli.text import count, one_line, paragraph
-from convert.deviation import grouped
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from convert.deviation import Deviation, Group
+from convert.deviation import Deviation, Group, grouped
 
 
 def deviations(found: Iterable[tuple[str, Deviation]], artifacts: Sequence[str]) -> Iterator[str]:

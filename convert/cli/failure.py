@@ -1,7 +1,5 @@
 """From an exception to the lines a person reads on stderr, and the exit code."""
 
-from __future__ import annotations
-
 import sys
 import traceback
 from contextlib import suppress
@@ -17,21 +15,25 @@ from convert.extras import missing
 def report(error: BaseException) -> int:
     """Print what happened, and return its exit code."""
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        _print([Failure("interrupted", "what was complete is kept; the same command builds the rest")])
+        _print(Failure("interrupted", "what was complete is kept; the same command builds the rest"))
         return Exit.INTERRUPTED
     failure = error if isinstance(error, Failure) else _translated(error)
     if failure is None:
         traceback.print_exception(error)
-        _print([_bug(error)])
+        what = " ".join(f"this is a bug in modelwright: {type(error).__name__}: {error}".split())
+        _print(Failure(what, "report it with the lines above, the command and the recipe"))
         return Exit.FAILED
-    _print(failure.problems)
+    _print(*failure.problems)
     return failure.exit_code
 
 
 def _translated(error: BaseException) -> Failure | None:
     """Turn an exception into a failure that a person can act on; None for a bug."""
     if isinstance(error, click.ClickException):
-        return UsageFailure(_sentence(error), _usage_hint(error))
+        text = error.format_message().rstrip(".")
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        hint = f"see {context.command_path if context else 'modelwright'} --help"
+        return UsageFailure(text[:1].lower() + text[1:], hint)
     if isinstance(error, ModuleNotFoundError) and (failure := missing(error.name or "")):
         return failure
     if isinstance(error, MemoryError):
@@ -45,24 +47,7 @@ def _translated(error: BaseException) -> Failure | None:
     return None
 
 
-def _sentence(error: click.ClickException) -> str:
-    text = error.format_message().rstrip(".")
-    return text[:1].lower() + text[1:]
-
-
-def _usage_hint(error: click.ClickException) -> str:
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    return f"see {context.command_path if context else 'modelwright'} --help"
-
-
-def _bug(error: BaseException) -> Failure:
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    return Failure(
-        f"this is a bug in modelwright: {what}", "report it with the lines above, the command and the recipe"
-    )
-
-
-def _print(problems: tuple[Failure, ...] | list[Failure]) -> None:
+def _print(*problems: Failure) -> None:
     with suppress(OSError):  # where nobody can read it, there is still the exit code
         for problem in problems:
             click.echo(f"error: {one_line(problem.message)}", file=sys.stderr)

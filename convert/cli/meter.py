@@ -1,21 +1,17 @@
 """Progress for people: a bar on a terminal, a line now and then in a pipe."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from convert.cli.stream import forgiving
 from convert.cli.text import duration, rate
 from convert.progress import Progress, Silent
 from convert.size import size
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 _LINE_EVERY_S = 5.0
 WORTH_A_LINE_S = 0.1  # what was over before it could be read needs no line

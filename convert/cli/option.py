@@ -1,74 +1,48 @@
 """Options and arguments that several commands share, each declared once."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from convert.cli.output import Output
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from click.shell_completion import CompletionItem
+from convert.errors import Failure
 
 QUIET = click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Print nothing but errors.")
 _JSON = click.option("--json", "is_json", is_flag=True, help="Print the answer as JSON.")
 
 
-class _RecipeName(click.ParamType[str]):
-    """A path, or a name that the shell can complete."""
+def _recipes(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":
+    """Complete the name of a recipe, or the path of a file."""
+    from convert.recipe.lookup import known_recipes  # noqa: PLC0415 - pydantic
 
-    name = "recipe"
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
-        param: click.Parameter,  # noqa: ARG002 - click's signature
-        incomplete: str,
-    ) -> list[CompletionItem[str]]:
-        from click.shell_completion import CompletionItem  # noqa: PLC0415 - for the shell alone
-
-        from convert.recipe.lookup import known_recipes  # noqa: PLC0415
-
-        names = [CompletionItem(name) for name in known_recipes() if name.startswith(incomplete)]
-        return names or [CompletionItem(incomplete, type="file")]
+    names = [CompletionItem(name) for name in known_recipes() if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]
 
 
-class _TargetName(click.ParamType[str]):
-    """A target of the recipe that is earlier on the line."""
+def _targets(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a target of the recipe that is earlier on the line."""
+    from convert.formats import load_recipe  # noqa: PLC0415 - pydantic
 
-    name = "target"
-
-    def shell_complete(
-        self,
-        ctx: click.Context,
-        param: click.Parameter,  # noqa: ARG002 - click's signature
-        incomplete: str,
-    ) -> list[CompletionItem[str]]:
-        from click.shell_completion import CompletionItem  # noqa: PLC0415 - for the shell alone
-
-        from convert.errors import Failure  # noqa: PLC0415
-        from convert.formats import load_recipe  # noqa: PLC0415 - pydantic
-
-        # An option that still waits for its value leaves the arguments before it unassigned.
-        recipe = ctx.params.get("recipe") or next(iter(ctx.args), None)
-        names: list[str] = []
-        with suppress(Failure, OSError):  # of a recipe that cannot be read nothing is known
-            for name, options in load_recipe(recipe).targets.items() if recipe else ():
-                names += [name, *options.by_target()]
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    # An option that still waits for its value leaves the arguments before it unassigned.
+    recipe = context.params.get("recipe") or next(iter(context.args), None)
+    names: list[str] = []
+    with suppress(Failure, OSError):  # of a recipe that cannot be read nothing is known
+        for name, options in load_recipe(recipe).targets.items() if recipe else ():
+            names += [name, *options.by_target()]
+    return [name for name in names if name.startswith(incomplete)]
 
 
-RECIPE = click.argument("recipe", type=_RecipeName())
-WHAT = click.argument("what", type=_RecipeName(), nargs=-1, required=True, metavar="RECIPE|ARTIFACT...")
+RECIPE = click.argument("recipe", shell_complete=_recipes)
+WHAT = click.argument("what", nargs=-1, required=True, metavar="RECIPE|ARTIFACT...", shell_complete=_recipes)
 ONLY = click.option(
     "--only",
-    type=_TargetName(),
+    metavar="TARGET",
+    shell_complete=_targets,
     multiple=True,
     help="Leave the other targets out: a format (gguf) or one artifact (gguf-Q4_K_M). May be repeated.",
 )

@@ -3,20 +3,15 @@
 With a file's name as its argument it writes the text between that file's markers.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from convert.cli.app import COMMANDS, PROGRAM, program
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 BEGIN, END = "<!-- commands -->", "<!-- /commands -->"
 
@@ -62,18 +57,13 @@ def _section(name: str, command: click.Command, context: click.Context) -> Itera
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:
-    records = [
-        parameter.get_help_record(context)
-        for parameter in command.params
-        if isinstance(parameter, click.Option)
-    ]
+    options = (each for each in command.params if isinstance(each, click.Option))
+    records = list(filter(None, (option.get_help_record(context) for option in options)))
     if records:
-        yield "| option | |"
-        yield "|---|---|"
+        yield from ("| option | |", "|---|---|")
     for record in records:
-        if record:
-            spelling, meaning = (cell.replace("|", r"\|") for cell in record)
-            yield f"| `{spelling}` | {meaning.replace('  [', ' [')} |"
+        spelling, meaning = (cell.replace("|", r"\|") for cell in record)
+        yield f"| `{spelling}` | {meaning.replace('  [', ' [')} |"
 
 
 if __name__ == "__main__":

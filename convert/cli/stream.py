@@ -1,12 +1,7 @@
 """Output streams that survive a closed terminal or pipe."""
 
-from __future__ import annotations
-
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
-
-if TYPE_CHECKING:
-    from typing import TextIO
+from typing import Any, TextIO, cast
 
 
 def forgiving(stream: TextIO) -> TextIO:

@@ -1,15 +1,10 @@
 """Numbers, tables and sentences for people; plain text, which reads the same on a terminal and in a pipe."""
 
-from __future__ import annotations
-
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
 
 from convert.size import size
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
 
 GAP = 2  # columns of the terminal between two of a table
 NARROWEST = 40  # columns: below, a terminal breaks words better itself
@@ -37,11 +32,8 @@ def parameters(amount: int) -> str:
     """Write how large a model is."""
     if amount < 1_000_000:
         return f"{amount:,} parameters"
-    return (
-        f"{amount / 1e9:.2f} billion parameters"
-        if amount >= 999.5e6
-        else f"{amount / 1e6:.0f} million parameters"
-    )
+    shown = f"{amount / 1e9:.2f} billion" if amount >= 999.5e6 else f"{amount / 1e6:.0f} million"
+    return f"{shown} parameters"
 
 
 def count(amount: int, noun: str) -> str:

@@ -47,11 +47,7 @@ def start(recipe: Recipe, options: Options, **more: Any) -> Run:
 
 
 def start_trial(
-    places: Sequence[str],
-    options: Options,
-    *,
-    source: str | None = None,
-    runtime_options: Sequence[str] = (),
+    places: Sequence[str], options: Options, *, source: str | None = None, runtime_options: Sequence[str] = ()
 ) -> Trial:
     """Begin with folders, files and servers, and the source that is named or that their manifests name."""
     given: dict[str, Any] = {"report_folder": None, **options}
@@ -77,11 +73,7 @@ def start_trial(
 
 
 def start_verification(
-    what: Sequence[str],
-    options: Options,
-    *,
-    source: str | None = None,
-    runtime_options: Sequence[str] = (),
+    what: Sequence[str], options: Options, *, source: str | None = None, runtime_options: Sequence[str] = ()
 ) -> Trial:
     """Begin with one recipe or with artifacts; a recipe's name goes before a folder of the same name."""
     recipes = [

@@ -22,11 +22,7 @@ LIMITS = Limits(request_s=math.inf, total_s=math.inf, memory_bytes=math.inf, out
 # The windows are tokens already. GPTQModel still loads a tokenizer, and must not read a stranger's.
 VOCABULARY = {"type": "WordLevel", "vocab": {"<unk>": 0}, "unk_token": "<unk>"}
 TOKENIZER = {"version": "1.0", "added_tokens": [], "model": VOCABULARY}
-TOKENIZER_CONFIG = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "unk_token": "<unk>",
-    "pad_token": "<unk>",
-}
+TOKENIZER_CONFIG = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>", "pad_token": "<unk>"}
 # GPTQModel splits its CPU workers between pools, and refuses to start with a single one: what it takes by
 # itself where there are two cores.
 MIN_WORKERS = 2

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from convert.cli.option import OUT, answering
+from convert.cli.text import count
 from convert.errors import UsageFailure
 from convert.size import size
 
@@ -47,8 +48,6 @@ def command(output: Output, out: Path, *, is_orphaned: bool, is_dry_run: bool) -
 
 
 def _lines(removed: Sequence[Removed], *, is_dry_run: bool) -> Iterator[str]:
-    from convert.cli.text import count  # noqa: PLC0415
-
     if not removed:
         yield "nothing to remove"
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, answering
+from convert.cli.text import count, duration, table
 from convert.size import size
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ def data(converted: Converted) -> dict[str, Any]:
 
 def lines(converted: Converted) -> Iterator[str]:
     """Write the answer for a person."""
-    from convert.cli.text import count, duration, table  # noqa: PLC0415
-
     rows = [
         (artifact.status, size(artifact.size_bytes), str(artifact.folder)) for artifact in converted.artifacts
     ]

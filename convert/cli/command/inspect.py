@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from convert.cli.deviations import deviations
 from convert.cli.option import THREADS, answering
+from convert.cli.text import count, facts, one_line, parameters, table
 from convert.errors import Exit
 from convert.size import size
 
@@ -80,13 +82,7 @@ def command(
 
 
 def _verified_lines(found: Verified) -> Iterator[str]:
-    from convert.cli.text import count, facts  # noqa: PLC0415
-
-    rows = [
-        ("folder", str(found.path)),
-        ("signed by", found.key_id),
-        ("artifacts", ", ".join(found.targets)),
-    ]
+    rows = [("folder", str(found.path)), ("signed by", found.key_id), ("artifacts", ", ".join(found.targets))]
     if found.absent:
         rows.append(("not here", f"{count(len(found.absent), 'file')} of the release"))
     if found.by_tools:
@@ -96,8 +92,6 @@ def _verified_lines(found: Verified) -> Iterator[str]:
 
 
 def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
-    from convert.cli.deviations import deviations  # noqa: PLC0415
-    from convert.cli.text import count, facts, one_line, table  # noqa: PLC0415
     from convert.store import REBUILT, Flaw  # noqa: PLC0415
 
     manifest = report.manifest
@@ -134,8 +128,6 @@ def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
 
 
 def _file_lines(report: FileReport) -> Iterator[str]:
-    from convert.cli.text import facts, parameters, table  # noqa: PLC0415
-
     rows = [
         ("file", str(report.path)),
         ("format", report.format),

@@ -1,20 +1,16 @@
 """`modelwright list`: the recipes that can be named, and the artifacts that there are."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import click
 
 from convert.cli.option import OUT, answering
+from convert.cli.output import Output
+from convert.cli.text import table
 from convert.size import size
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from convert.cli.output import Output
 
 
 @answering
@@ -57,8 +53,6 @@ def _recipes() -> list[dict[str, Any]]:
 
 
 def _lines(recipes: list[dict[str, Any]], artifacts: list[dict[str, Any]], out: Path) -> Iterator[str]:
-    from convert.cli.text import table  # noqa: PLC0415
-
     if recipes:
         rows = [
             (entry["name"], ", ".join(entry["targets"]) or "—", entry["model"] or entry["problem"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from convert.cli.deviations import deviations
 from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, answering
+from convert.cli.text import duration, facts, parameters, table
 from convert.size import size
 
 if TYPE_CHECKING:
@@ -37,9 +39,6 @@ def command(output: Output, *, recipe: str, options: Options) -> None:
 
 
 def _lines(plan: Plan) -> Iterator[str]:
-    from convert.cli.deviations import deviations  # noqa: PLC0415
-    from convert.cli.text import duration, facts, parameters, table  # noqa: PLC0415
-
     tools = [target for target in plan.targets if target.device and not target.is_up_to_date]
     is_done = all(target.is_up_to_date for target in plan.targets)
     download = f", {size(plan.download_bytes)} of it to download" if plan.download_bytes else ", all here"

@@ -1,16 +1,11 @@
 """`modelwright report`: what the last verification found, rendered again."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from convert.cli.option import OUT, RECIPE, answering
-
-if TYPE_CHECKING:
-    from convert.cli.output import Output
+from convert.cli.output import Output
 
 
 @answering
