@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from convert.child import ChildFailure, Fault, FaultKind
@@ -14,7 +14,7 @@ from verify.protocol import pack
 from verify.runtimes import Request, Runtime, RuntimeSettings, find_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -34,39 +34,28 @@ FLUSH_S = 0.1
 class Server:
     """One runtime with an artifact open in it, which answers calls by name."""
 
+    _runtime: Runtime  # after the first call, which is "open"
+
     def __init__(self, _: Channel) -> None:
-        self._runtime: Runtime | None = None
+        """Take a channel that is not needed here."""
 
     def __call__(self, name: str, args: Header) -> Header | Parts:
         """Answer a call of the worker's."""
         if name == "open":
             return self._open(args)
-        runtime = self._opened
+        runtime = self._runtime
         if name not in runtime.info.can:
             raise ChildFailure(Fault(FaultKind.UNSUPPORTED, f"{runtime.info.runtime} has no call {name!r}"))
-        made: Header | Parts
-        match name:
-            case "tokenize":
-                made = {"ids": runtime.tokenize(**args)}
-            case "detokenize":
-                made = {"text": runtime.detokenize(**args)}
-            case "template":
-                made = {"text": self._lay_out(**args)}
-            case "logits":
-                made = _in_blocks(runtime.logits(**args))
-            case "generate":
-                made = _batched(runtime.generate(self._as_ids(_request(args))))
-            case "together":
-                made = _batched(runtime.together([self._as_ids(_request(one)) for one in args["requests"]]))
-            case _:
-                made = {"bytes": runtime.cache_bytes()}
-        return made
-
-    @property
-    def _opened(self) -> Runtime:
-        if self._runtime is None:
-            raise Failure("nothing is open yet", "open comes first")
-        return self._runtime
+        calls: dict[str, Callable[[], Header | Parts]] = {
+            "tokenize": lambda: {"ids": runtime.tokenize(**args)},
+            "detokenize": lambda: {"text": runtime.detokenize(**args)},
+            "template": lambda: {"text": self._lay_out(**args)},
+            "logits": lambda: _in_blocks(runtime.logits(**args)),
+            "generate": lambda: _batched(runtime.generate(self._request(args))),
+            "together": lambda: _batched(runtime.together(list(map(self._request, args["requests"])))),
+            "cache": lambda: {"bytes": runtime.cache_bytes()},
+        }
+        return calls[name]()
 
     def _open(self, args: Header) -> Header:
         module = find_runtime(args["runtime"])
@@ -75,24 +64,25 @@ class Server:
         start = time.perf_counter()
         self._runtime = module.open_runtime(args["path"], settings)
         load_s = time.perf_counter() - start
-        return {"info": asdict(self._opened.info), "load_s": load_s, "versions": versions}
+        return {"info": asdict(self._runtime.info), "load_s": load_s, "versions": versions}
 
-    def _as_ids(self, request: Request) -> Request:
-        """Make ids for a runtime with a tokenizer; a server gets the text or the messages."""
-        can = self._opened.info.can
-        if request.ids is not None or "tokenize" not in can:
+    def _request(self, args: Header) -> Request:
+        """Read a request, with ids for a runtime with a tokenizer; a server gets the text or the messages."""
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
+        request = Request(**given)
+        if request.ids is not None or "tokenize" not in self._runtime.info.can:
             return request
         if request.messages is not None:
             # The template writes the markup itself, a beginning-of-text token included where it wants one.
             text, adds_bos = self._lay_out(request.messages, add_generation_prompt=True), False
         else:
             text, adds_bos = request.text or "", True
-        ids = self._opened.tokenize(text, special=True, add_bos=adds_bos)
-        return Request(**{**vars(request), "ids": tuple(ids), "text": None, "messages": None})
+        ids = self._runtime.tokenize(text, special=True, add_bos=adds_bos)
+        return replace(request, ids=tuple(ids), text=None, messages=None)
 
     def _lay_out(self, messages: Any, *, add_generation_prompt: bool) -> str:
         with cpu_limit(TEMPLATE_CPU_S):
-            return self._opened.template(messages, add_generation_prompt=add_generation_prompt)
+            return self._runtime.template(messages, add_generation_prompt=add_generation_prompt)
 
 
 @contextmanager
@@ -129,11 +119,3 @@ def _batched(pieces: Generator[Any, None, None]) -> Parts:
                 yield {"items": waiting}, b""
                 waiting, sent_s = [], now_s
     yield {"items": waiting}, b""
-
-
-def _request(args: Header) -> Request:
-    given = dict(args)
-    for name in ("ids", "messages", "stop", "stop_ids"):
-        if given.get(name) is not None:
-            given[name] = tuple(given[name])
-    return Request(**given)

@@ -92,8 +92,5 @@ class Worker(Child):
 def _opened(done: Header) -> tuple[Info, float, dict[str, str]]:
     given = done["info"]
     info = Info(**{**given, "can": tuple(given["can"]), "eog_ids": tuple(given["eog_ids"])})
-    return (
-        info,
-        float(done["load_s"]),
-        {str(name): str(version) for name, version in done["versions"].items()},
-    )
+    versions = {str(name): str(version) for name, version in done["versions"].items()}
+    return info, float(done["load_s"]), versions

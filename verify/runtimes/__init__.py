@@ -119,9 +119,6 @@ class Runtime(Protocol):
     def cache_bytes(self) -> int:
         """Return the size of the KV cache after the last request."""
 
-    def close(self) -> None:
-        """Release everything."""
-
 
 def find_runtime(name: str) -> ModuleType:
     """Load the runtime of this name; a path that ends in .py is a runtime that a person brings."""

@@ -52,10 +52,6 @@ class CausalModel(LocalRuntime["FolderVocabulary"]):
         tensors = (one for layer in layers for one in (layer.keys, layer.values))
         return sum(int(one.nbytes) for one in tensors if one is not None)
 
-    def close(self) -> None:
-        """Let go of the model."""
-        self._model = self._cache = None
-
     def _start(self, room: int) -> None:
         from transformers import DynamicCache
 

@@ -36,11 +36,8 @@ def quantized_by(folder: Path) -> str | None:
 
 def foreign_format(folder: Path) -> str | None:
     """Return the format in the files' metadata that is not PyTorch's "pt", such as "mlx"."""
-    for path in sorted(folder.glob("*.safetensors")):
-        found = _metadata(path).get("format", "pt")
-        if found != "pt":
-            return str(found)
-    return None
+    found = (_metadata(path).get("format", "pt") for path in sorted(folder.glob("*.safetensors")))
+    return next((str(each) for each in found if each != "pt"), None)
 
 
 def _metadata(path: Path) -> dict[str, Any]:

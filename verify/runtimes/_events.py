@@ -3,7 +3,7 @@
 import http.client
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,11 +19,7 @@ class Server:
 
     base: str
     timeout_s: float
-    key: str | None = None
-
-    def __repr__(self) -> str:
-        """Leave the key out, wherever this is printed."""
-        return f"Server({self.base!r})"
+    key: str | None = field(default=None, repr=False)
 
     def connect(self) -> http.client.HTTPConnection:
         """Open a new connection; redirects are not followed, so that the key stays with this host."""

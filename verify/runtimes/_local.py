@@ -51,9 +51,7 @@ class LocalRuntime(ABC, Generic[V]):
 
     CALLS: ClassVar[tuple[str, ...]]
     BATCH: ClassVar[int]  # tokens that are read at once
-    LOGITS_BYTES: ClassVar[int] = (
-        128 << 20
-    )  # of one part; fewer tokens are read at once where it would be more
+    LOGITS_BYTES: ClassVar[int] = 128 << 20  # the most of one part, which has fewer tokens where it must
     vocabulary: V
     vocab_size: int
     info: Info

@@ -145,11 +145,6 @@ class LlamaCpp(LocalRuntime[GgufVocabulary]):
         """Return the size of the cache's contents, as llama.cpp would save them."""
         return int(self._lib.llama_state_seq_get_size(self._context, 0))
 
-    def close(self) -> None:
-        """Release the context and the model."""
-        self._lib.llama_free(self._context)
-        self._lib.llama_model_free(self._model)
-
     def _goes_on(self, request: Request, token: int, made: int) -> bool:
         is_end = not request.ignores_end and token in self.info.eog_ids
         return made < request.max_tokens and not is_end

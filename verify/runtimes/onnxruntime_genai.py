@@ -168,11 +168,6 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
         layers = range(self._layers())
         return sum(int(self._generator.get_output(name % layer).nbytes) for name in names for layer in layers)
 
-    def close(self) -> None:
-        """Let go of the model."""
-        self._generator = None
-        self._model = None
-
     def _prompt_part_size(self) -> int:
         return self._part_size()
 

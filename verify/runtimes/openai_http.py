@@ -115,9 +115,6 @@ class OpenAiHttp:
                     one.shutdown(socket.SHUT_RDWR)
                 one.close()
 
-    def close(self) -> None:
-        """Close nothing: no connection is kept open."""
-
     def _pieces(
         self, connection: http.client.HTTPConnection, request: Request, start: float
     ) -> Generator[Piece, None, None]:

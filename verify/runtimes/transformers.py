@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("hf",)
 OPTIONS = {"dtype": ("auto", "float32", "streamed", "stored"), "device": "cpu", "tokenizer": None}
+preload = preload_torch
 # The share of spare memory that float32 weights may take; the rest is for activations and the cache.
 SHARE = 0.6
 
@@ -42,11 +43,6 @@ def suits(folder: Path) -> bool:
         what = f"{folder}: safetensors in the format {found!r}: no runtime here opens it"
         raise Failure(what, "give weights that PyTorch reads")
     return True
-
-
-def preload() -> dict[str, str]:
-    """Import the natives, and return their versions."""
-    return preload_torch()
 
 
 def open_runtime(path: str, settings: RuntimeSettings) -> Transformers:
