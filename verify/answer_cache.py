@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -14,44 +14,38 @@ from verify.scenarios.prompt import Answer, Answerer
 @contextmanager
 def cached(answerer: Answerer, path: Path) -> Iterator[Answerer]:
     """Take answers from the file where it has them, and save new ones even if the run is cut off."""
-    caching = _CachingAnswerer(answerer, _read(path))
+    answers = _read(path)
+    count = len(answers)
     try:
-        yield caching
+        yield _CachingAnswerer(answerer, answers)
     finally:
-        if caching.is_new:
-            _write(path, caching.answers)
+        if len(answers) > count:
+            _write(path, answers)
 
 
 class _CachingAnswerer:
     """An answerer that passes on only the questions it has no answer to."""
 
     def __init__(self, answerer: Answerer, answers: dict[str, Answer]) -> None:
-        self.answers = answers
-        self.is_new = False
         self.is_chat = answerer.is_chat
         self.context_length = answerer.context_length
         self.count_tokens = answerer.count_tokens
-        self._answerer = answerer
+        self._answerer, self._answers = answerer, answers
 
     def chat(self, messages: Sequence[dict[str, str]], max_tokens: int) -> Answer:
         """Answer a chat."""
-        key = _key("chat", list(messages), max_tokens)
-        return self._cached(key, lambda: self._answerer.chat(messages, max_tokens))
+        return self._cached("chat", list(messages), max_tokens)
 
     def complete(self, prompt: str, max_tokens: int, stop: tuple[str, ...]) -> Answer:
         """Continue a text."""
-        key = _key("complete", prompt, max_tokens, list(stop))
-        return self._cached(key, lambda: self._answerer.complete(prompt, max_tokens, stop))
+        return self._cached("complete", prompt, max_tokens, stop)
 
-    def _cached(self, key: str, ask: Callable[[], Answer]) -> Answer:
-        if key not in self.answers:
-            self.answers[key] = ask()
-            self.is_new = True
-        return self.answers[key]
-
-
-def _key(*question: object) -> str:
-    return hashlib.sha256(json.dumps(question, ensure_ascii=False).encode()).hexdigest()
+    def _cached(self, call: str, *question: object) -> Answer:
+        text = json.dumps([call, *question], ensure_ascii=False)
+        key = hashlib.sha256(text.encode()).hexdigest()
+        if key not in self._answers:
+            self._answers[key] = getattr(self._answerer, call)(*question)
+        return self._answers[key]
 
 
 def _read(path: Path) -> dict[str, Answer]:

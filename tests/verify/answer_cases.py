@@ -9,7 +9,6 @@ from verify.scenarios.checks import Context
 
 ZH = Context(
     answer="",
-    raw="",
     language="zh",
     user="问题: 大桥全长多少米？",
     instruction=(

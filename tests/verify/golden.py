@@ -61,11 +61,9 @@ def found() -> dict[str, Any]:
 def _verdicts(name: str) -> str:
     """Judge every answer by this check, with each of its options; count and digest the verdicts."""
     check = CHECKS[name]
-    cases = [
-        (each, options, replace(seen, answer=said, raw=said)) for each, options, seen, said, _ in ANSWERED
-    ]
+    cases = [(each, options, replace(seen, answer=said)) for each, options, seen, said, _ in ANSWERED]
     cases += [
-        (each, options, Context(answer=said, raw=said, language=language, earlier=("x", former)))
+        (each, options, Context(answer=said, language=language, earlier=("x", former)))
         for each, options, language, former, said, _ in REVISIONS
     ]
     given = {json.dumps(options): options for each, options, _ in cases if each == name} or {

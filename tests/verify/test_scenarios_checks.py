@@ -38,7 +38,7 @@ def judged(name: str, options: Any, seen: Context) -> Verdict:
     ids=[case_id(name, seen.language, passes=passes) for name, _, seen, _, passes in CASES],
 )
 def test_check(name: str, options: Any, seen: Context, answer: str, *, passes: bool) -> None:
-    verdict = judged(name, options, replace(seen, answer=answer, raw=answer))
+    verdict = judged(name, options, replace(seen, answer=answer))
     assert verdict.passed == passes, verdict.why
     assert verdict.passed or verdict.why
 
@@ -51,9 +51,7 @@ def test_check(name: str, options: Any, seen: Context, answer: str, *, passes: b
 def test_revision(
     name: str, options: Any, language: Language, former: str, answer: str, *, passes: bool
 ) -> None:
-    verdict = judged(
-        name, options, Context(answer=answer, raw=answer, language=language, earlier=("x", former))
-    )
+    verdict = judged(name, options, Context(answer=answer, language=language, earlier=("x", former)))
     assert verdict.passed == passes, verdict.why
 
 

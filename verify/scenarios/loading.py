@@ -34,19 +34,13 @@ def load(scenarios: Iterable[str | Path], folder: Path = Path()) -> tuple[Pack, 
 
 def _packs(scenario: str | Path, folder: Path) -> Iterator[Pack]:
     if str(scenario) in names():
-        for file in sorted(_SHIPPED.glob(f"{scenario}-*.yaml")):
-            yield _shipped(file)
+        yield from map(_shipped, sorted(_SHIPPED.glob(f"{scenario}-*.yaml")))
         return
     path = folder / expand_home(scenario)
     if path.suffix not in (".yaml", ".yml"):
         listed = f"there are {', '.join(names())}; name your own pack by its path"
         raise UsageFailure(f"no scenario is called {scenario}", did_you_mean(str(scenario), names(), listed))
     yield read(path)
-
-
-@cache
-def _shipped(file: Path) -> Pack:
-    return read(file)
 
 
 def read(path: Path) -> Pack:
@@ -64,6 +58,9 @@ def read(path: Path) -> Pack:
     if faults:
         refuse(path, sorted(faults, key=lambda fault: fault.line))
     return pack
+
+
+_shipped = cache(read)
 
 
 def _across(pack: Pack, document: Document) -> Iterator[Finding]:

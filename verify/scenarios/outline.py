@@ -83,9 +83,8 @@ def sections(text: str) -> list[Section]:
     for line in text.split("\n"):
         title, level, rest = _heading(line)
         for section in found:
-            if section.level and title and level <= section.level:
+            if title and level <= section.level:
                 section.level = 0  # closed: the next lines belong to other sections
-        for section in found:
             if section.level:
                 section.lines.append(line)
         if title:
@@ -108,8 +107,5 @@ def _heading(line: str) -> tuple[str, int, str]:
 
 def find(text: str, names: tuple[str, ...]) -> Section | None:
     """Find the first section whose title contains one of the names."""
-    for section in sections(text):
-        title = fold(section.title)
-        if any(fold(name) in title for name in names):
-            return section
-    return None
+    found = (each for each in sections(text) if any(fold(name) in fold(each.title) for name in names))
+    return next(found, None)

@@ -96,9 +96,9 @@ class PromptBuilder:
         if not self._answerer.is_chat and self._pack.completion.example and not with_example:
             steps.append(Step("worked example left out", "no room for it"))
         steps += trimmed
-        if self._answerer.is_chat:
-            return Prompt(self._messages(pairs, user), allowed, tuple(steps))
-        return Prompt(self._text(pairs, user, with_example=with_example), allowed, tuple(steps))
+        chats = self._answerer.is_chat
+        sent = self._messages(pairs, user) if chats else self._text(pairs, user, with_example=with_example)
+        return Prompt(sent, allowed, tuple(steps))
 
     def ask(self, prompt: Prompt) -> Answer:
         """Send a prompt."""

@@ -1,7 +1,6 @@
 """Dialogues with a model, turn by turn, and the checks of every answer."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from convert.errors import Failure
 from verify.scenarios.checks import CHECKS, Context
@@ -49,16 +48,19 @@ def converse(pack: Pack, dialogue: Dialogue, answerer: Answerer) -> Transcript:
                 history, user, pack.max_tokens_of(turn), keeps_first=bool(dialogue.materials)
             )
             answer = prompts.ask(prompt)
-        except NoRoomError:
-            why = f"the context of {answerer.context_length} tokens is too small for this turn"
-            exchanges.append(_unanswered(user, steps, why))
+        except (NoRoomError, Failure) as fault:
+            no_room = f"the context of {answerer.context_length} tokens is too small for this turn"
+            why = fault.message if isinstance(fault, Failure) else no_room
+            failed = Outcome("answered", passed=False, why=why, required=True)
+            exchanges.append(Exchange(user, "", "", "", None, None, steps, (failed,)))
             break
-        except Failure as failure:
-            exchanges.append(_unanswered(user, steps, failure.message))
-            break
+        if answerer.is_chat:
+            text, tidied = tidy_chat(answer.text)
+        else:
+            known = "\n".join([user, *(part for pair in history for part in pair)])
+            text, tidied = tidy_completion(answer.text, pack.completion, known)
         context = Context(
-            answer="",
-            raw=answer.text,
+            answer=text,
             language=pack.language,
             user=user,
             instruction=pack.instruction(turn),
@@ -70,7 +72,6 @@ def converse(pack: Pack, dialogue: Dialogue, answerer: Answerer) -> Transcript:
             is_chat=answerer.is_chat,
             end=answer.end,
         )
-        text, tidied = _tidy(pack, context, history)
         exchanges.append(
             Exchange(
                 user=user,
@@ -80,7 +81,7 @@ def converse(pack: Pack, dialogue: Dialogue, answerer: Answerer) -> Transcript:
                 end=answer.end,
                 tokens=answer.tokens,
                 steps=(*steps, *prompt.steps, *tidied),
-                checks=judge(pack, turn, replace(context, answer=text)),
+                checks=judge(pack, turn, context),
             )
         )
         steps = ()
@@ -89,21 +90,6 @@ def converse(pack: Pack, dialogue: Dialogue, answerer: Answerer) -> Transcript:
 
 def judge(pack: Pack, turn: Turn, context: Context) -> tuple[Outcome, ...]:
     """Make every check of one answer."""
-    outcomes: list[Outcome] = []
-    for name, options in pack.checks_of(turn).items():
-        verdict = CHECKS[name].judge(context, options)
-        outcomes.append(Outcome(name, verdict.passed, verdict.why, name not in pack.advisory))
-    return tuple(outcomes)
-
-
-def _tidy(pack: Pack, context: Context, history: list[Pair]) -> tuple[str, tuple[Step, ...]]:
-    if context.is_chat:
-        return tidy_chat(context.raw)
-    known = "\n".join([context.user, *(part for pair in history for part in pair)])
-    return tidy_completion(context.raw, pack.completion, known)
-
-
-def _unanswered(user: str, steps: tuple[Step, ...], why: str) -> Exchange:
-    """Return a turn without an answer: one required check that failed."""
-    failed = Outcome("answered", passed=False, why=why, required=True)
-    return Exchange(user, "", "", "", None, None, steps, (failed,))
+    asked = pack.checks_of(turn).items()
+    verdicts = [(name, CHECKS[name].judge(context, options)) for name, options in asked]
+    return tuple(Outcome(name, it.passed, it.why, name not in pack.advisory) for name, it in verdicts)

@@ -66,9 +66,7 @@ def answer(context: Context, wanted: Says) -> Verdict:
     """Check that the expected answer is there, and no decoy."""
     if decoys := [word for word in wanted.none if has(context.answer, word)]:
         return bad(f"says {decoys[0]}")
-    missing = [
-        forms for forms in wanted.all if not any(has(context.answer, form) for form in forms.split("|"))
-    ]
+    missing = [forms for forms in wanted.all if not any(has(context.answer, w) for w in forms.split("|"))]
     if missing:
         return bad(f"does not say {', '.join(missing)}")
     found = [word for word in wanted.any if has(context.answer, word)]
@@ -92,8 +90,7 @@ def unknown(context: Context, wanted: Unknown) -> Verdict:
         return bad("does not say that it does not know")
     if decoys := [word for word in wanted.none if has(context.answer, word)]:
         return bad(f"says that it does not know, but also says {decoys[0]}")
-    guess = regex.search(_GUESSES[context.language], fold(context.answer))
-    if guess:
+    if guess := regex.search(_GUESSES[context.language], fold(context.answer)):
         return bad(f"says that it does not know, but guesses: {guess[0]}")
     if made_up := sorted(numbers(_without_references(context.answer)) - _known_numbers(context)):
         return bad(f"says that it does not know, but also says {made_up[0]}, which is nowhere")

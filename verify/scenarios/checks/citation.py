@@ -80,18 +80,14 @@ def cites(context: Context, wanted: Cites) -> Verdict:
 def cited(text: str) -> set[int]:
     """Return the numbers of the materials that an answer cites; "not material 1" cites none."""
     found: set[int] = set()
-    for clause in _CLAUSE.findall(_joined(text)):
+    # A comma in a list of numbers ends no clause.
+    for clause in _CLAUSE.findall(_LISTED.sub("、", text)):
         for match in CITATIONS.finditer(clause):
             if _DENIED.search(clause[: match.start()]) or _DENIED_AFTER.match(clause, match.end()):
                 continue
             found |= {_value(number) for number in match.captures("n")}
             found |= {_EN_ORDINALS.index(word.lower()) + 1 for word in match.captures("o")}
     return found
-
-
-def _joined(text: str) -> str:
-    """Keep lists of numbers together where clauses are split at commas."""
-    return str(_LISTED.sub("、", text))
 
 
 def _value(number: str) -> int:

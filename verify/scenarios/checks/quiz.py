@@ -38,27 +38,23 @@ class Choice(Strict):
 @check(Choice, example={"options": 3, "about": ["行星"]})
 def quiz(context: Context, wanted: Choice) -> Verdict:
     """Check for a multiple-choice question with options, an answer among them, and its explanation."""
-    options = _longest_run(
-        [(found[1].upper(), found[2].strip()) for found in _OPTION.finditer(context.answer)]
-    )
+    listed = [(found[1].upper(), found[2].strip()) for found in _OPTION.finditer(context.answer)]
+    options = _longest_run(listed)
     found = _ANSWER.search(context.answer)
     letter = (found[1] or found[2]).upper() if found else ""
     why = _EXPLANATION.search(context.answer)
+    is_about = not wanted.about or any(has(context.answer, word) for word in wanted.about)
     is_explained = why is not None and len(terms(why[1])) >= MIN_EXPLANATION_TERMS
     faults = {
         f"{len(options)} options, {wanted.options} wanted": len(options) < wanted.options,
         "two options say the same": len({fold(text) for _, text in options}) < len(options),
-        f"is not about {' or '.join(wanted.about)}": not _is_about(context, wanted.about),
+        f"is not about {' or '.join(wanted.about)}": not is_about,
         "names no answer": not letter,
         f"the answer {letter} is none of the options": letter not in [name for name, _ in options],
         "the answer is not explained": wanted.explained and not is_explained,
     }
     fault = next((what for what, is_so in faults.items() if is_so), None)
     return bad(fault) if fault else right(f"{len(options)} options, answer {letter}")
-
-
-def _is_about(context: Context, words: tuple[str, ...]) -> bool:
-    return not words or any(has(context.answer, word) for word in words)
 
 
 def _longest_run(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -71,4 +67,4 @@ def _longest_run(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
         if ord(letter) == ord("A") + len(run):
             run.append((letter, text))
         best = max(best, run, key=len)
-    return list(best)
+    return best

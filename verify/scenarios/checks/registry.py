@@ -13,7 +13,6 @@ class Context:
     """An answer with everything that a check may look at."""
 
     answer: str  # tidied
-    raw: str
     language: Language
     user: str = ""  # the user's words, as sent
     instruction: str = ""  # the prompt's own words, without materials and question
