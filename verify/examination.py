@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from verify.baseline import Baseline
-    from verify.quality import Quality
-    from verify.report import Opened, Scenarios
     from verify.sample import Measured
     from verify.workflow import Plan, Subject, Watch
 
@@ -37,12 +35,8 @@ class Examination:
         self._subject, self._plan, self._watch = subject, plan, watch
         self._files = files.Files()
         self._checks: list[Check] = []
-        self._opened: Opened | None = None
-        self._other_runtimes: tuple[str, ...] = ()
-        self._quality: Quality | None = None
-        self._scenarios: Scenarios | None = None
         self._smoke_drop: float | None = None
-        self._measured: Measured | None = None
+        self._found: dict[str, Any] = {}  # the result's other fields, as far as they are known
 
     def look_at_files(self) -> None:
         """Check digests and headers; a damaged artifact is not opened."""
@@ -53,29 +47,27 @@ class Examination:
 
     def question(self, baseline: Baseline) -> None:
         """Open it, compare tokens, template and logits with the source's, and have the dialogues."""
-        if not self._files.may_be_opened:
+        if not all(check.passed for check in self._checks):
             return
         if self._files.size_bytes is not None:
             self._checks.append(gates.size_ratio(self._files.size_bytes, baseline.result.size_bytes))
         self._step("opens", "opening", lambda: self._open(baseline), limit="a runtime")
 
     def _open(self, baseline: Baseline) -> None:
-        self._choose_runtime()
-        with Worker(self.launch) as worker:
-            self._question_open(worker, baseline)
-
-    def _choose_runtime(self) -> None:
         plan, subject = self._plan, self._subject
         settings = RuntimeSettings(plan.context, plan.threads, dict(subject.options))
         format_name = self._files.manifest.format if self._files.manifest else None
-        runtime, self._other_runtimes = choose_runtime(subject.path, format_name, subject.runtime)
+        runtime, others = choose_runtime(subject.path, format_name, subject.runtime)
+        self._found["other_runtimes"] = others
         path = subject.path if isinstance(subject.path, str) else subject.path.absolute()
         self.launch = Launch(runtime, path, settings, plan.limits, subject.secret_names)
+        with Worker(self.launch) as worker:
+            self._question_open(worker, baseline, others)
 
-    def _question_open(self, worker: Worker, baseline: Baseline) -> None:
-        self._opened = describe(worker)
-        others = f", and so could {' or '.join(self._other_runtimes)}" if self._other_runtimes else ""
-        why = f"{worker.info.runtime} opens it{others}"
+    def _question_open(self, worker: Worker, baseline: Baseline, others: tuple[str, ...]) -> None:
+        self._found["opened"] = describe(worker)
+        also = f", and so could {' or '.join(others)}" if others else ""
+        why = f"{worker.info.runtime} opens it{also}"
         self._checks.append(Check("opens", worker.info.runtime, "a runtime", passed=True, why=why))
         can = worker.info.can
         if "tokenize" in can:
@@ -102,7 +94,7 @@ class Examination:
         self._checks += compare(found, baseline.profile)
 
     def _compare_logits(self, worker: Worker, baseline: Baseline) -> None:
-        self._quality = quality(worker, baseline.reference)
+        self._found["quality"] = quality(worker, baseline.reference)
 
     def _have_dialogues(self, worker: Worker, baseline: Baseline) -> None:
         answerer = WorkerAnswerer(worker, may_chat=baseline.profile.chats is not None)
@@ -110,7 +102,7 @@ class Examination:
         source = baseline.result.scenarios
         if answers is None or source is None:
             return
-        self._scenarios = answers
+        self._found["scenarios"] = answers
         require_alive(worker)
         self._smoke_drop = source.smoke - answers.smoke
         count = len(answers.transcripts)
@@ -122,7 +114,7 @@ class Examination:
         if isinstance(figures, Fault):
             self._checks.append(gates.failed("speed", figures))
         else:
-            self._measured = figures
+            self._found |= vars(figures)
         self._watch.found(self.result())
 
     def result(self) -> ArtifactResult:
@@ -135,20 +127,14 @@ class Examination:
             size_bytes=self._files.size_bytes,
             checks=(*self._checks, *gates.judge(limits, figures)),
             unmeasured=gates.unmeasured(limits, figures) if self.is_alive else (),
-            opened=self._opened,
-            other_runtimes=self._other_runtimes,
-            quality=self._quality,
-            speed=self._measured.speed if self._measured else None,
-            memory=self._measured.memory if self._measured else None,
-            scenarios=self._scenarios,
+            **self._found,
         )
 
     def _figures(self) -> dict[str, float | None]:
         """Return the measurements by the gates' names."""
         found: dict[str, Any] = {"size_bytes": self._files.size_bytes, "smoke_drop": self._smoke_drop}
-        measured = self._measured
-        for part in (self._quality, measured and measured.speed, measured and measured.memory):
-            found |= vars(part) if part else {}
+        for part in ("quality", "speed", "memory"):
+            found |= vars(self._found[part]) if self._found.get(part) else {}
         figures = {gate.name: found.get(gate.name) for gate in gates.GATES}
         return {
             name: figure.median if isinstance(figure, Spread) else figure

@@ -29,11 +29,6 @@ class Files:
     manifest_sha256: str | None = None
     size_bytes: int | None = None
 
-    @property
-    def may_be_opened(self) -> bool:
-        """Return whether nothing is wrong so far."""
-        return all(check.passed for check in self.checks)
-
 
 def check_files(path: Path | str) -> Files:
     """Compare files with the manifest, if there is one, and read the headers; a server has no files."""

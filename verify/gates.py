@@ -103,13 +103,10 @@ def _judge(gate: Gate, limit: float, value: float | None) -> Check:
 
 def equal(name: str, found: Value, wanted: Value, what: str) -> Check:
     """Check that something is as in the source."""
-    passed = found == wanted
-    why = (
-        f"{what} is the source's"
-        if passed
-        else f"{what} is {_shown(found)}; the source's is {_shown(wanted)}"
-    )
-    return Check(name, found, wanted, passed, why)
+    if found == wanted:
+        return Check(name, found, wanted, passed=True, why=f"{what} is the source's")
+    why = f"{what} is {_shown(found)}; the source's is {_shown(wanted)}"
+    return Check(name, found, wanted, passed=False, why=why)
 
 
 def size_ratio(size_bytes: int, source_bytes: int) -> Check:
@@ -126,13 +123,8 @@ def failed(name: str, fault: Fault) -> Check:
     """Return the failed check of a process that gave no answer."""
     words = [line for line in fault.stderr_tail if line.strip() and not line.startswith(FRAMES)]
     tail = " | ".join(words[-TAIL_LINES:])
-    return Check(
-        name,
-        fault.kind.value,
-        "an answer",
-        passed=False,
-        why=fault.reason + (f" (stderr: {tail})" if tail else ""),
-    )
+    why = fault.reason + (f" (stderr: {tail})" if tail else "")
+    return Check(name, fault.kind.value, "an answer", passed=False, why=why)
 
 
 def _shown(value: Value) -> str:

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib import metadata
@@ -80,10 +79,7 @@ def _instructions(info: dict[str, str]) -> tuple[str, ...]:
 
 def _nvidia() -> tuple[Accelerator, ...]:
     """Ask the driver's own tool; a machine without it has no such device."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
     try:
         said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):

@@ -70,14 +70,10 @@ def intervals(comparison: Comparison) -> dict[str, Interval]:
     if count < 2:
         return {}
     random = np.random.default_rng(SEED)
-    drawn: dict[str, list[float]] = {name: [] for name in FIGURES}
-    for _ in range(RESAMPLES):
-        again = _drawn(comparison, random.integers(0, count, count))
-        for name, figure in FIGURES.items():
-            drawn[name].append(figure(again))
-    return {
-        name: Interval(*map(float, np.quantile(values, (0.025, 0.975)))) for name, values in drawn.items()
-    }
+    drawn = (_drawn(comparison, random.integers(0, count, count)) for _ in range(RESAMPLES))
+    rows = [[figure(each) for figure in FIGURES.values()] for each in drawn]
+    bounds = np.quantile(rows, (0.025, 0.975), axis=0).T.tolist()
+    return {name: Interval(*pair) for name, pair in zip(FIGURES, bounds, strict=True)}
 
 
 def _exp(value: float) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from verify.gates import Check
 from verify.report import ArtifactResult, Report, words
 
 # Characters in a cell.
@@ -37,13 +38,7 @@ def _section(artifact: ArtifactResult) -> Iterator[str]:
     yield f"## {_plain(artifact.name)}: {'passed' if artifact.passed else 'FAILED'}"
     yield ""
     rows = [
-        (
-            check.name,
-            words.value(check.measured),
-            words.value(check.limit),
-            _verdict(passed=check.passed),
-            check.why,
-        )
+        (check.name, words.value(check.measured), words.value(check.limit), _verdict(check), check.why)
         for check in sorted(artifact.checks, key=lambda check: check.passed)
     ]
     yield from _table(("check", "measured", "limit", "verdict", "details"), rows)
@@ -102,8 +97,8 @@ def scores(artifact: ArtifactResult) -> list[tuple[str, ...]]:
     ]
 
 
-def _verdict(*, passed: bool) -> str:
-    return "passed" if passed else "**FAILED**"
+def _verdict(check: Check) -> str:
+    return "passed" if check.passed else "**FAILED**"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -54,7 +54,7 @@ def number(value: float | None) -> str:
     return f"{value:,.{3 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
 
 
-def spread(value: Spread | None, unit: str = "") -> str:
+def spread(value: Spread | None, unit: str) -> str:
     """Show a median and the quartiles around it."""
     if value is None:
         return NONE
@@ -62,10 +62,10 @@ def spread(value: Spread | None, unit: str = "") -> str:
     return f"{number(value.median)}{unit}{around}"
 
 
-def within(value: float | None, interval: Interval | None, *, is_share: bool = False) -> str:
+def within(value: float, interval: Interval | None, *, is_share: bool = False) -> str:
     """Show a figure and its interval."""
     show = share if is_share else number
-    around = f" ({show(interval.low)} to {show(interval.high)})" if interval and value is not None else ""
+    around = f" ({show(interval.low)} to {show(interval.high)})" if interval else ""
     return f"{show(value)}{around}"
 
 
