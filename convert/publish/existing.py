@@ -14,7 +14,7 @@ from convert.errors import Failure
 from convert.publish import repo
 from convert.publish.bundle import ROOT, Kept
 from convert.publish.gate import examine
-from convert.publish.provenance import PROVENANCE_NAME
+from convert.publish.provenance.statement import PROVENANCE_NAME
 from convert.store import MANIFEST_NAME
 
 if TYPE_CHECKING:

@@ -9,12 +9,14 @@ from typing import Any
 from convert.errors import Failure
 from convert.model.card import front_matter
 from convert.progress import Progress
-from convert.publish import card, provenance
+from convert.publish import card
 from convert.publish.assembly import Makers, assemble
 from convert.publish.bundle import README, Bundle
 from convert.publish.destination import Destination
 from convert.publish.existing import find_existing
 from convert.publish.gate import check_waivers, examine
+from convert.publish.provenance.key import KEY_VARIABLE, signer_from_environment
+from convert.publish.provenance.statement import attest, release
 from convert.recipe import Publish, Recipe, Target, choose, cli_name
 from convert.source import Hub, Pinned, fetch_small, list_source
 from convert.store import Manifest
@@ -37,12 +39,12 @@ class Publication:
 
 def gather(publication: Publication) -> tuple[Bundle, ...]:
     """Make the repos of the artifacts, if all of them may be published."""
-    signer = provenance.signer_from_environment()
+    signer = signer_from_environment()
     recipe, wanted = publication.recipe, publication.wanted
     if wanted.signed and signer is None:
         raise Failure(
             "publish.signed: there is no key to sign with",
-            f"set {provenance.KEY_VARIABLE} to the file of an Ed25519 key, or leave `signed` out",
+            f"set {KEY_VARIABLE} to the file of an Ed25519 key, or leave `signed` out",
         )
     every = choose(recipe)
     check_waivers(recipe, [each.name for each in every])
@@ -60,9 +62,9 @@ def gather(publication: Publication) -> tuple[Bundle, ...]:
         user=publication.user,
         source_card=_source_card(publication, candidates[0].manifest),
         makers=Makers(
-            attest=lambda candidate, others: provenance.attest(candidate, signer, others),
+            attest=lambda candidate, others: attest(candidate, signer, others),
             render=card.render,
-            release=partial(provenance.release, signer=signer),
+            release=partial(release, signer=signer),
         ),
         left_out=[each for each in left_out if each.name not in verified],
         existing=existing,

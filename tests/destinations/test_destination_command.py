@@ -12,7 +12,7 @@ import pytest
 from convert.cli import app
 from convert.errors import Exit
 from convert.formats import load_recipe
-from convert.publish.provenance import KEY_VARIABLE
+from convert.publish.provenance.key import KEY_VARIABLE
 from tests import tiny
 from tests.destinations.bundles import tree
 from tests.destinations.pushing import log_in

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 from convert.deviation import Deviation
 from convert.publish import repo
 from convert.publish.bundle import README, Bundle, Candidate, Waiver
-from convert.publish.provenance import attest, release
 from convert.publish.provenance.key import Signer, read_signer
+from convert.publish.provenance.statement import attest, release
 from convert.store import FileEntry, Manifest, SourceRecord, Store, artifact_key
 from tests.verify import reports
 

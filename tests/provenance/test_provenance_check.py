@@ -12,8 +12,9 @@ import pytest
 
 from convert.cli import app
 from convert.errors import Failure
-from convert.publish.provenance import PROVENANCE_NAME, RELEASE_NAME, examine, release
+from convert.publish.provenance.check import examine
 from convert.publish.provenance.envelope import MalformedError, seal, unseal
+from convert.publish.provenance.statement import PROVENANCE_NAME, RELEASE_NAME, release
 from tests.provenance.publication import TARGETS, Keys, lay_out, make_bundle, make_keys
 
 if TYPE_CHECKING:

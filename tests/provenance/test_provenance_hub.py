@@ -11,7 +11,7 @@ import pytest
 from convert.errors import Failure
 from convert.progress import Silent
 from convert.publish.destinations.hub import HubDestination
-from convert.publish.provenance import examine
+from convert.publish.provenance.check import examine
 from convert.source import Hub, RetryLimits
 from tests.hub.server import HubServer
 from tests.provenance.publication import TARGETS, make_bundle, make_keys

@@ -9,8 +9,13 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from convert.errors import Failure
-from convert.publish.provenance import KEY_VARIABLE, PASSPHRASE_VARIABLE, signer_from_environment
-from convert.publish.provenance.key import read_public, read_signer
+from convert.publish.provenance.key import (
+    KEY_VARIABLE,
+    PASSPHRASE_VARIABLE,
+    read_public,
+    read_signer,
+    signer_from_environment,
+)
 from tests.provenance.publication import make_keys
 
 if TYPE_CHECKING:

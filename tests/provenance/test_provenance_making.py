@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
-from convert.publish.provenance import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, attest, signed_by
-from convert.publish.provenance.statement import release_of
+from convert.publish.provenance.envelope import signed_by
+from convert.publish.provenance.statement import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, attest, release_of
 from tests.provenance.publication import COMMIT, make_bundle, make_candidates, make_keys
 
 if TYPE_CHECKING:

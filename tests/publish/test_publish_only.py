@@ -11,7 +11,7 @@ import fsspec  # type: ignore[import-untyped]
 import pytest
 
 from convert.publish.destinations.hub import HubDestination
-from convert.publish.provenance import KEY_VARIABLE
+from convert.publish.provenance.key import KEY_VARIABLE
 from tests.destinations.registry_server import RegistryServer
 from tests.provenance.publication import Keys, make_keys
 from tests.publish.commanding import PUBLISH, RECIPE, REPO, SOURCE, TARGETS, report

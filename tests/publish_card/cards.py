@@ -18,7 +18,7 @@ from convert.model.card import front_matter
 from convert.publish import repo
 from convert.publish.bundle import Bundle, Candidate
 from convert.publish.card import render
-from convert.publish.provenance import attest
+from convert.publish.provenance.statement import attest
 from convert.recipe import load
 from convert.store import MANIFEST_NAME, SourceRecord, read_manifest
 from tests.verify import reports

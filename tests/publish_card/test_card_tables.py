@@ -13,7 +13,8 @@ from convert.publish.bundle import Waiver
 from convert.publish.card.facts import gather
 from convert.publish.card.figures import QUALITY, SPEED
 from convert.publish.card.label import label
-from convert.publish.provenance import examine, release
+from convert.publish.provenance.check import examine
+from convert.publish.provenance.statement import release
 from tests.provenance.publication import make_keys
 from tests.publish_card.cards import QUANTS, of_hub
 from verify.gates import Check

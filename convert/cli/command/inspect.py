@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from convert.cli.output import Output
-    from convert.publish.provenance import Verified
+    from convert.publish.provenance.check import Verified
     from convert.store import ArtifactReport, FileReport
 
 
@@ -59,7 +59,7 @@ def command(
     if key and not is_signature_verified:
         raise click.UsageError("--key is of use with --verify-signature alone")
     if is_signature_verified:
-        from convert.publish.provenance import examine  # noqa: PLC0415 - for this alone
+        from convert.publish.provenance.check import examine  # noqa: PLC0415 - for this alone
 
         verified = examine(path, key, threads=threads, progress=output.progress())
         output.answer(verified, lambda: _verified_lines(verified))

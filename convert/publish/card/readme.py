@@ -12,7 +12,8 @@ from convert.publish.card.group import FormatGroup
 from convert.publish.card.label import label, shipping_of, weights
 from convert.publish.card.license import HUB, license_values
 from convert.publish.card.template import environment
-from convert.publish.provenance import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, signed_by
+from convert.publish.provenance.envelope import signed_by
+from convert.publish.provenance.statement import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME
 from convert.recipe.redact import redact
 from convert.store import MANIFEST_NAME
 from verify.report import NAME as REPORT_NAME
