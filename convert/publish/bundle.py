@@ -1,8 +1,4 @@
-"""What is published together: artifacts that passed, and every file that their repo will hold.
-
-A rerun uploads what is missing and nothing else, so each of these bytes follows from the artifacts, their
-report and the recipe alone: no time, no randomness, no name of a machine.
-"""
+"""What is published together: each byte follows from the artifacts, their report and the recipe alone."""
 
 import hashlib
 from collections.abc import Mapping

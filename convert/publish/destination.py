@@ -1,7 +1,4 @@
-"""What a destination is: a place that takes a bundle whole or not at all, in its own way.
-
-Each file of `destinations/` is one. It ends in `DESTINATION = …`, a class that derives from `Destination`.
-"""
+"""A destination takes a bundle whole or not at all; each file of `destinations/` ends in a `DESTINATION`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

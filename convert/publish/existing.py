@@ -1,8 +1,4 @@
-"""List the artifacts already in the target repos. Those we can re-verify keep their place on the card.
-
-Publishing one artifact with --only must not make the others vanish from the card. Those that are the same
-here as there, and passed, are described as before. The card names any other, and links to its documents.
-"""
+"""List the artifacts already in the target repos: --only must not make them vanish from the card."""
 
 from __future__ import annotations
 

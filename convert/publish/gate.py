@@ -58,18 +58,15 @@ def check_waivers(recipe: Recipe, targets: Collection[str]) -> None:
 
 def _report(recipe: Recipe, folder: Path) -> Report:
     """Read the recipe's report; it must be of this recipe, by today's checks and measurements."""
-    again = _verifying(recipe)
-    if not (folder / REPORT_NAME).is_file():
-        raise Failure(f"{folder / REPORT_NAME}: no such report, so nothing was verified yet", again)
-    report = read_report(folder / REPORT_NAME)
+    path, again = folder / REPORT_NAME, _verifying(recipe)
+    if not path.is_file():
+        raise Failure(f"{path}: no such report, so nothing was verified yet", again)
+    report = read_report(path)
     if report.revision != REVISION:
-        raise Failure(
-            f"{folder / REPORT_NAME}: modelwright {report.tool} made it by other checks or measurements",
-            again,
-        )
+        raise Failure(f"{path}: modelwright {report.tool} made it by other checks or measurements", again)
     if report.recipe_sha256 != recipe.asked_sha256:
         what = "the recipe's model, targets or verify: changed since" if report.recipe else "of no recipe"
-        raise Failure(f"{folder / REPORT_NAME}: {what}", again)
+        raise Failure(f"{path}: {what}", again)
     return report
 
 

@@ -73,8 +73,8 @@ def gather(publication: Publication) -> tuple[Bundle, ...]:
 
 def _source_card(publication: Publication, manifest: Manifest) -> dict[str, Any]:
     """Read the front matter of the card that the source had when it was converted."""
-    source, recipe = manifest.source, publication.recipe
-    pinned = publication.source
+    source, recipe, pinned = manifest.source, publication.recipe, publication.source
+    again = f"modelwright convert {cli_name(recipe.path)}"
     if pinned is not None and (pinned.repo, pinned.commit) == (source.repo, source.commit):
         folder = pinned.folder
     elif source.repo is not None and source.commit is not None:
@@ -83,16 +83,10 @@ def _source_card(publication: Publication, manifest: Manifest) -> dict[str, Any]
     elif recipe.folder is not None:
         folder = recipe.folder
     else:
-        raise Failure(
-            f"{recipe.path}: the artifacts were built from another source",
-            f"modelwright convert {cli_name(recipe.path)}",
-        )
+        raise Failure(f"{recipe.path}: the artifacts were built from another source", again)
     recorded = {entry.path: entry.sha256 for entry in source.files}.get(README)
     file = folder / README
     if recorded != (hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None):
-        raise Failure(
-            f"{file}: changed since the artifacts were built",
-            f"modelwright convert {cli_name(recipe.path)}",
-        )
+        raise Failure(f"{file}: changed since the artifacts were built", again)
     content, _ = front_matter(folder)  # a fault in it is among the deviations already
     return content

@@ -3,8 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -116,16 +114,3 @@ def _changed(file: ShippedFile) -> Failure:
 def differs(where: object, hint: str) -> Failure:
     """Refuse what was read back."""
     return Failure(f"{where}: not what was published there", hint)
-
-
-@contextmanager
-def explained_here(path: Path) -> Iterator[None]:
-    """Let no OSError pass untranslated; the remedy is another place to publish to."""
-    try:
-        with explained(path):
-            yield
-    except Failure as failure:
-        failure.hint = failure.hint.replace(
-            "choose another folder with --out", "name another place to publish to"
-        )
-        raise

@@ -4,14 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from convert.publish.bundle import Bundle, Candidate
+from convert.publish.bundle import README, Bundle, Candidate
 from convert.publish.card import figures, front_matter, ollama, readme, xinference
 from convert.publish.card.chat import look_at
 from convert.publish.card.facts import gather
 from convert.publish.card.group import FormatGroup
 from convert.publish.card.label import label, shipping_of
-
-README = "README.md"
 
 
 def render(bundle: Bundle) -> dict[str, bytes]:

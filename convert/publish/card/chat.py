@@ -1,16 +1,16 @@
-"""A chat template's layout, found by trying it: the pieces of text around the messages.
-
-Ollama and the Hub read Go templates, and models ship Jinja. Most templates lay a chat out in a straight line,
-which a few probes with known words take apart. Other chats then show whether the pieces are complete.
-"""
+"""A chat template's layout, found by trying it: Ollama and the Hub read Go templates; models ship Jinja."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from convert.child import ChildFailure, FaultKind, sandbox
+from convert.errors import Failure
 from convert.publish.card.facts import Facts
-from convert.publish.card.probe import lay_out
 
+CPU_S = 5
+# So long that no busy machine is taken for an endless template: a card must not depend on the hour.
+WALL_S = 180
 SYSTEM, USER, REPLY, AGAIN = "SYSTEM7F3A", "USER7F3B", "REPLY7F3C", "AGAIN7F3D"
 # Shown on the card, where people look for the format that they know.
 SHOWN_SYSTEM, SHOWN_USER = "{system prompt}", "{prompt}"
@@ -24,6 +24,7 @@ def _chat(*words: str, system: str = "", asks: bool = True) -> dict[str, Any]:
     return {"messages": [*head, *turns], "asks": asks}
 
 
+# A layout is taken apart by the probes, and shown to be complete by the trials.
 PROBES = (
     _chat(USER, REPLY, AGAIN),
     _chat(USER, REPLY, asks=False),
@@ -92,7 +93,7 @@ class Chat:
     """A model's prompt, and its layout where it could be taken apart."""
 
     shown: str  # a prompt with placeholders; empty where the template could not be tried
-    layout: Layout | None = field(default=None)  # None: not a straight line
+    layout: Layout | None = None  # None: not a straight line
 
 
 def look_at(facts: Facts) -> Chat | None:
@@ -100,23 +101,36 @@ def look_at(facts: Facts) -> Chat | None:
     if facts.template is None:
         return None
     chats = (*PROBES, *TRIALS, *SHOWN)
-    made = lay_out(facts.template, facts.markup, chats)
+    made = _lay_out(facts, facts.template, chats)
     probed, tried, shown = made[: len(PROBES)], made[len(PROBES) : -len(SHOWN)], made[-len(SHOWN) :]
     layout = _take_apart(probed)
     # llama.cpp and Ollama put the token that begins a text there themselves, where the tokenizer does.
     begin = facts.markup.get("bos_token", "") if facts.adds_bos else ""
     if layout is not None:
-        wanted = [text for text in tried if text is not None]
-        got = [
-            layout.render(chat["messages"])
-            for chat, text in zip(TRIALS, tried, strict=True)
-            if text is not None
-        ]
         # Two of the trials have no system prompt, and no template may refuse those.
-        layout = _without(layout, begin) if wanted == got and None not in tried[:2] else None
+        is_complete = None not in tried[:2] and all(
+            text is None or layout.render(chat["messages"]) == text
+            for chat, text in zip(TRIALS, tried, strict=True)
+        )
+        layout = _without(layout, begin) if is_complete else None
     with_system, without = shown
     is_heard = with_system is not None and SHOWN_SYSTEM in with_system
     return Chat(shown=(with_system if is_heard else without) or "", layout=layout)
+
+
+def _lay_out(facts: Facts, template: str, chats: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """Return each chat as text; None where the template refuses it, and for all where it meets a limit."""
+    asked = [((chat["messages"],), chat["asks"]) for chat in chats]
+    try:
+        made = sandbox.lay_out(template, facts.markup, asked, sandbox.template_limits(CPU_S, WALL_S))
+    except ChildFailure as failure:
+        fault = failure.fault
+        if fault.kind is FaultKind.OUT_OF_MEMORY or (fault.code is not None and fault.code < 0):
+            return [None] * len(chats)
+        raise Failure(f"the chat template could not be tried: {fault.reason}", failure.hint) from None
+    except OSError as fault:
+        raise Failure(f"the chat template could not be tried: {fault.strerror}", "try again") from None
+    return [text if isinstance(text, str) else None for text in made]
 
 
 def _take_apart(probed: Sequence[str | None]) -> Layout | None:

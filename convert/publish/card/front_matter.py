@@ -83,14 +83,7 @@ def tags(bundle: Bundle, *, is_chat: bool) -> list[str]:
 
 def dump(content: Mapping[str, Any]) -> str:
     """Write YAML that every reader reads alike: a word that could be another type is quoted."""
-    return yaml.dump(
-        dict(content),
-        Dumper=_Dumper,
-        sort_keys=False,
-        allow_unicode=True,
-        width=10_000,
-        default_flow_style=False,
-    )
+    return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
 
 
 class _Dumper(yaml.SafeDumper):

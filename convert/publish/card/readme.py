@@ -111,14 +111,13 @@ def _deviations(candidates: Sequence[Candidate]) -> Iterator[str]:
 
 def _missing(candidate: Candidate) -> Iterator[str]:
     result = candidate.result
-    for name, figure in (
-        ("quality", result.quality),
-        ("speed", result.speed),
-        ("memory", result.memory),
-        ("dialogues", result.scenarios),
-    ):
-        if figure is None:
-            yield name
+    figures_of = {
+        "quality": result.quality,
+        "speed": result.speed,
+        "memory": result.memory,
+        "dialogues": result.scenarios,
+    }
+    yield from (name for name, figure in figures_of.items() if figure is None)
     yield from map(markdown.code, result.unmeasured)
 
 

@@ -1,8 +1,4 @@
-"""The environment for this project's own templates; nothing of a checkpoint is ever one of them.
-
-What a checkpoint or its repo says only fills a place in a template, through the filter that quotes it for
-the shell, for Python or for Markdown.
-"""
+"""The environment for our own templates alone: a checkpoint's words fill places in them, through filters."""
 
 from __future__ import annotations
 

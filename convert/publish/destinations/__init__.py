@@ -1,8 +1,4 @@
-"""Where a bundle can go: each file here is a destination, found by the scheme of an address.
-
-Everywhere but on the Hub, a bundle takes its repo's name below the address, without the owner:
-`oci://registry.example/models` holds `oci://registry.example/models/qwen-7b-chat-gguf`.
-"""
+"""Where a bundle can go: each file here is a destination, found by the scheme of an address."""
 
 import importlib
 import pkgutil

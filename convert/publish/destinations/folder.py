@@ -1,7 +1,4 @@
-"""A local folder: the whole repo is prepared unseen, next to its place, and put there in one step.
-
-Whoever looks sees the old state or the new. What a killed run has copied is used by the next one.
-"""
+"""A local folder: the whole repo is prepared unseen, next to its place, and put there in one step."""
 
 import errno
 import fcntl
@@ -25,7 +22,6 @@ from convert.publish.listing import (
     blocks,
     damaged,
     differs,
-    explained_here,
     head_of,
     listing_of,
     name_of,
@@ -34,6 +30,7 @@ from convert.publish.listing import (
 from convert.recipe import expand_home
 from convert.source import Hub
 from convert.store.digest import digest_files, sync
+from convert.store.fault import explained
 from convert.store.manifest import inside
 from convert.store.paths import checked_name
 from convert.store.space import free_bytes
@@ -77,7 +74,7 @@ class FolderDestination(Destination):
     def look(self, repo: str, revision: str) -> Contents:  # noqa: ARG002 - a folder has no branches
         """See what the folder holds; no content is read that its list has a digest of."""
         paths = self._paths(repo)
-        with explained_here(paths.place):
+        with _explained(paths.place):
             if os.path.lexists(self.root) and not self.root.is_dir():
                 raise Failure(f"{self.root}: a file is where a folder is needed", "move that file away")
             if not os.path.lexists(paths.current):
@@ -87,7 +84,7 @@ class FolderDestination(Destination):
         known = parse(data, paths.current / NAME).digests
 
         def has(file: ShippedFile) -> bool:
-            with explained_here(paths.place):
+            with _explained(paths.place):
                 return _holds(paths.current, file, known.get(file.path))
 
         return Contents(head_of(data), held, has)
@@ -98,9 +95,9 @@ class FolderDestination(Destination):
     def send(self, bundle: Bundle, survey: Survey, progress: Progress) -> Sent:
         """Complete the staging folder, then exchange it for what is there."""
         paths, listing = self._paths(bundle.repo), listing_of(bundle)
-        with explained_here(paths.place):
+        with _explained(paths.place):
             paths.staging.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(paths), explained_here(paths.place):
+        with _alone(paths), _explained(paths.place):
             clear(paths.aside, paths.place, paths.aside)  # what a killed run has staged is kept
             now = self.survey(bundle)
             if now.head != survey.head:
@@ -123,7 +120,7 @@ class FolderDestination(Destination):
         place = self._paths(bundle.repo).place
         expected = {inside(place, file.path): file.sha256 for file in bundle.files}
         hint = "is the disk sound? remove the file, and run the same command again"
-        with explained_here(place):
+        with _explained(place):
             if (place / NAME).read_bytes() != listing_of(bundle).to_bytes():
                 raise differs(place / NAME, hint)
             with progress.stage("read back", bundle.size_bytes) as advance:
@@ -146,6 +143,19 @@ def expanded_folder(path: str) -> Path:
             f"publish.to: this machine has no user {found.parts[0][1:]}", "write the folder's path in full"
         )
     return found
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Let no OSError pass untranslated; the remedy is another place to publish to."""
+    try:
+        with explained(path):
+            yield
+    except Failure as failure:
+        failure.hint = failure.hint.replace(
+            "choose another folder with --out", "name another place to publish to"
+        )
+        raise
 
 
 def _read_listing(paths: _Paths) -> bytes:
@@ -182,7 +192,7 @@ def _holds(folder: Path, file: ShippedFile, known: str | None = None, *, is_sync
 @contextmanager
 def _alone(paths: _Paths) -> Iterator[None]:
     """Hold the repo's lock, which the kernel drops with the process."""
-    with explained_here(paths.lock), paths.lock.open("a") as lock:
+    with _explained(paths.lock), paths.lock.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,9 +1,4 @@
-"""Object stores and whatever else fsspec reaches: S3 and compatible stores, other clouds, SFTP.
-
-Stores have no rename that a reader cannot see half of. So each release has its own prefix, named after
-its content, and one small object says which is the current one. It is written last: whoever follows it sees
-the old release or the new one, whole.
-"""
+"""Object stores and whatever else fsspec reaches: S3 and compatible stores, other clouds, SFTP."""
 
 import hashlib
 import re
@@ -69,6 +64,9 @@ class _State:
 @dataclass(frozen=True)
 class ObjectDestination(Destination):
     """A prefix of an object store, with a repo's releases below each of its names."""
+
+    # No store has a rename that hides its half-way states. So each release has a prefix named after its
+    # content, and one small object, written last, names the current one: readers see the old or the new.
 
     address: str
     files: Any  # fsspec's file system

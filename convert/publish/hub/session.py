@@ -1,7 +1,4 @@
-"""Talk to the Hub as somebody: whose token, when to try again, and what its refusals mean to a person.
-
-The token is read here and stays here: it goes only into the headers of requests to the Hub itself.
-"""
+"""Talk to the Hub as somebody: whose token, when to try again, and what its refusals mean to a person."""
 
 from __future__ import annotations
 

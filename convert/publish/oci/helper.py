@@ -1,8 +1,4 @@
-"""Docker's credential helpers: programs named by the user's own configuration, which keep logins.
-
-`docker-credential-NAME get` reads a registry's name and answers `{"Username": …, "Secret": …}`. What it says
-is never shown, not even where it is wrong.
-"""
+"""Docker's credential helpers: `docker-credential-NAME get` reads a registry's name and answers a login."""
 
 import json
 import math
@@ -60,6 +56,7 @@ def ask(
 
 
 def _broken(what: str, server: str) -> Failure:
+    # What a helper says is never shown, not even where it is wrong.
     return Failure(
         f"{server}: {what}", f"`docker login {server}` again, or give its login in DOCKER_AUTH_CONFIG"
     )

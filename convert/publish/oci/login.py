@@ -1,8 +1,4 @@
-"""Find a registry's login: what `docker login`, `podman login` or `oras login` has saved.
-
-The file says for which registry each login is, so none is ever sent to another. Where it has none, but
-names a helper that keeps them, the helper is asked.
-"""
+"""Find a registry's login, as `docker login`, `podman login` or `oras login` saved it, or ask its helper."""
 
 import base64
 import binascii
@@ -54,6 +50,7 @@ def remembered(host: str) -> Callable[[], Login | None]:
     return find
 
 
+# Each login is saved under its registry's name, so none is ever sent to another.
 def login_for(host: str, environment: Mapping[str, str] | None = None) -> Login | None:
     """Look up the login for a registry, if there is one. A helper may take its time, and ask a person."""
     known = os.environ if environment is None else environment

@@ -54,9 +54,8 @@ class Registry:
 
     host: str
     repository: str
-    find_login: Callable[[], Login | None] = field(
-        repr=False
-    )  # called once the registry asks: it may take long
+    # Called once the registry asks: it may take long.
+    find_login: Callable[[], Login | None] = field(repr=False)
     retry: RetryLimits = field(default_factory=RetryLimits)
     _authorization: str | None = field(default=None, init=False, repr=False)
     _client: httpx2.Client = field(init=False, repr=False)

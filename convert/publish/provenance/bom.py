@@ -1,8 +1,4 @@
-"""A bill of materials in CycloneDX 1.6, with the model as a machine-learning-model component.
-
-Written as plain JSON: cyclonedx-python-lib 11.12 has no model card, and seven packages would come with it. A
-test holds every bill to the schema that the same library carries.
-"""
+"""A bill of materials in CycloneDX 1.6, with the model as a machine-learning-model component."""
 
 import json
 import uuid
@@ -14,6 +10,7 @@ from convert.deviation import sentence
 from convert.publish.bundle import Candidate
 from convert.store import FileEntry, Manifest, SourceRecord
 
+# Written as plain JSON: cyclonedx-python-lib 11.12 has no model card, and seven packages come with it.
 PROJECT = "modelwright"
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 
@@ -94,15 +91,13 @@ def _model(candidate: Candidate) -> dict[str, Any]:
 
 def _origin(manifest: Manifest) -> dict[str, Any]:
     """Describe the model that it was made from."""
-    described: dict[str, Any] = {
+    described = {"version": manifest.source.commit, "purl": source_purl(manifest.source)}
+    return {
         "type": "machine-learning-model",
         "name": _title(manifest),
         **_licenses(manifest),
+        **{key: value for key, value in described.items() if value},
     }
-    if manifest.source.commit:
-        described["version"] = manifest.source.commit
-    purl = source_purl(manifest.source)
-    return {**described, "purl": purl} if purl else described
 
 
 def _title(manifest: Manifest) -> str:

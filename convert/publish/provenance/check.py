@@ -1,14 +1,10 @@
-"""Check that a folder holds what a key's owner published, file by file.
-
-It may hold some of a repo's artifacts: one quant of ten is enough for most people. But an artifact whose
-provenance is there must be complete, and there may be no file that nobody signed.
-"""
+"""Check that a folder holds whole artifacts of a key's owner, and no file that nobody signed."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
@@ -54,11 +50,6 @@ class _Statement:
     subjects: dict[str, str]
     predicate: dict[str, Any]
 
-    def in_its_folder(self, name: str) -> str:
-        """Return the path of a file in the same folder."""
-        folder, slash, _ = self.name.rpartition("/")
-        return f"{folder}{slash}{name}"
-
 
 def examine(
     folder: Path, key: Path | None, *, threads: int | None = None, progress: Progress | None = None
@@ -76,9 +67,11 @@ def examine(
     subjects = _merged(folder, statements)
     for name in sorted({name for each in provenances for name in each.subjects} - set(download.names)):
         raise Failure(f"{download.where(name)}: signed, but not there", "download the artifact whole")
-    _require_signed(download, subjects)
-    here = download.real(name for name in download.names if name in subjects)
+    _require_signed(download, subjects.keys() | sealed.keys())
     with explained(folder):
+        here = {
+            name: download.where(name).resolve(strict=True) for name in download.names if name in subjects
+        }
         size_bytes = sum(path.stat().st_size for path in here.values())
     with (progress or Silent()).stage("digest", size_bytes) as advance:
         found = digest_files(here.values(), threads=threads, progress=advance)
@@ -161,7 +154,8 @@ def _subjects(given: list[Any]) -> dict[str, str]:
 
 def _agreeing(download: Download, statement: _Statement) -> Manifest:
     """Read the manifest in a provenance's folder; both must describe the same build and files."""
-    name = statement.in_its_folder(MANIFEST_NAME)
+    place = PurePosixPath(statement.name)
+    name = str(place.with_name(MANIFEST_NAME))
     path = download.where(name)
     if name not in statement.subjects or name not in download.names:
         raise Failure(f"{path}: missing, or not signed", _TAMPERED)
@@ -172,7 +166,7 @@ def _agreeing(download: Download, statement: _Statement) -> Manifest:
         manifest = Manifest.model_validate_json(data)
     except ValidationError:
         raise Failure(f"{path}: not a manifest of this version", "upgrade modelwright") from None
-    documents = {statement.in_its_folder(each) for each in (MANIFEST_NAME, BOM_NAME, REPORT_NAME)}
+    documents = {str(place.with_name(each)) for each in (MANIFEST_NAME, BOM_NAME, REPORT_NAME)}
     shipped = {each: sha256 for each, sha256 in statement.subjects.items() if each not in documents}
     said = {"recipe": manifest.recipe, "target": manifest.target, "options": manifest.options}
     definition = statement.predicate.get("buildDefinition")
@@ -200,10 +194,9 @@ def _merged(folder: Path, statements: Iterable[_Statement]) -> dict[str, str]:
     return merged
 
 
-def _require_signed(download: Download, subjects: dict[str, str]) -> None:
+def _require_signed(download: Download, signed: Container[str]) -> None:
     """Refuse any other file: a runtime might load it."""
-    own = {RELEASE_NAME, *(name for name in download.names if name.rpartition("/")[2] == PROVENANCE_NAME)}
     for name in download.names:
-        if name not in subjects and name not in own:
+        if name not in signed:
             hint = "move it away" if RELEASE_NAME in download.names else f"fetch {RELEASE_NAME} as well"
             raise Failure(f"{download.where(name)}: nobody signed this file", f"{hint}, or {_TAMPERED}")

@@ -2,7 +2,6 @@
 
 import os
 import stat
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -40,11 +39,6 @@ class Download:
                 if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST_BYTES:
                     raise Failure(f"{path}: not a document of a published model", "download it again")
                 return stream.read()
-
-    def real(self, names: Iterable[str]) -> dict[str, Path]:
-        """Follow every link."""
-        with explained(self.folder):
-            return {name: self.where(name).resolve(strict=True) for name in names}
 
 
 def open_download(folder: Path) -> Download:

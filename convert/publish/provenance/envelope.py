@@ -1,8 +1,4 @@
-"""Statements on disk: in a DSSE envelope if they are signed, otherwise bare.
-
-The envelope's own rule is at least one signature, so an unsigned one would be refused by every verifier as
-malformed; a bare statement is what it says it is.
-"""
+"""Statements on disk: in a DSSE envelope if they are signed, otherwise bare."""
 
 import base64
 import binascii
@@ -49,7 +45,7 @@ class Sealed:
 
 def seal(statement: dict[str, Any], signer: Signer | None) -> bytes:
     """Write a statement as it is published: the same bytes for the same statement and key."""
-    if signer is None:
+    if signer is None:  # an envelope without a signature would be malformed to every verifier
         return _written(statement)
     payload = _compact(statement)
     return _envelope(payload, signer.key_id, signer.sign(payload, PAYLOAD_TYPE))
@@ -66,17 +62,17 @@ def unseal(data: bytes) -> Sealed:
         raise MalformedError("its payloadType is not in-toto's")
     match content:
         case {
-            "payload": str(payload),
-            "signatures": [{"keyid": str(key_id), "sig": str(signature)}],
+            "payload": str(encoded),
+            "signatures": [{"keyid": str(key_id), "sig": str(sig)}],
         } if _KEY_ID.fullmatch(key_id):
-            sealed = Sealed(_decoded(payload), key_id, _decoded(signature))
+            payload, signature = _decoded(encoded), _decoded(sig)
         case _:
             raise MalformedError("it is not an envelope with one signature")
-    if len(sealed.signature or b"") != _ED25519_SIGNATURE_BYTES:
+    if len(signature) != _ED25519_SIGNATURE_BYTES:
         raise MalformedError("its signature is not one of an Ed25519 key")
-    if _envelope(sealed.payload, key_id, sealed.signature or b"") != data:
+    if _envelope(payload, key_id, signature) != data:
         raise MalformedError("it was written in another form since it was signed")
-    return sealed
+    return Sealed(payload, key_id, signature)
 
 
 def signed_by(data: bytes) -> str | None:

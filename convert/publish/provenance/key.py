@@ -1,7 +1,4 @@
-"""Ed25519 keys in PEM files: the private one signs and is never shown, the public one checks.
-
-No recipe names the file of a private key: recipes are published.
-"""
+"""Ed25519 keys in PEM files: the private one signs and is never shown, the public one checks."""
 
 from __future__ import annotations
 
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+# The environment names the private key's file, and no recipe does: recipes are published.
 KEY_VARIABLE = "MODELWRIGHT_SIGNING_KEY"
 PASSPHRASE_VARIABLE = "MODELWRIGHT_SIGNING_PASSPHRASE"  # noqa: S105 - the name of a variable
 

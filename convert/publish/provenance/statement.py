@@ -1,7 +1,4 @@
-"""in-toto statements: how an artifact was built (SLSA provenance), and what a release consists of.
-
-Neither holds a time, a host or a path: a rerun, here or elsewhere, makes the same.
-"""
+"""in-toto statements of builds and releases; with no time, host or path, a rerun makes the same."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
