@@ -28,7 +28,8 @@ def render(bundle: Bundle) -> dict[str, bytes]:
         if described:
             made[xinference.NAME] = json.dumps(described, ensure_ascii=False, indent=2) + "\n"
     body = readme.render(bundle, groups, is_alone=is_alone)
-    made[README] = f"{front_matter.render(bundle, groups[0].facts)}\n{body}\n"
+    head = front_matter.dump(front_matter.values(bundle, groups[0].facts))
+    made[README] = f"---\n{head}---\n\n{body}\n"
     return {path: content.encode() for path, content in made.items() if content}
 
 

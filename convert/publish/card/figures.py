@@ -9,6 +9,7 @@ from convert.publish.card.label import label, weights
 from verify.machine import Machine
 from verify.report import plot as plots
 from verify.report import words
+from verify.sample import Spread
 
 WORDS = ("File", "Verdict")
 QUALITY = ("File", "Size", "Perplexity", "KL divergence", "Top-1", "Dialogues", "Verdict")
@@ -89,13 +90,12 @@ def _source_row(bundle: Bundle) -> tuple[str, ...]:
 
 def _speed_row(candidate: Candidate) -> tuple[str, ...]:
     found, memory = candidate.result.speed, candidate.result.memory
+    spreads = (found.load_s, found.ttft_s, found.prefill_tok_s, found.decode_tok_s) if found else (None,) * 4
+    units = ("s", "s", "tokens/s", "tokens/s")
     return (
         markdown.code(label(candidate), in_cell=True),
         _whole(words.size(memory.peak_rss_bytes if memory else None)),
-        _with_unit(found.load_s.median if found else None, "s"),
-        _with_unit(found.ttft_s.median if found else None, "s"),
-        _with_unit(found.prefill_tok_s.median if found and found.prefill_tok_s else None, "tokens/s"),
-        _with_unit(found.decode_tok_s.median if found and found.decode_tok_s else None, "tokens/s"),
+        *map(_with_unit, spreads, units),
     )
 
 
@@ -107,10 +107,11 @@ def _verdict(candidate: Candidate) -> str:
     return f"**waived**: {gates}"
 
 
-def _with_unit(value: float | None, unit: str) -> str:
+def _with_unit(spread: Spread | None, unit: str) -> str:
     """Write three significant digits: a measurement on a busy machine has no more."""
-    if value is None:
+    if spread is None:
         return words.NONE
+    value = spread.median
     places = next((digits for limit, digits in ((1, 3), (10, 2), (100, 1)) if value < limit), 0)
     return _whole(f"{value:,.{places}f} {unit}")
 

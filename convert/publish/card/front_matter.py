@@ -30,11 +30,6 @@ _BARE = re.compile(r"[A-Za-z][A-Za-z0-9_./+-]*( [A-Za-z0-9(][A-Za-z0-9_.,()/+-]*
 _NO_WORDS = frozenset("y n yes no on off true false null".split())  # noqa: SIM905
 
 
-def render(bundle: Bundle, facts: Facts) -> str:
-    """Render the block with its fences."""
-    return f"---\n{dump(values(bundle, facts))}---\n"
-
-
 def values(bundle: Bundle, facts: Facts) -> dict[str, Any]:
     """Return every key, in the order in which people read them."""
     manifest = bundle.candidates[0].manifest

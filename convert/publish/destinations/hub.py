@@ -204,21 +204,18 @@ class HubDestination(Destination):
     def _commit(self, bundle: Bundle, survey: Survey, operations: Sequence[Any]) -> str:
         """Make the one commit. Where the answer is lost, the digests show whether it was made."""
         backoff = self.session.backoff(bundle.repo)
-
-        def commit() -> str:
-            made = self.session.api.create_commit(
-                bundle.repo,
-                operations,
-                commit_message=_message(bundle),
-                revision=bundle.revision,
-                parent_commit=survey.head,
-                create_pr=bundle.is_pull_request,
-            )
-            return str(made.oid)
-
+        commit = partial(
+            self.session.api.create_commit,
+            bundle.repo,
+            operations,
+            commit_message=_message(bundle),
+            revision=bundle.revision,
+            parent_commit=survey.head,
+            create_pr=bundle.is_pull_request,
+        )
         while True:
             try:
-                return self.session.once(bundle.repo, commit)
+                return str(self.session.once(bundle.repo, commit).oid)
             except (Transient, Moved) as problem:
                 now = self.survey(bundle)
                 made = self._published(bundle, now)

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +67,16 @@ def upload(
         operations.append(addition)
     small = [each for each in operations if each.upload_info.size <= _SMALL_BYTES]
     large = [each for each in operations if each.upload_info.size > _SMALL_BYTES]
+    push = partial(
+        session.api.preupload_lfs_files,
+        bundle.repo,
+        revision=bundle.revision,
+        create_pr=bundle.is_pull_request,
+        free_memory=False,
+    )
     for batch in ([small] if small else []) + [[each] for each in large]:
         label = batch[0].path_in_repo if len(batch) == 1 else ""
-
-        def send(batch: list[Any] = batch) -> None:
-            session.api.preupload_lfs_files(
-                bundle.repo,
-                batch,
-                revision=bundle.revision,
-                create_pr=bundle.is_pull_request,
-                free_memory=False,
-            )
-
-        session.ask(bundle.repo, send, retries_itself=True, file=label)
+        session.ask(bundle.repo, partial(push, batch), retries_itself=True, file=label)
         for each in batch:  # those that the Hub had already, and those that go with the commit
             each.reach(each.upload_info.size)
     return operations

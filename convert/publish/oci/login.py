@@ -1,7 +1,6 @@
 """Find a registry's login, as `docker login`, `podman login` or `oras login` saved it, or ask its helper."""
 
 import base64
-import binascii
 import json
 import math
 import os
@@ -122,7 +121,7 @@ def _decoded(entry: Any) -> Login | None:
         return Login(user, password)
     try:
         text = base64.b64decode(str(entry.get("auth") or ""), validate=True).decode()
-    except (binascii.Error, ValueError):
+    except ValueError:
         return None
     user, colon, password = text.partition(":")
     return Login(user, password.rstrip("\0")) if colon else None

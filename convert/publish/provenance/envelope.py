@@ -1,7 +1,6 @@
 """Statements on disk: in a DSSE envelope if they are signed, otherwise bare."""
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable
@@ -106,7 +105,7 @@ def _written(content: Any) -> bytes:
 def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise MalformedError("it holds what is not base64") from None
 
 
