@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.calibration.draw import shuffled
 from convert.calibration.source import Source, find_source, identity
 from convert.calibration.stream import tokenize
 from convert.errors import Failure
@@ -61,8 +62,7 @@ def windows(
 ) -> Windows:
     """Cut the recipe's calibration texts into windows that the model can read, and choose some by the seed.
 
-    Paths are relative to `folder`, the recipe's. If a text has fewer windows than requested, all are used.
-    A `source` that was found before is used instead of finding it again.
+    Paths are relative to `folder`, the recipe's. All windows of a short text are used.
     """
     source = source or find_source(calibration, folder)
     length = min(calibration.length, context_length)
@@ -74,7 +74,7 @@ def windows(
     if first is not None:
         stream = np.concatenate([np.array([first], np.int32), stream])
     length = min(length, len(stream))
-    chosen = _chosen(len(stream) // length, calibration.samples, calibration.seed)
+    chosen = sorted(shuffled(range(len(stream) // length), calibration.seed)[: calibration.samples])
     cut = tuple(stream[index * length : (index + 1) * length].copy() for index in chosen)
     if first is not None:
         for window in cut:
@@ -92,12 +92,6 @@ def _check(stream: NDArray[np.int32], where: str, tokenizer: Tokenizer, length: 
     if unknown > MAX_UNKNOWN_SHARE * len(stream):
         what = f"{where}: {unknown} of the text's {len(stream)} tokens are unknown to the tokenizer"
         raise Failure(what, "use a text in a language that the model was trained on")
-
-
-def _chosen(count: int, samples: int, seed: int) -> list[int]:
-    """Choose by digests, since the random numbers of a library may change with its version."""
-    drawn = sorted(range(count), key=lambda index: hashlib.sha256(f"{seed} {index}".encode()).digest())
-    return sorted(drawn[:samples])
 
 
 def _digest(cut: tuple[NDArray[np.int32], ...], calibration: Calibration) -> str:

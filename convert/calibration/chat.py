@@ -44,10 +44,6 @@ def _without_system(dialogue: Dialogue) -> list[dict[str, str]]:
 
 def _markup(config: Mapping[str, Any]) -> dict[str, str]:
     """Find the tokens that templates are given by name."""
-    found = {}
-    for name in MARKUP:
-        value = config.get(name)
-        text = value.get("content") if isinstance(value, dict) else value
-        if isinstance(text, str):
-            found[name] = text
-    return found
+    values = [(name, config.get(name)) for name in MARKUP]
+    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in values}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}

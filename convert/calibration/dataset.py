@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import hashlib
 import json
 import re
 import zlib
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from convert.calibration.dialogue import Dialogue
+from convert.calibration.draw import shuffled
 from convert.errors import Failure
 from convert.progress import Progress
 from convert.size import size
@@ -55,9 +55,8 @@ def read(
     listing: Listing, hub: Hub, max_bytes: int, seed: int, progress: Progress | None = None
 ) -> Iterator[Item]:
     """Read texts and conversations of about `max_bytes`, from files that the seed chooses."""
-    drawn = sorted(readable(listing), key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
     wanted, size_bytes = [], 0
-    for name in drawn:
+    for name in shuffled(readable(listing), seed):
         if size_bytes < max_bytes:
             wanted.append(name)
             size_bytes += listing.files[name].size_bytes
@@ -80,10 +79,10 @@ def _items(path: Path, where: str) -> Iterator[Item]:
             return
         with _open(path) as file:
             if name.endswith(".txt"):
-                yield from _lines(file)
+                yield from map(bytes.decode, _lines(file))
             elif name.endswith(".csv"):
                 csv.field_size_limit(MAX_LINE_BYTES)
-                yield from _of_records(csv.DictReader(_lines(file)), where)
+                yield from _of_records(csv.DictReader(map(bytes.decode, _lines(file))), where)
             else:
                 yield from _of_records(_json(file, where), where)
     except UnicodeDecodeError as error:
@@ -96,16 +95,14 @@ def _open(path: Path) -> IO[bytes]:
     return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[return-value]
 
 
-def _lines(file: IO[bytes]) -> Iterator[str]:
-    while line := file.readline(MAX_LINE_BYTES):
-        yield line.decode("utf-8")
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    return iter(lambda: file.readline(MAX_LINE_BYTES), b"")
 
 
 def _json(file: IO[bytes], where: str) -> Iterator[Any]:
     """Read one object per line, or one array of objects."""
-    first = file.readline(MAX_LINE_BYTES)
-    while first and not first.strip():
-        first = file.readline(MAX_LINE_BYTES)
+    lines = filter(bytes.strip, _lines(file))
+    first = next(lines, b"")
     try:
         if first.lstrip().startswith(b"["):
             whole = first + file.read(MAX_ARRAY_BYTES)
@@ -113,9 +110,8 @@ def _json(file: IO[bytes], where: str) -> Iterator[Any]:
                 raise Failure(f"{where}: one array of more than {size(MAX_ARRAY_BYTES)}", HINT)
             yield from json.loads(whole)
             return
-        for line in chain([first], iter(lambda: file.readline(MAX_LINE_BYTES), b"")):
-            if line.strip():
-                yield json.loads(line)
+        if first:
+            yield from map(json.loads, chain([first], lines))
     except (ValueError, RecursionError, TypeError) as error:
         raise Failure(f"{where}: not JSON: {error}", HINT) from error
 

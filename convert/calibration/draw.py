@@ -1,10 +1,15 @@
 """Random choices from digests, which never change, unlike the random numbers of a library."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def shuffled(items: Iterable[T], seed: int) -> list[T]:
+    """Order the items by chance, which depends only on the seed and on each item's text."""
+    return sorted(items, key=lambda item: hashlib.sha256(f"{seed} {item}".encode()).digest())
 
 
 class Draw:

@@ -20,9 +20,9 @@ class Source:
 
     label: str  # in manifests, without a path of this machine
     where: str  # in messages
-    is_endless: bool
     identity: Callable[[], str]  # for an artifact's key
     read: Callable[[int, Progress], Iterator[str | Dialogue]]  # about so many bytes, or all
+    is_endless: bool = False
 
 
 def find_source(calibration: Calibration, folder: Path, hub: Hub | None = None) -> Source:
@@ -33,7 +33,6 @@ def find_source(calibration: Calibration, folder: Path, hub: Hub | None = None) 
         return Source(
             label=path.name,
             where=str(path),
-            is_endless=False,
             identity=lambda: _digest(path),
             read=lambda max_bytes, _: read_text(path, max_bytes, seed),
         )
@@ -53,7 +52,6 @@ def find_source(calibration: Calibration, folder: Path, hub: Hub | None = None) 
     return Source(
         label=label,
         where=str(listing.repo),
-        is_endless=False,
         identity=lambda: label,
         read=lambda max_bytes, progress: dataset.read(listing, hub, max_bytes, seed, progress),
     )

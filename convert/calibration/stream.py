@@ -1,22 +1,18 @@
 """Texts and conversations as one sequence of tokens, each in the form that the model expects."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convert.calibration.chat import lay_out
 from convert.calibration.dialogue import Dialogue
+from convert.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     import tokenizers
-    from numpy.typing import NDArray
-
-    from convert.tokenizer import Tokenizer
 
 # Rendered together, since starting a child for each would take most of the time.
 BATCH = 64
@@ -45,7 +41,7 @@ def tokenize(pieces: Iterator[str | Dialogue], tokenizer: Tokenizer, enough: int
 
 
 def _runs(
-    pieces: Sequence[str | Dialogue], tokenizer: Tokenizer, encoder: tokenizers.Tokenizer
+    pieces: Sequence[str | Dialogue], tokenizer: Tokenizer, encoder: "tokenizers.Tokenizer"
 ) -> Iterator[NDArray[np.int32]]:
     talks = [piece for piece in pieces if isinstance(piece, Dialogue)]
     laid_out = iter(
@@ -64,6 +60,6 @@ def _runs(
             yield _encode(piece.continuation() + BETWEEN, encoder, is_markup=False)
 
 
-def _encode(text: str, encoder: tokenizers.Tokenizer, *, is_markup: bool) -> NDArray[np.int32]:
+def _encode(text: str, encoder: "tokenizers.Tokenizer", *, is_markup: bool) -> NDArray[np.int32]:
     encoder.encode_special_tokens = not is_markup
     return np.array(encoder.encode(text, add_special_tokens=False).ids, np.int32)

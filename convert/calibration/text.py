@@ -1,12 +1,12 @@
 """A text file in pieces of bounded size: all of a short file, stretches of a long one."""
 
 import codecs
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from convert.calibration.draw import shuffled
 from convert.errors import Failure
 
 # The size of a piece for the tokenizer, and of a stretch of a long file.
@@ -26,9 +26,8 @@ def read_text(path: Path, max_bytes: int, seed: int) -> Iterator[str]:
             for first, stop in _stretches(size_bytes, max_bytes, seed):
                 lines = _lines(file, first, stop, in_parts=not is_jsonl)
                 is_last = stop == size_bytes
-                yield from _pieces(
-                    _documents(path, lines) if is_jsonl else _decoded(path, lines, is_last=is_last)
-                )
+                texts = _documents(path, lines) if is_jsonl else _decoded(path, lines, is_last=is_last)
+                yield from _pieces(texts)
     except OSError as error:
         what = f"{path}: cannot be read: {error.strerror or error}"
         raise Failure(what, "check the path in the recipe") from error
@@ -37,11 +36,8 @@ def read_text(path: Path, max_bytes: int, seed: int) -> Iterator[str]:
 def _stretches(size_bytes: int, max_bytes: int, seed: int) -> list[tuple[int, int]]:
     if size_bytes <= max_bytes:
         return [(0, size_bytes)]
-    firsts = range(0, size_bytes, PIECE_BYTES)
-    drawn = sorted(firsts, key=lambda first: hashlib.sha256(f"{seed} {first}".encode()).digest())
-    return [
-        (first, min(size_bytes, first + PIECE_BYTES)) for first in sorted(drawn[: max_bytes // PIECE_BYTES])
-    ]
+    drawn = shuffled(range(0, size_bytes, PIECE_BYTES), seed)[: max_bytes // PIECE_BYTES]
+    return [(first, min(size_bytes, first + PIECE_BYTES)) for first in sorted(drawn)]
 
 
 def _lines(file: IO[bytes], first: int, stop: int, *, in_parts: bool) -> Iterator[tuple[int, bytes]]:

@@ -1,7 +1,6 @@
 """Read the header of an untrusted GGUF file, with every bound checked.
 
-gguf-py's own reader raises whatever its indices run into, makes an array of each of 150,000 tokens,
-and does not look whether the tensors end within the file.
+gguf-py's own reader checks no bounds, and makes an array of each of 150,000 tokens.
 """
 
 import struct

@@ -51,8 +51,7 @@ class MappedFile:
     def release(self, info: TensorInfo, start: int, stop: int) -> None:
         """Drop the pages under rows [start, stop); a later read brings them back unchanged.
 
-        The page with the last byte stays, since the next rows begin there; the page with the
-        first byte is dropped. So reading a file from start to end keeps no page of it.
+        The page with the last byte stays, since the next rows begin there; their release drops it.
         """
         first, end = _span_bytes(info, start, stop)
         first -= first % mmap.PAGESIZE

@@ -1,8 +1,7 @@
 """The opcodes of a pickle and their arguments; none is executed.
 
-`pickletools.genops` does this for every opcode, but it is not fit for untrusted files: it decodes
-the arguments of opcodes that are refused anyway, and it resolves escapes in names, unlike Unpickler,
-with a warning. So only its table of names is used.
+`pickletools.genops` is not fit for untrusted files: it decodes the arguments of opcodes that are refused
+anyway, and resolves escapes in names, unlike Unpickler. So only its table of names is used.
 """
 
 import pickletools

@@ -1,8 +1,7 @@
 """An interpreter for pickles that only builds data: a stack, a memo, and builders for a few names.
 
-Python's Unpickler imports and calls what a pickle names, so a file of weights is a program. This
-machine knows the opcodes that `torch.save` emits for a state dict, and resolves a name to one of our
-builders or refuses it. Nothing is ever imported.
+Python's Unpickler imports and calls what a pickle names. This machine imports nothing: it knows the opcodes
+that `torch.save` emits for a state dict, and resolves a name to one of our builders or refuses it.
 """
 
 from collections.abc import Callable, Mapping

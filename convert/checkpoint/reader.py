@@ -1,9 +1,10 @@
 """All tensors of a folder: the place of each, and lazy reads of its rows."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
 import numpy.typing as npt
 
@@ -15,7 +16,7 @@ from convert.checkpoint.torch_file import read_torch
 from convert.errors import Failure, shown
 
 
-class Checkpoint:
+class Checkpoint(AbstractContextManager["Checkpoint"]):
     """The tensors of a folder, in the order of its files.
 
     Reads are views on mapped files, and safe from any number of threads. `close` drops the maps;
@@ -40,9 +41,6 @@ class Checkpoint:
     def close(self) -> None:
         """Close the files."""
         self._files.clear()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

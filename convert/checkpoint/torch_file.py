@@ -90,12 +90,10 @@ def _entries(file: MappedFile) -> dict[str, tuple[int, int]]:
 
 def _content_start(file: MappedFile, header_offset: int) -> int | None:
     """Skip an entry's local header, whose name and padding differ in length from the directory's."""
-    if not 0 <= header_offset <= file.size_bytes - _LOCAL_HEADER_BYTES:
+    header = file.bytes[header_offset : header_offset + _LOCAL_HEADER_BYTES] if header_offset >= 0 else b""
+    if len(header) < _LOCAL_HEADER_BYTES or not header.startswith(_ZIP_START):
         return None
-    if file.bytes[header_offset : header_offset + 4] != _ZIP_START:
-        return None
-    name_bytes, extra_bytes = struct.unpack_from("<HH", file.bytes, header_offset + 26)
-    return header_offset + _LOCAL_HEADER_BYTES + int(name_bytes) + int(extra_bytes)
+    return header_offset + _LOCAL_HEADER_BYTES + int(sum(struct.unpack_from("<HH", header, 26)))
 
 
 class _BoundedFile(FileIO):

@@ -6,11 +6,10 @@
 from convert.source.digest import digest_of_all
 from convert.source.fetch import fetch, fetch_files, fetch_small, list_dataset, list_source, missing_bytes
 from convert.source.hub import Hub
-from convert.source.listing import FileDigest, Listing, Pinned, is_legal, weight_files
+from convert.source.listing import Listing, Pinned, is_legal
 from convert.source.retry import RetryLimits
 
 __all__ = [
-    "FileDigest",
     "Hub",
     "Listing",
     "Pinned",
@@ -23,5 +22,4 @@ __all__ = [
     "list_dataset",
     "list_source",
     "missing_bytes",
-    "weight_files",
 ]

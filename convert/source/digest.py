@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from convert.source.listing import FileDigest
@@ -71,10 +72,8 @@ class DigestNotes:
     def remember(self, path: Path, digest: FileDigest) -> None:
         """Store the digest of a file as it is now."""
         note = {"stat": _identity(path.stat()), "sha256": digest.sha256, "git_sha1": digest.git_sha1}
-        try:
+        with suppress(OSError):  # if the home cannot be written, the next run hashes the file again
             write_atomically(self._note(path), json.dumps(note))
-        except OSError:
-            return  # if the home cannot be written, the next run hashes the file again
 
     def _note(self, path: Path) -> Path:
         return self._folder / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.json"

@@ -1,14 +1,13 @@
 """Downloads of one file from the Hub: resumed where they stopped, and checked.
 
-The Hub's client downloads too, but it compares no digest, restarts a killed download, and raises at once when
-a connection is reset or a server answers 503. So listings come through the client, and bodies through this
-loop, on the client's HTTP session.
+The Hub's client compares no digest, restarts a killed download, and does not retry a reset connection or a
+503. So only listings come through it; bodies come through this loop, on its HTTP session.
 """
 
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,12 +112,9 @@ class Part:
 def download(hub: Hub, wanted: RemoteFile, part_path: Path, watch: Watch) -> FileDigest:
     """Complete the part file: on return its content is right; after a Failure it is resumable or gone."""
     for _ in range(2):
-        part = Part(part_path, wanted, watch)
-        try:
+        with closing(Part(part_path, wanted, watch)) as part:
             _fill(hub, wanted, part)
             digest = part.seal()
-        finally:
-            part.close()
         if digest.proves(wanted.expected):
             return digest
         part_path.unlink()

@@ -1,7 +1,7 @@
 """Checked files on disk, fetched by a listing."""
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -89,18 +89,21 @@ def missing_bytes(listing: Listing, names: Iterable[str], *, hub: Hub | None = N
 
 
 def _fetch(listing: Listing, names: tuple[str, ...], hub: Hub, progress: Progress | None) -> Pinned:
-    fetcher = _Fetcher(listing, hub, RepoCache(hub, listing.model, listing.kind), DigestNotes(hub.notes))
+    cache = RepoCache(hub, listing.model, listing.kind)
+    folder = listing.folder or cache.snapshot(str(listing.commit))
+    fetcher = _Fetcher(listing, hub, cache, folder, DigestNotes(hub.notes))
+    from_hub = fetcher.check_cached if hub.is_offline else fetcher.obtain
+    job = fetcher.check_local if listing.folder else from_hub
     missing = 0 if hub.is_offline else missing_bytes(listing, names, hub=hub)
     if missing:
         _require_space(hub.cache, missing, listing.model)
-        fetcher.cache.sweep(digest.blob for digest in listing.files.values() if digest.blob)
+        cache.sweep(digest.blob for digest in listing.files.values() if digest.blob)
     # The largest first, since it takes longest.
     order = sorted(names, key=lambda name: -listing.files[name].size_bytes)
     total_bytes = sum(listing.files[name].size_bytes for name in names)
     with (progress or Silent()).stage("download" if missing else "check", total_bytes) as tell:
         watch = Watch(tell)
-        digests = run_all([partial(fetcher.job, name, watch) for name in order], watch, _THREADS)
-    folder = listing.folder or fetcher.cache.snapshot(str(listing.commit))
+        digests = run_all([partial(job, name, watch) for name in order], watch, _THREADS)
     return Pinned(folder, listing.repo, listing.commit, dict(sorted(zip(order, digests, strict=True))))
 
 
@@ -111,24 +114,18 @@ class _Fetcher:
     listing: Listing
     hub: Hub
     cache: RepoCache
+    folder: Path
     notes: DigestNotes
 
-    @property
-    def job(self) -> Callable[[str, Watch], FileDigest]:
-        """Return what to do for each file."""
-        if self.listing.folder:
-            return partial(self.check_local, self.listing.folder)
-        return self.check_cached if self.hub.is_offline else self.obtain
-
-    def check_local(self, folder: Path, name: str, watch: Watch) -> FileDigest:
+    def check_local(self, name: str, watch: Watch) -> FileDigest:
         """Digest a file of a local folder."""
-        expected = self.listing.files[name]
+        path, expected = self.folder / name, self.listing.files[name]
         try:
-            digest = digest_file(folder / name, expected, self.notes, watch)
+            digest = digest_file(path, expected, self.notes, watch)
         except OSError as error:
-            raise Failure(f"{folder / name}: cannot be read: {error.strerror}", "check the folder") from None
+            raise Failure(f"{path}: cannot be read: {error.strerror}", "check the folder") from None
         if not digest.proves(expected):
-            raise Failure(f"{folder / name}: changed while being read", "wait for its writer, then run again")
+            raise Failure(f"{path}: changed while being read", "wait for its writer, then run again")
         return digest
 
     def check_cached(self, name: str, watch: Watch) -> FileDigest:

@@ -37,34 +37,33 @@ class Transient(Exception):
         self.wait_s = wait_s
 
 
+@dataclass
 class Backoff:
     """Counts the failures of one file and waits between them."""
 
-    def __init__(self, label: str, hint: str, limits: RetryLimits, stop: Event) -> None:
-        self._label = label
-        self._hint = hint
-        self._limits = limits
-        self._stop = stop
-        self._failures = 0
-        self._waited_s = 0.0
+    label: str
+    hint: str
+    limits: RetryLimits
+    stop: Event
+    failures: int = 0
+    waited_s: float = 0.0
 
     def reset(self) -> None:
         """Forget the failures so far, since there was real progress."""
-        self._failures = 0
+        self.failures = 0
 
     def wait(self, fault: Transient) -> None:
         """Sleep before the next try, or raise a Failure after the last."""
-        self._failures += 1
-        pause_s = self._limits.first_wait_s * 2 ** (self._failures - 1)
-        pause_s = min(pause_s, self._limits.longest_wait_s)
-        if fault.wait_s is not None:
-            pause_s = fault.wait_s
-        if self._failures >= self._limits.tries:
-            raise Failure(f"{self._label}: {fault.reason}; gave up after {self._failures} tries", self._hint)
-        if self._waited_s + pause_s > self._limits.total_wait_s:
-            raise Failure(f"{self._label}: {fault.reason}, and asks to wait {pause_s:.0f} s", self._hint)
-        self._waited_s += pause_s
-        if self._stop.wait(pause_s):
+        self.failures += 1
+        pause_s = fault.wait_s
+        if pause_s is None:
+            pause_s = min(self.limits.first_wait_s * 2 ** (self.failures - 1), self.limits.longest_wait_s)
+        if self.failures >= self.limits.tries:
+            raise Failure(f"{self.label}: {fault.reason}; gave up after {self.failures} tries", self.hint)
+        if self.waited_s + pause_s > self.limits.total_wait_s:
+            raise Failure(f"{self.label}: {fault.reason}, and asks to wait {pause_s:.0f} s", self.hint)
+        self.waited_s += pause_s
+        if self.stop.wait(pause_s):
             raise Stopped
 
 

@@ -1,6 +1,5 @@
 """The artifacts below a folder: built in a hidden one, renamed into place, found again by their key."""
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from convert.errors import Failure
@@ -18,7 +17,6 @@ from convert.store.inventory import (
 )
 from convert.store.manifest import (
     MANIFEST_NAME,
-    SCHEMA,
     DamagedManifest,
     FileEntry,
     Manifest,
@@ -38,7 +36,6 @@ from convert.store.staging import Staging, seal
 __all__ = [
     "MANIFEST_NAME",
     "REBUILT",
-    "SCHEMA",
     "ArtifactReport",
     "DamagedManifest",
     "FileEntry",
@@ -86,6 +83,9 @@ def inspect(
 class Store(Paths):
     """The artifacts below one folder, as a build needs them."""
 
+    stage = staging.stage
+    sweep = staging.sweep
+
     def current(self, recipe: str, target: str) -> Manifest | None:
         """Read the manifest of a finished artifact; None without one, a Failure where it is damaged."""
         try:
@@ -102,11 +102,3 @@ class Store(Paths):
         if manifest is None or manifest.key != key or manifest.target != target:
             return False
         return next(inventory.missing_files(self.folder(recipe, target), manifest), None) is None
-
-    def stage(self, recipe: str, target: str, key: str) -> AbstractContextManager[Staging]:
-        """Open a fresh folder to build in; several may be open at once, each committed by itself."""
-        return staging.stage(self, recipe, target, key)
-
-    def sweep(self) -> tuple[Removed, ...]:
-        """Remove what killed builds left, before a build asks how much disk is free."""
-        return staging.sweep(self)

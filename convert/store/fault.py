@@ -1,7 +1,7 @@
 """Turn the operating system's errors into plain messages with a hint."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,7 +34,7 @@ _REASONS: dict[int, tuple[str, str]] = {
 }
 
 # Only writing raises these, whichever thread or library did it.
-_WRITE_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+WRITE_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 def failure_from(error: OSError, path: Path) -> Failure:
@@ -46,24 +46,12 @@ def failure_from(error: OSError, path: Path) -> Failure:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Translate every OSError into a Failure, named by the error's own file where it has one."""
+def explained(path: Path, only: Container[int | None] | None = None) -> Iterator[None]:
+    """Translate each OSError, or `only` these, into a Failure on the file that the error names."""
     try:
         yield
     except OSError as error:
-        raise _named(error, path) from error
-
-
-@contextmanager
-def write_faults_explained(path: Path) -> Iterator[None]:
-    """Translate a full disk and similar errors from any code below; leave other OSErrors as they are."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _WRITE_FAULTS:
+        if only is not None and error.errno not in only:
             raise
-        raise _named(error, path) from error
-
-
-def _named(error: OSError, path: Path) -> Failure:
-    return failure_from(error, Path(error.filename) if isinstance(error.filename, str) else path)
+        named = Path(error.filename) if isinstance(error.filename, str) else path
+        raise failure_from(error, named) from error

@@ -39,7 +39,6 @@ class Listed:
     state: State
     key: str | None
     problem: str | None
-    manifest: Manifest | None
 
 
 class Flaw(StrEnum):
@@ -109,7 +108,9 @@ def inspect_artifact(
     manifest = read_manifest(folder)
     with explained(folder):
         differences = list(missing_files(folder, manifest))
-        differences += (Difference(name, Flaw.EXTRA) for name in _extra(folder, manifest))
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+        extra = found - {entry.path for entry in manifest.files} - {MANIFEST_NAME}
+        differences += (Difference(name, Flaw.EXTRA) for name in extra)
         if verify:
             unfit = {each.path for each in differences}
             expected = {inside(folder, each.path): each for each in manifest.files if each.path not in unfit}
@@ -177,13 +178,7 @@ def _listed(folder: Path) -> Listed:
     except Failure as failure:
         state, problem = State.UNKNOWN, failure.message
     key = manifest.key if manifest else None
-    return Listed(folder.parent.name, folder.name, folder, tree_bytes(folder), state, key, problem, manifest)
-
-
-def _extra(folder: Path, manifest: Manifest) -> list[str]:
-    named = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
-    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    return sorted(set(found) - named)
+    return Listed(folder.parent.name, folder.name, folder, tree_bytes(folder), state, key, problem)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
@@ -179,7 +179,27 @@ def artifact_key(
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of the artifact in `folder`; a Failure where it is missing, damaged or newer."""
     path = folder / MANIFEST_NAME
-    return _parse(_read(path), path)
+    data = _read(path)
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"is not JSON ({error})") from error
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise _damaged(path, f"names an unknown schema ({schema!r})")
+    if schema > SCHEMA:
+        raise NewerManifest(
+            f"{path}: schema {schema} is newer than this version knows ({SCHEMA})", "upgrade modelwright"
+        )
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _damaged(path, f"{where}: {first['msg']}") from error
+    if not manifest.files:
+        raise _damaged(path, "names no files")
+    return manifest
 
 
 def _read(path: Path) -> bytes:
@@ -206,29 +226,6 @@ def _read(path: Path) -> bytes:
                 return stream.read()
         finally:
             os.close(descriptor)
-
-
-def _parse(data: bytes, path: Path) -> Manifest:
-    try:
-        content: Any = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"is not JSON ({error})") from error
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise _damaged(path, f"names an unknown schema ({schema!r})")
-    if schema > SCHEMA:
-        raise NewerManifest(
-            f"{path}: schema {schema} is newer than this version knows ({SCHEMA})", "upgrade modelwright"
-        )
-    try:
-        manifest = Manifest.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise _damaged(path, f"{where}: {first['msg']}") from error
-    if not manifest.files:
-        raise _damaged(path, "names no files")
-    return manifest
 
 
 def _damaged(path: Path, what: str) -> DamagedManifest:

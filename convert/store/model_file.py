@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 _LONGEST_TEXT = 200  # a chat template has a page; the summary only shows that there is one
 
-SUFFIXES = (".gguf", ".safetensors")
-
 
 @dataclass(frozen=True)
 class Tally:
@@ -42,14 +40,10 @@ class FileReport:
 
 def inspect_file(path: Path) -> FileReport:
     """Read the header of a .gguf or .safetensors file; a damaged one is a Failure that says where."""
-    match path.suffix:
-        case ".gguf":
-            return _gguf(path)
-        case ".safetensors":
-            return _safetensors(path)
-    raise Failure(
-        f"{path}: neither an artifact's folder nor a model file", f"inspect reads {' and '.join(SUFFIXES)}"
-    )
+    if path.suffix not in _READERS:
+        what = f"{path}: neither an artifact's folder nor a model file"
+        raise Failure(what, f"inspect reads {' and '.join(SUFFIXES)}")
+    return _READERS[path.suffix](path)
 
 
 def _gguf(path: Path) -> FileReport:
@@ -79,6 +73,10 @@ def _safetensors(path: Path) -> FileReport:
     return _report(
         path, None, [(each.dtype, prod(each.shape), each.size_bytes) for each in tensors], metadata
     )
+
+
+_READERS = {".gguf": _gguf, ".safetensors": _safetensors}
+SUFFIXES = tuple(_READERS)
 
 
 def _report(

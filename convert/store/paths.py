@@ -9,7 +9,6 @@ from convert.errors import Failure, UsageFailure
 from convert.store.fault import explained
 from convert.store.manifest import MANIFEST_NAME
 
-_STAGING = ".staging"
 _LONGEST_NAME_BYTES = 100  # two names, a process id and a random number make one file name of at most 255
 
 
@@ -31,7 +30,7 @@ class Paths:
     @property
     def staging(self) -> Path:
         """Return the folder where artifacts are built: on the file system that they are renamed within."""
-        return self.root / _STAGING
+        return self.root / ".staging"
 
     @property
     def lock(self) -> Path:
@@ -41,11 +40,6 @@ class Paths:
     def folder(self, recipe: str, target: str) -> Path:
         """Return the folder of this artifact, built or not."""
         return self.root / checked_name(recipe, "recipe") / checked_name(target, "target")
-
-    def make_staging(self) -> None:
-        """Make the folders that a build needs."""
-        with explained(self.root):
-            self.staging.mkdir(parents=True, exist_ok=True)
 
     def require_free(self, recipe: str, target: str) -> None:
         """Refuse, before hours of work, to build where something else is that we must not replace."""

@@ -15,9 +15,8 @@ _CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno
 def free_bytes(path: Path) -> int:
     """Return how much an unprivileged user may still write where `path` is, or will be."""
     with explained(path):
-        about = os.statvfs(
-            next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
-        )
+        existing = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+        about = os.statvfs(existing)
     return about.f_bavail * about.f_frsize
 
 

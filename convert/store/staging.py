@@ -5,11 +5,11 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from convert.store.digest import Digest, Progress, digest_files, sync
-from convert.store.fault import explained, write_faults_explained
+from convert.store.fault import WRITE_FAULTS, explained
 from convert.store.lock import create_locked, lock_abandoned, locked
 from convert.store.manifest import MANIFEST_NAME, FileEntry, Manifest, inside
 from convert.store.paths import Paths, Removed
@@ -70,13 +70,10 @@ class Staging:
     ) -> tuple[FileEntry, ...]:
         """Sync and digest every file; files unchanged since the last call are not read again."""
         seal([self], threads=threads, progress=progress)
-        entries = [
-            FileEntry(
-                path=path.relative_to(self.path).as_posix(), size_bytes=known.size_bytes, sha256=known.sha256
-            )
-            for path, (_, known) in self._digests.items()
-        ]
-        return tuple(sorted(entries, key=lambda entry: entry.path))
+        return tuple(
+            FileEntry(path=path.relative_to(self.path).as_posix(), **asdict(known))
+            for path, (_, known) in sorted(self._digests.items())
+        )
 
     def commit(self, manifest: Manifest, *, progress: Progress | None = None) -> Manifest:
         """Write the manifest last and put the folder in place in one step; return it with its `files`."""
@@ -88,8 +85,11 @@ class Staging:
             whole = manifest.with_files(self.digest(progress=progress))
             if not whole.files:
                 raise ValueError(f"{self.recipe}/{self.target}: nothing was written")
-            _write_synced(self.path / MANIFEST_NAME, whole.to_bytes())
-            for each in sorted({path.parent for path in self._files()} | {self.path}, reverse=True):
+            path = self.path / MANIFEST_NAME
+            with path.open("xb") as stream:
+                stream.write(whole.to_bytes())
+            folders = {each.parent for each in self._files()} | {self.path}
+            for each in (path, *sorted(folders, reverse=True)):
                 sync(each)
             folder = self._paths.folder(self.recipe, self.target)
             with locked(self._paths.lock):
@@ -100,24 +100,16 @@ class Staging:
         return whole
 
     def _files(self) -> list[Path]:
-        found: list[Path] = []
-        for path in sorted(self.path.rglob("*")):
-            mode = path.lstat().st_mode
-            if stat.S_ISDIR(mode):
-                continue
-            if not stat.S_ISREG(mode):
-                raise ValueError(f"{path.name}: neither a file nor a folder")
-            if path != self.path / MANIFEST_NAME:
-                found.append(path)
-        return found
+        modes = {path: path.lstat().st_mode for path in sorted(self.path.rglob("*"))}
+        files = [path for path, mode in modes.items() if not stat.S_ISDIR(mode)]
+        if strange := [path.name for path in files if not stat.S_ISREG(modes[path])]:
+            raise ValueError(f"{strange[0]}: neither a file nor a folder")
+        return [path for path in files if path != self.path / MANIFEST_NAME]
 
     def _undigested(self) -> dict[Path, _Signature]:
         found = {path: _signature(path) for path in self._files()}
         self._digests = {path: known for path, known in self._digests.items() if found.get(path) == known[0]}
         return {path: signature for path, signature in found.items() if path not in self._digests}
-
-    def _remember(self, path: Path, signature: _Signature, digest: Digest) -> None:
-        self._digests[path] = (signature, digest)
 
 
 def seal(
@@ -127,18 +119,18 @@ def seal(
     wanted = {path: (each, signature) for each in stagings for path, signature in each._undigested().items()}  # noqa: SLF001 - one module
     for path, digest in digest_files(wanted, threads=threads, progress=progress, is_synced=True).items():
         staging, signature = wanted[path]
-        staging._remember(path, signature, digest)  # noqa: SLF001 - one module
+        staging._digests[path] = signature, digest  # noqa: SLF001 - one module
 
 
 @contextmanager
 def stage(paths: Paths, recipe: str, target: str, key: str) -> Iterator[Staging]:
-    """Open a fresh staging folder; what is in it when the block ends uncommitted is removed."""
+    """Open a fresh folder to build in; what is in it when the block ends uncommitted is removed."""
     paths.require_free(recipe, target)
     with _named(paths, recipe, target) as names:
         try:
             with explained(names.folder):
                 names.folder.mkdir()
-            with write_faults_explained(names.folder):
+            with explained(names.folder, WRITE_FAULTS):  # whichever code the block runs
                 yield Staging(paths, names, recipe, target, key)
         finally:
             with explained(names.folder), locked(paths.lock):
@@ -210,7 +202,8 @@ def _sweep_one(paths: Paths, lock: Path, *, dry_run: bool) -> list[Removed]:
 @contextmanager
 def _named(paths: Paths, recipe: str, target: str) -> Iterator[_Names]:
     """Choose names of no other build and lock them for the block; a folder left then waits for a sweep."""
-    paths.make_staging()
+    with explained(paths.root):
+        paths.staging.mkdir(parents=True, exist_ok=True)
     descriptor = None
     while descriptor is None:  # where a sweep took the file for a dead process's before it was locked
         names = _Names(paths.staging / f"{recipe}-{target}-{os.getpid()}-{secrets.token_hex(4)}")
@@ -228,10 +221,3 @@ def _named(paths: Paths, recipe: str, target: str) -> Iterator[_Names]:
 def _signature(path: Path) -> _Signature:
     about = path.lstat()
     return about.st_ino, about.st_size, about.st_mtime_ns
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())

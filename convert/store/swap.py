@@ -34,9 +34,8 @@ def swap_in(finished: Path, target: Path, aside: Path) -> None:
                 raise
             target.rename(aside)
             finished.rename(target)
-    sync(target.parent)
-    sync(target.parent.parent)  # the recipe's folder may be new
-    sync(finished.parent)
+    for folder in (target.parent, target.parent.parent, finished.parent):  # the recipe's may be new
+        sync(folder)
 
 
 def clear(unfinished: Path, target: Path, aside: Path) -> None:

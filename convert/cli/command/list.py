@@ -27,8 +27,7 @@ def command(output: Output, out: Path, *, is_schema: bool) -> None:
         return
     recipes = _recipes()
     artifacts = [
-        {name: value for name, value in vars(each).items() if name not in ("key", "manifest")}
-        for each in list_artifacts(out)
+        {name: value for name, value in vars(each).items() if name != "key"} for each in list_artifacts(out)
     ]
     output.answer({"recipes": recipes, "artifacts": artifacts}, lambda: _lines(recipes, artifacts, out))
 
