@@ -44,7 +44,7 @@ class Child:
     ) -> None:
         """Start it; the entry is imported there."""
         self._limits = limits
-        self._fault: Fault | None = None
+        self.fault: Fault | None = None  # why the child is gone, if it is
         self._is_busy = self._is_closed = False
         self._left_s = limits.total_s
         self.scratch = Path(tempfile.mkdtemp(prefix=".modelwright-", dir=folder))
@@ -82,11 +82,6 @@ class Child:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def fault(self) -> Fault | None:
-        """Return the reason why the child is gone, if it is."""
-        return self._fault
 
     def peaks(self) -> Peaks:
         """Return the most memory that the child has held so far, or ever held if it is gone."""
@@ -131,8 +126,8 @@ class Child:
 
         Only the time spent waiting for the child counts.
         """
-        if self._fault is not None:
-            raise ChildFailure(self._fault)
+        if self.fault is not None:
+            raise ChildFailure(self.fault)
         if self._is_closed:
             raise RuntimeError("this child is closed")
         if self._is_busy:
@@ -189,8 +184,8 @@ class Child:
         """End the child, and settle why."""
         if kind is not None:
             self._process.kill(kind, reason)
-        self._fault = self._process.post_mortem()
-        return self._fault
+        self.fault = self._process.post_mortem()
+        return self.fault
 
 
 def _no_part(_: Header, __: bytearray) -> Sequence[None]:

@@ -53,21 +53,17 @@ def descendants(pid: int) -> tuple[int, ...]:
 
 def available_memory() -> int:
     """Return what the machine can still give, or the container if that is less."""
-    spare = [_meminfo("MemAvailable")]
+    spare = [_figure("/proc/meminfo", "MemAvailable:") << 10]
     with suppress(OSError, ValueError):  # no cgroup v2, or "max"
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text("ascii"))
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text("ascii"))
-        reclaimable = 0
-        for line in Path("/sys/fs/cgroup/memory.stat").read_text("ascii").splitlines():
-            if line.startswith("inactive_file "):
-                reclaimable = int(line.split()[1])
-        spare.append(limit - used + reclaimable)
+        limit = _figure("/sys/fs/cgroup/memory.max")
+        used = _figure("/sys/fs/cgroup/memory.current")
+        spare.append(limit - used + _figure("/sys/fs/cgroup/memory.stat", "inactive_file"))
     return max(0, min(spare))
 
 
-def _meminfo(key: str) -> int:
-    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == key:
-            return int(value.split()[0]) << 10
-    raise ValueError(key)
+def _figure(path: str, name: str = "") -> int:
+    """Read the number after a name at the start of a line; ValueError where there is none."""
+    found = re.search(rf"^{name}\s*(\d+)", Path(path).read_text("ascii"), re.MULTILINE)
+    if found is None:
+        raise ValueError(name)
+    return int(found[1])

@@ -1,26 +1,18 @@
 """Chat templates, which are strangers' programs: rendered in Jinja's sandbox, and only in a child."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from convert.child.channel import Channel, Header
 from convert.child.client import Child
 from convert.child.fault import ChildFailure, FaultKind
 from convert.child.limits import Limits
 from convert.errors import Failure
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from jinja2 import nodes
-    from jinja2.parser import Parser
-
-    from convert.child.channel import Channel, Header
-
-    Messages = Sequence[Mapping[str, str]]
+Messages = Sequence[Mapping[str, str]]
 
 # Templates that show the date would give another text every day, and figures that can't be compared.
 TODAY = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -81,10 +73,8 @@ def render(
     if len(template) > MAX_CHARS:
         raise Failure(f"the chat template has {len(template)} characters, more than any needs")
     try:
-        made = _compiled(template)
-        text = str(
-            made.render(messages=list(messages), add_generation_prompt=add_generation_prompt, **markup)
-        )
+        chat = {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
+        text = str(_compiled(template).render(**chat, **markup))
     except SecurityError as fault:
         raise Failure(f"the sandbox refuses the chat template: {fault}") from None
     except TemplateError as fault:
@@ -106,6 +96,7 @@ def environment() -> Any:
     from jinja2 import nodes  # noqa: PLC0415
     from jinja2.exceptions import TemplateError  # noqa: PLC0415
     from jinja2.ext import Extension  # noqa: PLC0415
+    from jinja2.parser import Parser  # noqa: PLC0415
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
 
     class Generation(Extension):

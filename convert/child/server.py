@@ -1,7 +1,5 @@
 """The child's side: confined first, it answers one call at a time until the parent is gone."""
 
-from __future__ import annotations
-
 import faulthandler
 import importlib
 import os
@@ -12,8 +10,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.child.channel import Channel, GoneError, Header
 from convert.child.fault import ChildFailure, FaultKind
@@ -21,11 +20,8 @@ from convert.child.limits import confine
 from convert.errors import Failure
 from convert.extras import missing
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    # One answer to a call by this name with these arguments, or parts that are sent as they come.
-    Answer = Callable[[str, Header], Header | Generator[tuple[Header, bytes | memoryview], None, None]]
+# One answer to a call by this name with these arguments, or parts that are sent as they come.
+Answer = Callable[[str, Header], Header | Generator[tuple[Header, bytes | memoryview], None, None]]
 
 ORPHAN_CHECK_S = 0.5
 LONGEST_REASON = 500

@@ -15,7 +15,7 @@ from convert.pipeline.run import Run, Trial
 from convert.progress import Progress
 from convert.recipe import Gates, Recipe, expand_home, known_recipes
 from convert.source import Hub, Listing, list_source
-from convert.store import Manifest, MissingManifest, Store, read_manifest
+from convert.store import Manifest, Store, read_manifest
 from verify.runtimes import check_runtime, is_address
 from verify.workflow import Subject, Watch
 
@@ -47,7 +47,7 @@ def start(recipe: Recipe, options: Options, **more: Any) -> Run:
 
 
 def start_trial(
-    places: Sequence[str], options: Options, *, source: str | None = None, runtime_options: Sequence[str] = ()
+    places: Sequence[str], options: Options, source: str | None, runtime_options: Sequence[str]
 ) -> Trial:
     """Begin with folders, files and servers, and the source that is named or that their manifests name."""
     given: dict[str, Any] = {"report_folder": None, **options}
@@ -90,7 +90,7 @@ def start_verification(
         return start(load_recipe(what[0]), options)
     if options.get("only"):
         raise UsageFailure("--only is for a recipe; name the artifacts that you mean")
-    return start_trial(what, options, source=source, runtime_options=runtime_options)
+    return start_trial(what, options, source, runtime_options)
 
 
 def runtime_for(trial: Trial, format_name: str = "") -> str | None:
@@ -114,10 +114,7 @@ def _manifest(place: str) -> Manifest | None:
         raise UsageFailure(f"{place}: no such file or folder, and no recipe of that name")
     try:
         return read_manifest(path)
-    except MissingManifest:
-        return None
-    except Failure:
-        # The verification itself says what is wrong with it; here only the source's name would be of use.
+    except Failure:  # the verification itself says what is wrong; here only the source's name is of use
         return None
 
 

@@ -109,10 +109,7 @@ def _load(work: Path, asked: dict[str, Any], device: str) -> Any:
     from gptqmodel.quantization.config import AWQConfig, GPTQConfig  # noqa: PLC0415
 
     shared = {
-        "bits": asked["bits"],
-        "group_size": asked["group_size"],
-        "desc_act": asked["desc_act"],
-        "sym": asked["sym"],
+        **{name: asked[name] for name in ("bits", "group_size", "desc_act", "sym")},
         "device": device,
         "offload_to_disk": True,
         "offload_to_disk_path": str(work / OFFLOAD),

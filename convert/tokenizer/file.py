@@ -14,14 +14,14 @@ BROKEN = "the file is damaged, or not what its name says: download it again"
 def read_text(path: Path) -> str:
     """Read a UTF-8 file."""
     try:
-        return _read(path).decode("utf-8")
+        return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as fault:
         raise Failure(f"{path.name}: byte {fault.start} is not UTF-8", BROKEN) from None
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """Read the JSON object in a file."""
-    return parse_object(_read(path), path.name, BROKEN)
+    return parse_object(read_bytes(path), path.name, BROKEN)
 
 
 def read_object_if_there(path: Path) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def read_object_if_there(path: Path) -> dict[str, Any]:
     return read_object(path) if path.is_file() else {}
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Read a file."""
     try:
         return path.read_bytes()
     except OSError as fault:

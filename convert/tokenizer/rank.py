@@ -4,7 +4,7 @@ import binascii
 from pathlib import Path
 
 from convert.errors import Failure
-from convert.tokenizer.file import BROKEN
+from convert.tokenizer.file import BROKEN, read_bytes
 
 _FAR = 1 << 62
 
@@ -13,11 +13,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     """Read the rank of each token, which is its id."""
     ranks: dict[bytes, int] = {}
     taken: set[int] = set()
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as fault:
-        raise Failure(f"{path.name}: {fault.strerror}") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         if not line:
             continue
         try:
@@ -79,14 +75,11 @@ def _remains(
     while True:
         if ranks.get(left + right, _FAR) < limit:
             return False
-        if rank_left > rank_right and left in parts:
+        if left in parts and (rank_left > rank_right or right not in parts):
             limit, left = rank_left, parts[left][1]
             rank_left = ranks[left]
         elif right in parts:
             limit, right = rank_right + 1, parts[right][0]
             rank_right = ranks[right]
-        elif left in parts:
-            limit, left = rank_left, parts[left][1]
-            rank_left = ranks[left]
         else:
             return True

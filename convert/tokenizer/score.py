@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from convert.errors import Failure
-from convert.tokenizer.file import BROKEN
+from convert.tokenizer.file import BROKEN, read_bytes
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_VARINT, _BYTES = 0, 2
+_FLOATS = {1: struct.Struct("<d"), 5: struct.Struct("<f")}
 _PIECE, _TRAINER = 1, 2  # fields of sentencepiece's ModelProto
 _MODEL_TYPE, _BPE = 3, 2  # a field of its TrainerSpec, and the value that means BPE
 
@@ -26,8 +27,7 @@ def read_scores(path: Path) -> list[tuple[str, float]]:
     """Read the pieces of a tokenizer.model and their scores, by id."""
     pieces = []
     try:
-        model = path.read_bytes()
-        for field, value in _fields(model):
+        for field, value in _fields(read_bytes(path)):
             if field == _PIECE and isinstance(value, bytes):
                 pieces.append(_piece(value))
             elif field == _TRAINER and isinstance(value, bytes):
@@ -36,8 +36,6 @@ def read_scores(path: Path) -> list[tuple[str, float]]:
                     raise Failure(
                         f"{path.name}: a sentencepiece model of type {kind!r}, and only BPE (2) is supported"
                     )
-    except OSError as fault:
-        raise Failure(f"{path.name}: {fault.strerror}") from None
     except (ValueError, struct.error, IndexError):
         raise Failure(f"{path.name}: not a sentencepiece model, or a damaged one", BROKEN) from None
     if not pieces:
@@ -70,12 +68,9 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | float | bytes]]:
                 raise ValueError
             yield field, message[position : position + size]
             position += size
-        elif wire == _FIXED32:
-            yield field, struct.unpack_from("<f", message, position)[0]
-            position += 4
-        elif wire == _FIXED64:
-            yield field, struct.unpack_from("<d", message, position)[0]
-            position += 8
+        elif wire in _FLOATS:
+            yield field, _FLOATS[wire].unpack_from(message, position)[0]
+            position += _FLOATS[wire].size
         else:
             raise ValueError
 

@@ -1,7 +1,7 @@
 """Describe the model: what cannot be converted is refused here, before any weights are fetched."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from convert.deviation import AS_SOURCE, Deviation
@@ -16,44 +16,35 @@ from convert.tokenizer import Tokenizer
 from convert.tokenizer import load as load_tokenizer
 
 
-@dataclass(frozen=True)
-class Described:
-    """A checkpoint's config.json and tokenizer files, understood."""
-
-    family: Family
-    decoder: Decoder
-    tokenizer: Tokenizer
-
-
-def read_source(folder: Path) -> Described:
+def read_source(folder: Path) -> tuple[Family, Decoder, Tokenizer]:
     """Read a checkpoint's config.json and tokenizer; refuse a model of an unknown family."""
     config = read_config(folder)
     family = find_family(config)
     decoder = family.describe(config)
     tokenizer = load_tokenizer(folder, config.text("model_type"), config.values, decoder.vocab_size)
-    return Described(family, decoder, tokenizer)
+    return family, decoder, tokenizer
 
 
 def describe(run: Run) -> Run:
     """Read all that formats need to know of the model besides its weights."""
     folder = run.source.small.folder
-    described = read_source(folder)
+    family, decoder, tokenizer = read_source(folder)
     card, fault = front_matter(folder)
     has_generation = (folder / "generation_config.json").is_file()
     model = Model(
         title=run.title,
         repo=run.listing.repo,
-        decoder=described.decoder,
-        tokenizer=described.tokenizer,
+        decoder=decoder,
+        tokenizer=tokenizer,
         folder=folder,
         card=card,
         generation=read_config(folder, "generation_config.json").values if has_generation else {},
         weight_bytes=run.source.weight_bytes,
         texts=run.source.texts,
         deviations=_without("source", [fault] if fault else []),
-        left_out=_without("model", described.decoder.deviations),
+        left_out=_without("model", decoder.deviations),
     )
-    return replace(run, model=model, family=described.family)
+    return replace(run, model=model, family=family)
 
 
 def _without(subject: str, faults: Iterable[str]) -> tuple[Deviation, ...]:

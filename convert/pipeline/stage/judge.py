@@ -40,7 +40,7 @@ def judge(trial: AnyTrial) -> AnyTrial:
 
 def write_tokenizer(model: Path, folder: Path) -> Path:
     """Write the source's tokenizer in the form that every library reads."""
-    tokenizer = read_source(model).tokenizer
+    _, _, tokenizer = read_source(model)
     folder.mkdir(parents=True)
     (folder / "tokenizer.json").write_bytes(tokenizer.json)
     for name, content in (
