@@ -11,17 +11,10 @@ from convert.recipe.explain import did_you_mean, nearest
 _SHIPPED = Path(__file__).resolve().parents[2] / "recipes"
 
 
-def folders() -> list[Path]:
-    """List where names are looked up: here first, then next to the package."""
-    here = Path("recipes")
-    found = [folder for folder in (here, _SHIPPED) if folder.is_dir()]
-    return found[:1] if len(found) == 2 and here.resolve() == _SHIPPED else found
-
-
 def known_recipes() -> dict[str, Path]:
     """List the recipes that have a name; one in the current folder hides a shipped one of the same name."""
     found: dict[str, Path] = {}
-    for folder in folders():
+    for folder in (Path("recipes"), _SHIPPED):
         for file in sorted(folder.glob("*.y*ml")):
             if file.suffix in (".yaml", ".yml"):
                 found.setdefault(file.stem, file)

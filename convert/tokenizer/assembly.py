@@ -149,7 +149,5 @@ def _max_length(files: special.ConfigFiles) -> int | None:
         files.tokenizer.get("model_max_length"),
         *(files.model.get(key) for key in ("max_position_embeddings", "n_positions", "seq_length")),
     )
-    for value in candidates:
-        if isinstance(value, int) and 0 < value < _UNLIMITED_LENGTH:
-            return value
-    return None
+    limits = (each for each in candidates if isinstance(each, int) and 0 < each < _UNLIMITED_LENGTH)
+    return next(limits, None)

@@ -127,14 +127,11 @@ def implied_tokens(roles: Roles, document: Document) -> list[AddedToken]:
     """List tokens with a role that no file marks as added, so that plain text cannot produce them."""
     added = {token.id for token in document.added}
     texts = {identity: token for token, identity in document.vocab.items()}
-    ids = {roles.bos, roles.eos, roles.pad, *roles.eog} - added
+    ids = {roles.bos, roles.eos, roles.pad, *roles.eog}
     if document.kind is Kind.SPM_BPE:
         ids.add(roles.unk)
-    return [
-        AddedToken(identity, texts[identity], special=True)
-        for identity in sorted(identity for identity in ids - added if identity is not None)
-        if identity in texts
-    ]
+    implied = sorted(texts.keys() & (ids - added))
+    return [AddedToken(identity, texts[identity], special=True) for identity in implied]
 
 
 def _role(files: ConfigFiles, role: str, ids: dict[str, int]) -> int | None:
@@ -153,17 +150,15 @@ def _role(files: ConfigFiles, role: str, ids: dict[str, int]) -> int | None:
 
 
 def _check_id(identity: int, ids: dict[str, int], where: str) -> None:
-    if not 0 <= identity <= max(ids.values(), default=-1):
-        raise Failure(
-            f"{where} {identity} is beyond the vocabulary of {max(ids.values(), default=-1) + 1}", BROKEN
-        )
+    highest = max(ids.values(), default=-1)
+    if not 0 <= identity <= highest:
+        raise Failure(f"{where} {identity} is beyond the vocabulary of {highest + 1}", BROKEN)
 
 
 def _end_of_turn(document: Document, template: str | None, stops: tuple[int, ...]) -> int | None:
     added = {token.content: token.id for token in document.added}
-    present = [content for content in _ENDS_OF_TURN if content in added]
-    for content in present:
-        if added[content] in stops or (template is not None and content in template):
+    for content in _ENDS_OF_TURN:
+        if content in added and (added[content] in stops or content in (template or "")):
             return added[content]
     return None
 

@@ -60,48 +60,31 @@ def _fill(run: Run, weights: Weights, jobs: list[Job]) -> None:
             stagings.append(staging)
             outputs += _allocate(staging, job.planned.layouts)
             _write_files(staging.path, {**legal, **job.planned.files})
-        checkpoints = _ScratchCheckpoints(run, stack)
+        opened: list[tuple[Scratch, Path]] = []  # tools that want the same scratch checkpoint share one
         for job in jobs:
-            if job.planned.finish is not None:
-                outputs += checkpoints.open(job.planned.finish.scratch)
+            finish = job.planned.finish
+            if finish is not None and all(finish.scratch != scratch for scratch, _ in opened):
+                name = f"scratch-{len(opened)}"
+                staging = stack.enter_context(run.store.stage(run.recipe.name, name, ""))
+                opened.append((finish.scratch, staging.path))
+                outputs += _open_scratch(staging, finish.scratch)
         _pass(run, weights, outputs)
         built = list(zip(jobs, stagings, strict=True))
         _commit(run, [(job, each) for job, each in built if job.planned.finish is None])
         for job, staging in built:
-            if job.planned.finish is not None:
-                place = Workplace(
-                    checkpoints.folder(job.planned.finish.scratch).absolute(),
-                    staging.path.absolute(),
-                    run.threads,
-                    run.progress,
-                )
-                done = replace(job, planned=_complete(job.planned, job.planned.finish.make(place)))
+            if (finish := job.planned.finish) is not None:
+                folder = next(path for scratch, path in opened if scratch == finish.scratch)
+                place = Workplace(folder.absolute(), staging.path.absolute(), run.threads, run.progress)
+                done = replace(job, planned=_complete(job.planned, finish.make(place)))
                 _commit(run, [(done, staging)])
 
 
-class _ScratchCheckpoints:
-    """The scratch checkpoints of a build: tools that want the same share one; removed when the build ends."""
-
-    def __init__(self, run: Run, stack: ExitStack) -> None:
-        self._run = run
-        self._stack = stack
-        self._opened: list[tuple[Scratch, Path]] = []
-
-    def open(self, scratch: Scratch) -> list[engine.Output]:
-        """Create its folder, where there is none yet; return the files that the pass is to fill."""
-        if any(scratch == opened for opened, _ in self._opened):
-            return []
-        name = f"scratch-{len(self._opened)}"
-        staging = self._stack.enter_context(self._run.store.stage(self._run.recipe.name, name, ""))
-        self._opened.append((scratch, staging.path))
-        _write_files(staging.path, scratch.files)
-        for file, source in scratch.links.items():
-            (staging.path / file).symlink_to(source.resolve())
-        return _allocate(staging, scratch.layouts)
-
-    def folder(self, scratch: Scratch) -> Path:
-        """Find its folder."""
-        return next(path for opened, path in self._opened if opened == scratch)
+def _open_scratch(staging: Staging, scratch: Scratch) -> list[engine.Output]:
+    """Create the files of a tool's scratch checkpoint; return those that the pass is to fill."""
+    _write_files(staging.path, scratch.files)
+    for file, source in scratch.links.items():
+        (staging.path / file).symlink_to(source.resolve())
+    return _allocate(staging, scratch.layouts)
 
 
 def _allocate(staging: Staging, layouts: Iterable[Layout]) -> list[engine.Output]:
