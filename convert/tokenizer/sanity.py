@@ -8,6 +8,8 @@ from convert.tokenizer.file import BROKEN
 def check_document(document: Document) -> None:
     """Check that ids are unique, tokens are text, and every merge joins two tokens into a third."""
     where = f"{document.origin}: " + ("model.vocab" if document.origin == "tokenizer.json" else "vocabulary")
+    if not document.vocab:
+        raise Failure(f"{where} is empty", BROKEN)
     owner: dict[int, str] = {}
     for token, identity in document.vocab.items():
         if not isinstance(identity, int) or isinstance(identity, bool) or identity < 0:

@@ -73,6 +73,10 @@ def test_broken_json(name: str, damage: bytes, said: str) -> None:
         (lambda c: c["model"].pop("vocab"), "model.vocab is missing"),
         (lambda c: c["model"].pop("merges"), "model.merges is missing"),
         (lambda c: c["model"].update(vocab=[]), "model.vocab is not a JSON object"),
+        (
+            lambda c: (c["model"].update(vocab={}, merges=[]), c.update(added_tokens=[])),
+            "model.vocab is empty",
+        ),
         (lambda c: c["model"].update(type="Unigram"), "model.type 'Unigram' is not supported"),
         (lambda c: c["model"].update(end_of_word_suffix="</w>"), "model.end_of_word_suffix '</w>'"),
         (lambda c: c["model"]["vocab"].update(a=1.5), "'a' has the id 1.5"),
