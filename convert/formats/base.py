@@ -114,8 +114,8 @@ class Format(Generic[Options, Shared]):
     REVISION: int  # part of each artifact's key: raise it when the same input gives other bytes
     RENDERS: frozenset[Feature]  # what it can express of a model, beyond the plain case
 
-    def renders(self, decoder: Decoder, options: Options | None = None) -> frozenset[Feature]:
-        """Name the features that it can express for this family with these options; by default its own."""
+    def renders(self, decoder: Decoder, options: Options | None = None) -> frozenset[Feature] | None:
+        """Name the features that it can express, by default its own; None for a family that it lacks."""
         return self.RENDERS
 
     def tools(self, options: Options, target: str) -> dict[str, str]:

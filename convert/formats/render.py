@@ -19,7 +19,7 @@ def require_rendered(recipe: Recipe, names: Iterable[str], decoder: Decoder) -> 
     able = [
         name
         for name in format_names()
-        if name not in refused and decoder.features <= find_format(name).renders(decoder)
+        if name not in refused and not _missing(find_format(name), None, decoder)
     ]
     hint = f"targets that can: {', '.join(able)}" if able else "no target can: this model cannot be converted"
     document = parse(recipe.text.encode())
@@ -38,5 +38,6 @@ def require_rendered(recipe: Recipe, names: Iterable[str], decoder: Decoder) -> 
     )
 
 
-def _missing(format_: Format[Any, Any], recipe: Recipe, decoder: Decoder) -> list[str]:
-    return sorted(decoder.features - format_.renders(decoder, recipe.targets[format_.name]))
+def _missing(format_: Format[Any, Any], recipe: Recipe | None, decoder: Decoder) -> list[str]:
+    rendered = format_.renders(decoder, recipe.targets[format_.name] if recipe else None)
+    return ["this family"] if rendered is None else sorted(decoder.features - rendered)

@@ -9,6 +9,7 @@ import pytest
 
 from convert.errors import UsageFailure
 from convert.formats import find_format, format_names, option_models
+from convert.formats.gguf import format as gguf
 from convert.formats.render import require_rendered
 from convert.model import decoder as module
 from convert.model.binding import name_of
@@ -46,8 +47,8 @@ def test_every_field_that_can_depart_names_its_feature(part: Any) -> None:
 @pytest.mark.parametrize("model_type", supported())
 def test_each_family_is_rendered_somewhere_and_by_the_forward_pass(model_type: str) -> None:
     decoder = described(model_type)
-    able = [name for name in format_names() if decoder.features <= find_format(name).renders(decoder)]
-    assert able
+    rendered = [find_format(name).renders(decoder) for name in format_names()]
+    assert any(found is not None and decoder.features <= found for found in rendered)
     assert decoder.features <= FORWARD_RENDERS
 
 
@@ -102,6 +103,17 @@ def test_the_targets_that_can_are_named(tmp_path: Path) -> None:
     (problem,) = caught.value.problems
     missing = "biases of attention outputs and biases of queries, keys and values"
     assert problem.message.endswith(f"targets.gguf: cannot express {missing} (qwen3)")
+    assert problem.hint == "targets that can: awq, gptq, hf, onnx"
+
+
+def test_a_family_without_a_graph_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "none.yaml"
+    path.write_text(f"model: a/b\n{TARGETS}")
+    monkeypatch.setattr(gguf, "family", lambda name: replace(family(name), gguf=None))
+    with pytest.raises(UsageFailure) as caught:
+        require_rendered(load(path, option_models()), format_names(), described("llama", rope_scaling=None))
+    (problem,) = caught.value.problems
+    assert problem.message.endswith("targets.gguf: cannot express this family (llama)")
     assert problem.hint == "targets that can: awq, gptq, hf, onnx"
 
 

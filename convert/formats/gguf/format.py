@@ -63,11 +63,11 @@ class GgufFormat(Format[GgufOptions, Shared]):
         Feature.RELU2, Feature.EMBEDDING_SCALE,
     })  # fmt: skip
 
-    def renders(self, decoder: Decoder, options: GgufOptions | None = None) -> frozenset[Feature]:
+    def renders(self, decoder: Decoder, options: GgufOptions | None = None) -> frozenset[Feature] | None:
         """Take what the family's graph in llama.cpp computes and an importance matrix can learn from."""
         graph = family(decoder.family).gguf
         if graph is None:
-            return frozenset()
+            return None
         found = self.RENDERS & (graph.renders | graph.lost.keys())
         return found & FORWARD_RENDERS if options and options.learns_by else found
 
