@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from convert.errors import Failure as Failure
     from convert.errors import UsageFailure as UsageFailure
     from convert.formats import load_recipe as load_recipe
+    from convert.pipeline.result import Converted as Converted
+    from convert.pipeline.result import Plan as Plan
     from convert.pipeline.run import Run as Run
-    from convert.pipeline.stage.estimate import Plan as Plan
-    from convert.pipeline.stage.summarize import Converted as Converted
     from convert.pipeline.start import Options as Options
     from convert.recipe import Recipe as Recipe
     from convert.store import inspect as inspect
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 # Where a name is defined that is only imported when somebody asks for it: `--help` needs none of them.
 _PLACES = {
-    "Converted": "convert.pipeline.stage.summarize",
+    "Converted": "convert.pipeline.result",
     "Exit": "convert.errors",
     "Failure": "convert.errors",
     "Options": "convert.pipeline.start",
-    "Plan": "convert.pipeline.stage.estimate",
+    "Plan": "convert.pipeline.result",
     "Recipe": "convert.recipe",
     "Report": "verify.report",
     "Run": "convert.pipeline.run",

@@ -94,14 +94,15 @@ def test_imports_point_one_way(path: Path) -> None:
 
 
 def loaded(path: Path, names: dict[str, Path]) -> set[str]:
-    """List the modules that importing this one loads first: those of its top level, not those for types."""
+    """List the modules that the top level of this one imports, those for types among them."""
     found: set[str] = set()
     for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            spelled = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in names else node.module for name in spelled}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+        for each in node.body if isinstance(node, ast.If) else [node]:
+            if isinstance(each, ast.ImportFrom) and each.module:
+                spelled = {f"{each.module}.{alias.name}" for alias in each.names}
+                found |= {name if name in names else each.module for name in spelled}
+            elif isinstance(each, ast.Import):
+                found |= {alias.name for alias in each.names}
     return found & names.keys()
 
 

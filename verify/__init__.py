@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from verify.baseline import Source as Source
     from verify.report import Report as Report
     from verify.runtimes import runtimes_for as runtimes_for
-    from verify.workflow import Plan as Plan
-    from verify.workflow import Subject as Subject
+    from verify.task import Plan as Plan
+    from verify.task import Subject as Subject
     from verify.workflow import verify_artifacts as verify_artifacts
 
 # Where a name is defined that is only imported when somebody asks for it.
 _PLACES = {
     "Failure": "convert.errors",
-    "Plan": "verify.workflow",
+    "Plan": "verify.task",
     "Report": "verify.report",
     "Source": "verify.baseline",
-    "Subject": "verify.workflow",
+    "Subject": "verify.task",
     "runtimes_for": "verify.runtimes",
     "verify_artifacts": "verify.workflow",
 }

@@ -1,11 +1,9 @@
 """The source model's own tokens, logits and answers, which artifacts are compared with."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
@@ -14,21 +12,15 @@ from convert.errors import Failure
 from convert.store import require_space
 from verify.answer_cache import cached
 from verify.answerer import WorkerAnswerer
-from verify.logprobs import cut, save_reference
-from verify.parity import read_profile
+from verify.logprobs import Reference, Windows, cut, save_reference
+from verify.parity import Profile, read_profile
 from verify.report import Opened, Scenarios, SourceResult
 from verify.runtimes import RuntimeSettings
+from verify.scenarios.prompt import Answerer
 from verify.scenarios.running import run
 from verify.scenarios.score import scores, smoke
+from verify.task import Plan, Watch
 from verify.worker import Launch, Worker
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from verify.logprobs import Reference, Windows
-    from verify.parity import Profile
-    from verify.scenarios.prompt import Answerer
-    from verify.workflow import Plan, Watch
 
 NAME = "source"
 # The logits of a vocabulary of 152,000 take 0.6 MB a position.

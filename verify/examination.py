@@ -1,28 +1,21 @@
 """The examination of one artifact: each step adds checks and figures, and none can stop the next artifact."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from convert.child import ChildFailure, Fault
 from convert.errors import Failure
 from verify import files, gates
 from verify.answerer import WorkerAnswerer
-from verify.baseline import converse, describe, require_alive
+from verify.baseline import Baseline, converse, describe, require_alive
 from verify.gates import Check
 from verify.parity import compare, read_profile
 from verify.quality import quality
 from verify.report import ArtifactResult
 from verify.runtimes import RuntimeSettings, choose_runtime
-from verify.sample import Spread
+from verify.sample import Measured, Spread
+from verify.task import Plan, Subject, Watch
 from verify.worker import Launch, Worker
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from verify.baseline import Baseline
-    from verify.sample import Measured
-    from verify.workflow import Plan, Subject, Watch
 
 
 class Examination:

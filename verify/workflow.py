@@ -1,70 +1,19 @@
 """The verification, on one screen: look at the files, ask the source, ask each artifact, measure, judge."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
-from convert.child import Limits
-from convert.recipe import Gates, Recipe
+from convert.recipe import Recipe
 from convert.version import version
 from verify import measure
 from verify.baseline import Baseline, Source, question_source
 from verify.examination import Examination
 from verify.machine import describe_machine
-from verify.report import ArtifactResult, Report
+from verify.report import Report
 from verify.revision import REVISION
-from verify.scenarios.pack import Pack
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An artifact to judge: a folder, a bare file, or a server's address."""
-
-    name: str
-    path: Path | str
-    gates: Gates = field(default_factory=Gates)
-    runtime: str | None = None  # none: the one that suits it
-    options: Mapping[str, Any] = field(default_factory=dict)  # the runtime's own
-    secret_names: tuple[str, ...] = ()  # environment variables that it needs
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is asked and measured; every artifact gets the same."""
-
-    packs: tuple[Pack, ...]
-    text: str  # that logits are compared on
-    text_name: str
-    tokens: int = 4096  # of it
-    window: int = 512  # llama-perplexity's own
-    context: int = 2048
-    threads: int | None = None
-    speed: measure.SpeedPlan = field(default_factory=measure.SpeedPlan)
-    limits: Limits = field(default_factory=Limits)
-    cache: Path | None = None  # for the source's logits; none: a temporary folder
-
-
-class Watch(Protocol):
-    """What shows the progress of a verification."""
-
-    def doing(self, name: str, what: str) -> None:
-        """Show what is being done with an artifact, or with the source."""
-
-    def found(self, result: ArtifactResult) -> None:
-        """Show an artifact's result so far."""
-
-
-class Silence:
-    """A watch that shows nothing."""
-
-    def doing(self, name: str, what: str) -> None:
-        """Show nothing."""
-
-    def found(self, result: ArtifactResult) -> None:
-        """Show nothing."""
+from verify.task import Plan, Silence, Subject, Watch
 
 
 def verify_artifacts(

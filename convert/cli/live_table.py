@@ -11,7 +11,7 @@ from convert.cli.stream import forgiving
 from convert.cli.text import fitting
 from convert.cli.verdict import LEAVING
 from verify.report import words
-from verify.workflow import Silence
+from verify.task import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from verify.report import ArtifactResult
-    from verify.workflow import Watch
+    from verify.task import Watch
 
 
 @contextmanager

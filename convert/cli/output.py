@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from convert.progress import Progress
-    from verify.workflow import Watch
+    from verify.task import Watch
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,26 @@
 """The frozen values that the stages hand on: what a person asked for, and what each stage has added."""
 
-from __future__ import annotations
-
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
+from convert.calibration import Source as Texts
+from convert.formats.base import Format, Planned
+from convert.model.family import Family
+from convert.model.source import Model
+from convert.pipeline.result import Converted, Plan
 from convert.progress import Progress, Silent
-from convert.recipe import Verify
-from verify.workflow import Silence
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
-    from convert.calibration import Source as Texts
-    from convert.formats.base import Format, Planned
-    from convert.model.family import Family
-    from convert.model.source import Model
-    from convert.pipeline.stage.estimate import Plan
-    from convert.pipeline.stage.summarize import Converted
-    from convert.publish.bundle import Bundle
-    from convert.publish.destination import Destination, Sent, Survey
-    from convert.recipe import Publish, Recipe, Target
-    from convert.source import Hub, Listing, Pinned
-    from convert.store import Store
-    from verify.report import Report
-    from verify.workflow import Plan as Questions
-    from verify.workflow import Subject, Watch
+from convert.publish.bundle import Bundle
+from convert.publish.destination import Destination, Sent, Survey
+from convert.recipe import Publish, Recipe, Target, Verify
+from convert.source import Hub, Listing, Pinned
+from convert.store import Store
+from verify.report import Report
+from verify.task import Plan as Questions
+from verify.task import Silence, Subject, Watch
 
 # A field that a later stage sets; no stage reads what none before it has set.
 NOT_YET: Any = None

@@ -17,7 +17,7 @@ from convert.recipe import Gates, Recipe, expand_home, known_recipes
 from convert.source import Hub, Listing, list_source
 from convert.store import Manifest, Store, read_manifest
 from verify.runtimes import check_runtime, is_address
-from verify.workflow import Subject, Watch
+from verify.task import Subject, Watch
 
 
 class Options(TypedDict, total=False):

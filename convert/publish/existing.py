@@ -1,25 +1,18 @@
 """List the artifacts already in the target repos: --only must not make them vanish from the card."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from convert.errors import Failure
 from convert.publish import repo
-from convert.publish.bundle import ROOT, Kept
+from convert.publish.bundle import ROOT, Candidate, Kept
+from convert.publish.destination import Contents
 from convert.publish.gate import examine
 from convert.publish.provenance.statement import PROVENANCE_NAME
+from convert.publish.publication import Publication
+from convert.recipe import Target
 from convert.store import MANIFEST_NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from convert.publish.bundle import Candidate
-    from convert.publish.destination import Contents
-    from convert.publish.gather import Publication
-    from convert.recipe import Target
 
 # What our own targets' folders are called; anybody may have put anything there, and the card links to it.
 _FOLDER = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?", re.ASCII)

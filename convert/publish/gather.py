@@ -1,40 +1,22 @@
 """Gather what may be published: artifacts that passed, as repos with every file."""
 
 import hashlib
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from convert.errors import Failure
 from convert.model.card import front_matter
-from convert.progress import Progress
 from convert.publish import card
 from convert.publish.assembly import Makers, assemble
 from convert.publish.bundle import README, Bundle
-from convert.publish.destination import Destination
 from convert.publish.existing import find_existing
 from convert.publish.gate import check_waivers, examine
 from convert.publish.provenance.key import KEY_VARIABLE, signer_from_environment
 from convert.publish.provenance.statement import attest, release
-from convert.recipe import Publish, Recipe, Target, choose, cli_name
-from convert.source import Hub, Pinned, fetch_small, list_source
+from convert.publish.publication import Publication
+from convert.recipe import choose, cli_name
+from convert.source import fetch_small, list_source
 from convert.store import Manifest
-
-
-@dataclass(frozen=True)
-class Publication:
-    """What is to be published, where, and as whom."""
-
-    recipe: Recipe
-    wanted: Publish
-    targets: tuple[Target, ...]  # of the recipe, those that are to be published
-    folder: Path  # of the recipe's artifacts
-    hub: Hub  # that the source came from
-    source: Pinned | None  # its small files, where this run has pinned them
-    destination: Destination | None  # None where nobody can look there
-    user: str
-    progress: Progress
 
 
 def gather(publication: Publication) -> tuple[Bundle, ...]:

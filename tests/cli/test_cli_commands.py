@@ -12,8 +12,7 @@ import pytest
 
 from convert import Converted, Plan
 from convert.deviation import Deviation
-from convert.pipeline.stage.estimate import PlannedFile, PlannedTarget
-from convert.pipeline.stage.summarize import ArtifactResult
+from convert.pipeline.result import ArtifactResult, PlannedFile, PlannedTarget
 from tests import tiny
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from convert.cli.live_table import Filling, Steps, watching
 from tests.verify import reports
-from verify.workflow import Silence
+from verify.task import Silence
 
 
 def test_a_pipe_gets_a_line_for_each_step() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Run
     from verify.report import Report
-    from verify.workflow import Plan, Subject
+    from verify.task import Plan, Subject
 
 RECIPE = """\
 model: source

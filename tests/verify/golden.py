@@ -27,7 +27,7 @@ from verify.parity import TEXTS
 from verify.quality import FIGURES, summarize
 from verify.revision import REVISION
 from verify.scenarios.checks import CHECKS, Context
-from verify.workflow import Plan
+from verify.task import Plan
 
 RECORD = Path(__file__).with_name("golden.json")
 COMMAND = "python -m tests.verify.golden"

@@ -18,7 +18,7 @@ from tests import tiny
 from tests.verify import planting
 from verify.baseline import Baseline, Source, question_source
 from verify.examination import Examination
-from verify.workflow import Plan, Silence, Subject
+from verify.task import Plan, Silence, Subject
 
 if TYPE_CHECKING:
     from verify.report import ArtifactResult

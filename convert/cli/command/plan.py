@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from convert import Options, Plan
     from convert.cli.output import Output
-    from convert.pipeline.stage.estimate import PlannedTarget
+    from convert.pipeline.result import PlannedTarget
 
 
 @answering

@@ -5,8 +5,8 @@ from dataclasses import replace
 from convert.pipeline.run import AnyTrial
 from convert.recipe import expand_home
 from verify import scenarios
+from verify.task import Plan
 from verify.text import join_packs, read_text
-from verify.workflow import Plan
 
 
 def ask(trial: AnyTrial) -> AnyTrial:

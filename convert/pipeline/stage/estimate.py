@@ -1,11 +1,11 @@
 """Estimate what a conversion reads, builds and writes, and what that costs, before any of it is done."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from convert.deviation import Deviation
 from convert.errors import Failure
 from convert.formats.base import deviations
+from convert.pipeline.result import Plan, PlannedFile, PlannedTarget
 from convert.pipeline.run import Job, Run
 from convert.pipeline.stage.make_room import disk_bytes
 from convert.size import size
@@ -17,48 +17,6 @@ from convert.writer import engine
 PROGRAM_BYTES = 160 << 20
 # What a plain disk reads and writes; for the estimate of time.
 DISK_BYTES_PER_S = 500e6
-
-
-@dataclass(frozen=True)
-class PlannedFile:
-    """One file of an artifact."""
-
-    path: str
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class PlannedTarget:
-    """One artifact, and whether it is there already."""
-
-    target: str
-    folder: str
-    files: tuple[PlannedFile, ...]
-    size_bytes: int
-    is_up_to_date: bool
-    is_blocked: bool  # by files that were not made here, and are not replaced
-    deviations: tuple[Deviation, ...]
-    device: str | None  # where a tool makes it after the pass, cpu or cuda
-    tool_s: float  # and how long that takes, an estimate
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The whole conversion; sizes are exact, memory is a bound, time is an estimate."""
-
-    recipe: str
-    model: str
-    commit: str | None
-    family: str
-    parameter_count: int
-    read_bytes: int
-    download_bytes: int
-    targets: tuple[PlannedTarget, ...]
-    peak_memory_bytes: int
-    written_bytes: int
-    disk_needed_bytes: int
-    disk_free_bytes: int
-    estimated_s: float
 
 
 def estimate(run: Run) -> Run:

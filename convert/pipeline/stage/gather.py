@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from convert.pipeline.run import Run
-from convert.publish.gather import Publication
 from convert.publish.gather import gather as gather_bundles
+from convert.publish.publication import Publication
 
 
 def gather(run: Run) -> Run:

@@ -8,7 +8,7 @@ from convert.pipeline.run import Run
 from convert.pipeline.start import runtime_for
 from convert.recipe import cli_name
 from convert.store import MANIFEST_NAME
-from verify.workflow import Subject
+from verify.task import Subject
 
 
 def select(run: Run) -> Run:

@@ -1,29 +1,10 @@
 """Summarize a conversion: say of each artifact whether it was built now."""
 
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
+from convert.pipeline.result import ArtifactResult, Converted
 from convert.pipeline.run import Run
-
-
-@dataclass(frozen=True)
-class ArtifactResult:
-    """The outcome for one target."""
-
-    target: str
-    folder: Path
-    status: str  # "built" or "up to date"
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class Converted:
-    """The outcome of a conversion."""
-
-    artifacts: tuple[ArtifactResult, ...]
-    read_bytes: int
-    seconds: float
 
 
 def summarize(run: Run) -> Run:

@@ -1,0 +1,67 @@
+"""The answers of a plan and of a conversion."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.deviation import Deviation
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """One file of an artifact."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class PlannedTarget:
+    """One artifact, and whether it is there already."""
+
+    target: str
+    folder: str
+    files: tuple[PlannedFile, ...]
+    size_bytes: int
+    is_up_to_date: bool
+    is_blocked: bool  # by files that were not made here, and are not replaced
+    deviations: tuple[Deviation, ...]
+    device: str | None  # where a tool makes it after the pass, cpu or cuda
+    tool_s: float  # and how long that takes, an estimate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole conversion; sizes are exact, memory is a bound, time is an estimate."""
+
+    recipe: str
+    model: str
+    commit: str | None
+    family: str
+    parameter_count: int
+    read_bytes: int
+    download_bytes: int
+    targets: tuple[PlannedTarget, ...]
+    peak_memory_bytes: int
+    written_bytes: int
+    disk_needed_bytes: int
+    disk_free_bytes: int
+    estimated_s: float
+
+
+@dataclass(frozen=True)
+class ArtifactResult:
+    """The outcome for one target."""
+
+    target: str
+    folder: Path
+    status: str  # "built" or "up to date"
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The outcome of a conversion."""
+
+    artifacts: tuple[ArtifactResult, ...]
+    read_bytes: int
+    seconds: float

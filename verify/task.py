@@ -1,0 +1,60 @@
+"""What a verification is asked to do: the artifacts, the questions, and who watches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from convert.child import Limits
+from convert.recipe import Gates
+from verify import measure
+from verify.report import ArtifactResult
+from verify.scenarios.pack import Pack
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An artifact to judge: a folder, a bare file, or a server's address."""
+
+    name: str
+    path: Path | str
+    gates: Gates = field(default_factory=Gates)
+    runtime: str | None = None  # none: the one that suits it
+    options: Mapping[str, Any] = field(default_factory=dict)  # the runtime's own
+    secret_names: tuple[str, ...] = ()  # environment variables that it needs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked and measured; every artifact gets the same."""
+
+    packs: tuple[Pack, ...]
+    text: str  # that logits are compared on
+    text_name: str
+    tokens: int = 4096  # of it
+    window: int = 512  # llama-perplexity's own
+    context: int = 2048
+    threads: int | None = None
+    speed: measure.SpeedPlan = field(default_factory=measure.SpeedPlan)
+    limits: Limits = field(default_factory=Limits)
+    cache: Path | None = None  # for the source's logits; none: a temporary folder
+
+
+class Watch(Protocol):
+    """What shows the progress of a verification."""
+
+    def doing(self, name: str, what: str) -> None:
+        """Show what is being done with an artifact, or with the source."""
+
+    def found(self, result: ArtifactResult) -> None:
+        """Show an artifact's result so far."""
+
+
+class Silence:
+    """A watch that shows nothing."""
+
+    def doing(self, name: str, what: str) -> None:
+        """Show nothing."""
+
+    def found(self, result: ArtifactResult) -> None:
+        """Show nothing."""
