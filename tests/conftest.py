@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.", "::1", "localhost")
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and the programs that they start too.
+# A shell that starts tests in the background has them ignore Ctrl-C, and so the programs that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
