@@ -14,7 +14,7 @@ ROOT = packs.SHIPPED.parents[1]
 
 
 def test_the_files_are_what_the_generator_makes() -> None:
-    """`python -m tests.lab.packs` writes them anew."""
+    """`python -m tests.lab.packs` writes them."""
     for name, text in packs.packs():
         assert (packs.SHIPPED / name).read_text(encoding="utf-8") == text, (
             f"{name} is not what packs.py makes"

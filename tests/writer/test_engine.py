@@ -52,7 +52,7 @@ def test_an_interrupt_ends_the_pass_at_once(tmp_path: Path) -> None:
     folder = tiny.make(tmp_path / "model", tiny.Recipe("mistral", sizes))
     command = [sys.executable, "-c", INTERRUPTED, str(folder), str(tmp_path / "out")]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
