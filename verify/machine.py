@@ -81,7 +81,8 @@ def _nvidia() -> tuple[Accelerator, ...]:
     """Ask the driver's own tool; a machine without it has no such device."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
     try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603
+        path = {"PATH": os.environ.get("PATH", os.defpath)}  # and no token
+        said = subprocess.run(query, env=path, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return ()
     return read_nvidia(said.stdout)
