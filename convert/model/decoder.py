@@ -189,7 +189,8 @@ class Experts:
     used_count: int
     size: int  # of each
     activation: Activation = switch("silu", ACTIVATIONS)
-    is_normalized: bool = plain(default=True)  # whether the chosen experts' shares add up to one
+    # Whether the shares of the chosen experts add up to one.
+    is_normalized: bool = switch(plain=True, feature=Feature.UNNORMALIZED_EXPERTS)
     shared_size: int = switch(0, Feature.SHARED_EXPERTS)  # of those that see every token
 
     def shapes(self, layer: int, hidden: int) -> Shaped:
@@ -252,10 +253,26 @@ class Decoder:
         found = {*features_of(replace(self, layers=kinds))}
         if any(layer.mixer.rope and layer.mixer.rope.dimensions != layer.mixer.head_size for layer in kinds):
             found.add(Feature.PARTIAL_ROTARY)
+        if not self.has_positions and any(layer.mixer.rope is None for layer in kinds):
+            found.add(Feature.NO_POSITIONS)
+        if len({(norm.eps, norm.kind) for norm in self._norms(kinds)}) > 1:
+            found.add(Feature.MIXED_NORMS)
         if len(kinds) > 1:
             alike = {replace(layer, mixer=replace(layer.mixer, window=None)) for layer in kinds}
             found.add(Feature.MIXED_WINDOWS if len(alike) == 1 else Feature.MIXED_LAYERS)
         return frozenset(found)
+
+    def _norms(self, kinds: tuple[Layer, ...]) -> Iterator[Norm]:
+        yield self.final_norm
+        for layer in kinds:
+            norms = (
+                layer.attn_norm,
+                layer.attn_post_norm,
+                layer.mixer.qk_norm,
+                layer.mlp_norm,
+                layer.mlp_post_norm,
+            )
+            yield from filter(None, norms)
 
     def norm_of(self, ref: Ref) -> Norm | None:
         """Find the norm that a tensor belongs to."""

@@ -15,6 +15,7 @@ class Feature(StrEnum):
     """A property of a model by which some format could fail, in words for a message."""
 
     LEARNED_POSITIONS = "learned positions"
+    NO_POSITIONS = "attention without positions"
     PARTIAL_ROTARY = "rotary positions in a part of each head"
     ROPE_LINEAR = "linear rotary scaling"
     ROPE_LLAMA3 = "llama3 rotary scaling"
@@ -31,6 +32,7 @@ class Feature(StrEnum):
     SOFTCAP = "attention softcaps"
     SINKS = "attention sinks"
     LAYER_NORM = "layer norms"
+    MIXED_NORMS = "norms of different kinds"
     OFFSET_NORM = "norm weights stored less one"
     POST_NORM = "norms after attention and MLP"
     UNGATED_MLP = "MLPs without a gate"
@@ -39,6 +41,7 @@ class Feature(StrEnum):
     GELU_TANH = "GELU by its tanh form"
     EXPERTS = "mixtures of experts"
     SHARED_EXPERTS = "shared experts"
+    UNNORMALIZED_EXPERTS = "experts whose shares do not add up to one"
     EMBEDDING_SCALE = "scaled embeddings"
     LOGIT_SOFTCAP = "logit softcaps"
 

@@ -68,6 +68,19 @@ def test_features_follow_from_the_data() -> None:
     assert odd.features == {Feature.WINDOW, Feature.MIXED_LAYERS}
 
 
+def test_what_no_field_says_alone_is_a_feature_too() -> None:
+    """A format that writes one epsilon, or turns heads unasked, must not take these for the plain case."""
+    decoder = described("llama", rope_scaling=None)
+    assert decoder.with_mixers(rope=None).features == {Feature.NO_POSITIONS}
+    assert replace(decoder, final_norm=module.Norm(1e-3)).features == {Feature.MIXED_NORMS}
+    own = replace(described("qwen3"), final_norm=module.Norm(1e-5))
+    assert own.features == {Feature.QK_NORM}
+    assert own.with_mixers(qk_norm=module.Norm(1e-6)).features == {Feature.QK_NORM, Feature.MIXED_NORMS}
+    apart = Experts(count=3, used_count=2, size=96, is_normalized=False)
+    mixture = replace(decoder, layers=tuple(replace(layer, mlp=apart) for layer in decoder.layers))
+    assert mixture.features == {Feature.EXPERTS, Feature.UNNORMALIZED_EXPERTS}
+
+
 PLANTED: dict[str, tuple[Feature, dict[str, Any]]] = {
     "softcap": (Feature.SOFTCAP, {"softcap": 50.0}),
     "sinks": (Feature.SINKS, {"has_sinks": True}),
