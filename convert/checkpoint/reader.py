@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
+from convert.checkpoint.floats import to_f32
 from convert.checkpoint.index import MISMATCHED, Weights, find_weights
 from convert.checkpoint.mapped import MappedFile
 from convert.checkpoint.safetensors import read_safetensors
@@ -38,6 +41,37 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         file, info, stop = self._rows(name, start, stop)
         file.release(info, start, stop)
 
+    def rows(
+        self, name: str, start: int, stop: int, *, index: int | None = None, is_transposed: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """Read some rows of a matrix in float32, (rows, columns), without holding more of it than these.
+
+        A vector's rows have one column; `index` picks a matrix along the first axis of a stack. A transposed
+        matrix is stored (columns, rows).
+        """
+        info = self.tensors[name]
+        stored = self.read(name) if index is None else self.read(name, index, index + 1)[0]
+        if is_transposed:
+            stored = stored[..., start:stop].swapaxes(0, -1)
+        elif stored.ndim:
+            stored = stored[start:stop]
+        return to_f32(stored, info.dtype).reshape(stop - start, -1)
+
+    def release_rows(
+        self, name: str, start: int, stop: int, *, index: int | None = None, is_transposed: bool = False
+    ) -> None:
+        """Release the pages of rows that were read; those of a transposed matrix with its last rows."""
+        info = self.tensors[name]
+        if is_transposed:
+            if stop == info.shape[-1]:
+                whole = (0, info.shape[0]) if index is None else (index, index + 1)
+                self.release(name, *whole)
+        elif index is None:
+            self.release(name, start, stop)
+        else:
+            file, _, _ = self._rows(name, index, index + 1)
+            file.release(_element(info, index), start, stop)
+
     def close(self) -> None:
         """Close the files."""
         self._files.clear()
@@ -54,6 +88,19 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         if info.file not in self._files:
             raise ValueError("read of a closed checkpoint")
         return self._files[info.file], info, stop
+
+
+def _element(info: TensorInfo, index: int) -> TensorInfo:
+    """Describe one tensor of a stack by itself."""
+    strides = info.strides_bytes
+    step = info.size_bytes // info.shape[0] if strides is None else strides[0]
+    return replace(
+        info,
+        shape=info.shape[1:],
+        offset_bytes=info.offset_bytes + index * step,
+        size_bytes=info.size_bytes // info.shape[0],
+        strides_bytes=None if strides is None else strides[1:],
+    )
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
