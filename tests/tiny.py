@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convert.model.binding import is_transposed, name_of
+from convert.formats.hf.tensors import CONVOLUTIONS
+from convert.model.binding import places
 from convert.model.config import Config
-from convert.model.families import family, find_family, supported
+from convert.model.families import describe, family, supported
 from convert.writer.codecs.plain import to_bf16
 
 if TYPE_CHECKING:
@@ -42,25 +44,29 @@ class Recipe:
 
 def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
     """Make the source's tensors, under the source's names and in its own shapes."""
-    config = {**CONFIGS[recipe.model_type], "model_type": recipe.model_type, **recipe.changes}
-    family = find_family(Config(config))
-    naming = family.naming
-    decoder = family.describe(Config(config))
+    config = Config({**CONFIGS[recipe.model_type], "model_type": recipe.model_type, **recipe.changes})
+    family, decoder = describe(config)
     random = np.random.default_rng(recipe.seed)
-    stacks: dict[str, list[NDArray[np.float32]]] = {}
-    flipped: set[str] = set()
+    origins, taken = places(decoder, family.naming, family.naming.prefix if recipe.has_prefix else "")
+    stacks = Counter(name for name, index in taken if index is not None)
+    made: dict[str, NDArray[np.float32]] = {}
     for ref, shape in decoder.shapes():
-        name = name_of(naming, ref, naming.prefix if recipe.has_prefix else "")
+        origin = origins[ref]
         spread = recipe.spread * (1 if len(shape) > 1 else 2)
         center = float(
             decoder.norm_of(ref) is not None and ref.part == "weight" and not decoder.has_offset(ref)
         )
         values = random.standard_normal(shape, np.float32) * np.float32(spread) + np.float32(center)
-        stacks.setdefault(name, []).append(values)
-        if is_transposed(naming, ref):
-            flipped.add(name)
-    joined = {name: np.concatenate(parts) for name, parts in stacks.items()}
-    return {name: values.T.copy() if name in flipped else values for name, values in joined.items()}
+        if ref.role in CONVOLUTIONS and ref.part == "weight":
+            values = values[:, None]
+        whole = (taken[origin.name, origin.index], *values.shape[1:])
+        stored = whole[::-1] if origin.is_transposed else whole
+        stack = (stacks[origin.name],) if origin.index is not None else ()
+        tensor = made.setdefault(origin.name, np.empty((*stack, *stored), np.float32))
+        matrix = tensor if origin.index is None else tensor[origin.index]
+        rows = [origin.row(row) for row in range(shape[0])]
+        (matrix.T if origin.is_transposed else matrix)[rows] = values
+    return made
 
 
 def make(folder: Path, recipe: Recipe) -> Path:

@@ -118,6 +118,10 @@ class Format(Generic[Options, Shared]):
         """Name the features that it can express, by default its own; None for a family that it lacks."""
         return self.RENDERS
 
+    def limits(self, decoder: Decoder) -> tuple[str, ...]:
+        """Say, in words, what it cannot express of features that it has."""
+        return ()
+
     def tools(self, options: Options, target: str) -> dict[str, str]:
         """Name the tools, with versions, that can change the bytes of this artifact."""
         return {}

@@ -40,4 +40,6 @@ def require_rendered(recipe: Recipe, names: Iterable[str], decoder: Decoder) -> 
 
 def _missing(format_: Format[Any, Any], recipe: Recipe | None, decoder: Decoder) -> list[str]:
     rendered = format_.renders(decoder, recipe.targets[format_.name] if recipe else None)
-    return ["this family"] if rendered is None else sorted(decoder.features - rendered)
+    if rendered is None:
+        return ["this family"]
+    return sorted(decoder.features - rendered) or list(format_.limits(decoder))

@@ -3,21 +3,43 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from convert.checkpoint import TensorInfo
 from convert.errors import Failure
-from convert.model.decoder import Decoder, Origin, Ref, Role
+from convert.model.decoder import Decoder
 from convert.model.family import Naming
+from convert.model.tensor import Origin, Ref, Role
 
 # A name beyond this many is counted, not printed.
 MAX_NAMES_SHOWN = 6
 
 
+@dataclass(frozen=True)
+class Binding:
+    """The places of all canonical tensors in a source, and what of the source is left out."""
+
+    naming: Naming
+    origins: Mapping[Ref, Origin]
+    ignored: tuple[str, ...]  # tied heads and buffers
+    left_out: Mapping[str, tuple[str, ...]]  # what it is, in words -> tensors
+
+
 def name_of(naming: Naming, ref: Ref, prefix: str | None = None) -> str:
     """Spell a tensor's name in the source, by default with the naming's outer module."""
-    stem = naming.names[ref.role].format(layer=ref.layer, expert=ref.expert)
-    name = f"{naming.prefix if prefix is None else prefix}{stem}.{ref.part}"
-    return naming.aliases.get(name, name)
+    prefix = naming.prefix if prefix is None else prefix
+    if (template := naming.names.get((ref.role, ref.part))) is None:
+        template = f"{naming.names[ref.role]}.{ref.part}"
+    if ref.role is Role.HEAD:
+        prefix = prefix.removesuffix(naming.prefix)
+        prefix = prefix if prefix.endswith(".") and not prefix.startswith("model.") else ""
+    return prefix + template.format(layer=ref.layer, expert=ref.expert)
+
+
+def is_stacked(naming: Naming, ref: Ref) -> bool:
+    """Check whether a tensor is one of several along the first axis of the source's."""
+    template = naming.names.get((ref.role, ref.part)) or naming.names[ref.role]
+    return ref.expert is not None and "{expert}" not in template
 
 
 def is_transposed(naming: Naming, ref: Ref) -> bool:
@@ -25,35 +47,58 @@ def is_transposed(naming: Naming, ref: Ref) -> bool:
     return ref.part == "weight" and ref.role in naming.transposed
 
 
-def bind(
-    decoder: Decoder, naming: Naming, tensors: Mapping[str, TensorInfo]
-) -> tuple[dict[Ref, Origin], tuple[str, ...]]:
+def bind(decoder: Decoder, naming: Naming, tensors: Mapping[str, TensorInfo]) -> Binding:
     """Find every canonical tensor in the source, and list the source tensors that are left out.
 
     Every source tensor is used, tied or ignored by name and every role is filled; anything else is an error.
     """
-    prefix = _prefix(naming, tensors)
+    spelled = [(each, _prefix(each, tensors)) for each in (naming, *naming.others)]
+    lacking = [_missing(decoder, each, prefix, tensors) for each, prefix in spelled]
+    best = min(range(len(spelled)), key=lambda number: len(lacking[number]))
+    naming, prefix = spelled[best]
+    if lacking[best]:
+        _refuse_missing(decoder, list(lacking[best]), tensors)
+    origins, rows_taken = places(decoder, naming, prefix)
+    _check_shapes(decoder, origins, rows_taken, tensors)
+    ignored, left_out = _left_out(decoder, naming, prefix, {name for name, _ in rows_taken}, tensors)
+    return Binding(naming, origins, ignored, left_out)
+
+
+def _missing(
+    decoder: Decoder, naming: Naming, prefix: str, tensors: Mapping[str, TensorInfo]
+) -> dict[str, None]:
+    names = (name_of(naming, ref, prefix) for ref, _ in decoder.shapes())
+    return {name: None for name in names if name not in tensors}
+
+
+def places(
+    decoder: Decoder, naming: Naming, prefix: str
+) -> tuple[dict[Ref, Origin], dict[tuple[str, int | None], int]]:
+    """Place each tensor in the source, and count the rows that are taken of each of its matrices."""
     origins: dict[Ref, Origin] = {}
-    rows_taken: dict[str, int] = defaultdict(int)
-    missing: list[str] = []
+    taken: dict[tuple[str, int | None], int] = defaultdict(int)
+    dealt: dict[tuple[str, int | None], int] = defaultdict(int)
     for ref, shape in decoder.shapes():
         name = name_of(naming, ref, prefix)
-        if name not in tensors:
-            missing.append(name)
-            continue
-        origins[ref] = Origin(name, rows_taken[name], is_transposed(naming, ref))
-        rows_taken[name] += shape[0]
-    if missing:
-        _refuse_missing(decoder, list(dict.fromkeys(missing)), tensors)
-    _check_shapes(decoder, origins, rows_taken, tensors)
-    return origins, _left_out(decoder, naming, prefix, set(rows_taken), tensors)
+        index = ref.expert if is_stacked(naming, ref) else None
+        run = naming.runs[ref.role](decoder, ref.layer or 0) if ref.role in naming.runs else 0
+        first = dealt[name, index] if run else taken[name, index]
+        origins[ref] = Origin(name, first, is_transposed(naming, ref), index, run)
+        taken[name, index] += shape[0]
+        dealt[name, index] += run
+    periods = {
+        ref: replace(origin, period_rows=dealt[origin.name, origin.index])
+        for ref, origin in origins.items()
+        if origin.run_rows
+    }
+    return origins | periods, taken
 
 
 def _prefix(naming: Naming, tensors: Mapping[str, TensorInfo]) -> str:
-    """Tell whether this file names the outer module."""
-    if not naming.prefix or any(name.startswith(naming.prefix) for name in tensors):
-        return naming.prefix
-    return ""
+    """Tell which outer module this file names."""
+    embed = Ref(Role.EMBED)
+    found = (prefix for prefix in naming.prefixes if name_of(naming, embed, prefix) in tensors)
+    return next(found, naming.prefix)
 
 
 def _refuse_missing(decoder: Decoder, missing: Sequence[str], tensors: Mapping[str, TensorInfo]) -> None:
@@ -67,16 +112,21 @@ def _refuse_missing(decoder: Decoder, missing: Sequence[str], tensors: Mapping[s
 def _check_shapes(
     decoder: Decoder,
     origins: Mapping[Ref, Origin],
-    rows_taken: Mapping[str, int],
+    rows_taken: Mapping[tuple[str, int | None], int],
     tensors: Mapping[str, TensorInfo],
 ) -> None:
+    counts: dict[str, int] = defaultdict(int)
+    for name, index in rows_taken:
+        counts[name] += index is not None
     for ref, shape in decoder.shapes():
         origin = origins[ref]
-        wanted = (rows_taken[origin.name], *shape[1:])
+        wanted = (rows_taken[origin.name, origin.index], *shape[1:])
         if origin.is_transposed:
             wanted = wanted[::-1]
+        if origin.index is not None:
+            wanted = (counts[origin.name], *wanted)
         found = tensors[origin.name].shape
-        if found != wanted:
+        if _squeezed(found) != _squeezed(wanted):
             raise Failure(
                 f"{tensors[origin.name].file.name}: {origin.name} is {_by(found)}, "
                 f"and config.json makes it {_by(wanted)}",
@@ -84,20 +134,28 @@ def _check_shapes(
             )
 
 
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Leave out axes of one, which convolutions and gates have."""
+    return tuple(size for size in shape if size != 1)
+
+
 def _left_out(
     decoder: Decoder, naming: Naming, prefix: str, used: set[str], tensors: Mapping[str, TensorInfo]
-) -> tuple[str, ...]:
-    tied = set()
-    if decoder.is_tied:
-        head = naming.names[Role.HEAD] + ".weight"
-        tied = {head, prefix + head}
-    left_out, unknown = [], []
+) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    tied = {name_of(naming, Ref(Role.HEAD), each) for each in naming.prefixes} if decoder.is_tied else set()
+    ignored: list[str] = []
+    unknown: list[str] = []
+    left_out: dict[str, list[str]] = defaultdict(list)
     for name in tensors:
+        bare = name.removeprefix(prefix)
         if name in used:
             continue
-        bare = name.removeprefix(prefix)
-        if name in tied or any(re.fullmatch(pattern, bare) for pattern in naming.ignored):
-            left_out.append(name)
+        if name in tied or bare in tied or any(re.fullmatch(pattern, bare) for pattern in naming.ignored):
+            ignored.append(name)
+        elif what := next(
+            (say for pattern, say in naming.towers.items() if re.fullmatch(pattern, name)), None
+        ):
+            left_out[what].append(name)
         else:
             unknown.append(name)
     if unknown:
@@ -106,7 +164,11 @@ def _left_out(
             f"config.json says {decoder.layer_count} layers of type {decoder.family}; "
             "an adapter or another architecture would have to be merged or supported first",
         )
-    return tuple(left_out)
+    return tuple(ignored), {what: tuple(names) for what, names in left_out.items()}
+
+
+def _tower(naming: Naming, name: str) -> str | None:
+    return next((what for pattern, what in naming.towers.items() if re.fullmatch(pattern, name)), None)
 
 
 def _counted(names: Sequence[str], what: str) -> str:

@@ -1,23 +1,50 @@
 """What a family's file may say: how its checkpoints name things, and what tools must know of it alone."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from __future__ import annotations
 
-from convert.model.config import Config
-from convert.model.decoder import Decoder, Role
-from convert.model.feature import Feature
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from convert.model.arrange import Arrange
+    from convert.model.config import Config
+    from convert.model.decoder import Decoder, Part, Role
+    from convert.model.feature import Feature
+
+# What a checkpoint may hold besides the text decoder, by its tensors' names, in words for the manifest.
+TOWERS = {
+    r"(.*\.)?(visual|vision_\w+|image_\w+|multi_modal_projector|mm_projector|connector|embed_vision)\b.*": (
+        "the vision tower"
+    ),
+    r"(.*\.)?(audio_\w+|embed_audio|sound_\w+)\b.*": "the audio tower",
+    r"(model\.)?mtp\b.*": "the heads for multi-token prediction",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """How a family of checkpoints names the roles; roles of one name are stacked in it, in this order."""
+    """How a family of checkpoints names the roles; roles of one name are stacked in it, in this order.
 
-    names: Mapping[Role, str]
+    A role alone names a module, whose weight and bias these are; a role with its part names a tensor whole.
+    Experts whose name has no place for their number are stacked along the tensor's first axis.
+    """
+
+    names: Mapping[Role | tuple[Role, Part], str]
     prefix: str = ""  # an outer module that some files name and others leave out
     transposed: frozenset[Role] = frozenset()  # stored (in, out), as Conv1D does
+    # Roles of one name whose rows are dealt out by turns: how many rows at a time, in a given layer.
+    runs: Mapping[Role, Callable[[Decoder, int], int]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()  # buffers, by pattern: recomputed by every runtime
-    aliases: Mapping[str, str] = field(default_factory=dict)  # other spellings of a whole name
+    towers: Mapping[str, str] = field(default_factory=lambda: TOWERS)  # by pattern: left out, and said
+    others: tuple[Naming, ...] = ()  # older and newer spellings
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """List the outer modules that a text decoder may be found in, alone and in a multimodal model."""
+        inner = self.prefix
+        return tuple(dict.fromkeys((inner, "", f"language_model.{inner}", "model.language_model.")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +54,23 @@ class Gguf:
     architecture: str
     renders: frozenset[Feature] = frozenset()  # that this graph computes, beyond the plain case
     # The graph's own names of tensors; roles of one name are stacked in it.
-    names: Mapping[Role, str] = field(default_factory=dict)
+    names: Mapping[Role | tuple[Role, Part], str] = field(default_factory=dict)
     # The graph turns neighboring dimensions of a head, where Transformers turns its two halves.
     is_interleaved: bool = False
+    # How the rows of a role are rearranged, in a given layer, and in groups of how many.
+    arranged: Mapping[Role, Callable[[Decoder, int], tuple[Arrange, int]]] = field(default_factory=dict)
+    # Rows of a role in another order: runs of (first, count).
+    order: Mapping[Role, Callable[[Decoder, int], Iterable[tuple[int, int]]]] = field(default_factory=dict)
+    # The shape in the file, where it is not the role's own.
+    shapes: Mapping[Role, Callable[[Decoder, int], tuple[int, ...]]] = field(default_factory=dict)
+    # Tensors that are computed, as (name, values).
+    computed: Callable[[Decoder], Iterable[tuple[str, Any]]] | None = None
     # Features that the graph leaves out, each with the reason to record.
     lost: Mapping[Feature, str] = field(default_factory=dict)
+    # What this graph cannot express of a decoder whose features it has, in words.
+    limits: Callable[[Decoder], Iterable[str]] | None = None
+    # Keys of this graph alone: values, or None to leave out one that is usually written.
+    keys: Callable[[Decoder], Mapping[str, Any]] | None = None
     # Keys that the graph reads even where they say nothing new.
     always: frozenset[str] = frozenset()
     # LLM_TYPE_70B, for which llama-quantize chooses finer types: its layers, and if heads must be shared.

@@ -8,6 +8,7 @@ from typing import Any
 from convert.calibration import Source
 from convert.checkpoint import Checkpoint
 from convert.deviation import Deviation
+from convert.model.binding import Binding
 from convert.model.decoder import Decoder, Origin, Ref
 from convert.tokenizer import Tokenizer
 
@@ -34,4 +35,9 @@ class Weights:
     """An open checkpoint, and where in it the canonical tensors are."""
 
     checkpoint: Checkpoint
-    origins: Mapping[Ref, Origin]
+    binding: Binding
+    is_canonical: bool = False  # whether the tensors are named as the family's own class names them
+
+    @property
+    def origins(self) -> Mapping[Ref, Origin]:
+        return self.binding.origins

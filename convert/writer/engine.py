@@ -10,15 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.checkpoint import Checkpoint, to_f32
+from convert.checkpoint import Checkpoint
 from convert.errors import Failure
-from convert.model.decoder import Origin, Ref
+from convert.model.tensor import Origin, Ref
 from convert.writer.codecs import Codec
-from convert.writer.layout import Arrange, Layout
+from convert.writer.layout import Layout, Piece
 
 # Weights in a slice: large enough that Python's share is small, small enough for a core's cache.
 SLICE_WEIGHTS = 1 << 19
@@ -36,18 +37,35 @@ class Output:
     path: Path
 
 
+class Place(NamedTuple):
+    """A matrix of the source: a tensor, or one of a stack, maybe stored (columns, rows)."""
+
+    name: str
+    matrix: int | None
+    is_transposed: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the rows of a source tensor go in one file."""
+    """Where the rows of a source matrix go in one file."""
 
     first_row: int
     stop_row: int
-    arrange: Arrange | None
-    group_rows: int
+    piece: Piece
     codec: Codec
     offsets_bytes: tuple[int, ...]  # of the first row, one a plane
     descriptor: int
     turned_bytes: int = 0  # from one weight of a row to the next, where rows become columns
+    phase: int = 0  # which of every `step` rows it takes
+    step: int = 1
+
+    @property
+    def group_rows(self) -> int:
+        return self.piece.group_rows * self.step
+
+    def written(self, source_rows: int) -> int:
+        """Count the rows of the file that so many source rows become."""
+        return source_rows // self.group_rows * self.piece.out_group_rows
 
 
 def available_threads() -> int:
@@ -71,55 +89,73 @@ def run(
     """Fill every output from one read of the checkpoint; the same bytes for any number of threads."""
     count = threads or available_threads()
     with ExitStack() as stack:
-        targets: dict[str, list[Target]] = defaultdict(list)
+        targets: dict[Place, list[Target]] = defaultdict(list)
         for output in outputs:
             descriptor = os.open(output.path, os.O_RDWR | os.O_CREAT, 0o666)
             stack.callback(os.close, descriptor)
             os.truncate(descriptor, output.layout.size_bytes)
             for offset_bytes, data in output.layout.fixed:
                 _write(descriptor, data, offset_bytes)
-            for name, target in _targets(output.layout, descriptor, origins):
-                targets[name].append(target)
-        _pass(checkpoint, origins, targets, count, advance)
+            for place, target in _targets(output.layout, descriptor, origins):
+                targets[place].append(target)
+        _pass(checkpoint, targets, count, advance)
 
 
-def _targets(layout: Layout, descriptor: int, origins: Mapping[Ref, Origin]) -> Iterator[tuple[str, Target]]:
+def _targets(
+    layout: Layout, descriptor: int, origins: Mapping[Ref, Origin]
+) -> Iterator[tuple[Place, Target]]:
     for slot in layout.slots:
         row = 0
         row_bytes = slot.codec.row_bytes(slot.columns)
         if slot.is_turned:
             row_bytes = (row_bytes[0] // slot.columns,)
+        turned_bytes = slot.rows * row_bytes[0] if slot.is_turned else 0
         for piece in slot.pieces:
-            origin = origins[piece.ref]
-            offsets = tuple(
-                offset + row * size for offset, size in zip(slot.offsets_bytes, row_bytes, strict=True)
-            )
-            yield (
-                origin.name,
-                Target(
-                    origin.first_row,
-                    origin.first_row + piece.rows,
-                    piece.arrange,
-                    piece.group_rows,
-                    slot.codec,
+            origin = piece.origin or origins[piece.ref]
+            for start, count, step in _runs(origin, piece):
+                offsets = tuple(
+                    offset + row * size for offset, size in zip(slot.offsets_bytes, row_bytes, strict=True)
+                )
+                phase = start % step
+                first = start - phase
+                target = Target(
+                    first,
+                    first + count * step,
+                    piece,
+                    piece.codec or slot.codec,
                     offsets,
                     descriptor,
-                    slot.rows * row_bytes[0] if slot.is_turned else 0,
-                ),
-            )
-            row += piece.rows
+                    turned_bytes,
+                    phase,
+                    step,
+                )
+                row += target.written(count * step)
+                yield Place(origin.name, origin.index, origin.is_transposed), target
+
+
+def _runs(origin: Origin, piece: Piece) -> Iterator[tuple[int, int, int]]:
+    """Find a piece's rows in the source: the first, how many, and the distance from one to the next."""
+    first = piece.first_row
+    if origin.run_rows in (0, 1):
+        yield origin.row(first), piece.rows, origin.period_rows or 1
+        return
+    while first < piece.first_row + piece.rows:
+        count = min(piece.first_row + piece.rows - first, origin.run_rows - first % origin.run_rows)
+        if count % piece.group_rows:
+            raise ValueError(f"{piece.ref}: groups of {piece.group_rows} rows in runs of {origin.run_rows}")
+        yield origin.row(first), count, 1
+        first += count
 
 
 def _pass(
     checkpoint: Checkpoint,
-    origins: Mapping[Ref, Origin],
-    targets: Mapping[str, list[Target]],
+    targets: Mapping[Place, list[Target]],
     threads: int,
     advance: Callable[[int], None],
 ) -> None:
-    transposed = {origin.name for origin in origins.values() if origin.is_transposed}
     places = threading.Semaphore(threads + SLICES_WAITING)
     failures: list[BaseException] = []
+    order = {name: number for number, name in enumerate(checkpoint.tensors)}
 
     def work(task: Slice) -> None:
         try:
@@ -132,10 +168,8 @@ def _pass(
 
     def submit(pool: ThreadPoolExecutor) -> None:
         try:
-            for name in checkpoint.tensors:
-                for task in _slices(
-                    checkpoint, name, targets.get(name, []), is_transposed=name in transposed
-                ):
+            for place in sorted(targets, key=lambda place: (order[place.name], place.matrix or 0)):
+                for task in _slices(checkpoint, place, targets[place]):
                     places.acquire()
                     if failures:
                         return
@@ -153,76 +187,70 @@ def _pass(
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Some rows of a source tensor and everywhere they go."""
+    """Some rows of a source matrix and everywhere they go."""
 
-    name: str
+    place: Place
     first_row: int
     stop_row: int
-    is_transposed: bool
+    matrix_rows: int
     targets: tuple[Target, ...]
 
     def encode(self, checkpoint: Checkpoint) -> int:
         """Read, convert, encode and write these rows; tell how many source bytes they were."""
-        rows, size_bytes = self._read(checkpoint)
+        name, index, is_transposed = self.place
+        bounds = self.first_row, self.stop_row
+        rows = checkpoint.rows(name, *bounds, index=index, is_transposed=is_transposed)
         if not np.isfinite(rows.max(initial=0)) or not np.isfinite(rows.min(initial=0)):
             raise Failure(
-                f"{checkpoint.tensors[self.name].file.name}: {self.name} holds a value that is not a number "
+                f"{checkpoint.tensors[name].file.name}: {name} holds a value that is not a number "
                 f"or infinite in rows {self.first_row} to {self.stop_row - 1}",
                 "the weights are damaged; fetch the file again",
             )
-        encoded: dict[tuple[Codec, Arrange | None], tuple[NDArray[np.uint8], ...]] = {}
+        encoded: dict[object, tuple[NDArray[np.uint8], ...]] = {}
         for target in self.targets:
-            key = (target.codec, target.arrange)
+            key = (target.codec, target.piece.arrange, target.phase, target.step)
             if key not in encoded:
-                encoded[key] = self._encode(rows, target)
-            skipped = self.first_row - target.first_row
+                encoded[key] = self._encode(rows[target.phase :: target.step], target)
+            written = target.written(self.first_row - target.first_row)
             for offset_bytes, plane in zip(target.offsets_bytes, encoded[key], strict=True):
                 row_bytes = plane.nbytes // plane.shape[0]
                 if target.turned_bytes:
-                    _write_turned(target, plane, rows.shape[1], skipped)
+                    _write_turned(target, plane, rows.shape[1], written)
                 else:
-                    _write(target.descriptor, plane, offset_bytes + skipped * row_bytes)
-        self._release(checkpoint)
-        return size_bytes
+                    _write(target.descriptor, plane, offset_bytes + written * row_bytes)
+        checkpoint.release_rows(name, *bounds, index=index, is_transposed=is_transposed)
+        return self._source_bytes(checkpoint)
 
     def _encode(self, rows: NDArray[np.float32], target: Target) -> tuple[NDArray[np.uint8], ...]:
+        arrange = target.piece.arrange
         try:
-            return target.codec.encode(target.arrange(rows) if target.arrange else rows)
+            return target.codec.encode(arrange(rows) if arrange else np.ascontiguousarray(rows))
         except Failure as failure:
-            raise Failure(f"{self.name}: {failure.message}", failure.hint) from failure
+            raise Failure(f"{self.place.name}: {failure.message}", failure.hint) from failure
 
-    def _read(self, checkpoint: Checkpoint) -> tuple[NDArray[np.float32], int]:
-        info = checkpoint.tensors[self.name]
-        if self.is_transposed:
-            source = checkpoint.read(self.name)[:, self.first_row : self.stop_row].T
-        else:
-            source = checkpoint.read(self.name, self.first_row, self.stop_row)
-        return to_f32(source, info.dtype).reshape(self.stop_row - self.first_row, -1), source.nbytes
-
-    def _release(self, checkpoint: Checkpoint) -> None:
-        """Let the kernel drop what was read, so that resident memory does not grow with the model."""
-        shape = checkpoint.tensors[self.name].shape
-        if not self.is_transposed:
-            checkpoint.release(self.name, self.first_row, self.stop_row)
-        elif self.stop_row == shape[1]:
-            checkpoint.release(self.name, 0, shape[0])
+    def _source_bytes(self, checkpoint: Checkpoint) -> int:
+        """Share a matrix's bytes out, such that the shares add up."""
+        info = checkpoint.tensors[self.place.name]
+        size = info.size_bytes if self.place.matrix is None else info.size_bytes // info.shape[0]
+        return size * self.stop_row // self.matrix_rows - size * self.first_row // self.matrix_rows
 
 
-def _slices(
-    checkpoint: Checkpoint, name: str, targets: Sequence[Target], *, is_transposed: bool
-) -> Iterator[Slice]:
-    """Cut a tensor where its parts meet, and these into slices of whole groups of rows."""
-    shape = checkpoint.tensors[name].shape
-    columns = math.prod(shape) // max(1, shape[-1] if is_transposed else shape[0] if shape else 1)
+def _slices(checkpoint: Checkpoint, place: Place, targets: Sequence[Target]) -> Iterator[Slice]:
+    """Cut a matrix where its parts meet, and these into slices of whole groups of rows."""
+    shape = checkpoint.tensors[place.name].shape
+    shape = shape if place.matrix is None else shape[1:]
+    matrix_rows = shape[-1] if place.is_transposed else shape[0] if shape else 1
+    columns = math.prod(shape) // max(1, matrix_rows)
     edges = sorted({edge for target in targets for edge in (target.first_row, target.stop_row)})
+    ordered = sorted(targets, key=lambda target: target.first_row)
     for first, stop in itertools.pairwise(edges):
-        here = tuple(target for target in targets if target.first_row <= first and stop <= target.stop_row)
+        here = tuple(target for target in ordered if target.first_row <= first and stop <= target.stop_row)
         if not here:
             continue
         group = math.lcm(*(target.group_rows for target in here))
         step = max(group, SLICE_WEIGHTS // max(1, columns) // group * group)
         for row in range(first, stop, step):
-            yield Slice(name, row, min(stop, row + step), is_transposed, here)
+            yield Slice(place, row, min(stop, row + step), matrix_rows, here)
 
 
 def _write(descriptor: int, data: bytes | NDArray[np.uint8], offset_bytes: int) -> None:
@@ -233,9 +261,9 @@ def _write(descriptor: int, data: bytes | NDArray[np.uint8], offset_bytes: int) 
         offset_bytes += written
 
 
-def _write_turned(target: Target, plane: NDArray[np.uint8], columns: int, skipped: int) -> None:
+def _write_turned(target: Target, plane: NDArray[np.uint8], columns: int, written: int) -> None:
     """Write rows as columns: the same weight of each row side by side."""
     weights = plane.reshape(plane.shape[0], columns, -1)
-    offset_bytes = target.offsets_bytes[0] + skipped * weights.shape[2]
+    offset_bytes = target.offsets_bytes[0] + written * weights.shape[2]
     for number, together in enumerate(np.ascontiguousarray(weights.swapaxes(0, 1))):
         _write(target.descriptor, together, offset_bytes + number * target.turned_bytes)

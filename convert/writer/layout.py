@@ -1,35 +1,38 @@
 """A file planned to the byte before anything is read."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from convert.model.decoder import Ref
+from convert.model.arrange import Arrange
+from convert.model.tensor import Origin, Ref
 from convert.writer.codecs import Codec
-
-Arrange: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-
-@dataclass(frozen=True, slots=True)
-class AddOne:
-    """Store a norm's weights whole that the source keeps less one."""
-
-    def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        return rows + np.float32(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A canonical tensor's rows on their way into a slot, rearranged in whole groups where need be."""
+    """Rows of a canonical tensor on their way into a slot, rearranged in whole groups where need be."""
 
     ref: Ref
     rows: int
     columns: int
     arrange: Arrange | None = None
     group_rows: int = 1
+    first_row: int = 0  # in the canonical tensor
+    codec: Codec | None = None  # where it is not the slot's
+    origin: Origin | None = None  # where it is not that of the canonical tensor
+    # Rows become columns: each group is written as so many rows of `group_rows` columns.
+    is_turned: bool = False
+
+    @property
+    def out_group_rows(self) -> int:
+        return self.columns if self.is_turned else self.group_rows
+
+    @property
+    def out_rows(self) -> int:
+        return self.rows // self.group_rows * self.out_group_rows
+
+    @property
+    def out_columns(self) -> int:
+        return self.group_rows if self.is_turned else self.columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,11 @@ class Slot:
 
     @property
     def rows(self) -> int:
-        return sum(piece.rows for piece in self.pieces)
+        return sum(piece.out_rows for piece in self.pieces)
 
     @property
     def columns(self) -> int:
-        return self.pieces[0].columns
+        return self.pieces[0].out_columns
 
     @property
     def sizes_bytes(self) -> tuple[int, ...]:

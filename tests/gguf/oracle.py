@@ -58,7 +58,7 @@ def convert_folder(
     family = find_family(config)
     out.mkdir(parents=True, exist_ok=True)
     with open_checkpoint(folder) as checkpoint:
-        origins, _ = bind(family.describe(config), family.naming, checkpoint.tensors)
+        origins = bind(family.describe(config), family.naming, checkpoint.tensors).origins
         outputs = [
             engine.Output(layout, out / layout.path) for artifact in artifacts for layout in artifact.layouts
         ]

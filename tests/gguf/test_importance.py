@@ -46,8 +46,8 @@ def opened(folder: Path) -> tuple[Decoder, Weights]:
     family = find_family(config)
     decoder = family.describe(config)
     checkpoint = open_checkpoint(folder)
-    origins, _ = bind(decoder, family.naming, checkpoint.tensors)
-    return decoder, Weights(checkpoint, origins)
+    binding = bind(decoder, family.naming, checkpoint.tensors)
+    return decoder, Weights(checkpoint, binding)
 
 
 def windows(vocab_size: int, lengths: tuple[int, ...] = LENGTHS) -> Windows:

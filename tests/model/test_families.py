@@ -12,7 +12,7 @@ from convert.errors import Failure
 from convert.model.binding import bind
 from convert.model.config import Config, read_config
 from convert.model.decoder import Ref, Role
-from convert.model.families import find_family, supported
+from convert.model.families import describe, find_family, supported
 from tests import tiny
 
 
@@ -24,7 +24,7 @@ def bound(folder: Path) -> tuple[str, ...]:
     read = read_config(folder)
     family = find_family(read)
     with open_checkpoint(folder) as checkpoint:
-        return bind(family.describe(read), family.naming, checkpoint.tensors)[1]
+        return bind(family.describe(read), family.naming, checkpoint.tensors).ignored
 
 
 def test_every_file_is_a_model_type_and_is_tested() -> None:
@@ -45,7 +45,7 @@ def test_fused_tensors_are_cut_by_rows() -> None:
         name: TensorInfo(name, "BF16", values.shape, Path("m"), 0, values.nbytes // 2)
         for name, values in made.items()
     }
-    origins, _ = bind(decoder, family.naming, tensors)
+    origins = bind(decoder, family.naming, tensors).origins
     names = {origins[Ref(role, 1)].name for role in (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V)}
     rows = [origins[Ref(role, 1)].first_row for role in (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V)]
     assert (names, rows) == ({"transformer.h.1.attn.c_attn.weight"}, [0, 256, 512])
@@ -63,14 +63,14 @@ def test_gpt2_s_buffers_and_tied_head_are_left_out_by_name(tmp_path: Path) -> No
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("llama", {"model_type": "mamba"}, "model_type 'mamba' is not supported"),
+    ("llama", {"model_type": "mamba"}, "the family 'mamba' is not supported"),
     ("llama", {"model_type": "../llama"}, "is not supported"),
     ("llama", {"model_type": 7}, "model_type is 7"),
     ("llama", {"model_type": None}, "model_type is missing"),
-    ("qwen2", {"vision_config": {"depth": 2}}, "a vision tower"),
     ("llama", {"num_local_experts": 8}, "a mixture of experts"),
     ("llama", {"quantization_config": {"quant_method": "gptq"}}, "already quantized (gptq)"),
-    ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "is not a text decoder"),
+    ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "is a classifier, and no text decoder"),
+    ("qwen2", {"architectures": ["LlamaForCausalLM"]}, "is not a text decoder of type qwen2"),
     ("llama", {"hidden_size": None}, "hidden_size is missing"),
     ("llama", {"num_hidden_layers": "four"}, 'num_hidden_layers is "four"'),
     ("llama", {"num_hidden_layers": -1}, "num_hidden_layers is -1"),
@@ -95,7 +95,7 @@ def test_what_cannot_be_converted_is_refused_with_a_hint(
 ) -> None:
     read = config(model_type, **changes)
     with pytest.raises(Failure) as caught:
-        find_family(read).describe(read)
+        describe(read)
     assert said in caught.value.message
     assert caught.value.hint
     assert "\n" not in caught.value.message

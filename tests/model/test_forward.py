@@ -124,7 +124,7 @@ def opened(folder: Path) -> Forward:
     family = find_family(config)
     decoder = family.describe(config)
     checkpoint = open_checkpoint(folder)
-    origins, _ = bind(decoder, family.naming, checkpoint.tensors)
+    origins = bind(decoder, family.naming, checkpoint.tensors).origins
     return Forward(decoder, checkpoint, origins)
 
 

@@ -62,18 +62,18 @@ def convert_folder(
     recipe: Any = None  # nothing of it reaches this format
     out.mkdir(parents=True)
     with open_checkpoint(folder) as checkpoint:
-        origins, _ = bind(decoder, family.naming, checkpoint.tensors)
+        binding = bind(decoder, family.naming, checkpoint.tensors)
         prepared = FORMAT.learn(
             FORMAT.prepare(model, options, recipe),
             model,
             options,
             recipe,
-            weights=Weights(checkpoint, origins),
+            weights=Weights(checkpoint, binding),
             progress=Silent(),
         )
         planned = FORMAT.lay_out(model, options, target, prepared)
         outputs = [engine.Output(layout, out / layout.path) for layout in planned.layouts]
-        engine.run(checkpoint, origins, outputs, threads=threads)
+        engine.run(checkpoint, binding.origins, outputs, threads=threads)
     for name, content in planned.files.items():
         (out / name).write_bytes(content)
     return out

@@ -55,13 +55,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
 
     name = "gguf"
     REVISION = 1
-    RENDERS = frozenset({
-        Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
-        Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
-        Feature.WINDOW, Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
-        Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU_TANH,
-        Feature.RELU2, Feature.EMBEDDING_SCALE,
-    })  # fmt: skip
+    RENDERS = frozenset(Feature)  # of which each family's graph has its own
 
     def renders(self, decoder: Decoder, options: GgufOptions | None = None) -> frozenset[Feature] | None:
         """Take what the family's graph in llama.cpp computes and an importance matrix can learn from."""
@@ -70,6 +64,10 @@ class GgufFormat(Format[GgufOptions, Shared]):
             return None
         found = self.RENDERS & (graph.renders | graph.lost.keys())
         return found & FORWARD_RENDERS if options and options.learns_by else found
+
+    def limits(self, decoder: Decoder) -> tuple[str, ...]:
+        graph = family(decoder.family).gguf
+        return tuple(graph.limits(decoder)) if graph and graph.limits else ()
 
     def tools(self, options: GgufOptions, target: str) -> dict[str, str]:
         names = ["gguf"]
@@ -269,7 +267,8 @@ def _deviations(
 
 def _lost(decoder: Decoder) -> tuple[Deviation, ...]:
     """Record what llama.cpp's graph leaves out."""
-    window, why = decoder.layer.mixer.window, tensors.graph_of(decoder).lost.get(Feature.WINDOW)
+    why = tensors.graph_of(decoder).lost.get(Feature.WINDOW)
+    window = min((each.window for each in decoder.attentions if each.window is not None), default=None)
     if why is None or window is None or window >= decoder.context_length:
         return ()
     return (Deviation("attention", f"over the last {window} tokens", "over all tokens", why),)

@@ -171,7 +171,7 @@ def _from_sums(content: ImatrixFile, where: str, file_name: str) -> Importance:
 def _columns(decoder: Decoder) -> dict[str, int]:
     """Name the matrices that an importance matrix may speak of, with their columns."""
     return {
-        tensor.name: tensor.shape[1]
+        tensor.name: tensor.shape[-1]
         for tensor in file_tensors(decoder)
         if tensor.is_matrix and tensor.name != "position_embd.weight"
     }

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from convert.formats.gguf.tensors import graph_of
-from convert.model.decoder import Decoder
+from convert.model.decoder import Decoder, Experts, Latent
 from convert.writer.codecs.ggml import BLOCK_TYPES
 
 
@@ -47,6 +47,17 @@ FALLBACKS = {
     "Q6_K": "Q8_0",
 }
 
+UNQUANTIZED = (
+    "position_embd.weight",
+    "ffn_gate_inp.weight",
+    "ssm_conv1d",
+    "shortconv.conv.weight",
+    "per_layer_model_proj",
+)
+# With this many experts, the rest is so small that it gets finer types.
+FEW_EXPERTS = 8
+FINER_OUTPUTS = {"Q2_K", "Q3_K_S", "Q3_K_M", "IQ4_NL", "Q4_K_S", "Q4_K_M", "IQ4_XS"}
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -67,10 +78,13 @@ class Chooser:
         self.default = MIXTURES[quant].default
         self.has_imatrix = has_imatrix
         self.layer_count = decoder.layer_count
+        self.expert_count = max(
+            (each.mlp.count for each in decoder.kinds if isinstance(each.mlp, Experts)), default=0
+        )
         self.value_count = sum(_is_value(name) for name in names)
         self.is_tied = "output.weight" not in names
-        mixer, graph = decoder.layer.mixer, graph_of(decoder)
-        self.shared_heads = mixer.head_count // mixer.kv_head_count
+        graph = graph_of(decoder)
+        self.shared_heads = _shared_heads(decoder)
         self.is_70b = decoder.layer_count == graph.large_layers and (
             self.shared_heads > 1 or not graph.large_shares_heads
         )
@@ -91,22 +105,28 @@ class Chooser:
         return fitting
 
     def _mixed(self, shape: Shape) -> str:
-        name, quant, default = shape.name, self.quant, self.default
+        name, quant, new = shape.name, self.quant, self.default
+        has_few = self.expert_count == FEW_EXPERTS
         if name == "output.weight" or (self.is_tied and name == "token_embd.weight"):
-            if shape.columns % BLOCK_TYPES[default].block_size:
-                return "Q8_0"
-            return "Q8_0" if default == "Q8_0" else "Q6_K"
-        if _is_value(name):
-            index = self.seen["value"]
-            self.seen["value"] += 1
-            return self._value(index)
-        if "ffn_down" in name:
-            index = self.seen["down"]
-            self.seen["down"] += 1
-            return self._down(index)
-        if "attn_output.weight" in name:
-            return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}.get(quant, default)
-        return default
+            is_wide = new == "Q8_0" or shape.columns % BLOCK_TYPES[new].block_size
+            new = "Q8_0" if is_wide else "Q6_K"
+        elif _is_value(name):
+            new = self._value(self._count("value"))
+        elif "ffn_down" in name:
+            index = self._count("down")
+            new = self._down(_layer(name) if self.expert_count > 1 else index)
+        elif "attn_k.weight" in name and has_few:
+            new = "Q8_0"
+        elif "attn_output.weight" in name and has_few:
+            new = "Q5_K" if quant in FINER_OUTPUTS else new
+        elif "attn_output.weight" in name:
+            new = {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}.get(quant, new)
+        return new
+
+    def _count(self, what: str) -> int:
+        """Count the tensors of a kind that came before."""
+        self.seen[what] += 1
+        return self.seen[what] - 1
 
     def _value(self, index: int) -> str:
         quant, new = self.quant, self.default
@@ -120,6 +140,8 @@ class Chooser:
             new = "Q6_K"
         elif quant == "Q4_K_S" and index < 4:
             new = "Q5_K"
+        if self.expert_count == FEW_EXPERTS:
+            return "Q8_0"
         if self.is_70b and new in ("Q3_K", "Q4_K"):
             return "Q5_K"
         return new
@@ -148,17 +170,29 @@ def fit(type_name: str, columns: int) -> str:
     return fallback if columns % BLOCK_TYPES[fallback].block_size == 0 else "F16"
 
 
+def _shared_heads(decoder: Decoder) -> int:
+    """Count the heads of the first layer that share their keys; none where it has no attention."""
+    layer = decoder.layer
+    if layer.attention:
+        return layer.attention.head_count // layer.attention.kv_head_count
+    return layer.mixer.head_count if isinstance(layer.mixer, Latent) else 0
+
+
+def _layer(name: str) -> int:
+    return int(name.split(".")[1])
+
+
 def _is_value(name: str) -> bool:
     return "attn_v.weight" in name or "attn_qkv.weight" in name
 
 
 def _is_quantized(shape: Shape) -> bool:
-    """Tell what llama.cpp keeps in 32 bits: vectors, norms, learned positions."""
+    """Tell what llama.cpp keeps in 32 bits: vectors, norms, learned positions, routers, convolutions."""
     return (
         shape.is_matrix
         and shape.name.endswith("weight")
-        and not shape.name.endswith("_norm.weight")
-        and shape.name != "position_embd.weight"
+        and "_norm.weight" not in shape.name
+        and not any(part in shape.name for part in UNQUANTIZED)
     )
 
 

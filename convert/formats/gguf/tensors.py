@@ -1,50 +1,90 @@
 """The tensors of a GGUF file: how llama.cpp names the roles, fuses some and wants some rearranged."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.model.decoder import Decoder, Ref, Role
+from convert.model.arrange import AddOne, Interleave, Turn
+from convert.model.decoder import Decoder, Latent, Ref, Role
 from convert.model.families import family
 from convert.model.family import Gguf
-from convert.writer.layout import AddOne, Piece
+from convert.writer.layout import Piece
 
 NAMES = {
     Role.EMBED: "token_embd",
+    Role.EMBED_NORM: "token_embd_norm",
     Role.POSITION: "position_embd",
+    Role.LAYER_EMBED: "per_layer_token_embd",
+    Role.LAYER_EMBED_PROJECTION: "per_layer_model_proj",
+    Role.LAYER_EMBED_NORM: "per_layer_proj_norm",
     Role.ATTN_NORM: "attn_norm",
     Role.ATTN_Q: "attn_q",
     Role.ATTN_K: "attn_k",
     Role.ATTN_V: "attn_v",
     Role.ATTN_Q_NORM: "attn_q_norm",
     Role.ATTN_K_NORM: "attn_k_norm",
+    Role.ATTN_SINKS: "attn_sinks",
     Role.ATTN_OUT: "attn_output",
+    Role.ATTN_POST_NORM: "post_attention_norm",
+    Role.LATENT_Q_DOWN: "attn_q_a",
+    Role.LATENT_Q_NORM: "attn_q_a_norm",
+    Role.LATENT_Q_UP: "attn_q_b",
+    Role.LATENT_KV_DOWN: "attn_kv_a_mqa",
+    Role.LATENT_KV_NORM: "attn_kv_a_norm",
+    Role.DELTA_Q: "attn_qkv",
+    Role.DELTA_K: "attn_qkv",
+    Role.DELTA_V: "attn_qkv",
+    Role.DELTA_GATE: "attn_gate",
+    Role.DELTA_BETA: "ssm_beta",
+    Role.DELTA_ALPHA: "ssm_alpha",
+    Role.DELTA_CONV: "ssm_conv1d",
+    Role.DELTA_NORM: "ssm_norm",
+    Role.DELTA_OUT: "ssm_out",
+    Role.STATE_IN: "ssm_in",
+    Role.STATE_CONV: "ssm_conv1d",
+    Role.STATE_NORM: "ssm_norm",
+    Role.STATE_OUT: "ssm_out",
+    Role.CONV_IN: "shortconv.in_proj",
+    Role.CONV: "shortconv.conv",
+    Role.CONV_OUT: "shortconv.out_proj",
     Role.MLP_NORM: "ffn_norm",
     Role.MLP_GATE: "ffn_gate",
     Role.MLP_UP: "ffn_up",
     Role.MLP_DOWN: "ffn_down",
+    Role.ROUTER: "ffn_gate_inp",
+    Role.EXPERT_GATE: "ffn_gate_exps",
+    Role.EXPERT_UP: "ffn_up_exps",
+    Role.EXPERT_DOWN: "ffn_down_exps",
+    Role.SHARED_ROUTER: "ffn_gate_inp_shexp",
+    Role.SHARED_GATE: "ffn_gate_shexp",
+    Role.SHARED_UP: "ffn_up_shexp",
+    Role.SHARED_DOWN: "ffn_down_shexp",
+    Role.MLP_POST_NORM: "post_ffw_norm",
+    Role.LAYER_INPUT_GATE: "inp_gate",
+    Role.LAYER_INPUT_PROJECTION: "proj",
+    Role.LAYER_INPUT_NORM: "post_norm",
+    Role.LAYER_SCALE: "layer_output_scale",
     Role.FINAL_NORM: "output_norm",
     Role.HEAD: "output",
+}
+# Whole names, of what is no module's weight or bias.
+WHOLE_NAMES = {
+    Role.ROUTER_SELECTION: "exp_probs_b.bias",
+    Role.DELTA_TIME: "ssm_dt.bias",
+    Role.DELTA_DECAY: "ssm_a",
+    Role.STATE_TIME: "ssm_dt.bias",
+    Role.STATE_DECAY: "ssm_a",
+    Role.STATE_SKIP: "ssm_d",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Interleave:
-    """Bring the two halves of each head's rows into neighboring rows."""
-
-    head_size: int
-
-    def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        halves = rows.reshape(-1, 2, self.head_size // 2, rows.shape[1])
-        return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
-
-
-@dataclass(frozen=True, slots=True)
 class FileTensor:
-    """A tensor of the file before its type is chosen; `shape` is (rows, columns), or (n,)."""
+    """A tensor of the file before its type is chosen; `shape` is ([experts,] rows, columns), or (n,)."""
 
     name: str
     shape: tuple[int, ...]
@@ -64,34 +104,86 @@ def graph_of(decoder: Decoder) -> Gguf:
     return graph
 
 
+def name_of(graph: Gguf, ref: Ref) -> str:
+    """Spell a tensor's name in the file."""
+    whole = graph.names.get((ref.role, ref.part)) or WHOLE_NAMES.get(ref.role)
+    stem = whole or f"{graph.names.get(ref.role) or NAMES[ref.role]}.{ref.part}"
+    return stem if ref.layer is None else f"blk.{ref.layer}.{stem}"
+
+
 def file_tensors(decoder: Decoder) -> Iterator[FileTensor]:
     """List the tensors of the file in the model's order."""
     graph = graph_of(decoder)
-    yield from _computed(decoder)
-    pieces: dict[str, list[Piece]] = {}
+    yield from _computed(decoder, graph)
+    pieces: dict[str, list[Piece]] = defaultdict(list)
     shapes: dict[str, tuple[int, ...]] = {}
+    experts: dict[str, set[int]] = defaultdict(set)
     for ref, shape in decoder.shapes():
-        stem = graph.names.get(ref.role, NAMES[ref.role])
-        name = f"{stem}.{ref.part}" if ref.layer is None else f"blk.{ref.layer}.{stem}.{ref.part}"
-        pieces.setdefault(name, []).append(_piece(decoder, graph, ref, shape))
-        rows = shapes.get(name, (0,))[0] + shape[0]
+        if ref.role is Role.LATENT_KV_UP:
+            for tensor in _latent(decoder, ref):
+                pieces[tensor.name], shapes[tensor.name] = list(tensor.pieces), tensor.shape
+            continue
+        name = name_of(graph, ref)
+        pieces[name] += _pieces(decoder, graph, ref, shape)
+        if ref.expert is not None:
+            experts[name].add(ref.expert)
+        rows = sum(piece.out_rows for piece in pieces[name]) // max(1, len(experts[name]))
         shapes[name] = (rows, *shape[1:])
+        if (role_shape := graph.shapes.get(ref.role)) and ref.part == "weight":
+            shapes[name] = role_shape(decoder, ref.layer or 0)
     for name, parts in pieces.items():
-        yield FileTensor(name, shapes[name], tuple(parts))
+        stack = (len(experts[name]),) if experts[name] else ()
+        yield FileTensor(name, (*stack, *shapes[name]), tuple(parts))
 
 
-def _piece(decoder: Decoder, graph: Gguf, ref: Ref, shape: tuple[int, ...]) -> Piece:
-    columns = shape[1] if len(shape) > 1 else 1
-    if graph.is_interleaved and ref.role in (Role.ATTN_Q, Role.ATTN_K):
-        head_size = decoder.layer.mixer.head_size
-        return Piece(ref, shape[0], columns, Interleave(head_size), head_size)
-    if decoder.has_offset(ref):
-        return Piece(ref, shape[0], columns, AddOne())
-    return Piece(ref, shape[0], columns)
+def _pieces(decoder: Decoder, graph: Gguf, ref: Ref, shape: tuple[int, ...]) -> list[Piece]:
+    piece = Piece(ref, shape[0], shape[1] if len(shape) > 1 else 1)
+    if arranged := graph.arranged.get(ref.role):
+        arrange, group_rows = arranged(decoder, ref.layer or 0)
+        piece = replace(piece, arrange=arrange, group_rows=group_rows)
+    elif graph.is_interleaved and ref.role in (Role.ATTN_Q, Role.ATTN_K) and ref.layer is not None:
+        if head_size := _turned_size(decoder, ref.layer):
+            piece = replace(piece, arrange=Interleave(head_size), group_rows=head_size)
+    elif decoder.has_offset(ref):
+        piece = replace(piece, arrange=AddOne())
+    if order := graph.order.get(ref.role):
+        runs = order(decoder, ref.layer or 0)
+        return [replace(piece, first_row=first, rows=count) for first, count in runs]
+    return [piece]
 
 
-def _computed(decoder: Decoder) -> Iterator[FileTensor]:
+def _turned_size(decoder: Decoder, layer: int) -> int:
+    """Say how long the heads are whose halves are brought together; 0 where the source has them so."""
+    attention = decoder.layers[layer].attention
+    if attention is None or (attention.rope and attention.rope.is_interleaved):
+        return 0
+    return attention.head_size
+
+
+def _latent(decoder: Decoder, ref: Ref) -> Iterator[FileTensor]:
+    """Part what makes keys and values, head by head; the keys' part is turned, and so goes to the queries."""
+    mixer = decoder.layers[ref.layer or 0].mixer
+    if not isinstance(mixer, Latent):
+        raise TypeError(f"{ref} is of no latent attention")
+    keys, values, heads = mixer.plain_size, mixer.value_size, range(mixer.head_count)
+    rank, step = mixer.kv_rank, mixer.plain_size + mixer.value_size
+    turned = Piece(ref, keys, rank, Turn(keys), keys, is_turned=True)
+    yield FileTensor(
+        f"blk.{ref.layer}.attn_k_b.weight",
+        (mixer.head_count, rank, keys),
+        tuple(replace(turned, first_row=head * step) for head in heads),
+    )
+    yield FileTensor(
+        f"blk.{ref.layer}.attn_v_b.weight",
+        (mixer.head_count, values, rank),
+        tuple(Piece(ref, values, rank, first_row=head * step + keys) for head in heads),
+    )
+
+
+def _computed(decoder: Decoder, graph: Gguf) -> Iterator[FileTensor]:
     """Make the tensors of rotary factors, where positions are scaled by frequency."""
+    for name, values in graph.computed(decoder) if graph.computed else ():
+        yield _vector(name, values)
     if decoder.rope is None or decoder.rope.scaling is None:
         return
     scaling = decoder.rope.scaling

@@ -16,7 +16,7 @@ from convert.formats.gptq.check import require_fit
 from convert.formats.hf import format as hf
 from convert.formats.hf.companions import canonical_config, companion_files, is_relabeled, to_json
 from convert.formats.hf.shards import INDEX_NAME, shard_layouts
-from convert.formats.hf.tensors import is_canonical, source_types
+from convert.formats.hf.tensors import is_canonical
 from convert.quantizer import Job, quantize, refusal
 from convert.recipe.reader import refuse_at
 
@@ -104,8 +104,8 @@ class GptqModelFormat(Format["Options", Feed]):
         progress: Progress,
     ) -> Feed:
         """Read in the headers what the tensors are stored as, and whether they can be read as they lie."""
-        stored = prepared.checkpoint.stored
-        checkpoint = replace(prepared.checkpoint, source_types=source_types(stored, weights))
+        checkpoint = hf.read_headers(prepared.checkpoint, weights)
+        stored = checkpoint.stored
         files = None
         if is_canonical(stored, weights) and not _is_narrowed(self.method, checkpoint):
             files = {name: info.file for name, info in weights.checkpoint.tensors.items()}

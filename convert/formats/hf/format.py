@@ -11,7 +11,7 @@ from convert.formats.base import Format, Planned
 from convert.formats.hf.companions import canonical_config, companion_files, is_relabeled
 from convert.formats.hf.options import HfOptions
 from convert.formats.hf.shards import shard_layouts
-from convert.formats.hf.tensors import KEPT_AS, Float, Stored, source_types, stored_tensors
+from convert.formats.hf.tensors import KEPT_AS, Float, Stored, copied, source_types, stored_tensors
 from convert.model.config import read_config
 from convert.model.feature import Feature
 from convert.model.source import Model, Weights
@@ -42,15 +42,7 @@ class HfFormat(Format[HfOptions, StoredTensors]):
 
     name = "hf"
     REVISION = 1
-    # Transformers' own class computes what its config says; these are what the naming of tensors covers.
-    RENDERS = frozenset({
-        Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
-        Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
-        Feature.WINDOW, Feature.MIXED_WINDOWS,
-        Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
-        Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,
-        Feature.RELU2, Feature.EMBEDDING_SCALE,
-    })  # fmt: skip
+    RENDERS = frozenset(Feature)  # Transformers' own class computes what its config says
 
     def prepare(self, model: Model, options: HfOptions, recipe: Recipe) -> StoredTensors:
         """List the tensors."""
@@ -67,7 +59,7 @@ class HfFormat(Format[HfOptions, StoredTensors]):
         progress: Progress,
     ) -> StoredTensors:
         """Read in the headers what each tensor is stored as."""
-        return replace(prepared, source_types=source_types(prepared.stored, weights))
+        return read_headers(prepared, weights)
 
     def lay_out(self, model: Model, options: HfOptions, target: str, prepared: StoredTensors) -> Planned:
         """Plan the files of weights, and write the small ones."""
@@ -89,6 +81,12 @@ def list_tensors(model: Model) -> StoredTensors:
     """List the tensors, each of the type that config.json promises until their headers are here."""
     stored = stored_tensors(model.decoder)
     return StoredTensors(stored, dict.fromkeys((each.name for each in stored), promised_type(model)))
+
+
+def read_headers(promised: StoredTensors, weights: Weights) -> StoredTensors:
+    """Say what each tensor is stored as, and take those whole that are named alike."""
+    stored = copied(promised.stored, weights)
+    return replace(promised, stored=stored, source_types=source_types(stored, weights))
 
 
 def promised_type(model: Model) -> Float:

@@ -1,11 +1,13 @@
 """The tensors of a checkpoint as Transformers names, joins and turns them."""
 
-from collections.abc import Mapping
+import math
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal
 
-from convert.model.binding import is_transposed, name_of
-from convert.model.decoder import Decoder, Origin, Ref
+from convert.checkpoint import TensorInfo
+from convert.model.binding import is_stacked, is_transposed, name_of
+from convert.model.decoder import Decoder, Origin, Role
 from convert.model.families import family
 from convert.model.source import Weights
 from convert.writer.layout import Piece
@@ -21,6 +23,8 @@ KEPT_AS: dict[str, Float] = {
     "F8_E5M2": "BF16",
 }
 
+CONVOLUTIONS = {Role.DELTA_CONV, Role.STATE_CONV, Role.CONV}
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -35,20 +39,57 @@ class Stored:
 def stored_tensors(decoder: Decoder) -> tuple[Stored, ...]:
     """List them in the model's order, by the naming of the family's own architecture."""
     naming = family(decoder.family).naming
-    pieces: dict[str, list[Piece]] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
+    pieces: dict[str, list[Piece]] = defaultdict(list)
+    ranks: dict[str, int] = {}
+    stacks: dict[str, set[int]] = defaultdict(set)
     turned: set[str] = set()
     for ref, shape in decoder.shapes():
         name = name_of(naming, ref)
-        rows = shapes.get(name, (0,))[0] + shape[0]
-        shapes[name] = (rows, *shape[1:])
-        pieces.setdefault(name, []).append(Piece(ref, shape[0], shape[1] if len(shape) > 1 else 1))
+        ranks[name] = len(shape)
+        pieces[name].append(Piece(ref, shape[0], shape[1] if len(shape) > 1 else 1))
+        if is_stacked(naming, ref):
+            stacks[name].add(ref.expert or 0)
         if is_transposed(naming, ref):
             turned.add(name)
     return tuple(
-        Stored(name, shapes[name][::-1] if name in turned else shapes[name], tuple(parts), name in turned)
+        Stored(
+            name,
+            _shape(parts, ranks[name], len(stacks[name]), is_turned=name in turned),
+            tuple(parts),
+            name in turned,
+        )
         for name, parts in pieces.items()
     )
+
+
+def _shape(parts: list[Piece], rank: int, stack: int, *, is_turned: bool) -> tuple[int, ...]:
+    """Say how a tensor is shaped in the file; a convolution's have one channel in, and so an axis more."""
+    rows, columns = sum(piece.rows for piece in parts) // max(1, stack), parts[0].columns
+    shape: tuple[int, ...] = (rows, columns)[:rank]
+    if parts[0].ref.role in CONVOLUTIONS and parts[0].ref.part == "weight":
+        shape = (rows, 1, columns)
+    shape = shape[::-1] if is_turned else shape
+    return (stack, *shape) if stack else shape
+
+
+def copied(stored: tuple[Stored, ...], weights: Weights) -> tuple[Stored, ...]:
+    """Take each tensor whole where the source has the family's own naming: no role is parted or turned."""
+    tensors = weights.checkpoint.tensors
+    if not weights.is_canonical:
+        return stored
+    return tuple(_copied(each, tensors[weights.origins[each.pieces[0].ref].name]) for each in stored)
+
+
+def _copied(each: Stored, info: TensorInfo) -> Stored:
+    ref = each.pieces[0].ref
+    if len(info.shape) > 2 and ref.role not in CONVOLUTIONS:
+        rows, columns = info.shape[1], math.prod(info.shape[2:])
+        places = [Origin(info.name, index=index) for index in range(info.shape[0])]
+    else:
+        rows, columns = (info.shape or (1,))[0], math.prod(info.shape[1:])
+        places = [Origin(info.name)]
+    pieces = tuple(Piece(ref, rows, columns, origin=place) for place in places)
+    return Stored(each.name, info.shape, pieces)
 
 
 def source_types(stored: tuple[Stored, ...], weights: Weights) -> dict[str, str]:
@@ -56,7 +97,7 @@ def source_types(stored: tuple[Stored, ...], weights: Weights) -> dict[str, str]
     tensors, origins = weights.checkpoint.tensors, weights.origins
     found: dict[str, str] = {}
     for each in stored:
-        types = {tensors[origins[piece.ref].name].dtype for piece in each.pieces}
+        types = {tensors[(piece.origin or origins[piece.ref]).name].dtype for piece in each.pieces}
         found[each.name] = types.pop() if len(types) == 1 else "F32"
     return found
 
@@ -64,20 +105,13 @@ def source_types(stored: tuple[Stored, ...], weights: Weights) -> dict[str, str]
 def is_canonical(stored: tuple[Stored, ...], weights: Weights) -> bool:
     """Tell whether the source's own files hold these very tensors, by these names, and no others."""
     tensors = weights.checkpoint.tensors
-    return set(tensors) == {each.name for each in stored} and all(
-        tensors[each.name].shape == each.shape
-        and tensors[each.name].dtype in KEPT_AS.values()
-        and tensors[each.name].file.suffix == ".safetensors"
-        and _is_whole(each, weights.origins)
-        for each in stored
+    return (
+        weights.is_canonical
+        and set(tensors) == {each.name for each in stored}
+        and all(
+            tensors[each.name].shape == each.shape
+            and tensors[each.name].dtype in KEPT_AS.values()
+            and tensors[each.name].file.suffix == ".safetensors"
+            for each in stored
+        )
     )
-
-
-def _is_whole(each: Stored, origins: Mapping[Ref, Origin]) -> bool:
-    row = 0
-    for piece in each.pieces:
-        origin = origins[piece.ref]
-        if (origin.name, origin.first_row, origin.is_transposed) != (each.name, row, each.is_turned):
-            return False
-        row += piece.rows
-    return True

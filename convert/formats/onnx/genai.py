@@ -54,7 +54,7 @@ def deviations(model: Model) -> tuple[Deviation, ...]:
 
 
 def _model(model: Model, provider: Provider) -> dict[str, Any]:
-    decoder, tokenizer, mixer = model.decoder, model.tokenizer, model.decoder.layer.mixer
+    decoder, tokenizer, mixer = model.decoder, model.tokenizer, model.decoder.attention
     # Finished texts of a batch are filled with something; where no token is meant for it, the end is.
     begin, fill = tokenizer.bos_id, tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
     return {

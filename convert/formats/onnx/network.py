@@ -65,11 +65,11 @@ def _ends(network: Network) -> tuple[list[ValueInfoProto], list[ValueInfoProto]]
     if needs_position_ids(decoder):
         inputs.append((POSITION_IDS, TensorProto.INT64, tokens))
     outputs: list[End] = [(LOGITS, float_type, (*tokens, decoder.vocab_size))]
-    for index, layer in enumerate(decoder.layers):
+    for index, attention in enumerate(decoder.attentions):
         for part in ("key", "value"):
-            heads = "batch_size", layer.mixer.kv_head_count
-            past = (*heads, "past_sequence_length", layer.mixer.head_size)
-            present = (*heads, "total_sequence_length", layer.mixer.head_size)
+            heads = "batch_size", attention.kv_head_count
+            past = (*heads, "past_sequence_length", attention.head_size)
+            present = (*heads, "total_sequence_length", attention.head_size)
             inputs.append((PAST.format(layer=index, part=part), float_type, past))
             outputs.append((PRESENT.format(layer=index, part=part), float_type, present))
     return (
@@ -116,7 +116,7 @@ def _norm(network: Network, ref: Ref, hidden: str, change: str | None) -> tuple[
 
 def _attention(network: Network, layer: int, rows: str, positions: Positions) -> str:
     """Attend to what came before, turning queries and keys inside the one operator that does it all."""
-    graph, mixer = network.graph, network.decoder.layers[layer].mixer
+    graph, mixer = network.graph, network.decoder.attentions[layer]
     name = f"layers.{layer}.attn"
     past = [PAST.format(layer=layer, part=part) for part in ("key", "value")]
     present = [PRESENT.format(layer=layer, part=part) for part in ("key", "value")]
@@ -139,7 +139,7 @@ def _attention(network: Network, layer: int, rows: str, positions: Positions) ->
 
 def _queries_keys_values(network: Network, layer: int, rows: str) -> tuple[str, str, str]:
     """Multiply by all three at once; they part where heads are normalized one by one."""
-    graph, mixer = network.graph, network.decoder.layers[layer].mixer
+    graph, mixer = network.graph, network.decoder.attentions[layer]
     name = f"layers.{layer}.attn"
     refs = tuple(Ref(role, layer) for role in QKV)
     joined = linear(network, rows, refs, f"{name}.qkv")
@@ -165,8 +165,10 @@ def _norm_heads(network: Network, ref: Ref, rows: str, head_count: int) -> str:
 def _mlp(network: Network, layer: int, rows: str) -> str:
     """Go through the wide inner layer, with or without a gate."""
     graph, name, mlp = network.graph, f"layers.{layer}.mlp", network.decoder.layers[layer].mlp
+    if not isinstance(mlp, Dense):
+        raise TypeError("an MLP of another kind is refused where a conversion is planned")
     inner = linear(network, rows, (Ref(Role.MLP_UP, layer),), f"{name}.up")
-    if isinstance(mlp, Dense) and mlp.has_gate:
+    if mlp.has_gate:
         gate = linear(network, rows, (Ref(Role.MLP_GATE, layer),), f"{name}.gate")
         inner = graph.node("Mul", [_activated(graph, mlp.activation, gate, name), inner], f"{name}.inner")
     else:
@@ -185,6 +187,8 @@ def _activated(graph: Graph, activation: Activation, rows: str, name: str) -> st
         case "relu2":
             positive = graph.node("Relu", [rows], f"{name}.relu")
             return graph.node("Mul", [positive, positive], f"{name}.act")
+        case _:
+            raise TypeError("another activation is refused where a conversion is planned")
 
 
 def _head(network: Network, rows: str, table: Matrix) -> str:

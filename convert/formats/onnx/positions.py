@@ -44,7 +44,7 @@ def add_positions(graph: Graph, decoder: Decoder, mask: str, position_ids: str) 
 
 
 def _check(decoder: Decoder) -> None:
-    head_size = decoder.layer.mixer.head_size
+    head_size = decoder.attention.head_size
     if head_size % HEAD_STEP:
         raise Failure(
             f"heads of {head_size} dimensions: onnxruntime's attention wants a multiple of {HEAD_STEP}",

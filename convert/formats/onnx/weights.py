@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 
 from convert.formats.onnx.graph import CONTRIB, FLOATS, Graph, Matrix
+from convert.model.arrange import AddOne
 from convert.model.decoder import Decoder, Norm, Ref
 from convert.writer.codecs import Codec
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
-from convert.writer.layout import AddOne, Piece
+from convert.writer.layout import Piece
 
 
 @dataclass(frozen=True)

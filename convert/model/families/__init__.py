@@ -10,15 +10,15 @@ from functools import cache
 
 from convert.errors import Failure
 from convert.model.config import Config
+from convert.model.decoder import Decoder, Experts
 from convert.model.family import Family
+from convert.model.kind import refuse_other_kinds
 
 _OPTIONAL = ("gguf", "tokenizer", "genai", "canonical", "reference", "runs_in", "fastchat_prompt")
-_REFUSED = {
-    "vision_config": "a vision tower",
-    "audio_config": "an audio tower",
-    "num_local_experts": "a mixture of experts",
-    "num_experts": "a mixture of experts",
-}
+# What a multimodal model's config says for its text decoder too.
+_SHARED = ("tie_word_embeddings", "torch_dtype", "dtype", "bos_token_id", "eos_token_id", "pad_token_id")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_QUANTIZED = ("quantization_config", "compression_config")
 
 
 def supported() -> tuple[str, ...]:
@@ -34,24 +34,35 @@ def family(model_type: str) -> Family:
     return Family(model_type, module.CLASSES, module.NAMING, module.describe, module.EXAMPLE, **optional)
 
 
+def is_multimodal(config: Config) -> bool:
+    """Check whether a config wraps that of a text decoder."""
+    return isinstance(config.values.get("text_config"), dict) and bool(config.values["text_config"])
+
+
+def text_config(config: Config) -> Config:
+    """Find the text decoder's part of a config, which is all of it where the model is nothing more."""
+    section = config.section("text_config") if is_multimodal(config) else None
+    if section is None:
+        return config
+    shared = {key: config.values[key] for key in (*_SHARED, *_QUANTIZED) if config.has(key)}
+    return Config(
+        {**shared, **{key: each for key, each in section.values.items() if each is not None}}, section.where
+    )
+
+
 def find_family(config: Config) -> Family:
-    """Find the file for a config's model_type, or refuse with the list of those there are."""
-    model_type = config.text("model_type")
-    known = ", ".join(supported())
+    """Find the file for a config's model_type, or refuse what the model is by name."""
+    inner = text_config(config)
+    model_type = inner.text("model_type", config.text("model_type"))
     if model_type not in supported():
+        refuse_other_kinds(config)
         raise Failure(
-            f"{config.where}: model_type {model_type!r} is not supported",
-            f"supported are: {known}",
+            f"{config.where}: the family {model_type!r} is not supported",
+            f"supported are: {', '.join(supported())}",
         )
-    for key, what in _REFUSED.items():
-        if config.has(key):
-            raise Failure(
-                f"{config.where}: {key} names {what}, which is not supported",
-                f"supported are dense text decoders: {known}",
-            )
-    for key in ("quantization_config", "compression_config"):
-        if config.has(key):
-            section = config.section(key)
+    for key in _QUANTIZED:
+        if inner.has(key):
+            section = inner.section(key)
             method = section.text("quant_method", "unknown") if section else "unknown"
             raise Failure(
                 f"{config.where}: the source is already quantized ({method})",
@@ -62,13 +73,30 @@ def find_family(config: Config) -> Family:
     return found
 
 
+def describe(config: Config) -> tuple[Family, Decoder]:
+    """Read a config, alone or in that of a multimodal model."""
+    found, inner = find_family(config), text_config(config)
+    decoder = found.describe(inner)
+    if not any(isinstance(layer.mlp, Experts) for layer in decoder.kinds):
+        for key in _EXPERTS:
+            if isinstance(count := inner.values.get(key), int) and count > 1:
+                raise Failure(
+                    f"{inner.where}: {key} names a mixture of experts, which no {found.model_type} has",
+                    "the file is of another model, or was edited",
+                )
+    return found, decoder
+
+
 def _check_class(config: Config, found: Family) -> None:
     classes = config.values.get("architectures")
     if classes is None:
         return
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise Failure(f"{config.where}: architectures is no list of names", "fetch the file again")
-    if classes and not set(classes) & set(found.classes):
+    if not classes or set(classes) & set(found.classes):
+        return
+    refuse_other_kinds(config)
+    if not (is_multimodal(config) and classes[0].endswith("ForConditionalGeneration")):
         raise Failure(
             f"{config.where}: {', '.join(classes)} is not a text decoder of type {found.model_type}",
             f"supported for {found.model_type}: {', '.join(found.classes)}",

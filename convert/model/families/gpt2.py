@@ -24,7 +24,6 @@ NAMING = Naming(
         Role.FINAL_NORM: "ln_f",
         Role.HEAD: "lm_head",
     },
-    aliases={"transformer.lm_head.weight": "lm_head.weight"},
     transposed=frozenset({*QKV, Role.ATTN_OUT, Role.MLP_UP, Role.MLP_DOWN}),
     ignored=(r"h\.\d+\.attn\.(masked_)?bias",),
 )

@@ -46,7 +46,6 @@ NAMING = Naming(
         Role.FINAL_NORM: "norm",
         Role.HEAD: "lm_head",
     },
-    aliases={"model.lm_head.weight": "lm_head.weight"},
     ignored=(r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
 )
 

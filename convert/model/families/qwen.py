@@ -25,7 +25,6 @@ NAMING = Naming(
         Role.FINAL_NORM: "ln_f",
         Role.HEAD: "lm_head",
     },
-    aliases={"transformer.lm_head.weight": "lm_head.weight"},
     ignored=(r"(h\.\d+\.attn\.)?rotary_emb\.inv_freq", r"h\.\d+\.attn\.(masked_bias|logn_tensor)"),
 )
 TOKENIZER = Tokenizer(
@@ -130,9 +129,9 @@ def _canonical_config(decoder: Decoder, bos_id: int | None, eos_id: int | None) 
         "intermediate_size": layer.mlp.size,
         "max_position_embeddings": decoder.context_length,
         "model_type": decoder.family,
-        "num_attention_heads": layer.mixer.head_count,
+        "num_attention_heads": decoder.attention.head_count,
         "num_hidden_layers": decoder.layer_count,
-        "num_key_value_heads": layer.mixer.kv_head_count,
+        "num_key_value_heads": decoder.attention.kv_head_count,
         "rms_norm_eps": decoder.final_norm.eps,
         # Current Transformers reads the second, everything before it the first.
         "rope_theta": rope.theta,

@@ -6,11 +6,10 @@ Weights are read through their origins in slices of rows: memory holds neither t
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convert.checkpoint import to_f32
 from convert.errors import Failure
 from convert.model.decoder import QKV, Dense, Ref, Role
 from convert.model.feature import Feature
@@ -72,12 +71,18 @@ class Forward:
                 f"a text holds token {tokens.max()}, and the model's vocabulary has {decoder.vocab_size}",
                 "the tokenizer files belong to another model",
             )
-        hidden: Rows = self._widened(Ref(Role.EMBED), lambda stored: stored[tokens])
+        hidden = self._looked_up(Ref(Role.EMBED), tokens)
         if decoder.embedding_scale is not None:
             hidden *= np.float32(decoder.embedding_scale)
         if decoder.has_positions:
-            hidden += self._widened(Ref(Role.POSITION), lambda stored: stored[: tokens.shape[1]])
+            hidden += self._rows(Ref(Role.POSITION), 0, tokens.shape[1])
         return hidden
+
+    def _looked_up(self, ref: Ref, tokens: NDArray[np.int32]) -> Rows:
+        """Read the rows of some tokens, each once."""
+        seen, places = np.unique(tokens, return_inverse=True)
+        rows = np.concatenate([self._rows(ref, int(token), int(token) + 1) for token in seen])
+        return rows[places.reshape(tokens.shape)]
 
     def layer(self, index: int, hidden: Rows, observe: Observe | None = None) -> Rows:
         """Pass hidden states through one layer."""
@@ -107,7 +112,9 @@ class Forward:
     def _attention(
         self, index: int, flat: Rows, texts_positions: tuple[int, ...], observe: Observe | None
     ) -> Rows:
-        mixer = self.decoder.layers[index].mixer
+        mixer = self.decoder.layers[index].attention
+        if mixer is None:
+            raise TypeError("a layer without attention is refused where a conversion is planned")
         refs = tuple(Ref(role, index) for role in QKV)
         rows = self._norm(Ref(Role.ATTN_NORM, index), flat)
         if observe:
@@ -183,31 +190,26 @@ class Forward:
     def _rows(self, ref: Ref, first: int, stop: int) -> Rows:
         """Read some rows of a matrix, (rows, in)."""
         origin = self._origins[ref]
-        start, end = origin.first_row + first, origin.first_row + stop
-        if origin.is_transposed:
-            stored = self._checkpoint.read(origin.name)[:, start:end].T
-        else:
-            stored = self._checkpoint.read(origin.name, start, end)
-        return to_f32(stored, self._checkpoint.tensors[origin.name].dtype)
+        start, end = origin.row(first), origin.row(stop - 1) + 1
+        rows = self._checkpoint.rows(
+            origin.name, start, end, index=origin.index, is_transposed=origin.is_transposed
+        )
+        if not origin.run_rows:
+            return rows
+        return rows[[origin.row(row) - start for row in range(first, stop)]]
 
     def _release(self, ref: Ref) -> None:
         """Let the kernel drop what was read, so that resident memory does not grow with the model."""
         origin = self._origins[ref]
+        first, stop = origin.row(0), origin.row(self._shapes[ref][0] - 1) + 1
+        self._checkpoint.release_rows(
+            origin.name, first, stop, index=origin.index, is_transposed=origin.is_transposed
+        )
         if origin.is_transposed:
             self._checkpoint.release(origin.name)
-        else:
-            self._checkpoint.release(origin.name, origin.first_row, origin.first_row + self._shapes[ref][0])
 
     def _vector(self, ref: Ref) -> Rows:
-        first, size = self._origins[ref].first_row, self._shapes[ref][0]
-        return self._widened(ref, lambda stored: stored[first : first + size])
-
-    def _widened(self, ref: Ref, pick: Callable[[NDArray[Any]], NDArray[Any]]) -> Rows:
-        """Pick from a stored tensor, in float32."""
-        name = self._origins[ref].name
-        picked = pick(self._checkpoint.read(name))
-        # Read-only where it was float32 already and so a view on the file.
-        return to_f32(picked, self._checkpoint.tensors[name].dtype)
+        return self._rows(ref, 0, self._shapes[ref][0])[:, 0]
 
 
 def _silu(rows: Rows) -> Rows:

@@ -9,6 +9,7 @@ from typing import Any
 from convert.checkpoint import open_checkpoint
 from convert.formats.base import Made, Planned, Scratch, Workplace
 from convert.model.binding import bind
+from convert.model.families import family
 from convert.model.source import Weights
 from convert.pipeline.record import manifest
 from convert.pipeline.run import Job, Run
@@ -21,8 +22,8 @@ from convert.writer.layout import Layout
 def build(run: Run) -> Run:
     """Learn from the weights what a format asks for, then fill and place every artifact."""
     with open_checkpoint(run.files.folder) as checkpoint:
-        origins, _ = bind(run.model.decoder, run.family.naming, checkpoint.tensors)
-        weights = Weights(checkpoint, origins)
+        binding = bind(run.model.decoder, run.family.naming, checkpoint.tensors)
+        weights = Weights(checkpoint, binding, binding.naming is family(run.model.decoder.family).naming)
         _fill(run, weights, [*_learn(run, weights)])
     return run
 

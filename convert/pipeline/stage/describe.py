@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from convert.deviation import AS_SOURCE, Deviation
+from convert.model import families
 from convert.model.card import front_matter
 from convert.model.config import read_config
 from convert.model.decoder import Decoder
-from convert.model.families import find_family
 from convert.model.family import Family
 from convert.model.source import Model
 from convert.pipeline.run import Run
@@ -19,9 +19,9 @@ from convert.tokenizer import load as load_tokenizer
 def read_source(folder: Path) -> tuple[Family, Decoder, Tokenizer]:
     """Read a checkpoint's config.json and tokenizer; refuse a model of an unknown family."""
     config = read_config(folder)
-    family = find_family(config)
-    decoder = family.describe(config)
-    tokenizer = load_tokenizer(folder, config.text("model_type"), config.values, decoder.vocab_size)
+    family, decoder = families.describe(config)
+    values = families.text_config(config).values
+    tokenizer = load_tokenizer(folder, family.model_type, values, decoder.vocab_size)
     return family, decoder, tokenizer
 
 

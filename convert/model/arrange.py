@@ -1,0 +1,59 @@
+"""Ways in which a format wants rows rearranged; hashable, so that equal ones are done once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows: TypeAlias = NDArray[np.float32]
+Arrange: TypeAlias = Callable[[Rows], Rows]
+
+
+@dataclass(frozen=True, slots=True)
+class AddOne:
+    """Store a norm's weights whole that the source keeps less one."""
+
+    def __call__(self, rows: Rows) -> Rows:
+        return rows + np.float32(1)
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeExp:
+    """Store a decay as the negative number whose logarithm the source keeps."""
+
+    def __call__(self, rows: Rows) -> Rows:
+        return -np.exp(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Multiply by what the source's code multiplies with at run time."""
+
+    factor: float
+
+    def __call__(self, rows: Rows) -> Rows:
+        return rows * np.float32(self.factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Interleave:
+    """Bring the two halves of each head's rows into neighboring rows."""
+
+    head_size: int
+
+    def __call__(self, rows: Rows) -> Rows:
+        halves = rows.reshape(-1, 2, self.head_size // 2, rows.shape[1])
+        return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Make columns of each group of rows."""
+
+    group_rows: int
+
+    def __call__(self, rows: Rows) -> Rows:
+        groups = rows.reshape(-1, self.group_rows, rows.shape[1])
+        return np.ascontiguousarray(groups.swapaxes(1, 2)).reshape(-1, self.group_rows)

@@ -1,0 +1,94 @@
+"""MLPs: the wide inner layer of each layer, one for all tokens or a few of many."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
+
+from convert.model.feature import Feature, plain, switch
+from convert.model.tensor import Ref, Role, Shaped, linear
+
+# "swiglu_clamped": gpt-oss's, whose gate and inner rows are cut off at a limit and whose inner rows add one.
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "swiglu_clamped"]
+ACTIVATIONS = {
+    "gelu": Feature.GELU,
+    "gelu_tanh": Feature.GELU_TANH,
+    "relu": Feature.RELU,
+    "relu2": Feature.RELU2,
+    "swiglu_clamped": Feature.CLAMPED_SWIGLU,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """A plain MLP: up, through an activation, and down; with a gate, that is what is activated."""
+
+    size: int
+    activation: Activation = switch("silu", ACTIVATIONS)
+    has_gate: bool = switch(plain=True, feature=Feature.UNGATED_MLP)
+    has_bias: bool = switch(plain=False, feature=Feature.MLP_BIAS)
+    # Multipliers of the gate and of the result.
+    gate_scale: float | None = switch(None, Feature.MLP_SCALES)
+    down_scale: float | None = switch(None, Feature.MLP_SCALES)
+
+    def shapes(self, layer: int, hidden: int) -> Shaped:
+        """List its tensors."""
+        if self.has_gate:
+            yield from linear(Ref(Role.MLP_GATE, layer), self.size, hidden, has_bias=self.has_bias)
+        yield from linear(Ref(Role.MLP_UP, layer), self.size, hidden, has_bias=self.has_bias)
+        yield from linear(Ref(Role.MLP_DOWN, layer), hidden, self.size, has_bias=self.has_bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A mixture of MLPs, a few of which a router chooses for each token."""
+
+    FEATURE: ClassVar[Feature] = Feature.EXPERTS
+
+    count: int
+    used_count: int
+    size: int  # of each
+    activation: Activation = switch("silu", ACTIVATIONS)
+    has_gate: bool = switch(plain=True, feature=Feature.UNGATED_EXPERTS)
+    # How scores become shares: over all experts, or ("softmax_chosen") over those that were chosen.
+    routing: Literal["softmax", "sigmoid", "softmax_chosen"] = switch(
+        "softmax", {"sigmoid": Feature.SIGMOID_ROUTING, "softmax_chosen": Feature.SOFTMAX_OF_CHOSEN}
+    )
+    # Whether the shares of the chosen experts add up to one.
+    is_normalized: bool = switch(plain=True, feature=Feature.UNNORMALIZED_EXPERTS)
+    # What is added to the sum of shares before they are divided by it.
+    scale: float = switch(1.0, Feature.EXPERT_SCALE)  # of what all experts give together
+    has_selection_bias: bool = switch(plain=False, feature=Feature.SELECTION_BIAS)
+    # Experts are chosen from the best groups alone.
+    group_count: int = switch(1, Feature.EXPERT_GROUPS)
+    used_group_count: int = plain(1)
+    # A group's score: the sum of its two best experts, or its best.
+    is_group_of_two: bool = plain(default=True)
+    has_bias: bool = switch(plain=False, feature=Feature.EXPERT_BIAS)
+    has_router_bias: bool = switch(plain=False, feature=Feature.ROUTER_BIAS)
+    # Shares weigh what goes into an expert, not what comes out.
+    is_input_weighed: bool = switch(plain=False, feature=Feature.WEIGHED_INPUTS)
+    shared_size: int = switch(0, Feature.SHARED_EXPERTS)  # of those that see every token
+    shared_count: int = plain(1)  # that `shared_size` is the sum of
+    has_shared_router: bool = switch(plain=False, feature=Feature.GATED_SHARED_EXPERT)
+    limit: float | None = plain(None)  # of "swiglu_clamped"
+
+    def shapes(self, layer: int, hidden: int) -> Shaped:
+        """List its tensors, expert by expert."""
+        yield from linear(Ref(Role.ROUTER, layer), self.count, hidden, has_bias=self.has_router_bias)
+        if self.has_selection_bias:
+            yield Ref(Role.ROUTER_SELECTION, layer), (self.count,)
+        for expert in range(self.count):
+            for role in (Role.EXPERT_GATE, Role.EXPERT_UP) if self.has_gate else (Role.EXPERT_UP,):
+                inner = Ref(role, layer, expert=expert)
+                yield from linear(inner, self.size, hidden, has_bias=self.has_bias)
+            down = Ref(Role.EXPERT_DOWN, layer, expert=expert)
+            yield from linear(down, hidden, self.size, has_bias=self.has_bias)
+        if self.shared_size:
+            if self.has_shared_router:
+                yield Ref(Role.SHARED_ROUTER, layer), (1, hidden)
+            if self.has_gate:
+                yield Ref(Role.SHARED_GATE, layer), (self.shared_size, hidden)
+            yield Ref(Role.SHARED_UP, layer), (self.shared_size, hidden)
+            yield Ref(Role.SHARED_DOWN, layer), (hidden, self.shared_size)
+
+
+Mlp: TypeAlias = Dense | Experts
