@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
+from convert.formats import find_format
 from convert.formats.hf.tensors import CONVOLUTIONS
 from convert.model.binding import places
 from convert.model.config import Config
@@ -16,22 +18,58 @@ from convert.model.families import describe, family, supported
 from convert.writer.codecs.plain import to_bf16
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from convert.model.decoder import Decoder
+
 VOCAB_SIZE = 512
 
-# Every family's own example, so that a new file is tested by each test that goes through these.
+# Every family's own example and its variants: a new file is tested by all that goes through these.
 CONFIGS: dict[str, dict[str, Any]] = {
-    model_type: dict(family(model_type).example) for model_type in supported()
+    name: {**family(model_type).example, **changes, "model_type": model_type}
+    for model_type in supported()
+    for name, changes in (
+        (model_type, {}),
+        *((f"{model_type}-{variant}", more) for variant, more in family(model_type).variants.items()),
+    )
 }
+
+
+def described(name: str, **changes: Any) -> Decoder:
+    """Read one of these configs."""
+    return describe(Config({**CONFIGS[name], **changes}))[1]
+
+
+def rendered(format_name: str) -> list[str]:
+    """List those that a format can express."""
+    format_ = find_format(format_name)
+    found = []
+    for name in CONFIGS:
+        decoder = described(name)
+        features = format_.renders(decoder)
+        if features is not None and decoder.features <= features and not format_.limits(decoder):
+            found.append(name)
+    return found
+
+
+def cases(names: Iterable[str], quick: Iterable[str] = ()) -> list[Any]:
+    """Make parameters of them: a few that have every feature among them are quick, the others slow."""
+    features = {name: described(name).features for name in names}
+    chosen = set(quick) & features.keys()
+    covered = {each for name in chosen for each in features[name]}
+    while left := [name for name in features if features[name] - covered]:
+        best = max(left, key=lambda name: len(features[name] - covered))
+        chosen.add(best)
+        covered |= features[best]
+    return [pytest.param(name, marks=() if name in chosen else pytest.mark.slow) for name in features]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to make: the type, what its config says differently, the dtype, and the names' outer module."""
+    """What to make: a family or variant, what its config says differently, the dtype, the outer module."""
 
     model_type: str
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -44,7 +82,7 @@ class Recipe:
 
 def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
     """Make the source's tensors, under the source's names and in its own shapes."""
-    config = Config({**CONFIGS[recipe.model_type], "model_type": recipe.model_type, **recipe.changes})
+    config = Config({**CONFIGS[recipe.model_type], **recipe.changes})
     family, decoder = describe(config)
     random = np.random.default_rng(recipe.seed)
     origins, taken = places(decoder, family.naming, family.naming.prefix if recipe.has_prefix else "")
@@ -72,7 +110,7 @@ def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
 def make(folder: Path, recipe: Recipe) -> Path:
     """Write a checkpoint: config.json and safetensors, without a tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {**CONFIGS[recipe.model_type], "model_type": recipe.model_type, **recipe.changes}
+    config = {**CONFIGS[recipe.model_type], **recipe.changes}
     (folder / "config.json").write_text(json.dumps(config, indent=1), "utf-8")
     made = tensors(recipe)
     names = list(made)

@@ -133,6 +133,8 @@ class Family:
     naming: Naming
     describe: Callable[[Config], Decoder]
     example: Mapping[str, Any]  # a tiny config, from which tests build a seeded checkpoint
+    # What configs of this family say differently, by a name: tested too.
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gguf: Gguf | None = None  # None: llama.cpp has no graph
     tokenizer: Tokenizer = Tokenizer()
     genai: Genai | None = None

@@ -39,13 +39,13 @@ def check_equal(folder: Path, out: Path, quants: Sequence[str], importance: Impo
         reference.unlink()
 
 
-@pytest.mark.parametrize("model_type", tiny.CONFIGS)
+@pytest.mark.parametrize("model_type", tiny.cases(tiny.rendered("gguf")))
 def test_architectures(model_type: str, tmp_path: Path) -> None:
     check_equal(tiny.make(tmp_path / "model", tiny.Recipe(model_type)), tmp_path / "out", QUICK)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_type", tiny.CONFIGS)
+@pytest.mark.parametrize("model_type", tiny.cases(tiny.rendered("gguf")))
 def test_architectures_in_every_type(model_type: str, tmp_path: Path) -> None:
     check_equal(tiny.make(tmp_path / "model", tiny.Recipe(model_type)), tmp_path / "out", ALL[1:])
 

@@ -27,6 +27,7 @@ from convert.formats.gguf.options import GgufOptions, Quant
 from convert.model.binding import bind
 from convert.model.config import read_config
 from convert.model.families import find_family
+from convert.model.forward import RENDERS as FORWARD_RENDERS
 from convert.model.source import Weights
 from convert.progress import Silent
 from tests import tiny
@@ -56,7 +57,12 @@ def windows(vocab_size: int, lengths: tuple[int, ...] = LENGTHS) -> Windows:
     return Windows(tokens, "text.txt", max(lengths), "digest")
 
 
-@pytest.mark.parametrize("model_type", tiny.CONFIGS)
+def learnable() -> list[str]:
+    """List what the forward pass computes and llama.cpp runs."""
+    return [name for name in tiny.rendered("gguf") if tiny.described(name).features <= FORWARD_RENDERS]
+
+
+@pytest.mark.parametrize("model_type", tiny.cases(learnable()))
 def test_what_llama_imatrix_collects(model_type: str, tmp_path: Path) -> None:
     folder = tiny.make(tmp_path / "model", tiny.Recipe(model_type, dtype="F32"))
     decoder, weights = opened(folder)

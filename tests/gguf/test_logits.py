@@ -36,7 +36,11 @@ def reference(folder: Path) -> NDArray[np.float32]:
 
 
 VARIANTS = {
-    **{name: tiny.Recipe(name, dtype="F32", spread=SPREAD) for name in tiny.CONFIGS if name != "qwen"},
+    **{
+        name: tiny.Recipe(name, dtype="F32", spread=SPREAD)
+        for name in tiny.rendered("gguf")
+        if name != "qwen"
+    },
     "gpt2-bare": tiny.Recipe("gpt2", dtype="F32", spread=SPREAD, has_prefix=False),
     "gpt2-untied": tiny.Recipe("gpt2", {"tie_word_embeddings": False}, dtype="F32", spread=SPREAD),
     "llama-linear": tiny.Recipe(
@@ -75,7 +79,10 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+FAMILIES = tiny.cases(name for name in tiny.rendered("gguf") if name in VARIANTS)
+
+
+@pytest.mark.parametrize("variant", [*FAMILIES, *(name for name in VARIANTS if name not in tiny.CONFIGS)])
 def test_logits_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
     folder = tiny.make(tmp_path / "model", VARIANTS[variant])
     (path,) = oracle.convert_folder(folder, tmp_path / "out", ["F32"])["F32"]

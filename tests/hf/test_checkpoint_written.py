@@ -59,9 +59,8 @@ def logits(folder: Path, config: Any = None, weights: Any = None) -> Any:
         return model.eval()(torch.tensor([TOKENS])).logits[0].numpy()
 
 
-@pytest.mark.parametrize(
-    ("model_type", "dtype"), [*((name, "BF16") for name in tiny.CONFIGS), ("gpt2", "F16"), ("qwen", "F32")]
-)
+@pytest.mark.parametrize("model_type", tiny.cases(tiny.CONFIGS, quick=("gpt2", "qwen")))
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
 def test_every_tensor_is_the_source_s_bit_for_bit(model_type: str, dtype: str, tmp_path: Path) -> None:
     source = make(tmp_path / "source", tiny.Recipe(model_type, dtype=dtype, shards=2))
     out = convert_to(tmp_path, source, "hf: {}") / "hf"
@@ -73,7 +72,7 @@ def test_every_tensor_is_the_source_s_bit_for_bit(model_type: str, dtype: str, t
     assert set(read_manifest(out).tensors.values()) == {dtype}
 
 
-@pytest.mark.parametrize("model_type", tiny.CONFIGS)
+@pytest.mark.parametrize("model_type", tiny.cases(tiny.CONFIGS))
 def test_it_answers_what_the_source_answers(model_type: str, tmp_path: Path) -> None:
     source = make(tmp_path / "source", tiny.Recipe(model_type, dtype="F32", spread=0.03))
     out = convert_to(tmp_path, source, "hf: {}") / "hf"

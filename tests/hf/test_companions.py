@@ -25,7 +25,7 @@ def write(folder: Path, source: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("model_type", tiny.CONFIGS)
+@pytest.mark.parametrize("model_type", tiny.cases(tiny.CONFIGS))
 def test_every_family_s_config_is_read_without_its_code(
     model_type: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

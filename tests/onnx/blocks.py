@@ -48,7 +48,7 @@ def make_dequantised(
     folder: Path, recipe: tiny.Recipe, body: NBits, head: NBits | None, embedding: NBits | None
 ) -> Path:
     """Write the checkpoint that an artifact of quantised weights should be as good as, its head untied."""
-    config = {**tiny.CONFIGS[recipe.model_type], "model_type": recipe.model_type, **recipe.changes}
+    config = {**tiny.CONFIGS[recipe.model_type], **recipe.changes}
     family = find_family(Config(config))
     naming = family.naming
     names = {role: (naming.prefix + name).split(".{layer}") for role, name in naming.names.items()}

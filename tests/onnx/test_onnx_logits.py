@@ -35,7 +35,7 @@ def longrope(original: int, whole: int) -> tiny.Recipe:
 
 
 VARIANTS = {
-    **{name: variant(name) for name in tiny.CONFIGS},
+    **{name: variant(name) for name in tiny.rendered("onnx")},
     "gpt2-untied": variant("gpt2", tie_word_embeddings=False),
     "qwen2-untied": variant("qwen2", tie_word_embeddings=False),
     "qwen2-yarn": variant("qwen2", rope_scaling=YARN),
@@ -47,7 +47,8 @@ VARIANTS = {
     "phi3-short": longrope(128, 256),
     "phi3-long": longrope(64, 256),
 }
-QUICK = (*tiny.CONFIGS, "mistral-window", "phi3-long")
+SAMPLE = [case.values[0] for case in tiny.cases(tiny.rendered("onnx")) if not case.marks]
+QUICK = (*SAMPLE, "mistral-window", "phi3-long")
 QUICK_IN_16_BITS = (("qwen3", "cuda"), ("gpt2", "cpu"))
 
 

@@ -107,7 +107,7 @@ def test_all_but_nothing_is_zero_and_too_much_is_refused() -> None:
 
 
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    **{name: (name, {}, {}) for name in tiny.CONFIGS},
+    **{name: (name, {}, {}) for name in tiny.rendered("onnx")},
     "block 64": ("qwen2", {}, {"block_size": 64}),
     "block 128": ("qwen2", {}, {"block_size": 128}),
     "asymmetric": ("llama", {}, {"symmetric": False}),

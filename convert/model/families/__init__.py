@@ -1,7 +1,7 @@
 """The model families: one file per model_type, and its name is the registry.
 
 A file defines `CLASSES`, `NAMING`, `describe(config)` and `EXAMPLE`, and where it has something to say
-`GGUF`, `TOKENIZER`, `GENAI`, `CANONICAL`, `REFERENCE` and `RUNS_IN`: the fields of `Family`.
+`GGUF`, `TOKENIZER`, `GENAI`, `CANONICAL`, `REFERENCE`, `VARIANTS` and `RUNS_IN`: the fields of `Family`.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from convert.model.decoder import Decoder, Experts
 from convert.model.family import Family
 from convert.model.kind import refuse_other_kinds
 
-_OPTIONAL = ("gguf", "tokenizer", "genai", "canonical", "reference", "runs_in", "fastchat_prompt")
+_OPTIONAL = ("variants", "gguf", "tokenizer", "genai", "canonical", "reference", "runs_in", "fastchat_prompt")
 # What a multimodal model's config says for its text decoder too.
 _SHARED = ("tie_word_embeddings", "torch_dtype", "dtype", "bos_token_id", "eos_token_id", "pad_token_id")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
