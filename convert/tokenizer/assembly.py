@@ -14,7 +14,6 @@ from convert.tokenizer.encoder import open_encoder
 from convert.tokenizer.model import Kind, Tokenizer, TokenType
 from convert.tokenizer.sanity import check_document
 from convert.tokenizer.source import find_document
-from convert.tokenizer.spacing import has_space_prefix
 from convert.tokenizer.template import find_template
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -27,7 +26,7 @@ _UNLIMITED_LENGTH = 1_000_000_000  # Transformers writes 1e30 for "no limit"
 def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: int) -> Tokenizer:
     """Read the tokenizer of the checkpoint in `folder`; `vocab_size` counts the embedding's rows."""
     files = special.read_config_files(folder, config)
-    document = find_document(folder, model_type, files.tokenizer, vocab_size)
+    document = find_document(folder, model_type, files, vocab_size)
     document = document.with_added(special.added_tokens(files, document))
     check_document(document)
     highest = max(document.ids.values())
@@ -49,7 +48,7 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
         tokens=tokens,
         types=types,
         merges=document.merges,
-        scores=_scores(folder, document, types) if document.kind is Kind.SPM_BPE else None,
+        scores=_scores(folder, document, types),
         added=document.added,
         bos_id=roles.bos,
         eos_id=roles.eos,
@@ -59,7 +58,6 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
         eog_ids=roles.eog,
         add_bos=add_bos,
         add_eos=add_eos,
-        add_space_prefix=document.kind is Kind.SPM_BPE and has_space_prefix(document),
         chat_template=template,
         json=tokenizer_json,
         config=_config(files, roles, tokens, template, add_bos=add_bos, add_eos=add_eos),
@@ -70,7 +68,7 @@ def _list(
     document: Document, vocab_size: int, unk_id: int | None
 ) -> tuple[tuple[str, ...], tuple[TokenType, ...]]:
     """List the text and type of every id, with fillers for ids without a token."""
-    is_spm = document.kind is Kind.SPM_BPE
+    is_spm = document.kind is not Kind.BYTE_BPE
     tokens: list[str | None] = [None] * vocab_size
     types = [TokenType.UNUSED] * vocab_size
     for token, identity in document.vocab.items():
@@ -98,8 +96,12 @@ def _padding(identity: int, known: Mapping[str, int]) -> str:
     return name
 
 
-def _scores(folder: Path, document: Document, types: tuple[TokenType, ...]) -> tuple[float, ...]:
+def _scores(folder: Path, document: Document, types: tuple[TokenType, ...]) -> tuple[float, ...] | None:
     """Take scores from tokenizer.model if there is one, since the merges were made from those."""
+    if document.kind is Kind.BYTE_BPE:
+        return None
+    if document.kind is Kind.UNIGRAM:
+        return (*document.scores, *(0.0,) * (len(types) - len(document.scores)))
     scores = score.from_merges(document.merges, document.vocab, len(types))
     path = folder / "tokenizer.model"
     if path.is_file():

@@ -1,8 +1,9 @@
 """tokenizer.json as data: every source becomes one, and the canonical file is written from it."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 from convert.errors import Failure
@@ -10,7 +11,7 @@ from convert.tokenizer.encoder import steps
 from convert.tokenizer.file import BROKEN, Json
 from convert.tokenizer.model import AddedToken, Kind
 
-SUPPORTED = "supported: byte-level BPE, and BPE with byte fallback as sentencepiece makes it"
+SUPPORTED = "supported: byte-level BPE, and BPE and unigram as sentencepiece makes them"
 _T = TypeVar("_T")
 _NAMES: dict[type, str] = {dict: "object", list: "array", str: "string"}
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
@@ -32,13 +33,19 @@ class Document:
     fuse_unk: bool = False
     byte_fallback: bool = False
     ignore_merges: bool = False
+    scores: tuple[float, ...] = ()  # unigram: one for each id, in place of merges
+    roles: Mapping[str, str] = field(
+        default_factory=dict
+    )  # role → token, where the vocabulary itself says it
 
     @property
     def kind(self) -> Kind:
-        """Return which of the two kinds of symbols it uses."""
+        """Return which kind of symbols it uses, and how it joins them."""
+        if self.scores:
+            return Kind.UNIGRAM
         if any(step["type"] == "ByteLevel" for step in steps(self.pre_tokenizer, "pretokenizers")):
             return Kind.BYTE_BPE
-        if self.byte_fallback:
+        if self.byte_fallback or self.unk_token is not None:
             return Kind.SPM_BPE
         raise Failure(f"{self.origin}: neither a ByteLevel pre-tokenizer nor byte_fallback", SUPPORTED)
 
@@ -54,8 +61,6 @@ class Document:
 
     def to_bytes(self) -> bytes:
         """Write the canonical tokenizer.json: equal tokenizers give equal bytes."""
-        # Every version of every library reads strings; only a merge with a space needs a pair.
-        is_plain = not any(" " in left or " " in right for left, right in self.merges)
         content = {
             "version": "1.0",
             "truncation": None,
@@ -69,25 +74,41 @@ class Document:
             "pre_tokenizer": self.pre_tokenizer,
             "post_processor": self.post_processor,
             "decoder": self.decoder,
-            "model": {
-                "type": "BPE",
-                "dropout": None,
-                "unk_token": self.unk_token,
-                "continuing_subword_prefix": None,
-                "end_of_word_suffix": None,
-                "fuse_unk": self.fuse_unk,
-                "byte_fallback": self.byte_fallback,
-                "ignore_merges": self.ignore_merges,
-                "vocab": dict(sorted(self.vocab.items(), key=lambda item: item[1])),
-                "merges": [f"{left} {right}" if is_plain else [left, right] for left, right in self.merges],
-            },
+            "model": self._unigram() if self.scores else self._bpe(),
         }
         return (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8")
+
+    def _bpe(self) -> dict[str, Json]:
+        # Every version of every library reads strings; only a merge with a space needs a pair.
+        is_plain = not any(" " in left or " " in right for left, right in self.merges)
+        return {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": self.unk_token,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": self.fuse_unk,
+            "byte_fallback": self.byte_fallback,
+            "ignore_merges": self.ignore_merges,
+            "vocab": dict(sorted(self.vocab.items(), key=lambda item: item[1])),
+            "merges": [f"{left} {right}" if is_plain else [left, right] for left, right in self.merges],
+        }
+
+    def _unigram(self) -> dict[str, Json]:
+        tokens = {identity: token for token, identity in self.vocab.items()}
+        return {
+            "type": "Unigram",
+            "unk_id": None if self.unk_token is None else self.vocab[self.unk_token],
+            "vocab": [[tokens[identity], score] for identity, score in enumerate(self.scores)],
+            "byte_fallback": self.byte_fallback,
+        }
 
 
 def read_document(content: dict[str, Any], origin: str) -> Document:
     """Read a tokenizer.json and check the type of each part; `check_document` checks the rest."""
     model = _field(content, "model", dict, origin)
+    if model.get("type") == "Unigram":
+        return Document(**_read_unigram(model, origin), **_read_stages(content, origin))
     if model.get("type", "BPE") != "BPE":
         raise Failure(f"{origin}: model.type {model['type']!r} is not supported", SUPPORTED)
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
@@ -98,17 +119,50 @@ def read_document(content: dict[str, Any], origin: str) -> Document:
         vocab=_field(model, "vocab", dict, origin, "model."),
         merges=tuple(_merge(merge, f"{origin}: model.merges[{index}]") for index, merge in
                      enumerate(_field(model, "merges", list, origin, "model."))),
-        added=tuple(_added(token, f"{origin}: added_tokens[{index}]") for index, token in
-                    enumerate(_field({"added_tokens": [], **content}, "added_tokens", list, origin))),
-        normalizer=_stage(content, "normalizer", "normalizers", origin),
-        pre_tokenizer=_stage(content, "pre_tokenizer", "pretokenizers", origin),
-        post_processor=_stage(content, "post_processor", "processors", origin),
-        decoder=_stage(content, "decoder", "decoders", origin),
         unk_token=_field(model, "unk_token", str, origin, "model.") if model.get("unk_token") else None,
         fuse_unk=bool(model.get("fuse_unk")),
         byte_fallback=bool(model.get("byte_fallback")),
         ignore_merges=bool(model.get("ignore_merges")),
+        **_read_stages(content, origin),
     )  # fmt: skip
+
+
+def _read_unigram(model: dict[str, Any], origin: str) -> dict[str, Any]:
+    vocab: dict[str, int] = {}
+    scores = []
+    for identity, entry in enumerate(_field(model, "vocab", list, origin, "model.")):
+        where = f"{origin}: model.vocab[{identity}]"
+        if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
+            raise Failure(f"{where}: a token and its score were expected, not {entry!r}", BROKEN)
+        if not isinstance(entry[1], int | float) or not math.isfinite(entry[1]):
+            raise Failure(f"{where}: the score of {entry[0]!r} is {entry[1]!r}", BROKEN)
+        if vocab.setdefault(entry[0], identity) != identity:
+            raise Failure(f"{where}: {entry[0]!r} has the id {vocab[entry[0]]} too", BROKEN)
+        scores.append(float(entry[1]))
+    unk_id = model.get("unk_id")
+    if unk_id is not None and (not isinstance(unk_id, int) or not 0 <= unk_id < len(scores)):
+        raise Failure(f"{origin}: model.unk_id {unk_id!r} is not an id of its {len(scores)} tokens", BROKEN)
+    tokens = list(vocab)
+    return {
+        "origin": origin,
+        "vocab": vocab,
+        "merges": (),
+        "scores": tuple(scores),
+        "unk_token": None if unk_id is None else tokens[unk_id],
+        "fuse_unk": True,
+        "byte_fallback": bool(model.get("byte_fallback")),
+    }
+
+
+def _read_stages(content: dict[str, Any], origin: str) -> dict[str, Any]:
+    return {
+        "added": tuple(_added(token, f"{origin}: added_tokens[{index}]") for index, token in
+                       enumerate(_field({"added_tokens": [], **content}, "added_tokens", list, origin))),
+        "normalizer": _stage(content, "normalizer", "normalizers", origin),
+        "pre_tokenizer": _stage(content, "pre_tokenizer", "pretokenizers", origin),
+        "post_processor": _stage(content, "post_processor", "processors", origin),
+        "decoder": _stage(content, "decoder", "decoders", origin),
+    }  # fmt: skip
 
 
 def read_added(value: Json, identity: int, where: str, *, special: bool) -> AddedToken:

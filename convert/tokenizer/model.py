@@ -1,18 +1,21 @@
 """The canonical tokenizer, from which every format writes its files."""
 
+import json
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cached_property
 from typing import Any
 
 from convert.tokenizer import pretokenizer
+from convert.tokenizer.spacing import Spacing, read_spacing
 
 
 class Kind(StrEnum):
-    """The symbols that text is split into before merges."""
+    """The symbols that text is split into, and how they are joined."""
 
     BYTE_BPE = "byte-bpe"  # every byte a printable character
     SPM_BPE = "spm-bpe"  # characters, "▁" for a space, <0xNN> for the rest
+    UNIGRAM = "unigram"  # the same, and no merges: the likeliest way to cut the text
 
 
 class TokenType(IntEnum):
@@ -47,7 +50,7 @@ class Tokenizer:
     tokens: tuple[str, ...]  # index is the id; filled up to the model's vocabulary with "[PAD{id}]"
     types: tuple[TokenType, ...]
     merges: tuple[tuple[str, str], ...]
-    scores: tuple[float, ...] | None  # SPM_BPE only
+    scores: tuple[float, ...] | None  # SPM_BPE and UNIGRAM
     added: tuple[AddedToken, ...]
     bos_id: int | None
     eos_id: int | None
@@ -57,7 +60,6 @@ class Tokenizer:
     eog_ids: tuple[int, ...]  # everything that must stop generation, ascending
     add_bos: bool
     add_eos: bool
-    add_space_prefix: bool  # SPM_BPE: "▁" before the first word
     chat_template: str | None
     json: bytes  # tokenizer.json
     config: dict[str, Any]  # tokenizer_config.json
@@ -68,4 +70,9 @@ class Tokenizer:
 
         Only GGUF needs it, so other formats accept tokenizers that llama.cpp cannot split.
         """
-        return "default" if self.kind is Kind.SPM_BPE else pretokenizer.identify(self.json)
+        return pretokenizer.identify(self.json) if self.kind is Kind.BYTE_BPE else "default"
+
+    @cached_property
+    def spacing(self) -> Spacing:
+        """Return how spaces become "▁"; a Failure where no runtime but the tokenizers library can do it."""
+        return read_spacing(json.loads(self.json), {token.content for token in self.added})

@@ -1,12 +1,19 @@
 """tiktoken's rank files (a token and its rank on each line), and the merges that the ranks imply."""
 
 import binascii
+import re
 from pathlib import Path
 
 from convert.errors import Failure
 from convert.tokenizer.file import BROKEN, read_bytes
 
 _FAR = 1 << 62
+_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")
+
+
+def is_ranks(content: bytes) -> bool:
+    """Return whether a file begins as rank files do, whatever its name."""
+    return _LINE.match(content) is not None
 
 
 def read_ranks(path: Path) -> dict[bytes, int]:

@@ -1,4 +1,4 @@
-"""The three kinds of files that a vocabulary may come from, each read into the same document."""
+"""The kinds of files that a vocabulary may come from, each read into the same document."""
 
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,22 @@ from convert.tokenizer.bytelevel import spell
 from convert.tokenizer.document import Document, read_document
 from convert.tokenizer.file import BROKEN, read_object, read_text
 from convert.tokenizer.model import AddedToken
+from convert.tokenizer.pieces import from_pieces
 from convert.tokenizer.rank import read_ranks, recover_merges
+from convert.tokenizer.special import ConfigFiles, renamed_tokens
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _BYTES_ONLY = {**_BYTE_LEVEL, "use_regex": False}
 
 
-def find_document(folder: Path, model_type: str, settings: dict[str, Any], vocab_size: int) -> Document:
-    """Read the vocabulary of the checkpoint in `folder`; `settings` is its tokenizer_config.json."""
+def find_document(folder: Path, model_type: str, files: ConfigFiles, vocab_size: int) -> Document:
+    """Read the vocabulary of the checkpoint in `folder`."""
     if (folder / "tokenizer.json").is_file():
         return read_document(read_object(folder / "tokenizer.json"), "tokenizer.json")
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        return _from_vocab(folder, model_type, settings)
+        return _from_vocab(folder, model_type, files.tokenizer)
+    if (folder / "tokenizer.model").is_file():
+        return from_pieces(folder / "tokenizer.model", files.tokenizer, renamed_tokens(files))
     ranks = sorted(folder.glob("*.tiktoken"))
     known = family(model_type).tokenizer
     if len(ranks) == 1 and known.ranked_special and known.split:
@@ -31,9 +35,7 @@ def find_document(folder: Path, model_type: str, settings: dict[str, Any], vocab
     if ranks:
         what = f"{ranks[0].name}: how {model_type!r} splits text is not written in it"
         raise Failure(what, "add the tokenizer.json of the model")
-    wanted = "tokenizer.json, or vocab.json and merges.txt, or a .tiktoken file"
-    if (folder / "tokenizer.model").is_file():
-        raise Failure("tokenizer.model alone does not say how text is prepared for it", f"add {wanted}")
+    wanted = "tokenizer.json, or vocab.json and merges.txt, or tokenizer.model, or a .tiktoken file"
     raise Failure("the checkpoint has no tokenizer", f"wanted: {wanted}")
 
 

@@ -16,6 +16,7 @@ _LISTS = ("additional_special_tokens", "extra_special_tokens", "model_specific_s
 _DEFAULTS = {
     Kind.BYTE_BPE: {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"},
     Kind.SPM_BPE: {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
+    Kind.UNIGRAM: {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
 }
 # The ends of a turn in the chat formats of the families that we convert.
 _ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
@@ -103,11 +104,22 @@ def added_tokens(files: ConfigFiles, document: Document) -> list[AddedToken]:
     return list(found.values())
 
 
+def renamed_tokens(files: ConfigFiles) -> dict[int, str]:
+    """Map ids to the texts that other files give them; `added_tokens` checks what is read here."""
+    decoder = files.tokenizer.get("added_tokens_decoder")
+    texts = {identity: content for content, identity in files.added.items() if isinstance(identity, int)}
+    for digits, value in (decoder if isinstance(decoder, dict) else {}).items():
+        content = value.get("content") if isinstance(value, dict) else value
+        if digits.isdecimal() and isinstance(content, str):
+            texts[int(digits)] = content
+    return texts
+
+
 def resolve(files: ConfigFiles, document: Document, template: str | None) -> Roles:
     """Find the token of each role; a named token that is missing is a fault."""
     ids = document.ids
     roles = {role: _role(files, role, ids) for role in ROLES}
-    for role, content in _DEFAULTS[document.kind].items():
+    for role, content in (document.roles or _DEFAULTS[document.kind]).items():
         # Unless a file decides it: "bos_token": null means that there is none.
         if roles[role] is None and f"{role}_token" not in files.tokenizer:
             roles[role] = ids.get(content)
@@ -128,7 +140,7 @@ def implied_tokens(roles: Roles, document: Document) -> list[AddedToken]:
     added = {token.id for token in document.added}
     texts = {identity: token for token, identity in document.vocab.items()}
     ids = {roles.bos, roles.eos, roles.pad, *roles.eog}
-    if document.kind is Kind.SPM_BPE:
+    if document.kind is not Kind.BYTE_BPE:
         ids.add(roles.unk)
     implied = sorted(texts.keys() & (ids - added))
     return [AddedToken(identity, texts[identity], special=True) for identity in implied]

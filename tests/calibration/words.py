@@ -34,7 +34,6 @@ def tokenizer(**changes: Any) -> Tokenizer:
         "eog_ids": (),
         "add_bos": False,
         "add_eos": False,
-        "add_space_prefix": False,
         "chat_template": None,
         "json": encoder.to_str().encode(),
         "config": {},

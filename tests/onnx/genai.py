@@ -42,7 +42,6 @@ NUMBERS = Tokenizer(
     eog_ids=(2,),
     add_bos=False,
     add_eos=False,
-    add_space_prefix=False,
     chat_template=None,
     json=b"{}",
     config={},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from convert.errors import Failure
 from convert.formats.gguf.vocabulary import vocabulary_fields
+from convert.formats.onnx.vocabulary import files as onnx_files
 from convert.tokenizer import load
 from tests.tokenizer.vocabularies import (
     copy_of,
@@ -77,7 +79,15 @@ def test_broken_json(name: str, damage: bytes, said: str) -> None:
             lambda c: (c["model"].update(vocab={}, merges=[]), c.update(added_tokens=[])),
             "model.vocab is empty",
         ),
-        (lambda c: c["model"].update(type="Unigram"), "model.type 'Unigram' is not supported"),
+        (lambda c: c["model"].update(type="WordPiece"), "model.type 'WordPiece' is not supported"),
+        (lambda c: c["model"].update(type="Unigram"), "model.vocab is not a JSON array"),
+        (
+            lambda c: c["model"].update(type="Unigram", vocab=[["a", -1], "b"]),
+            "vocab[1]: a token and its score",
+        ),
+        (lambda c: c["model"].update(type="Unigram", vocab=[["a", -1], ["a", -2]]), "'a' has the id 0 too"),
+        (lambda c: c["model"].update(type="Unigram", vocab=[["a", math.nan]]), "the score of 'a' is nan"),
+        (lambda c: c["model"].update(type="Unigram", vocab=[["a", 0]], unk_id=1), "unk_id 1 is not an id"),
         (lambda c: c["model"].update(end_of_word_suffix="</w>"), "model.end_of_word_suffix '</w>'"),
         (lambda c: c["model"]["vocab"].update(a=1.5), "'a' has the id 1.5"),
         (lambda c: c["model"]["vocab"].update(a=True), "'a' has the id True"),
@@ -189,7 +199,13 @@ def test_two_rank_files() -> None:
     ],
 )
 def test_spaces(change: Callable[[dict[str, Any]], object], said: str) -> None:
-    assert said in fault(changed(change, spm_folder()), vocab_size=1900)
+    tokenizer = load(changed(change, spm_folder()), "llama", {}, 1900)
+    with pytest.raises(Failure) as caught:
+        vocabulary_fields(tokenizer)
+    assert said in caught.value.message
+    with pytest.raises(Failure) as caught:
+        onnx_files(tokenizer)
+    assert said in caught.value.message
 
 
 def test_an_empty_folder_says_what_is_wanted() -> None:

@@ -1,5 +1,6 @@
 """A tokenizer as GGUF key-values, such that llama.cpp splits, joins, wraps and stops as the source does."""
 
+import json
 from typing import Any, TypeAlias
 
 from gguf import GGUFValueType, Keys
@@ -20,18 +21,16 @@ def vocabulary_fields(tokenizer: Tokenizer) -> list[Field]:
             "the tokenizer has no end-of-text token, and llama.cpp would choose one by itself",
             "name the eos_token in tokenizer_config.json",
         )
-    is_spm = tokenizer.kind is Kind.SPM_BPE
-    if is_spm:
-        _check_joins(tokenizer)
+    _CHECKS[tokenizer.kind](tokenizer)
     fields: list[Field] = [
-        (_KEY.MODEL, GGUFValueType.STRING, "llama" if is_spm else "gpt2", None),
+        (_KEY.MODEL, GGUFValueType.STRING, _MODELS[tokenizer.kind], None),
         (_KEY.PRE, GGUFValueType.STRING, tokenizer.pre, None),
         _array(_KEY.LIST, GGUFValueType.STRING, _texts(tokenizer)),
     ]
     if tokenizer.scores is not None:
         fields.append(_array(_KEY.SCORES, GGUFValueType.FLOAT32, list(tokenizer.scores)))
     fields.append(_array(_KEY.TOKEN_TYPE, GGUFValueType.INT32, [int(kind) for kind in tokenizer.types]))
-    if not is_spm:
+    if tokenizer.scores is None:
         merges = [f"{left} {right}" for left, right in tokenizer.merges]
         fields.append(_array(_KEY.MERGES, GGUFValueType.STRING, merges))
     fields += [(key, GGUFValueType.UINT32, identity, None) for key, identity in _roles(tokenizer)]
@@ -39,8 +38,13 @@ def vocabulary_fields(tokenizer: Tokenizer) -> list[Field]:
         (_KEY.ADD_BOS, GGUFValueType.BOOL, tokenizer.add_bos, None),
         (_KEY.ADD_EOS, GGUFValueType.BOOL, tokenizer.add_eos, None),
     ]
-    if is_spm:
-        fields.append((_KEY.ADD_PREFIX, GGUFValueType.BOOL, tokenizer.add_space_prefix, None))
+    if tokenizer.kind is not Kind.BYTE_BPE:
+        fields.append((_KEY.ADD_PREFIX, GGUFValueType.BOOL, tokenizer.spacing.has_prefix, None))
+    if tokenizer.kind is Kind.UNIGRAM:
+        fields.append((_KEY.REMOVE_EXTRA_WS, GGUFValueType.BOOL, tokenizer.spacing.collapses, None))
+        if tokenizer.spacing.charsmap:
+            table = list(tokenizer.spacing.charsmap)
+            fields.append(_array(_KEY.PRECOMPILED_CHARSMAP, GGUFValueType.UINT8, table))
     if tokenizer.chat_template is not None:
         fields.append((_KEY.CHAT_TEMPLATE, GGUFValueType.STRING, tokenizer.chat_template, None))
     return fields
@@ -52,11 +56,16 @@ def vocabulary_deviations(tokenizer: Tokenizer) -> list[str]:
     # Quotes within tokens are escaped, so these can be nothing but the steps themselves.
     if b'{"type":"NFC"}' in tokenizer.json:
         found.append("tokenizer: llama.cpp does not bring text to NFC before it splits it")
-    if tokenizer.add_space_prefix and b'"type":"Metaspace"' in tokenizer.json:
+    if tokenizer.kind is not Kind.BYTE_BPE and tokenizer.spacing.is_first_only:
         found.append(
             "tokenizer: llama.cpp puts a space before the text even where it begins with a space, "
             "and again after each special token"
         )
+    if tokenizer.kind is Kind.UNIGRAM and tokenizer.spacing.has_prefix and not tokenizer.spacing.collapses:
+        found.append("tokenizer: llama.cpp puts no space before a text of spaces alone")
+    runs = {len(token.content) for token in tokenizer.added if token.content.strip(SPACE) == ""}
+    if tokenizer.kind is Kind.SPM_BPE and runs:
+        found.append(f"tokenizer: llama.cpp cuts runs of more than {max(runs)} spaces at other places")
     stripping = sum(token.lstrip or token.rstrip for token in tokenizer.added)
     if stripping:
         found.append(
@@ -113,13 +122,32 @@ def _texts(tokenizer: Tokenizer) -> list[str]:
     texts = []
     for text, kind in zip(tokenizer.tokens, tokenizer.types, strict=True):
         plain = text
-        if kind is TokenType.USER_DEFINED and tokenizer.kind is Kind.SPM_BPE:
+        if kind is TokenType.USER_DEFINED and tokenizer.kind is not Kind.BYTE_BPE:
             plain = text.replace(SPACE, " ")
             if plain != text and plain in taken:
                 plain = text
             taken.add(plain)
         texts.append(plain)
     return texts
+
+
+def _check_unigram(tokenizer: Tokenizer) -> None:
+    """Refuse what llama.cpp's unigram leaves out: bytes for unknown letters, and some ways with spaces."""
+    content = json.loads(tokenizer.json)["model"]
+    if content["byte_fallback"]:
+        raise Failure("tokenizer: llama.cpp's unigram has no bytes for letters without a piece", _LEAVE_OUT)
+    if tokenizer.unk_id is None:
+        raise Failure("tokenizer: llama.cpp's unigram needs a token for what it does not know", _LEAVE_OUT)
+    if tokenizer.spacing.collapses and not tokenizer.spacing.has_prefix:
+        raise Failure("tokenizer: llama.cpp puts a space before a text whose spaces it trims", _LEAVE_OUT)
+
+
+def _check_merged(tokenizer: Tokenizer) -> None:
+    """Refuse what llama.cpp does not do to text before it merges pieces, and merges of another order."""
+    if tokenizer.spacing.charsmap or tokenizer.spacing.collapses:
+        how = "replace letters" if tokenizer.spacing.charsmap else "trim spaces"
+        raise Failure(f"tokenizer: llama.cpp does not {how} before it merges pieces by score", _LEAVE_OUT)
+    _check_joins(tokenizer)
 
 
 def _check_joins(tokenizer: Tokenizer) -> None:
@@ -138,8 +166,13 @@ def _check_joins(tokenizer: Tokenizer) -> None:
             if is_reached and (left, right) not in merges:
                 raise Failure(
                     f"tokenizer: llama.cpp would join {left!r} and {right!r}, which the source does not",
-                    "leave the gguf target out: only what sentencepiece made can be written for this family",
+                    _LEAVE_OUT,
                 )
     missing = sorted({f"<0x{byte:02X}>" for byte in range(256)} - set(tokenizer.tokens))
     if missing:
         raise Failure(f"tokenizer: the byte token {missing[0]} is missing, which llama.cpp falls back on")
+
+
+_LEAVE_OUT = "leave the gguf target out; the other formats contain these steps"
+_MODELS = {Kind.BYTE_BPE: "gpt2", Kind.SPM_BPE: "llama", Kind.UNIGRAM: "t5"}
+_CHECKS = {Kind.BYTE_BPE: lambda _: None, Kind.SPM_BPE: _check_merged, Kind.UNIGRAM: _check_unigram}

@@ -3,6 +3,7 @@
 import json
 
 from convert.deviation import Deviation
+from convert.errors import Failure
 from convert.formats.hf.companions import to_json, tokenizer_files
 from convert.tokenizer import Kind, Tokenizer
 
@@ -15,10 +16,21 @@ def files(tokenizer: Tokenizer) -> dict[str, bytes]:
     # A null where it expects a number or a string is refused.
     settings = {name: value for name, value in tokenizer.config.items() if value is not None}
     written = tokenizer_files(tokenizer)
-    if tokenizer.kind is Kind.SPM_BPE:
+    if tokenizer.kind is not Kind.BYTE_BPE:
+        _check(tokenizer)
         settings["tokenizer_class"] = WHOLE_TEXT_CLASS
         written["tokenizer.json"] = _with_pairs(tokenizer.json)
     return {**written, "tokenizer_config.json": to_json(settings)}
+
+
+def _check(tokenizer: Tokenizer) -> None:
+    """Refuse what onnxruntime-genai reads as something else."""
+    hint = "leave the onnx target out; the other formats contain these steps"
+    if tokenizer.kind is Kind.UNIGRAM:
+        raise Failure("tokenizer: onnxruntime-genai does not read this kind of vocabulary (unigram)", hint)
+    if tokenizer.spacing.charsmap or tokenizer.spacing.collapses:
+        how = "replace letters" if tokenizer.spacing.charsmap else "trim spaces"
+        raise Failure(f"tokenizer: onnxruntime-genai does not {how} before it merges pieces", hint)
 
 
 def deviations(tokenizer: Tokenizer) -> tuple[Deviation, ...]:
