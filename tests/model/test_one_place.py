@@ -23,7 +23,7 @@ NOT_OURS = re.compile(
     r'|"gpt2", Kind.SPM_BPE: "llama"|Qwen/Qwen[\w.-]*|Qwen-7B-Chat|qwen-7b-chat'
 )
 EXEMPT = {
-    "convert/tokenizer/pretokenizer.py": "llama.cpp's names for ways to split text, which families share",
+    "convert/tokenizer/splitter.py": "llama.cpp's names for ways to split text, which families share",
     "convert/publish/card/license.py": "the Hub's names of licenses",
 }
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import unicodedata
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tokenizers import Tokenizer
 
 from convert.errors import Failure
+from convert.formats.gguf.vocabulary import vocabulary_deviations
 from convert.model.splitting import ONE_DIGIT
 from convert.tokenizer import load
 from convert.tokenizer.pretokenizer import identify
+from convert.tokenizer.splitter import KNOW_ONLY_ASCII_CASE, NAME_OF_DIGEST, NAMES_OF_STEPS
+from tests.tokenizer.splitting import KNOWN, spelled, trained
 from tests.tokenizer.test_tokenizer_agreement import STRINGS, differences, encoders, loaded
 from tests.tokenizer.vocabularies import LLAMA3_REGEX, new_folder, train_byte_level
 from tests.tokenizer.vocabulary_runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -42,7 +52,7 @@ def test_check_text_gives_llama_cpps_own_digests(
     name: str, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """conversion/base.py has these two for openai-community/gpt2 and Qwen/Qwen1.5-7B."""
-    monkeypatch.setattr("convert.tokenizer.pretokenizer._NAME_OF_DIGEST", {digest: "by its digest"})
+    monkeypatch.setattr("convert.tokenizer.pretokenizer.NAME_OF_DIGEST", {digest: "by its digest"})
     assert identify(loaded(name).json) == "by its digest"
 
 
@@ -83,9 +93,9 @@ def test_matches_kept_or_the_rest_removed() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"pattern": {"Regex": r"\p{L}+|\s"}}, r"\p{L}+|\s"),
-        ({"behavior": "MergedWithNext"}, ONE_DIGIT + " (MergedWithNext)"),
-        ({"pattern": {"String": " "}}, '"String": " "'),
+        ({"pattern": {"Regex": r"\p{L}+|\s"}}, r'"\p{L}+|\s" (sha256 82c7ede05430)'),
+        ({"behavior": "MergedWithNext"}, f'"{ONE_DIGIT[:60]}…" (sha256 '),
+        ({"pattern": {"String": " "}}, '{"type": "Split", "pattern": {"String": " "}'),
     ],
 )
 def test_an_unknown_split_is_refused_by_name(change: dict[str, object], said: str) -> None:
@@ -109,3 +119,79 @@ def test_a_normalizer_that_llama_cpp_lacks() -> None:
     content["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]}
     with pytest.raises(Failure, match=r"llama\.cpp does not change text as .*Lowercase"):
         identify(json.dumps(content).encode())
+
+
+def split_differently(name: str, strings: list[str]) -> list[str]:
+    """The strings that llama.cpp takes apart otherwise than the steps do."""
+    skips_merges = NAMES_OF_STEPS[KNOWN[name]][1] == name
+    tokenizer = trained(KNOWN[name], skips_merges=skips_merges)
+    assert tokenizer.pre == name
+    runtime = Runtime(tokenizer, new_folder() / "v.gguf")
+    ours = encoders(Tokenizer.from_str(tokenizer.json.decode()))[False](strings)
+    theirs = [runtime.encode(text, special=False) for text in strings]
+    pairs = zip(strings, ours, theirs, strict=True)
+    return [text for text, one, other in pairs if one != other and "<|endoftext|>" not in text]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_llama_cpp_splits_as_the_steps_do(name: str, every: int) -> None:
+    found = split_differently(name, STRINGS[::every])
+    if name in KNOW_ONLY_ASCII_CASE:
+        assert found
+        found = [text for text in found if not any(unicodedata.category(letter)[0] == "M" for letter in text)]
+    assert found == []
+
+
+def changed(name: str, change: Callable[[dict[str, Any]], object]) -> bytes:
+    """A trained tokenizer.json with something in it spelled otherwise."""
+    skips_merges = NAMES_OF_STEPS[KNOWN[name]][1] == name
+    content = json.loads(trained(KNOWN[name], skips_merges=skips_merges).json)
+    change(content)
+    return json.dumps(content).encode()
+
+
+def test_steps_may_be_spelled_in_several_ways() -> None:
+    def as_expressions(content: dict[str, Any]) -> None:
+        words = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+        content["pre_tokenizer"] = spelled((r"\p{N}", words))
+
+    def with_line_ends(content: dict[str, Any]) -> None:
+        steps = content["pre_tokenizer"]["pretokenizers"]
+        for step in steps[:-1]:
+            step["pattern"]["Regex"] = step["pattern"]["Regex"].replace(r"\r\n", "\r\n")
+
+    assert identify(changed("smollm", as_expressions)) == "smollm"
+    assert identify(changed("deepseek-v3", with_line_ends)) == "deepseek-v3"
+
+
+def test_whole_words_may_skip_merges_that_make_them_anyway() -> None:
+    """Where merges make every token, it is the same; else llama.cpp would take a word apart."""
+
+    def skip(content: dict[str, Any]) -> None:
+        content["model"]["ignore_merges"] = not content["model"]["ignore_merges"]
+
+    def skip_to_one_that_nothing_makes(content: dict[str, Any]) -> None:
+        skip(content)
+        content["model"]["merges"] = content["model"]["merges"][:-1]
+
+    assert identify(changed("gpt-4o", skip)) == "gpt-4o"
+    assert identify(changed("tekken", skip)) == "tekken"
+    with pytest.raises(Failure, match="and skips the merges for whole words"):
+        identify(changed("gpt-4o", skip_to_one_that_nothing_makes))
+
+
+def test_case_beyond_ascii_is_not_seen() -> None:
+    tokenizer = trained(KNOWN["gpt-4o"], skips_merges=False)
+    splits = Tokenizer.from_str(tokenizer.json.decode()).pre_tokenizer.pre_tokenize_str
+    assert len(splits("HelloWorld")) == len(splits("ПриветМир")) == 2
+    assert any("changes case" in line for line in vocabulary_deviations(tokenizer))
+
+
+def test_known_digests_are_of_names_that_llama_cpp_opens(tmp_path: Path) -> None:
+    """It refuses a file with a name that it does not know."""
+    tokenizer = trained(KNOWN["gpt-2"], skips_merges=False)
+    for place, name in enumerate(sorted(set(NAME_OF_DIGEST.values()))):
+        named = dataclasses.replace(tokenizer)
+        named.__dict__["pre"] = name  # in place of what it would find
+        Runtime(named, tmp_path / f"{place}.gguf")

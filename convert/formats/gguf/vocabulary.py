@@ -8,6 +8,7 @@ from gguf import GGUFValueType, Keys
 from convert.errors import Failure
 from convert.tokenizer import Kind, Tokenizer, TokenType
 from convert.tokenizer.spacing import SPACE
+from convert.tokenizer.splitter import KNOW_ONLY_ASCII_CASE
 
 Field: TypeAlias = tuple[str, GGUFValueType, Any, GGUFValueType | None]
 
@@ -63,6 +64,11 @@ def vocabulary_deviations(tokenizer: Tokenizer) -> list[str]:
         )
     if tokenizer.kind is Kind.UNIGRAM and tokenizer.spacing.has_prefix and not tokenizer.spacing.collapses:
         found.append("tokenizer: llama.cpp puts no space before a text of spaces alone")
+    if tokenizer.pre in KNOW_ONLY_ASCII_CASE:
+        found.append(
+            "tokenizer: llama.cpp splits words at combining marks, "
+            "and within a word only where a to z changes case"
+        )
     runs = {len(token.content) for token in tokenizer.added if token.content.strip(SPACE) == ""}
     if tokenizer.kind is Kind.SPM_BPE and runs:
         found.append(f"tokenizer: llama.cpp cuts runs of more than {max(runs)} spaces at other places")
