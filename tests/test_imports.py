@@ -19,7 +19,7 @@ STEPS = (
     ("checkpoint", "model.config", "model.card"),
     ("model.feature", "model.tensor", "model.arrange", "model.kind", "model.splitting"),
     ("model.norm", "model.mixer", "model.mlp"),
-    ("model.decoder", "model.rotary", "model.family"),
+    ("model.decoder", "model.pattern", "model.rotary", "model.family"),
     ("model.families", "model.binding"),
     ("tokenizer", "calibration"),
     ("model.source",),

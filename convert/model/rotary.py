@@ -7,23 +7,30 @@ from convert.model.config import Config
 from convert.model.decoder import Decoder, Rope, RopeScaling
 
 # Dynamic NTK stretches the base only past the trained length, where no artifact of ours is sold to work.
-UNSCALED = ("default", "dynamic", "ntk")
+UNSCALED = ("default", "dynamic", "ntk", "proportional")
 
 
-def read_rope(config: Config, head_size: int, *, default_theta: float) -> Rope:
-    """Read rope_parameters (Transformers 5) or rope_theta and rope_scaling (before)."""
+def read_rope(config: Config, head_size: int, *, default_theta: float, kind: str | None = None) -> Rope:
+    """Read rope_parameters (Transformers 5) or rope_theta and rope_scaling (before).
+
+    With the kind of a layer, read what is said of such layers, where the file says it apart.
+    """
     parameters = config.section("rope_parameters") or config.section("rope_scaling") or Config({})
+    if kind is not None:
+        parameters = parameters.section(kind) or parameters
     theta = parameters.real("rope_theta", default=config.real("rope_theta", default=default_theta))
     partial = parameters.real(
         "partial_rotary_factor", default=config.real("partial_rotary_factor", default=1.0)
     )
-    dimensions = int(head_size * partial)
+    is_proportional = _kind(parameters) == "proportional"
+    dimensions = int(head_size * partial // 2) * 2 if is_proportional else int(head_size * partial)
     if dimensions % 2 or not 0 < dimensions <= head_size:
         raise Failure(
             f"{config.where}: rotary positions over {dimensions} of {head_size} dimensions of a head",
             "the number must be even and no larger than the head",
         )
-    return Rope(theta, dimensions, _scaling(config, parameters, dimensions))
+    scaling = _scaling(config, parameters, dimensions)
+    return Rope(theta, dimensions, scaling, is_proportional=is_proportional)
 
 
 def read_deviations(config: Config) -> tuple[str, ...]:
@@ -47,9 +54,10 @@ def _scaling(config: Config, parameters: Config, dimensions: int) -> RopeScaling
             default=config.size("max_position_embeddings", default=2048),
         ),
     )
-    if kind in UNSCALED:
+    is_stretched = kind == "proportional" and parameters.real("factor", default=1.0) != 1
+    if kind in UNSCALED and not is_stretched:
         return None
-    if kind == "linear":
+    if kind == "linear" or is_stretched:
         return RopeScaling("linear", parameters.real("factor"))
     if kind == "llama3":
         return RopeScaling(
@@ -85,7 +93,7 @@ def _scaling(config: Config, parameters: Config, dimensions: int) -> RopeScaling
         )
     raise Failure(
         f"{parameters.where}: the rotary scaling {kind!r} is not supported",
-        "supported are default, dynamic, linear, llama3, yarn and longrope",
+        "supported are default, dynamic, linear, llama3, yarn, longrope and proportional",
     )
 
 

@@ -16,7 +16,7 @@ from convert.formats.gguf.mixture import MIXTURES
 from convert.formats.gguf.options import GgufOptions, Quant
 from convert.model.binding import bind
 from convert.model.config import read_config
-from convert.model.families import find_family
+from convert.model.families import describe
 from convert.model.source import Model
 from convert.writer import engine
 
@@ -54,11 +54,10 @@ def convert_folder(
 ) -> dict[str, list[Path]]:
     """Convert a checkpoint without a tokenizer; name the files of each quant."""
     artifacts = planned(folder, quants, split_max_size=split_max_size, importance=importance)
-    config = read_config(folder)
-    family = find_family(config)
+    family, decoder = describe(read_config(folder))
     out.mkdir(parents=True, exist_ok=True)
     with open_checkpoint(folder) as checkpoint:
-        origins = bind(family.describe(config), family.naming, checkpoint.tensors).origins
+        origins = bind(decoder, family.naming, checkpoint.tensors).origins
         outputs = [
             engine.Output(layout, out / layout.path) for artifact in artifacts for layout in artifact.layouts
         ]
@@ -77,8 +76,7 @@ def planned(
     importance: Importance | None = None,
 ) -> list[Planned]:
     """Plan the artifacts of a checkpoint without a tokenizer."""
-    config = read_config(folder)
-    decoder = find_family(config).describe(config)
+    _, decoder = describe(read_config(folder))
     model = Model("Tiny", None, decoder, None, folder)  # type: ignore[arg-type] # no text passes here
     options = GgufOptions(quants=tuple(Quant(quant) for quant in quants), split_max_size=split_max_size)
     prepared = Shared(plain_vocabulary(decoder.vocab_size), (), importance is not None, importance)

@@ -1,5 +1,6 @@
 """Gemma 1: wide heads, a tied head, embeddings scaled, norms stored less one."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from convert.errors import Failure
@@ -12,6 +13,14 @@ from convert.model.feature import Feature
 CLASSES = ("GemmaForCausalLM",)
 NAMING = llama.NAMING
 RUNS_IN = frozenset({"transformers-packed", "vllm", "sglang", "tgi"})
+
+
+def limits(decoder: Decoder) -> Iterator[str]:
+    """Name what the graph has no place for."""
+    if not decoder.is_tied:
+        yield "an output head apart from the embeddings"
+
+
 GGUF = Gguf(
     "gemma",
     renders=frozenset({
@@ -19,6 +28,7 @@ GGUF = Gguf(
         Feature.PARTIAL_ROTARY, Feature.ROPE_LINEAR, Feature.ROPE_YARN,
     }),
     always=frozenset({"key_length"}),
+    limits=limits,
 )  # fmt: skip
 EXAMPLE = {
     **llama.SIZES,

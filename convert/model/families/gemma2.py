@@ -1,0 +1,113 @@
+"""Gemma 2: Gemma with norms after attention and MLP, softcaps, and a window in every other layer."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from convert.model.config import Config
+from convert.model.decoder import Decoder, Role
+from convert.model.families import gemma, llama
+from convert.model.family import Gguf
+from convert.model.feature import Feature
+from convert.model.pattern import FULL, SLIDING, every, read_kinds
+
+CLASSES = ("Gemma2ForCausalLM",)
+RUNS_IN = gemma.RUNS_IN
+NAMING = replace(
+    llama.NAMING,
+    names={
+        **llama.NAMING.names,
+        Role.ATTN_POST_NORM: "layers.{layer}.post_attention_layernorm",
+        Role.MLP_NORM: "layers.{layer}.pre_feedforward_layernorm",
+        Role.MLP_POST_NORM: "layers.{layer}.post_feedforward_layernorm",
+    },
+)
+# The graph of the model of this many layers scales attention by its hidden size.
+LAYERS_27B = 46
+EXAMPLE = {
+    **gemma.EXAMPLE,
+    "architectures": list(CLASSES),
+    "query_pre_attn_scalar": 64,
+    "sliding_window": 24,
+    "sliding_window_size": 24,
+    "attn_logit_softcapping": 50.0,
+    "final_logit_softcapping": 30.0,
+}
+VARIANTS = {"listed": {"layer_types": [FULL, SLIDING, SLIDING, FULL], "attn_logit_softcapping": 2.0}}
+
+
+def describe(config: Config) -> Decoder:
+    """Read a config."""
+    decoder = replace(gemma.describe(config), family="gemma2")
+    kinds = read_kinds(config, every(2, decoder.layer_count))
+    caps = {
+        key: config.real(key, default=default) if key not in config.values or config.has(key) else None
+        for key, default in (("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0))
+    }
+    return replace(
+        with_windows(sandwiched(decoder), kinds, config.size("sliding_window", default=4096)).with_mixers(
+            scale=read_scale(config, decoder), softcap=caps["attn_logit_softcapping"]
+        ),
+        logit_softcap=caps["final_logit_softcapping"],
+    )
+
+
+def sandwiched(decoder: Decoder) -> Decoder:
+    """Put norms after attention and MLP too."""
+    return decoder.with_layers(attn_post_norm=decoder.final_norm, mlp_post_norm=decoder.final_norm)
+
+
+def with_windows(decoder: Decoder, kinds: tuple[str, ...], window: int) -> Decoder:
+    """Give the layers of one kind a window."""
+    layers = tuple(
+        replace(layer, mixer=replace(layer.attention, window=window)) if kind == SLIDING else layer
+        for layer, kind in zip(decoder.layers, kinds, strict=True)
+        if layer.attention
+    )
+    return replace(decoder, layers=layers)
+
+
+def read_scale(config: Config, decoder: Decoder) -> float | None:
+    """Read by what attention is scaled, where that is not the size of a head."""
+    size: float = config.real("query_pre_attn_scalar", default=256.0)
+    return None if size == decoder.attention.head_size else size**-0.5
+
+
+def scale_limits(decoder: Decoder, scaled_layers: int) -> Iterator[str]:
+    """Name attention scales other than the graph's own."""
+    attention = decoder.attention
+    size: float = attention.head_size
+    if decoder.layer_count == scaled_layers:
+        size = decoder.hidden_size // attention.head_count
+    if abs((attention.scale or attention.head_size**-0.5) * size**0.5 - 1) > 1e-6:
+        yield f"attention scales other than 1 / sqrt({size})"
+
+
+def window_keys(decoder: Decoder, period: int) -> dict[str, object]:
+    """Write which layers have windows, where that is not the graph's own pattern."""
+    windowed = [attention.window is not None for attention in decoder.attentions]
+    own = [kind == SLIDING for kind in every(period, decoder.layer_count)]
+    return {"attention.scale": None} | (
+        {"attention.sliding_window_pattern": windowed} if any(windowed) and windowed != own else {}
+    )
+
+
+def _limits(decoder: Decoder) -> Iterator[str]:
+    yield from gemma.limits(decoder)
+    yield from scale_limits(decoder, LAYERS_27B)
+    if not any(attention.window for attention in decoder.attentions):
+        yield "a model of this family without windows"
+    if decoder.attention.softcap is None or decoder.logit_softcap is None:
+        yield "a model of this family without softcaps"
+
+
+GGUF = Gguf(
+    "gemma2",
+    renders=gemma.GGUF.renders
+    | {
+        Feature.POST_NORM, Feature.SOFTCAP, Feature.LOGIT_SOFTCAP, Feature.ATTENTION_SCALE,
+        Feature.WINDOW, Feature.MIXED_WINDOWS,
+    },
+    always=gemma.GGUF.always,
+    limits=_limits,
+    keys=lambda decoder: window_keys(decoder, 2),
+)  # fmt: skip

@@ -1,0 +1,37 @@
+"""The kind of each layer where layers differ, as configs list it."""
+
+from collections.abc import Sequence
+
+from convert.errors import Failure
+from convert.model.config import Config
+
+SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+def every(period: int, count: int, *, rest: str = SLIDING, last: str = FULL) -> tuple[str, ...]:
+    """List kinds of which the last of each period differs."""
+    return tuple(rest if (number + 1) % period else last for number in range(count))
+
+
+def read_kinds(
+    config: Config,
+    default: Sequence[str],
+    key: str = "layer_types",
+    known: Sequence[str] = (SLIDING, FULL),
+) -> tuple[str, ...]:
+    """Read what each layer is; the default says how many there are."""
+    kinds = config.values.get(key)
+    if kinds is None:
+        return tuple(default)
+    if not isinstance(kinds, list) or len(kinds) != len(default):
+        found = f"lists {len(kinds)} layers" if isinstance(kinds, list) else "is no list"
+        raise Failure(
+            f"{config.where}: {key} {found}, and the model has {len(default)}",
+            "the file is damaged, or was edited; fetch it again",
+        )
+    if unknown := [kind for kind in kinds if kind not in known]:
+        raise Failure(
+            f"{config.where}: {key} names {str(unknown[0])[:40]!r}, which is not supported here",
+            f"supported: {', '.join(known)}",
+        )
+    return tuple(kinds)
