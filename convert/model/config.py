@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from convert.errors import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
@@ -29,15 +29,15 @@ class Config:
         """Check whether the key has a value."""
         return self.values.get(key) is not None
 
-    def size(self, *keys: str, default: int | None = None) -> int:
+    def size(self, *keys: str, default: int | None = None, least: int = 1) -> int:
         """Read a positive whole number under the first of these keys that is set."""
         key, value = self._first(keys, default)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self._wrong(key, value, "a whole number")
-        if not 0 < value < MAX_SIZE:
-            raise self._wrong(key, value, f"a number from 1 to {MAX_SIZE - 1}")
+        if not least <= value < MAX_SIZE:
+            raise self._wrong(key, value, f"a number from {least} to {MAX_SIZE - 1}")
         return value
 
     def real(self, *keys: str, default: float | None = None) -> float:
@@ -84,6 +84,32 @@ class Config:
         ):
             raise self._wrong(key, value, "a list of numbers")
         return tuple(float(item) for item in value)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Read a list of strings, empty where there is none."""
+        value = self.values.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(key, value, "a list of words")
+        return tuple(value)
+
+    def layer_types(
+        self, key: str, count: int, known: Mapping[str, str], default: Sequence[str] = ()
+    ) -> tuple[str, ...]:
+        """Read what each layer is, by a family's own names or newer ones, as `known` maps them."""
+        found = self.texts(key) or tuple(default)
+        if len(found) != count:
+            raise Failure(
+                f"{self.where}: {key} has {len(found)} items, and the model {count} layers",
+                "each layer has one; the file is damaged, or was edited",
+            )
+        if unknown := [name for name in found if name not in known]:
+            raise Failure(
+                f"{self.where}: {key}: {unknown[0]!r} is not supported here",
+                f"supported: {', '.join(known)}",
+            )
+        return tuple(known[name] for name in found)
 
     def _first(self, keys: tuple[str, ...], default: float | str | None) -> tuple[str, Any]:
         for key in keys:

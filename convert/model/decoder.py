@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from convert.model.feature import Feature, features_of, plain, switch
 from convert.model.mixer import (
@@ -157,7 +157,7 @@ class Decoder:
         """Name in what the layers differ."""
         if len({layer.mixer.window if layer.mixer else None for layer in self.kinds}) > 1:
             yield Feature.MIXED_WINDOWS
-        if len({layer.mixer.rope for layer in self.kinds if layer.mixer}) > 1:
+        if len({layer.mixer.rope for layer in self.kinds if _may_turn(layer.mixer)}) > 1:
             yield Feature.MIXED_ROTARY
         if len({layer.mlp for layer in self.kinds}) > 1:
             yield Feature.MIXED_MLPS
@@ -261,6 +261,11 @@ def _edited(layer: Layer, name: str, changes: dict[str, Any]) -> Layer:
     if part is None or not changes.keys() <= {field.name for field in fields(part)}:
         return layer
     return replace(layer, **{name: replace(part, **changes)})
+
+
+def _may_turn(mixer: Mixer | None) -> TypeGuard[Attention | Latent | Parallel]:
+    """Check whether a mixer is of a kind that can have positions."""
+    return isinstance(mixer, Attention | Latent | Parallel)
 
 
 def _without_places(mixer: Mixer | None) -> Mixer | None:

@@ -102,7 +102,8 @@ def _add_sizes(writer: Any, decoder: Decoder) -> None:
     writer.add_context_length(decoder.context_length)
     writer.add_embedding_length(decoder.hidden_size)
     writer.add_feed_forward_length(_alike([_mlp_size(layer) for layer in decoder.layers]))
-    writer.add_head_count(_alike([_head_count(layer.mixer) for layer in decoder.layers]))
+    heads = [count for layer in decoder.layers if (count := _head_count(layer.mixer))]
+    writer.add_head_count(_alike(heads or [0]))
     writer.add_head_count_kv(_alike([_kv_head_count(layer.mixer) for layer in decoder.layers]))
     writer.add_vocab_size(decoder.vocab_size)
     if decoder.final_norm.kind == "rms":
