@@ -66,7 +66,8 @@ WEIGHTS = (
 _INDEX = ".index.json"
 _SMALL = frozenset({
     "config.json", "generation_config.json",
-    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt",
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tekken.json", "vocab.json",
+    "merges.txt",
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
     "README.md",
 })  # fmt: skip

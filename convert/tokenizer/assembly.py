@@ -1,20 +1,27 @@
 """The canonical tokenizer, built from a checkpoint's files."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
 from convert.model.families import family
 from convert.tokenizer import score, special, wrapping
-from convert.tokenizer.document import Document
 from convert.tokenizer.encoder import open_encoder
 from convert.tokenizer.model import Kind, Tokenizer, TokenType
 from convert.tokenizer.sanity import check_document
 from convert.tokenizer.source import find_document
 from convert.tokenizer.template import find_template
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import tokenizers
+
+    from convert.tokenizer.document import Document
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 # conversion/base.py, does_token_look_special: some families do not mark these as special, and llama.cpp
@@ -41,7 +48,7 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
     document = document.with_added(special.implied_tokens(roles, document))
     document = wrapping.write_wrapping(document, roles, add_bos=add_bos, add_eos=add_eos)
     tokenizer_json = document.to_bytes()
-    open_encoder(tokenizer_json, document.origin)
+    _check_ids(open_encoder(tokenizer_json, document.origin), document)
     tokens, types = _list(document, vocab_size, roles.unk)
     return Tokenizer(
         kind=document.kind,
@@ -62,6 +69,15 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
         json=tokenizer_json,
         config=_config(files, roles, tokens, template, add_bos=add_bos, add_eos=add_eos),
     )
+
+
+def _check_ids(encoder: tokenizers.Tokenizer, document: Document) -> None:
+    """Check that added tokens keep their ids in the library, which counts on from the vocabulary."""
+    for token in document.added:
+        found = encoder.token_to_id(token.content)
+        if found != token.id:
+            what = f"{document.origin}: the id {token.id} of {token.content!r} does not follow the others"
+            raise Failure(what, f"the tokenizers library would make it {found}")
 
 
 def _list(

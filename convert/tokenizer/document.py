@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 from convert.errors import Failure
+from convert.model.family import Split
 from convert.tokenizer.encoder import steps
 from convert.tokenizer.file import BROKEN, Json
 from convert.tokenizer.model import AddedToken, Kind
@@ -14,6 +15,8 @@ from convert.tokenizer.model import AddedToken, Kind
 SUPPORTED = "supported: byte-level BPE, and BPE and unigram as sentencepiece makes them"
 _T = TypeVar("_T")
 _NAMES: dict[type, str] = {dict: "object", list: "array", str: "string"}
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_BYTES_ONLY = {**_BYTE_LEVEL, "use_regex": False}
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
@@ -90,9 +93,15 @@ class Document:
             "fuse_unk": self.fuse_unk,
             "byte_fallback": self.byte_fallback,
             "ignore_merges": self.ignore_merges,
-            "vocab": dict(sorted(self.vocab.items(), key=lambda item: item[1])),
+            "vocab": dict(sorted(self._bpe_vocab().items(), key=lambda item: item[1])),
             "merges": [f"{left} {right}" if is_plain else [left, right] for left, right in self.merges],
         }
+
+    def _bpe_vocab(self) -> dict[str, int]:
+        """Return the vocabulary, with added tokens where the library would count other ids for them."""
+        new = [token.id for token in self.added if token.content not in self.vocab]
+        follows = new == list(range(len(self.vocab), len(self.vocab) + len(new)))
+        return self.vocab if follows else self.ids
 
     def _unigram(self) -> dict[str, Json]:
         tokens = {identity: token for token, identity in self.vocab.items()}
@@ -214,3 +223,22 @@ def _stage(content: dict[str, Any], key: str, children: str, origin: str) -> Jso
                 raise Failure(f"{origin}: {key}: a Sequence without {children}", BROKEN)
             pending += inner
     return stage
+
+
+def split_steps(split: Split) -> dict[str, Any]:
+    """Spell the steps out as a tokenizer.json has them."""
+    if split.expression is None:
+        return dict.fromkeys(("pre_tokenizer", "post_processor", "decoder"), _BYTE_LEVEL)
+    step = {"type": "Split", "pattern": {"Regex": split.expression}, "behavior": "Isolated", "invert": False}
+    return {
+        "normalizer": {"type": split.normalizer} if split.normalizer else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [step, _BYTES_ONLY]},
+        "post_processor": _BYTES_ONLY,
+        "decoder": _BYTES_ONLY,
+    }
+
+
+def starting_with(token: str) -> Json:
+    """Put a token before the text, as Transformers' classes and llama.cpp do unless a file says otherwise."""
+    single = [{"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    return {"type": "TemplateProcessing", "single": single}

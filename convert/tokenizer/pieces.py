@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import Failure, shown
-from convert.tokenizer.document import Document
+from convert.tokenizer.document import Document, starting_with
 from convert.tokenizer.file import Json
 from convert.tokenizer.model import AddedToken
 from convert.tokenizer.sentencepiece import ModelType, Piece, PieceModel, PieceType, read_model
@@ -46,7 +46,7 @@ def from_pieces(path: Path, settings: Mapping[str, Any], renamed: Mapping[int, s
         fuse_unk=True,
         byte_fallback=model.has_byte_fallback,
         roles=roles,
-        post_processor=_begins_with(roles["bos"]) if "bos" in roles else None,
+        post_processor=starting_with(roles["bos"]) if "bos" in roles else None,
     )
 
 
@@ -110,12 +110,6 @@ def _with_names(vocab: Mapping[str, int], renamed: Mapping[int, str]) -> dict[st
         for text, identity in vocab.items()
         if renamed.get(identity, text) != text and renamed[identity] not in vocab
     }
-
-
-def _begins_with(token: str) -> Json:
-    """Put a token before the text, as Transformers' classes and llama.cpp do unless a file says otherwise."""
-    single = [{"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-    return {"type": "TemplateProcessing", "single": single}
 
 
 def _steps(model: PieceModel, *, adds_prefix: bool, is_legacy: bool) -> dict[str, Json]:

@@ -7,15 +7,13 @@ from convert.errors import Failure
 from convert.model.families import family, supported
 from convert.model.family import Split, Tokenizer
 from convert.tokenizer.bytelevel import spell
-from convert.tokenizer.document import Document, read_document
+from convert.tokenizer.document import Document, read_document, split_steps
 from convert.tokenizer.file import BROKEN, read_object, read_text
 from convert.tokenizer.model import AddedToken
 from convert.tokenizer.pieces import from_pieces
 from convert.tokenizer.rank import read_ranks, recover_merges
 from convert.tokenizer.special import ConfigFiles, renamed_tokens
-
-_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-_BYTES_ONLY = {**_BYTE_LEVEL, "use_regex": False}
+from convert.tokenizer.tekken import read_tekken
 
 
 def find_document(folder: Path, model_type: str, files: ConfigFiles, vocab_size: int) -> Document:
@@ -26,6 +24,8 @@ def find_document(folder: Path, model_type: str, files: ConfigFiles, vocab_size:
         return _from_vocab(folder, model_type, files.tokenizer)
     if (folder / "tokenizer.model").is_file():
         return from_pieces(folder / "tokenizer.model", files.tokenizer, renamed_tokens(files))
+    if (folder / "tekken.json").is_file():
+        return read_tekken(folder / "tekken.json")
     ranks = sorted(folder.glob("*.tiktoken"))
     known = family(model_type).tokenizer
     if len(ranks) == 1 and known.ranked_special and known.split:
@@ -35,7 +35,7 @@ def find_document(folder: Path, model_type: str, files: ConfigFiles, vocab_size:
     if ranks:
         what = f"{ranks[0].name}: how {model_type!r} splits text is not written in it"
         raise Failure(what, "add the tokenizer.json of the model")
-    wanted = "tokenizer.json, or vocab.json and merges.txt, or tokenizer.model, or a .tiktoken file"
+    wanted = "tokenizer.json, or vocab.json and merges.txt, tokenizer.model, tekken.json or a .tiktoken file"
     raise Failure("the checkpoint has no tokenizer", f"wanted: {wanted}")
 
 
@@ -47,26 +47,13 @@ def _from_vocab(folder: Path, model_type: str, settings: dict[str, Any]) -> Docu
         raise Failure(what, "add the tokenizer.json of the model")
     vocab = read_object(folder / "vocab.json")
     merges = _read_merges(folder / "merges.txt", vocab)
-    return Document(origin="vocab.json", vocab=vocab, merges=merges, added=(), **_steps(split))
+    return Document(origin="vocab.json", vocab=vocab, merges=merges, added=(), **split_steps(split))
 
 
 def _of_class(name: str) -> Tokenizer | None:
     """Find the family whose tokenizer Transformers calls by this name."""
     known = (family(model_type).tokenizer for model_type in supported())
     return next((each for each in known if name in each.classes), None)
-
-
-def _steps(split: Split) -> dict[str, Any]:
-    """Spell the steps out as a tokenizer.json has them."""
-    if split.expression is None:
-        return dict.fromkeys(("pre_tokenizer", "post_processor", "decoder"), _BYTE_LEVEL)
-    step = {"type": "Split", "pattern": {"Regex": split.expression}, "behavior": "Isolated", "invert": False}
-    return {
-        "normalizer": {"type": split.normalizer} if split.normalizer else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [step, _BYTES_ONLY]},
-        "post_processor": _BYTES_ONLY,
-        "decoder": _BYTES_ONLY,
-    }
 
 
 def _read_merges(path: Path, vocab: dict[str, int]) -> tuple[tuple[str, str], ...]:
@@ -97,5 +84,5 @@ def _from_ranks(path: Path, vocab_size: int, special: tuple[str, ...], split: Sp
         added=tuple(
             AddedToken(first + index, content, special=True) for index, content in enumerate(special[:room])
         ),
-        **_steps(split),
+        **split_steps(split),
     )

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer as Encoder
 from convert.errors import Failure
 from convert.tokenizer import Tokenizer, TokenType, load
 from tests.tokenizer.test_tokenizer_agreement import loaded, runtime
+from tests.tokenizer.trained import trained_folder
 from tests.tokenizer.vocabularies import (
     added,
     copy_of,
@@ -195,3 +196,16 @@ def _spm(**settings: Any) -> Path:
     content = json.loads((folder / "tokenizer_config.json").read_text())
     write_json(folder / "tokenizer_config.json", {**content, **settings})
     return folder
+
+
+def test_added_tokens_keep_ids_that_do_not_follow() -> None:
+    """The library counts on from the vocabulary, whatever id the file gives."""
+    folder = llama3(added_tokens_decoder={"1550": {"content": "<|later|>", "special": True}})
+    tokenizer = load(folder, "llama", {}, 1600)
+    assert tokenizer.tokens[1550] == "<|later|>"
+    ids = Encoder.from_str(tokenizer.json.decode()).encode("a<|later|>", add_special_tokens=False).ids
+    assert ids[-1] == 1550
+    assert Runtime(tokenizer, folder / "v.gguf").encode("a<|later|>", special=True) == ids
+    unigram = trained_folder("unigram", added_tokens_decoder={"1400": {"content": "<later>"}})
+    with pytest.raises(Failure, match="the id 1400 of '<later>' does not follow the others"):
+        load(unigram, "llama", {}, 1500)
