@@ -21,6 +21,7 @@ class Feature(StrEnum):
     ROPE_LLAMA3 = "llama3 rotary scaling"
     ROPE_YARN = "YaRN rotary scaling"
     ROPE_LONGROPE = "LongRoPE rotary scaling"
+    EXACT_YARN = "YaRN rotary scaling between parts of dimensions"
     INTERLEAVED_ROTARY = "rotary positions over neighboring dimensions"
     PROPORTIONAL_ROTARY = "proportional rotary positions"
     MIXED_ROTARY = "rotary positions that differ between layers"

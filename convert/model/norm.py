@@ -21,7 +21,8 @@ class RopeScaling:
     beta_slow: float | None = plain(None)
     mscale: float | None = plain(None)
     mscale_all_dim: float | None = plain(None)
-    is_truncated: bool = plain(default=True)  # YaRN's ramp begins and ends at whole dimensions
+    # YaRN's ramp begins and ends at whole dimensions.
+    is_truncated: bool = switch(plain=True, feature=Feature.EXACT_YARN)
     short_factors: tuple[float, ...] = plain(())
     long_factors: tuple[float, ...] = plain(())
 

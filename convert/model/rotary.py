@@ -68,14 +68,7 @@ def _scaling(config: Config, parameters: Config, dimensions: int) -> RopeScaling
             high_freq_factor=parameters.real("high_freq_factor", default=4.0),
         )
     if kind == "yarn":
-        return RopeScaling(
-            "yarn",
-            parameters.real("factor"),
-            original,
-            attention_factor=_optional(parameters, "attention_factor"),
-            beta_fast=_optional(parameters, "beta_fast"),
-            beta_slow=_optional(parameters, "beta_slow"),
-        )
+        return _yarn(config, parameters, original)
     if kind in ("longrope", "su"):
         short, long = parameters.reals("short_factor"), parameters.reals("long_factor")
         if len(short) != dimensions // 2 or len(long) != dimensions // 2:
@@ -97,8 +90,42 @@ def _scaling(config: Config, parameters: Config, dimensions: int) -> RopeScaling
     )
 
 
+def _yarn(config: Config, parameters: Config, original: int) -> RopeScaling:
+    whole = config.size("max_position_embeddings", default=2048)
+    # A scale of zero is the same as none.
+    mscale, mscale_all_dim = (
+        _optional(parameters, key) if parameters.values.get(key) else None
+        for key in ("mscale", "mscale_all_dim")
+    )
+    return RopeScaling(
+        "yarn",
+        parameters.real("factor", default=whole / original),
+        original,
+        attention_factor=_optional(parameters, "attention_factor"),
+        beta_fast=_optional(parameters, "beta_fast"),
+        beta_slow=_optional(parameters, "beta_slow"),
+        mscale=mscale,
+        mscale_all_dim=mscale_all_dim,
+        is_truncated=parameters.flag("truncate", default=True),
+    )
+
+
 def _optional(parameters: Config, key: str) -> float | None:
     return parameters.real(key) if parameters.has(key) else None
+
+
+def yarn_scale(factor: float, mscale: float = 1.0) -> float:
+    """Say by how much YaRN scales attention for a stretch, in a given measure."""
+    return 0.1 * mscale * math.log(factor) + 1 if factor > 1 else 1.0
+
+
+def yarn_attention(scaling: RopeScaling) -> float:
+    """Say by how much a YaRN model scales what has turned, where its config leaves that open."""
+    if scaling.attention_factor is not None:
+        return scaling.attention_factor
+    if scaling.mscale and scaling.mscale_all_dim:
+        return yarn_scale(scaling.factor, scaling.mscale) / yarn_scale(scaling.factor, scaling.mscale_all_dim)
+    return yarn_scale(scaling.factor)
 
 
 def longrope_attention(decoder: Decoder, scaling: RopeScaling) -> float:

@@ -267,11 +267,17 @@ def _deviations(
 
 def _lost(decoder: Decoder) -> tuple[Deviation, ...]:
     """Record what llama.cpp's graph leaves out."""
-    why = tensors.graph_of(decoder).lost.get(Feature.WINDOW)
+    lost = tensors.graph_of(decoder).lost
+    found = [
+        Deviation(str(feature), AS_SOURCE, "llama.cpp's reading", why)
+        for feature, why in lost.items()
+        if feature is not Feature.WINDOW and feature in decoder.features
+    ]
+    why = lost.get(Feature.WINDOW)
     window = min((each.window for each in decoder.attentions if each.window is not None), default=None)
-    if why is None or window is None or window >= decoder.context_length:
-        return ()
-    return (Deviation("attention", f"over the last {window} tokens", "over all tokens", why),)
+    if why is not None and window is not None and window < decoder.context_length:
+        found.append(Deviation("attention", f"over the last {window} tokens", "over all tokens", why))
+    return tuple(found)
 
 
 def _sha256(path: Path) -> str:

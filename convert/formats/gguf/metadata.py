@@ -22,7 +22,7 @@ from convert.model.decoder import (
     ShortConvolution,
     StateSpace,
 )
-from convert.model.rotary import longrope_attention
+from convert.model.rotary import longrope_attention, yarn_attention, yarn_scale
 from convert.model.source import Model
 
 # generation_config.json's settings that llama.cpp takes as a model's own defaults.
@@ -253,6 +253,9 @@ def _add_yarn(writer: Any, scaling: RopeScaling) -> None:
     writer.add_rope_scaling_orig_ctx_len(scaling.original_context_length)
     if scaling.attention_factor is not None:
         writer.add_rope_scaling_yarn_attn_factor(scaling.attention_factor)
+    # llama.cpp goes by YaRN's own proposal instead, and multiplies it with this one.
+    if (ratio := yarn_attention(scaling) / yarn_scale(scaling.factor)) != 1:
+        writer.add_rope_scaling_attn_factors(ratio)
     if scaling.beta_fast is not None:
         writer.add_rope_scaling_yarn_beta_fast(scaling.beta_fast)
     if scaling.beta_slow is not None:

@@ -37,6 +37,7 @@ MLP_TOKENS = 1024
 RENDERS = frozenset({
     Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
     Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
+    Feature.EXACT_YARN,
     Feature.WINDOW, Feature.MIXED_WINDOWS, Feature.MIXED_LAYERS,
     Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
     Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.model.decoder import Decoder, Rope, RopeScaling
-from convert.model.rotary import longrope_attention
+from convert.model.rotary import longrope_attention, yarn_attention
 
 # YaRN's own proposals, which Transformers takes where a config says nothing.
 YARN_BETA_FAST = 32.0
@@ -40,7 +40,7 @@ def _stretched(decoder: Decoder, rope: Rope, length: int) -> tuple[NDArray[np.fl
     if scaling.kind == "llama3":
         return _llama3(frequencies, scaling), 1.0
     if scaling.kind == "yarn":
-        return _yarn(frequencies, rope, scaling), _yarn_scale(scaling)
+        return _yarn(frequencies, rope, scaling), yarn_attention(scaling)
     is_long = length > scaling.original_context_length
     factors = np.array(scaling.long_factors if is_long else scaling.short_factors)
     return frequencies / factors, longrope_attention(decoder, scaling)
@@ -60,8 +60,11 @@ def _yarn(frequencies: NDArray[np.float64], rope: Rope, scaling: RopeScaling) ->
         reach = scaling.original_context_length / (times * 2 * math.pi)
         return rope.dimensions * math.log(reach) / (2 * math.log(rope.theta))
 
-    first = max(math.floor(pair_that_turns(scaling.beta_fast or YARN_BETA_FAST)), 0)
-    last = min(math.ceil(pair_that_turns(scaling.beta_slow or YARN_BETA_SLOW)), rope.dimensions - 1)
+    first = pair_that_turns(scaling.beta_fast or YARN_BETA_FAST)
+    last = pair_that_turns(scaling.beta_slow or YARN_BETA_SLOW)
+    if scaling.is_truncated:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, rope.dimensions - 1)
     ramp = (np.arange(len(frequencies)) - first) / (last - first if last != first else 0.001)
     return _mixed(frequencies, scaling.factor, 1 - np.clip(ramp, 0, 1))
 
@@ -71,9 +74,3 @@ def _mixed(
 ) -> NDArray[np.float64]:
     mixed: NDArray[np.float64] = frequencies * share_kept + frequencies / factor * (1 - share_kept)
     return mixed
-
-
-def _yarn_scale(scaling: RopeScaling) -> float:
-    if scaling.attention_factor is not None:
-        return scaling.attention_factor
-    return 0.1 * math.log(scaling.factor) + 1 if scaling.factor > 1 else 1.0
