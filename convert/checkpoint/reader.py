@@ -103,7 +103,7 @@ def _element(info: TensorInfo, index: int) -> TensorInfo:
     )
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
+def open_stored(folder: Path) -> Checkpoint:
     """Open a folder of weights, and check every header without reading a tensor."""
     weights = find_weights(folder)
     read_header = {"safetensors": read_safetensors, "torch": read_torch}[weights.format]

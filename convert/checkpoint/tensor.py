@@ -15,6 +15,7 @@ STORED_AS: dict[str, np.dtype[np.generic]] = {
     "BF16": np.dtype("<u2"),
     "F8_E4M3": np.dtype("u1"),
     "F8_E5M2": np.dtype("u1"),
+    "F8_E8M0": np.dtype("u1"),
     "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
     "I16": np.dtype("<i2"),
@@ -40,6 +41,7 @@ class TensorInfo:
     offset_bytes: int
     size_bytes: int
     strides_bytes: tuple[int, ...] | None = None  # None: row-major, as safetensors always is
+    stored_as: str | None = None  # what its values are widened from; None: they are as they are stored
 
 
 def fault_of_shape(shape: object) -> str | None:

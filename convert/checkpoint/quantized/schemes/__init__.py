@@ -1,0 +1,1 @@
+"""The schemes of quantization that are read: one file each, which defines `METHODS` and `read(section)`."""
