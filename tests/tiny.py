@@ -76,6 +76,7 @@ class Recipe:
     dtype: str = "BF16"
     shards: int = 1
     has_prefix: bool = True
+    spelling: int = 0  # of the family's namings, its own being the first
     seed: int = 0
     spread: float = 0.15
 
@@ -85,7 +86,8 @@ def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
     config = Config({**CONFIGS[recipe.model_type], **recipe.changes})
     family, decoder = describe(config)
     random = np.random.default_rng(recipe.seed)
-    origins, taken = places(decoder, family.naming, family.naming.prefix if recipe.has_prefix else "")
+    naming = (family.naming, *family.naming.others)[recipe.spelling]
+    origins, taken = places(decoder, naming, naming.prefix if recipe.has_prefix else "")
     stacks = Counter(name for name, index in taken if index is not None)
     made: dict[str, NDArray[np.float32]] = {}
     for ref, shape in decoder.shapes():

@@ -70,6 +70,7 @@ class Experts:
     shared_count: int = plain(1)  # that `shared_size` is the sum of
     has_shared_router: bool = switch(plain=False, feature=Feature.GATED_SHARED_EXPERT)
     limit: float | None = plain(None)  # of "swiglu_clamped"
+    dense_size: int = plain(0)  # of the dense MLPs that the config names, where no layer may have one
 
     def shapes(self, layer: int, hidden: int) -> Shaped:
         """List its tensors, expert by expert."""

@@ -103,11 +103,11 @@ def quantize(
 
 
 def tensors(*paths: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
-    """Read the type, shape and bytes of every tensor."""
+    """Read the type, shape and bytes of every tensor; a quantized file drops axes of one."""
     return {
         tensor.name: (
             tensor.tensor_type.name,
-            tuple(int(size) for size in tensor.shape),
+            tuple(int(size) for axis, size in enumerate(tensor.shape) if size > 1 or axis == 0),
             tensor.data.tobytes(),
         )
         for path in paths

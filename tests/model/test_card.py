@@ -66,4 +66,4 @@ def test_a_strange_card_never_breaks_a_file(card: dict[str, Any], tmp_path: Path
     config = Config({**tiny.CONFIGS["llama"], "model_type": "llama"})
     decoder = find_family(config).describe(config)
     model = Model("Tiny", "owner/tiny", decoder, None, tmp_path, card=card)  # type: ignore[arg-type]
-    assert pack(fields(model, 7, decoder.parameter_count), [])
+    assert pack(fields(model, 7, (decoder.parameter_count, 0, 0, 0)), [])

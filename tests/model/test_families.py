@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from convert.checkpoint import TensorInfo, open_checkpoint
@@ -14,6 +15,9 @@ from convert.model.config import Config, read_config
 from convert.model.decoder import Ref, Role
 from convert.model.families import describe, find_family, supported
 from tests import tiny
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def config(name: str, **changes: Any) -> Config:
@@ -35,6 +39,37 @@ def test_every_file_is_a_model_type_and_is_tested() -> None:
 @pytest.mark.parametrize("has_prefix", [True, False])
 def test_every_tensor_finds_its_role(model_type: str, tmp_path: Path, *, has_prefix: bool) -> None:
     assert bound(tiny.make(tmp_path, tiny.Recipe(model_type, has_prefix=has_prefix))) == ()
+
+
+SPELLINGS = [
+    (name, number)
+    for name in supported()
+    for number, _ in enumerate(find_family(config(name)).naming.others, 1)
+]
+
+
+@pytest.mark.parametrize(("model_type", "spelling"), SPELLINGS)
+def test_other_spellings_hold_the_same_rows(model_type: str, spelling: int, tmp_path: Path) -> None:
+    read = [
+        canonical_tensors(tiny.make(tmp_path / str(number), tiny.Recipe(model_type, spelling=number)))
+        for number in (0, spelling)
+    ]
+    assert read[0].keys() == read[1].keys()
+    assert [str(ref) for ref in read[0] if not np.array_equal(read[0][ref], read[1][ref])] == []
+
+
+def canonical_tensors(folder: Path) -> dict[Ref, NDArray[np.float32]]:
+    family, decoder = describe(read_config(folder))
+    found: dict[Ref, NDArray[np.float32]] = {}
+    with open_checkpoint(folder) as checkpoint:
+        origins = bind(decoder, family.naming, checkpoint.tensors).origins
+        for ref, shape in decoder.shapes():
+            origin = origins[ref]
+            rows = [origin.row(row) for row in range(shape[0])]
+            found[ref] = checkpoint.rows(
+                origin.name, 0, max(rows) + 1, index=origin.index, is_transposed=origin.is_transposed
+            )[rows]
+    return found
 
 
 def test_fused_tensors_are_cut_by_rows() -> None:

@@ -117,8 +117,8 @@ class GgufFormat(Format[GgufOptions, Shared]):
         ]
         chooser = Chooser(quant, model.decoder, shapes, has_imatrix=prepared.has_imatrix)
         types = {shape.name: chooser.choose(shape) for shape in shapes}
-        parameter_count = sum(math.prod(tensor.shape) for tensor in listed)
-        fields = metadata.fields(model, MIXTURES[quant].file_type, parameter_count)
+        counts = tensors.parameter_counts(listed)
+        fields = metadata.fields(model, MIXTURES[quant].file_type, counts)
         fields |= prepared.vocabulary
         if prepared.importance is not None:
             fields |= _importance_fields(prepared.importance)

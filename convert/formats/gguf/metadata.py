@@ -12,7 +12,6 @@ from convert.model.decoder import (
     Attention,
     Decoder,
     Delta,
-    Dense,
     Experts,
     Latent,
     Layer,
@@ -36,11 +35,11 @@ SAMPLING = {
 MAX_ALIBI_BIAS = 8.0
 
 
-def fields(model: Model, file_type: int, parameter_count: int) -> dict[str, Field]:
+def fields(model: Model, file_type: int, counts: tuple[int, int, int, int]) -> dict[str, Field]:
     """Collect everything but the vocabulary, with gguf-py's own knowledge of keys and types."""
     writer = gguf.GGUFWriter(None, graph_of(model.decoder).architecture)
     writer.add_type(gguf.GGUFType.MODEL)
-    _add_identity(writer, model, parameter_count)
+    _add_identity(writer, model, counts)
     _add_sizes(writer, model.decoder)
     _add_mechanisms(writer, model.decoder)
     _add_positions(writer, model.decoder)
@@ -71,11 +70,11 @@ def _item_type(value: Any) -> gguf.GGUFValueType | None:
     return value.sub_type or gguf.GGUFValueType.get_type(value.value[0])
 
 
-def _add_identity(writer: Any, model: Model, parameter_count: int) -> None:
+def _add_identity(writer: Any, model: Model, counts: tuple[int, int, int, int]) -> None:
     """Say whose model this is, from its card and repository; a folder's name stays out."""
     try:
         metadata = gguf.Metadata.apply_metadata_heuristic(
-            gguf.Metadata(), dict(model.card), None, PurePosixPath(model.title), parameter_count
+            gguf.Metadata(), dict(model.card), None, PurePosixPath(model.title), counts[0]
         )
         metadata.name = metadata.name or model.title
         if model.repo is not None:
@@ -83,7 +82,7 @@ def _add_identity(writer: Any, model: Model, parameter_count: int) -> None:
             if metadata.organization is None and organization:
                 metadata.organization = gguf.Metadata.id_to_title(organization)
             metadata.source_repo_url = f"https://huggingface.co/{model.repo}"
-        metadata.size_label = metadata.size_label or gguf.size_label(parameter_count, 0, 0, 0)
+        metadata.size_label = metadata.size_label or gguf.size_label(*counts)
         for key, attribute in SAMPLING.items():
             value = model.generation.get(key)
             if isinstance(value, int | float) and not isinstance(value, bool):
@@ -101,7 +100,9 @@ def _add_sizes(writer: Any, decoder: Decoder) -> None:
     writer.add_block_count(decoder.layer_count)
     writer.add_context_length(decoder.context_length)
     writer.add_embedding_length(decoder.hidden_size)
-    writer.add_feed_forward_length(_alike([_mlp_size(layer) for layer in decoder.layers]))
+    widths = [_mlp_size(layer) for layer in decoder.layers]
+    if any(widths) or not any(isinstance(layer.mlp, Experts) for layer in decoder.kinds):
+        writer.add_feed_forward_length(_alike(widths))
     heads = [count for layer in decoder.layers if (count := _head_count(layer.mixer))]
     writer.add_head_count(_alike(heads or [0]))
     writer.add_head_count_kv(_alike([_kv_head_count(layer.mixer) for layer in decoder.layers]))
@@ -127,7 +128,9 @@ def _alike(sizes: list[int]) -> int | list[int]:
 
 def _mlp_size(layer: Layer) -> int:
     """Say how wide the MLP is that every token goes through; the experts have another key."""
-    return layer.mlp.size if isinstance(layer.mlp, Dense) else 0
+    if isinstance(layer.mlp, Experts):
+        return layer.mlp.dense_size
+    return layer.mlp.size if layer.mlp else 0
 
 
 def _head_count(mixer: Mixer | None) -> int:

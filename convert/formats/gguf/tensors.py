@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,7 +93,16 @@ class FileTensor:
 
     @property
     def is_matrix(self) -> bool:
-        return len(self.shape) > 1
+        return math.prod(self.shape[:-1]) > 1  # as ggml counts dimensions
+
+
+def parameter_counts(tensors: Sequence[FileTensor]) -> tuple[int, int, int, int]:
+    """Count all parameters, those outside of experts, those of one expert, and experts, as gguf-py does."""
+    stacks = [each.shape for each in tensors if "_exps." in each.name and len(each.shape) > 2]
+    total = sum(math.prod(each.shape) for each in tensors)
+    apart = sum(math.prod(shape) for shape in stacks)
+    one = sum(math.prod(shape[1:]) for shape in stacks)
+    return total, total - apart, one, sum(shape[0] for shape in stacks) // max(1, len(stacks))
 
 
 def graph_of(decoder: Decoder) -> Gguf:

@@ -1,0 +1,31 @@
+"""Qwen3's mixtures of experts (30B-A3B, 235B-A22B, Coder)."""
+
+from dataclasses import replace
+
+from convert.model.config import Config
+from convert.model.decoder import Decoder
+from convert.model.families import qwen2_moe, qwen3
+from convert.model.family import Gguf
+from convert.model.feature import Feature
+
+CLASSES = ("Qwen3MoeForCausalLM",)
+NAMING = qwen2_moe.NAMING
+RUNS_IN = qwen2_moe.RUNS_IN
+FASTCHAT_PROMPT = qwen3.FASTCHAT_PROMPT
+TOKENIZER = qwen3.TOKENIZER
+GGUF = Gguf("qwen3moe", renders=qwen3.GGUF.renders | {Feature.EXPERTS}, always=frozenset({"key_length"}))
+EXAMPLE = {
+    **qwen2_moe.SIZES,
+    "architectures": list(CLASSES),
+    "head_dim": 64,
+    "norm_topk_prob": True,
+    "sliding_window": None,
+    "use_sliding_window": False,
+}
+VARIANTS = {"unnormalized": {"norm_topk_prob": False, "decoder_sparse_step": 2}}
+
+
+def describe(config: Config) -> Decoder:
+    """Read a config."""
+    decoder = replace(qwen3.describe(config), family="qwen3_moe")
+    return qwen2_moe.with_experts(decoder, config, qwen2_moe.read_experts(config))
