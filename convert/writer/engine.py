@@ -112,9 +112,10 @@ def _targets(
         turned_bytes = slot.rows * row_bytes[0] if slot.is_turned else 0
         for piece in slot.pieces:
             origin = piece.origin or origins[piece.ref]
+            at = row + piece.lane
             for start, count, step in _runs(origin, piece):
                 offsets = tuple(
-                    offset + row * size for offset, size in zip(slot.offsets_bytes, row_bytes, strict=True)
+                    offset + at * size for offset, size in zip(slot.offsets_bytes, row_bytes, strict=True)
                 )
                 phase = start % step
                 first = start - phase
@@ -129,8 +130,10 @@ def _targets(
                     phase,
                     step,
                 )
-                row += target.written(count * step)
+                at += target.written(count * step) * piece.lanes
                 yield Place(origin.name, origin.index, origin.is_transposed), target
+            if piece.lane == piece.lanes - 1:
+                row += piece.out_rows * piece.lanes
 
 
 def _runs(origin: Origin, piece: Piece) -> Iterator[tuple[int, int, int]]:
@@ -216,6 +219,10 @@ class Slice:
                 row_bytes = plane.nbytes // plane.shape[0]
                 if target.turned_bytes:
                     _write_turned(target, plane, rows.shape[1], written)
+                elif target.piece.lanes > 1:
+                    step_bytes = row_bytes * target.piece.lanes
+                    for number, row in enumerate(plane, written):
+                        _write(target.descriptor, row, offset_bytes + number * step_bytes)
                 else:
                     _write(target.descriptor, plane, offset_bytes + written * row_bytes)
         checkpoint.release_rows(name, *bounds, index=index, is_transposed=is_transposed)

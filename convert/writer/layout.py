@@ -19,6 +19,9 @@ class Piece:
     first_row: int = 0  # in the canonical tensor
     codec: Codec | None = None  # where it is not the slot's
     origin: Origin | None = None  # where it is not that of the canonical tensor
+    # Pieces of several lanes are dealt out by turns: row by row, this one's are every so-many-th.
+    lane: int = 0
+    lanes: int = 1
     # Rows become columns: each group is written as so many rows of `group_rows` columns.
     is_turned: bool = False
 

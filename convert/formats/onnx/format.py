@@ -46,7 +46,20 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         Feature.EXACT_YARN,
         Feature.WINDOW, Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
         Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,
-        Feature.RELU2, Feature.EMBEDDING_SCALE,
+        Feature.RELU, Feature.RELU2, Feature.EMBEDDING_SCALE,
+        Feature.INTERLEAVED_ROTARY, Feature.PROPORTIONAL_ROTARY, Feature.MIXED_ROTARY, Feature.NO_POSITIONS,
+        Feature.POSITION_OFFSET, Feature.QUERY_TEMPERATURE, Feature.MIXED_WINDOWS, Feature.MIXED_MIXERS,
+        Feature.MIXED_MLPS, Feature.MIXED_LAYERS, Feature.MIXED_NORMS, Feature.SINGLE_BLOCKS,
+        Feature.PARALLEL_MLP, Feature.PARALLEL_MLP_NORM, Feature.RESIDUAL_SCALE, Feature.LAYER_SCALE,
+        Feature.GATED_ATTENTION, Feature.KEYS_AS_VALUES, Feature.SHARED_KEYS_VALUES,
+        Feature.LATENT_ATTENTION, Feature.DELTA_RULE, Feature.SHORT_CONVOLUTION, Feature.CONVOLUTION_BIAS,
+        Feature.QK_NORM_ROW, Feature.QK_NORM_HEADS, Feature.LATE_QK_NORM, Feature.V_NORM,
+        Feature.CLIPPED_QKV, Feature.ATTENTION_SCALE, Feature.SOFTCAP, Feature.SINKS,
+        Feature.WEIGHTLESS_NORM, Feature.UNBIASED_LAYER_NORM, Feature.NO_INPUT_NORM, Feature.POST_NORM,
+        Feature.EXPERTS, Feature.SHARED_EXPERTS, Feature.UNNORMALIZED_EXPERTS, Feature.SIGMOID_ROUTING,
+        Feature.SOFTMAX_OF_CHOSEN, Feature.EXPERT_SCALE, Feature.EXPERT_BIAS, Feature.EXPERT_GROUPS,
+        Feature.SELECTION_BIAS, Feature.ROUTER_BIAS, Feature.GATED_SHARED_EXPERT, Feature.CLAMPED_SWIGLU,
+        Feature.EMBEDDING_NORM, Feature.HEAD_BIAS, Feature.LOGIT_SOFTCAP, Feature.LOGIT_SCALE,
     })  # fmt: skip
 
     def tools(self, options: OnnxOptions, target: str) -> dict[str, str]:

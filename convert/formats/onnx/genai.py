@@ -5,18 +5,17 @@ import sys
 from typing import Any
 
 from convert.deviation import Deviation
+from convert.formats.onnx.attention import PAST, PRESENT, cached_heads
 from convert.formats.onnx.graph import MODEL_FILE
 from convert.formats.onnx.network import (
     ATTENTION_MASK,
     INPUT_IDS,
     LOGITS,
-    PAST,
     POSITION_IDS,
-    PRESENT,
     needs_position_ids,
 )
 from convert.formats.onnx.options import Provider
-from convert.model.decoder import Decoder
+from convert.model.decoder import Attention, Decoder, Latent
 from convert.model.families import family
 from convert.model.source import Model
 
@@ -54,7 +53,10 @@ def deviations(model: Model) -> tuple[Deviation, ...]:
 
 
 def _model(model: Model, provider: Provider) -> dict[str, Any]:
-    decoder, tokenizer, mixer = model.decoder, model.tokenizer, model.decoder.attention
+    decoder, tokenizer = model.decoder, model.tokenizer
+    mixers = [layer.mixer for layer in decoder.layers]
+    head_count = next(mixer.head_count for mixer in mixers if isinstance(mixer, Attention | Latent))
+    kv_head_count, head_size = next(filter(None, map(cached_heads, mixers)))
     # Finished texts of a batch are filled with something; where no token is meant for it, the end is.
     begin, fill = tokenizer.bos_id, tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
     return {
@@ -70,10 +72,10 @@ def _model(model: Model, provider: Provider) -> dict[str, Any]:
                 "log_id": "onnxruntime-genai",
                 "provider_options": [{"cuda": {}}] if provider is Provider.CUDA else [],
             },
-            "head_size": mixer.head_size,
+            "head_size": head_size,
             "hidden_size": decoder.hidden_size,
-            "num_attention_heads": mixer.head_count,
-            "num_key_value_heads": mixer.kv_head_count,
+            "num_attention_heads": head_count,
+            "num_key_value_heads": kv_head_count,
             "num_hidden_layers": decoder.layer_count,
             "inputs": _inputs(decoder),
             "outputs": {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,6 +86,19 @@ class Graph:
         """Keep a whole number."""
         return self.constant(np.array(value, np.int64), f"integer.{value}")
 
+    def real(self, value: float) -> str:
+        """Keep a number of the activations' type."""
+        dtype = helper.tensor_dtype_to_np_dtype(self.float_type)
+        return self.constant(np.array(value, dtype), f"real.{value}")
+
+    def vectors(self, name: str, pieces: Sequence[Piece], codec: Codec, shape: tuple[int, int]) -> str:
+        """Store rows of floats, (rows, columns), whose pieces are dealt out one number at a time."""
+        self.vector(name, pieces, codec)
+        tensor = self.initializers[name]
+        del tensor.dims[:]
+        tensor.dims.extend(shape)
+        return name
+
     def vector(self, name: str, pieces: Sequence[Piece], codec: Codec) -> str:
         """Store a row of floats."""
         size = sum(piece.rows for piece in pieces)
@@ -116,6 +130,25 @@ class Graph:
         for plane, data_type, shape, offset, size in zip(names, types, shapes, offsets, sizes, strict=False):
             self._external(plane, data_type, shape, offset, size)
         return Matrix(names, codec, rows, columns)
+
+    def stack(self, name: str, pieces: Sequence[Piece], codec: Codec, count: int) -> Matrix:
+        """Store matrices of one shape, one after the other: (count, rows, columns)."""
+        stored = self.matrix(name, pieces, codec)
+        for plane in stored.planes:
+            tensor = self.initializers[plane]
+            rows, *columns = tensor.dims
+            width = math.prod(columns) if isinstance(codec, NBits) else columns[0]
+            del tensor.dims[:]
+            tensor.dims.extend((count, rows // count, width))
+        return replace(stored, rows=stored.rows // count)
+
+    def kernels(self, name: str, pieces: Sequence[Piece], codec: Codec) -> str:
+        """Store the weights of a convolution over single channels: (channels, 1, width)."""
+        stored = self.matrix(name, pieces, codec)
+        tensor = self.initializers[name]
+        del tensor.dims[:]
+        tensor.dims.extend((stored.rows, 1, stored.columns))
+        return name
 
     def flattened(self, matrix: Matrix) -> str:
         """Name a quantized matrix's weights as (rows, bytes), from the same bytes of the file."""

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper
 
+from convert.formats.onnx.attention import PAST, PRESENT, add_attention, cached_heads
+from convert.formats.onnx.experts import add_experts
 from convert.formats.onnx.graph import CONTRIB, Graph, Matrix
+from convert.formats.onnx.norms import add, normalize
 from convert.formats.onnx.positions import Positions, add_positions
+from convert.formats.onnx.recurrent import STATE_IN, STATE_OUT, add_delta, add_short_convolution, states
 from convert.formats.onnx.weights import (
     Network,
     Storage,
@@ -19,8 +23,22 @@ from convert.formats.onnx.weights import (
     rows_of,
     vector,
 )
-from convert.model.decoder import QKV, Activation, Decoder, Dense, Ref, Role
+from convert.model.decoder import (
+    Activation,
+    Attention,
+    Decoder,
+    Delta,
+    Experts,
+    Latent,
+    Mixer,
+    Mlp,
+    Norm,
+    Ref,
+    Role,
+    ShortConvolution,
+)
 from convert.model.feature import Feature
+from convert.writer.layout import Piece
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -30,7 +48,6 @@ if TYPE_CHECKING:
     End = tuple[str, int, tuple[str | int, ...]]  # an input or output: its name, type and shape
 
 INPUT_IDS, ATTENTION_MASK, POSITION_IDS, LOGITS = "input_ids", "attention_mask", "position_ids", "logits"
-PAST, PRESENT = "past_key_values.{layer}.{part}", "present.{layer}.{part}"
 
 
 def build(decoder: Decoder, storage: Storage, version: str) -> tuple[ModelProto, Layout]:
@@ -42,18 +59,74 @@ def build(decoder: Decoder, storage: Storage, version: str) -> tuple[ModelProto,
     # What the last part computed is added to the hidden states by the norm of the next.
     change = _embed_positions(network) if decoder.has_positions else None
     for layer in range(decoder.layer_count):
-        rows, hidden = _norm(network, Ref(Role.ATTN_NORM, layer), hidden, change)
-        change = _attention(network, layer, rows, positions)
-        rows, hidden = _norm(network, Ref(Role.MLP_NORM, layer), hidden, change)
-        change = _mlp(network, layer, rows)
-    rows, _ = _norm(network, Ref(Role.FINAL_NORM), hidden, change)
+        hidden, change = _layer(network, layer, hidden, change, positions)
+    rows, _ = normalize(network, Ref(Role.FINAL_NORM), hidden, change)
     _head(network, rows, table)
     return graph.model(*_ends(network), version), graph.layout()
 
 
+def _layer(
+    network: Network, layer: int, hidden: str, change: str | None, positions: Positions
+) -> tuple[str, str | None]:
+    """Add a layer; what its last part computed is added to the hidden states by the norm of the next."""
+    graph, kind = network.graph, network.decoder.layers[layer]
+    rows, hidden = _read(network, Ref(Role.ATTN_NORM, layer), kind.attn_norm, hidden, change)
+    change = None
+    if kind.mixer is not None:
+        change = _mixer(network, layer, rows, kind.mixer, positions)
+        change = _finished(network, Ref(Role.ATTN_POST_NORM, layer), kind.attn_post_norm, change)
+    if kind.mlp is None:
+        return hidden, change
+    if kind.is_parallel:
+        if kind.mlp_norm is not None:
+            rows, _ = normalize(network, Ref(Role.MLP_NORM, layer), hidden, None)
+    else:
+        rows, hidden = _read(network, Ref(Role.MLP_NORM, layer), kind.mlp_norm, hidden, change)
+    result = _mlp(network, layer, rows, kind.mlp)
+    result = _finished(network, Ref(Role.MLP_POST_NORM, layer), kind.mlp_post_norm, result)
+    if kind.is_parallel and change is not None:
+        result = graph.node("Add", [change, result], f"layers.{layer}.both")
+    if not kind.has_scale:
+        return hidden, result
+    hidden = add(graph, hidden, result, f"layers.{layer}.end")
+    scale = vector(network, Ref(Role.LAYER_SCALE, layer))
+    return graph.node("Mul", [hidden, scale], f"layers.{layer}.scaled"), None
+
+
+def _read(network: Network, ref: Ref, norm: Norm | None, hidden: str, change: str | None) -> tuple[str, str]:
+    """Give what a part reads, and the hidden states with all before it added."""
+    if norm is not None:
+        return normalize(network, ref, hidden, change)
+    hidden = add(network.graph, hidden, change, name_of(ref))
+    return hidden, hidden
+
+
+def _finished(network: Network, ref: Ref, norm: Norm | None, rows: str) -> str:
+    """Normalize and scale what a part computed, before it is added."""
+    scale = network.decoder.layers[ref.layer or 0].residual_scale
+    if norm is not None:
+        rows, _ = normalize(network, ref, rows, None)
+    if scale == 1:
+        return rows
+    return network.graph.node("Mul", [rows, network.graph.real(scale)], f"{name_of(ref)}.scaled")
+
+
+def _mixer(network: Network, layer: int, rows: str, mixer: Mixer, positions: Positions) -> str:
+    if isinstance(mixer, Attention | Latent):
+        return add_attention(network, layer, rows, mixer, positions)
+    if isinstance(mixer, Delta):
+        return add_delta(network, layer, rows, mixer)
+    if isinstance(mixer, ShortConvolution):
+        return add_short_convolution(network, layer, rows)
+    raise TypeError("another mixer is refused where a conversion is planned")
+
+
 def needs_position_ids(decoder: Decoder) -> bool:
     """Check whether the graph takes positions as an input; rotary ones follow from the mask."""
-    return bool(decoder.features & {Feature.LEARNED_POSITIONS, Feature.ROPE_LONGROPE})
+    asking = {
+        Feature.LEARNED_POSITIONS, Feature.ROPE_LONGROPE, Feature.LATE_QK_NORM, Feature.QUERY_TEMPERATURE,
+    }  # fmt: skip
+    return bool(decoder.features & asking)
 
 
 def _ends(network: Network) -> tuple[list[ValueInfoProto], list[ValueInfoProto]]:
@@ -65,13 +138,17 @@ def _ends(network: Network) -> tuple[list[ValueInfoProto], list[ValueInfoProto]]
     if needs_position_ids(decoder):
         inputs.append((POSITION_IDS, TensorProto.INT64, tokens))
     outputs: list[End] = [(LOGITS, float_type, (*tokens, decoder.vocab_size))]
-    for index, attention in enumerate(decoder.attentions):
-        for part in ("key", "value"):
-            heads = "batch_size", attention.kv_head_count
-            past = (*heads, "past_sequence_length", attention.head_size)
-            present = (*heads, "total_sequence_length", attention.head_size)
-            inputs.append((PAST.format(layer=index, part=part), float_type, past))
-            outputs.append((PRESENT.format(layer=index, part=part), float_type, present))
+    for index, layer in enumerate(decoder.layers):
+        if cached := cached_heads(layer.mixer):
+            for part in ("key", "value"):
+                heads = "batch_size", cached[0]
+                past = (*heads, "past_sequence_length", cached[1])
+                present = (*heads, "total_sequence_length", cached[1])
+                inputs.append((PAST.format(layer=index, part=part), float_type, past))
+                outputs.append((PRESENT.format(layer=index, part=part), float_type, present))
+        for part, shape in states(layer.mixer, decoder.hidden_size):
+            inputs.append((STATE_IN.format(layer=index, part=part), float_type, ("batch_size", *shape)))
+            outputs.append((STATE_OUT.format(layer=index, part=part), float_type, ("batch_size", *shape)))
     return (
         [helper.make_tensor_value_info(*one) for one in inputs],
         [helper.make_tensor_value_info(*one) for one in outputs],
@@ -86,87 +163,26 @@ def _embed(network: Network) -> tuple[Matrix, str]:
     if decoder.embedding_scale is not None:
         scale = np.array(decoder.embedding_scale, helper.tensor_dtype_to_np_dtype(graph.float_type))
         hidden = graph.node("Mul", [hidden, graph.constant(scale, "embed.scale")], "embed.scaled")
+    if decoder.embed_norm is not None:
+        hidden, _ = normalize(network, Ref(Role.EMBED_NORM), hidden, None)
     return table, hidden
 
 
 def _embed_positions(network: Network) -> str:
     """Look learned positions up."""
-    table = matrix(network, (Ref(Role.POSITION),), network.storage.vector, "position")
+    decoder = network.decoder
+    piece = Piece(
+        Ref(Role.POSITION), decoder.context_length, decoder.hidden_size, first_row=decoder.position_offset
+    )
+    table = network.graph.matrix("position.weight", [piece], network.storage.vector)
     return rows_of(network, table, POSITION_IDS, "position")
 
 
-def _norm(network: Network, ref: Ref, hidden: str, change: str | None) -> tuple[str, str]:
-    """Add what the last part computed, and normalize; give the normalized rows and the sum."""
-    graph, norm = network.graph, network.norm(ref)
-    name = name_of(ref)
-    is_rms = norm.kind == "rms"
-    weights = [vector(network, ref)]
-    if not is_rms:
-        weights.append(vector(network, Ref(ref.role, ref.layer, "bias")))
-    epsilon = norm.eps
-    if change is None:
-        op = "RMSNormalization" if is_rms else "LayerNormalization"
-        return graph.node(op, [hidden, *weights], name, axis=-1, epsilon=epsilon), hidden
-    op = "SkipSimplifiedLayerNormalization" if is_rms else "SkipLayerNormalization"
-    total = "" if ref.role is Role.FINAL_NORM else f"{name}.sum"
-    outputs = [name, "", "", total] if total else [name]
-    graph.nodes_out(op, [hidden, change, *weights], outputs, domain=CONTRIB, epsilon=epsilon)
-    return name, total
-
-
-def _attention(network: Network, layer: int, rows: str, positions: Positions) -> str:
-    """Attend to what came before, turning queries and keys inside the one operator that does it all."""
-    graph, mixer = network.graph, network.decoder.attentions[layer]
-    name = f"layers.{layer}.attn"
-    past = [PAST.format(layer=layer, part=part) for part in ("key", "value")]
-    present = [PRESENT.format(layer=layer, part=part) for part in ("key", "value")]
-    attributes: dict[str, int] = {}
-    if positions.is_turned:
-        attributes["do_rotary"] = 1
-    if mixer.window is not None and mixer.window < network.decoder.context_length:
-        attributes["local_window_size"] = mixer.window
-    graph.nodes_out(
-        "GroupQueryAttention",
-        [*_queries_keys_values(network, layer, rows), *past, *positions.inputs],
-        [name, *present],
-        domain=CONTRIB,
-        num_heads=mixer.head_count,
-        kv_num_heads=mixer.kv_head_count,
-        **attributes,
-    )
-    return linear(network, name, (Ref(Role.ATTN_OUT, layer),), f"{name}.out")
-
-
-def _queries_keys_values(network: Network, layer: int, rows: str) -> tuple[str, str, str]:
-    """Multiply by all three at once; they part where heads are normalized one by one."""
-    graph, mixer = network.graph, network.decoder.attentions[layer]
-    name = f"layers.{layer}.attn"
-    refs = tuple(Ref(role, layer) for role in QKV)
-    joined = linear(network, rows, refs, f"{name}.qkv")
-    if not mixer.qk_norm:
-        return joined, "", ""
-    query, key, value = (f"{name}.{letter}" for letter in "qkv")
-    sizes = graph.integers(mixer.q_size, mixer.kv_size, mixer.kv_size)
-    graph.nodes_out("Split", [joined, sizes], [query, key, value], axis=-1)
-    query = _norm_heads(network, Ref(Role.ATTN_Q_NORM, layer), query, mixer.head_count)
-    key = _norm_heads(network, Ref(Role.ATTN_K_NORM, layer), key, mixer.kv_head_count)
-    return query, key, value
-
-
-def _norm_heads(network: Network, ref: Ref, rows: str, head_count: int) -> str:
-    """Normalize each head by itself."""
-    graph, norm = network.graph, network.norm(ref)
-    name, size = name_of(ref), network.shapes[ref][0]
-    heads = graph.node("Reshape", [rows, graph.integers(0, 0, head_count, size)], f"{name}.heads")
-    normed = graph.node("RMSNormalization", [heads, vector(network, ref)], name, axis=-1, epsilon=norm.eps)
-    return graph.node("Reshape", [normed, graph.integers(0, 0, head_count * size)], f"{name}.rows")
-
-
-def _mlp(network: Network, layer: int, rows: str) -> str:
+def _mlp(network: Network, layer: int, rows: str, mlp: Mlp) -> str:
     """Go through the wide inner layer, with or without a gate."""
-    graph, name, mlp = network.graph, f"layers.{layer}.mlp", network.decoder.layers[layer].mlp
-    if not isinstance(mlp, Dense):
-        raise TypeError("an MLP of another kind is refused where a conversion is planned")
+    graph, name = network.graph, f"layers.{layer}.mlp"
+    if isinstance(mlp, Experts):
+        return add_experts(network, layer, rows, mlp)
     inner = linear(network, rows, (Ref(Role.MLP_UP, layer),), f"{name}.up")
     if mlp.has_gate:
         gate = linear(network, rows, (Ref(Role.MLP_GATE, layer),), f"{name}.gate")
@@ -184,6 +200,8 @@ def _activated(graph: Graph, activation: Activation, rows: str, name: str) -> st
             return graph.node("Gelu", [rows], f"{name}.act", approximate="tanh")
         case "gelu":
             return graph.node("Gelu", [rows], f"{name}.act")
+        case "relu":
+            return graph.node("Relu", [rows], f"{name}.act")
         case "relu2":
             positive = graph.node("Relu", [rows], f"{name}.relu")
             return graph.node("Mul", [positive, positive], f"{name}.act")
@@ -191,10 +209,21 @@ def _activated(graph: Graph, activation: Activation, rows: str, name: str) -> st
             raise TypeError("another activation is refused where a conversion is planned")
 
 
-def _head(network: Network, rows: str, table: Matrix) -> str:
+def _head(network: Network, rows: str, table: Matrix) -> None:
     """Score every next token; a tied head shares the embedding's bytes where both are stored alike."""
-    decoder, codec = network.decoder, network.storage.head
+    graph, decoder, codec = network.graph, network.decoder, network.storage.head
+    is_last = decoder.logit_scale is None and decoder.logit_softcap is None
+    first = LOGITS if is_last else f"{LOGITS}.plain"
+    bias = vector(network, Ref(Role.HEAD, part="bias")) if decoder.has_head_bias else None
     if decoder.is_tied and codec == network.storage.embedding:
-        return multiply(network, rows, table, None, LOGITS)
-    ref = Ref(Role.EMBED if decoder.is_tied else Role.HEAD)
-    return multiply(network, rows, matrix(network, (ref,), codec, "head"), None, LOGITS)
+        scores = multiply(network, rows, table, bias, first)
+    else:
+        ref = Ref(Role.EMBED if decoder.is_tied else Role.HEAD)
+        scores = multiply(network, rows, matrix(network, (ref,), codec, "head"), bias, first)
+    if decoder.logit_scale is not None:
+        last = LOGITS if decoder.logit_softcap is None else f"{LOGITS}.scaled"
+        scores = graph.node("Mul", [scores, graph.real(decoder.logit_scale)], last)
+    if decoder.logit_softcap is not None:
+        cap = graph.real(decoder.logit_softcap)
+        inner = graph.node("Tanh", [graph.node("Div", [scores, cap], f"{LOGITS}.over_cap")], f"{LOGITS}.tanh")
+        graph.node("Mul", [inner, cap], LOGITS)

@@ -1,26 +1,75 @@
 """What attention must know of places: how long each text is, and how far queries and keys are turned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 from onnx import TensorProto
 
 from convert.errors import Failure
-from convert.formats.onnx.graph import Graph
-from convert.model.decoder import Decoder, Rope, RopeScaling
+from convert.formats.onnx.graph import CONTRIB, Graph
+from convert.model.decoder import Attention, Decoder, Latent, Rope, RopeScaling, Temperature
 from convert.model.forward.frequency import turning
 
 # GroupQueryAttention takes heads of whole groups of this many dimensions, and turns so many pairs at a time.
 HEAD_STEP, PAIR_STEP = 8, 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Positions:
-    """The inputs of every attention, from seqlens_k on."""
+    """How long each text is, and the tables by which heads turn, a pair for each kind."""
 
-    inputs: tuple[str, ...]
-    is_turned: bool
+    graph: Graph
+    decoder: Decoder
+    lengths: tuple[str, str]
+    columns: str
+    position_ids: str
+    tables: dict[Rope, tuple[str, str]] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
+
+    def inputs(self, rope: Rope | None) -> tuple[str, ...]:
+        """List the inputs of an attention, from seqlens_k on."""
+        if rope is None:
+            return self.lengths
+        inputs = (*self.lengths, *self._tables(rope))
+        if rope.scaling is None or rope.scaling.kind != "longrope":
+            return inputs
+        return (*inputs, _shifted(self.graph, rope.scaling, self.columns, self.position_ids))
+
+    def turned(self, rows: str, rope: Rope, head_count: int, head_size: int) -> str:
+        """Turn heads where something follows before they attend."""
+        return self.graph.node(
+            "RotaryEmbedding",
+            [rows, self.position_ids, *self._tables(rope)],
+            f"{rows}.turned",
+            domain=CONTRIB,
+            interleaved=int(rope.is_interleaved),
+            num_heads=head_count,
+            rotary_embedding_dim=0 if rope.dimensions == head_size else rope.dimensions,
+        )
+
+    def temperature(self, temperature: Temperature) -> str:
+        """Say how much the queries of each position grow, (batch, positions, 1)."""
+        graph, name = self.graph, "positions.temperature"
+        if name in self.named:
+            return name
+        self.named.add(name)
+        steps = graph.node("Div", [self.position_ids, graph.number(temperature.length)], f"{name}.steps")
+        real = graph.node("Cast", [steps], f"{name}.real", to=graph.float_type)
+        grown = graph.node("Log", [graph.node("Add", [real, graph.real(1.0)], f"{name}.one")], f"{name}.log")
+        scaled = graph.node("Mul", [grown, graph.real(temperature.scale)], f"{name}.scaled")
+        total = graph.node("Add", [scaled, graph.real(1.0)], f"{name}.total")
+        return graph.node("Unsqueeze", [total, graph.integers(-1)], name)
+
+    def _tables(self, rope: Rope) -> tuple[str, str]:
+        if rope not in self.tables:
+            suffix = f".{len(self.tables)}" if self.tables else ""
+            rows, cosines, sines = _tables(self.decoder, rope, self.graph.float_name)
+            self.tables[rope] = (
+                self.graph.table(f"rope.cosines{suffix}", rows, cosines),
+                self.graph.table(f"rope.sines{suffix}", rows, sines),
+            )
+        return self.tables[rope]
 
 
 def add_positions(graph: Graph, decoder: Decoder, mask: str, position_ids: str) -> Positions:
@@ -32,36 +81,34 @@ def add_positions(graph: Graph, decoder: Decoder, mask: str, position_ids: str) 
     shape = graph.node("Shape", [mask], "positions.mask_shape")
     columns = graph.node("Gather", [shape, graph.number(1)], "positions.columns", axis=0)
     total = graph.node("Cast", [columns], "positions.total_length", to=TensorProto.INT32)
-    rope = decoder.rope
-    if rope is None:
-        return Positions((lengths, total), is_turned=False)
-    rows, cosines, sines = _tables(decoder, rope, graph.float_name)
-    tables = graph.table("rope.cosines", rows, cosines), graph.table("rope.sines", rows, sines)
-    inputs = lengths, total, *tables
-    if rope.scaling is None or rope.scaling.kind != "longrope":
-        return Positions(inputs, is_turned=True)
-    return Positions((*inputs, _shifted(graph, rope.scaling, columns, position_ids)), is_turned=True)
+    positions = Positions(graph, decoder, (lengths, total), columns, position_ids)
+    for layer in decoder.kinds:
+        if layer.mixer and layer.mixer.rope:
+            positions.inputs(layer.mixer.rope)
+    return positions
 
 
 def _check(decoder: Decoder) -> None:
-    head_size = decoder.attention.head_size
-    if head_size % HEAD_STEP:
-        raise Failure(
-            f"heads of {head_size} dimensions: onnxruntime's attention wants a multiple of {HEAD_STEP}",
-            "leave onnx out of the recipe's targets",
-        )
-    rope = decoder.rope
-    if rope is not None and rope.dimensions // 2 % PAIR_STEP:
-        raise Failure(
-            f"rotary positions over {rope.dimensions} dimensions: onnxruntime's attention turns "
-            f"multiples of {2 * PAIR_STEP}",
-            "leave onnx out of the recipe's targets",
-        )
+    for layer in decoder.kinds:
+        if isinstance(layer.mixer, Attention | Latent) and (size := layer.mixer.head_size) % HEAD_STEP:
+            raise Failure(
+                f"heads of {size} dimensions: onnxruntime's attention wants a multiple of {HEAD_STEP}",
+                "leave onnx out of the recipe's targets",
+            )
+        rope = layer.mixer.rope if layer.mixer else None
+        if rope is not None and rope.dimensions // 2 % PAIR_STEP:
+            raise Failure(
+                f"rotary positions over {rope.dimensions} dimensions: onnxruntime's attention turns "
+                f"multiples of {2 * PAIR_STEP}",
+                "leave onnx out of the recipe's targets",
+            )
 
 
 def _shifted(graph: Graph, scaling: RopeScaling, columns: str, position_ids: str) -> str:
     """Look texts beyond the first training's length up in the second part of the tables."""
     length = graph.number(scaling.original_context_length)
+    if any(node.name == "positions.shifted" for node in graph.nodes):
+        return "positions.shifted"
     is_long = graph.node("Greater", [columns, length], "positions.is_long")
     shift = graph.node("Where", [is_long, length, graph.number(0)], "positions.shift")
     return graph.node("Add", [position_ids, shift], "positions.shifted")

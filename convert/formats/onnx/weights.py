@@ -1,9 +1,9 @@
 """Weights in the graph: how each is stored, and how rows are multiplied by it or taken out of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from convert.formats.onnx.graph import CONTRIB, FLOATS, Graph, Matrix
-from convert.model.arrange import AddOne
+from convert.model.arrange import AddOne, Arrange
 from convert.model.decoder import Decoder, Norm, Ref
 from convert.writer.codecs import Codec
 from convert.writer.codecs.matmul_nbits import NBits
@@ -35,6 +35,7 @@ class Network:
     decoder: Decoder
     storage: Storage
     shapes: dict[Ref, tuple[int, ...]]
+    shared: dict[int, tuple[str, str]] = field(default_factory=dict)  # keys and values of each layer
 
     def norm(self, ref: Ref) -> Norm:
         """Find the norm that a tensor belongs to."""
@@ -44,9 +45,11 @@ class Network:
         return norm
 
 
-def linear(network: Network, rows: str, refs: tuple[Ref, ...], name: str) -> str:
+def linear(
+    network: Network, rows: str, refs: tuple[Ref, ...], name: str, *, codec: Codec | None = None
+) -> str:
     """Multiply by one matrix, or several stacked into one, and add its bias where it has one."""
-    weight = matrix(network, refs, network.storage.body, name)
+    weight = matrix(network, refs, codec or network.storage.body, name)
     bias = None
     biases = [replace(ref, part="bias") for ref in refs]
     if biases[0] in network.shapes:
@@ -116,9 +119,11 @@ def matrix(network: Network, refs: tuple[Ref, ...], codec: Codec, name: str) -> 
     return network.graph.matrix(f"{name}.weight", pieces, codec)
 
 
-def vector(network: Network, ref: Ref) -> str:
-    """Store a norm's weight or bias; one that the source keeps less one, whole."""
-    piece = Piece(ref, network.shapes[ref][0], 1, AddOne() if network.decoder.has_offset(ref) else None)
+def vector(network: Network, ref: Ref, arrange: Arrange | None = None) -> str:
+    """Store a norm's weight or bias, or another row of floats; weights that are kept less one, whole."""
+    if network.decoder.has_offset(ref):
+        arrange = AddOne()
+    piece = Piece(ref, network.shapes[ref][0], 1, arrange)
     return network.graph.vector(f"{name_of(ref)}.{ref.part}", [piece], network.storage.vector)
 
 
