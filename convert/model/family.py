@@ -80,10 +80,10 @@ class Gguf:
 
 @dataclass(frozen=True, slots=True)
 class Genai:
-    """A type of onnxruntime-genai's whose texts are read again once they grow beyond a length."""
+    """A type of onnxruntime-genai's: one that knows other states than keys and values, or reads texts again."""
 
     type: str
-    reread_length: int
+    reread_length: int | None = None  # texts are read again once they grow beyond it; None: never
 
 
 @dataclass(frozen=True, slots=True)

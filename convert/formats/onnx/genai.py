@@ -15,7 +15,8 @@ from convert.formats.onnx.network import (
     needs_position_ids,
 )
 from convert.formats.onnx.options import Provider
-from convert.model.decoder import Attention, Decoder, Latent
+from convert.formats.onnx.recurrent import STATE_IN, STATE_OUT, states
+from convert.model.decoder import Attention, Decoder, Delta, Latent, ShortConvolution
 from convert.model.families import family
 from convert.model.source import Model
 
@@ -77,11 +78,13 @@ def _model(model: Model, provider: Provider) -> dict[str, Any]:
             "num_attention_heads": head_count,
             "num_key_value_heads": kv_head_count,
             "num_hidden_layers": decoder.layer_count,
+            **_layer_types(decoder),
             "inputs": _inputs(decoder),
             "outputs": {
                 "logits": LOGITS,
                 "present_key_names": PRESENT.format(layer="%d", part="key"),
                 "present_value_names": PRESENT.format(layer="%d", part="value"),
+                **_states(decoder, "present", STATE_OUT),
             },
         },
     }
@@ -90,6 +93,8 @@ def _model(model: Model, provider: Provider) -> dict[str, Any]:
 def _type(decoder: Decoder) -> str:
     """Choose the type: "decoder" runs every graph; a family's own may know that factors change midway."""
     known, scaling = family(decoder.family).genai, decoder.rope.scaling if decoder.rope else None
+    if known is not None and known.reread_length is None:
+        return known.type
     if known is None or scaling is None or scaling.kind != "longrope":
         return "decoder"
     return known.type if scaling.original_context_length == known.reread_length else "decoder"
@@ -101,8 +106,27 @@ def _inputs(decoder: Decoder) -> dict[str, str]:
         "attention_mask": ATTENTION_MASK,
         "past_key_names": PAST.format(layer="%d", part="key"),
         "past_value_names": PAST.format(layer="%d", part="value"),
+        **_states(decoder, "past", STATE_IN),
     }
     return {**named, "position_ids": POSITION_IDS} if needs_position_ids(decoder) else named
+
+
+def _layer_types(decoder: Decoder) -> dict[str, Any]:
+    """Say which layers keep a state in place of keys and values, where some do."""
+    kernels = {
+        layer.mixer.kernel for layer in decoder.kinds if isinstance(layer.mixer, Delta | ShortConvolution)
+    }
+    if not kernels:
+        return {}
+    names = {Delta: "linear_attention", ShortConvolution: "conv"}
+    types = [names.get(type(layer.mixer), "full_attention") for layer in decoder.layers]
+    return {"layer_types": types, "conv_cache_size": kernels.pop() - 1}
+
+
+def _states(decoder: Decoder, when: str, name: str) -> dict[str, str]:
+    """Name the states of mixers that have no keys and values."""
+    parts = {part for layer in decoder.kinds for part, _ in states(layer.mixer, decoder.hidden_size)}
+    return {f"{when}_{part}_names": name.format(layer="%d", part=part) for part in sorted(parts)}
 
 
 def _search(model: Model) -> dict[str, Any]:

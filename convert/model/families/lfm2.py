@@ -5,7 +5,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Role, ShortConvolution
 from convert.model.families import llama
-from convert.model.family import Gguf
+from convert.model.family import Genai, Gguf
 from convert.model.feature import Feature
 
 CLASSES = ("Lfm2ForCausalLM",)
@@ -46,6 +46,7 @@ SIZES = {
     "conv_bias": False,
     "tie_word_embeddings": True,
 }
+GENAI = Genai("lfm2")
 EXAMPLE = {
     **SIZES,
     "architectures": list(CLASSES),

@@ -44,6 +44,7 @@ GGUF = replace(
     limits=_limits,
     keys=_keys,
 )  # fmt: skip
+GENAI = Genai("lfm2_moe")
 EXAMPLE = {
     **lfm2.SIZES,
     "architectures": list(CLASSES),
