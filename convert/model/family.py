@@ -80,7 +80,7 @@ class Gguf:
 
 @dataclass(frozen=True, slots=True)
 class Genai:
-    """A type of onnxruntime-genai's: one that knows other states than keys and values, or reads texts again."""
+    """A type of onnxruntime-genai's that keeps other states than keys and values, or reads texts again."""
 
     type: str
     reread_length: int | None = None  # texts are read again once they grow beyond it; None: never

@@ -113,13 +113,12 @@ def _inputs(decoder: Decoder) -> dict[str, str]:
 
 def _layer_types(decoder: Decoder) -> dict[str, Any]:
     """Say which layers keep a state in place of keys and values, where some do."""
-    kernels = {
-        layer.mixer.kernel for layer in decoder.kinds if isinstance(layer.mixer, Delta | ShortConvolution)
-    }
+    mixers = [layer.mixer for layer in decoder.layers]
+    kernels = {mixer.kernel for mixer in mixers if isinstance(mixer, Delta | ShortConvolution)}
     if not kernels:
         return {}
     names = {Delta: "linear_attention", ShortConvolution: "conv"}
-    types = [names.get(type(layer.mixer), "full_attention") for layer in decoder.layers]
+    types = [names.get(type(mixer), "full_attention") for mixer in mixers]
     return {"layer_types": types, "conv_cache_size": kernels.pop() - 1}
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Dense, Experts, Role
 from convert.model.families import lfm2
+from convert.model.family import Genai
 from convert.model.feature import Feature
 
 CLASSES = ("Lfm2MoeForCausalLM",)
