@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from convert.errors import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
@@ -85,6 +85,20 @@ class Config:
             raise self._wrong(key, value, "a list of numbers")
         return tuple(float(item) for item in value)
 
+    def span(self, key: str, default: tuple[float, float]) -> tuple[float, float]:
+        """Read a lowest and a highest number; newer configs spell infinity as an object."""
+        value = self.values.get(key)
+        if value is None:
+            return default
+        items = [item.get("__float__") if isinstance(item, dict) else item for item in _listed(value)]
+        try:
+            low, high = (float(str(item)) for item in items)
+        except ValueError:
+            raise self._wrong(key, value, "a lowest and a highest number") from None
+        if not low <= high:
+            raise self._wrong(key, value, "a lowest and a highest number")
+        return low, high
+
     def texts(self, key: str) -> tuple[str, ...]:
         """Read a list of strings, empty where there is none."""
         value = self.values.get(key)
@@ -93,23 +107,6 @@ class Config:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self._wrong(key, value, "a list of words")
         return tuple(value)
-
-    def layer_types(
-        self, key: str, count: int, known: Mapping[str, str], default: Sequence[str] = ()
-    ) -> tuple[str, ...]:
-        """Read what each layer is, by a family's own names or newer ones, as `known` maps them."""
-        found = self.texts(key) or tuple(default)
-        if len(found) != count:
-            raise Failure(
-                f"{self.where}: {key} has {len(found)} items, and the model {count} layers",
-                "each layer has one; the file is damaged, or was edited",
-            )
-        if unknown := [name for name in found if name not in known]:
-            raise Failure(
-                f"{self.where}: {key}: {unknown[0]!r} is not supported here",
-                f"supported: {', '.join(known)}",
-            )
-        return tuple(known[name] for name in found)
 
     def _first(self, keys: tuple[str, ...], default: float | str | None) -> tuple[str, Any]:
         for key in keys:
@@ -128,6 +125,10 @@ class Config:
             f"{self.where}: {key} is {shown}, and should be {wanted}",
             "the file is damaged; fetch it again from where the model came from",
         )
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def read_config(folder: Path, name: str = "config.json") -> Config:

@@ -63,6 +63,8 @@ class Gguf:
     order: Mapping[Role, Callable[[Decoder, int], Iterable[tuple[int, int]]]] = field(default_factory=dict)
     # The shape in the file, where it is not the role's own.
     shapes: Mapping[Role, Callable[[Decoder, int], tuple[int, ...]]] = field(default_factory=dict)
+    # Another graph for some models of the family.
+    other: Callable[[Decoder], Gguf | None] | None = None
     # Tensors that are computed, as (name, values).
     computed: Callable[[Decoder], Iterable[tuple[str, Any]]] | None = None
     # Features that the graph leaves out, each with the reason to record.
@@ -76,6 +78,10 @@ class Gguf:
     # LLM_TYPE_70B, for which llama-quantize chooses finer types: its layers, and if heads must be shared.
     large_layers: int = 0
     large_shares_heads: bool = False
+
+    def of(self, decoder: Decoder) -> Gguf:
+        """Find the graph for a model of the family."""
+        return (self.other(decoder) if self.other else None) or self
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +147,5 @@ class Family:
     canonical: Canonical | None = None
     reference: Reference | None = None
     runs_in: frozenset[str] = frozenset()  # runtimes that open it, besides those that verification drives
+    may_have_experts: bool = False  # whether keys of experts in a config without any are no contradiction
     fastchat_prompt: str | None = None  # FastChat's name for its prompt

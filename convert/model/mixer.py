@@ -1,5 +1,6 @@
 """Mixers: how a layer lets each token see those before it."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -190,6 +191,8 @@ class StateSpace:
     is_norm_first: bool = switch(plain=False, feature=Feature.STATE_NORM_FIRST)
     has_conv_bias: bool = switch(plain=True, feature=Feature.UNBIASED_CONVOLUTION)
     has_bias: bool = switch(plain=False, feature=Feature.STATE_BIAS)
+    # The shortest and longest step of time.
+    times: tuple[float, float] = switch((0.0, math.inf), Feature.STATE_TIMES)
     # Multipliers of gate, input, keys, queries and time, as trained.
     scales: tuple[float, ...] = switch((), Feature.STATE_SCALES)
     rope: ClassVar[None] = None

@@ -69,6 +69,7 @@ class Experts:
     shared_size: int = switch(0, Feature.SHARED_EXPERTS)  # of those that see every token
     shared_count: int = plain(1)  # that `shared_size` is the sum of
     has_shared_router: bool = switch(plain=False, feature=Feature.GATED_SHARED_EXPERT)
+    latent_size: int = switch(0, Feature.LATENT_EXPERTS)  # of the row that experts read and write
     limit: float | None = plain(None)  # of "swiglu_clamped"
     dense_size: int = plain(0)  # of the dense MLPs that the config names, where no layer may have one
 
@@ -77,12 +78,16 @@ class Experts:
         yield from linear(Ref(Role.ROUTER, layer), self.count, hidden, has_bias=self.has_router_bias)
         if self.has_selection_bias:
             yield Ref(Role.ROUTER_SELECTION, layer), (self.count,)
+        if self.latent_size:
+            yield Ref(Role.EXPERT_NARROW, layer), (self.latent_size, hidden)
+            yield Ref(Role.EXPERT_WIDE, layer), (hidden, self.latent_size)
+        width = self.latent_size or hidden
         for expert in range(self.count):
             for role in (Role.EXPERT_GATE, Role.EXPERT_UP) if self.has_gate else (Role.EXPERT_UP,):
                 inner = Ref(role, layer, expert=expert)
-                yield from linear(inner, self.size, hidden, has_bias=self.has_bias)
+                yield from linear(inner, self.size, width, has_bias=self.has_bias)
             down = Ref(Role.EXPERT_DOWN, layer, expert=expert)
-            yield from linear(down, hidden, self.size, has_bias=self.has_bias)
+            yield from linear(down, width, self.size, has_bias=self.has_bias)
         if self.shared_size:
             if self.has_shared_router:
                 yield Ref(Role.SHARED_ROUTER, layer), (1, hidden)

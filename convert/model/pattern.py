@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from convert.errors import Failure
 from convert.model.config import Config
 
-SLIDING, FULL = "sliding_attention", "full_attention"
+SLIDING, FULL, LINEAR = "sliding_attention", "full_attention", "linear_attention"
+# Names that Transformers has given up for these.
+OLDER = {"attention": FULL, "mamba": LINEAR}
 
 
 def every(period: int, count: int, *, rest: str = SLIDING, last: str = FULL) -> tuple[str, ...]:
@@ -29,6 +31,7 @@ def read_kinds(
             f"{config.where}: {key} {found}, and the model has {len(default)}",
             "the file is damaged, or was edited; fetch it again",
         )
+    kinds = [OLDER.get(kind, kind) if isinstance(kind, str) else kind for kind in kinds]
     if unknown := [kind for kind in kinds if kind not in known]:
         raise Failure(
             f"{config.where}: {key} names {str(unknown[0])[:40]!r}, which is not supported here",

@@ -64,6 +64,8 @@ class Role(StrEnum):
     ROUTER_SELECTION = (
         "router_selection"  # added to scores where experts are chosen, not where they are weighed
     )
+    EXPERT_NARROW = "expert_narrow"  # into a row that experts read and write, and out of it
+    EXPERT_WIDE = "expert_wide"
     EXPERT_GATE = "expert_gate"
     EXPERT_UP = "expert_up"
     EXPERT_DOWN = "expert_down"

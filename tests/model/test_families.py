@@ -121,8 +121,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gpt2", {"n_head": 5}, "no multiple of n_head"),
     ("qwen", {"intermediate_size": 701}, "is odd"),
     ("gemma", {"hidden_activation": "silu"}, "activation 'silu'"),
-    ("lfm2", {"layer_types": ["conv"] * 4}, "layer_types has 4 items, and the model 5 layers"),
-    ("lfm2", {"layer_types": ["conv"] * 4 + ["mamba"]}, "layer_types: 'mamba' is not supported"),
+    ("lfm2", {"layer_types": ["conv"] * 4}, "layer_types lists 4 layers, and the model has 5"),
+    ("lfm2", {"layer_types": ["conv"] * 4 + ["mamba"]}, "names 'linear_attention', which is not"),
 ]
 
 

@@ -62,12 +62,14 @@ class GgufFormat(Format[GgufOptions, Shared]):
         graph = family(decoder.family).gguf
         if graph is None:
             return None
+        graph = graph.of(decoder)
         found = self.RENDERS & (graph.renders | graph.lost.keys())
         return found & FORWARD_RENDERS if options and options.learns_by else found
 
     def limits(self, decoder: Decoder) -> tuple[str, ...]:
         graph = family(decoder.family).gguf
-        return tuple(graph.limits(decoder)) if graph and graph.limits else ()
+        limits = graph.of(decoder).limits if graph else None
+        return tuple(limits(decoder)) if limits else ()
 
     def tools(self, options: GgufOptions, target: str) -> dict[str, str]:
         names = ["gguf"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.model.arrange import AddOne, Interleave, Turn
-from convert.model.decoder import Decoder, Latent, Ref, Role
+from convert.model.arrange import AddOne, Interleave, NegativeExp, Turn
+from convert.model.decoder import Decoder, Latent, Parallel, Ref, Role, StateSpace
 from convert.model.families import family
 from convert.model.family import Gguf
 from convert.writer.layout import Piece
@@ -56,6 +56,8 @@ NAMES = {
     Role.MLP_UP: "ffn_up",
     Role.MLP_DOWN: "ffn_down",
     Role.ROUTER: "ffn_gate_inp",
+    Role.EXPERT_NARROW: "ffn_latent_down",
+    Role.EXPERT_WIDE: "ffn_latent_up",
     Role.EXPERT_GATE: "ffn_gate_exps",
     Role.EXPERT_UP: "ffn_up_exps",
     Role.EXPERT_DOWN: "ffn_down_exps",
@@ -110,7 +112,7 @@ def graph_of(decoder: Decoder) -> Gguf:
     graph = family(decoder.family).gguf
     if graph is None:
         raise ValueError(f"{decoder.family} is refused where a conversion is planned")
-    return graph
+    return graph.of(decoder)
 
 
 def name_of(graph: Gguf, ref: Ref) -> str:
@@ -140,6 +142,8 @@ def file_tensors(decoder: Decoder) -> Iterator[FileTensor]:
         shapes[name] = (rows, *shape[1:])
         if (role_shape := graph.shapes.get(ref.role)) and ref.part == "weight":
             shapes[name] = role_shape(decoder, ref.layer or 0)
+        elif state_shape := _state_shape(decoder, ref):
+            shapes[name] = state_shape
     for name, parts in pieces.items():
         stack = (len(experts[name]),) if experts[name] else ()
         yield FileTensor(name, (*stack, *shapes[name]), tuple(parts))
@@ -153,12 +157,27 @@ def _pieces(decoder: Decoder, graph: Gguf, ref: Ref, shape: tuple[int, ...]) -> 
     elif graph.is_interleaved and ref.role in (Role.ATTN_Q, Role.ATTN_K) and ref.layer is not None:
         if head_size := _turned_size(decoder, ref.layer):
             piece = replace(piece, arrange=Interleave(head_size), group_rows=head_size)
+    elif ref.role is Role.STATE_DECAY:
+        piece = replace(piece, arrange=NegativeExp())
     elif decoder.has_offset(ref):
         piece = replace(piece, arrange=AddOne())
     if order := graph.order.get(ref.role):
         runs = order(decoder, ref.layer or 0)
         return [replace(piece, first_row=first, rows=count) for first, count in runs]
     return [piece]
+
+
+def _state_shape(decoder: Decoder, ref: Ref) -> tuple[int, ...] | None:
+    """Say how the graphs of state spaces want what has a number for each head, or a row for each group."""
+    mixer = decoder.layers[ref.layer].mixer if ref.layer is not None else None
+    state = mixer.state if isinstance(mixer, Parallel) else mixer
+    if not isinstance(state, StateSpace):
+        return None
+    if ref.role in (Role.STATE_DECAY, Role.STATE_SKIP):
+        return (state.head_count, 1)
+    if ref.role is Role.STATE_NORM:
+        return (state.group_count, state.inner_size // state.group_count)
+    return None
 
 
 def _turned_size(decoder: Decoder, layer: int) -> int:

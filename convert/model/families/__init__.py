@@ -1,7 +1,8 @@
 """The model families: one file per model_type, and its name is the registry.
 
 A file defines `CLASSES`, `NAMING`, `describe(config)` and `EXAMPLE`, and where it has something to say
-`GGUF`, `TOKENIZER`, `GENAI`, `CANONICAL`, `REFERENCE`, `VARIANTS` and `RUNS_IN`: the fields of `Family`.
+`GGUF`, `TOKENIZER`, `GENAI`, `CANONICAL`, `REFERENCE`, `VARIANTS`, `RUNS_IN` and so on: the fields of
+`Family`.
 """
 
 import importlib
@@ -14,7 +15,10 @@ from convert.model.decoder import Decoder, Experts
 from convert.model.family import Family
 from convert.model.kind import refuse_other_kinds
 
-_OPTIONAL = ("variants", "gguf", "tokenizer", "genai", "canonical", "reference", "runs_in", "fastchat_prompt")
+_OPTIONAL = (
+    "variants", "gguf", "tokenizer", "genai", "canonical", "reference", "runs_in", "fastchat_prompt",
+    "may_have_experts",
+)  # fmt: skip
 # What a multimodal model's config says for its text decoder too.
 _SHARED = ("tie_word_embeddings", "torch_dtype", "dtype", "bos_token_id", "eos_token_id", "pad_token_id")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
@@ -77,7 +81,7 @@ def describe(config: Config) -> tuple[Family, Decoder]:
     """Read a config, alone or in that of a multimodal model."""
     found, inner = find_family(config), text_config(config)
     decoder = found.describe(inner)
-    if not any(isinstance(layer.mlp, Experts) for layer in decoder.kinds):
+    if not found.may_have_experts and not any(isinstance(layer.mlp, Experts) for layer in decoder.kinds):
         for key in _EXPERTS:
             if isinstance(count := inner.values.get(key), int) and count > 1:
                 raise Failure(

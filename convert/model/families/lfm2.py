@@ -7,6 +7,7 @@ from convert.model.decoder import Decoder, Role, ShortConvolution
 from convert.model.families import llama
 from convert.model.family import Genai, Gguf
 from convert.model.feature import Feature
+from convert.model.pattern import FULL, read_kinds
 
 CLASSES = ("Lfm2ForCausalLM",)
 RUNS_IN = frozenset({"vllm"})
@@ -60,14 +61,14 @@ EXAMPLE = {
 VARIANTS = {
     "typed": {
         "full_attn_idxs": None,
-        "layer_types": ["conv", "full_attention", "conv", "conv", "full_attention"],
+        "layer_types": ["conv", FULL, "conv", "conv", FULL],
         "block_auto_adjust_ff_dim": False,
         "conv_L_cache": 4,
         "tie_embedding": False,
     }
 }
 
-LAYER_TYPES = {"conv": "conv", "full_attention": "attention"}
+CONVOLUTION = "conv"
 
 
 def describe(config: Config) -> Decoder:
@@ -84,8 +85,8 @@ def mixed(config: Config, family: str) -> Decoder:
     """Read a config of plain MLPs, with attention in some layers and convolutions in the others."""
     count = config.size("num_hidden_layers")
     chosen = config.reals("full_attn_idxs") if config.has("full_attn_idxs") else range(count)
-    default = ["full_attention" if number in chosen else "conv" for number in range(count)]
-    types = config.layer_types("layer_types", count, LAYER_TYPES, default)
+    default = [FULL if number in chosen else CONVOLUTION for number in range(count)]
+    kinds = read_kinds(config, default, known=(CONVOLUTION, FULL))
     values = {
         "intermediate_size": config.size("block_ff_dim", "intermediate_size"),
         **{key: value for key, value in config.values.items() if key != "block_ff_dim"},
@@ -102,8 +103,8 @@ def mixed(config: Config, family: str) -> Decoder:
         decoder,
         family=family,
         layers=tuple(
-            layer if kind == "attention" else replace(layer, mixer=convolution)
-            for layer, kind in zip(decoder.layers, types, strict=True)
+            layer if kind == FULL else replace(layer, mixer=convolution)
+            for layer, kind in zip(decoder.layers, kinds, strict=True)
         ),
         is_tied=config.flag("tie_embedding", default=config.flag("tie_word_embeddings", default=True)),
     )
