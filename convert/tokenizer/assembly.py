@@ -44,9 +44,9 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
     roles = special.resolve(files, document, template)
     if family(model_type).tokenizer.ends_turns and template is not None and roles.eot is not None:
         roles = replace(roles, eos=roles.eot)
-    roles, add_bos, add_eos = wrapping.read_wrapping(document, files.tokenizer, roles)
+    roles, around = wrapping.read_wrapping(document, files.tokenizer, roles)
     document = document.with_added(special.implied_tokens(roles, document))
-    document = wrapping.write_wrapping(document, roles, add_bos=add_bos, add_eos=add_eos)
+    document = wrapping.write_wrapping(document, roles, around)
     tokenizer_json = document.to_bytes()
     _check_ids(open_encoder(tokenizer_json, document.origin), document)
     tokens, types = _list(document, vocab_size, roles.unk)
@@ -63,11 +63,12 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
         pad_id=roles.pad,
         eot_id=roles.eot,
         eog_ids=roles.eog,
-        add_bos=add_bos,
-        add_eos=add_eos,
+        add_bos=around.add_bos,
+        add_eos=around.add_eos,
+        opening=around.opening,
         chat_template=template,
         json=tokenizer_json,
-        config=_config(files, roles, tokens, template, add_bos=add_bos, add_eos=add_eos),
+        config=_config(files, roles, tokens, template, around),
     )
 
 
@@ -138,18 +139,16 @@ def _config(
     roles: special.Roles,
     tokens: tuple[str, ...],
     template: str | None,
-    *,
-    add_bos: bool,
-    add_eos: bool,
+    around: wrapping.Wrapping,
 ) -> dict[str, Any]:
     """Write tokenizer_config.json for a class that follows tokenizer.json in every release."""
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "add_bos_token": add_bos,
-        "add_eos_token": add_eos,
         "clean_up_tokenization_spaces": False,
         "model_max_length": _max_length(files),
     }
+    if not around.opening:  # with these, Transformers would put just bos and eos around a text
+        config |= {"add_bos_token": around.add_bos, "add_eos_token": around.add_eos}
     for role in special.ROLES:
         is_disabled = f"{role}_token" in files.tokenizer and files.tokenizer[f"{role}_token"] is None
         identity = getattr(roles, role)

@@ -63,6 +63,7 @@ class Tokenizer:
     chat_template: str | None
     json: bytes  # tokenizer.json
     config: dict[str, Any]  # tokenizer_config.json
+    opening: tuple[int, ...] = ()  # tokens that go between bos and every text
 
     @cached_property
     def pre(self) -> str:

@@ -19,7 +19,9 @@ _DEFAULTS = {
     Kind.UNIGRAM: {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
 }
 # The ends of a turn in the chat formats of the families that we convert.
-_ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
+_ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<turn|>", "<|end|>")
+# Where this one ends a turn, "<|end|>" ends a message of it, and an answer goes on.
+_ENDS_OF_MESSAGES = {"<|end|>": "<|return|>"}
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,11 @@ def _check_id(identity: int, ids: dict[str, int], where: str) -> None:
 def _end_of_turn(document: Document, template: str | None, stops: tuple[int, ...]) -> int | None:
     added = {token.content: token.id for token in document.added}
     for content in _ENDS_OF_TURN:
-        if content in added and (added[content] in stops or content in (template or "")):
+        if (
+            content in added
+            and _ENDS_OF_MESSAGES.get(content) not in added
+            and (added[content] in stops or content in (template or ""))
+        ):
             return added[content]
     return None
 

@@ -125,7 +125,7 @@ def test_files_beside_it_add_tokens_and_rename_pieces() -> None:
 
 def test_what_llama_cpp_and_onnxruntime_genai_cannot_do_is_refused() -> None:
     for form, said in (
-        ("bpe-nfkc", "llama.cpp does not replace letters before it merges pieces by score"),
+        ("bpe-nfkc", "llama.cpp does not replace letters before it merges pieces"),
         ("bpe-unknown", "the byte token <0x00> is missing"),
         ("unigram-bytes", "llama.cpp's unigram has no bytes for letters without a piece"),
     ):

@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer as Encoder
 
 from convert.errors import Failure
+from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
 from convert.tokenizer import Tokenizer, TokenType, load
 from tests.tokenizer.test_tokenizer_agreement import loaded, runtime
 from tests.tokenizer.trained import trained_folder
@@ -169,14 +170,80 @@ def test_add_bos_token_without_a_bos_token() -> None:
         load(folder, "gpt2", {}, 50257)
 
 
-def test_more_around_a_text_than_two_tokens() -> None:
-    folder = llama3()
+def around(*names: str, last: tuple[str, ...] = ()) -> Path:
+    """The Llama 3 form with other tokens around a text."""
+    folder = llama3(bos_token=None)
     content = json.loads((folder / "tokenizer.json").read_text())
     template = content["post_processor"]["processors"][1]
-    template["single"].insert(1, template["single"][0])
+    before, after = (
+        [{"SpecialToken": {"id": name, "type_id": 0}} for name in part] for part in (names, last)
+    )
+    template["single"] = [*before, {"Sequence": {"id": "A", "type_id": 0}}, *after]
+    template["special_tokens"] = {
+        name: {"id": name, "ids": [loaded("llama").tokens.index(name)], "tokens": [name]}
+        for name in (*names, *last)
+    }
     write_json(folder / "tokenizer.json", content)
-    with pytest.raises(Failure, match="post_processor puts more around a text"):
-        load(folder, "llama", {}, 1600)
+    return folder
+
+
+def test_more_before_a_text_than_one_token() -> None:
+    """GLM-4 begins with "[gMASK]<sop>"."""
+    folder = around("<|begin_of_text|>", "<|start_header_id|>")
+    tokenizer = load(folder, "llama", {}, 1600)
+    assert (tokenizer.bos_id, tokenizer.add_bos, tokenizer.opening) == (1500, True, (1503,))
+    assert Encoder.from_str(tokenizer.json.decode()).encode("a").ids[:2] == [1500, 1503]
+    assert "add_bos_token" not in tokenizer.config
+    assert not {key: value for key, _, value, _ in vocabulary_fields(tokenizer)}[
+        "tokenizer.ggml.add_bos_token"
+    ]
+    assert vocabulary_deviations(tokenizer) == [
+        "tokenizer: llama.cpp puts nothing before a text, and the source <|begin_of_text|><|start_header_id|>"
+    ]
+    (folder / "tokenizer.json").write_bytes(tokenizer.json)
+    write_json(folder / "tokenizer_config.json", tokenizer.config)
+    assert load(folder, "llama", {}, 1600) == tokenizer
+    off = json.loads((folder / "tokenizer_config.json").read_text()) | {"add_bos_token": False}
+    write_json(folder / "tokenizer_config.json", off)
+    assert load(folder, "llama", {}, 1600).opening == ()
+
+
+def test_a_token_after_a_text_that_is_not_eos() -> None:
+    with pytest.raises(Failure, match="neither bos before nor eos after"):
+        load(around("<|begin_of_text|>", last=("<|start_header_id|>",)), "llama", {}, 1600)
+
+
+def test_three_ends_without_an_end_of_turn_all_stop() -> None:
+    """GLM-4 ends an answer where the user or a tool speaks; GGUF has a key for each of two."""
+    folder = llama3(eos_token="<|start_header_id|>", chat_template=None)  # noqa: S106
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["added_tokens"] += [
+        added(1504, "<|user|>", special=True),
+        added(1505, "<|observation|>", special=True),
+    ]
+    write_json(folder / "tokenizer.json", content)
+    write_json(folder / "generation_config.json", {"eos_token_id": [1503, 1504, 1505]})
+    tokenizer = load(folder, "llama", {}, 1600)
+    fields = {key: value for key, _, value, _ in vocabulary_fields(tokenizer)}
+    assert fields["tokenizer.ggml.eot_token_id"] == 1504
+    assert fields["tokenizer.ggml.eom_token_id"] == 1505
+    assert {1503, 1504, 1505} <= set(Runtime(tokenizer, folder / "v.gguf").stops())
+    assert not [line for line in vocabulary_deviations(tokenizer) if "no key left" in line]
+
+
+def test_a_message_of_several_does_not_end_the_answer() -> None:
+    """gpt-oss ends each message with <|end|>, and an answer with <|return|> or <|call|>."""
+    folder = llama3(eos_token="<|return|>", chat_template="<|start|>assistant<|message|>{{ m }}<|end|>")  # noqa: S106
+    content = json.loads((folder / "tokenizer.json").read_text())
+    names = ("<|return|>", "<|call|>", "<|end|>", "<|start|>", "<|message|>", "<|channel|>")
+    content["added_tokens"] += [added(1504 + place, name, special=True) for place, name in enumerate(names)]
+    write_json(folder / "tokenizer.json", content)
+    write_json(folder / "generation_config.json", {"eos_token_id": [1504, 1501, 1505]})
+    tokenizer = load(folder, "llama", {}, 1600)
+    assert (tokenizer.eot_id, tokenizer.eog_ids) == (None, (1501, 1504, 1505))
+    stops = Runtime(tokenizer, folder / "v.gguf").stops()
+    assert {1501, 1504, 1505} <= set(stops)
+    assert 1506 not in stops
 
 
 def test_tokens_that_look_special_are() -> None:
