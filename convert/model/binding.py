@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from convert.checkpoint import TensorInfo
 from convert.errors import Failure
 from convert.model.decoder import Decoder
-from convert.model.family import Naming
+from convert.model.family import NEXT_LAYERS, Naming
 from convert.model.tensor import Origin, Ref, Role
 
 # A name beyond this many is counted, not printed.
@@ -152,6 +152,8 @@ def _left_out(
             continue
         if name in tied or bare in tied or any(re.fullmatch(pattern, bare) for pattern in naming.ignored):
             ignored.append(name)
+        elif any(bare.startswith(each) for each in _next_layers(decoder, naming)):
+            left_out[NEXT_LAYERS].append(name)
         elif what := next(
             (say for pattern, say in naming.towers.items() if re.fullmatch(pattern, name)), None
         ):
@@ -165,6 +167,12 @@ def _left_out(
             "an adapter or another architecture would have to be merged or supported first",
         )
     return tuple(ignored), {what: tuple(names) for what, names in left_out.items()}
+
+
+def _next_layers(decoder: Decoder, naming: Naming) -> list[str]:
+    """Say how the names begin of the layers for further tokens."""
+    numbers = range(decoder.layer_count, decoder.layer_count + decoder.next_layer_count)
+    return [naming.next_layer.format(layer=number) for number in numbers if naming.next_layer]
 
 
 def _tower(naming: Naming, name: str) -> str | None:

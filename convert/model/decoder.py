@@ -122,6 +122,8 @@ class Decoder:
     layer_inputs: LayerInputs | None = switch(None, Feature.LAYER_INPUTS)
     logit_softcap: float | None = switch(None, Feature.LOGIT_SOFTCAP)
     logit_scale: float | None = switch(None, Feature.LOGIT_SCALE)
+    # Layers after these, with which a model guesses further tokens; a checkpoint may have them or not.
+    next_layer_count: int = plain(0)
     # What the source does that no runtime of ours repeats, in words for the manifest.
     deviations: tuple[str, ...] = plain(())
 

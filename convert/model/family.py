@@ -21,6 +21,7 @@ TOWERS = {
     r"(.*\.)?(audio_\w+|embed_audio|sound_\w+)\b.*": "the audio tower",
     r"(model\.)?mtp\b.*": "the heads for multi-token prediction",
 }
+NEXT_LAYERS = "the layers for multi-token prediction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Naming:
     runs: Mapping[Role, Callable[[Decoder, int], int]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()  # buffers, by pattern: recomputed by every runtime
     towers: Mapping[str, str] = field(default_factory=lambda: TOWERS)  # by pattern: left out, and said
+    next_layer: str = ""  # what names of a layer for further tokens begin with, as a layer after the last
     others: tuple[Naming, ...] = ()  # older and newer spellings
 
     @property

@@ -65,7 +65,6 @@ GGUF = Gguf(
     names={Role.MLP_NORM: "post_attention_norm"},
     lost={Feature.EXACT_YARN: "llama.cpp begins and ends YaRN's scaling at whole dimensions"},
     limits=_limits,
-    keys=lambda decoder: {"feed_forward_length": _experts(decoder).size},
     always=frozenset({"key_length", "sliding_window"}),
 )  # fmt: skip
 EXAMPLE = {
@@ -97,10 +96,6 @@ VARIANTS = {
 }
 
 
-def _experts(decoder: Decoder) -> Experts:
-    return next(layer.mlp for layer in decoder.layers if isinstance(layer.mlp, Experts))
-
-
 def describe(config: Config) -> Decoder:
     """Read a config."""
     if config.real("swiglu_alpha", default=SLOPE) != SLOPE:
@@ -112,15 +107,17 @@ def describe(config: Config) -> Decoder:
     values.setdefault("rms_norm_eps", 1e-5)
     has_bias = values["attention_bias"] = config.flag("attention_bias", default=True)
     decoder = llama.describe(Config(values, config.where))
+    size = config.size("intermediate_size")
     experts = Experts(
         config.size("num_local_experts", "num_experts"),
         config.size("num_experts_per_tok", "experts_per_token"),
-        config.size("intermediate_size"),
+        size,
         activation="swiglu_clamped",
         routing="softmax_chosen",
         has_bias=True,
         has_router_bias=True,
         limit=config.real("swiglu_limit", default=LIMIT),
+        dense_size=size,
     )
     window = config.size("sliding_window", default=128)
     kinds = read_kinds(config, every(2, decoder.layer_count))
