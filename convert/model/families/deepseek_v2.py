@@ -79,7 +79,7 @@ def describe(config: Config) -> Decoder:
         shared_count=shared,
         dense_size=config.size("intermediate_size"),
     )
-    # Neighbors turn together, and there are no layers for further tokens, whatever a config says.
-    fixed = {"rope_interleave": True, "num_nextn_predict_layers": 0}
-    decoder = deepseek_v3.latent(Config({**config.values, **fixed}, config.where), "deepseek_v2")
+    # Neighbors turn together, whatever a config says.
+    values = {**config.values, "rope_interleave": True}
+    decoder = deepseek_v3.latent(Config(values, config.where), "deepseek_v2")
     return deepseek_v3.after_first(decoder, config, experts)

@@ -58,14 +58,18 @@ def limits(decoder: Decoder) -> Iterator[str]:
     for scaling in {mixer.rope.scaling for mixer in mixers if mixer.rope.scaling}:
         if scaling.attention_factor or not scaling.mscale or scaling.mscale != scaling.mscale_all_dim:
             yield "YaRN scaling whose mscale is not mscale_all_dim"
+    yield from limits_of_experts(decoder)
+    if any(not experts.shared_size for experts in experts_of(decoder)):
+        yield "experts without a shared one"
+
+
+def limits_of_experts(decoder: Decoder) -> Iterator[str]:
+    """Name what llama.cpp does not compute of such experts."""
     kinds = [isinstance(layer.mlp, Experts) for layer in decoder.layers]
     if not any(kinds) or kinds != sorted(kinds):
         yield "other layers than the first without experts"
-    for experts in experts_of(decoder):
-        if not experts.shared_size:
-            yield "experts without a shared one"
-        if experts.group_count > 1 and not experts.is_group_of_two:
-            yield "groups of experts that are chosen by their best one"
+    if any(each.group_count > 1 and not each.is_group_of_two for each in experts_of(decoder)):
+        yield "groups of experts that are chosen by their best one"
 
 
 def keys(decoder: Decoder) -> Mapping[str, Any]:
@@ -178,8 +182,12 @@ def latent(config: Config, family: str) -> Decoder:
         has_bias=has_bias,
         has_out_bias=has_bias,
     )
-    next_count = config.size("num_nextn_predict_layers", "num_mtp_layers", default=1, least=0)
-    return replace(decoder.with_layers(mixer=mixer), family=family, next_layer_count=next_count)
+    return replace(decoder.with_layers(mixer=mixer), family=family)
+
+
+def next_layers(config: Config, *, default: int) -> int:
+    """Count the layers for further tokens that a checkpoint may have."""
+    return config.size("num_nextn_predict_layers", "num_mtp_layers", default=default, least=0)
 
 
 def grouped(config: Config, *, scale: float) -> Experts:
@@ -228,4 +236,5 @@ def describe(config: Config) -> Decoder:
     defaults = {"n_group": 8, "topk_group": 4, "first_k_dense_replace": 3}
     values = defaults | {key: value for key, value in config.values.items() if value is not None}
     read = Config(values, config.where)
-    return after_first(latent(read, "deepseek_v3"), read, grouped(read, scale=2.5))
+    decoder = after_first(latent(read, "deepseek_v3"), read, grouped(read, scale=2.5))
+    return replace(decoder, next_layer_count=next_layers(read, default=1))
