@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from convert.model.decoder import Decoder
+    from convert.model.decoder import Decoder, Origin, Ref
 
 VOCAB_SIZE = 512
 
@@ -81,13 +81,25 @@ class Recipe:
     spread: float = 0.15
 
 
+def origins_of(recipe: Recipe) -> tuple[Decoder, dict[Ref, Origin], Mapping[tuple[str, int | None], int]]:
+    """Describe a model, place its tensors, and count the rows of each matrix."""
+    family, decoder = describe(Config({**CONFIGS[recipe.model_type], **recipe.changes}))
+    naming = (family.naming, *family.naming.others)[recipe.spelling]
+    return decoder, *places(decoder, naming, naming.prefix if recipe.has_prefix else "")
+
+
+def rows_of(
+    made: Mapping[str, NDArray[np.float32]], origin: Origin, count: int
+) -> tuple[NDArray[np.float32], list[int]]:
+    """Find the matrix, as (rows, columns), and the rows of it that are a canonical tensor's."""
+    tensor = made[origin.name] if origin.index is None else made[origin.name][origin.index]
+    return tensor.T if origin.is_transposed else tensor, [origin.row(row) for row in range(count)]
+
+
 def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
     """Make the source's tensors, under the source's names and in its own shapes."""
-    config = Config({**CONFIGS[recipe.model_type], **recipe.changes})
-    family, decoder = describe(config)
+    decoder, origins, taken = origins_of(recipe)
     random = np.random.default_rng(recipe.seed)
-    naming = (family.naming, *family.naming.others)[recipe.spelling]
-    origins, taken = places(decoder, naming, naming.prefix if recipe.has_prefix else "")
     stacks = Counter(name for name, index in taken if index is not None)
     made: dict[str, NDArray[np.float32]] = {}
     for ref, shape in decoder.shapes():
@@ -102,10 +114,9 @@ def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
         whole = (taken[origin.name, origin.index], *values.shape[1:])
         stored = whole[::-1] if origin.is_transposed else whole
         stack = (stacks[origin.name],) if origin.index is not None else ()
-        tensor = made.setdefault(origin.name, np.empty((*stack, *stored), np.float32))
-        matrix = tensor if origin.index is None else tensor[origin.index]
-        rows = [origin.row(row) for row in range(shape[0])]
-        (matrix.T if origin.is_transposed else matrix)[rows] = values
+        made.setdefault(origin.name, np.empty((*stack, *stored), np.float32))
+        matrix, rows = rows_of(made, origin, shape[0])
+        matrix[rows] = values
     return made
 
 

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convert.model.config import Config
-from convert.model.decoder import Role
-from convert.model.families import find_family
+from convert.model.decoder import Ref, Role
 from tests import tiny
 
 if TYPE_CHECKING:
@@ -18,6 +16,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convert.writer.codecs.matmul_nbits import NBits
+
+
+# Too small to be worth blocks, or read by an operator that wants floats.
+KEPT = {
+    Role.POSITION, Role.ROUTER, Role.SHARED_ROUTER, Role.DELTA_CONV, Role.CONV, Role.STATE_CONV,
+}  # fmt: skip
 
 
 def dequantised(rows: NDArray[np.float32], codec: NBits | None) -> NDArray[np.float32]:
@@ -49,24 +53,18 @@ def make_dequantised(
 ) -> Path:
     """Write the checkpoint that an artifact of quantised weights should be as good as, its head untied."""
     config = {**tiny.CONFIGS[recipe.model_type], **recipe.changes}
-    family = find_family(Config(config))
-    naming = family.naming
-    names = {role: (naming.prefix + name).split(".{layer}") for role, name in naming.names.items()}
-    flipped = tuple(names[role][-1] + ".weight" for role in naming.transposed)
-    made: dict[str, NDArray[np.float32]] = {}
-    for name, values in tiny.tensors(recipe).items():
-        if values.ndim == 1 or (Role.POSITION in names and name.startswith(names[Role.POSITION][0])):
-            made[name] = values
-        elif name.startswith(names[Role.EMBED][0]):
-            made[name] = dequantised(values, embedding)
-            if family.describe(Config(config)).is_tied:
-                made["lm_head.weight"] = dequantised(values, head)
-        elif name == "lm_head.weight":
-            made[name] = dequantised(values, head)
-        elif flipped and name.endswith(flipped):
-            made[name] = dequantised(values.T.copy(), body).T.copy()
-        else:
-            made[name] = dequantised(values, body)
+    decoder, origins, _ = tiny.origins_of(recipe)
+    made = tiny.tensors(recipe)
+    whole = tiny.rows_of(made, origins[Ref(Role.EMBED)], decoder.vocab_size)[0]
+    untied = dequantised(whole, head) if decoder.is_tied else None
+    for ref, shape in decoder.shapes():
+        if len(shape) == 1 or ref.role in KEPT or decoder.norm_of(ref):
+            continue
+        codec = {Role.EMBED: embedding, Role.HEAD: head}.get(ref.role, body)
+        matrix, rows = tiny.rows_of(made, origins[ref], shape[0])
+        matrix[rows] = dequantised(np.ascontiguousarray(matrix[rows]), codec)
+    if untied is not None:
+        made["lm_head.weight"] = untied
     folder.mkdir()
     tiny.write_safetensors(folder / "model.safetensors", made, "F32")
     (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))

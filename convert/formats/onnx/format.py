@@ -11,7 +11,7 @@ from convert.formats.hf.format import promised_type
 from convert.formats.hf.tensors import KEPT_AS, Float
 from convert.formats.onnx.options import BITS, OnnxOptions, Precision, Provider, parts
 from convert.formats.onnx.weights import Storage
-from convert.model.decoder import Ref, Role
+from convert.model.decoder import Decoder, Ref, Role
 from convert.model.feature import Feature
 from convert.model.source import Model, Weights
 from convert.progress import Progress
@@ -26,6 +26,8 @@ PRODUCER_VERSION = "0.1.0"
 FLOATS: dict[Precision, Literal["F32", "F16"]] = {Precision.FP16: "F16", Precision.FP32: "F32"}
 # What one Zen 4 core encodes; for the plan's estimate of time.
 NBITS_WEIGHTS_PER_S, PLAIN_WEIGHTS_PER_S = 350e6, 700e6
+
+EIGHT_BITS, NOISY_LEVEL = 8, 4
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class OnnxFormat(Format[OnnxOptions, Native]):
             encodings={slot.name: slot.codec.name for slot in layout.slots},
             deviations=(
                 *_rounded(options, target, prepared),
+                *_experts(model.decoder, options, target),
                 *genai.deviations(model),
                 *vocabulary.deviations(model.tokenizer),
             ),
@@ -150,6 +153,18 @@ def _rounded(options: OnnxOptions, target: str, prepared: Native) -> tuple[Devia
         for part, stored in asked.items()
         if stored == "native"
     )
+
+
+def _experts(decoder: Decoder, options: OnnxOptions, target: str) -> tuple[Deviation, ...]:
+    """Say where an accuracy level is not kept."""
+    precision, provider = parts(target)
+    if BITS.get(precision) != EIGHT_BITS or Feature.EXPERTS not in decoder.features:
+        return ()
+    level = options.level(provider)
+    if level == NOISY_LEVEL:
+        return ()
+    why = "onnxruntime multiplies experts of 8 bits with activations of 8 bits"
+    return (Deviation("experts", f"accuracy level {level}", f"level {NOISY_LEVEL}", why),)
 
 
 def _cpu_s(layout: Layout) -> float:
