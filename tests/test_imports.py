@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module may import from its own step and from those before it.
 STEPS = (
     ("size", "version", "errors", "strict_json", "extras", "progress", "machine", "child", "deviation"),
-    ("recipe",),
+    ("recipe", "model.card"),
     ("source",),
-    ("checkpoint", "model.config", "model.card"),
+    ("checkpoint", "model.config"),
     ("model.feature", "model.tensor", "model.arrange", "model.kind", "model.splitting"),
     ("model.norm", "model.mixer", "model.mlp"),
     ("model.decoder", "model.pattern", "model.rotary", "model.family"),
@@ -43,6 +43,7 @@ def step_of(module: str) -> int | None:
 
 # What verification may know of the conversion: it must judge an artifact that came from elsewhere.
 SEEN_BY_VERIFY = (
+    "convert.checkpoint",  # of a quantized source, whose widening is compared with what others make of it
     "convert.errors",
     "convert.model.families",
     "convert.model.family",

@@ -17,7 +17,7 @@ def to_f32(array: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
     """
     if dtype not in _WIDENERS:
         what = f"a tensor of dtype {dtype} holds no floating-point weights"
-        raise Failure(what, "a quantized checkpoint cannot be converted: use the original model")
+        raise Failure(what, "config.json does not say that it is quantized: use the original model")
     if array.dtype != STORED_AS[dtype]:
         raise TypeError(f"{dtype} is stored as {STORED_AS[dtype]}, this array is {array.dtype}")
     return np.asarray(_WIDENERS[dtype](array), np.float32)  # numpy turns a 0-d result into a number

@@ -50,7 +50,7 @@ def _tensor(file: MappedFile, name: str, entry: object, data_start: int) -> Tens
         raise Failure(f"{where}: its entry is not just dtype, shape and data_offsets", DAMAGED)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in STORED_AS:
-        hint = f"supported are {', '.join(STORED_AS)}; a quantized checkpoint cannot be converted"
+        hint = f"supported are {', '.join(STORED_AS)}"
         raise Failure(f"{where}: dtype {shown(str(dtype))} is not supported", hint)
     if fault := fault_of_shape(shape):
         raise Failure(f"{where}: {fault}", DAMAGED)

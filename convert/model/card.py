@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from convert.errors import shown
+
 MAX_CARD_BYTES = 4 * 1024 * 1024
 
 
@@ -28,6 +30,14 @@ def front_matter(folder: Path) -> tuple[dict[str, Any], str]:
     if content and not isinstance(content, dict):
         return {}, "README.md's front matter is no mapping"
     return {str(key): value for key, value in dict(content or {}).items()}, ""
+
+
+def base_models(card: dict[str, Any]) -> str:
+    """Name the models that a card says its own was made from; empty where it names none."""
+    found = card.get("base_model")
+    names = found if isinstance(found, list) else [found]
+    listing = ", ".join(name for name in names if isinstance(name, str))
+    return shown(listing) if listing else ""
 
 
 def license_of(card: dict[str, Any]) -> str | None:

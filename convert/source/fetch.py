@@ -6,8 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from convert.errors import Failure
+from convert.model.card import base_models, front_matter
 from convert.progress import Progress, Silent
 from convert.recipe.lookup import expand_home
 from convert.size import size
@@ -15,7 +17,17 @@ from convert.source.cache import RepoCache
 from convert.source.digest import DigestNotes, digest_file
 from convert.source.download import RemoteFile, download, unwritable
 from convert.source.hub import COMMIT, Hub, check_names, list_repo
-from convert.source.listing import FileDigest, Kind, Listing, Pinned, list_folder, small_files, weight_files
+from convert.source.listing import (
+    CARD,
+    FileDigest,
+    Kind,
+    Listing,
+    Pinned,
+    is_gguf,
+    list_folder,
+    small_files,
+    weight_files,
+)
 from convert.source.parallel import Watch, run_all
 
 _THREADS = 8
@@ -60,9 +72,21 @@ def _list_repo(model: str, revision: str, hub: Hub, kind: Kind) -> Listing:
 
 def fetch_small(listing: Listing, *, hub: Hub | None = None, progress: Progress | None = None) -> Pinned:
     """Fetch everything but the weights, which stay `pending`: enough to refuse a model early."""
-    pinned = _fetch(listing, small_files(listing), hub or Hub.from_environment(), progress)
+    hub = hub or Hub.from_environment()
+    if is_gguf(listing):
+        raise _refuse_gguf(listing, hub, progress)
+    pinned = _fetch(listing, small_files(listing), hub, progress)
     weights = weight_files(listing, lambda name: (pinned.folder / name).read_bytes())
     return replace(pinned, pending={name: listing.files[name] for name in weights})
+
+
+def _refuse_gguf(listing: Listing, hub: Hub, progress: Progress | None) -> Failure:
+    """Name the model that GGUF files were made from, where their card does."""
+    card: dict[str, Any] = {}
+    if CARD in listing.files:
+        card, _ = front_matter(_fetch(listing, (CARD,), hub, progress).folder)
+    original = base_models(card) or "the model that they were made from"
+    return Failure(f"{listing.model}: it holds GGUF files, which are not read", f"convert {original}")
 
 
 def fetch(listing: Listing, *, hub: Hub | None = None, progress: Progress | None = None) -> Pinned:

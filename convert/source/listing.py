@@ -64,12 +64,13 @@ WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 _INDEX = ".index.json"
+CARD = "README.md"
 _SMALL = frozenset({
     "config.json", "generation_config.json",
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tekken.json", "vocab.json",
     "merges.txt",
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
-    "README.md",
+    CARD, "hf_quant_config.json",
 })  # fmt: skip
 # Both spellings of license occur, and "Tongyi Qianwen LICENSE AGREEMENT".
 _LEGAL = re.compile(r"(?i)[^/]*(licen[sc]e|notice|copying|use_policy)[^/]*")
@@ -91,14 +92,18 @@ def refuse_escaping(names: Iterable[str], where: str) -> None:
             raise Failure(what, "do not trust this source; nothing was downloaded")
 
 
+def is_gguf(listing: Listing) -> bool:
+    """Return whether GGUF files are the only weights."""
+    has_others = any(name in listing.files for name in WEIGHTS)
+    return not has_others and any(name.endswith(".gguf") for name in listing.files)
+
+
 def weights_entry(listing: Listing) -> str:
     """Return the file of the weights, or the index that names the shards."""
     for name in WEIGHTS:
         if name in listing.files:
             return name
-    if any(name.endswith(".gguf") for name in listing.files):
-        hint = "it holds GGUF files: name the repo that they were made from"
-    elif any(re.fullmatch(r".*-\d+-of-\d+\.(safetensors|bin)", name) for name in listing.files):
+    if any(re.fullmatch(r".*-\d+-of-\d+\.(safetensors|bin)", name) for name in listing.files):
         hint = "it holds shards without an index: add model.safetensors.index.json"
     else:
         hint = f"one of these is needed: {', '.join(WEIGHTS)}"

@@ -103,7 +103,6 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"model_type": 7}, "model_type is 7"),
     ("llama", {"model_type": None}, "model_type is missing"),
     ("llama", {"num_local_experts": 8}, "a mixture of experts"),
-    ("llama", {"quantization_config": {"quant_method": "gptq"}}, "already quantized (gptq)"),
     ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "is a classifier, and no text decoder"),
     ("qwen2", {"architectures": ["LlamaForCausalLM"]}, "is not a text decoder of type qwen2"),
     ("llama", {"hidden_size": None}, "hidden_size is missing"),

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -190,6 +191,31 @@ def test_a_repo_without_a_model(server: HubServer, hub: Hub, files: dict[str, by
     with pytest.raises(Failure) as caught:
         fetch_small(list_source(MODEL, hub=hub), hub=hub)
     assert message in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("card", "named"),
+    [
+        (b"---\nbase_model: acme/model\n---\n", "acme/model"),
+        (b"---\nbase_model: [acme/a, acme/b]\n---\n", "acme/a, acme/b"),
+        (b"---\nbase_model: [3, {}]\n---\n", "3"),
+        (b"---\nbase_model: {}\n---\n", "the model that they were made from"),
+        (b"", "the model that they were made from"),
+        (None, "the model that they were made from"),
+    ],
+)
+def test_a_repo_of_gguf_files_names_what_they_were_made_from(
+    server: HubServer, hub: Hub, tmp_path: Path, card: bytes | None, named: str
+) -> None:
+    files = {"q4.gguf": b"", **({"README.md": card} if card is not None else {})}
+    server.add(MODEL, files)
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    for model in (MODEL, str(tmp_path)):
+        with pytest.raises(Failure) as caught:
+            fetch_small(list_source(model, hub=hub), hub=hub)
+        assert caught.value.message == f"{model}: it holds GGUF files, which are not read"
+        assert caught.value.hint == f"convert {named}"
 
 
 @pytest.mark.parametrize(

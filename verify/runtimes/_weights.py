@@ -1,12 +1,15 @@
 """The source's own weights, mapped, under the names of Transformers' own class."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from convert.checkpoint import open_checkpoint
 from convert.errors import Failure
 from convert.model.families import family, supported
 from convert.model.family import Reference
+from verify.runtimes._widened import widen
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -27,15 +30,27 @@ def reference_of(model_type: str) -> Reference | None:
     return family(model_type).reference if model_type in supported() else None
 
 
-def read_weights(folder: Path, model_type: str) -> dict[str, Any]:
-    """Map every tensor, as a view of the mapped file: read when it is used, and the kernel may drop it."""
+def read_weights(
+    folder: Path, model_type: str, *, is_wide: Callable[[int], bool] = lambda _: True
+) -> dict[str, Any]:
+    """Map every tensor, as a view of the mapped file: read when it is used, and the kernel may drop it.
+
+    What is quantized is widened, as float32 where `is_wide` says of so many bytes that they fit.
+    """
     from safetensors import safe_open
 
+    with open_checkpoint(folder) as checkpoint:
+        if any(info.stored_as for info in checkpoint.tensors.values()):
+            return _as_known(model_type, widen(checkpoint, is_wide=is_wide))
     tensors: dict[str, Any] = {}
     for file in weight_files(folder):
         with safe_open(file, framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118  (no mapping)
                 tensors[name] = opened.get_tensor(name)
+    return _as_known(model_type, tensors)
+
+
+def _as_known(model_type: str, tensors: dict[str, Any]) -> dict[str, Any]:
     reference = reference_of(model_type)
     return dict(reference.tensors(tensors)) if reference else tensors
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convert.checkpoint.quantized import without_sections
 from convert.child import available_memory
 from convert.errors import Failure
 from verify.runtimes._causal import CausalModel, config_class, preload_torch, require_none
@@ -112,13 +113,19 @@ def _open_model(folder: Path, config: dict[str, Any], dtype: str) -> tuple[Any, 
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     model_type = str(config.get("model_type"))
-    weights = read_weights(folder, model_type)
+    room = SHARE * available_memory()
+
+    def is_wide(needed_bytes: int) -> bool:
+        return dtype == "float32" or (dtype == "auto" and needed_bytes < room)
+
+    weights = read_weights(folder, model_type, is_wide=is_wide)
+    config = without_sections(config)
     if reference := reference_of(model_type):
         config = reference.config(config)
     described = config_class(folder, config.get("model_type")).from_dict(config)
     if dtype == "auto":
         needed = 4 * sum(tensor.numel() for tensor in weights.values())
-        dtype = "float32" if needed < SHARE * available_memory() else "streamed"
+        dtype = "float32" if is_wide(needed) else "streamed"
     stored = next(iter(weights.values())).dtype
     model, found = MODEL_FOR_CAUSAL_LM_MAPPING[type(described)].from_pretrained(
         None,

@@ -22,6 +22,11 @@ def by(shape: tuple[int, ...]) -> str:
     return " x ".join(str(size) for size in shape) or "a single number"
 
 
+def per(block: tuple[int, int]) -> str:
+    """Say what shares a scale."""
+    return f"scale per group of {block[1]}" if block[0] == 1 else f"scale per {by(block)}"
+
+
 def block_of(section: Config, key: str) -> tuple[int, int] | None:
     """Read the rows and columns of a block, which a config may leave open."""
     match section.values.get(key):
@@ -111,9 +116,7 @@ def _words(sizes: tuple[int, int], matrix: tuple[int, int]) -> str:
         return "scale per row"
     if sizes == (matrix[0], 1):
         return "scale per column"
-    if sizes[0] == 1:
-        return f"scale per group of {sizes[1]}"
-    return f"scale per {by(sizes)}"
+    return per(sizes)
 
 
 def _misfit(scale: TensorInfo, matrix: tuple[int, int], block: tuple[int, int] | None) -> Failure:

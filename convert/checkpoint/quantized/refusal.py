@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from convert.errors import Failure, shown
-from convert.model.card import front_matter
+from convert.model.card import base_models, front_matter
 
 # By `quant_method`, as people write them.
 NAMES = {
@@ -40,11 +40,6 @@ def refuse(method: str, where: str, folder: Path) -> Failure:
 def hint(folder: Path) -> str:
     """Name the original model where the folder's README.md does."""
     card, _ = front_matter(folder)
-    return original(card.get("base_model")) or f"convert from the original weights: {_LOST}"
-
-
-def original(base_model: object) -> str:
-    """Advise to take the model that a card calls `base_model`; empty where it names none."""
-    names = base_model if isinstance(base_model, list) else [base_model]
-    named = [name for name in names if isinstance(name, str) and name]
-    return f"convert from the original model: {shown(', '.join(named))}" if named else ""
+    if original := base_models(card):
+        return f"convert from the original model: {original}"
+    return f"convert from the original weights: {_LOST}"

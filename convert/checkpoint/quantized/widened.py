@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from convert.checkpoint.quantized.scheme import require_all_widened
@@ -38,7 +37,6 @@ class WidenedCheckpoint(Checkpoint):
             self._matrices[name] = matrix
             place_of[first] = replace(matrix.info, dtype=dtype)
             place_of |= dict.fromkeys(others)
-        self.folder = raw.folder
         tensors: dict[str, TensorInfo] = {}
         passed: dict[str, TensorInfo] = {}
         for name, info in raw.tensors.items():
@@ -48,7 +46,7 @@ class WidenedCheckpoint(Checkpoint):
             elif widened := place_of[name]:
                 tensors[widened.name] = widened
         require_all_widened(passed)
-        self.tensors = MappingProxyType(tensors)
+        super().__init__(raw.folder, {}, tensors.values())
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """Read rows of a tensor that is not quantized, as they are stored."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from convert.checkpoint.quantized import without_sections
 from convert.model.config import read_config
 from convert.model.families import family
 from convert.model.family import Family
@@ -67,7 +68,7 @@ def canonical_config(model: Model, dtype: str) -> dict[str, Any]:
     if canonical := _source_family(model).canonical:
         config = canonical.config(model.decoder, model.tokenizer.bos_id, model.tokenizer.eos_id)
     else:
-        source = read_config(model.folder).values
+        source = without_sections(read_config(model.folder).values)
         config = {name: value for name, value in source.items() if name not in _LEFT_OUT}
         config["architectures"] = [family(model.decoder.family).classes[0]]
     config.pop("dtype", None)

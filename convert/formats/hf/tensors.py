@@ -111,6 +111,7 @@ def is_canonical(stored: tuple[Stored, ...], weights: Weights) -> bool:
         and all(
             tensors[each.name].shape == each.shape
             and tensors[each.name].dtype in KEPT_AS.values()
+            and tensors[each.name].stored_as is None
             and tensors[each.name].file.suffix == ".safetensors"
             for each in stored
         )

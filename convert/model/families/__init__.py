@@ -22,7 +22,6 @@ _OPTIONAL = (
 # What a multimodal model's config says for its text decoder too.
 _SHARED = ("tie_word_embeddings", "torch_dtype", "dtype", "bos_token_id", "eos_token_id", "pad_token_id")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-_QUANTIZED = ("quantization_config", "compression_config")
 
 
 def supported() -> tuple[str, ...]:
@@ -48,7 +47,7 @@ def text_config(config: Config) -> Config:
     section = config.section("text_config") if is_multimodal(config) else None
     if section is None:
         return config
-    shared = {key: config.values[key] for key in (*_SHARED, *_QUANTIZED) if config.has(key)}
+    shared = {key: config.values[key] for key in _SHARED if config.has(key)}
     return Config(
         {**shared, **{key: each for key, each in section.values.items() if each is not None}}, section.where
     )
@@ -64,14 +63,6 @@ def find_family(config: Config) -> Family:
             f"{config.where}: the family {model_type!r} is not supported",
             f"supported are: {', '.join(supported())}",
         )
-    for key in _QUANTIZED:
-        if inner.has(key):
-            section = inner.section(key)
-            method = section.text("quant_method", "unknown") if section else "unknown"
-            raise Failure(
-                f"{config.where}: the source is already quantized ({method})",
-                "convert from the original weights: what a first quantization lost cannot be brought back",
-            )
     found = family(model_type)
     _check_class(config, found)
     return found

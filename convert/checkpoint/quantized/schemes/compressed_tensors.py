@@ -10,8 +10,8 @@ from convert.checkpoint.quantized.granularity import (
     EXPONENTS,
     FLOATS,
     block_of,
-    by,
     grid_of,
+    per,
     require_shape,
     require_type,
 )
@@ -57,7 +57,7 @@ class Group:
     @property
     def label(self) -> str:
         """Write it in words."""
-        return f"{self.name}, scale per {by(self.block)}" if self.block else self.name
+        return f"{self.name} ({per(self.block)})" if self.block else self.name
 
 
 @dataclass(frozen=True)

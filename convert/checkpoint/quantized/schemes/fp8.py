@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convert.checkpoint.quantized.granularity import block_of, by, grid_of, require_type
+from convert.checkpoint.quantized.granularity import block_of, grid_of, per, require_type
 from convert.checkpoint.quantized.matrix import Matrix
 from convert.checkpoint.quantized.numbers import Plain
 from convert.checkpoint.quantized.scheme import Scheme, describe, matrix_shape, unread
@@ -57,4 +57,4 @@ def read(section: Config) -> Scheme:
     block = block_of(section, "weight_block_size")
     if section.text("quant_method") == "mxfp8":
         block = block or (1, 32)
-    return Fp8(f"FP8 (E4M3, scale per {by(block)})" if block else "FP8 (E4M3)", block)
+    return Fp8(f"FP8 (E4M3, {per(block)})" if block else "FP8 (E4M3)", block)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from convert.checkpoint.quantized.granularity import by
+from convert.checkpoint.quantized.granularity import per
 from convert.checkpoint.quantized.scheme import Scheme, unread
 from convert.checkpoint.quantized.schemes.compressed_tensors import fp4_matrix
 from convert.checkpoint.quantized.schemes.fp8 import CODES, fp8_matrix
@@ -65,7 +65,7 @@ def read(section: Config) -> Scheme:
     blocks = {_ALGORITHMS[name] for name in found if "NVFP4" not in name} - {None}
     if len(blocks) > 1:
         raise unread(section.where, f"ModelOpt's {' and '.join(found)} at once")
-    words = [f"{name} (scale per {by(size)})" if (size := _ALGORITHMS[name]) else name for name in found]
+    words = [f"{name} ({per(size)})" if (size := _ALGORITHMS[name]) else name for name in found]
     return ModelOpt(f"ModelOpt's {'; '.join(words) or 'mixed precision'}", next(iter(blocks), None))
 
 
