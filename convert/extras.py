@@ -31,6 +31,7 @@ PACKAGES = (
     Package("cryptography", "cryptography", "sign"),
     Package("onnxruntime", "onnxruntime", "verify"),
     Package("onnxruntime_genai", "onnxruntime-genai", "verify"),
+    Package("peft", "peft", "verify"),
     Package("safetensors", "safetensors", "verify"),
     Package("torch", "torch", "verify"),
     Package("transformers", "transformers", "verify"),

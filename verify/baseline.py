@@ -39,6 +39,8 @@ class Source:
     commit: str | None
     digest: str  # of the digests of all its files
     size_bytes: int  # of them together
+    adapter: Path | None = None  # the folder of a LoRA adapter to put on it
+    adapter_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ def question_source(source: Source, plan: Plan, cache: Path, watch: Watch) -> Ba
     """Run the source in Transformers, and ask it everything; its own failure ends the verification."""
     watch.doing(NAME, "opening")
     # The child works in a scratch folder, where a relative path leads nowhere.
-    settings = RuntimeSettings(plan.context, plan.threads, {"tokenizer": str(source.tokenizer.absolute())})
+    options = {"tokenizer": str(source.tokenizer.absolute())}
+    if source.adapter:
+        options["adapter"] = str(source.adapter.absolute())
+    settings = RuntimeSettings(plan.context, plan.threads, options)
     try:
         with Worker(Launch("transformers", source.folder.absolute(), settings, plan.limits)) as worker:
             watch.doing(NAME, "tokens and template")
@@ -77,6 +82,7 @@ def question_source(source: Source, plan: Plan, cache: Path, watch: Watch) -> Ba
         commit=source.commit,
         digest=source.digest,
         size_bytes=source.size_bytes,
+        adapter=source.adapter_name,
         opened=opened,
         scenarios=answers,
     )

@@ -79,7 +79,7 @@ def _not_found(folder: Path) -> Failure:
     wanted = " or ".join(_SINGLE.values())
     listing = shown(", ".join(found)) if found else "no weights"
     if any(name.startswith("adapter_") for name in found):
-        hint = "an adapter is not a whole model: merge it into its base model and save that"
+        hint = "an adapter is not a whole model: name its base as `model:`, and this folder as `adapter:`"
     elif any("-of-" in name for name in found):
         hint = "shards need their index: add model.safetensors.index.json to the folder"
     elif any(name.endswith(".gguf") for name in found):

@@ -26,6 +26,8 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
     a map is freed with the last view on it.
     """
 
+    is_stored = True  # its tensors are in its files as they are read
+
     def __init__(self, folder: Path, files: Mapping[Path, MappedFile], tensors: Iterable[TensorInfo]) -> None:
         self.folder = folder
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType({info.name: info for info in tensors})

@@ -23,6 +23,7 @@ class Binding:
     origins: Mapping[Ref, Origin]
     ignored: tuple[str, ...]  # tied heads and buffers
     left_out: Mapping[str, tuple[str, ...]]  # what it is, in words -> tensors
+    prefix: str = ""  # the outer module that the source names
 
 
 def name_of(naming: Naming, ref: Ref, prefix: str | None = None) -> str:
@@ -61,7 +62,7 @@ def bind(decoder: Decoder, naming: Naming, tensors: Mapping[str, TensorInfo]) ->
     origins, rows_taken = places(decoder, naming, prefix)
     _check_shapes(decoder, origins, rows_taken, tensors)
     ignored, left_out = _left_out(decoder, naming, prefix, {name for name, _ in rows_taken}, tensors)
-    return Binding(naming, origins, ignored, left_out)
+    return Binding(naming, origins, ignored, left_out, prefix)
 
 
 def _missing(

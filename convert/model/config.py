@@ -131,6 +131,14 @@ def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def untied(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Write in a config, alone or in that of a multimodal model, that the head is a separate tensor."""
+    changed = {**values, "tie_word_embeddings": False}
+    if isinstance(inner := values.get("text_config"), dict):
+        changed["text_config"] = {**inner, "tie_word_embeddings": False}
+    return changed
+
+
 def read_config(folder: Path, name: str = "config.json") -> Config:
     """Read a JSON object from the checkpoint's folder."""
     path = folder / name

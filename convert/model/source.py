@@ -27,6 +27,7 @@ class Model:
     deviations: tuple[Deviation, ...] = ()  # of every artifact, whatever its format
     left_out: tuple[Deviation, ...] = ()  # of those that do not ship the source's own config.json
     weight_bytes: int = 0  # of its files, here or not; 0 where nobody looked
+    is_untied: bool = False  # an adapter trained the head apart from the embedding, which config.json ties
     texts: Source | None = None  # what the recipe's calibration names, where a target learns from it
 
 

@@ -5,11 +5,12 @@ import math
 
 from convert.extras import installed
 from convert.formats.base import deviations
-from convert.model.card import license_of
+from convert.model.card import front_matter, license_of
 from convert.model.source import Model
 from convert.pipeline.run import Job, Run
 from convert.recipe.redact import redact
-from convert.store import FileEntry, Manifest, ModelRecord, SourceRecord, TokenRecord
+from convert.source import Pinned
+from convert.store import AdapterRecord, FileEntry, Manifest, ModelRecord, SourceRecord, TokenRecord
 from convert.version import version
 
 # The settings of a source's generation_config.json that runtimes take under these names.
@@ -22,14 +23,8 @@ def manifest(run: Run, job: Job) -> Manifest:
     return Manifest(
         key=wanted.key,
         recipe=redact(run.recipe.text),
-        source=SourceRecord(
-            repo=pinned.repo,
-            commit=pinned.commit,
-            files=tuple(
-                FileEntry(path=name, size_bytes=digest.size_bytes, sha256=str(digest.sha256))
-                for name, digest in pinned.files.items()
-            ),
-        ),
+        source=SourceRecord(repo=pinned.repo, commit=pinned.commit, files=_entries(pinned)),
+        adapter=_adapter_record(run),
         target=wanted.target.name,
         format=wanted.format.name,
         model=_model_record(model),
@@ -45,6 +40,26 @@ def manifest(run: Run, job: Job) -> Manifest:
         deviations=deviations(model, job.planned),
         license=license_of(dict(model.card)),
         chat_template_sha256=_template_sha256(model),
+    )
+
+
+def _entries(pinned: Pinned) -> tuple[FileEntry, ...]:
+    return tuple(
+        FileEntry(path=name, size_bytes=digest.size_bytes, sha256=str(digest.sha256))
+        for name, digest in pinned.files.items()
+    )
+
+
+def _adapter_record(run: Run) -> AdapterRecord | None:
+    if run.adapter is None or run.lora is None:
+        return None
+    card, _ = front_matter(run.adapter.folder)
+    return AdapterRecord(
+        repo=run.adapter.repo,
+        commit=run.adapter.commit,
+        files=_entries(run.adapter),
+        base=run.lora.config.base,
+        license=license_of(card),
     )
 
 

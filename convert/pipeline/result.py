@@ -46,6 +46,8 @@ class Plan:
     disk_needed_bytes: int
     disk_free_bytes: int
     estimated_s: float
+    adapter: str | None = None  # a LoRA adapter that is merged
+    adapter_commit: str | None = None
 
 
 @dataclass(frozen=True)

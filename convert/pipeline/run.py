@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from convert.calibration import Source as Texts
+from convert.checkpoint.adapter import Adapter
 from convert.formats.base import Format, Planned
 from convert.model.family import Family
 from convert.model.source import Model
@@ -90,8 +91,10 @@ class Trial:
 
     subjects: tuple[Subject, ...] = ()
     listing: Listing = NOT_YET
+    adapter_listing: Listing | None = None
     questions: Questions = NOT_YET
     files: Pinned = NOT_YET  # all of the source
+    adapter: Pinned | None = None  # the LoRA adapter that is merged into it
     report: Report = NOT_YET
     page: Path | None = None  # where the report was written for people
 
@@ -114,6 +117,7 @@ class Run(Trial):
     wanted: tuple[Wanted, ...] = NOT_YET
     pending: tuple[Wanted, ...] = NOT_YET  # those of them that are to be planned
     model: Model = NOT_YET
+    lora: Adapter | None = None  # the adapter, open
     family: Family = NOT_YET
     jobs: tuple[Job, ...] = ()
     plan: Plan = NOT_YET
@@ -130,5 +134,9 @@ class Run(Trial):
     @property
     def title(self) -> str:
         """Name the model; the name of a folder is left out, so that bytes do not depend on where it is."""
-        repo = self.listing.repo
-        return repo.rpartition("/")[2] if repo else self.recipe.name
+        return self.repo.rpartition("/")[2] if self.repo else self.recipe.name
+
+    @property
+    def repo(self) -> str | None:
+        """Name the repo that the model is known by: with an adapter, the adapter's."""
+        return (self.adapter or self.listing).repo

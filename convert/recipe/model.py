@@ -109,6 +109,10 @@ def _check_scenario(name: str, info: ValidationInfo) -> str:
     return name
 
 
+def _check_adapter(given: "str | AdapterRepo | None", info: ValidationInfo) -> "str | AdapterRepo | None":
+    return _check_model(given, info) if isinstance(given, str) else given
+
+
 def _check_template(repo: str) -> str:
     unknown = [name for name in re.findall(r"\{([^{}]*)\}", repo) if name not in _PLACEHOLDERS]
     if unknown:
@@ -339,6 +343,17 @@ class Publish(Strict):
         return self
 
 
+class AdapterRepo(Strict):
+    """The Hub repo of a LoRA adapter, at a revision."""
+
+    repo: Annotated[str, AfterValidator(_check_repo_id)] = Field(
+        description="The Hub repo, as owner/name.", examples=["Owner/My-LoRA"]
+    )
+    revision: Annotated[str, AfterValidator(_check_revision)] = Field(
+        default="main", description="A branch, tag or commit; resolved to a commit.", examples=["main"]
+    )
+
+
 class Contents(Strict):
     """A model and the formats to convert it to."""
 
@@ -348,6 +363,11 @@ class Contents(Strict):
     )
     revision: Annotated[str, AfterValidator(_check_revision)] = Field(
         default="main", description="A branch, tag or commit; resolved to a commit.", examples=["main"]
+    )
+    adapter: Annotated[str | AdapterRepo | None, AfterValidator(_check_adapter)] = Field(
+        default=None,
+        description="A LoRA adapter to merge: a Hub repo, or a folder relative to the recipe's.",
+        examples=["Owner/My-LoRA", {"repo": "Owner/My-LoRA", "revision": "v1"}],
     )
     calibration: Calibration | None = Field(
         default=None, description="The text to calibrate with.", examples=[{"packs": ["searchqa"]}]
@@ -374,8 +394,11 @@ class Recipe(Contents):
     def asked_sha256(self) -> str:
         """Digest what is built and how it is verified; a change of `publish:` alone leaves it the same."""
         asked = self.model_dump(mode="json", exclude={"name", "path", "text", "targets", "publish"})
-        if self.verify.runtime is None:  # as before this key was added
+        # As before these keys were added.
+        if self.verify.runtime is None:
             del asked["verify"]["runtime"]
+        if self.adapter is None:
+            del asked["adapter"]
         asked["targets"] = {name: each.model_dump(mode="json") for name, each in self.targets.items()}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
@@ -383,6 +406,15 @@ class Recipe(Contents):
     def folder(self) -> Path | None:
         """Return the model's local folder; None for a Hub repo."""
         return local_folder(self.model, self.path.parent)
+
+    @property
+    def adapter_place(self) -> tuple[str, str] | None:
+        """Return where the adapter is: a folder or a Hub repo, and its revision."""
+        if self.adapter is None:
+            return None
+        if isinstance(self.adapter, AdapterRepo):
+            return self.adapter.repo, self.adapter.revision
+        return str(local_folder(self.adapter, self.path.parent) or self.adapter), "main"
 
     def locate(self, path: Path) -> Path:
         """Return the path of a file that the recipe names."""

@@ -4,18 +4,29 @@
 """
 
 from convert.source.digest import digest_of_all
-from convert.source.fetch import fetch, fetch_files, fetch_small, list_dataset, list_source, missing_bytes
+from convert.source.fetch import (
+    fetch,
+    fetch_adapter,
+    fetch_files,
+    fetch_small,
+    list_dataset,
+    list_source,
+    missing_bytes,
+)
 from convert.source.hub import Hub
-from convert.source.listing import Listing, Pinned, is_legal
+from convert.source.listing import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Listing, Pinned, is_legal
 from convert.source.retry import RetryLimits
 
 __all__ = [
+    "ADAPTER_CONFIG",
+    "ADAPTER_WEIGHTS",
     "Hub",
     "Listing",
     "Pinned",
     "RetryLimits",
     "digest_of_all",
     "fetch",
+    "fetch_adapter",
     "fetch_files",
     "fetch_small",
     "is_legal",

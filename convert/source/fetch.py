@@ -1,5 +1,6 @@
 """Checked files on disk, fetched by a listing."""
 
+import json
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,13 +17,16 @@ from convert.size import size
 from convert.source.cache import RepoCache
 from convert.source.digest import DigestNotes, digest_file
 from convert.source.download import RemoteFile, download, unwritable
-from convert.source.hub import COMMIT, Hub, check_names, list_repo
+from convert.source.hub import COMMIT, REPO, Hub, check_names, list_repo
 from convert.source.listing import (
+    ADAPTER_CONFIG,
     CARD,
     FileDigest,
     Kind,
     Listing,
     Pinned,
+    adapter_files,
+    is_adapter,
     is_gguf,
     list_folder,
     small_files,
@@ -75,6 +79,8 @@ def fetch_small(listing: Listing, *, hub: Hub | None = None, progress: Progress 
     hub = hub or Hub.from_environment()
     if is_gguf(listing):
         raise _refuse_gguf(listing, hub, progress)
+    if is_adapter(listing):
+        raise _refuse_adapter(listing, hub, progress)
     pinned = _fetch(listing, small_files(listing), hub, progress)
     weights = weight_files(listing, lambda name: (pinned.folder / name).read_bytes())
     return replace(pinned, pending={name: listing.files[name] for name in weights})
@@ -95,6 +101,26 @@ def fetch(listing: Listing, *, hub: Hub | None = None, progress: Progress | None
     small = fetch_small(listing, hub=hub, progress=progress)
     weights = _fetch(listing, tuple(small.pending), hub, progress)
     return replace(weights, files={**small.files, **weights.files})
+
+
+def fetch_adapter(listing: Listing, *, hub: Hub | None = None, progress: Progress | None = None) -> Pinned:
+    """Fetch and check a LoRA adapter, weights and all."""
+    return _fetch(listing, adapter_files(listing), hub or Hub.from_environment(), progress)
+
+
+def _refuse_adapter(listing: Listing, hub: Hub, progress: Progress | None) -> Failure:
+    """Say how to write an adapter that was named as the model."""
+    folder = _fetch(listing, (ADAPTER_CONFIG,), hub, progress).folder
+    base = "the model that it was trained on"
+    with suppress(OSError, ValueError, RecursionError, AttributeError):
+        named = json.loads((folder / ADAPTER_CONFIG).read_bytes()).get("base_model_name_or_path")
+        if isinstance(named, str) and REPO.fullmatch(named) and "/" in named:
+            base = named
+    place = f"./{listing.folder.name}" if listing.folder else listing.model
+    return Failure(
+        f"{listing.model}: an adapter, which is not a whole model",
+        f"write in the recipe, on two lines, model: {base} and adapter: {place}",
+    )
 
 
 def fetch_files(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoSibling
 
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
-_REPO = re.compile(r"(\w([\w.-]{0,94}\w)?/)?\w([\w.-]{0,94}\w)?", re.ASCII)
+REPO = re.compile(r"(\w([\w.-]{0,94}\w)?/)?\w([\w.-]{0,94}\w)?", re.ASCII)
 _REVISION = re.compile(r"[\w+=@#-][\w.+=@#/-]*", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -84,7 +84,7 @@ def client() -> "ModuleType":
 
 def check_names(model: str, revision: str) -> None:
     """Refuse an impossible repo or revision before it becomes part of a path or a URL."""
-    if not _REPO.fullmatch(model) or ".." in model or "--" in model:
+    if not REPO.fullmatch(model) or ".." in model or "--" in model:
         what = f"model: {model!r} is neither a folder nor the name of a Hub repo"
         raise UsageFailure(what, "write OWNER/NAME as on the Hub, or a folder's path starting with ./ or /")
     if not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision:
@@ -141,7 +141,7 @@ def _listing(hub: Hub, model: str, info: "ModelInfo | DatasetInfo") -> Listing:
     refuse_escaping((sibling.rfilename for sibling in info.siblings), model)
     files = {sibling.rfilename: _digest(model, sibling) for sibling in info.siblings}
     # A renamed repo answers under its new name (name → owner/name), which is recorded.
-    repo = info.id if isinstance(info.id, str) and _REPO.fullmatch(info.id) else model
+    repo = info.id if isinstance(info.id, str) and REPO.fullmatch(info.id) else model
     return Listing(model, repo, info.sha, None, files)
 
 

@@ -63,6 +63,9 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+# A LoRA adapter's, as PEFT saves it; of its weights the first that is there.
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _INDEX = ".index.json"
 CARD = "README.md"
 _SMALL = frozenset({
@@ -117,6 +120,22 @@ def small_files(listing: Listing) -> tuple[str, ...]:
     entry = weights_entry(listing)
     needed = {name for name in listing.files if _is_small(name)}
     return tuple(sorted(needed | {entry} if entry.endswith(_INDEX) else needed))
+
+
+def is_adapter(listing: Listing) -> bool:
+    """Return whether this is a LoRA adapter without the model that it belongs to."""
+    return ADAPTER_CONFIG in listing.files and not any(name in listing.files for name in WEIGHTS)
+
+
+def adapter_files(listing: Listing) -> tuple[str, ...]:
+    """Return what a conversion needs of an adapter: its weights and config, its card and its licenses."""
+    weights = next((name for name in ADAPTER_WEIGHTS if name in listing.files), None)
+    if ADAPTER_CONFIG not in listing.files or weights is None:
+        lacking = ADAPTER_CONFIG if weights else ADAPTER_WEIGHTS[0]
+        hint = "`adapter:` names a LoRA adapter that PEFT saved; a whole model goes to `model:`"
+        raise Failure(f"{listing.model}: no {lacking}", hint)
+    texts = {name for name in listing.files if name == "README.md" or is_legal(name)}
+    return tuple(sorted({ADAPTER_CONFIG, weights, *texts}))
 
 
 def _is_small(name: str) -> bool:

@@ -17,6 +17,7 @@ from convert.store.inventory import (
 )
 from convert.store.manifest import (
     MANIFEST_NAME,
+    AdapterRecord,
     DamagedManifest,
     FileEntry,
     Manifest,
@@ -36,6 +37,7 @@ from convert.store.staging import Staging, seal
 __all__ = [
     "MANIFEST_NAME",
     "REBUILT",
+    "AdapterRecord",
     "ArtifactReport",
     "DamagedManifest",
     "FileEntry",

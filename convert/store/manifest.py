@@ -86,6 +86,13 @@ class SourceRecord(_Record):
     files: Files
 
 
+class AdapterRecord(SourceRecord):
+    """The LoRA adapter that was merged into the source, and what its own files say of it."""
+
+    base: str | None  # the repo of the model that it was trained on
+    license: str | None
+
+
 class TokenRecord(_Record):
     """One token of the vocabulary."""
 
@@ -114,6 +121,7 @@ class Manifest(_Record):
     key: Sha256
     recipe: str
     source: SourceRecord
+    adapter: AdapterRecord | None = None
     target: str
     format: str
     model: ModelRecord | None = None  # none in schema 1
@@ -145,6 +153,8 @@ class Manifest(_Record):
     def to_bytes(self) -> bytes:
         """Return the manifest as it is on disk: the same bytes for the same content."""
         content = self.model_dump(mode="json", by_alias=True)
+        if self.adapter is None:  # as before this record was added
+            del content["adapter"]
         text = json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
         return f"{text}\n".encode()
 

@@ -41,7 +41,7 @@ def model(model_type: str, **changes: Any) -> Any:
     return made.eval()
 
 
-def train(base: Any, seed: int = 1, **settings: Any) -> Any:
+def train(base: Any, seed: int = 1, spread: float = 0.3, **settings: Any) -> Any:
     """Put an adapter on a model, and give it numbers as if it had learned."""
     with warnings.catch_warnings():
         quiet()
@@ -50,7 +50,7 @@ def train(base: Any, seed: int = 1, **settings: Any) -> Any:
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if parameter.requires_grad:
-                parameter.normal_(0.5 if "magnitude" in name else 0, 0.3)
+                parameter.normal_(0.5 if "magnitude" in name else 0, spread)
                 if "magnitude" in name:
                     parameter.abs_()
     return adapted.eval()

@@ -134,7 +134,21 @@ def unstacked(wanted: dict[str, Any], stacks: list[Stack]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("case", CASES)
+# One for each way of computing rows; the others differ in their numbers.
+QUICK = (
+    "patterns",
+    "biases of its own",
+    "embedding with DoRA",
+    "tokens",
+    "stacked experts",
+    "Conv1D with DoRA",
+)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+)
 def test_rows_are_those_that_peft_merges(case: str, tmp_path: Path) -> None:
     wanted = merged(case, tmp_path)
     stacks = stacks_of(wanted)

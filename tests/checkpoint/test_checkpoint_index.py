@@ -120,7 +120,7 @@ def test_an_index_of_a_single_file(tmp_path: Path) -> None:
     [
         ([], "no weights", "save_pretrained"),
         (["tf_model.h5", "flax_model.msgpack"], "flax_model.msgpack, tf_model.h5", "save_pretrained"),
-        (["adapter_model.safetensors"], "adapter_model.safetensors", "merge"),
+        (["adapter_model.safetensors"], "adapter_model.safetensors", "`adapter:`"),
         (["model-Q4_K_M.gguf"], "model-Q4_K_M.gguf", "cannot be converted"),
         ([FIRST], FIRST, "index"),
     ],

@@ -74,6 +74,7 @@ class SourceResult(_Record):
     size_bytes: int
     opened: Opened | None
     scenarios: Scenarios | None
+    adapter: str | None = None  # the LoRA adapter that was put on it: a repo at a commit, or a local folder
 
 
 class ArtifactResult(_Record):

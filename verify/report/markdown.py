@@ -19,7 +19,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"# {_plain(report.recipe or 'Verification')}: {'passed' if report.passed else 'FAILED'}"
     yield ""
     commit = f" at `{_plain(source.commit)}`" if source.commit else ""
-    yield f"- source: {_plain(source.repo or 'a local folder')}{commit}"
+    adapter = f", with the adapter {_plain(source.adapter)}" if source.adapter else ""
+    yield f"- source: {_plain(source.repo or 'a local folder')}{commit}{adapter}"
     memory = words.size(machine.memory_bytes)
     parts = [machine.cpu, f"{machine.cores} cores", memory, *(each.name for each in machine.accelerators)]
     yield f"- machine: {_plain(', '.join(parts))}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from convert.checkpoint.quantized import without_sections
 from convert.child import available_memory
 from convert.errors import Failure
+from verify.runtimes._adapter import put_on
 from verify.runtimes._causal import CausalModel, config_class, preload_torch, require_none
 from verify.runtimes._checkpoint import foreign_format, is_checkpoint, quantized_by
 from verify.runtimes._options import read_options, thread_count
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
     from verify.runtimes import RuntimeSettings
 
 FORMATS = ("hf",)
-OPTIONS = {"dtype": ("auto", "float32", "streamed", "stored"), "device": "cpu", "tokenizer": None}
+OPTIONS = {
+    "dtype": ("auto", "float32", "streamed", "stored"),
+    "device": "cpu",
+    "tokenizer": None,
+    "adapter": None,
+}
 preload = preload_torch
 # The share of spare memory that float32 weights may take; the rest is for activations and the cache.
 SHARE = 0.6
@@ -47,7 +53,10 @@ def suits(folder: Path) -> bool:
 
 
 def open_runtime(path: str, settings: RuntimeSettings) -> Transformers:
-    """Open a checkpoint folder; options.tokenizer names another folder with its tokenizer.json."""
+    """Open a checkpoint folder; options.tokenizer names another folder with its tokenizer.json.
+
+    options.adapter names the folder of a LoRA adapter to put on the model.
+    """
     return Transformers(Path(path), settings)
 
 
@@ -68,6 +77,12 @@ class Transformers(CausalModel):
             "logits": "float32" if self._is_streamed else stored,
             "offload": "mapped from disk" if self._is_streamed else "none",
         }
+        if options["adapter"]:
+            if reference_of(str(config.get("model_type"))):
+                what = f"{folder.name}: Transformers has no class that names modules as this adapter does"
+                raise Failure(what, "merge it with PEFT, and convert and verify the merged model")
+            model, version = put_on(model, Path(options["adapter"]))
+            notes["adapter"] = f"put on by PEFT {version}"
         super().__init__("transformers", model.to(options["device"]), vocabulary, settings, notes)
         self._is_wide = False
         if self._is_streamed:

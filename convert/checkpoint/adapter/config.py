@@ -1,6 +1,7 @@
 """adapter_config.json: how an adapter was trained; what cannot be merged is refused by its own name."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,10 @@ import regex
 
 from convert.errors import Failure, shown
 from convert.model.config import Config, read_config
+from convert.source import ADAPTER_CONFIG
 
-CONFIG_NAME = "adapter_config.json"
 _METHOD = "only LoRA adapters can be merged (peft_type LORA); merge it with PEFT and save the whole model"
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 # An expression from a file can be written to search for hours.
 _PATTERN_S = 1.0
 
@@ -39,7 +41,7 @@ class LoraConfig:
 
     rank: int
     alpha: float
-    base: str | None = None  # the model that it was trained on: a repo, or a path on somebody's machine
+    base: str | None = None  # the repo of the model that it was trained on
     is_rank_stabilized: bool = False
     is_dora: bool = False
     is_fan_in_fan_out: bool = False
@@ -65,27 +67,28 @@ class LoraConfig:
 
 def read_lora_config(folder: Path) -> LoraConfig:
     """Read adapter_config.json; refuse a method other than LoRA, and a kind of LoRA that is not merged."""
-    config = read_config(folder, CONFIG_NAME)
+    config = read_config(folder, ADAPTER_CONFIG)
     method = config.text("peft_type", "LORA")
     if method != "LORA":
-        raise Failure(f"{folder / CONFIG_NAME}: an adapter of type {shown(method)}", _METHOD)
+        raise Failure(f"{folder / ADAPTER_CONFIG}: an adapter of type {shown(method)}", _METHOD)
     for key, value in config.values.items():
         if key not in _USED | _IDLE and value not in (None, False, [], {}):
             raise Failure(
-                f"{folder / CONFIG_NAME}: {shown(key)} is set, and such an adapter is not merged here",
+                f"{folder / ADAPTER_CONFIG}: {shown(key)} is set, and such an adapter is not merged here",
                 "merge it with PEFT and save the whole model",
             )
     start = config.values.get("init_lora_weights")
     if start not in _PLAIN_STARTS:
         raise Failure(
-            f"{folder / CONFIG_NAME}: init_lora_weights is {shown(str(start))}, which changes the base model",
+            f"{folder / ADAPTER_CONFIG}: init_lora_weights {shown(str(start))} changes the base model too",
             "save it with path_initial_model_for_weight_conversion, which makes a plain LoRA adapter of it",
         )
     base = config.values.get("base_model_name_or_path")
     return LoraConfig(
         rank=config.size("r", default=8),
         alpha=config.real("lora_alpha", default=8),
-        base=base if isinstance(base, str) and base else None,
+        # Otherwise a path on somebody's machine.
+        base=base if isinstance(base, str) and _REPO.fullmatch(base) else None,
         is_rank_stabilized=config.flag("use_rslora", default=False),
         is_dora=config.flag("use_dora", default=False),
         is_fan_in_fan_out=config.flag("fan_in_fan_out", default=False),
@@ -123,6 +126,6 @@ def _matching(patterns: Mapping[str, Any], module: str) -> str:
         except (regex.error, TimeoutError) as error:
             why = "takes too long" if isinstance(error, TimeoutError) else "is no regular expression"
             raise Failure(
-                f"{CONFIG_NAME}: the pattern {shown(pattern)} {why}", "write module names"
+                f"{ADAPTER_CONFIG}: the pattern {shown(pattern)} {why}", "write module names"
             ) from None
     return module

@@ -9,19 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.checkpoint.adapter.config import CONFIG_NAME, LoraConfig, read_lora_config
+from convert.checkpoint.adapter.config import LoraConfig, read_lora_config
 from convert.checkpoint.mapped import MappedFile
 from convert.checkpoint.reader import Checkpoint
 from convert.checkpoint.safetensors import read_safetensors
 from convert.checkpoint.tensor import DAMAGED, TensorInfo
 from convert.checkpoint.torch_file import read_torch
 from convert.errors import Failure, shown
+from convert.source import ADAPTER_WEIGHTS
 
-__all__ = ["CONFIG_NAME", "WEIGHT_NAMES", "Adapter", "Pair", "open_adapter"]
-
-WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")  # in order of preference
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 _PREFIX = "base_model.model."
+ANOTHER = "this adapter was trained on another model"
 _SAVE_AGAIN = "save the adapter again with PEFT's save_pretrained"
 # What a check reads of a tensor at once.
 _CHECKED_WEIGHTS = 1 << 22
@@ -75,9 +74,9 @@ class Adapter(AbstractContextManager["Adapter"]):
 def open_adapter(folder: Path) -> Adapter:
     """Open an adapter, and check every tensor of it."""
     config = read_lora_config(folder)
-    path = next((folder / name for name in WEIGHT_NAMES if (folder / name).is_file()), None)
+    path = next((folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()), None)
     if path is None:
-        raise Failure(f"{folder}: no {' or '.join(WEIGHT_NAMES)}", _SAVE_AGAIN)
+        raise Failure(f"{folder}: no {' or '.join(ADAPTER_WEIGHTS)}", _SAVE_AGAIN)
     file = MappedFile(path)
     tensors = read_safetensors(file) if path.suffix == ".safetensors" else read_torch(file)
     if not tensors:
@@ -139,3 +138,8 @@ def _check_numbers(weights: Checkpoint, info: TensorInfo) -> None:
         if not np.isfinite(rows.max()) or not np.isfinite(rows.min()):
             raise Failure(f"{where} holds a value that is not a number or infinite", DAMAGED)
     weights.release(info.name)
+
+
+def misfit(info: TensorInfo, found: str, hint: str) -> Failure:
+    """Say that a tensor of an adapter does not fit."""
+    return Failure(f"{info.file}: {shown(info.name)} is {found}", hint)

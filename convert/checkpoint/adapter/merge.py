@@ -1,14 +1,13 @@
 """A checkpoint with an adapter merged into it: each tensor of the adapter's finds the one that it changes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy.typing as npt
 
-from convert.checkpoint.adapter.file import Adapter, Pair
+from convert.checkpoint.adapter.file import ANOTHER, Adapter, Pair, misfit
 from convert.checkpoint.adapter.matrix import (
     Factor,
     LowRank,
@@ -20,21 +19,11 @@ from convert.checkpoint.adapter.matrix import (
     Shifted,
     Stored,
 )
+from convert.checkpoint.adapter.names import Names
+from convert.checkpoint.adapter.tied import Tied, copies_of_tied, is_untying
 from convert.checkpoint.reader import Checkpoint
 from convert.checkpoint.tensor import TensorInfo
 from convert.errors import Failure, shown
-
-# What models are wrapped in: the same modules have these before their names, or have not.
-WRAPPERS = frozenset({"model", "language_model", "transformer", "text_model"})
-_ANOTHER = "this adapter was trained on another model"
-
-
-@dataclass(frozen=True)
-class Tied:
-    """The tensor of a tied embedding, and how its head would be called."""
-
-    embed: str
-    head: str
 
 
 @dataclass(frozen=True)
@@ -46,41 +35,25 @@ class Stack:
     experts: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True)
-class Names:
-    """The names of a model's tensors, found whatever the model is wrapped in."""
-
-    wrappers: frozenset[str] = WRAPPERS
-
-    def core(self, name: str) -> str:
-        """Leave out what a tensor's module is wrapped in."""
-        parts = name.split(".")
-        while len(parts) > 1 and parts[0] in self.wrappers:
-            del parts[0]
-        return ".".join(parts)
-
-    def sorted_out(self, names: Iterable[str]) -> Mapping[str, list[str]]:
-        """List the names by their core."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for name in names:
-            found[self.core(name)].append(name)
-        return found
-
-
 class AdaptedCheckpoint(Checkpoint):
     """A checkpoint whose rows have an adapter's changes in them."""
+
+    is_stored = False
 
     def __init__(
         self,
         base: Checkpoint,
+        adapter: Adapter,
+        *,
         tensors: Mapping[str, TensorInfo],
         matrices: Mapping[str, Matrix],
-        sources: Mapping[str, tuple[str, ...]],
-        adapter: Adapter,
+        sources: Mapping[str, Sequence[str]],
+        untied: Tied | None,
     ) -> None:
         super().__init__(base.folder, {}, tensors.values())
         self._base, self._adapter = base, adapter
         self._matrices, self._sources = matrices, sources
+        self._untied = untied
 
     @property
     def changed(self) -> frozenset[str]:
@@ -102,8 +75,8 @@ class AdaptedCheckpoint(Checkpoint):
         self, name: str, start: int, stop: int, *, index: int | None = None, is_transposed: bool = False
     ) -> None:
         """Release the base's pages, and with a tensor's last row the adapter's."""
-        if name in self._base.tensors:
-            self._base.release_rows(name, start, stop, index=index, is_transposed=is_transposed)
+        stored = self._untied.embed if self._untied and name == self._untied.head else name
+        self._base.release_rows(stored, start, stop, index=index, is_transposed=is_transposed)
         shape = self.tensors[name].shape[index is not None :]
         if shape and stop == shape[-1 if is_transposed else 0]:
             for source in self._sources.get(name, ()):
@@ -113,15 +86,6 @@ class AdaptedCheckpoint(Checkpoint):
         """Close the files of both."""
         self._base.close()
         self._adapter.close()
-
-
-def is_untying(adapter: Adapter, tied: Tied, names: Names) -> bool:
-    """Tell whether the embedding or the head was trained apart from the other."""
-    if adapter.config.is_tying:
-        return False
-    trained = {names.core(f"{pair.module}.weight") for pair in adapter.pairs}
-    trained |= {names.core(name) for name in adapter.whole}
-    return bool(trained & {names.core(tied.embed), names.core(tied.head)})
 
 
 def adapt(
@@ -135,20 +99,32 @@ def adapt(
 ) -> AdaptedCheckpoint:
     """Find the tensor that each of the adapter's changes; refuse one that does not fit.
 
-    `is_transposed` says which of the base's are stored (in, out). With `tied` names, embedding and head are
-    two tensors afterwards if the adapter trained either apart.
+    `is_transposed` says which of the base's are stored (in, out). Of a tied pair, embedding and head are two
+    tensors afterwards if the adapter trained either apart.
     """
     merge = _Merge(base, adapter, is_transposed, names or Names(), tuple(stacks), dict(base.tensors))
-    if tied is not None and is_untying(adapter, tied, merge.names):
-        merge.untie(tied)
+    copies: frozenset[str] = frozenset()
+    untied = tied if tied and is_untying(adapter, tied, merge.names) else None
+    if untied:
+        merge.untie(untied)
+    elif tied:
+        copies = copies_of_tied(adapter, tied, merge.names)
     for name, info in adapter.whole.items():
-        merge.replace_whole(name, info)
+        if info.name not in copies:
+            merge.replace_whole(name, info)
     for pair in sorted(adapter.pairs, key=lambda each: -each.depth):
-        merge.add_pair(pair)
+        if pair.a.name not in copies:
+            merge.add_pair(pair)
     for module, info in adapter.tokens.items():
         merge.patch_tokens(module, info)
-    sources = {name: tuple(each) for name, each in merge.sources.items()}
-    return AdaptedCheckpoint(base, MappingProxyType(merge.tensors), merge.matrices, sources, adapter)
+    return AdaptedCheckpoint(
+        base,
+        adapter,
+        tensors=merge.tensors,
+        matrices=merge.matrices,
+        sources=dict(merge.sources),
+        untied=untied,
+    )
 
 
 @dataclass
@@ -164,7 +140,7 @@ class _Merge:
     recent: Recent = field(default_factory=Recent)
 
     def __post_init__(self) -> None:
-        self._by_core = self.names.sorted_out(self.tensors)
+        self._by_core = self.names.by_core(self.tensors)
 
     def untie(self, tied: Tied) -> None:
         if self.adapter.tokens:
@@ -172,16 +148,16 @@ class _Merge:
             raise Failure(what, "merge it with PEFT and save the whole model")
         self.tensors[tied.head] = replace(self.tensors[tied.embed], name=tied.head)
         self.matrices[tied.head] = Stored(self.base, tied.embed)
-        self._by_core = self.names.sorted_out(self.tensors)
+        self._by_core = self.names.by_core(self.tensors)
 
     def replace_whole(self, name: str, info: TensorInfo) -> None:
         target = self._find(name, info)
         wanted = self.tensors[target].shape
         if info.shape != wanted:
-            hint = _ANOTHER
+            hint = ANOTHER
             if len(wanted) == 2 and info.shape[1:] == wanted[1:]:
                 hint = "its vocabulary has another size: merge it with PEFT and save the whole model"
-            raise self._misfit(info, f"{_by(info.shape)}, and {target} is {_by(wanted)}", hint)
+            raise misfit(info, f"{_by(info.shape)}, and {target} is {_by(wanted)}", hint)
         self._set(target, Stored(self.adapter.weights, info.name), info)
 
     def add_pair(self, pair: Pair) -> None:
@@ -193,7 +169,7 @@ class _Merge:
         is_turned = pair.is_embedding or self.is_transposed(target)
         ins, outs = pair.a.shape[1], pair.b.shape[0]
         if shape[-2:] != ((ins, outs) if is_turned else (outs, ins)) or len(shape) > 3:
-            raise self._misfit(pair.a, f"{_product(pair)}, and {target} is {_by(shape)}", _ANOTHER)
+            raise misfit(pair.a, f"{_product(pair)}, and {target} is {_by(shape)}", ANOTHER)
         path = target.removesuffix(".weight").rpartition(".")[2]
         name = f"{pair.module}.{path}" if len(shape) == 3 else pair.module
         count = shape[0] if len(shape) == 3 else 1
@@ -209,7 +185,7 @@ class _Merge:
             vector = self._find(f"{pair.module}.bias", pair.bias)
             if pair.bias.shape != self.tensors[vector].shape:
                 found = f"{_by(pair.bias.shape)}, and {vector} is {_by(self.tensors[vector].shape)}"
-                raise self._misfit(pair.bias, found, _ANOTHER)
+                raise misfit(pair.bias, found, ANOTHER)
             shift = Stored(self.adapter.weights, pair.bias.name)
             self._set(vector, Shifted(self._now(vector), shift, scale), pair.bias)
 
@@ -243,7 +219,7 @@ class _Merge:
         places, shape = self.adapter.config.tokens_of(module), self.tensors[target].shape
         if info.shape != (len(places), *shape[1:]) or any(place >= shape[0] for place in places):
             found = f"{_by(info.shape)}, for {len(places)} tokens, and {target} is {_by(shape)}"
-            raise self._misfit(info, found, _ANOTHER)
+            raise misfit(info, found, ANOTHER)
         patch = Stored(self.adapter.weights, info.name)
         self._set(target, Patched(self._now(target), patch, places), info)
 
@@ -251,7 +227,7 @@ class _Merge:
         shape = self.tensors[target].shape
         axis = 1 if pair.is_embedding or self.is_transposed(target) else 0
         if len(shape) != 2 or magnitude.shape != (shape[axis],):
-            raise self._misfit(magnitude, f"{_by(magnitude.shape)}, and {target} is {_by(shape)}", _ANOTHER)
+            raise misfit(magnitude, f"{_by(magnitude.shape)}, and {target} is {_by(shape)}", ANOTHER)
 
         def release(start: int, stop: int) -> None:
             if target in self.base.tensors:
@@ -265,11 +241,11 @@ class _Merge:
         """Compute the factor of a pair's product; its rank is what adapter_config.json says."""
         rank, rest = divmod(pair.a.shape[0], count)
         if rest or pair.b.shape[1] != pair.a.shape[0]:
-            raise self._misfit(pair.a, f"{_product(pair)}, of {count}", _ANOTHER)
+            raise misfit(pair.a, f"{_product(pair)}, of {count}", ANOTHER)
         expected = self.adapter.config.rank_of(name)
         if rank != expected:
             found = f"of rank {rank}, and adapter_config.json says {expected}"
-            raise self._misfit(pair.a, found, "the two files are of different adapters: fetch both again")
+            raise misfit(pair.a, found, "the two files are of different adapters: fetch both again")
         return self.adapter.config.scale_of(name, rank)
 
     def _target(self, pair: Pair) -> str:
@@ -295,7 +271,7 @@ class _Merge:
         if found := self._found(name):
             return found
         what = f"{self.adapter.file}: {shown(info.name)} belongs to {shown(name)}, which the model has not"
-        raise Failure(what, _ANOTHER)
+        raise Failure(what, ANOTHER)
 
     def _found(self, name: str) -> str | None:
         if name in self.tensors:
@@ -312,9 +288,6 @@ class _Merge:
     def _set(self, name: str, matrix: Matrix, *infos: TensorInfo) -> None:
         self.matrices[name] = matrix
         self.sources[name] += [info.name for info in infos]
-
-    def _misfit(self, info: TensorInfo, found: str, hint: str) -> Failure:
-        return Failure(f"{self.adapter.file}: {shown(info.name)} is {found}", hint)
 
 
 def _product(pair: Pair) -> str:

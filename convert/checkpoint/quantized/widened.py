@@ -24,6 +24,8 @@ class WidenedCheckpoint(Checkpoint):
     `dtype` is the type that widened matrices are written in where a format keeps the source's.
     """
 
+    is_stored = False
+
     def __init__(self, raw: Checkpoint, scheme: Scheme, dtype: str) -> None:
         self._raw = raw
         self._matrices: dict[str, Matrix] = {}

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def command(output: Output, *, recipe: str, options: Options) -> None:
     """Show what a conversion would read, build and write.
 
-    No weights are downloaded. Sizes are exact, memory is a bound, time is an estimate without the
-    download. A model that cannot be converted, a disk that is too small, or a folder that was not
-    made here and is where an artifact would be, is refused here.
+    No weights are downloaded but an adapter's. Sizes are exact, memory is a bound, time is an
+    estimate without the download. A model that cannot be converted, a disk that is too small, or
+    a folder that was not made here and is where an artifact would be, is refused here.
     """
     from convert import load_recipe, plan_recipe  # noqa: PLC0415 - pydantic
     from convert.pipeline.stage.estimate import refuse_impossible  # noqa: PLC0415 - brings the formats
@@ -45,6 +45,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield from facts(
         [
             ("model", f"{plan.model} at {plan.commit}" if plan.commit else f"{plan.model}, a local folder"),
+            *_adapter(plan),
             ("family", f"{plan.family}, {parameters(plan.parameter_count)}"),
             ("read", "nothing" if is_done else size(plan.read_bytes) + download),
             ("written", "nothing" if is_done else size(plan.written_bytes)),
@@ -72,6 +73,12 @@ def _lines(plan: Plan) -> Iterator[str]:
     if found:
         yield ""
         yield from deviations(found, [target.target for target in plan.targets])
+
+
+def _adapter(plan: Plan) -> Iterator[tuple[str, str]]:
+    if plan.adapter:
+        commit = f" at {plan.adapter_commit}" if plan.adapter_commit else ", a local folder"
+        yield "adapter", f"{plan.adapter}{commit}"
 
 
 def _state(target: PlannedTarget) -> str:

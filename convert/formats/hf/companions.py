@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convert.checkpoint.quantized import without_sections
-from convert.model.config import read_config
+from convert.model.config import read_config, untied
 from convert.model.families import family
 from convert.model.family import Family
 from convert.model.source import Model
@@ -71,6 +71,8 @@ def canonical_config(model: Model, dtype: str) -> dict[str, Any]:
         source = without_sections(read_config(model.folder).values)
         config = {name: value for name, value in source.items() if name not in _LEFT_OUT}
         config["architectures"] = [family(model.decoder.family).classes[0]]
+    if model.is_untied:
+        config = untied(config)
     config.pop("dtype", None)
     # Every release reads this spelling; the fifth of Transformers writes `dtype`, which older ones pass over.
     config["torch_dtype"] = dtype

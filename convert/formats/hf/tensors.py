@@ -107,6 +107,7 @@ def is_canonical(stored: tuple[Stored, ...], weights: Weights) -> bool:
     tensors = weights.checkpoint.tensors
     return (
         weights.is_canonical
+        and weights.checkpoint.is_stored
         and set(tensors) == {each.name for each in stored}
         and all(
             tensors[each.name].shape == each.shape

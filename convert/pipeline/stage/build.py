@@ -11,6 +11,7 @@ from convert.formats.base import Made, Planned, Scratch, Workplace
 from convert.model.binding import bind
 from convert.model.families import family
 from convert.model.source import Weights
+from convert.pipeline.adapter import merge
 from convert.pipeline.record import manifest
 from convert.pipeline.run import Job, Run
 from convert.source import is_legal
@@ -21,7 +22,7 @@ from convert.writer.layout import Layout
 
 def build(run: Run) -> Run:
     """Learn from the weights what a format asks for, then fill and place every artifact."""
-    with open_checkpoint(run.files.folder) as checkpoint:
+    with merge(open_checkpoint(run.files.folder), run) as checkpoint:
         binding = bind(run.model.decoder, run.family.naming, checkpoint.tensors)
         weights = Weights(checkpoint, binding, binding.naming is family(run.model.decoder.family).naming)
         _fill(run, weights, [*_learn(run, weights)])
@@ -53,6 +54,9 @@ def _fill(run: Run, weights: Weights, jobs: list[Job]) -> None:
     """
     pinned = run.files
     legal = {name: (pinned.folder / name).read_bytes() for name in pinned.files if is_legal(name)}
+    if adapter := run.adapter:
+        names = filter(is_legal, adapter.files)
+        legal |= {f"adapter-{name}": (adapter.folder / name).read_bytes() for name in names}
     with ExitStack() as stack:
         outputs: list[engine.Output] = []
         stagings: list[Staging] = []

@@ -16,6 +16,11 @@ def compare(run: Run) -> Run:
     return replace(run, wanted=wanted, pending=wanted)
 
 
+def _known_by(run: Run) -> dict[str, str | None]:
+    """Name the repo that an adapted model is known by; an artifact without an adapter keeps its key."""
+    return {"adapter": run.repo} if run.adapter else {}
+
+
 def _compare(run: Run, target: Target) -> Wanted:
     format_, recipe, texts = find_format(target.format_name), run.recipe, run.source.texts
     inputs = format_.inputs(target.options, recipe)
@@ -29,6 +34,6 @@ def _compare(run: Run, target: Target) -> Wanted:
         options=target.own_options,
         format_revision=format_.REVISION,
         tools=format_.tools(target.options, target.name),
-        also={"title": run.title, "repo": run.listing.repo, **inputs},
+        also={"title": run.title, "repo": run.listing.repo, **_known_by(run), **inputs},
     )
     return Wanted(target, format_, key, run.store.is_up_to_date(recipe.name, target.name, key))

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from convert.checkpoint.adapter import Adapter, open_adapter
 from convert.checkpoint.quantized import scheme_of
 from convert.deviation import AS_SOURCE, Deviation
 from convert.model import families
@@ -12,6 +14,7 @@ from convert.model.config import read_config
 from convert.model.decoder import Decoder
 from convert.model.family import Family
 from convert.model.source import Model
+from convert.pipeline.adapter import describe_untied
 from convert.pipeline.run import Run
 from convert.tokenizer import Tokenizer
 from convert.tokenizer import load as load_tokenizer
@@ -30,23 +33,39 @@ def describe(run: Run) -> Run:
     """Read all that formats need to know of the model besides its weights."""
     folder = run.source.small.folder
     widened = tuple(_widened(folder))
-    family, decoder, tokenizer = read_source(folder)
+    lora = run.resources.enter_context(open_adapter(run.adapter.folder)) if run.adapter else None
+    family, tied, tokenizer = read_source(folder)
+    decoder = describe_untied(lora, read_config(folder), family, tied)
     card, fault = front_matter(folder)
     has_generation = (folder / "generation_config.json").is_file()
     model = Model(
         title=run.title,
-        repo=run.listing.repo,
+        repo=run.repo,
         decoder=decoder,
         tokenizer=tokenizer,
         folder=folder,
-        card=card,
+        card=_card(run, card),
         generation=read_config(folder, "generation_config.json").values if has_generation else {},
         weight_bytes=run.source.weight_bytes,
+        is_untied=tied.is_tied and not decoder.is_tied,
         texts=run.source.texts,
         deviations=(*_without("source", [fault] if fault else []), *widened),
         left_out=_without("model", decoder.deviations),
     )
-    return replace(run, model=model, family=family)
+    _remark_on_base(run, lora)
+    return replace(run, model=model, family=family, lora=lora)
+
+
+def _card(run: Run, card: dict[str, Any]) -> dict[str, Any]:
+    """Name the source as the base of what an adapter makes of it."""
+    base = run.listing.repo if run.adapter else None
+    return {**card, "base_model": [base]} if base else card
+
+
+def _remark_on_base(run: Run, lora: Adapter | None) -> None:
+    named, given = lora.config.base if lora else None, run.listing.repo
+    if named and given and named.lower() != given.lower():
+        run.remark(f"{run.recipe.path}: the adapter says that it was trained on {named}, not on {given}")
 
 
 def _widened(folder: Path) -> Iterator[Deviation]:

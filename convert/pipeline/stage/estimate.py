@@ -39,6 +39,8 @@ def estimate(run: Run) -> Run:
         recipe=run.recipe.name,
         model=run.recipe.model,
         commit=run.listing.commit,
+        adapter=run.recipe.adapter_place[0] if run.recipe.adapter_place else None,
+        adapter_commit=run.adapter.commit if run.adapter else None,
         family=decoder.family,
         parameter_count=decoder.parameter_count,
         read_bytes=run.source.weight_bytes if missing else 0,

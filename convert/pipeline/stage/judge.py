@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from convert.pipeline.run import AnyTrial
 from convert.pipeline.stage.describe import read_source
-from convert.source import digest_of_all
+from convert.source import Pinned, digest_of_all
 from verify import workflow
 from verify.baseline import Source
 
@@ -17,8 +17,13 @@ SMALL_BYTES = 64 << 20
 
 def judge(trial: AnyTrial) -> AnyTrial:
     """Make the report, and show how it goes on meanwhile."""
-    pinned = trial.files
-    size_bytes = sum(digest.size_bytes for digest in pinned.files.values())
+    pinned, adapter = trial.files, trial.adapter
+    files = (
+        {**pinned.files, **{f"adapter/{name}": each for name, each in adapter.files.items()}}
+        if adapter
+        else pinned.files
+    )
+    size_bytes = sum(digest.size_bytes for digest in files.values())
     plan = trial.questions
     if trial.threads is None and size_bytes < SMALL_BYTES:
         plan = replace(plan, threads=1)
@@ -29,13 +34,19 @@ def judge(trial: AnyTrial) -> AnyTrial:
             tokenizer=write_tokenizer(pinned.folder, Path(workspace, "tokenizer")),
             repo=pinned.repo,
             commit=pinned.commit,
-            digest=digest_of_all({name: str(digest.sha256) for name, digest in pinned.files.items()}),
+            digest=digest_of_all({name: str(digest.sha256) for name, digest in files.items()}),
             size_bytes=size_bytes,
+            adapter=adapter.folder if adapter else None,
+            adapter_name=_name(adapter) if adapter else None,
         )
         report = workflow.verify_artifacts(trial.subjects, source, plan, recipe=trial.recipe, watch=watch)
     if trial.packs or trial.text or (trial.runtime and trial.verify.runtime):
         report = report.model_copy(update={"recipe_sha256": None})  # not as the recipe asks
     return replace(trial, report=report)
+
+
+def _name(adapter: Pinned) -> str:
+    return f"{adapter.repo} at {adapter.commit}" if adapter.repo else "a local folder"
 
 
 def write_tokenizer(model: Path, folder: Path) -> Path:

@@ -1,10 +1,21 @@
-"""Pin the source to a commit, and bring all of it but the weights."""
+"""Pin the source and its adapter to commits, and bring all of the source but its weights."""
 
 from dataclasses import replace
 
 from convert.calibration import find_source
 from convert.pipeline.run import PinnedSource, Run
-from convert.source import fetch, fetch_small, list_source
+from convert.source import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    Pinned,
+    fetch,
+    fetch_adapter,
+    fetch_small,
+    list_source,
+)
+
+# What trainers save next to an adapter.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "chat_template.jinja")
 
 
 def pin(run: Run) -> Run:
@@ -19,10 +30,26 @@ def pin(run: Run) -> Run:
         name: str(listing.files[name].blob or digest.sha256 or digest.git_sha1)
         for name, digest in sorted({**known.pending, **known.files}.items())
     }
+    adapter = _pin_adapter(run)
+    if adapter is not None:
+        digests |= {f"adapter/{name}": str(digest.blob) for name, digest in adapter.files.items()}
+    elif unused := [name for name in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS) if name in listing.files]:
+        run.remark(f"{listing.model}: {', '.join(unused)}: not merged, since the recipe names no adapter")
     learns = any(target.options.learns_by is not None for target in run.targets)
     texts = (
         find_source(recipe.calibration, recipe.path.parent, hub) if recipe.calibration and learns else None
     )
-    return replace(
-        run, listing=listing, source=PinnedSource(listing, small, digests, tuple(small.pending), texts)
-    )
+    source = PinnedSource(listing, small, digests, tuple(small.pending), texts)
+    return replace(run, listing=listing, source=source, adapter=adapter)
+
+
+def _pin_adapter(run: Run) -> Pinned | None:
+    """Fetch the adapter whole: it is small, and whether it fits is known before the weights are fetched."""
+    if run.recipe.adapter_place is None:
+        return None
+    listing = list_source(*run.recipe.adapter_place, hub=run.hub)
+    if ignored := [name for name in TOKENIZER_FILES if name in listing.files]:
+        run.remark(
+            f"{listing.model}: {', '.join(ignored)}: not used; tokens and template are the model's own"
+        )
+    return fetch_adapter(listing, hub=run.hub, progress=run.progress)
