@@ -64,7 +64,13 @@ def _render(_: str, args: Header) -> Header:
 
 
 def render(
-    template: str, messages: Messages, *, add_generation_prompt: bool, markup: Mapping[str, str]
+    template: str,
+    messages: Messages,
+    *,
+    add_generation_prompt: bool,
+    markup: Mapping[str, str],
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    documents: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
     """Lay a chat out as text; `markup` gives the template bos_token and the like. Only for a child."""
     from jinja2 import TemplateError  # noqa: PLC0415  (models without a template need none of it)
@@ -74,6 +80,8 @@ def render(
         raise Failure(f"the chat template has {len(template)} characters, more than any needs")
     try:
         chat = {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
+        # None where there are none: templates test for that, and for whether they are defined.
+        chat |= {"tools": tools, "documents": documents}
         text = str(_compiled(template).render(**chat, **markup))
     except SecurityError as fault:
         raise Failure(f"the sandbox refuses the chat template: {fault}") from None
@@ -98,6 +106,7 @@ def environment() -> Any:
     from jinja2.ext import Extension  # noqa: PLC0415
     from jinja2.parser import Parser  # noqa: PLC0415
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
+    from jinja2.utils import Namespace  # noqa: PLC0415
 
     class Generation(Extension):
         """Transformers' own tag around what the assistant says; it shows its content."""
@@ -112,8 +121,29 @@ def environment() -> Any:
     def raise_exception(message: str) -> None:
         raise TemplateError(message)
 
-    def tojson(value: object, indent: int | None = None, **_: object) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
+    def tojson(
+        value: object,
+        ensure_ascii: bool = False,  # noqa: FBT001, FBT002  (templates call it by place, too)
+        indent: int | None = None,
+        separators: tuple[str, str] | None = None,
+        sort_keys: bool = False,  # noqa: FBT001, FBT002
+    ) -> str:
+        return json.dumps(
+            value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
+
+    class Variables(Namespace):
+        """What `namespace()` gives; private names are refused, as in Transformers."""
+
+        def __init__(*args: Any, **kwargs: Any) -> None:  # so that a variable may be named self
+            values = dict(*args[1:], **kwargs)
+            for name in values:
+                _check_name(name)
+            Namespace.__init__(args[0], values)
+
+        def __setitem__(self, name: str, value: object) -> None:
+            _check_name(name)
+            super().__setitem__(name, value)
 
     made = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
@@ -121,4 +151,12 @@ def environment() -> Any:
     made.filters["tojson"] = tojson
     made.globals["raise_exception"] = raise_exception
     made.globals["strftime_now"] = TODAY.strftime
+    made.globals["namespace"] = Variables
     return made
+
+
+def _check_name(name: object) -> None:
+    from jinja2.exceptions import SecurityError  # noqa: PLC0415
+
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"the name {name!r} begins with an underscore")

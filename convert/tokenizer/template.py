@@ -11,18 +11,25 @@ from convert.tokenizer.special import ConfigFiles
 
 def find_template(folder: Path, model_type: str, files: ConfigFiles) -> str | None:
     """Find the template that the source's tokenizer uses, or none for a model that does not chat."""
-    name, value = "tokenizer_config.json", files.tokenizer.get("chat_template")
-    if value is None and (folder / "chat_template.jinja").is_file():
-        name, value = "chat_template.jinja", read_text(folder / "chat_template.jinja")
-    if value is None and (folder / "chat_template.json").is_file():
-        name = "chat_template.json"
-        value = read_object(folder / name).get("chat_template")
+    name, value = _find(folder, files)
     if value is None:
         is_raw = files.generation.get("chat_format") == "raw"
         return None if is_raw else family(model_type).tokenizer.chat_template
     text = _default(value, name)
     _check(text, name)
     return text
+
+
+def _find(folder: Path, files: ConfigFiles) -> tuple[str, Json]:
+    """Return the first template in Transformers' order, and the file that has it."""
+    if (folder / "chat_template.jinja").is_file():
+        # A template's line ends are those of text files everywhere.
+        text = read_text(folder / "chat_template.jinja").replace("\r\n", "\n").replace("\r", "\n")
+        return "chat_template.jinja", text
+    value = files.tokenizer.get("chat_template")
+    if value is None and (folder / "chat_template.json").is_file():
+        return "chat_template.json", read_object(folder / "chat_template.json").get("chat_template")
+    return "tokenizer_config.json", value
 
 
 def _default(value: Json, name: str) -> str:

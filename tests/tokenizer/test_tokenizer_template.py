@@ -22,13 +22,13 @@ def find(folder: Path, model_type: str = "llama") -> str | None:
     return find_template(folder, model_type, read_config_files(folder, {}))
 
 
-def test_tokenizer_config_wins_over_files_beside_it(tmp_path: Path) -> None:
+def test_files_win_in_transformers_order(tmp_path: Path) -> None:
     write_json(tmp_path / "chat_template.json", {"chat_template": "third"})
     assert find(tmp_path) == "third"
-    (tmp_path / "chat_template.jinja").write_text("second\n")
-    assert find(tmp_path) == "second\n"
-    write_json(tmp_path / "tokenizer_config.json", {"chat_template": "first"})
-    assert find(tmp_path) == "first"
+    write_json(tmp_path / "tokenizer_config.json", {"chat_template": "second"})
+    assert find(tmp_path) == "second"
+    (tmp_path / "chat_template.jinja").write_bytes(b"first\r\n")
+    assert find(tmp_path) == "first\n"
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ class GenaiVocabulary:
         self.size = number(config, "model", "vocab_size")
         self.bos_id = next(iter(ids_of(config["model"].get("bos_token_id"))), None)
         self.eos_id = next(iter(ids_of(config["model"].get("eos_token_id"))), None)
-        self.chat_template = find_chat_template(folder, settings)
+        self.chat_template = find_chat_template(folder, settings, file_first=False)
         self.markup = named_tokens(settings)
         self.ends = tuple(sorted({int(token) for token in self._tokenizer.eos_token_ids}))
         self._tokenizer.update_options(skip_special_tokens="false")

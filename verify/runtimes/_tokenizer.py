@@ -67,13 +67,14 @@ def read_object(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def find_chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
-    """Return the chat template; the one in tokenizer_config.json wins over chat_template.jinja."""
+def find_chat_template(folder: Path, settings: dict[str, Any], *, file_first: bool = True) -> str | None:
+    """Return the chat template; that of chat_template.jinja comes first, as in Transformers, or last."""
     value = settings.get("chat_template")
     if isinstance(value, list):
         value = next((one.get("template") for one in value if one.get("name") == "default"), None)
-    if value is None and (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text("utf-8")
+    path = folder / "chat_template.jinja"
+    if path.is_file() and (file_first or value is None):
+        return path.read_text("utf-8")
     return value if isinstance(value, str) else None
 
 
