@@ -39,16 +39,17 @@ def describe(config: Config) -> Decoder:
     """Read a config."""
     decoder = replace(gemma.describe(config), family="gemma2")
     kinds = read_kinds(config, every(2, decoder.layer_count))
-    caps = {
-        key: config.real(key, default=default) if key not in config.values or config.has(key) else None
-        for key, default in (("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0))
-    }
     return replace(
         with_windows(sandwiched(decoder), kinds, config.size("sliding_window", default=4096)).with_mixers(
-            scale=read_scale(config, decoder), softcap=caps["attn_logit_softcapping"]
+            scale=read_scale(config, decoder), softcap=read_cap(config, "attn_logit_softcapping", 50.0)
         ),
-        logit_softcap=caps["final_logit_softcapping"],
+        logit_softcap=read_cap(config, "final_logit_softcapping", 30.0),
     )
+
+
+def read_cap(config: Config, key: str, default: float | None = None) -> float | None:
+    """Read a softcap; null is none."""
+    return config.real(key) if config.has(key) else None if key in config.values else default
 
 
 def sandwiched(decoder: Decoder) -> Decoder:
