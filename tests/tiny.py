@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from convert.formats import find_format
 from convert.formats.hf.tensors import CONVOLUTIONS
 from convert.model.binding import places
 from convert.model.config import Config
+from convert.model.decoder import Role
 from convert.model.families import describe, family, supported
 from convert.writer.codecs.plain import to_bf16
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from convert.model.decoder import Decoder, Origin, Ref
 
 VOCAB_SIZE = 512
+# Learned factors, which are about one.
+FACTORS = {Role.LAYER_SCALE, Role.EXPERT_SHARES}
 
 # Every family's own example and its variants: a new file is tested by all that goes through these.
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -105,10 +109,10 @@ def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
     for ref, shape in decoder.shapes():
         origin = origins[ref]
         spread = recipe.spread * (1 if len(shape) > 1 else 2)
-        center = float(
-            decoder.norm_of(ref) is not None and ref.part == "weight" and not decoder.has_offset(ref)
-        )
+        is_norm = decoder.norm_of(ref) is not None and ref.part == "weight" and not decoder.has_offset(ref)
+        center = float(is_norm or ref.role in FACTORS)
         values = random.standard_normal(shape, np.float32) * np.float32(spread) + np.float32(center)
+        values *= np.float32(_size(decoder, ref))
         if ref.role in CONVOLUTIONS and ref.part == "weight":
             values = values[:, None]
         whole = (taken[origin.name, origin.index], *values.shape[1:])
@@ -118,6 +122,17 @@ def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
         matrix, rows = rows_of(made, origin, shape[0])
         matrix[rows] = values
     return made
+
+
+def _size(decoder: Decoder, ref: Ref) -> float:
+    """Keep the products of normalized queries and keys at the size that a head's are scaled to.
+
+    Without it small differences grow a thousandfold in each layer that does not scale them.
+    """
+    attention = decoder.layers[ref.layer].attention if ref.layer is not None else None
+    if attention is None or attention.scale is None or ref.role is not Role.ATTN_Q_NORM:
+        return 1.0
+    return 1.0 if decoder.has_offset(ref) else 1 / (attention.scale * math.sqrt(attention.head_size))
 
 
 def make(folder: Path, recipe: Recipe) -> Path:

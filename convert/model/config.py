@@ -40,6 +40,10 @@ class Config:
             raise self._wrong(key, value, f"a number from {least} to {MAX_SIZE - 1}")
         return value
 
+    def count(self, key: str, *, default: int) -> int:
+        """Read a whole number that may be zero."""
+        return self.size(key, default=default) if self.values.get(key, default) else 0
+
     def real(self, *keys: str, default: float | None = None) -> float:
         """Read a positive finite number under the first of these keys that is set."""
         key, value = self._first(keys, default)

@@ -18,7 +18,7 @@ from convert.model.mixer import (
     StateSpace,
     Temperature,
 )
-from convert.model.mlp import Activation, Dense, Experts, Mlp
+from convert.model.mlp import Activation, Dense, DenseAndExperts, Experts, Mlp
 from convert.model.norm import Norm, Rope, RopeScaling
 from convert.model.tensor import QKV, Origin, Part, Ref, Role, Shaped, linear
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
-    "QKV", "Activation", "Attention", "Decoder", "Delta", "Dense", "Experts", "Latent", "Layer",
-    "LayerInputs", "Mixer", "Mlp", "Norm", "Origin", "Parallel", "Part", "Ref", "Role", "Rope",
-    "RopeScaling", "ShortConvolution", "StateSpace", "Temperature",
+    "QKV", "Activation", "Attention", "Decoder", "Delta", "Dense", "DenseAndExperts", "Experts",
+    "Latent", "Layer", "LayerInputs", "Mixer", "Mlp", "Norm", "Origin", "Parallel", "Part",
+    "Ref", "Role", "Rope", "RopeScaling", "ShortConvolution", "StateSpace", "Temperature",
 ]  # fmt: skip
 
 
@@ -78,8 +78,23 @@ class Layer:
         return mixer if isinstance(mixer, Attention) else None
 
     @property
+    def dense(self) -> Dense | None:
+        """Give the MLP that every token goes through."""
+        mlp = self.mlp.dense if isinstance(self.mlp, DenseAndExperts) else self.mlp
+        return mlp if isinstance(mlp, Dense) else None
+
+    @property
+    def experts(self) -> Experts | None:
+        """Give the mixture of experts, also where a dense MLP goes with it."""
+        mlp = self.mlp.experts if isinstance(self.mlp, DenseAndExperts) else self.mlp
+        return mlp if isinstance(mlp, Experts) else None
+
+    @property
     def norms(self) -> dict[Role, Norm | None]:
+        side = self.mlp.norm if isinstance(self.mlp, DenseAndExperts) else None
         return {
+            **dict.fromkeys((Role.DENSE_POST_NORM, Role.EXPERTS_NORM, Role.EXPERTS_POST_NORM), side),
+            Role.ROUTER_NORM: self.experts.router_norm if self.experts else None,
             Role.ATTN_NORM: self.attn_norm,
             Role.ATTN_POST_NORM: self.attn_post_norm,
             Role.MLP_NORM: self.mlp_norm,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
 from convert.model.feature import Feature, plain, switch
+from convert.model.norm import Norm
 from convert.model.tensor import Ref, Role, Shaped, linear
 
 # "swiglu_clamped": gpt-oss's, whose gate and inner rows are cut off at a limit and whose inner rows add one.
@@ -64,6 +65,10 @@ class Experts:
     is_group_of_two: bool = plain(default=True)
     has_bias: bool = switch(plain=False, feature=Feature.EXPERT_BIAS)
     has_router_bias: bool = switch(plain=False, feature=Feature.ROUTER_BIAS)
+    # What the router sees is normalized by itself, and then scaled.
+    router_norm: Norm | None = switch(None, Feature.ROUTER_NORM)
+    router_scale: float = plain(1.0)
+    has_shares: bool = switch(plain=False, feature=Feature.EXPERT_SHARES)  # learned factors of them
     # Shares weigh what goes into an expert, not what comes out.
     is_input_weighed: bool = switch(plain=False, feature=Feature.WEIGHED_INPUTS)
     shared_size: int = switch(0, Feature.SHARED_EXPERTS)  # of those that see every token
@@ -76,6 +81,10 @@ class Experts:
     def shapes(self, layer: int, hidden: int) -> Shaped:
         """List its tensors, expert by expert."""
         yield from linear(Ref(Role.ROUTER, layer), self.count, hidden, has_bias=self.has_router_bias)
+        if self.router_norm:
+            yield from self.router_norm.shapes(Role.ROUTER_NORM, layer, hidden)
+        if self.has_shares:
+            yield Ref(Role.EXPERT_SHARES, layer), (self.count,)
         if self.has_selection_bias:
             yield Ref(Role.ROUTER_SELECTION, layer), (self.count,)
         if self.latent_size:
@@ -97,4 +106,23 @@ class Experts:
             yield Ref(Role.SHARED_DOWN, layer), (hidden, self.shared_size)
 
 
-Mlp: TypeAlias = Dense | Experts
+@dataclass(frozen=True, slots=True)
+class DenseAndExperts:
+    """A dense MLP and a mixture side by side, each with norms; what both give is added."""
+
+    FEATURE: ClassVar[Feature] = Feature.DENSE_AND_EXPERTS
+
+    dense: Dense
+    experts: Experts
+    norm: Norm  # after the dense one; before and after the experts, whose router reads what none has touched
+
+    def shapes(self, layer: int, hidden: int) -> Shaped:
+        """List its tensors."""
+        yield from self.dense.shapes(layer, hidden)
+        yield from self.norm.shapes(Role.DENSE_POST_NORM, layer, hidden)
+        yield from self.norm.shapes(Role.EXPERTS_NORM, layer, hidden)
+        yield from self.experts.shapes(layer, hidden)
+        yield from self.norm.shapes(Role.EXPERTS_POST_NORM, layer, hidden)
+
+
+Mlp: TypeAlias = Dense | Experts | DenseAndExperts

@@ -66,6 +66,8 @@ class Role(StrEnum):
     )
     EXPERT_NARROW = "expert_narrow"  # into a row that experts read and write, and out of it
     EXPERT_WIDE = "expert_wide"
+    ROUTER_NORM = "router_norm"
+    EXPERT_SHARES = "expert_shares"  # a factor for each expert's share
     EXPERT_GATE = "expert_gate"
     EXPERT_UP = "expert_up"
     EXPERT_DOWN = "expert_down"
@@ -73,6 +75,10 @@ class Role(StrEnum):
     SHARED_GATE = "shared_gate"
     SHARED_UP = "shared_up"
     SHARED_DOWN = "shared_down"
+    # Where a dense MLP and experts go side by side.
+    DENSE_POST_NORM = "dense_post_norm"
+    EXPERTS_NORM = "experts_norm"
+    EXPERTS_POST_NORM = "experts_post_norm"
     MLP_POST_NORM = "mlp_post_norm"
     LAYER_INPUT_GATE = "layer_input_gate"
     LAYER_INPUT_PROJECTION = "layer_input_projection"

@@ -101,7 +101,7 @@ def _add_sizes(writer: Any, decoder: Decoder) -> None:
     writer.add_context_length(decoder.context_length)
     writer.add_embedding_length(decoder.hidden_size)
     widths = [_mlp_size(layer) for layer in decoder.layers]
-    if any(widths) or not any(isinstance(layer.mlp, Experts) for layer in decoder.kinds):
+    if any(widths) or not any(layer.experts for layer in decoder.kinds):
         writer.add_feed_forward_length(_alike(widths))
     heads = [count for layer in decoder.layers if (count := _head_count(layer.mixer))]
     writer.add_head_count(_alike(heads or [0]))
@@ -128,9 +128,9 @@ def _alike(sizes: list[int]) -> int | list[int]:
 
 def _mlp_size(layer: Layer) -> int:
     """Say how wide the MLP is that every token goes through; the experts have another key."""
-    if isinstance(layer.mlp, Experts):
-        return layer.mlp.dense_size
-    return layer.mlp.size if layer.mlp else 0
+    if layer.dense:
+        return layer.dense.size
+    return layer.experts.dense_size if layer.experts else 0
 
 
 def _head_count(mixer: Mixer | None) -> int:
@@ -165,7 +165,7 @@ def _add_mechanisms(writer: Any, decoder: Decoder) -> None:
         writer.add_residual_scale(decoder.layer.residual_scale)
     for each in {type(layer.mixer): layer.mixer for layer in decoder.kinds}.values():
         _add_mixer(writer, each)
-    experts = [layer.mlp for layer in decoder.layers if isinstance(layer.mlp, Experts)]
+    experts = [layer.experts for layer in decoder.layers if layer.experts]
     if experts:
         _add_experts(writer, decoder, experts[0])
 
@@ -204,7 +204,7 @@ def _add_experts(writer: Any, decoder: Decoder, experts: Experts) -> None:
     writer.add_expert_feed_forward_length(experts.size)
     if experts.shared_size:
         writer.add_expert_shared_feed_forward_length(experts.shared_size)
-    leading = next(number for number, layer in enumerate(decoder.layers) if isinstance(layer.mlp, Experts))
+    leading = next(number for number, layer in enumerate(decoder.layers) if layer.experts)
     if leading or "leading_dense_block_count" in always:
         writer.add_leading_dense_block_count(leading)
     if experts.routing == "sigmoid" or "expert_gating_func" in always:

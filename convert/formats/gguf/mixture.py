@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from convert.formats.gguf.tensors import graph_of
-from convert.model.decoder import Decoder, Experts, Latent
+from convert.model.decoder import Decoder, Latent
 from convert.writer.codecs.ggml import BLOCK_TYPES
 
 
@@ -54,6 +54,7 @@ UNQUANTIZED = (
     "shortconv.conv.weight",
     "per_layer_model_proj",
 )
+EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
 # With this many experts, the rest is so small that it gets finer types.
 FEW_EXPERTS = 8
 FINER_OUTPUTS = {"Q2_K", "Q3_K_S", "Q3_K_M", "IQ4_NL", "Q4_K_S", "Q4_K_M", "IQ4_XS"}
@@ -78,9 +79,7 @@ class Chooser:
         self.default = MIXTURES[quant].default
         self.has_imatrix = has_imatrix
         self.layer_count = decoder.layer_count
-        self.expert_count = max(
-            (each.mlp.count for each in decoder.kinds if isinstance(each.mlp, Experts)), default=0
-        )
+        self.expert_count = max((each.experts.count for each in decoder.kinds if each.experts), default=0)
         self.value_count = sum(_is_value(name) for name in names)
         self.is_tied = "output.weight" not in names
         graph = graph_of(decoder)
@@ -107,7 +106,7 @@ class Chooser:
     def _mixed(self, shape: Shape) -> str:
         name, quant, new = shape.name, self.quant, self.default
         has_few = self.expert_count == FEW_EXPERTS
-        if name == "output.weight" or (self.is_tied and name == "token_embd.weight"):
+        if name == "output.weight" or (self.is_tied and name in EMBEDDINGS):
             is_wide = new == "Q8_0" or shape.columns % BLOCK_TYPES[new].block_size
             new = "Q8_0" if is_wide else "Q6_K"
         elif _is_value(name):

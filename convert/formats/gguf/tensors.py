@@ -65,6 +65,9 @@ NAMES = {
     Role.SHARED_GATE: "ffn_gate_shexp",
     Role.SHARED_UP: "ffn_up_shexp",
     Role.SHARED_DOWN: "ffn_down_shexp",
+    Role.DENSE_POST_NORM: "post_ffw_norm_1",
+    Role.EXPERTS_NORM: "pre_ffw_norm_2",
+    Role.EXPERTS_POST_NORM: "post_ffw_norm_2",
     Role.MLP_POST_NORM: "post_ffw_norm",
     Role.LAYER_INPUT_GATE: "inp_gate",
     Role.LAYER_INPUT_PROJECTION: "proj",
@@ -76,6 +79,8 @@ NAMES = {
 # Whole names, of what is no module's weight or bias.
 WHOLE_NAMES = {
     Role.ROUTER_SELECTION: "exp_probs_b.bias",
+    Role.ROUTER_NORM: "ffn_gate_inp.scale",
+    Role.EXPERT_SHARES: "ffn_down_exps.scale",
     Role.DELTA_TIME: "ssm_dt.bias",
     Role.DELTA_DECAY: "ssm_a",
     Role.STATE_TIME: "ssm_dt.bias",

@@ -28,6 +28,7 @@ from convert.model.decoder import (
     Attention,
     Decoder,
     Delta,
+    Dense,
     Experts,
     Latent,
     Mixer,
@@ -183,6 +184,8 @@ def _mlp(network: Network, layer: int, rows: str, mlp: Mlp) -> str:
     graph, name = network.graph, f"layers.{layer}.mlp"
     if isinstance(mlp, Experts):
         return add_experts(network, layer, rows, mlp)
+    if not isinstance(mlp, Dense):
+        raise TypeError("an MLP with experts at its side is refused where a conversion is planned")
     inner = linear(network, rows, (Ref(Role.MLP_UP, layer),), f"{name}.up")
     if mlp.has_gate:
         gate = linear(network, rows, (Ref(Role.MLP_GATE, layer),), f"{name}.gate")

@@ -11,7 +11,7 @@ from functools import cache
 
 from convert.errors import Failure
 from convert.model.config import Config
-from convert.model.decoder import Decoder, Experts
+from convert.model.decoder import Decoder
 from convert.model.family import Family
 from convert.model.kind import refuse_other_kinds
 
@@ -72,7 +72,7 @@ def describe(config: Config) -> tuple[Family, Decoder]:
     """Read a config, alone or in that of a multimodal model."""
     found, inner = find_family(config), text_config(config)
     decoder = found.describe(inner)
-    if not found.may_have_experts and not any(isinstance(layer.mlp, Experts) for layer in decoder.kinds):
+    if not found.may_have_experts and not any(layer.experts for layer in decoder.kinds):
         for key in _EXPERTS:
             if isinstance(count := inner.values.get(key), int) and count > 1:
                 raise Failure(

@@ -43,14 +43,19 @@ EXAMPLE = {
 TANH_FORMS = ("gelu", "gelu_pytorch_tanh", "gelu_new")
 
 
-def describe(config: Config) -> Decoder:
-    """Read a config."""
+def check_activation(config: Config) -> None:
+    """Refuse all but GELU by its tanh form."""
     activation = config.text("hidden_activation", config.text("hidden_act", "gelu_pytorch_tanh"))
     if activation not in TANH_FORMS:
         raise Failure(
             f"{config.where}: activation {activation!r} is not supported",
             f"supported: {', '.join(TANH_FORMS)}",
         )
+
+
+def describe(config: Config) -> Decoder:
+    """Read a config."""
+    check_activation(config)
     values = {**config.values, "hidden_act": "silu", "head_dim": config.size("head_dim", default=256)}
     decoder = llama.describe(Config(values, config.where))
     return replace(

@@ -57,9 +57,10 @@ def _limits(decoder: Decoder) -> Iterator[str]:
 def _keys(decoder: Decoder) -> Mapping[str, Any]:
     """Say what each layer is: it has keys, or a width of its MLP, or neither and so a state."""
     experts = next((layer.mlp for layer in decoder.layers if isinstance(layer.mlp, Experts)), None)
+    mlps = [layer.dense or layer.experts for layer in decoder.layers]
     keys: dict[str, Any] = {
         "context_length": 1 << 20,  # as the reference says of a model without positions
-        "feed_forward_length": [layer.mlp.size if layer.mlp else 0 for layer in decoder.layers],
+        "feed_forward_length": [mlp.size if mlp else 0 for mlp in mlps],
         "attention.layer_norm_epsilon": decoder.final_norm.eps,
         "attention.layer_norm_rms_epsilon": None,
         "rope.scaling.finetuned": False,
