@@ -42,6 +42,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+# Each with the number of another naming that its checkpoints may have.
+SPELLINGS = [
+    (model_type, number)
+    for model_type in supported()
+    for number in range(1, len(family(model_type).naming.others) + 1)
+]
+
+
 def described(name: str, **changes: Any) -> Decoder:
     """Read one of these configs."""
     return describe(Config({**CONFIGS[name], **changes}))[1]
@@ -109,6 +117,8 @@ def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
     for ref, shape in decoder.shapes():
         origin = origins[ref]
         spread = recipe.spread * (1 if len(shape) > 1 else 2)
+        if ref.role in CONVOLUTIONS:  # which add up a few numbers, where a matrix adds up a row
+            spread = 0.5
         is_norm = decoder.norm_of(ref) is not None and ref.part == "weight" and not decoder.has_offset(ref)
         center = float(is_norm or ref.role in FACTORS)
         values = random.standard_normal(shape, np.float32) * np.float32(spread) + np.float32(center)

@@ -50,6 +50,18 @@ class Interleave:
 
 
 @dataclass(frozen=True, slots=True)
+class TileColumns:
+    """Let heads of columns go around their groups, where the source keeps each group's together."""
+
+    group_count: int
+    head_size: int
+
+    def __call__(self, rows: Rows) -> Rows:
+        heads = rows.reshape(rows.shape[0], self.group_count, -1, self.head_size)
+        return np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(rows.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """Make columns of each group of rows."""
 

@@ -61,6 +61,8 @@ class Gguf:
     is_interleaved: bool = False
     # How the rows of a role are rearranged, in a given layer, and in groups of how many.
     arranged: Mapping[Role, Callable[[Decoder, int], tuple[Arrange, int]]] = field(default_factory=dict)
+    # Roles of one name whose rows are dealt out by turns: how many rows at a time, in a given layer.
+    runs: Mapping[Role, Callable[[Decoder, int], int]] = field(default_factory=dict)
     # Rows of a role in another order: runs of (first, count).
     order: Mapping[Role, Callable[[Decoder, int], Iterable[tuple[int, int]]]] = field(default_factory=dict)
     # The shape in the file, where it is not the role's own.

@@ -1,9 +1,12 @@
 """A file planned to the byte before anything is read."""
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from convert.model.arrange import Arrange
-from convert.model.tensor import Origin, Ref
+from convert.model.decoder import Decoder
+from convert.model.tensor import Origin, Ref, Role
 from convert.writer.codecs import Codec
 
 
@@ -36,6 +39,25 @@ class Piece:
     @property
     def out_columns(self) -> int:
         return self.group_rows if self.is_turned else self.columns
+
+
+def by_turns(
+    pieces: Iterable[Piece], decoder: Decoder, runs: Mapping[Role, Callable[[Decoder, int], int]]
+) -> tuple[Piece, ...]:
+    """Deal out the rows of roles that share a tensor by turns: so many of each at a time."""
+    found: list[Piece] = []
+    for _, group in itertools.groupby(pieces, lambda piece: piece.ref.expert):
+        parts = list(group)
+        if not all(piece.ref.role in runs for piece in parts):
+            found += parts
+            continue
+        counts = [runs[piece.ref.role](decoder, piece.ref.layer or 0) for piece in parts]
+        for turn in range(parts[0].rows // counts[0]):
+            found += (
+                replace(piece, first_row=piece.first_row + turn * count, rows=count)
+                for piece, count in zip(parts, counts, strict=True)
+            )
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,18 @@ def test_every_tensor_is_the_source_s_bit_for_bit(model_type: str, dtype: str, t
     assert set(read_manifest(out).tensors.values()) == {dtype}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("model_type", "spelling"), tiny.SPELLINGS)
+def test_another_spelling_becomes_the_family_s_own(model_type: str, spelling: int, tmp_path: Path) -> None:
+    found = []
+    for number in (0, spelling):
+        source = make(tmp_path / f"source{number}", tiny.Recipe(model_type, spelling=number))
+        (tmp_path / str(number)).mkdir()
+        found.append(stored(convert_to(tmp_path / str(number), source, "hf: {}") / "hf"))
+    assert found[0].keys() == found[1].keys()
+    assert [name for name, tensor in found[0].items() if not torch.equal(tensor, found[1][name])] == []
+
+
 @pytest.mark.parametrize("model_type", tiny.cases(tiny.CONFIGS))
 def test_it_answers_what_the_source_answers(model_type: str, tmp_path: Path) -> None:
     source = make(tmp_path / "source", tiny.Recipe(model_type, dtype="F32", spread=0.03))

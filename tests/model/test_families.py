@@ -41,14 +41,7 @@ def test_every_tensor_finds_its_role(model_type: str, tmp_path: Path, *, has_pre
     assert bound(tiny.make(tmp_path, tiny.Recipe(model_type, has_prefix=has_prefix))) == ()
 
 
-SPELLINGS = [
-    (name, number)
-    for name in supported()
-    for number, _ in enumerate(find_family(config(name)).naming.others, 1)
-]
-
-
-@pytest.mark.parametrize(("model_type", "spelling"), SPELLINGS)
+@pytest.mark.parametrize(("model_type", "spelling"), tiny.SPELLINGS)
 def test_other_spellings_hold_the_same_rows(model_type: str, spelling: int, tmp_path: Path) -> None:
     read = [
         canonical_tensors(tiny.make(tmp_path / str(number), tiny.Recipe(model_type, spelling=number)))

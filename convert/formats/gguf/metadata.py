@@ -105,7 +105,9 @@ def _add_sizes(writer: Any, decoder: Decoder) -> None:
         writer.add_feed_forward_length(_alike(widths))
     heads = [count for layer in decoder.layers if (count := _head_count(layer.mixer))]
     writer.add_head_count(_alike(heads or [0]))
-    writer.add_head_count_kv(_alike([_kv_head_count(layer.mixer) for layer in decoder.layers]))
+    # What linear attention has instead of keys is said apart.
+    mixers = [layer.mixer for layer in decoder.layers if not isinstance(layer.mixer, Delta)]
+    writer.add_head_count_kv(_alike([_kv_head_count(mixer) for mixer in mixers] or [0]))
     writer.add_vocab_size(decoder.vocab_size)
     if decoder.final_norm.kind == "rms":
         writer.add_layer_norm_rms_eps(decoder.final_norm.eps)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from convert.formats.gguf.tensors import graph_of
-from convert.model.decoder import Decoder, Latent
+from convert.model.decoder import Decoder, Delta, Latent
 from convert.writer.codecs.ggml import BLOCK_TYPES
 
 
@@ -170,10 +170,12 @@ def fit(type_name: str, columns: int) -> str:
 
 
 def _shared_heads(decoder: Decoder) -> int:
-    """Count the heads of the first layer that share their keys; none where it has no attention."""
+    """Count the heads that share their keys, as the file says it of the first layer."""
     layer = decoder.layer
-    if layer.attention:
-        return layer.attention.head_count // layer.attention.kv_head_count
+    # Linear attention is said to have the heads of the layers with attention.
+    attention = decoder.attention if isinstance(layer.mixer, Delta) else layer.attention
+    if attention:
+        return attention.head_count // attention.kv_head_count
     return layer.mixer.head_count if isinstance(layer.mixer, Latent) else 0
 
 

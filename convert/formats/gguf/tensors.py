@@ -12,7 +12,7 @@ from convert.model.arrange import AddOne, Interleave, NegativeExp, Turn
 from convert.model.decoder import Decoder, Latent, Parallel, Ref, Role, StateSpace
 from convert.model.families import family
 from convert.model.family import Gguf
-from convert.writer.layout import Piece
+from convert.writer.layout import Piece, by_turns
 
 NAMES = {
     Role.EMBED: "token_embd",
@@ -151,7 +151,7 @@ def file_tensors(decoder: Decoder) -> Iterator[FileTensor]:
             shapes[name] = state_shape
     for name, parts in pieces.items():
         stack = (len(experts[name]),) if experts[name] else ()
-        yield FileTensor(name, (*stack, *shapes[name]), tuple(parts))
+        yield FileTensor(name, (*stack, *shapes[name]), by_turns(parts, decoder, graph.runs))
 
 
 def _pieces(decoder: Decoder, graph: Gguf, ref: Ref, shape: tuple[int, ...]) -> list[Piece]:

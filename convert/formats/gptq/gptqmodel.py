@@ -104,7 +104,7 @@ class GptqModelFormat(Format["Options", Feed]):
         progress: Progress,
     ) -> Feed:
         """Read in the headers what the tensors are stored as, and whether they can be read as they lie."""
-        checkpoint = hf.read_headers(prepared.checkpoint, weights)
+        checkpoint = hf.read_headers(prepared.checkpoint, model, weights)
         stored = checkpoint.stored
         files = None
         if is_canonical(stored, weights) and not _is_narrowed(self.method, checkpoint):

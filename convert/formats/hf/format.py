@@ -59,7 +59,7 @@ class HfFormat(Format[HfOptions, StoredTensors]):
         progress: Progress,
     ) -> StoredTensors:
         """Read in the headers what each tensor is stored as."""
-        return read_headers(prepared, weights)
+        return read_headers(prepared, model, weights)
 
     def lay_out(self, model: Model, options: HfOptions, target: str, prepared: StoredTensors) -> Planned:
         """Plan the files of weights, and write the small ones."""
@@ -83,9 +83,9 @@ def list_tensors(model: Model) -> StoredTensors:
     return StoredTensors(stored, dict.fromkeys((each.name for each in stored), promised_type(model)))
 
 
-def read_headers(promised: StoredTensors, weights: Weights) -> StoredTensors:
+def read_headers(promised: StoredTensors, model: Model, weights: Weights) -> StoredTensors:
     """Say what each tensor is stored as, and take those whole that are named alike."""
-    stored = copied(promised.stored, weights)
+    stored = copied(promised.stored, model.decoder, weights)
     return replace(promised, stored=stored, source_types=source_types(stored, weights))
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from convert.checkpoint import TensorInfo
@@ -10,7 +10,7 @@ from convert.model.binding import is_stacked, is_transposed, name_of
 from convert.model.decoder import Decoder, Origin, Role
 from convert.model.families import family
 from convert.model.source import Weights
-from convert.writer.layout import Piece
+from convert.writer.layout import Piece, by_turns
 
 Float = Literal["F32", "F16", "BF16"]
 # What a stored type is written as where it is kept; what is wider than F32 or narrower than 16 bits changes.
@@ -72,11 +72,12 @@ def _shape(parts: list[Piece], rank: int, stack: int, *, is_turned: bool) -> tup
     return (stack, *shape) if stack else shape
 
 
-def copied(stored: tuple[Stored, ...], weights: Weights) -> tuple[Stored, ...]:
+def copied(stored: tuple[Stored, ...], decoder: Decoder, weights: Weights) -> tuple[Stored, ...]:
     """Take each tensor whole where the source has the family's own naming: no role is parted or turned."""
     tensors = weights.checkpoint.tensors
     if not weights.is_canonical:
-        return stored
+        runs = family(decoder.family).naming.runs
+        return tuple(replace(each, pieces=by_turns(each.pieces, decoder, runs)) for each in stored)
     return tuple(_copied(each, tensors[weights.origins[each.pieces[0].ref].name]) for each in stored)
 
 

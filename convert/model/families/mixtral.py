@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Experts, Role
-from convert.model.families import llama, mistral
+from convert.model.families import llama, mistral, qwen2_moe
 from convert.model.feature import Feature
 
 CLASSES = ("MixtralForCausalLM",)
@@ -19,15 +19,7 @@ APART = replace(
         Role.EXPERT_DOWN: "layers.{layer}.block_sparse_moe.experts.{expert}.w2",
     },
 )
-FUSED = replace(
-    llama.NAMING,
-    names={
-        **llama.NAMING.names,
-        (Role.EXPERT_GATE, "weight"): "layers.{layer}.mlp.experts.gate_up_proj",
-        (Role.EXPERT_UP, "weight"): "layers.{layer}.mlp.experts.gate_up_proj",
-        (Role.EXPERT_DOWN, "weight"): "layers.{layer}.mlp.experts.down_proj",
-    },
-)
+FUSED = replace(llama.NAMING, names={**llama.NAMING.names, **qwen2_moe.FUSED_NAMES})
 NAMING = replace(APART, others=(FUSED,))
 GGUF = replace(
     llama.GGUF,

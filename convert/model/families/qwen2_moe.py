@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from convert.errors import Failure
 from convert.model.config import Config
-from convert.model.decoder import Decoder, Dense, Experts, Layer, Role
+from convert.model.decoder import Decoder, Dense, Experts, Layer, Part, Role
 from convert.model.families import llama, qwen2
 from convert.model.family import Gguf, Naming
 from convert.model.feature import Feature
@@ -18,15 +18,13 @@ TOKENIZER = qwen2.TOKENIZER
 APART = replace(
     llama.NAMING, names={**llama.NAMING.names, Role.SHARED_ROUTER: "layers.{layer}.mlp.shared_expert_gate"}
 )
-FUSED = replace(
-    APART,
-    names={
-        **APART.names,
-        (Role.EXPERT_GATE, "weight"): "layers.{layer}.mlp.experts.gate_up_proj",
-        (Role.EXPERT_UP, "weight"): "layers.{layer}.mlp.experts.gate_up_proj",
-        (Role.EXPERT_DOWN, "weight"): "layers.{layer}.mlp.experts.down_proj",
-    },
-)
+# As Transformers 5 holds them.
+FUSED_NAMES: dict[Role | tuple[Role, Part], str] = {
+    (Role.EXPERT_GATE, "weight"): "layers.{layer}.mlp.experts.gate_up_proj",
+    (Role.EXPERT_UP, "weight"): "layers.{layer}.mlp.experts.gate_up_proj",
+    (Role.EXPERT_DOWN, "weight"): "layers.{layer}.mlp.experts.down_proj",
+}
+FUSED = replace(APART, names={**APART.names, **FUSED_NAMES})
 NAMING: Naming = replace(APART, others=(FUSED,))
 
 
