@@ -42,8 +42,10 @@ class Feed:
     vocabulary: str = "plain"  # "own": the way of the family's class in the converter
 
 
+NO_HEADS = Feed("it takes for granted that there are heads of multi-token prediction", flags=("--no-mtp",))
 # By family, or by variant where that says more.
 FEEDS = {
+    **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"), NO_HEADS),
     "gpt2": Feed("it looks for a key that Transformers no longer writes", {"n_ctx": 256}),
     "phi3": Feed(
         "it writes a length of another model where the config has none",
@@ -69,6 +71,8 @@ ASSUMED: dict[str, Callable[[Callable[[str], Any]], Any]] = {
 EXPLAINED = {
     ("phi3-longrope", "phi3.rope.scaling.type"): "it leaves out what the graph takes from the factors",
     ("qwen", "tokenizer.ggml.eot_token_id"): "it looks for this in tokenizer_config.json alone",
+    ("qwen3_5_text", "qwen35.full_attention_interval"): "Transformers drops it; the layers are listed",
+    ("qwen3_next", "qwen3next.full_attention_interval"): "Transformers drops it; the layers are listed",
     ("*", "general.name"): "it is named by its folder, ours by the recipe",
     ("*", "tokenizer.ggml.pre"): "it knows one by a digest of how a whole vocabulary splits a text",
 }
@@ -77,7 +81,7 @@ OURS_ALONE = {
     "*.attention.sliding_window_pattern": "it leaves the graph its own pattern, whatever the config says",
 }
 # Tensors that are computed, not copied: there in 32 bits, here in 64.
-COMPUTED = {"rope_freqs.weight": 2e-7, "rope_factors_*.weight": 2e-7}
+COMPUTED = {"*.ssm_a": 2e-7, "rope_freqs.weight": 2e-7, "rope_factors_*.weight": 2e-7}
 
 
 @pytest.fixture(scope="module")
