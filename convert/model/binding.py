@@ -40,7 +40,7 @@ def name_of(naming: Naming, ref: Ref, prefix: str | None = None) -> str:
 def is_stacked(naming: Naming, ref: Ref) -> bool:
     """Check whether a tensor is one of several along the first axis of the source's."""
     template = naming.names.get((ref.role, ref.part)) or naming.names[ref.role]
-    return ref.expert is not None and "{expert}" not in template
+    return ref.role in naming.rows or (ref.expert is not None and "{expert}" not in template)
 
 
 def is_transposed(naming: Naming, ref: Ref) -> bool:
@@ -81,7 +81,7 @@ def places(
     dealt: dict[tuple[str, int | None], int] = defaultdict(int)
     for ref, shape in decoder.shapes():
         name = name_of(naming, ref, prefix)
-        index = ref.expert if is_stacked(naming, ref) else None
+        index = (ref.expert or 0) if is_stacked(naming, ref) else None
         run = naming.runs[ref.role](decoder, ref.layer or 0) if ref.role in naming.runs else 0
         first = dealt[name, index] if run else taken[name, index]
         origins[ref] = Origin(name, first, is_transposed(naming, ref), index, run)

@@ -35,6 +35,7 @@ class Naming:
     names: Mapping[Role | tuple[Role, Part], str]
     prefix: str = ""  # an outer module that some files name and others leave out
     transposed: frozenset[Role] = frozenset()  # stored (in, out), as Conv1D does
+    rows: frozenset[Role] = frozenset()  # vectors that are stored as a stack of one
     # Roles of one name whose rows are dealt out by turns: how many rows at a time, in a given layer.
     runs: Mapping[Role, Callable[[Decoder, int], int]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()  # buffers, by pattern: recomputed by every runtime

@@ -33,7 +33,9 @@ def test_every_family_s_config_is_read_without_its_code(
     out = write(tmp_path / "out", make(tmp_path / "source", tiny.Recipe(model_type, code)))
     with caplog.at_level(logging.WARNING):
         config = AutoConfig.from_pretrained(out)
-    assert not caplog.records
+    # Transformers warns of keys that its own models read, such as one by which positions are stretched.
+    said = [record.getMessage() for record in caplog.records]
+    assert not [text for text in said if not text.startswith("Unrecognized keys in `rope_parameters`")]
     assert str(config.dtype) == "torch.bfloat16"
     own = tiny.CONFIGS[model_type]["model_type"]
     assert config.model_type == ("qwen2" if own == "qwen" else own)

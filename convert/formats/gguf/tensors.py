@@ -188,7 +188,8 @@ def _state_shape(decoder: Decoder, ref: Ref) -> tuple[int, ...] | None:
 def _turned_size(decoder: Decoder, layer: int) -> int:
     """Say how long the heads are whose halves are brought together; 0 where the source has them so."""
     attention = decoder.layers[layer].attention
-    if attention is None or (attention.rope and attention.rope.is_interleaved):
+    rope = attention.rope or decoder.rope if attention else None
+    if attention is None or (rope and rope.is_interleaved):
         return 0
     return attention.head_size
 
