@@ -69,7 +69,9 @@ def start_trial(
         )
         for place in places
     )
-    return replace(trial, subjects=subjects, listing=_listing(source, manifests, hub))
+    listing = _listing(source, manifests, hub)
+    adapter = None if source else _adapter_listing(manifests, hub)
+    return replace(trial, subjects=subjects, listing=listing, adapter_listing=adapter)
 
 
 def start_verification(
@@ -133,14 +135,28 @@ def _listing(source: str | None, manifests: dict[str, Manifest | None], hub: Hub
             raise UsageFailure(f"--source {source}: is no folder", hint)
         return list_source(source, hub=hub)
     named = {
-        (manifest.source.repo, manifest.source.commit) if manifest else (None, None)
+        (manifest.source.repo, manifest.source.commit, manifest.adapter) if manifest else (None, None, None)
         for manifest in manifests.values()
     }
-    repo, commit = next(iter(named))
+    repo, commit, _ = next(iter(named))
     if len(named) > 1 or repo is None or commit is None:
         why = "they come from several sources" if len(named) > 1 else "no manifest names the source's repo"
         raise UsageFailure(f"{why}, and artifacts are compared with one", "name it with --source")
     return list_source(repo, commit, hub=hub)
+
+
+def _adapter_listing(manifests: dict[str, Manifest | None], hub: Hub) -> Listing | None:
+    """List the adapter that the artifacts' manifests name; all name the same."""
+    manifest = next(iter(manifests.values()))
+    if manifest is None or manifest.adapter is None:
+        return None
+    adapter = manifest.adapter
+    if adapter.repo is None or adapter.commit is None:
+        raise UsageFailure(
+            "an adapter from a local folder was merged into the source",
+            "verify by the recipe that names it, or name a merged model with --source",
+        )
+    return list_source(adapter.repo, adapter.commit, hub=hub)
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from convert.store import Manifest
+from convert.store import AdapterRecord, Manifest
 from verify.report import ArtifactResult, Report
 
 README = "README.md"
@@ -96,6 +96,11 @@ class Bundle:
     kept: tuple[Kept, ...] = ()
     head: str | None = None  # the state of the repo that the card was made for
     other_formats: frozenset[str] = frozenset()  # of the recipe for this repo, left out now
+
+    @property
+    def adapter(self) -> AdapterRecord | None:
+        """Return the adapter that was merged into the source."""
+        return self.candidates[0].manifest.adapter
 
     @property
     def license(self) -> str | None:

@@ -84,7 +84,7 @@ def _candidate(
         wrong = f"built by modelwright {built}, and the bytes of {manifest.format} have changed since"
     elif manifest.target != target.name or manifest.options != dict(target.own_options):
         wrong = "built with other options than the recipe's"
-    elif digest_of_all({entry.path: entry.sha256 for entry in manifest.source.files}) != report.source.digest:
+    elif digest_of_all(manifest.read_files) != report.source.digest:
         wrong = "compared with another source than it was built from"
     if wrong:
         raise Failure(f"{target.name}: {wrong}", _rebuilding(recipe))

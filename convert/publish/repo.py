@@ -40,7 +40,7 @@ def _facts(artifact: Candidate | Target) -> tuple[str, str, Mapping[str, JsonVal
 
 def title(manifest: Manifest, recipe_name: str) -> str:
     """Name the model: the last part of its repo, or the recipe's name where it came from a folder."""
-    return manifest.source.repo.rpartition("/")[2] if manifest.source.repo else recipe_name
+    return manifest.known_by.rpartition("/")[2] if manifest.known_by else recipe_name
 
 
 def namer(

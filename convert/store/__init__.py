@@ -16,6 +16,7 @@ from convert.store.inventory import (
     list_artifacts,
 )
 from convert.store.manifest import (
+    ADAPTER_FOLDER,
     MANIFEST_NAME,
     AdapterRecord,
     DamagedManifest,
@@ -35,6 +36,7 @@ from convert.store.space import allocate, free_bytes, require_space
 from convert.store.staging import Staging, seal
 
 __all__ = [
+    "ADAPTER_FOLDER",
     "MANIFEST_NAME",
     "REBUILT",
     "AdapterRecord",

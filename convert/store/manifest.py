@@ -27,6 +27,8 @@ from convert.store.fault import explained
 
 SCHEMA = 2  # 1, of version 0.1.0, had no `model`, and another spelling of `license`
 MANIFEST_NAME = "manifest.json"
+# Goes before the names of an adapter's files, where they are listed together with the source's.
+ADAPTER_FOLDER = "adapter/"
 
 # Far above any real one: 10,000 tensors make about 1 MB.
 _LARGEST_BYTES = 64 << 20
@@ -144,6 +146,20 @@ class Manifest(_Record):
     def with_files(self, files: tuple[FileEntry, ...]) -> Self:
         """Return the same manifest with these files."""
         return self.model_copy(update={"files": _by_path(files)})
+
+    @property
+    def known_by(self) -> str | None:
+        """Name the repo that the model is known by: with an adapter, the adapter's."""
+        return (self.adapter or self.source).repo
+
+    @property
+    def read_files(self) -> dict[str, str]:
+        """Map every file that was read, of the source and of its adapter, to its digest."""
+        added = self.adapter.files if self.adapter else ()
+        return {
+            **{entry.path: entry.sha256 for entry in self.source.files},
+            **{f"{ADAPTER_FOLDER}{entry.path}": entry.sha256 for entry in added},
+        }
 
     @property
     def size_bytes(self) -> int:

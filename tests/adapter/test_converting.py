@@ -14,6 +14,15 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from convert import convert_recipe, load_recipe, plan_recipe, verify_recipe
+from convert.checkpoint import open_checkpoint
+from convert.errors import UsageFailure
+from convert.formats.hf.tensors import is_canonical, stored_tensors
+from convert.model.binding import bind
+from convert.model.source import Weights
+from convert.pipeline import FIND, fold, start, start_verification
+from convert.pipeline.adapter import merge
+from convert.pipeline.stage.describe import describe
+from convert.pipeline.stage.download import download
 from tests import tiny
 from tests.adapter import peft_models
 from tests.hf import describing
@@ -233,6 +242,33 @@ def test_another_adapter_is_another_artifact(home: Path) -> None:
     path.write_text(path.read_text().replace("adapter: ./adapter\n", ""))
     assert status() == "built"
     assert "adapter" not in json.loads((home / "artifacts/poet/gguf-Q8_0/manifest.json").read_text())
+
+
+def test_an_artifact_alone_names_what_it_is_compared_with(hub: HubServer, home: Path) -> None:
+    make(home, "llama", LLAMA, **LORA)
+    commit = share(hub, home)
+    folder = convert(write(home, "gguf: {quants: [Q8_0]}", BASE, ADAPTER)) / "gguf-Q8_0"
+    trial = fold(start_verification([str(folder)], {}), (download,))
+    assert (trial.files.repo, trial.files.commit) == (BASE, next(iter(hub.repos[BASE].commits)))
+    assert trial.adapter is not None
+    assert (trial.adapter.repo, trial.adapter.commit) == (ADAPTER, commit)
+    # A person who names the source names all of it.
+    assert start_verification([str(folder)], {}, source=str(home / "model")).adapter_listing is None
+
+    local = convert(write(home, "gguf: {quants: [Q8_0]}", BASE)) / "gguf-Q8_0"
+    with pytest.raises(UsageFailure, match="an adapter from a local folder"):
+        start_verification([str(local)], {})
+
+
+def test_no_tool_is_fed_the_base_in_place_of_the_merged_model(tmp_path: Path) -> None:
+    """GPTQ reads a canonical checkpoint where it is; the files of a base are not the merged model's."""
+    make(tmp_path, "llama", LLAMA, **LORA)
+    run = fold(start(load_recipe(write(tmp_path, "hf: {}")), {"out": tmp_path / "out"}), (*FIND, describe))
+    with open_checkpoint(tmp_path / "model") as base, merge(base, run) as merged:
+        binding = bind(run.model.decoder, run.family.naming, base.tensors)
+        stored = stored_tensors(run.model.decoder)
+        assert is_canonical(stored, Weights(base, binding, is_canonical=True))
+        assert not is_canonical(stored, Weights(merged, binding, is_canonical=True))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from convert.publish import repo
 from convert.publish.provenance.bom import bill_of_materials
+from convert.publish.provenance.statement import provenance_of
+from convert.store import AdapterRecord
 from tests.provenance.publication import COMMIT, make_candidate, make_candidates, manifest_of
 
 if TYPE_CHECKING:
@@ -100,3 +102,29 @@ def test_a_local_folder_has_no_address(tmp_path: Path) -> None:
     bill = made_of(tmp_path, manifest_of("gguf-Q8_0", source=None))
     assert "purl" not in bill["components"][0]
     assert "version" not in bill["components"][0]
+
+
+def test_an_adapter_is_named_with_its_license(tmp_path: Path) -> None:
+    plain = manifest_of("gguf-Q8_0", licence="apache-2.0")
+    adapter = AdapterRecord(
+        repo="Tuner/Poet",
+        commit="a" * 40,
+        files=plain.source.files[:1],
+        base="Owner/Tiny",
+        license="cc-by-4.0",
+    )
+    manifest = plain.model_copy(update={"adapter": adapter})
+    bill = made_of(tmp_path, manifest)
+    model = bill["metadata"]["component"]
+    assert model["name"].startswith("Tuner/Poet (")
+    assert model["licenses"] == [{"license": {"id": "Apache-2.0"}}, {"license": {"id": "CC-BY-4.0"}}]
+    ancestors = [each["purl"] for each in model["pedigree"]["ancestors"]]
+    assert ancestors == [f"pkg:huggingface/Owner/Tiny@{COMMIT}", f"pkg:huggingface/Tuner/Poet@{'a' * 40}"]
+    assert bill["dependencies"][0] == {"ref": "model", "dependsOn": ["source", "adapter"]}
+    statement = provenance_of(manifest, {})
+    named = [
+        each["name"]
+        for each in statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+        if "digest" in each
+    ]
+    assert named == [*(each.path for each in plain.source.files), "adapter/config.json"]

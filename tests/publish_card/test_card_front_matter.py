@@ -12,6 +12,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from convert.publish.card import front_matter
 from convert.publish.card.label import label
+from convert.store import AdapterRecord
 from tests.hub.server import HubServer
 from tests.publish_card.cards import BASE, COMMIT, of_hub
 
@@ -262,3 +263,28 @@ def _facts(artifacts: Artifacts) -> Any:
     from convert.publish.card.facts import gather  # noqa: PLC0415
 
     return gather(artifacts.candidate())
+
+
+@pytest.mark.parametrize(
+    ("target", "relation"), [("gguf-Q8_0", "quantized"), ("hf", "merge")], ids=["quantized", "plain"]
+)
+def test_base_and_adapter_are_both_named(target: str, relation: str, artifacts: Artifacts) -> None:
+    hub = of_hub(artifacts.candidate(target).manifest)
+    adapter = AdapterRecord(
+        repo="Tuner/Poet", commit=COMMIT, files=hub["source"].files[:1], base=BASE, license="cc-by-4.0"
+    )
+    candidate = artifacts.candidate(target, manifest={**hub, "license": "apache-2.0", "adapter": adapter})
+    card = artifacts.card(candidate, card={"license": "apache-2.0"})
+    data = ModelCard(card.readme).data
+    assert isinstance(data, ModelCardData)
+    assert data.base_model == [BASE, "Tuner/Poet"]
+    assert told(card)["base_model_relation"] == relation
+    assert (data.license, data.license_name) == ("other", "apache-2.0-and-cc-by-4.0")
+    assert card.bundle.title == "Poet"
+    assert "with the LoRA adapter [Tuner/Poet](https://huggingface.co/Tuner/Poet)" in card.readme
+    assert "The adapter's license, `cc-by-4.0`, holds for them as well." in card.readme
+    assert f"`adapter: {{repo: Tuner/Poet, revision: {COMMIT}}}`" in card.readme
+    same = artifacts.candidate(
+        target, manifest={**hub, "adapter": adapter.model_copy(update={"license": "mit"}), "license": "mit"}
+    )
+    assert told(artifacts.card(same, card={"license": "mit"}))["license"] == "mit"

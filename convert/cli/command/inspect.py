@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from convert.cli.output import Output
     from convert.publish.provenance.check import Verified
-    from convert.store import ArtifactReport, FileReport
+    from convert.store import ArtifactReport, FileReport, SourceRecord
 
 
 @answering
@@ -95,12 +95,12 @@ def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
     from convert.store import REBUILT, Flaw  # noqa: PLC0415
 
     manifest = report.manifest
-    commit = f" at {manifest.source.commit}" if manifest.source.commit else ""
     encodings = Counter(manifest.tensors.values()).most_common()
     rows = [
         ("artifact", str(report.path)),
         ("target", manifest.target),
-        ("source", f"{manifest.source.repo or 'a local folder'}{commit}"),
+        ("source", _named(manifest.source)),
+        *([("adapter", _named(manifest.adapter))] if manifest.adapter else []),
         ("license", manifest.license or "not stated by the source"),
         ("tensors", ", ".join(f"{number} × {encoding}" for encoding, number in encodings)),
         ("tools", ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items()))),
@@ -125,6 +125,10 @@ def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
             "every digest is right" if report.is_verified else "sizes are right; --verify compares digests"
         )
         yield f"{count(len(manifest.files), 'file')}, {size(report.size_bytes)}: {looked}"
+
+
+def _named(record: SourceRecord) -> str:
+    return f"{record.repo or 'a local folder'}{f' at {record.commit}' if record.commit else ''}"
 
 
 def _file_lines(report: FileReport) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from convert.checkpoint.adapter import cost
 from convert.errors import Failure
 from convert.formats.base import deviations
 from convert.pipeline.result import Plan, PlannedFile, PlannedTarget
@@ -31,10 +32,14 @@ def estimate(run: Run) -> Run:
         len(data) for job in missing for layout in job.planned.layouts for _, data in layout.fixed
     )
     pass_bytes = PROGRAM_BYTES + engine.peak_bytes(threads, widest_row) + held_bytes
+    if run.lora:
+        slices = threads + engine.SLICES_WAITING
+        pass_bytes += cost.memory_bytes(run.lora, slices=slices, slice_weights=engine.SLICE_WEIGHTS)
     tools = [job.planned.finish for job in missing if job.planned.finish]
     # Encoding on all cores, and the disk's share: hashing what was written reads it once more.
     disk_s = (run.source.weight_bytes + 2 * written_bytes) / DISK_BYTES_PER_S
-    cpu_s = sum(job.planned.cpu_s for job in missing) / threads
+    merging_s = cost.cpu_seconds(run.lora) if run.lora else 0.0
+    cpu_s = (merging_s + sum(job.planned.cpu_s for job in missing)) / threads
     plan = Plan(
         recipe=run.recipe.name,
         model=run.recipe.model,

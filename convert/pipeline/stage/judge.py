@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from convert.pipeline.run import AnyTrial
 from convert.pipeline.stage.describe import read_source
 from convert.source import Pinned, digest_of_all
+from convert.store import ADAPTER_FOLDER
 from verify import workflow
 from verify.baseline import Source
 
@@ -17,12 +18,9 @@ SMALL_BYTES = 64 << 20
 
 def judge(trial: AnyTrial) -> AnyTrial:
     """Make the report, and show how it goes on meanwhile."""
-    pinned, adapter = trial.files, trial.adapter
-    files = (
-        {**pinned.files, **{f"adapter/{name}": each for name, each in adapter.files.items()}}
-        if adapter
-        else pinned.files
-    )
+    pinned, adapter, files = trial.files, trial.adapter, dict(trial.files.files)
+    if adapter:
+        files |= {f"{ADAPTER_FOLDER}{name}": digest for name, digest in adapter.files.items()}
     size_bytes = sum(digest.size_bytes for digest in files.values())
     plan = trial.questions
     if trial.threads is None and size_bytes < SMALL_BYTES:

@@ -13,6 +13,7 @@ from convert.source import (
     fetch_small,
     list_source,
 )
+from convert.store import ADAPTER_FOLDER
 
 # What trainers save next to an adapter.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "chat_template.jinja")
@@ -32,7 +33,7 @@ def pin(run: Run) -> Run:
     }
     adapter = _pin_adapter(run)
     if adapter is not None:
-        digests |= {f"adapter/{name}": str(digest.blob) for name, digest in adapter.files.items()}
+        digests |= {f"{ADAPTER_FOLDER}{name}": str(digest.blob) for name, digest in adapter.files.items()}
     elif unused := [name for name in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS) if name in listing.files]:
         run.remark(f"{listing.model}: {', '.join(unused)}: not merged, since the recipe names no adapter")
     learns = any(target.options.learns_by is not None for target in run.targets)

@@ -34,13 +34,13 @@ def values(bundle: Bundle, facts: Facts) -> dict[str, Any]:
     """Return every key, in the order in which people read them."""
     manifest = bundle.candidates[0].manifest
     format_ = shipping(manifest.format)
-    card, base = bundle.source_card, manifest.source.repo
+    card = bundle.source_card
+    bases = [repo for repo in (manifest.source.repo, bundle.adapter.repo if bundle.adapter else None) if repo]
     owner, _, name = bundle.repo.rpartition("/")
     languages, regional = languages_of(card)
     found: dict[str, Any] = {
-        "base_model": base,
-        # Unquantized weights are the same model again, for which the Hub has no word.
-        "base_model_relation": "quantized" if base and format_.is_quantized else None,
+        "base_model": bases[0] if len(bases) == 1 else bases,
+        "base_model_relation": _relation(bundle, is_quantized=format_.is_quantized) if bases else None,
         **license_keys(bundle),
         "language": languages,
         "language_bcp47": regional,
@@ -52,6 +52,13 @@ def values(bundle: Bundle, facts: Facts) -> dict[str, Any]:
         "model-index": model_index(name or bundle.repo, bundle),
     }
     return {key: value for key, value in found.items() if value not in (None, [], "")}
+
+
+def _relation(bundle: Bundle, *, is_quantized: bool) -> str | None:
+    """Name what was made of the base; for the same model again, unquantized, the Hub has no word."""
+    if is_quantized:
+        return "quantized"
+    return "merge" if bundle.adapter else None
 
 
 def languages_of(card: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -27,7 +27,10 @@ HUB = "https://huggingface.co"
 
 def license_keys(bundle: Bundle) -> dict[str, str | None]:
     """Return the Hub's `license`; for one that it does not list, `license_name` and `license_link` too."""
-    given = _given(bundle)
+    given, added = _given(bundle), _of_adapter(bundle)
+    if added:
+        name = _slug(f"{given} and {added}" if given else added)
+        return {"license": "other", "license_name": name or None, "license_link": license_link(bundle)}
     if given is None:
         return {}
     if given in KNOWN and given != "other":
@@ -59,7 +62,18 @@ def license_values(bundle: Bundle) -> dict[str, Any]:
     shown = markdown.code(named) if named is not None else None
     if shown and link and link not in texts:
         shown = markdown.link(shown, link)
-    return {"license": shown, "license_texts": [markdown.link(markdown.code(path), path) for path in texts]}
+    added = _of_adapter(bundle)
+    return {
+        "license": shown,
+        "adapter_license": None if added is None else markdown.code(added),
+        "license_texts": [markdown.link(markdown.code(path), path) for path in texts],
+    }
+
+
+def _of_adapter(bundle: Bundle) -> str | None:
+    """Return the adapter's license, where it is another than the source's."""
+    added = bundle.adapter.license if bundle.adapter else None
+    return None if added is None or added in (bundle.license, _given(bundle)) else added
 
 
 def _given(bundle: Bundle) -> str | None:

@@ -15,7 +15,7 @@ from convert.publish.card.template import environment
 from convert.publish.provenance.envelope import signed_by
 from convert.publish.provenance.statement import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME
 from convert.recipe.redact import redact
-from convert.store import MANIFEST_NAME
+from convert.store import MANIFEST_NAME, Manifest, SourceRecord
 from verify.report import NAME as REPORT_NAME
 from verify.report import words
 
@@ -148,17 +148,32 @@ def _origin(bundle: Bundle, group: FormatGroup) -> dict[str, Any]:
         "tools": [f"{name} {version}" for name, version in tools],
         "recipe": redact(manifests[0].recipe),
         "option_lists": [each for each in options if each[1]],
-        "commit": manifests[0].source.commit,
+        "pins": list(_pins(manifests[0])),
         # What was learned here rounds as the machine's own kernels do, and its manifest says so.
         "is_learned": any(each.wanted.startswith("the same bits") for each in deviations),
     }
 
 
+def _pins(manifest: Manifest) -> Iterator[str]:
+    """Say what in the recipe makes it read the same commits."""
+    if manifest.source.commit:
+        yield f"revision: {manifest.source.commit}"
+    if manifest.adapter and manifest.adapter.commit:
+        yield f"adapter: {{repo: {manifest.adapter.repo}, revision: {manifest.adapter.commit}}}"
+
+
 def _source(bundle: Bundle) -> str:
-    """Name the model that these files are made from, by a link where there is one."""
-    record = bundle.candidates[0].manifest.source
+    """Name the model that these files are made from, and the adapter that was merged into it."""
+    source = _linked(bundle.candidates[0].manifest.source, f"the local model {markdown.code(bundle.title)}")
+    if bundle.adapter is None:
+        return source
+    return f"{source} with the LoRA adapter {_linked(bundle.adapter, 'of a local folder')}"
+
+
+def _linked(record: SourceRecord, local: str) -> str:
+    """Name a repo and its commit, by links."""
     if record.repo is None:
-        return f"the local model {markdown.code(bundle.title)}"
+        return local
     address = f"{HUB}/{record.repo}"
     shown = markdown.link(markdown.text(record.repo), address)
     if record.commit is None:

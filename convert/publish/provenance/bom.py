@@ -16,7 +16,7 @@ SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 
 # Of this program's bills of materials: each is named after the manifest that it describes.
 _NAMESPACE = uuid.UUID("6c3f1d0e-2f5b-5d3c-9a53-5a4f5b3f7f51")
-_MODEL, _SOURCE = "model", "source"
+_MODEL, _SOURCE, _ADAPTER = "model", "source", "adapter"
 
 # The Hub's names of licenses, and SPDX's; any other license goes by its own name.
 _SAME_BUT_CASE = (
@@ -32,6 +32,7 @@ _SPDX = {name.lower(): name for name in _SAME_BUT_CASE.split()} | {
 def bill_of_materials(candidate: Candidate) -> bytes:
     """List what an artifact is made of and by what: the same bytes for the same artifact and report."""
     manifest = candidate.manifest
+    made_of = _made_of(manifest)
     content = {
         "$schema": SCHEMA,
         "bomFormat": "CycloneDX",
@@ -44,13 +45,13 @@ def bill_of_materials(candidate: Candidate) -> bytes:
             "component": _model(candidate),
         },
         "components": [
-            {
-                **_origin(manifest),
-                "bom-ref": _SOURCE,
-                "components": _files(manifest.source.files, "source/"),
-            },
+            {**_origin(record, license_), "bom-ref": name, "components": _files(record.files, f"{name}/")}
+            for name, (record, license_) in made_of.items()
         ],
-        "dependencies": [{"ref": _MODEL, "dependsOn": [_SOURCE]}, {"ref": _SOURCE}],
+        "dependencies": [
+            {"ref": _MODEL, "dependsOn": list(made_of)},
+            *({"ref": name} for name in made_of),
+        ],
     }
     text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     return f"{text}\n".encode()
@@ -66,10 +67,10 @@ def _model(candidate: Candidate) -> dict[str, Any]:
         "bom-ref": _MODEL,
         "name": f"{_title(manifest)} ({manifest.target})",
         "version": manifest.key,
-        **_licenses(manifest),
+        **_licenses(*(license_ for _, license_ in _made_of(manifest).values())),
         "components": _files(shipped, ""),
         "pedigree": {
-            "ancestors": [_origin(manifest)],
+            "ancestors": [_origin(*made_of) for made_of in _made_of(manifest).values()],
             "notes": f"converted to {manifest.format}, tensor by tensor as the manifest says",
         },
         "modelCard": {
@@ -89,26 +90,33 @@ def _model(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _origin(manifest: Manifest) -> dict[str, Any]:
-    """Describe the model that it was made from."""
-    described = {"version": manifest.source.commit, "purl": source_purl(manifest.source)}
+def _made_of(manifest: Manifest) -> dict[str, tuple[SourceRecord, str | None]]:
+    """Name the models that it was made from, each with its license."""
+    found: dict[str, tuple[SourceRecord, str | None]] = {_SOURCE: (manifest.source, manifest.license)}
+    if manifest.adapter:
+        found[_ADAPTER] = manifest.adapter, manifest.adapter.license
+    return found
+
+
+def _origin(record: SourceRecord, license_: str | None) -> dict[str, Any]:
+    """Describe a model that it was made from."""
+    described = {"version": record.commit, "purl": source_purl(record)}
     return {
         "type": "machine-learning-model",
-        "name": _title(manifest),
-        **_licenses(manifest),
+        "name": record.repo or "a local folder",
+        **_licenses(license_),
         **{key: value for key, value in described.items() if value},
     }
 
 
 def _title(manifest: Manifest) -> str:
-    return manifest.source.repo or "a local folder"
+    return manifest.known_by or "a local folder"
 
 
-def _licenses(manifest: Manifest) -> dict[str, Any]:
-    if manifest.license is None:
-        return {}
-    known = _SPDX.get(manifest.license)
-    return {"licenses": [{"license": {"id": known} if known else {"name": manifest.license}}]}
+def _licenses(*names: str | None) -> dict[str, Any]:
+    given = list(dict.fromkeys(name for name in names if name is not None))
+    listed = [{"id": _SPDX[name]} if name in _SPDX else {"name": name} for name in given]
+    return {"licenses": [{"license": each} for each in listed]} if listed else {}
 
 
 def _files(entries: Iterable[FileEntry], where: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from convert.publish.bundle import Bundle, Candidate
 from convert.publish.provenance.bom import PROJECT, bill_of_materials, source_purl, tool_purl
 from convert.publish.provenance.envelope import STATEMENT_TYPE, seal
 from convert.publish.provenance.key import Signer
-from convert.store import MANIFEST_NAME, Manifest, SourceRecord
+from convert.store import ADAPTER_FOLDER, MANIFEST_NAME, Manifest, SourceRecord
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
 RELEASE_TYPE = "https://in-toto.io/attestation/release/v0.2"
@@ -62,6 +62,7 @@ def provenance_of(manifest: Manifest, subjects: Mapping[str, str]) -> dict[str, 
                 "internalParameters": {"key": manifest.key},
                 "resolvedDependencies": [
                     *_source(manifest.source),
+                    *(_source(manifest.adapter, ADAPTER_FOLDER) if manifest.adapter else ()),
                     *({"name": tool, "uri": tool_purl(tool, tools[tool])} for tool in sorted(tools)),
                 ],
             },
@@ -87,11 +88,11 @@ def _statement(subjects: Mapping[str, str], kind: str, predicate: dict[str, Any]
     }
 
 
-def _source(source: SourceRecord) -> Iterator[dict[str, Any]]:
+def _source(source: SourceRecord, where: str = "") -> Iterator[dict[str, Any]]:
     """List every file that was read, by its digest and, if it is from a repo, by its address there."""
     purl = source_purl(source)
     for entry in source.files:
-        described: dict[str, Any] = {"name": entry.path, "digest": {"sha256": entry.sha256}}
+        described: dict[str, Any] = {"name": f"{where}{entry.path}", "digest": {"sha256": entry.sha256}}
         if purl:
             described["uri"] = f"{purl}#{quote(entry.path, safe='/')}"
         yield described
