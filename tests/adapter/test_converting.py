@@ -37,6 +37,13 @@ SMALL = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96, "vo
 LLAMA = {**SMALL, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
 GPT2 = {"n_layer": 2, "n_embd": 64, "vocab_size": 288, "n_positions": 512}
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"]}
+EXPERTS = {
+    "r": 2,
+    "lora_alpha": 8,
+    "target_modules": ["q_proj"],
+    "target_parameters": ["experts.gate_up_proj", "experts.down_proj"],
+    "alpha_pattern": {"experts.down_proj": 16},
+}
 BASE, ADAPTER = "Owner/Base-1B", "Tuner/Poet-LoRA"
 VERIFY = "verify: {scenarios: [pack.yaml], tokens: 256, gates: {smoke_drop: null}}\n"
 IDS = torch.tensor([[1, 40, 90, 7, 250, 33, 5, 61]])
@@ -106,6 +113,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], bool]] = {
         {**LORA, "target_modules": ["embed_tokens", "lm_head"], "ensure_weight_tying": True},
         True,
     ),
+    "experts, each apart on disk": ("qwen3_moe", {}, EXPERTS, False),
+    "experts, stacked and turned on disk": ("gpt_oss", {}, EXPERTS, False),
     "tokens of a tied pair": (
         "llama",
         {**LLAMA, "tie_word_embeddings": True},
@@ -116,7 +125,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], bool]] = {
 
 
 # One of each kind of merging; the others are combinations.
-QUICK = ("llama", "a tied head trained apart", "kept tied")
+QUICK = ("llama", "a tied head trained apart", "kept tied", "experts, stacked and turned on disk")
 
 
 @pytest.mark.parametrize(
