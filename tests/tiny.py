@@ -96,7 +96,8 @@ class Recipe:
 def origins_of(recipe: Recipe) -> tuple[Decoder, dict[Ref, Origin], Mapping[tuple[str, int | None], int]]:
     """Describe a model, place its tensors, and count the rows of each matrix."""
     family, decoder = describe(Config({**CONFIGS[recipe.model_type], **recipe.changes}))
-    naming = (family.naming, *family.naming.others)[recipe.spelling]
+    own = family.naming.of(decoder)
+    naming = (own, *own.others)[recipe.spelling]
     return decoder, *places(decoder, naming, naming.prefix if recipe.has_prefix else "")
 
 

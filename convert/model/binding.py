@@ -53,6 +53,7 @@ def bind(decoder: Decoder, naming: Naming, tensors: Mapping[str, TensorInfo]) ->
 
     Every source tensor is used, tied or ignored by name and every role is filled; anything else is an error.
     """
+    naming = naming.of(decoder)
     spelled = [(each, _prefix(each, tensors)) for each in (naming, *naming.others)]
     lacking = [_missing(decoder, each, prefix, tensors) for each, prefix in spelled]
     best = min(range(len(spelled)), key=lambda number: len(lacking[number]))

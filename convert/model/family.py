@@ -42,12 +42,31 @@ class Naming:
     towers: Mapping[str, str] = field(default_factory=lambda: TOWERS)  # by pattern: left out, and said
     next_layer: str = ""  # what names of a layer for further tokens begin with, as a layer after the last
     others: tuple[Naming, ...] = ()  # older and newer spellings
+    # Another naming for some models of the family.
+    other: Callable[[Decoder], Naming | None] | None = None
+
+    def of(self, decoder: Decoder) -> Naming:
+        """Find the naming of a model of the family."""
+        return (self.other(decoder) if self.other else None) or self
 
     @property
     def prefixes(self) -> tuple[str, ...]:
         """List the outer modules that a text decoder may be found in, alone and in a multimodal model."""
         inner = self.prefix
         return tuple(dict.fromkeys((inner, "", f"language_model.{inner}", "model.language_model.")))
+
+
+@dataclass(frozen=True, slots=True)
+class Types:
+    """The types that llama-quantize chooses otherwise for some architecture, by quant."""
+
+    head: str | None = None  # of the output head, whatever the quant
+    # Of what leads out of MLPs: in the first sixteenth of the layers, in those that get more bits, elsewhere.
+    down: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
+    # Of what leads out of attention.
+    out: Mapping[str, str] = field(
+        default_factory=lambda: {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +102,8 @@ class Gguf:
     # LLM_TYPE_70B, for which llama-quantize chooses finer types: its layers, and if heads must be shared.
     large_layers: int = 0
     large_shares_heads: bool = False
+    # Where llama-quantize departs from its own rules for this architecture.
+    types: Types = field(default_factory=Types)
 
     def of(self, decoder: Decoder) -> Gguf:
         """Find the graph for a model of the family."""

@@ -64,9 +64,9 @@ class Norm:
     has_bias: bool = switch(plain=True, feature=Feature.UNBIASED_LAYER_NORM)
 
     def shapes(self, role: Role, layer: int | None, size: int, head_count: int = 0) -> Shaped:
-        """List its tensors; with a number of heads, a row for each."""
-        shape = (head_count, size) if head_count else (size,)
+        """List its tensors; with a number of heads, one for each."""
         if self.has_weight:
-            yield Ref(role, layer), shape
-            if self.kind == "layer" and self.has_bias:
-                yield Ref(role, layer, "bias"), shape
+            for head in range(head_count) if head_count else (None,):
+                yield Ref(role, layer, expert=head), (size,)
+                if self.kind == "layer" and self.has_bias:
+                    yield Ref(role, layer, "bias", expert=head), (size,)

@@ -94,12 +94,12 @@ Part = Literal["weight", "bias"]
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """One canonical tensor: a role, in a layer or outside of all, maybe of one expert, weight or bias."""
+    """One canonical tensor: a role, in a layer or outside of all, weight or bias, of one expert or head."""
 
     role: Role
     layer: int | None = None
     part: Part = "weight"
-    expert: int | None = None
+    expert: int | None = None  # or the head, of a norm that has weights for each
 
     def __str__(self) -> str:
         where = "" if self.layer is None else f"{self.layer}."

@@ -83,6 +83,7 @@ class Chooser:
         self.value_count = sum(_is_value(name) for name in names)
         self.is_tied = "output.weight" not in names
         graph = graph_of(decoder)
+        self.types = graph.types
         self.shared_heads = _shared_heads(decoder)
         self.is_70b = decoder.layer_count == graph.large_layers and (
             self.shared_heads > 1 or not graph.large_shares_heads
@@ -108,7 +109,7 @@ class Chooser:
         has_few = self.expert_count == FEW_EXPERTS
         if name == "output.weight" or (self.is_tied and name in EMBEDDINGS):
             is_wide = new == "Q8_0" or shape.columns % BLOCK_TYPES[new].block_size
-            new = "Q8_0" if is_wide else "Q6_K"
+            new = self.types.head or ("Q8_0" if is_wide else "Q6_K")
         elif _is_value(name):
             new = self._value(self._count("value"))
         elif "ffn_down" in name:
@@ -119,7 +120,7 @@ class Chooser:
         elif "attn_output.weight" in name and has_few:
             new = "Q5_K" if quant in FINER_OUTPUTS else new
         elif "attn_output.weight" in name:
-            new = {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}.get(quant, new)
+            new = self.types.out.get(quant, new)
         return new
 
     def _count(self, what: str) -> int:
@@ -148,6 +149,9 @@ class Chooser:
     def _down(self, index: int) -> str:
         quant, layers = self.quant, self.layer_count
         is_early = index < layers // 8
+        if own := self.types.down.get(quant):
+            first, more, rest = own
+            return first if index < layers // 16 else more if _takes_more_bits(index, layers) else rest
         if quant == "Q3_K_M":
             return "Q5_K" if index < layers // 16 else "Q4_K"
         if quant in ("Q4_K_M", "Q5_K_M"):

@@ -38,7 +38,7 @@ class Stored:
 
 def stored_tensors(decoder: Decoder) -> tuple[Stored, ...]:
     """List them in the model's order, by the naming of the family's own architecture."""
-    naming = family(decoder.family).naming
+    naming = family(decoder.family).naming.of(decoder)
     pieces: dict[str, list[Piece]] = defaultdict(list)
     ranks: dict[str, int] = {}
     stacks: dict[str, set[int]] = defaultdict(set)

@@ -24,7 +24,8 @@ def build(run: Run) -> Run:
     """Learn from the weights what a format asks for, then fill and place every artifact."""
     with merge(open_checkpoint(run.files.folder), run) as checkpoint:
         binding = bind(run.model.decoder, run.family.naming, checkpoint.tensors)
-        weights = Weights(checkpoint, binding, binding.naming is family(run.model.decoder.family).naming)
+        canonical = family(run.model.decoder.family).naming.of(run.model.decoder)
+        weights = Weights(checkpoint, binding, binding.naming is canonical)
         _fill(run, weights, [*_learn(run, weights)])
     return run
 
