@@ -53,7 +53,13 @@ def collect(path: Path, texts: Sequence[NDArray[np.int32]]) -> dict[str, NDArray
     def observe(address: int, is_question: bool, _: Any) -> bool:  # noqa: FBT001 - called by ggml
         node = ctypes.cast(address, ctypes.POINTER(GgmlTensor)).contents
         # By its name: the numbers of operations change from version to version.
-        if library.ggml_op_name(node.op) != b"MUL_MAT":
+        operation = library.ggml_op_name(node.op)
+        if operation == b"MUL_MAT_ID":
+            if not is_question:
+                name, more = node.src[0].contents.name.decode(), _squares_of_experts(node)
+                sums[name] = sums.get(name, 0) + more
+            return True
+        if operation != b"MUL_MAT":
             return False
         name, rows = node.src[0].contents.name.decode(), node.src[1].contents
         if not name.startswith("blk.") or rows.type != F32 or rows.ne[1] < MIN_TOKENS:
@@ -75,6 +81,22 @@ def _squares(rows: GgmlTensor) -> NDArray[np.float64]:
     values = np.frombuffer((ctypes.c_float * (columns * count)).from_address(rows.data), np.float32)
     squares: NDArray[np.float64] = (values.reshape(count, columns).astype(np.float64) ** 2).sum(axis=0)
     return squares
+
+
+def _squares_of_experts(node: GgmlTensor) -> NDArray[np.float64]:
+    """Add up by expert; a last column counts the tokens of each."""
+    weights, rows, chosen = (node.src[number].contents for number in range(3))
+    columns, copies, tokens = rows.ne[:3]
+    used, experts = chosen.ne[0], weights.ne[2]
+    sums = np.zeros((experts, columns + 1))
+    for token, slot in np.ndindex(tokens, used):
+        place = chosen.data + token * chosen.nb[1] + slot * chosen.nb[0]
+        expert = ctypes.c_int32.from_address(place).value
+        at = rows.data + token * rows.nb[2] + slot % copies * rows.nb[1]
+        values = np.frombuffer((ctypes.c_float * columns).from_address(at), np.float32)
+        sums[expert, :-1] += values.astype(np.float64) ** 2
+        sums[expert, -1] += 1
+    return sums
 
 
 def _decode(context: Any, text: NDArray[np.int32]) -> None:

@@ -58,7 +58,10 @@ def write_gguf(path: Path, entries: dict[str, tuple[list[float], list[float]]], 
     writer.add_uint32("imatrix.chunk_count", fields["chunk_count"])
     writer.add_uint32("imatrix.chunk_size", fields["chunk_size"])
     for name, (sums, counts) in entries.items():
-        writer.add_tensor(name + ".in_sum2", np.array(sums, np.float32).reshape(len(counts) or 1, -1))
+        squares = np.array(sums, np.float32)
+        if len(sums) % (len(counts) or 1) == 0:
+            squares = squares.reshape(len(counts) or 1, -1)
+        writer.add_tensor(name + ".in_sum2", squares)
         if counts:
             writer.add_tensor(name + ".counts", np.array(counts, np.float32).reshape(-1, 1))
     writer.write_header_to_file()
@@ -83,7 +86,7 @@ def test_the_form_in_gguf(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "changes", "what"),
     [
-        ({"blk.0.ffn_up.weight": ([1.0] * 4, [1.0, 2.0])}, {}, "counts for 2 experts"),
+        ({"blk.0.ffn_up.weight": ([1.0] * 3, [1.0, 2.0])}, {}, "3 sums for 2 counts"),
         ({"blk.0.ffn_up.weight": ([1.0], [])}, {}, "ffn_up.weight has sums and no counts"),
         (
             {"blk.0.ffn_up.weight": ([float("inf")], [1.0])},

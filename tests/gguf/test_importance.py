@@ -27,6 +27,7 @@ from convert.formats.gguf.options import GgufOptions, Quant
 from convert.model.binding import bind
 from convert.model.config import read_config
 from convert.model.families import find_family
+from convert.model.feature import Feature
 from convert.model.forward import RENDERS as FORWARD_RENDERS
 from convert.model.source import Weights
 from convert.progress import Silent
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
     from convert.model.decoder import Decoder
 
 # ggml looks GELU up in a table of 16-bit floats, which its own results show.
-TABLED = {"gpt2": 2e-2, "gemma": 5e-3}
+TABLED = {"gpt2": 2e-2, "gemma": 5e-3, "gemma2": 5e-3, "gemma2-listed": 5e-3}
+# Sums of few tokens, of sinks and of states gather the rounding of either side.
+UNSTEADY = {Feature.EXPERTS, Feature.SINKS, Feature.DELTA_RULE}
 LENGTHS = (64, 64, 64, 40)
 
 
@@ -72,9 +75,16 @@ def test_what_llama_imatrix_collects(model_type: str, tmp_path: Path) -> None:
     ours = compute_importance(decoder, weights, texts)
     assert ours.values.keys() == theirs.keys()
     for name, squares in theirs.items():
-        tolerance = TABLED.get(model_type, 1e-4)
+        features = tiny.described(model_type).features
+        steady = 5e-3 if features & UNSTEADY else 1e-4
+        # llama.cpp's ramp between two ways of turning begins and ends at whole dimensions.
+        tolerance = 3e-2 if Feature.EXACT_YARN in features else TABLED.get(model_type, steady)
         wanted = squares / texts.token_count
-        np.testing.assert_allclose(ours.values[name], wanted, rtol=tolerance, err_msg=name)
+        if squares.ndim > 1:  # experts, the last column counting the tokens of each
+            counts = squares[:, -1:]
+            assert ours.sums[name].counts == tuple(counts[:, 0])
+            wanted = np.where(counts > 0, squares[:, :-1] / np.maximum(counts, 1), 1).ravel()
+        np.testing.assert_allclose(ours.values[name], wanted, rtol=tolerance, atol=1e-7, err_msg=name)
     assert fit(ours, decoder).missing == ()
     assert (ours.chunk_count, ours.chunk_size, ours.datasets) == (4, 64, ("text.txt",))
     assert (ours.file_name, ours.learned["sha256"]) == ("imatrix.gguf", "digest")

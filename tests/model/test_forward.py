@@ -15,8 +15,10 @@ from convert.checkpoint import open_checkpoint
 from convert.errors import Failure
 from convert.model.binding import bind
 from convert.model.config import read_config
+from convert.model.decoder import Attention
 from convert.model.families import find_family
-from convert.model.forward import ACTIVATIONS, Forward
+from convert.model.forward import Forward
+from convert.model.forward.activation import ACTIVATIONS
 from convert.model.forward.attention import attend
 
 if TYPE_CHECKING:
@@ -238,10 +240,11 @@ def test_attention_in_blocks_is_attention_at_once(
     weights = np.exp(np.where((distance < 0) | (distance >= (window or 30)), -np.inf, scores))
     weights /= weights.sum(axis=-1, keepdims=True)
     wanted = np.einsum("thqk,tkhd->tqhd", weights, np.repeat(values, 2, axis=2))
+    mixer = Attention(4, 2, 8, None, window=window)
     for scores_held in (1 << 22, 100):
         monkeypatch.setattr("convert.model.forward.attention.MAX_SCORES", scores_held)
         np.testing.assert_allclose(
-            attend(queries, keys, values, window, ThreadPoolExecutor(2)), wanted, atol=1e-5, rtol=0
+            attend((queries, keys, values), mixer, None, ThreadPoolExecutor(2)), wanted, atol=1e-5, rtol=0
         )
 
 

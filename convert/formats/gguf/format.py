@@ -30,7 +30,7 @@ from convert.recipe import Recipe
 from convert.writer.codecs import Codec
 from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
 from convert.writer.codecs.plain import Plain
-from convert.writer.layout import Layout, Slot
+from convert.writer.layout import Layout, Piece, Slot
 
 # What one core makes of F16, the slowest of the plain floats; for the plan's estimate of time.
 PLAIN_WEIGHTS_PER_S = 200e6
@@ -38,6 +38,7 @@ PLAIN_WEIGHTS_PER_S = 200e6
 
 # The types that are written without libggml.
 PLAIN = {"F32", "F16", "BF16"}
+MAX_SHOWN = 6  # experts in a message
 
 
 @dataclass(frozen=True)
@@ -191,16 +192,26 @@ def _layout(
         if tensor.data:
             fixed.append((len(header) + offset, tensor.data))
         else:
-            codec = _codec(types[tensor.name], tensor.name, importance)
-            slots.append(Slot(tensor.name, tensor.pieces, codec, (len(header) + offset,)))
+            codec, pieces = _codecs(types[tensor.name], tensor, importance)
+            slots.append(Slot(tensor.name, pieces, codec, (len(header) + offset,)))
     return Layout(path, len(header) + offsets[-1], tuple(fixed), tuple(slots))
 
 
-def _codec(type_name: str, tensor_name: str, importance: Importance | None) -> Codec:
-    if type_name in ("F32", "F16", "BF16"):
-        return Plain(type_name)  # type: ignore[arg-type]
-    values = importance.values.get(tensor_name) if importance else None
-    return Ggml(type_name, None if values is None else values.tobytes())
+def _codecs(
+    type_name: str, tensor: FileTensor, importance: Importance | None
+) -> tuple[Codec, tuple[Piece, ...]]:
+    """Choose how a tensor is encoded; each expert may have another importance of its columns."""
+    if type_name in PLAIN:
+        return Plain(type_name), tensor.pieces  # type: ignore[arg-type]
+    values = importance.values.get(tensor.name) if importance else None
+    if values is None:
+        return Ggml(type_name), tensor.pieces
+    columns = tensor.shape[-1]
+    if values.size == columns:
+        return Ggml(type_name, values.tobytes()), tensor.pieces
+    codecs = [Ggml(type_name, each.tobytes()) for each in values.reshape(-1, columns)]
+    pieces = [replace(piece, codec=codecs[piece.ref.expert or 0]) for piece in tensor.pieces]
+    return codecs[0], tuple(pieces)
 
 
 def _split_fields(
@@ -252,6 +263,16 @@ def _deviations(
         for name in (prepared.importance.missing if prepared.importance else ())
         if types.get(name) in BLOCK_TYPES
     ]
+    unseen = [
+        Deviation(
+            name,
+            "with the importance of its columns",
+            f"without, in {len(experts)} experts",
+            f"no text reached experts {_listed(experts)}",
+        )
+        for name, experts in (prepared.importance.unseen if prepared.importance else {}).items()
+        if types.get(name) in BLOCK_TYPES
+    ]
     said = [
         Deviation("tokenizer", AS_SOURCE, "llama.cpp's reading", text.removeprefix("tokenizer: "))
         for text in prepared.deviations
@@ -264,7 +285,12 @@ def _deviations(
             "it was learned here, and matrix products round as a CPU's own kernels do",
         ),
     )
-    return (*fallen, *missing, *said, *(learned if _learned(prepared) else ()))
+    return (*fallen, *missing, *unseen, *said, *(learned if _learned(prepared) else ()))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:MAX_SHOWN]))
+    return shown if len(numbers) <= MAX_SHOWN else f"{shown} and {len(numbers) - MAX_SHOWN} more"
 
 
 def _lost(decoder: Decoder) -> tuple[Deviation, ...]:

@@ -26,17 +26,26 @@ DAMAGED = "the file is damaged or cut short: make it again with llama-imatrix, o
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Squares of a matrix's inputs, added up column by column, and over how many tokens (or calls)."""
+    """Squares of a matrix's inputs, added up column by column, and over how many tokens (or calls).
+
+    Stacked experts have a count each, and their columns follow one another.
+    """
 
     squares: NDArray[np.float32] = field(repr=False)
-    count: int
+    counts: tuple[int, ...]
 
     def mean(self) -> NDArray[np.float32]:
         """Divide as llama-quantize does; what was never seen counts as one."""
-        if self.count <= 0:
-            return np.ones_like(self.squares)
-        mean: NDArray[np.float32] = self.squares / np.float32(self.count)
+        counts = np.array(self.counts, np.float32)[:, None]
+        columns = self.squares.reshape(len(counts), -1)
+        ones = np.ones_like(columns)
+        mean: NDArray[np.float32] = np.divide(columns, counts, out=ones, where=counts > 0).ravel()
         return mean
+
+    @property
+    def unseen(self) -> tuple[int, ...]:
+        """Number the experts that no token reached."""
+        return tuple(number for number, count in enumerate(self.counts) if count <= 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +80,10 @@ def imatrix_bytes(content: ImatrixFile) -> bytes:
     }
     entries, blobs, offset_bytes = [], [], 0
     for name, summed in sorted(content.sums.items()):
-        counted = np.array([summed.count], np.float32)
-        for suffix, values in ((SUMS, summed.squares), (COUNTS, counted)):
+        squares, counted = summed.squares, np.array(summed.counts, np.float32)
+        if len(counted) > 1:
+            squares, counted = squares.reshape(len(counted), -1), counted[:, None]
+        for suffix, values in ((SUMS, squares), (COUNTS, counted)):
             blob = values.astype("<f4").tobytes()
             entries.append(Entry(name + suffix, values.shape, "F32", offset_bytes))
             blobs.append(blob.ljust(align(len(blob)), b"\0"))
@@ -94,7 +105,7 @@ def _read_legacy(walk: Walk) -> ImatrixFile:
                 f"{name} has {value_count} values" if value_count < 1 else f"{name} occurs twice"
             )
         # Means times calls; where there were none, llama-quantize takes them as they are.
-        sums[name] = Sum(walk.floats(value_count, f"{name}'s values"), max(1, call_count))
+        sums[name] = Sum(walk.floats(value_count, f"{name}'s values"), (max(1, call_count),))
     if walk.at == walk.size_bytes:
         return ImatrixFile(sums, (), 0, 0)
     chunk_count = walk.number("i", "the number of chunks")
@@ -136,13 +147,10 @@ def _paired(walk: Walk, arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, 
             raise walk.fault(
                 f"{name} has {'counts and no sums' if squares is None else 'sums and no counts'}"
             )
-        if counts.size > 1:
-            raise Failure(
-                f"{walk.path}: {name} has counts for {counts.size} experts, and mixtures are not supported",
-                "name the importance matrix of a dense model",
-            )
-        if not counts.size or not squares.size or not np.isfinite(counts[0]):
+        if not counts.size or not squares.size or not np.isfinite(counts).all():
             raise walk.fault(f"{name} has no values or no count")
+        if squares.size % counts.size:
+            raise walk.fault(f"{name} has {squares.size} sums for {counts.size} counts")
         # std::lround rounds halves away from zero.
-        sums[name] = Sum(squares, int(np.floor(np.float64(counts[0]) + 0.5)))
+        sums[name] = Sum(squares, tuple(int(np.floor(np.float64(count) + 0.5)) for count in counts))
     return sums

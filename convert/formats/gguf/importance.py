@@ -1,5 +1,6 @@
 """How much each column of a matrix matters to a quant: read from llama.cpp's files, or learned from text."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,9 +14,10 @@ from convert.calibration import Windows
 from convert.calibration import windows as cut_windows
 from convert.errors import Failure, UsageFailure
 from convert.formats.gguf.imatrix_file import ImatrixFile, Sum, imatrix_bytes, read_imatrix
+from convert.formats.gguf.mixture import UNQUANTIZED
 from convert.formats.gguf.options import GgufOptions
 from convert.formats.gguf.tensors import file_tensors
-from convert.model.decoder import Decoder, Ref
+from convert.model.decoder import Decoder, Ref, Role
 from convert.model.forward import Forward
 from convert.model.forward.spill import states
 from convert.model.source import Model, Weights
@@ -42,6 +44,7 @@ class Importance:
     file_name: str
     chunk_size: int = 0  # tokens in each chunk, 0 where the file does not say
     sums: Mapping[str, Sum] = field(default_factory=dict, repr=False)  # where the values come from
+    unseen: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # experts that no text reached
     missing: tuple[str, ...] = ()  # matrices of the model that it says nothing of
     learned: Mapping[str, str | int] = field(default_factory=dict)  # from which windows, where it was here
 
@@ -102,7 +105,8 @@ def fit(importance: Importance, decoder: Decoder) -> Importance:
             )
         # llama-quantize does without it then, here as there.
         del kept[name]
-    missing = tuple(name for name in columns if name not in kept and name not in NEVER_COLLECTED)
+    quantized = (name for name in columns if not any(part in name for part in UNQUANTIZED))
+    missing = tuple(name for name in quantized if name not in kept and name not in NEVER_COLLECTED)
     return replace(importance, values=kept, missing=missing)
 
 
@@ -130,11 +134,7 @@ def compute_importance(
                 after = forward.layer(layer, before, tally.observe)
                 hidden.store(index, after)
                 advance(after.nbytes)
-    sums = {
-        name: Sum(squares.astype(np.float32), windows.token_count)
-        for name, squares in sorted(tally.squares.items())
-    }
-    content = ImatrixFile(sums, (windows.source,), len(windows.tokens), windows.length)
+    content = ImatrixFile(tally.sums(), (windows.source,), len(windows.tokens), windows.length)
     return replace(_from_sums(content, windows.source, COMPUTED_NAME), learned=windows.record())
 
 
@@ -145,7 +145,9 @@ def work_bytes(decoder: Decoder, windows: Windows) -> int:
 
 def pack_importance(importance: Importance) -> bytes:
     """Pack a matrix in llama.cpp's GGUF form; read back, it gives the same values."""
-    sums = {name: importance.sums.get(name) or Sum(values, 1) for name, values in importance.values.items()}
+    sums = {
+        name: importance.sums.get(name) or Sum(values, (1,)) for name, values in importance.values.items()
+    }
     return imatrix_bytes(
         ImatrixFile(sums, importance.datasets, importance.chunk_count, importance.chunk_size)
     )
@@ -165,15 +167,18 @@ def _from_sums(content: ImatrixFile, where: str, file_name: str) -> Importance:
                 "make it from sound weights: llama-quantize refuses such a matrix too",
             )
     datasets = tuple(re.sub(ABSOLUTE_FOLDER, "", name) for name in content.datasets)
-    return Importance(values, datasets, content.chunk_count, file_name, content.chunk_size, content.sums)
+    unseen = {name: summed.unseen for name, summed in content.sums.items() if summed.unseen}
+    return Importance(
+        values, datasets, content.chunk_count, file_name, content.chunk_size, content.sums, unseen
+    )
 
 
 def _columns(decoder: Decoder) -> dict[str, int]:
-    """Name the matrices that an importance matrix may speak of, with their columns."""
+    """Name the matrices that an importance matrix may speak of, with the columns of all their experts."""
     return {
-        tensor.name: tensor.shape[-1]
+        tensor.name: math.prod(tensor.shape[-1:] + tensor.shape[:-2])
         for tensor in file_tensors(decoder)
-        if tensor.is_matrix and tensor.name != "position_embd.weight"
+        if tensor.is_matrix and tensor.name.endswith("weight")
     }
 
 
@@ -187,20 +192,43 @@ def _batches(windows: Windows) -> Iterator[NDArray[np.int32]]:
 
 
 class _Tally:
-    """Adds up, by the file's names: several matrices may be one tensor there, and are counted once."""
+    """Adds up, by the file's names: several matrices may be one tensor there, and are counted once.
+
+    Stacked experts are counted one by one.
+    """
 
     def __init__(self, decoder: Decoder) -> None:
         self.squares: dict[str, NDArray[np.float64]] = {}
-        self._names: dict[Ref, str] = {
-            tensor.pieces[0].ref: tensor.name
-            for tensor in file_tensors(decoder)
-            if tensor.is_matrix and tensor.name.startswith("blk.")
-        }
+        self.counts: dict[str, NDArray[np.int64]] = {}
+        self._places: dict[Ref, tuple[str, int]] = {}
+        for tensor in file_tensors(decoder):
+            if not tensor.name.startswith("blk.") or not tensor.pieces:
+                continue
+            first = tensor.pieces[0].ref
+            # The one row of a shared expert's gate is no matrix in the file, and multiplied like one.
+            if not tensor.is_matrix and first.role is not Role.SHARED_ROUTER:
+                continue
+            firsts = [first]
+            if first.expert is not None:
+                firsts = [piece.ref for piece in tensor.pieces if piece.ref.role == first.role]
+            for ref in firsts:
+                self._places[ref] = tensor.name, ref.expert or 0
+            self.squares[tensor.name] = np.zeros((len(firsts), tensor.shape[-1]))
+            self.counts[tensor.name] = np.zeros(len(firsts), np.int64)
 
     def observe(self, refs: tuple[Ref, ...], rows: NDArray[np.float32]) -> None:
         # float32 within a batch, as llama-imatrix adds; float64 over all of them, which it does not.
         squares = np.einsum("ij,ij->j", rows, rows)
         for ref in refs:
-            if ref in self._names:
-                name = self._names[ref]
-                self.squares[name] = self.squares.get(name, 0) + squares.astype(np.float64)
+            if ref in self._places:
+                name, expert = self._places[ref]
+                self.squares[name][expert] += squares.astype(np.float64)
+                self.counts[name][expert] += len(rows)
+
+    def sums(self) -> dict[str, Sum]:
+        """Give what was seen, sorted by name."""
+        return {
+            name: Sum(self.squares[name].astype(np.float32).ravel(), tuple(map(int, counts)))
+            for name, counts in sorted(self.counts.items())
+            if counts.any()
+        }

@@ -6,42 +6,50 @@ Weights are read through their origins in slices of rows: memory holds neither t
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convert.errors import Failure
-from convert.model.decoder import QKV, Dense, Ref, Role
+from convert.model.decoder import Ref, Role
 from convert.model.feature import Feature
-from convert.model.forward.attention import attend, turn
 from convert.model.forward.blas import single_threaded
-from convert.model.forward.frequency import turning
+from convert.model.forward.mixer import mix
+from convert.model.forward.mlp import widen
+from convert.model.forward.place import Observe, Place, Rows
 from convert.writer.engine import available_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from convert.checkpoint import Checkpoint
-    from convert.model.decoder import Decoder, Origin
-
-    Rows = NDArray[np.float32]
-    # Called with the matrices that are about to be multiplied with the same (tokens, columns).
-    Observe = Callable[[tuple[Ref, ...], Rows], None]
+    from convert.model.decoder import Decoder, Norm, Origin
 
 # Weights that a thread widens at once: 2 MB, so that most matrices give each thread some.
 SLICE_WEIGHTS = 1 << 19
 # Tokens that pass through an MLP together: its inner rows are the widest of a layer.
 MLP_TOKENS = 1024
 RENDERS = frozenset({
-    Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
-    Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
-    Feature.EXACT_YARN,
-    Feature.WINDOW, Feature.MIXED_WINDOWS, Feature.MIXED_LAYERS,
-    Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
-    Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,
-    Feature.RELU2, Feature.EMBEDDING_SCALE,
+    Feature.LEARNED_POSITIONS, Feature.NO_POSITIONS, Feature.PARTIAL_ROTARY, Feature.ROPE_LINEAR,
+    Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE, Feature.EXACT_YARN,
+    Feature.INTERLEAVED_ROTARY, Feature.PROPORTIONAL_ROTARY, Feature.MIXED_ROTARY,
+    Feature.QUERY_TEMPERATURE, Feature.WINDOW, Feature.MIXED_WINDOWS, Feature.MIXED_MIXERS,
+    Feature.MIXED_MLPS, Feature.MIXED_LAYERS, Feature.SINGLE_BLOCKS, Feature.PARALLEL_MLP,
+    Feature.PARALLEL_MLP_NORM, Feature.RESIDUAL_SCALE, Feature.LAYER_SCALE, Feature.GATED_ATTENTION,
+    Feature.KEYS_AS_VALUES, Feature.DELTA_RULE, Feature.SHORT_CONVOLUTION,
+    Feature.CONVOLUTION_BIAS, Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
+    Feature.QK_NORM_ROW, Feature.QK_NORM_HEADS, Feature.LATE_QK_NORM, Feature.V_NORM, Feature.CLIPPED_QKV,
+    Feature.ATTENTION_SCALE, Feature.SOFTCAP, Feature.SINKS, Feature.LAYER_NORM, Feature.MIXED_NORMS,
+    Feature.OFFSET_NORM, Feature.WEIGHTLESS_NORM, Feature.UNBIASED_LAYER_NORM, Feature.NO_INPUT_NORM,
+    Feature.POST_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.RELU, Feature.RELU2,
+    Feature.CLAMPED_SWIGLU, Feature.GELU_TANH, Feature.EXPERTS, Feature.SHARED_EXPERTS,
+    Feature.UNNORMALIZED_EXPERTS, Feature.SIGMOID_ROUTING, Feature.SOFTMAX_OF_CHOSEN, Feature.EXPERT_SCALE,
+    Feature.EXPERT_BIAS, Feature.EXPERT_GROUPS, Feature.SELECTION_BIAS,
+    Feature.ROUTER_BIAS, Feature.GATED_SHARED_EXPERT, Feature.POSITION_OFFSET, Feature.HEAD_BIAS,
+    Feature.EMBEDDING_NORM, Feature.EMBEDDING_SCALE, Feature.LOGIT_SOFTCAP, Feature.LOGIT_SCALE,
 })  # fmt: skip
 
 
@@ -59,7 +67,7 @@ class Forward:
         threads: int | None = None,
     ) -> None:
         self.decoder = decoder
-        self._pool = ThreadPoolExecutor(threads or available_threads(), thread_name_prefix="forward")
+        self.pool = ThreadPoolExecutor(threads or available_threads(), thread_name_prefix="forward")
         self._checkpoint = checkpoint
         self._origins = origins
         self._shapes = dict(decoder.shapes())
@@ -75,8 +83,11 @@ class Forward:
         hidden = self._looked_up(Ref(Role.EMBED), tokens)
         if decoder.embedding_scale is not None:
             hidden *= np.float32(decoder.embedding_scale)
+        if decoder.embed_norm is not None:
+            hidden = self.norm(Ref(Role.EMBED_NORM), hidden)
         if decoder.has_positions:
-            hidden += self._rows(Ref(Role.POSITION), 0, tokens.shape[1])
+            first = decoder.position_offset
+            hidden += self._rows(Ref(Role.POSITION), first, first + tokens.shape[1])
         return hidden
 
     def _looked_up(self, ref: Ref, tokens: NDArray[np.int32]) -> Rows:
@@ -90,16 +101,41 @@ class Forward:
         flat: Rows = hidden.reshape(-1, hidden.shape[2]).copy()
         # What overflows is found below, and named by its layer.
         with np.errstate(all="ignore"), single_threaded():
-            flat += self._attention(index, flat, hidden.shape[:2], observe)
-            for first in range(0, len(flat), MLP_TOKENS):
-                rows = flat[first : first + MLP_TOKENS]
-                rows += self._mlp(index, rows, observe)
+            self._layer(Place(self, index, (hidden.shape[0], hidden.shape[1]), observe or _unobserved), flat)
         if not np.isfinite(flat).all():
             raise Failure(
                 f"layer {index} turns the text into numbers that are infinite or not numbers",
                 "the weights are damaged; fetch them again",
             )
         return flat.reshape(hidden.shape)
+
+    def _layer(self, place: Place, flat: Rows) -> None:
+        """Add what a layer's parts compute, in place."""
+        index, kind = place.layer, self.decoder.layers[place.layer]
+        # What a parallel MLP reads, before attention changes it.
+        read = flat.copy() if kind.is_parallel else flat
+        rows = self.norm(Ref(Role.ATTN_NORM, index), flat) if kind.attn_norm else flat
+        if kind.mixer is not None:
+            change = mix(place, kind.mixer, rows)
+            flat += self._finished(Ref(Role.ATTN_POST_NORM, index), kind.attn_post_norm, change)
+        if kind.mlp is not None:
+            for first in range(0, len(flat), MLP_TOKENS):
+                here = slice(first, first + MLP_TOKENS)
+                if kind.mlp_norm:
+                    inner = self.norm(Ref(Role.MLP_NORM, index), read[here])
+                else:
+                    inner = rows[here] if kind.is_parallel else flat[here]
+                change = widen(place, kind.mlp, inner)
+                flat[here] += self._finished(Ref(Role.MLP_POST_NORM, index), kind.mlp_post_norm, change)
+        if kind.has_scale:
+            flat *= self.vector(Ref(Role.LAYER_SCALE, index))
+
+    def _finished(self, ref: Ref, norm: Norm | None, change: Rows) -> Rows:
+        """Normalize and scale what a part computed, before it is added."""
+        if norm is not None:
+            change = self.norm(ref, change)
+        scale = self.decoder.layers[ref.layer or 0].residual_scale
+        return change if scale == 1 else change * np.float32(scale)
 
     def logits(self, tokens: NDArray[np.int32]) -> Rows:
         """Score every next token of one short text, (positions, vocabulary)."""
@@ -108,68 +144,25 @@ class Forward:
             hidden = self.layer(index, hidden)
         head = Role.EMBED if self.decoder.is_tied else Role.HEAD
         with single_threaded():
-            return self._linear(Ref(head), self._norm(Ref(Role.FINAL_NORM), hidden[0]))
+            return self.linear(Ref(head), self.norm(Ref(Role.FINAL_NORM), hidden[0]))
 
-    def _attention(
-        self, index: int, flat: Rows, texts_positions: tuple[int, ...], observe: Observe | None
-    ) -> Rows:
-        mixer = self.decoder.layers[index].attention
-        if mixer is None:
-            raise TypeError("a layer without attention is refused where a conversion is planned")
-        refs = tuple(Ref(role, index) for role in QKV)
-        rows = self._norm(Ref(Role.ATTN_NORM, index), flat)
-        if observe:
-            observe(refs, rows)
-        queries, keys, values = (
-            self._linear(ref, rows).reshape(*texts_positions, -1, mixer.head_size) for ref in refs
-        )
-        if mixer.qk_norm:
-            queries = self._norm(Ref(Role.ATTN_Q_NORM, index), queries)
-            keys = self._norm(Ref(Role.ATTN_K_NORM, index), keys)
-        if mixer.rope is not None:
-            positions = turning(self.decoder, mixer.rope, texts_positions[1])
-            turn(queries, positions)
-            turn(keys, positions)
-        seen = attend(queries, keys, values, mixer.window, self._pool).reshape(len(flat), -1)
-        out = Ref(Role.ATTN_OUT, index)
-        if observe:
-            observe((out,), seen)
-        return self._linear(out, seen)
-
-    def _mlp(self, index: int, flat: Rows, observe: Observe | None) -> Rows:
-        mlp = self.decoder.layers[index].mlp
-        if not isinstance(mlp, Dense):
-            raise TypeError("a mixture of experts is refused where a conversion is planned")
-        gate, up, down = (Ref(role, index) for role in (Role.MLP_GATE, Role.MLP_UP, Role.MLP_DOWN))
-        rows = self._norm(Ref(Role.MLP_NORM, index), flat)
-        if observe:
-            observe((gate, up) if mlp.has_gate else (up,), rows)
-        activate = ACTIVATIONS[mlp.activation]
-        inner = activate(self._linear(gate if mlp.has_gate else up, rows))
-        if mlp.has_gate:
-            inner *= self._linear(up, rows)
-        if observe:
-            observe((down,), inner)
-        return self._linear(down, inner)
-
-    def _norm(self, ref: Ref, rows: Rows) -> Rows:
+    def norm(self, ref: Ref, rows: Rows) -> Rows:
         """Normalize the last axis."""
         norm = self.decoder.norm_of(ref)
         if norm is None:
             raise ValueError(f"{ref} is no norm")
-        weight = self._vector(ref)
         if norm.kind == "layer":
             rows = rows - rows.mean(axis=-1, keepdims=True)
-        if norm.is_offset:
-            weight = weight + np.float32(1)
         square = np.einsum("...i,...i->...", rows, rows)[..., None] / np.float32(rows.shape[-1])
         normed: Rows = rows / np.sqrt(square + np.float32(norm.eps))
-        normed *= weight
-        if norm.kind == "layer":
-            normed += self._vector(Ref(ref.role, ref.layer, "bias"))
+        if norm.has_weight:
+            weight = self._weights(ref)
+            normed *= weight + np.float32(1) if norm.is_offset else weight
+            if norm.kind == "layer" and norm.has_bias:
+                normed += self._weights(Ref(ref.role, ref.layer, "bias"))
         return normed
 
-    def _linear(self, ref: Ref, rows: Rows) -> Rows:
+    def linear(self, ref: Ref, rows: Rows) -> Rows:
         """Multiply (tokens, in) by a matrix of (out, in), and add its bias where it has one."""
         out_size, in_size = self._shapes[ref]
         out = np.empty((len(rows), out_size), np.float32)
@@ -180,12 +173,12 @@ class Forward:
             with np.errstate(all="ignore"):
                 np.matmul(rows, self._rows(ref, first, stop).T, out=out[:, first:stop])
 
-        for _done in self._pool.map(multiply, range(0, out_size, step)):
+        for _done in self.pool.map(multiply, range(0, out_size, step)):
             pass
         self._release(ref)
-        bias = Ref(ref.role, ref.layer, "bias")
+        bias = replace(ref, part="bias")
         if bias in self._shapes:
-            out += self._vector(bias)
+            out += self.vector(bias)
         return out
 
     def _rows(self, ref: Ref, first: int, stop: int) -> Rows:
@@ -209,47 +202,21 @@ class Forward:
         if origin.is_transposed:
             self._checkpoint.release(origin.name)
 
-    def _vector(self, ref: Ref) -> Rows:
+    def vector(self, ref: Ref) -> Rows:
+        """Read a row of numbers."""
         return self._rows(ref, 0, self._shapes[ref][0])[:, 0]
 
+    def matrix(self, ref: Ref) -> Rows:
+        """Read a small matrix whole."""
+        return self._rows(ref, 0, self._shapes[ref][0])
 
-def _silu(rows: Rows) -> Rows:
-    shares = np.exp(-rows)
-    shares += np.float32(1)
-    rows /= shares
-    return rows
+    def _weights(self, ref: Ref) -> Rows:
+        return self.matrix(ref) if len(self._shapes[ref]) > 1 else self.vector(ref)
 
-
-def _gelu_tanh(rows: Rows) -> Rows:
-    inner = rows * rows
-    inner *= np.float32(0.044715)
-    inner += np.float32(1)
-    inner *= rows
-    inner *= np.float32((2 / np.pi) ** 0.5)
-    np.tanh(inner, out=inner)
-    inner += np.float32(1)
-    rows *= inner
-    rows *= np.float32(0.5)
-    return rows
+    def has(self, ref: Ref) -> bool:
+        """Check whether the model has a tensor."""
+        return ref in self._shapes
 
 
-def _gelu(rows: Rows) -> Rows:
-    """Weigh by the normal distribution, by Abramowitz and Stegun 7.1.26: within 1.5e-7 of erf."""
-    scaled: Rows = np.abs(rows) * np.float32(0.5**0.5)
-    near: Rows = np.float32(1) / (np.float32(1) + np.float32(0.3275911) * scaled)
-    tail: Rows = np.zeros_like(rows)
-    for factor in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
-        tail = (tail + np.float32(factor)) * near
-    tail *= np.exp(-scaled * scaled)
-    tail *= np.float32(0.5)
-    weighed: Rows = rows * np.where(rows < 0, tail, np.float32(1) - tail)
-    return weighed
-
-
-def _relu2(rows: Rows) -> Rows:
-    np.maximum(rows, np.float32(0), out=rows)
-    rows *= rows
-    return rows
-
-
-ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "relu2": _relu2}
+def _unobserved(_refs: tuple[Ref, ...], _rows: Rows) -> None:
+    pass

@@ -5,17 +5,20 @@ from concurrent.futures import Executor
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.model.decoder import Attention
 from convert.model.forward.frequency import Turning
 
 # Scores that a thread holds at once: 4 MB.
 MAX_SCORES = 1 << 20
 
 
-def turn(heads: NDArray[np.float32], turning: Turning) -> None:
-    """Turn the two halves of each head's first dimensions, in place, in (texts, positions, heads, size)."""
+def turn(heads: NDArray[np.float32], turning: Turning, *, is_interleaved: bool = False) -> None:
+    """Turn the halves of each head's first dimensions, or neighbors; (texts, positions, heads, size)."""
     half = turning.cosines.shape[1]
     cosines, sines = turning.cosines[:, None], turning.sines[:, None]
     left, right = heads[..., :half], heads[..., half : 2 * half]
+    if is_interleaved:
+        left, right = heads[..., : 2 * half : 2], heads[..., 1 : 2 * half : 2]
     turned = right * cosines + left * sines
     left *= cosines
     left -= right * sines
@@ -23,16 +26,16 @@ def turn(heads: NDArray[np.float32], turning: Turning) -> None:
 
 
 def attend(
-    queries: NDArray[np.float32],
-    keys: NDArray[np.float32],
-    values: NDArray[np.float32],
-    window: int | None,
+    heads_of: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+    mixer: Attention,
+    sinks: NDArray[np.float32] | None,
     pool: Executor,
 ) -> NDArray[np.float32]:
-    """Let each position see itself and those before it, the last `window` of them where there is one.
+    """Let each position see itself and those before it, the last of them where there is a window.
 
-    All are (texts, positions, heads, size), keys and values with fewer heads where these are shared.
+    Queries, keys and values are (texts, positions, heads, size), the latter with fewer heads where shared.
     """
+    queries, keys, values = heads_of
     texts, _, head_count, _ = queries.shape
     groups = keys.shape[2]
     shared = head_count // groups
@@ -43,7 +46,8 @@ def attend(
         asked = np.ascontiguousarray(queries[text, :, heads].swapaxes(0, 1))
         known = np.ascontiguousarray(keys[text, :, group])
         seen = np.ascontiguousarray(values[text, :, group].T)
-        out[text, :, heads] = _attend_one(asked, known, seen, window).swapaxes(0, 1)
+        sink = None if sinks is None else sinks[heads]
+        out[text, :, heads] = _attend_one(asked, known, seen, mixer, sink).swapaxes(0, 1)
 
     places = list(np.ndindex(texts, groups))
     for _done in pool.map(attend_one, *zip(*places, strict=True)):
@@ -55,22 +59,27 @@ def _attend_one(
     queries: NDArray[np.float32],
     keys: NDArray[np.float32],
     values: NDArray[np.float32],
-    window: int | None,
+    mixer: Attention,
+    sinks: NDArray[np.float32] | None,
 ) -> NDArray[np.float32]:
     """Attend in one text with those heads that share their keys; values are (size, positions)."""
     shared, positions, size = queries.shape
-    queries = queries * np.float32(size**-0.5)
+    window = mixer.window
+    queries = queries * np.float32(size**-0.5 if mixer.scale is None else mixer.scale)
     out = np.empty_like(queries)
     first = 0
     with np.errstate(all="ignore"):
         while first < positions:
             seen_from = 0 if window is None else max(0, first - window + 1)
             stop = min(positions, first + _block(first - seen_from, shared))
+            scores = queries[:, first:stop].reshape(-1, size) @ keys[seen_from:stop].T
+            if mixer.softcap is not None:
+                scores = np.tanh(scores / np.float32(mixer.softcap)) * np.float32(mixer.softcap)
             answer = _weighted(
-                queries[:, first:stop].reshape(-1, size),
-                keys[seen_from:stop],
+                scores,
                 values[:, seen_from:stop],
                 _hidden(first, stop, seen_from, window),
+                None if sinks is None else np.repeat(sinks, stop - first),
             )
             out[:, first:stop] = answer.reshape(shared, stop - first, size)
             first = stop
@@ -91,15 +100,20 @@ def _hidden(first: int, stop: int, seen_from: int, window: int | None) -> NDArra
 
 
 def _weighted(
-    queries: NDArray[np.float32],
-    keys: NDArray[np.float32],
+    scores: NDArray[np.float32],
     values: NDArray[np.float32],
     hidden: NDArray[np.bool_],
+    sinks: NDArray[np.float32] | None,
 ) -> NDArray[np.float32]:
-    scores: NDArray[np.float32] = queries @ keys.T
     np.copyto(scores.reshape(-1, *hidden.shape), -np.inf, where=hidden)
-    scores -= scores.max(axis=1, keepdims=True)
+    highest = scores.max(axis=1, keepdims=True)
+    if sinks is not None:
+        highest = np.maximum(highest, sinks[:, None])
+    scores -= highest
     np.exp(scores, out=scores)
     answer: NDArray[np.float32] = scores @ values.T
-    answer /= scores.sum(axis=1, keepdims=True)
+    total = scores.sum(axis=1, keepdims=True)
+    if sinks is not None:
+        total += np.exp(sinks[:, None] - highest)
+    answer /= total
     return answer

@@ -1,0 +1,129 @@
+"""Mixers of the forward pass: attention of every kind, the delta rule, and short convolutions."""
+
+import numpy as np
+
+from convert.model.decoder import Attention, Delta, Mixer, Ref, Role, ShortConvolution
+from convert.model.forward.activation import silu
+from convert.model.forward.attention import attend, turn
+from convert.model.forward.frequency import turning
+from convert.model.forward.place import Place, Rows
+
+# Transformers' own, of queries and keys brought to length one.
+LENGTH_EPSILON = np.float32(1e-6)
+
+
+def mix(place: Place, mixer: Mixer, rows: Rows) -> Rows:
+    """Let each token see those before it; (tokens, hidden size) in and out."""
+    if isinstance(mixer, Attention):
+        return _attention(place, mixer, rows)
+    if isinstance(mixer, Delta):
+        return _delta(place, mixer, rows)
+    if isinstance(mixer, ShortConvolution):
+        return _short_convolution(place, rows)
+    raise TypeError("another mixer is refused where a conversion is planned")
+
+
+def _attention(place: Place, mixer: Attention, rows: Rows) -> Rows:
+    roles = (Role.ATTN_Q, Role.ATTN_K) if mixer.is_key_value else (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V)
+    found = place.multiply(roles, rows)
+    queries, keys, values = found if len(found) > 2 else [*found, found[1].copy()]
+    if mixer.clip is not None:
+        for each in (queries, keys, values):
+            np.clip(each, -mixer.clip, mixer.clip, out=each)
+    shape, size = place.texts_positions, mixer.head_size
+    gate = None
+    if mixer.has_gate:
+        both = queries.reshape(len(rows), -1, 2, size)
+        queries, gate = np.ascontiguousarray(both[:, :, 0]), both[:, :, 1].reshape(len(rows), -1)
+    if mixer.qk_norm and not mixer.is_qk_norm_late:
+        queries = _normed(place, mixer, queries, Role.ATTN_Q_NORM)
+        keys = _normed(place, mixer, keys, Role.ATTN_K_NORM)
+    heads = [each.reshape(*shape, -1, size) for each in (queries, keys, values)]
+    if mixer.rope is not None:
+        positions = turning(place.model.decoder, mixer.rope, shape[1])
+        for each in heads[:2]:
+            turn(each, positions, is_interleaved=mixer.rope.is_interleaved)
+    if mixer.qk_norm and mixer.is_qk_norm_late:
+        heads[0] = _normed(place, mixer, heads[0], Role.ATTN_Q_NORM).reshape(heads[0].shape)
+        heads[1] = _normed(place, mixer, heads[1], Role.ATTN_K_NORM).reshape(heads[1].shape)
+    if mixer.v_norm is not None:
+        square = np.einsum("...i,...i->...", heads[2], heads[2])[..., None] / np.float32(size)
+        heads[2] = heads[2] / np.sqrt(square + np.float32(mixer.v_norm.eps))
+    if mixer.temperature is not None:
+        steps = np.floor(np.arange(shape[1], dtype=np.float32) / mixer.temperature.length)
+        heads[0] = (
+            heads[0] * (1 + mixer.temperature.scale * np.log1p(steps)).astype(np.float32)[:, None, None]
+        )
+    sinks = place.model.vector(place.ref(Role.ATTN_SINKS)) if mixer.has_sinks else None
+    seen = attend((heads[0], heads[1], heads[2]), mixer, sinks, place.model.pool).reshape(len(rows), -1)
+    if gate is not None:
+        seen *= _sigmoid(gate)
+    return place.multiply((Role.ATTN_OUT,), seen)[0]
+
+
+def _normed(place: Place, mixer: Attention, rows: Rows, role: Role) -> Rows:
+    count = place.texts_positions[0] * place.texts_positions[1]
+    shape = (count, -1) if mixer.qk_norm_span == "row" else (count, -1, mixer.head_size)
+    return place.model.norm(place.ref(role), rows.reshape(shape))
+
+
+def _delta(place: Place, mixer: Delta, rows: Rows) -> Rows:
+    roles = (
+        Role.DELTA_Q, Role.DELTA_K, Role.DELTA_V, Role.DELTA_GATE, Role.DELTA_BETA, Role.DELTA_ALPHA,
+    )  # fmt: skip
+    *joined, gate, beta, alpha = place.multiply(roles, rows)
+    texts, positions = place.texts_positions
+    mixed = silu(_convolved(place, Role.DELTA_CONV, np.concatenate(joined, axis=1)))
+    cuts = (mixer.keys_size, 2 * mixer.keys_size)
+    queries, keys, values = np.split(mixed.reshape(texts, positions, -1), cuts, axis=2)
+    times = mixer.value_head_count // mixer.key_head_count
+    queries, keys = (
+        np.repeat(_of_length_one(each.reshape(texts, positions, -1, mixer.key_size)), times, axis=2)
+        for each in (queries, keys)
+    )
+    queries *= np.float32(mixer.key_size**-0.5)
+    values = values.reshape(texts, positions, -1, mixer.value_size)
+    time = alpha + place.model.vector(place.ref(Role.DELTA_TIME))
+    slow = -np.exp(place.model.vector(place.ref(Role.DELTA_DECAY)))
+    decay = np.exp(slow * np.logaddexp(time, np.float32(0))).reshape(texts, positions, -1)
+    rate = _sigmoid(beta).reshape(texts, positions, -1)
+    seen = np.empty_like(values)
+    state = np.zeros((texts, mixer.value_head_count, mixer.key_size, mixer.value_size), np.float32)
+    for at in range(positions):
+        state *= decay[:, at, :, None, None]
+        known = np.einsum("thkv,thk->thv", state, keys[:, at])
+        change = (values[:, at] - known) * rate[:, at, :, None]
+        state += keys[:, at, :, :, None] * change[:, :, None]
+        seen[:, at] = np.einsum("thkv,thk->thv", state, queries[:, at])
+    normed = place.model.norm(place.ref(Role.DELTA_NORM), seen).reshape(len(rows), -1)
+    return place.multiply((Role.DELTA_OUT,), normed * silu(gate))[0]
+
+
+def _short_convolution(place: Place, rows: Rows) -> Rows:
+    (joined,) = place.multiply((Role.CONV_IN,), rows)
+    before, after, inner = np.split(joined, 3, axis=1)
+    return place.multiply((Role.CONV_OUT,), after * _convolved(place, Role.CONV, before * inner))[0]
+
+
+def _convolved(place: Place, role: Role, rows: Rows) -> Rows:
+    """Mix each channel with its last few values."""
+    texts, positions = place.texts_positions
+    weight = place.model.matrix(place.ref(role))
+    kernel = weight.shape[1]
+    padded = np.pad(rows.reshape(texts, positions, -1), ((0, 0), (kernel - 1, 0), (0, 0)))
+    mixed = sum(padded[:, step : step + positions] * weight[:, step] for step in range(kernel))
+    bias = Ref(role, place.layer, "bias")
+    if place.model.has(bias):
+        mixed = mixed + place.model.vector(bias)
+    return np.asarray(mixed, np.float32).reshape(len(rows), -1)
+
+
+def _of_length_one(heads: Rows) -> Rows:
+    square = np.einsum("...i,...i->...", heads, heads)[..., None]
+    shortened: Rows = heads / np.sqrt(square + LENGTH_EPSILON)
+    return shortened
+
+
+def _sigmoid(rows: Rows) -> Rows:
+    share: Rows = np.float32(1) / (np.float32(1) + np.exp(-rows))
+    return share

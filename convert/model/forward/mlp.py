@@ -1,0 +1,97 @@
+"""MLPs of the forward pass: one for all tokens, or a few of many."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.model.decoder import Dense, Experts, Mlp, Role
+from convert.model.forward.activation import ACTIVATIONS, silu
+from convert.model.forward.place import Place, Rows
+
+# gpt-oss's activation: how steep its sigmoid is, and what its inner rows gain.
+CLAMPED_ALPHA, CLAMPED_BETA = np.float32(1.702), np.float32(1)
+
+
+def widen(place: Place, mlp: Mlp, rows: Rows) -> Rows:
+    """Pass some tokens through the wide inner layer."""
+    if isinstance(mlp, Experts):
+        return _experts(place, mlp, rows)
+    return _dense(place, mlp, rows)
+
+
+def _dense(place: Place, mlp: Dense, rows: Rows) -> Rows:
+    activate = ACTIVATIONS[mlp.activation]
+    if mlp.has_gate:
+        gate, inner = place.multiply((Role.MLP_GATE, Role.MLP_UP), rows)
+        inner *= activate(gate)
+    else:
+        inner = activate(place.multiply((Role.MLP_UP,), rows)[0])
+    return place.multiply((Role.MLP_DOWN,), inner)[0]
+
+
+def _experts(place: Place, mlp: Experts, rows: Rows) -> Rows:
+    (scores,) = place.multiply((Role.ROUTER,), rows)
+    which, shares = _choose(place, mlp, scores)
+    out = np.zeros_like(rows)
+    for expert in range(mlp.count):
+        tokens, slots = np.nonzero(which == expert)
+        if not len(tokens):
+            continue
+        refs = [place.ref(role, expert) for role in (Role.EXPERT_GATE, Role.EXPERT_UP, Role.EXPERT_DOWN)]
+        taken = rows[tokens]
+        place.observe(tuple(refs[:2]), taken)
+        inner = _inner(mlp, *(place.model.linear(ref, taken) for ref in refs[:2]))
+        place.observe((refs[2],), inner)
+        out[tokens] += place.model.linear(refs[2], inner) * shares[tokens, slots, None]
+    if mlp.shared_size:
+        out += _shared(place, mlp, rows)
+    return out
+
+
+def _inner(mlp: Experts, gate: Rows, inner: Rows) -> Rows:
+    if mlp.activation != "swiglu_clamped":
+        activated: Rows = ACTIVATIONS[mlp.activation](gate) * inner
+        return activated
+    if mlp.limit is not None:
+        gate, inner = np.minimum(gate, mlp.limit), np.clip(inner, -mlp.limit, mlp.limit)
+    weighed: Rows = gate / (np.float32(1) + np.exp(-CLAMPED_ALPHA * gate)) * (inner + CLAMPED_BETA)
+    return weighed
+
+
+def _choose(place: Place, mlp: Experts, scores: Rows) -> tuple[NDArray[np.intp], Rows]:
+    """Choose each token's experts, and weigh them: (tokens, used) and (tokens, used)."""
+    if mlp.routing == "sigmoid":
+        weights = np.float32(1) / (np.float32(1) + np.exp(-scores))
+    else:
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+        weights /= weights.sum(axis=1, keepdims=True)
+    ranked = weights
+    if mlp.has_selection_bias:
+        ranked = weights + place.model.vector(place.ref(Role.ROUTER_SELECTION))
+    if mlp.group_count > 1:
+        ranked = _in_groups(mlp, ranked)
+    which = np.argsort(-ranked, axis=1, kind="stable")[:, : mlp.used_count]
+    shares = np.take_along_axis(weights, which, axis=1)
+    if mlp.is_normalized or mlp.routing == "softmax_chosen":
+        shares = shares / shares.sum(axis=1, keepdims=True)
+    return which, np.asarray(shares * np.float32(mlp.scale), np.float32)
+
+
+def _in_groups(mlp: Experts, ranked: Rows) -> Rows:
+    """Leave only the experts of the best groups in the race."""
+    groups = ranked.reshape(len(ranked), mlp.group_count, -1)
+    best = np.sort(groups, axis=2)[:, :, -2:].sum(axis=2) if mlp.is_group_of_two else groups.max(axis=2)
+    kept = np.argsort(-best, axis=1, kind="stable")[:, : mlp.used_group_count]
+    left = np.full_like(groups, -np.inf)
+    np.put_along_axis(left, kept[..., None], np.take_along_axis(groups, kept[..., None], axis=1), axis=1)
+    return left.reshape(ranked.shape)
+
+
+def _shared(place: Place, mlp: Experts, rows: Rows) -> Rows:
+    """Pass tokens through the experts that see every one."""
+    gate, inner = place.multiply((Role.SHARED_GATE, Role.SHARED_UP), rows)
+    inner *= silu(gate)
+    (out,) = place.multiply((Role.SHARED_DOWN,), inner)
+    if mlp.has_shared_router:
+        (score,) = place.multiply((Role.SHARED_ROUTER,), rows)
+        out *= np.float32(1) / (np.float32(1) + np.exp(-score))
+    return out
