@@ -47,6 +47,7 @@ class Rope:
     is_interleaved: bool = switch(plain=False, feature=Feature.INTERLEAVED_ROTARY)
     # Frequencies are spread over the whole head, and those past `dimensions` are zero.
     is_proportional: bool = switch(plain=False, feature=Feature.PROPORTIONAL_ROTARY)
+    head_size: int = plain(0)  # where they are proportional
     # Pairs that turn by the time, height and width of a picture's place; a text has one place.
     sections: tuple[int, ...] = plain(())
 

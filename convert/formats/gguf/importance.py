@@ -17,6 +17,7 @@ from convert.formats.gguf.imatrix_file import ImatrixFile, Sum, imatrix_bytes, r
 from convert.formats.gguf.mixture import UNQUANTIZED
 from convert.formats.gguf.options import GgufOptions
 from convert.formats.gguf.tensors import file_tensors
+from convert.model.arrange import TileColumns
 from convert.model.decoder import Decoder, Ref, Role
 from convert.model.forward import Forward
 from convert.model.forward.spill import states
@@ -200,6 +201,7 @@ class _Tally:
     def __init__(self, decoder: Decoder) -> None:
         self.squares: dict[str, NDArray[np.float64]] = {}
         self.counts: dict[str, NDArray[np.int64]] = {}
+        self._columns: dict[str, TileColumns] = {}  # of files that have them in another order
         self._places: dict[Ref, tuple[str, int]] = {}
         for tensor in file_tensors(decoder):
             if not tensor.name.startswith("blk.") or not tensor.pieces:
@@ -213,6 +215,8 @@ class _Tally:
                 firsts = [piece.ref for piece in tensor.pieces if piece.ref.role == first.role]
             for ref in firsts:
                 self._places[ref] = tensor.name, ref.expert or 0
+            if isinstance(arrange := tensor.pieces[0].arrange, TileColumns):
+                self._columns[tensor.name] = arrange
             self.squares[tensor.name] = np.zeros((len(firsts), tensor.shape[-1]))
             self.counts[tensor.name] = np.zeros(len(firsts), np.int64)
 
@@ -222,7 +226,9 @@ class _Tally:
         for ref in refs:
             if ref in self._places:
                 name, expert = self._places[ref]
-                self.squares[name][expert] += squares.astype(np.float64)
+                arrange = self._columns.get(name)
+                ordered = squares if arrange is None else arrange(squares[None])[0]
+                self.squares[name][expert] += ordered.astype(np.float64)
                 self.counts[name][expert] += len(rows)
 
     def sums(self) -> dict[str, Sum]:

@@ -96,7 +96,7 @@ def _check(decoder: Decoder) -> None:
                 "leave onnx out of the recipe's targets",
             )
         rope = layer.mixer.rope if layer.mixer else None
-        if rope is not None and rope.dimensions // 2 % PAIR_STEP:
+        if rope is not None and (rope.head_size or rope.dimensions) // 2 % PAIR_STEP:
             raise Failure(
                 f"rotary positions over {rope.dimensions} dimensions: onnxruntime's attention turns "
                 f"multiples of {2 * PAIR_STEP}",

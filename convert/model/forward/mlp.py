@@ -15,7 +15,9 @@ def widen(place: Place, mlp: Mlp, rows: Rows) -> Rows:
     """Pass some tokens through the wide inner layer."""
     if isinstance(mlp, Experts):
         return _experts(place, mlp, rows)
-    return _dense(place, mlp, rows)
+    if isinstance(mlp, Dense):
+        return _dense(place, mlp, rows)
+    raise TypeError("another MLP is refused where a conversion is planned")
 
 
 def _dense(place: Place, mlp: Dense, rows: Rows) -> Rows:
