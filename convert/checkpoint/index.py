@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from convert.errors import Failure, shown
 from convert.strict_json import parse_object
@@ -29,6 +29,11 @@ class Weights:
     index: Path | None
 
 
+def has_single(folder: Path) -> bool:
+    """Check whether all weights are here in one file."""
+    return any((folder / name).is_file() for name in _SINGLE.values())
+
+
 def find_weights(folder: Path) -> Weights:
     """Find a folder's weights: safetensors if there are any, else PyTorch's own format."""
     if not folder.is_dir():
@@ -46,7 +51,13 @@ def find_weights(folder: Path) -> Weights:
     raise _not_found(folder)
 
 
-def _read_index(folder: Path, index: Path, format_: Format) -> Weights:
+def index_names(folder: Path) -> tuple[str, ...] | None:
+    """Name the tensors that a folder's index lists, whether their shards are here; None without an index."""
+    indices = (folder / f"{name}.index.json" for name in _SINGLE.values())
+    return next((tuple(_weight_map(index)) for index in indices if index.exists()), None)
+
+
+def _weight_map(index: Path) -> dict[str, Any]:
     try:
         if index.stat().st_size > _MAX_INDEX_BYTES:
             raise Failure(f"{index}: longer than any index ({_MAX_INDEX_BYTES} bytes)", MISMATCHED)
@@ -56,6 +67,11 @@ def _read_index(folder: Path, index: Path, format_: Format) -> Weights:
     weight_map = parse_object(text, str(index), MISMATCHED).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise Failure(f"{index}: has no weight_map", MISMATCHED)
+    return weight_map
+
+
+def _read_index(folder: Path, index: Path, format_: Format) -> Weights:
+    weight_map = _weight_map(index)
     listed = {}
     for tensor, shard in weight_map.items():
         # A bare name only: the Hub cache links out of the folder, but a path out of it is an attack.

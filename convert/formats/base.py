@@ -155,4 +155,4 @@ class Format(Generic[Options, Shared]):
 def deviations(model: Model, planned: Planned) -> tuple[Deviation, ...]:
     """List all that differs in an artifact: what differs in all of its kind, and its own."""
     left_out = () if planned.keeps_config else model.left_out
-    return (*model.deviations, *left_out, *planned.deviations)
+    return (*model.deviations, *model.parts, *left_out, *planned.deviations)

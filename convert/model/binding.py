@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from convert.checkpoint import TensorInfo
@@ -53,24 +53,39 @@ def bind(decoder: Decoder, naming: Naming, tensors: Mapping[str, TensorInfo]) ->
 
     Every source tensor is used, tied or ignored by name and every role is filled; anything else is an error.
     """
-    naming = naming.of(decoder)
-    spelled = [(each, _prefix(each, tensors)) for each in (naming, *naming.others)]
-    lacking = [_missing(decoder, each, prefix, tensors) for each, prefix in spelled]
-    best = min(range(len(spelled)), key=lambda number: len(lacking[number]))
-    naming, prefix = spelled[best]
-    if lacking[best]:
-        _refuse_missing(decoder, list(lacking[best]), tensors)
+    naming, prefix, lacking = _spelling(decoder, naming, tensors)
+    if lacking:
+        _refuse_missing(decoder, lacking, tensors)
     origins, rows_taken = places(decoder, naming, prefix)
     _check_shapes(decoder, origins, rows_taken, tensors)
     ignored, left_out = _left_out(decoder, naming, prefix, {name for name, _ in rows_taken}, tensors)
     return Binding(naming, origins, ignored, left_out, prefix)
 
 
-def _missing(
-    decoder: Decoder, naming: Naming, prefix: str, tensors: Mapping[str, TensorInfo]
-) -> dict[str, None]:
-    names = (name_of(naming, ref, prefix) for ref, _ in decoder.shapes())
-    return {name: None for name in names if name not in tensors}
+def parts_besides(decoder: Decoder, naming: Naming, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Find what a source has besides its text decoder, in words, of the names of its tensors alone."""
+    naming, prefix, _ = _spelling(decoder, naming, names)
+    used = {name_of(naming, ref, prefix) for ref, _ in decoder.shapes()}
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        if name not in used and (what := _part(decoder, naming, prefix, name)):
+            found[what].append(name)
+    return {what: tuple(parts) for what, parts in found.items()}
+
+
+def _spelling(
+    decoder: Decoder, naming: Naming, names: Collection[str]
+) -> tuple[Naming, str, tuple[str, ...]]:
+    """Find the naming, and the outer module, by which the fewest tensors are missing; list these."""
+    naming = naming.of(decoder)
+    spelled = [(each, _prefix(each, names)) for each in (naming, *naming.others)]
+    found = [(each, prefix, _missing(decoder, each, prefix, names)) for each, prefix in spelled]
+    return min(found, key=lambda each: len(each[2]))
+
+
+def _missing(decoder: Decoder, naming: Naming, prefix: str, names: Collection[str]) -> tuple[str, ...]:
+    wanted = dict.fromkeys(name_of(naming, ref, prefix) for ref, _ in decoder.shapes())
+    return tuple(name for name in wanted if name not in names)
 
 
 def places(
@@ -96,10 +111,10 @@ def places(
     return origins | periods, taken
 
 
-def _prefix(naming: Naming, tensors: Mapping[str, TensorInfo]) -> str:
+def _prefix(naming: Naming, names: Collection[str]) -> str:
     """Tell which outer module this file names."""
     embed = Ref(Role.EMBED)
-    found = (prefix for prefix in naming.prefixes if name_of(naming, embed, prefix) in tensors)
+    found = (prefix for prefix in naming.prefixes if name_of(naming, embed, prefix) in names)
     return next(found, naming.prefix)
 
 
@@ -154,11 +169,7 @@ def _left_out(
             continue
         if name in tied or bare in tied or any(re.fullmatch(pattern, bare) for pattern in naming.ignored):
             ignored.append(name)
-        elif any(bare.startswith(each) for each in _next_layers(decoder, naming)):
-            left_out[NEXT_LAYERS].append(name)
-        elif what := next(
-            (say for pattern, say in naming.towers.items() if re.fullmatch(pattern, name)), None
-        ):
+        elif what := _part(decoder, naming, prefix, name):
             left_out[what].append(name)
         else:
             unknown.append(name)
@@ -177,7 +188,10 @@ def _next_layers(decoder: Decoder, naming: Naming) -> list[str]:
     return [naming.next_layer.format(layer=number) for number in numbers if naming.next_layer]
 
 
-def _tower(naming: Naming, name: str) -> str | None:
+def _part(decoder: Decoder, naming: Naming, prefix: str, name: str) -> str | None:
+    """Say of what else a tensor is that the text decoder has no place for."""
+    if name.removeprefix(prefix).startswith(tuple(_next_layers(decoder, naming))):
+        return NEXT_LAYERS
     return next((what for pattern, what in naming.towers.items() if re.fullmatch(pattern, name)), None)
 
 

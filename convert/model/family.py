@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from convert.model.decoder import Decoder, Part, Role
     from convert.model.feature import Feature
 
+VISION, AUDIO, HEADS = "the vision tower", "the audio tower", "the heads for multi-token prediction"
 # What a checkpoint may hold besides the text decoder, by its tensors' names, in words for the manifest.
 TOWERS = {
-    r"(.*\.)?(visual|vision_\w+|image_\w+|multi_modal_projector|mm_projector|connector|embed_vision)\b.*": (
-        "the vision tower"
-    ),
-    r"(.*\.)?(audio_\w+|embed_audio|sound_\w+)\b.*": "the audio tower",
-    r"(model\.)?mtp\b.*": "the heads for multi-token prediction",
+    r"(.*\.)?(visual|vision_\w+|image_\w+)\b.*": VISION,
+    r"(.*\.)?(multi_modal_projector|mm_projector|connector|embed_vision)\b.*": VISION,
+    r"(.*\.)?(audio_\w+|embed_audio|sound_\w+)\b.*": AUDIO,
+    r"(model\.)?mtp\b.*": HEADS,
 }
 NEXT_LAYERS = "the layers for multi-token prediction"
 

@@ -25,6 +25,7 @@ class Model:
     card: Mapping[str, Any] = field(default_factory=dict)  # the front matter of the source's README.md
     generation: Mapping[str, Any] = field(default_factory=dict)  # its generation_config.json
     deviations: tuple[Deviation, ...] = ()  # of every artifact, whatever its format
+    parts: tuple[Deviation, ...] = ()  # of the source besides its text decoder, which no artifact has
     left_out: tuple[Deviation, ...] = ()  # of those that do not ship the source's own config.json
     weight_bytes: int = 0  # of its files, here or not; 0 where nobody looked
     is_untied: bool = False  # an adapter trained the head apart from the embedding, which config.json ties

@@ -6,7 +6,7 @@ from typing import Any
 
 from convert.checkpoint.quantized import without_sections
 from convert.model.config import read_config, untied
-from convert.model.families import family
+from convert.model.families import family, find_family, text_config
 from convert.model.family import Family
 from convert.model.source import Model
 from convert.tokenizer import Tokenizer
@@ -68,7 +68,8 @@ def canonical_config(model: Model, dtype: str) -> dict[str, Any]:
     if canonical := _source_family(model).canonical:
         config = canonical.config(model.decoder, model.tokenizer.bos_id, model.tokenizer.eos_id)
     else:
-        source = without_sections(read_config(model.folder).values)
+        # Of a multimodal model the text decoder alone is written.
+        source = without_sections(text_config(read_config(model.folder)).values)
         config = {name: value for name, value in source.items() if name not in _LEFT_OUT}
         config["architectures"] = [family(model.decoder.family).classes[0]]
     if model.is_untied:
@@ -85,7 +86,7 @@ def is_relabeled(model: Model) -> bool:
 
 
 def _source_family(model: Model) -> Family:
-    return family(read_config(model.folder).text("model_type"))
+    return find_family(read_config(model.folder))
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:

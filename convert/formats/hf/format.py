@@ -13,6 +13,7 @@ from convert.formats.hf.options import HfOptions
 from convert.formats.hf.shards import shard_layouts
 from convert.formats.hf.tensors import KEPT_AS, Float, Stored, copied, source_types, stored_tensors
 from convert.model.config import read_config
+from convert.model.families import text_config
 from convert.model.feature import Feature
 from convert.model.source import Model, Weights
 from convert.progress import Progress
@@ -91,7 +92,7 @@ def read_headers(promised: StoredTensors, model: Model, weights: Weights) -> Sto
 
 def promised_type(model: Model) -> Float:
     """Say what the weights will prove to be: what config.json says, or else what they weigh."""
-    source: Mapping[str, Any] = read_config(model.folder).values
+    source: Mapping[str, Any] = text_config(read_config(model.folder)).values
     flagged = [own for flag, own in FLAGS.items() if source.get(flag) is True]
     said = str(source.get("torch_dtype") or source.get("dtype")).removeprefix("torch.")
     if flagged:

@@ -76,7 +76,7 @@ def copied(stored: tuple[Stored, ...], decoder: Decoder, weights: Weights) -> tu
     """Take each tensor whole where the source has the family's own naming: no role is parted or turned."""
     tensors = weights.checkpoint.tensors
     if not weights.is_canonical:
-        runs = family(decoder.family).naming.runs
+        runs = family(decoder.family).naming.of(decoder).runs
         return tuple(replace(each, pieces=by_turns(each.pieces, decoder, runs)) for each in stored)
     return tuple(_copied(each, tensors[weights.origins[each.pieces[0].ref].name]) for each in stored)
 

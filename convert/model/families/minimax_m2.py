@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from convert.errors import Failure
 from convert.model.config import Config
-from convert.model.decoder import Decoder, Experts, Role
+from convert.model.decoder import Decoder, Experts, Part, Role
 from convert.model.families import llama, mixtral
 from convert.model.family import Gguf
 from convert.model.feature import Feature
 
 CLASSES = ("MiniMaxM2ForCausalLM",)
 RUNS_IN = frozenset({"vllm", "sglang"})
-_BIAS = (Role.ROUTER_SELECTION, "weight")
+_BIAS: tuple[Role, Part] = (Role.ROUTER_SELECTION, "weight")
 FUSED = replace(
     mixtral.FUSED, names={**mixtral.FUSED.names, _BIAS: "layers.{layer}.mlp.e_score_correction_bias"}
 )

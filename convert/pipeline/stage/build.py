@@ -12,6 +12,7 @@ from convert.model.binding import bind
 from convert.model.families import family
 from convert.model.source import Weights
 from convert.pipeline.adapter import merge
+from convert.pipeline.parts import name_parts
 from convert.pipeline.record import manifest
 from convert.pipeline.run import Job, Run
 from convert.source import is_legal
@@ -26,6 +27,8 @@ def build(run: Run) -> Run:
         binding = bind(run.model.decoder, run.family.naming, checkpoint.tensors)
         canonical = family(run.model.decoder.family).naming.of(run.model.decoder)
         weights = Weights(checkpoint, binding, binding.naming is canonical)
+        # Now that the tensors are here, whatever was known of them before.
+        run = replace(run, model=replace(run.model, parts=tuple(name_parts(binding.left_out))))
         _fill(run, weights, [*_learn(run, weights)])
     return run
 

@@ -1,0 +1,40 @@
+"""The parts of a source besides its text decoder: named in every plan and manifest, and not converted."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from convert.checkpoint import open_checkpoint
+from convert.checkpoint.index import has_single, index_names
+from convert.deviation import AS_SOURCE, Deviation
+from convert.model.binding import parts_besides
+from convert.model.config import Config
+from convert.model.decoder import Decoder
+from convert.model.family import AUDIO, HEADS, VISION, Family
+
+# What a config says of them, where no list of tensors is here yet.
+_KEYS = {"vision_config": VISION, "audio_config": AUDIO, "mtp_num_hidden_layers": HEADS}
+# What the names of a part begin with.
+_STEM = re.compile(r"(?:(?:model|language_model|layers)\.)*[^.]+")
+
+
+def find_parts(folder: Path, config: Config, family: Family, decoder: Decoder) -> tuple[Deviation, ...]:
+    """Name the parts that a folder's tensors show, or those of its config where no tensors are listed."""
+    names = index_names(folder)
+    if names is None and has_single(folder):
+        with open_checkpoint(folder) as checkpoint:
+            names = tuple(checkpoint.tensors)
+    if names is None:
+        return tuple(_left_out(key, what) for key, what in _KEYS.items() if config.values.get(key))
+    return tuple(name_parts(parts_besides(decoder, family.naming, frozenset(names))))
+
+
+def name_parts(parts: Mapping[str, Sequence[str]]) -> Iterator[Deviation]:
+    """Name each part by what its tensors' names begin with."""
+    for what, names in sorted(parts.items()):
+        stems = {found[0] for name in names if (found := _STEM.match(name))}
+        yield from (_left_out(stem, what) for stem in sorted(stems))
+
+
+def _left_out(subject: str, what: str) -> Deviation:
+    return Deviation(subject, AS_SOURCE, "without", f"left out, as it belongs to {what}")
