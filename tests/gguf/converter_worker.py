@@ -34,7 +34,7 @@ def adapt(base: Any, job: dict[str, Any]) -> None:
                 model.set_vocab = plain
     if job["is_config_raw"]:
         base.ModelBase.load_hparams = staticmethod(
-            lambda folder, _is_mistral: json.loads((Path(folder) / "config.json").read_text("utf-8"))
+            lambda folder, *_, **_more: json.loads((Path(folder) / "config.json").read_text("utf-8"))
         )
 
 

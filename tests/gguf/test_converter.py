@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 CASES = {**{name: tiny.Recipe(name, dtype="F32") for name in tiny.rendered("gguf")}, **VARIANTS}
-QUANTS = ("F32", "F16", "BF16", "Q8_0")
+QUANTS = ("F32", "F16", "Q8_0")  # of examples; of variants the first
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,24 @@ class Feed:
 
 
 NO_HEADS = Feed("it takes for granted that there are heads of multi-token prediction", flags=("--no-mtp",))
+SIGMOID = {"scoring_func": "sigmoid"}
 # By family, or by variant where that says more.
 FEEDS = {
-    **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"), NO_HEADS),
+    "deepseek_v3": Feed("it knows the routing by a key that Transformers never writes", SIGMOID),
+    **dict.fromkeys(("glm4_moe", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"), NO_HEADS),
+    "glm4_moe_lite": Feed(
+        "llama.cpp knows the routing by the number of layers and of tokens, and no such heads are there",
+        {**SIGMOID, "num_nextn_predict_layers": 0},
+    ),
+    "glm4_moe_lite-types": Feed(
+        "besides, it looks for a count where Transformers lists the layers",
+        {**SIGMOID, "num_nextn_predict_layers": 0, "first_k_dense_replace": 2},
+    ),
     "gpt2": Feed("it looks for a key that Transformers no longer writes", {"n_ctx": 256}),
+    "nemotron_h": Feed(
+        "Transformers gives each config keys of experts, by which it is taken for a mixture",
+        is_config_raw=True,
+    ),
     "phi3": Feed(
         "it writes a length of another model where the config has none",
         {"original_max_position_embeddings": tiny.CONFIGS["phi3"]["max_position_embeddings"]},
@@ -63,12 +77,14 @@ ASSUMED: dict[str, Callable[[Callable[[str], Any]], Any]] = {
     "*.attention.value_length": lambda get: get("*.embedding_length") // get("*.attention.head_count"),
     "*.rope.dimension_count": lambda get: get("*.attention.key_length"),
     "*.rope.freq_base": lambda _: 10_000.0,
+    "*.expert_gating_func": lambda _: int(gguf.ExpertGatingFuncType.SOFTMAX),
     "tokenizer.ggml.add_bos_token": lambda _: False,
     "tokenizer.ggml.add_eos_token": lambda _: False,
     "tokenizer.ggml.merges": lambda _: [],
 }
 # Keys that may differ, by case and by key.
 EXPLAINED = {
+    ("nemotron_h-biased", "nemotron_h.rope.dimension_count"): "no head is turned in this graph",
     ("phi3-longrope", "phi3.rope.scaling.type"): "it leaves out what the graph takes from the factors",
     ("qwen", "tokenizer.ggml.eot_token_id"): "it looks for this in tokenizer_config.json alone",
     ("qwen3_5_text", "qwen35.full_attention_interval"): "Transformers drops it; the layers are listed",
@@ -196,7 +212,7 @@ def test_the_file_is_that_of_llama_cpp(case: str, llama_cpp: converter.Converter
     if refusals := [REFUSED[name] for name in names if name in REFUSED]:
         assert refusals[0] in llama_cpp.convert(given, tmp_path / "theirs.gguf", type="f32", **job)
         return
-    quants = QUANTS if case in tiny.CONFIGS else QUANTS[:1]
+    quants = QUANTS if case in supported() else QUANTS[:1]
     (tmp_path / "ours").mkdir()
     made = convert_to(tmp_path / "ours", source, f"gguf: {{quants: [{', '.join(quants)}]}}")
     for quant in quants:
