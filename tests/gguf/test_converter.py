@@ -84,6 +84,7 @@ ASSUMED: dict[str, Callable[[Callable[[str], Any]], Any]] = {
 }
 # Keys that may differ, by case and by key.
 EXPLAINED = {
+    ("gemma4_text-dense", "gemma4.final_logit_softcapping"): "llama.cpp takes 30 where it is left out",
     ("nemotron_h-biased", "nemotron_h.rope.dimension_count"): "no head is turned in this graph",
     ("phi3-longrope", "phi3.rope.scaling.type"): "it leaves out what the graph takes from the factors",
     ("qwen", "tokenizer.ggml.eot_token_id"): "it looks for this in tokenizer_config.json alone",
@@ -96,6 +97,8 @@ EXPLAINED = {
 OURS_ALONE = {
     "*.attention.sliding_window_pattern": "it leaves the graph its own pattern, whatever the config says",
 }
+# Tensors that llama-quantize, which we follow, leaves in 32 bits and the converter does not.
+KEPT = {"per_layer_model_proj.weight"}
 # Tensors that are computed, not copied: there in 32 bits, here in 64.
 COMPUTED = {"*.ssm_a": 2e-7, "rope_freqs.weight": 2e-7, "rope_factors_*.weight": 2e-7}
 
@@ -111,10 +114,13 @@ def llama_cpp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[converter.Co
 
 
 def with_tokenizer(folder: Path) -> None:
-    """Give a checkpoint a vocabulary with merges."""
+    """Give a checkpoint a vocabulary with merges, which leaves a few ids without a token."""
     special = ["<unk>", "<s>", "</s>"]
     names = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    merges = [("t", "h"), ("th", "e"), ("a", "n"), ("Ġ", "the")]
+    # Gemma 3's converter cuts the embedding at as many rows as there are tokens, added ones counted twice.
+    letters = "Ġetaoinshrdlucmf"
+    merges = [(left, right) for left in letters for right in letters]
+    merges = merges[: tiny.VOCAB_SIZE - len(special) - len(names)]
     names += [left + right for left, right in merges]
     tokenizer = Tokenizer(models.BPE({name: identity for identity, name in enumerate(names)}, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -178,10 +184,10 @@ def differing_keys(ours: Fields, theirs: Fields) -> dict[str, str]:
     return differing
 
 
-def differing_tensors(ours: Path, theirs: Path) -> list[str]:
+def differing_tensors(ours: Path, theirs: Path) -> dict[str, str]:
     """List the tensors that one file alone has, or whose type, shape or bytes differ."""
     mine, other = oracle.tensors(ours), oracle.tensors(theirs)
-    differing = [f"{name} is in one alone" for name in sorted(mine.keys() ^ other.keys())]
+    differing = dict.fromkeys(sorted(mine.keys() ^ other.keys()), "is in one alone")
     for name in sorted(mine.keys() & other.keys()):
         if mine[name] == other[name]:
             continue
@@ -192,8 +198,8 @@ def differing_tensors(ours: Path, theirs: Path) -> list[str]:
             left, right = (np.frombuffer(found[name][2], np.float32) for found in (mine, other))
             if np.allclose(left, right, rtol=tolerance, atol=0):
                 continue
-        what = "their bytes" if mine[name][:2] == other[name][:2] else f"{mine[name][:2]}, {other[name][:2]}"
-        differing.append(f"{name}: {what}")
+        is_alike = mine[name][:2] == other[name][:2]
+        differing[name] = "its bytes" if is_alike else f"{mine[name][:2]}, llama.cpp has {other[name][:2]}"
     return differing
 
 
@@ -220,7 +226,10 @@ def test_the_file_is_that_of_llama_cpp(case: str, llama_cpp: converter.Converter
         error = llama_cpp.convert(given, theirs, type=quant.lower(), **job)
         assert not error, f"llama.cpp's converter: {error}; say in FEEDS what it needs, or in REFUSED why not"
         (ours,) = (made / f"gguf-{quant}").glob("*.gguf")
-        assert differing_tensors(ours, theirs) == []
+        differing_by_name = differing_tensors(ours, theirs)
+        if quant != "F32":
+            differing_by_name = {name: said for name, said in differing_by_name.items() if name not in KEPT}
+        assert differing_by_name == {}
         differing = differing_keys(fields(ours), fields(theirs))
         explained = {key for name, key in EXPLAINED if name in (*names, "*")}
         explained |= {
