@@ -1,9 +1,11 @@
 """The kind of each layer where layers differ, as configs list it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from convert.errors import Failure
 from convert.model.config import Config
+from convert.model.decoder import Decoder
 
 SLIDING, FULL, LINEAR = "sliding_attention", "full_attention", "linear_attention"
 # Names that Transformers has given up for these.
@@ -38,3 +40,23 @@ def read_kinds(
             f"supported: {', '.join(known)}",
         )
     return tuple(kinds)
+
+
+def with_windows(
+    decoder: Decoder, kinds: Sequence[str], window: int, *, has_rope_beyond: bool = True
+) -> Decoder:
+    """Give the layers of one kind a window; the others may be without positions."""
+    beyond = {} if has_rope_beyond else {"rope": None}
+    layers = tuple(
+        replace(layer, mixer=replace(layer.attention, **({"window": window} if kind == SLIDING else beyond)))
+        for layer, kind in zip(decoder.layers, kinds, strict=True)
+        if layer.attention
+    )
+    return replace(decoder, layers=layers)
+
+
+def window_keys(decoder: Decoder, period: int) -> dict[str, object]:
+    """Write for llama.cpp which layers have windows, where that is not the pattern built into a graph."""
+    windowed = [attention.window is not None for attention in decoder.attentions]
+    own = [kind == SLIDING for kind in every(period, decoder.layer_count)]
+    return {"attention.sliding_window_pattern": windowed} if any(windowed) and windowed != own else {}

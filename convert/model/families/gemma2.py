@@ -8,7 +8,7 @@ from convert.model.decoder import Decoder, Role
 from convert.model.families import gemma, llama
 from convert.model.family import Gguf
 from convert.model.feature import Feature
-from convert.model.pattern import FULL, SLIDING, every, read_kinds
+from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_keys, with_windows
 
 CLASSES = ("Gemma2ForCausalLM",)
 RUNS_IN = gemma.RUNS_IN
@@ -57,16 +57,6 @@ def sandwiched(decoder: Decoder) -> Decoder:
     return decoder.with_layers(attn_post_norm=decoder.final_norm, mlp_post_norm=decoder.final_norm)
 
 
-def with_windows(decoder: Decoder, kinds: tuple[str, ...], window: int) -> Decoder:
-    """Give the layers of one kind a window."""
-    layers = tuple(
-        replace(layer, mixer=replace(layer.attention, window=window)) if kind == SLIDING else layer
-        for layer, kind in zip(decoder.layers, kinds, strict=True)
-        if layer.attention
-    )
-    return replace(decoder, layers=layers)
-
-
 def read_scale(config: Config, decoder: Decoder) -> float | None:
     """Read by what attention is scaled, where that is not the size of a head."""
     size: float = config.real("query_pre_attn_scalar", default=256.0)
@@ -81,15 +71,6 @@ def scale_limits(decoder: Decoder, scaled_layers: int) -> Iterator[str]:
         size = decoder.hidden_size // attention.head_count
     if abs((attention.scale or attention.head_size**-0.5) * size**0.5 - 1) > 1e-6:
         yield f"attention scales other than 1 / sqrt({size})"
-
-
-def window_keys(decoder: Decoder, period: int) -> dict[str, object]:
-    """Write which layers have windows, where that is not the graph's own pattern."""
-    windowed = [attention.window is not None for attention in decoder.attentions]
-    own = [kind == SLIDING for kind in every(period, decoder.layer_count)]
-    return {"attention.scale": None} | (
-        {"attention.sliding_window_pattern": windowed} if any(windowed) and windowed != own else {}
-    )
 
 
 def _limits(decoder: Decoder) -> Iterator[str]:
@@ -110,5 +91,5 @@ GGUF = Gguf(
     },
     always=gemma.GGUF.always,
     limits=_limits,
-    keys=lambda decoder: window_keys(decoder, 2),
+    keys=lambda decoder: {"attention.scale": None, **window_keys(decoder, 2)},
 )  # fmt: skip

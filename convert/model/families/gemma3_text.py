@@ -9,7 +9,7 @@ from convert.model.decoder import Decoder, Rope
 from convert.model.families import gemma, gemma2
 from convert.model.family import Gguf
 from convert.model.feature import Feature
-from convert.model.pattern import FULL, SLIDING, every, read_kinds
+from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_keys, with_windows
 from convert.model.rotary import read_rope
 
 CLASSES = ("Gemma3ForCausalLM",)
@@ -69,9 +69,8 @@ def describe(config: Config) -> Decoder:
     count = decoder.layer_count
     period = config.size("sliding_window_pattern", "_sliding_window_pattern", default=PERIOD)
     kinds = read_kinds(config, every(period, count))
-    decoder = gemma2.with_windows(
-        gemma2.sandwiched(decoder), kinds, config.size("sliding_window", default=4096)
-    ).with_mixers(
+    window = config.size("sliding_window", default=4096)
+    decoder = with_windows(gemma2.sandwiched(decoder), kinds, window).with_mixers(
         qk_norm=decoder.final_norm,
         scale=gemma2.read_scale(config, decoder),
         softcap=gemma2.read_cap(config, "attn_logit_softcapping"),
@@ -114,5 +113,5 @@ GGUF = Gguf(
     },
     always=gemma.GGUF.always,
     limits=_limits,
-    keys=lambda decoder: gemma2.window_keys(decoder, PERIOD),
+    keys=lambda decoder: {"attention.scale": None, **window_keys(decoder, PERIOD)},
 )  # fmt: skip

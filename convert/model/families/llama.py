@@ -1,5 +1,7 @@
 """Llama and what is named like it (TinyLlama, Llama 2 and 3)."""
 
+from collections.abc import Iterator
+
 from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Attention, Decoder, Dense, Layer, Norm, Role
@@ -91,6 +93,12 @@ EXAMPLE = {
 }
 
 ACTIVATIONS = ("silu", "swish")
+
+
+def square_limits(decoder: Decoder) -> Iterator[str]:
+    """Name what a graph has no place for that takes heads to be as wide together as the hidden states."""
+    if decoder.hidden_size != decoder.attention.q_size:
+        yield "heads that are not as wide together as the hidden states"
 
 
 def describe(config: Config) -> Decoder:

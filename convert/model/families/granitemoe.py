@@ -1,0 +1,47 @@
+"""Granite with experts, whose gates and inner rows lie in one tensor."""
+
+from dataclasses import replace
+
+from convert.model.config import Config
+from convert.model.decoder import Decoder, Experts, Role
+from convert.model.families import granite, llama
+from convert.model.feature import Feature
+
+CLASSES = ("GraniteMoeForCausalLM",)
+NAMING = replace(
+    llama.NAMING,
+    names={
+        **llama.NAMING.names,
+        Role.ROUTER: "layers.{layer}.block_sparse_moe.router.layer",
+        Role.EXPERT_GATE: "layers.{layer}.block_sparse_moe.input_linear",
+        Role.EXPERT_UP: "layers.{layer}.block_sparse_moe.input_linear",
+        Role.EXPERT_DOWN: "layers.{layer}.block_sparse_moe.output_linear",
+    },
+)
+RUNS_IN = frozenset({"vllm"})
+GGUF = replace(
+    granite.GGUF,
+    architecture="granitemoe",
+    renders=granite.GGUF.renders - {Feature.MLP_BIAS} | {Feature.EXPERTS},
+    # The experts are as wide as this graph's MLPs.
+    keys=lambda decoder: {**granite.keys(decoder), "expert_feed_forward_length": None},
+)
+EXAMPLE = {
+    **{key: value for key, value in granite.EXAMPLE.items() if key != "mlp_bias"},
+    "architectures": list(CLASSES),
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "intermediate_size": 256,
+}
+
+
+def describe(config: Config) -> Decoder:
+    """Read a config."""
+    size = config.size("intermediate_size")
+    experts = Experts(
+        count=config.size("num_local_experts", default=8),
+        used_count=config.size("num_experts_per_tok", default=2),
+        size=size,
+        dense_size=size,
+    )
+    return replace(granite.describe(config), family="granitemoe").with_layers(mlp=experts)
