@@ -117,7 +117,7 @@ def _scores(folder: Path, document: Document, types: tuple[TokenType, ...]) -> t
     """Take scores from tokenizer.model if there is one, since the merges were made from those."""
     if document.kind is Kind.BYTE_BPE:
         return None
-    if document.kind is Kind.UNIGRAM:
+    if document.scores:
         return (*document.scores, *(0.0,) * (len(types) - len(document.scores)))
     scores = score.from_merges(document.merges, document.vocab, len(types))
     path = folder / "tokenizer.model"

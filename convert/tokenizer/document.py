@@ -36,7 +36,8 @@ class Document:
     fuse_unk: bool = False
     byte_fallback: bool = False
     ignore_merges: bool = False
-    scores: tuple[float, ...] = ()  # unigram: one for each id, in place of merges
+    scores: tuple[float, ...] = ()  # one for each id, where the vocabulary itself has them
+    is_unigram: bool = False  # scores alone join, and there are no merges
     roles: Mapping[str, str] = field(
         default_factory=dict
     )  # role → token, where the vocabulary itself says it
@@ -44,7 +45,7 @@ class Document:
     @property
     def kind(self) -> Kind:
         """Return which kind of symbols it uses, and how it joins them."""
-        if self.scores:
+        if self.is_unigram:
             return Kind.UNIGRAM
         if any(step["type"] == "ByteLevel" for step in steps(self.pre_tokenizer, "pretokenizers")):
             return Kind.BYTE_BPE
@@ -77,7 +78,7 @@ class Document:
             "pre_tokenizer": self.pre_tokenizer,
             "post_processor": self.post_processor,
             "decoder": self.decoder,
-            "model": self._unigram() if self.scores else self._bpe(),
+            "model": self._unigram() if self.is_unigram else self._bpe(),
         }
         return (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8")
 
@@ -157,6 +158,7 @@ def _read_unigram(model: dict[str, Any], origin: str) -> dict[str, Any]:
         "vocab": vocab,
         "merges": (),
         "scores": tuple(scores),
+        "is_unigram": True,
         "unk_token": None if unk_id is None else tokens[unk_id],
         "fuse_unk": True,
         "byte_fallback": bool(model.get("byte_fallback")),

@@ -18,7 +18,9 @@ def open_encoder(tokenizer_json: bytes, origin: str = "tokenizer.json") -> token
 
     try:
         return Tokenizer.from_str(tokenizer_json.decode("utf-8"))
-    except Exception as fault:  # noqa: BLE001  (the library raises nothing more specific)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as fault:  # noqa: BLE001  (the library raises nothing more specific, and panics)
         raise Failure(f"{origin}: the tokenizers library refuses it: {fault}") from None
 
 

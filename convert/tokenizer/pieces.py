@@ -35,7 +35,8 @@ def from_pieces(path: Path, settings: Mapping[str, Any], renamed: Mapping[int, s
         origin=path.name,
         vocab={names.get(text, text): identity for text, identity in vocab.items()},
         merges=tuple(merges),
-        scores=tuple(piece.score for piece in model.pieces) if model.type is ModelType.UNIGRAM else (),
+        scores=tuple(piece.score for piece in model.pieces),
+        is_unigram=model.type is ModelType.UNIGRAM,
         added=tuple(
             AddedToken(identity, names.get(piece.text, piece.text), piece.type is PieceType.CONTROL)
             for identity, piece in enumerate(model.pieces)

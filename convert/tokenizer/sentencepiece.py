@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import Failure, shown
+from convert.tokenizer.charsmap import is_sound
 from convert.tokenizer.file import BROKEN, read_bytes
 from convert.tokenizer.protobuf import read_fields
 from convert.tokenizer.rank import is_ranks
@@ -103,6 +104,9 @@ def read_model(path: Path) -> PieceModel:
         missing = "pieces" if not pieces else "settings after its pieces"
         raise Failure(f"{path.name}: a sentencepiece model without {missing}: it is cut short", BROKEN)
     _check_pieces(pieces, path.name)
+    charsmap = specs[_NORMALIZER]["charsmap"]
+    if charsmap and not is_sound(charsmap):
+        raise Failure(f"{path.name}: the table of letters to replace is damaged", BROKEN)
     trainer, normalizer = specs[_TRAINER], specs[_NORMALIZER]
     try:
         model_type = ModelType(trainer["model_type"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
 import struct
 from typing import Any
@@ -190,6 +191,36 @@ def test_every_cut_is_one_line() -> None:
     for length in (0, 1, 2, 5, 40, *range(100, normalizer, 997), *range(normalizer - 40, normalizer)):
         fault(whole[:length])
     assert fault(b"") == "tokenizer.model: a sentencepiece model without pieces: it is cut short"
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", ["bpe", "unigram"])
+def test_flipped_bits_give_a_tokenizer_or_one_line(form: str, count: int) -> None:
+    """No library panics, at reading or at use: what is damaged is refused before."""
+    seeded, refused = random.Random(count), []
+    folder, whole = new_folder(), model_bytes(form)
+    table = max(whole.find(b"nmt_nfkc"), 0)
+    for number in range(count):
+        changed = bytearray(whole)
+        first = table if number % 2 else 0
+        changed[seeded.randrange(first, len(whole))] ^= 1 << seeded.randrange(8)
+        (folder / "tokenizer.model").write_bytes(changed)
+        try:
+            tokenizer = load(folder, "llama", {}, 1500)
+            vocabulary_fields(tokenizer)
+        except Failure as failure:
+            refused.append(failure.message)
+        else:
+            Encoder.from_str(tokenizer.json.decode()).encode("½ ﬁ é 世界  a")
+    assert refused
+    assert not any("\n" in message for message in refused)
+
+
+def test_a_table_of_letters_that_is_cut_is_one_line() -> None:
+    whole = model_bytes("unigram")
+    start = whole.index(b"nmt_nfkc") + len(b"nmt_nfkc")
+    damaged = whole[: start + 4] + b"\xff\xff\xff\x7f" + whole[start + 8 :]
+    assert fault(damaged) == "tokenizer.model: the table of letters to replace is damaged"
 
 
 def message(*fields: tuple[int, object]) -> bytes:
