@@ -1,13 +1,14 @@
 """Qwen2 and Qwen2.5: Llama with biases on q, k and v."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.families import llama
 from convert.model.family import Gguf, Split, Tokenizer
 from convert.model.feature import Feature
+from convert.model.pattern import FULL, SLIDING, read_kinds
 from convert.model.splitting import ONE_DIGIT
 
 CLASSES = ("Qwen2ForCausalLM",)
@@ -25,13 +26,34 @@ TOKENIZER = Tokenizer(
     split=Split(ONE_DIGIT, normalizer="NFC"),
 )
 EXAMPLE = {**llama.SIZES, "architectures": list(CLASSES), "tie_word_embeddings": True}
+WINDOWS = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2}
+VARIANTS = {"windows": WINDOWS}
 
 
 def describe(config: Config) -> Decoder:
     """Read a config."""
-    if config.flag("use_sliding_window", default=False):
-        raise Failure(
-            f"{config.where}: use_sliding_window is on, and a window in some layers only is not supported",
-            "the published models have it off",
-        )
+    return with_windows(read(config), config)
+
+
+def read(config: Config) -> Decoder:
+    """Read all of a config but its windows."""
     return replace(llama.describe(config), family="qwen2").with_mixers(has_qkv_bias=True)
+
+
+def with_windows(decoder: Decoder, config: Config, kinds: Sequence[str] | None = None) -> Decoder:
+    """Read which layers have a window: by default those from a number on."""
+    if not config.flag("use_sliding_window", default=False):
+        return decoder
+    if kinds is None:
+        first = config.size("max_window_layers", default=28, least=0)
+        kinds = [SLIDING if number >= first else FULL for number in range(decoder.layer_count)]
+    window = config.size("sliding_window", default=4096)
+    return replace(
+        decoder,
+        layers=tuple(
+            replace(layer, mixer=replace(layer.attention, window=window))
+            if layer.attention and kind == SLIDING
+            else layer
+            for layer, kind in zip(decoder.layers, read_kinds(config, kinds), strict=True)
+        ),
+    )

@@ -9,6 +9,7 @@ from convert.model.decoder import Decoder, Dense, Experts, Layer, Part, Role
 from convert.model.families import llama, qwen2
 from convert.model.family import Gguf, Naming
 from convert.model.feature import Feature
+from convert.model.pattern import FULL, SLIDING
 
 CLASSES = ("Qwen2MoeForCausalLM",)
 RUNS_IN = frozenset({"vllm", "sglang"})
@@ -62,14 +63,17 @@ EXAMPLE = {
     "shared_expert_intermediate_size": 512,
     "norm_topk_prob": False,
 }
-VARIANTS = {"some_dense": {"mlp_only_layers": [0], "norm_topk_prob": True}}
+VARIANTS = {"some_dense": {**qwen2.WINDOWS, "mlp_only_layers": [0], "norm_topk_prob": True}}
 
 
 def describe(config: Config) -> Decoder:
     """Read a config."""
-    decoder = replace(qwen2.describe(config), family="qwen2_moe").with_mixers(
+    decoder = replace(qwen2.read(config), family="qwen2_moe").with_mixers(
         has_qkv_bias=config.flag("qkv_bias", default=True)
     )
+    last = config.size("max_window_layers", default=28, least=0)
+    kinds = [FULL if number % 2 or number >= last else SLIDING for number in range(decoder.layer_count)]
+    decoder = qwen2.with_windows(decoder, config, kinds)
     experts = replace(
         read_experts(config),
         shared_size=config.size("shared_expert_intermediate_size"),

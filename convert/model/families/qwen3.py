@@ -18,11 +18,17 @@ GGUF = Gguf(
 )
 TOKENIZER = replace(qwen2.TOKENIZER, classes=())
 EXAMPLE = {**llama.SIZES, "architectures": list(CLASSES), "head_dim": 64}
+VARIANTS = {"windows": qwen2.WINDOWS}
 
 
 def describe(config: Config) -> Decoder:
     """Read a config."""
-    decoder = replace(qwen2.describe(config), family="qwen3")
+    return qwen2.with_windows(read(config), config)
+
+
+def read(config: Config) -> Decoder:
+    """Read all of a config but its windows."""
+    decoder = replace(qwen2.read(config), family="qwen3")
     return decoder.with_mixers(
         has_qkv_bias=config.flag("attention_bias", default=False), qk_norm=decoder.final_norm
     )

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from convert.model.config import Config
 from convert.model.decoder import Decoder
-from convert.model.families import qwen2_moe, qwen3
+from convert.model.families import qwen2, qwen2_moe, qwen3
 from convert.model.family import Gguf
 from convert.model.feature import Feature
+from convert.model.pattern import SLIDING
 
 CLASSES = ("Qwen3MoeForCausalLM",)
 NAMING = qwen2_moe.NAMING
@@ -27,5 +28,7 @@ VARIANTS = {"unnormalized": {"norm_topk_prob": False, "decoder_sparse_step": 2}}
 
 def describe(config: Config) -> Decoder:
     """Read a config."""
-    decoder = replace(qwen3.describe(config), family="qwen3_moe")
+    decoder = replace(qwen3.read(config), family="qwen3_moe")
+    # Where there are windows, every layer has one.
+    decoder = qwen2.with_windows(decoder, config, [SLIDING] * decoder.layer_count)
     return qwen2_moe.with_experts(decoder, config, qwen2_moe.read_experts(config))
