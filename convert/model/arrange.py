@@ -30,12 +30,14 @@ class NegativeExp:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Multiply by what the source's code multiplies with at run time."""
+    """Multiply by what the source's code multiplies with at run time, one after the other."""
 
-    factor: float
+    factors: tuple[float, ...]
 
     def __call__(self, rows: Rows) -> Rows:
-        return rows * np.float32(self.factor)
+        for factor in self.factors:
+            rows = rows * np.float32(factor)
+        return rows
 
 
 @dataclass(frozen=True, slots=True)

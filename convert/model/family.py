@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from convert.model.arrange import Arrange
     from convert.model.config import Config
@@ -85,6 +85,8 @@ class Gguf:
     runs: Mapping[Role, Callable[[Decoder, int], int]] = field(default_factory=dict)
     # Rows of a role in another order: runs of (first, count).
     order: Mapping[Role, Callable[[Decoder, int], Iterable[tuple[int, int]]]] = field(default_factory=dict)
+    # Multipliers folded into the roles of a layer: runs of rows, 0 being all, with those of each.
+    scaled: Callable[[Decoder, int], Mapping[Role, Sequence[tuple[int, tuple[float, ...]]]]] | None = None
     # The shape in the file, where it is not the role's own.
     shapes: Mapping[Role, Callable[[Decoder, int], tuple[int, ...]]] = field(default_factory=dict)
     # Another graph for some models of the family.

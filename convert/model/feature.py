@@ -53,6 +53,7 @@ class Feature(StrEnum):
     UNBIASED_CONVOLUTION = "state spaces without biases of convolutions"
     SHORT_CONVOLUTION = "short convolutions"
     CONVOLUTION_BIAS = "biases of short convolutions"
+    MIXER_SCALES = "multipliers around attention and state spaces"
     PARALLEL_MIXERS = "attention and state spaces in parallel"
     QKV_BIAS = "biases of queries, keys and values"
     OUT_BIAS = "biases of attention outputs"

@@ -253,6 +253,12 @@ class Parallel:
 
     attention: Attention
     state: StateSpace
+    # Multipliers of what each reads and gives, and of the keys.
+    attention_in_scale: float = switch(1.0, Feature.MIXER_SCALES)
+    attention_out_scale: float = switch(1.0, Feature.MIXER_SCALES)
+    key_scale: float = switch(1.0, Feature.MIXER_SCALES)
+    state_in_scale: float = switch(1.0, Feature.MIXER_SCALES)
+    state_out_scale: float = switch(1.0, Feature.MIXER_SCALES)
 
     @property
     def rope(self) -> Rope | None:

@@ -1,5 +1,6 @@
 """The tensors of a GGUF file: how llama.cpp names the roles, fuses some and wants some rearranged."""
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.model.arrange import AddOne, Interleave, NegativeExp, Turn
+from convert.model.arrange import AddOne, Interleave, NegativeExp, Scale, Turn
 from convert.model.decoder import Decoder, Latent, Parallel, Ref, Role, StateSpace
 from convert.model.families import family
 from convert.model.family import Gguf
@@ -166,6 +167,12 @@ def _pieces(decoder: Decoder, graph: Gguf, ref: Ref, shape: tuple[int, ...]) -> 
         piece = replace(piece, arrange=NegativeExp())
     elif decoder.has_offset(ref):
         piece = replace(piece, arrange=AddOne())
+    if graph.scaled and (scaled := graph.scaled(decoder, ref.layer or 0).get(ref.role)):
+        starts = itertools.accumulate((count for count, _ in scaled), initial=0)
+        return [
+            replace(piece, first_row=first, rows=count or shape[0], arrange=Scale(factors))
+            for first, (count, factors) in zip(starts, scaled, strict=False)
+        ]
     if order := graph.order.get(ref.role):
         runs = order(decoder, ref.layer or 0)
         return [replace(piece, first_row=first, rows=count) for first, count in runs]
