@@ -106,7 +106,8 @@ def fit(importance: Importance, decoder: Decoder) -> Importance:
             )
         # llama-quantize does without it then, here as there.
         del kept[name]
-    quantized = (name for name in columns if not any(part in name for part in UNQUANTIZED))
+    kept_whole = (*UNQUANTIZED, "_norm.weight")
+    quantized = (name for name in columns if not any(part in name for part in kept_whole))
     missing = tuple(name for name in quantized if name not in kept and name not in NEVER_COLLECTED)
     return replace(importance, values=kept, missing=missing)
 

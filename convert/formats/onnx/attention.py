@@ -126,7 +126,7 @@ def _normed(network: Network, ref: Ref, rows: str, mixer: Attention, positions: 
     if mixer.qk_norm_span == "row":
         return normalize_row(network, ref, rows)
     if mixer.qk_norm_span == "heads":
-        return normalize_each(network, ref, rows)
+        return normalize_each(network, ref, rows, count)
     return normalize_heads(network, ref, rows, count, mixer.head_size)
 
 

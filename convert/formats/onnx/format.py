@@ -64,6 +64,12 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         Feature.EMBEDDING_NORM, Feature.HEAD_BIAS, Feature.LOGIT_SOFTCAP, Feature.LOGIT_SCALE,
     })  # fmt: skip
 
+    def limits(self, decoder: Decoder) -> tuple[str, ...]:
+        require("onnx")
+        from convert.formats.onnx.positions import limits  # noqa: PLC0415 - without onnx other formats work
+
+        return tuple(dict.fromkeys(limits(decoder)))
+
     def tools(self, options: OnnxOptions, target: str) -> dict[str, str]:
         return {name: installed(name) for name in ("onnx", "numpy")}  # numpy computes the rotary tables
 

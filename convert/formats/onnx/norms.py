@@ -1,5 +1,7 @@
 """Norms in the graph: of hidden states, with what is added to them first, and of heads."""
 
+from dataclasses import replace
+
 import numpy as np
 from onnx import helper
 
@@ -47,15 +49,17 @@ def normalize_row(network: Network, ref: Ref, rows: str) -> str:
     return network.graph.node(op, [rows, *weights], name_of(ref), axis=-1, epsilon=norm.eps)
 
 
-def normalize_each(network: Network, ref: Ref, rows: str) -> str:
+def normalize_each(network: Network, ref: Ref, rows: str, head_count: int) -> str:
     """Normalize each head by itself and by its own weights."""
     graph, norm, name = network.graph, network.norm(ref), name_of(ref)
-    head_count, size = network.shapes[ref]
+    refs = [replace(ref, expert=head) for head in range(head_count)]
+    size = network.shapes[refs[0]][0]
     heads = graph.node("Reshape", [rows, graph.integers(0, 0, head_count, size)], f"{name}.heads")
     op = "RMSNormalization" if norm.kind == "rms" else "LayerNormalization"
     normed = graph.node(op, [heads, ones(graph, size)], f"{name}.plain", axis=-1, epsilon=norm.eps)
-    weight = graph.matrix(f"{name}.weight", [Piece(ref, head_count, size)], network.storage.vector)
-    weighed = graph.node("Mul", [normed, weight.planes[0]], name)
+    pieces = [Piece(each, size, 1) for each in refs]
+    weight = graph.vectors(f"{name}.weight", pieces, network.storage.vector, (head_count, size))
+    weighed = graph.node("Mul", [normed, weight], name)
     return graph.node("Reshape", [weighed, graph.integers(0, 0, head_count * size)], f"{name}.rows")
 
 

@@ -1,12 +1,12 @@
 """What attention must know of places: how long each text is, and how far queries and keys are turned."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 from onnx import TensorProto
 
-from convert.errors import Failure
 from convert.formats.onnx.graph import CONTRIB, Graph
 from convert.model.decoder import Attention, Decoder, Latent, Rope, RopeScaling, Temperature
 from convert.model.forward.frequency import turning
@@ -74,7 +74,6 @@ class Positions:
 
 def add_positions(graph: Graph, decoder: Decoder, mask: str, position_ids: str) -> Positions:
     """Add what the attention of all layers shares."""
-    _check(decoder)
     counts = graph.node("ReduceSum", [mask, graph.integers(1)], "positions.counts", keepdims=0)
     last = graph.node("Sub", [counts, graph.integers(1)], "positions.last")
     lengths = graph.node("Cast", [last], "positions.seqlens_k", to=TensorProto.INT32)
@@ -88,20 +87,14 @@ def add_positions(graph: Graph, decoder: Decoder, mask: str, position_ids: str) 
     return positions
 
 
-def _check(decoder: Decoder) -> None:
+def limits(decoder: Decoder) -> Iterator[str]:
+    """Say what onnxruntime's attention cannot do with heads of such sizes."""
     for layer in decoder.kinds:
         if isinstance(layer.mixer, Attention | Latent) and (size := layer.mixer.head_size) % HEAD_STEP:
-            raise Failure(
-                f"heads of {size} dimensions: onnxruntime's attention wants a multiple of {HEAD_STEP}",
-                "leave onnx out of the recipe's targets",
-            )
+            yield f"heads of {size} dimensions, which are no multiple of {HEAD_STEP}"
         rope = layer.mixer.rope if layer.mixer else None
-        if rope is not None and (rope.head_size or rope.dimensions) // 2 % PAIR_STEP:
-            raise Failure(
-                f"rotary positions over {rope.dimensions} dimensions: onnxruntime's attention turns "
-                f"multiples of {2 * PAIR_STEP}",
-                "leave onnx out of the recipe's targets",
-            )
+        if rope is not None and (turned := rope.head_size or rope.dimensions) // 2 % PAIR_STEP:
+            yield f"rotary positions over {turned} dimensions, which are no multiple of {2 * PAIR_STEP}"
 
 
 def _shifted(graph: Graph, scaling: RopeScaling, columns: str, position_ids: str) -> str:

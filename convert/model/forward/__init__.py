@@ -5,6 +5,7 @@ Weights are read through their origins in slices of rows: memory holds neither t
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -211,7 +212,11 @@ class Forward:
         return self._rows(ref, 0, self._shapes[ref][0])
 
     def _weights(self, ref: Ref) -> Rows:
-        return self.matrix(ref) if len(self._shapes[ref]) > 1 else self.vector(ref)
+        """Read a norm's weights, (size) or (heads, size) where each head has some."""
+        if ref in self._shapes:
+            return self.vector(ref)
+        heads = (replace(ref, expert=head) for head in itertools.count())
+        return np.stack([self.vector(each) for each in itertools.takewhile(self.has, heads)])
 
     def has(self, ref: Ref) -> bool:
         """Check whether the model has a tensor."""
