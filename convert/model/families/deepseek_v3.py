@@ -94,7 +94,7 @@ GGUF = Gguf(
     keys=keys,
     always=frozenset({
         "leading_dense_block_count", "expert_shared_count", "expert_weights_scale", "expert_weights_norm",
-        "expert_group_count",
+        "expert_group_count", "expert_gating_func",
     }),
 )  # fmt: skip
 SIZES = {
