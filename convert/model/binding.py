@@ -132,9 +132,23 @@ def _check_shapes(
     rows_taken: Mapping[tuple[str, int | None], int],
     tensors: Mapping[str, TensorInfo],
 ) -> None:
+    for name, wanted in shapes_in_source(decoder, origins, rows_taken).items():
+        found = tensors[name].shape
+        if squeezed(found) != squeezed(wanted):
+            raise Failure(
+                f"{tensors[name].file.name}: {name} is {_by(found)}, and config.json makes it {_by(wanted)}",
+                "the weights and config.json belong to different models, or one is damaged",
+            )
+
+
+def shapes_in_source(
+    decoder: Decoder, origins: Mapping[Ref, Origin], rows_taken: Mapping[tuple[str, int | None], int]
+) -> dict[str, tuple[int, ...]]:
+    """Compute the shape of each tensor of the source, by its name there; axes of one are left out."""
     counts: dict[str, int] = defaultdict(int)
     for name, index in rows_taken:
         counts[name] += index is not None
+    shapes: dict[str, tuple[int, ...]] = {}
     for ref, shape in decoder.shapes():
         origin = origins[ref]
         wanted = (rows_taken[origin.name, origin.index], *shape[1:])
@@ -142,16 +156,11 @@ def _check_shapes(
             wanted = wanted[::-1]
         if origin.index is not None:
             wanted = (counts[origin.name], *wanted)
-        found = tensors[origin.name].shape
-        if _squeezed(found) != _squeezed(wanted):
-            raise Failure(
-                f"{tensors[origin.name].file.name}: {origin.name} is {_by(found)}, "
-                f"and config.json makes it {_by(wanted)}",
-                "the weights and config.json belong to different models, or one is damaged",
-            )
+        shapes[origin.name] = wanted
+    return shapes
 
 
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Leave out axes of one, which convolutions and gates have."""
     return tuple(size for size in shape if size != 1)
 

@@ -3,15 +3,16 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
-from convert.checkpoint import Checkpoint
-from convert.checkpoint.adapter import Adapter, Names, Stack, Tied, adapt, is_untying
+from convert.checkpoint import Checkpoint, TensorInfo
+from convert.checkpoint.adapter import AdaptedCheckpoint, Adapter, Names, Stack, Tied, adapt, is_untying
 from convert.errors import Failure
 from convert.model import families
-from convert.model.binding import Binding, bind, name_of
+from convert.model.binding import Binding, bind, name_of, places, shapes_in_source, squeezed
 from convert.model.config import Config, untied
 from convert.model.decoder import Decoder
-from convert.model.family import Family
+from convert.model.family import Family, Naming
 from convert.model.tensor import Ref, Role
 from convert.pipeline.run import Run
 
@@ -46,28 +47,65 @@ def describe_untied(adapter: Adapter | None, config: Config, family: Family, dec
     return apart
 
 
+def require_fit(adapter: Adapter | None, config: Config, family: Family, decoder: Decoder) -> None:
+    """Refuse an adapter for another model before any weights are fetched.
+
+    What a multimodal model has besides its text decoder is seen in its weights only, and so is this.
+    """
+    if adapter is None or families.is_multimodal(config):
+        return
+    faults: list[Failure] = []
+    for naming in (family.naming, *family.naming.others):
+        try:
+            _try(adapter, naming, family, decoder)
+        except Failure as failure:
+            faults.append(failure)
+        else:
+            return
+    raise faults[0]
+
+
+def _try(adapter: Adapter, naming: Naming, family: Family, decoder: Decoder) -> None:
+    """Bring an adapter to tensors that are only described."""
+    names = names_of(family)
+    trained = {names.core(name): shape for name, shape in adapter.shapes.items()}
+    origins, taken = places(decoder, naming, naming.prefix)
+    tensors = []
+    for name, wanted in shapes_in_source(decoder, origins, taken).items():
+        shape = trained.get(names.core(name), wanted)
+        # With the axes of one that it has where it was trained.
+        found = (each for each in (shape, shape[::-1]) if squeezed(each) == squeezed(wanted))
+        tensors.append(TensorInfo(name, "F32", next(found, wanted), Path("config.json"), 0, 0))
+    binding = Binding(naming, origins, (), {}, naming.prefix)
+    _adapt(Checkpoint(Path(), {}, tensors), adapter, binding, names, is_tied=decoder.is_tied)
+
+
 def merge(checkpoint: Checkpoint, run: Run) -> Checkpoint:
     """Merge the recipe's adapter into a checkpoint; without an adapter this is the checkpoint itself."""
     if run.lora is None:
         return checkpoint
-    names = names_of(run.family)
     is_tied = run.model.decoder.is_tied or run.model.is_untied
-    decoder = replace(run.model.decoder, is_tied=is_tied)
-    binding = bind(decoder, run.family.naming, checkpoint.tensors)
+    binding = bind(replace(run.model.decoder, is_tied=is_tied), run.family.naming, checkpoint.tensors)
+    merged = _adapt(checkpoint, run.lora, binding, names_of(run.family), is_tied=is_tied)
+    for what, left_out in binding.left_out.items():
+        if count := len(merged.changed & set(left_out)):
+            run.remark(f"{run.lora.file.name}: {count} of the tensors that it changes are left out: {what}")
+    return merged
+
+
+def _adapt(
+    checkpoint: Checkpoint, adapter: Adapter, binding: Binding, names: Names, *, is_tied: bool
+) -> AdaptedCheckpoint:
     transposed = {origin.name for origin in binding.origins.values() if origin.is_transposed}
     head = name_of(binding.naming, Ref(Role.HEAD), binding.prefix)
-    merged = adapt(
+    return adapt(
         checkpoint,
-        run.lora,
+        adapter,
         is_transposed=transposed.__contains__,
         names=names,
         tied=Tied(binding.origins[Ref(Role.EMBED)].name, head) if is_tied else None,
         stacks=_stacks(binding),
     )
-    for what, left_out in binding.left_out.items():
-        if count := len(merged.changed & set(left_out)):
-            run.remark(f"{run.lora.file.name}: {count} of the tensors that it changes are left out: {what}")
-    return merged
 
 
 def _stacks(binding: Binding) -> Iterable[Stack]:

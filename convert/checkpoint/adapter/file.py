@@ -63,6 +63,12 @@ class Adapter(AbstractContextManager["Adapter"]):
         """Name the file of its tensors."""
         return next(iter(self.weights.tensors.values())).file
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Map each tensor that a single matrix or a pair changes to its shape where it was trained."""
+        pairs = {f"{pair.module}.weight": (pair.b.shape[0], pair.a.shape[1]) for pair in self.pairs}
+        return pairs | {name: info.shape for name, info in self.whole.items()}
+
     def close(self) -> None:
         """Close the file."""
         self.weights.close()

@@ -14,7 +14,7 @@ from convert.model.config import read_config
 from convert.model.decoder import Decoder
 from convert.model.family import Family
 from convert.model.source import Model
-from convert.pipeline.adapter import describe_untied
+from convert.pipeline.adapter import describe_untied, require_fit
 from convert.pipeline.parts import find_parts
 from convert.pipeline.run import Run
 from convert.tokenizer import Tokenizer
@@ -36,6 +36,7 @@ def describe(run: Run) -> Run:
     widened = tuple(_widened(folder))
     lora = run.resources.enter_context(open_adapter(run.adapter.folder)) if run.adapter else None
     family, tied, tokenizer = read_source(folder)
+    require_fit(lora, read_config(folder), family, tied)
     decoder = describe_untied(lora, read_config(folder), family, tied)
     card, fault = front_matter(folder)
     has_generation = (folder / "generation_config.json").is_file()
