@@ -116,6 +116,13 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gpt2", {"n_head": 5}, "no multiple of n_head"),
     ("qwen", {"intermediate_size": 701}, "is odd"),
     ("gemma", {"hidden_activation": "silu"}, "activation 'silu'"),
+    ("gemma2", {"layer_types": ["full_attention"]}, "layer_types lists 1 layers, and the model has 4"),
+    ("gemma3_text", {"use_bidirectional_attention": True}, "the model embeds texts and writes none"),
+    ("gemma3_text", {"layer_types": ["conv"] * 7}, "layer_types names 'conv'"),
+    ("gemma4_text", {"num_kv_shared_layers": 5}, "leaves no keys and values to share"),
+    ("gemma4_text", {"per_layer_config": {"2": {"hidden_size": 9}}}, "hidden_size of a layer alone"),
+    ("smollm3", {"no_rope_layers": [1, 1]}, "no_rope_layers is no list of the model's 4 layers"),
+    ("exaone4-small", {"sliding_window_pattern": "LLX"}, "sliding_window_pattern 'LLX'"),
     ("lfm2", {"layer_types": ["conv"] * 4}, "layer_types lists 4 layers, and the model has 5"),
     ("lfm2", {"layer_types": ["conv"] * 4 + ["mamba"]}, "names 'linear_attention', which is not"),
 ]
