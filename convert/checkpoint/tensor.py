@@ -30,7 +30,7 @@ DAMAGED = "the file is damaged: download it again, or save the model again"
 CUT_SHORT = "the download was probably cut short: fetch the file again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """A tensor and the place of its bytes."""
 

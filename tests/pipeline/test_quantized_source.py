@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +27,6 @@ from verify.runtimes._weights import read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 Tensors = dict[str, torch.Tensor]
 IDS = [5, 80, 200, 31, 77, 9]
@@ -157,6 +160,25 @@ def test_plan_and_manifest_say_what_the_source_is_stored_as(case: str, tmp_path:
         load_recipe(tmp_path / "recipe.yaml"), out=tmp_path / "other", offline=True
     ).targets
     assert said in {each.why for each in target.deviations}
+
+
+def test_a_damaged_scale_leaves_nothing_behind(tmp_path: Path) -> None:
+    source = quantized(tmp_path / "source", "fp8")
+    tensors = load_file(source / "model.safetensors")
+    tensors["model.layers.2.mlp.down_proj.weight_scale_inv"][1, 1] = float("nan")
+    save_file(tensors, source / "model.safetensors")
+    (tmp_path / "recipe.yaml").write_text("model: source\ntargets: {gguf: {quants: [Q8_0]}, hf: {}}\n")
+    line = [sys.executable, "-m", "convert.cli", "--quiet", "convert", "recipe.yaml", "--out", "out"]
+    place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(line, cwd=tmp_path, env=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    error, hint = done.stderr.splitlines()
+    assert error.startswith(
+        "error: model.safetensors: model.layers.2.mlp.down_proj.weight_scale_inv holds a "
+    )
+    assert hint.startswith("hint:")
+    # The turn that conversions take is no part of any.
+    assert {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()} <= {".turn"}
 
 
 def test_an_unknown_kind_is_refused_by_the_plan(tmp_path: Path) -> None:

@@ -78,7 +78,9 @@ def _section(config: Config, folder: Path) -> Config | None:
             if (section := each.section(key)) and section.values:
                 loads = any(name.startswith("load_in_") for name in section.values)
                 method = "bitsandbytes" if loads else usual
-                return Config({"quant_method": method, **section.values}, section.where)
+                return Config(
+                    {**section.values, "quant_method": section.text("quant_method", method)}, section.where
+                )
     if not (folder / _MODELOPT).is_file():
         return None
     record = read_config(folder, _MODELOPT)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Operation = Callable[..., Values]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Order:
     """The tensor that says which of the grid's rows, or columns, each of a matrix's belongs to."""
 
@@ -40,7 +40,7 @@ class Order:
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Grid:
     """Numbers of which each holds for a block of a matrix, or for the rows or columns that `order` says."""
 
@@ -84,7 +84,7 @@ class Grid:
             operation(tail, values[:, -1:], out=tail)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Matrix:
     """A matrix or a stack of them; `info` describes it as it is once it is widened."""
 

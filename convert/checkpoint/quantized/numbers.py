@@ -25,7 +25,7 @@ INTEGERS = ("I8", "U8", "I16", "I32", "I64")
 _POWERS = np.append(np.ldexp(np.float32(1), np.arange(255) - 127), np.float32(np.nan))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Numbers(ABC):
     """A matrix of numbers, or a stack of matrices, in one tensor."""
 
@@ -42,7 +42,7 @@ class Numbers(ABC):
         return found.reshape(shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Plain(Numbers):
     """Floats or integers, one after the other."""
 
@@ -55,7 +55,7 @@ class Plain(Numbers):
         return widened if widened.flags.writeable else widened.copy()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Exponents(Numbers):
     """Powers of two as their exponents alone, 127 for one: E8M0."""
 
@@ -65,7 +65,7 @@ class Exponents(Numbers):
         return np.take(_POWERS, found)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Across(Numbers):
     """Codes of a few bits along the columns, the first in a word's lowest bits unless `order` differs."""
 
@@ -96,7 +96,7 @@ class Across(Numbers):
         return np.take(np.asarray(self.table, np.float32), within)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Down(Numbers):
     """Codes of a few bits along the rows, the first in a word's lowest bits."""
 
@@ -118,7 +118,7 @@ class Down(Numbers):
         return values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Joined(Numbers):
     """Numbers that are multiplied with, or divided by, one number that is stored apart."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from convert.checkpoint import open_checkpoint
+from convert.checkpoint.quantized import without_sections
 from convert.errors import Failure
 from tests.checkpoint.quantized.widening import codes, save, seeded, words
 
@@ -223,6 +225,35 @@ def test_codes_of_bits_that_are_not_read(tmp_path: Path) -> None:
 def test_a_matrix_in_two_forms(tmp_path: Path) -> None:
     folder = save(tmp_path, GPTQ, {**gptq(), "a.weight": torch.ones(16, 64)})
     assert "a.weight is there in two forms" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "nest",
+    [
+        lambda section: {
+            "compression_config": {key: section[key] for key in section if key != "quant_method"}
+        },
+        lambda section: {"compression_config": {"quantization_config": section, "sparsity_config": {}}},
+        lambda section: {"text_config": {"quantization_config": section, "dtype": "float16"}},
+    ],
+    ids=["compression_config", "a section of it", "text_config"],
+)
+def test_places_in_a_config(tmp_path: Path, nest: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    save(tmp_path, {}, packed())
+    config = {"model_type": "any", **nest(compressed())}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with open_checkpoint(tmp_path) as checkpoint:
+        assert checkpoint.tensors["a.weight"].dtype == ("F16" if "text_config" in config else "BF16")
+    left = without_sections(config)
+    assert left["model_type"] == "any"
+    assert "quant" not in json.dumps(left)
+    assert "compression" not in json.dumps(left)
+
+
+def test_mlx_is_refused_by_name(tmp_path: Path) -> None:
+    save(tmp_path, {}, packed())
+    (tmp_path / "config.json").write_text(json.dumps({"quantization": {"group_size": 64, "bits": 4}}))
+    assert "quantized by MLX, which is not read" in refused(tmp_path)
 
 
 def test_the_original_model_is_named(tmp_path: Path) -> None:
