@@ -115,7 +115,13 @@ class GgufFormat(Format[GgufOptions, Shared]):
         quant = target.removeprefix(PREFIX)
         listed = list(tensors.file_tensors(model.decoder))
         shapes = [
-            Shape(tensor.name, tensor.shape[0], tensor.shape[-1] if tensor.is_matrix else 1, tensor.is_matrix)
+            Shape(
+                tensor.name,
+                tensor.shape[0],
+                tensor.shape[-1] if tensor.is_matrix else 1,
+                tensor.is_matrix,
+                is_stack=len(tensor.shape) > 2 and tensor.shape[0] > 1,
+            )
             for tensor in listed
         ]
         chooser = Chooser(quant, model.decoder, shapes, has_imatrix=prepared.has_imatrix)

@@ -35,6 +35,8 @@ MIXTURES = {
     "Q2_K": Mixture(10, "Q2_K"),
     "IQ4_XS": Mixture(30, "IQ4_XS"),
     "IQ4_NL": Mixture(25, "IQ4_NL"),
+    # Stacks alone have this type; what is not stacked has Q8_0.
+    "MXFP4_MOE": Mixture(38, "MXFP4"),
 }
 
 # tensor_type_fallback: what a row takes that is no whole number of 256-weight blocks.
@@ -68,6 +70,7 @@ class Shape:
     rows: int
     columns: int
     is_matrix: bool
+    is_stack: bool = False  # of experts, or of heads
 
 
 class Chooser:
@@ -107,6 +110,8 @@ class Chooser:
     def _mixed(self, shape: Shape) -> str:
         name, quant, new = shape.name, self.quant, self.default
         has_few = self.expert_count == FEW_EXPERTS
+        if new == "MXFP4":
+            return new if shape.is_stack else "Q8_0"
         if name == "output.weight" or (self.is_tied and name in EMBEDDINGS):
             is_wide = new == "Q8_0" or shape.columns % BLOCK_TYPES[new].block_size
             new = self.types.head or ("Q8_0" if is_wide else "Q6_K")

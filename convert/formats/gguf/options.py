@@ -33,6 +33,7 @@ class Quant(StrEnum):
     Q2_K = "Q2_K"
     IQ4_XS = "IQ4_XS"
     IQ4_NL = "IQ4_NL"
+    MXFP4_MOE = "MXFP4_MOE"
 
 
 class GgufOptions(TargetOptions):

@@ -37,6 +37,7 @@ WEIGHTS_PER_S = {
     "Q6_K": 31e6,
     "IQ4_NL": 3.6e6,
     "IQ4_XS": 3.6e6,
+    "MXFP4": 160e6,
 }
 
 
