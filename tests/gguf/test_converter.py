@@ -72,6 +72,7 @@ FEEDS = {
 # Families that it cannot convert, however it is fed, and what it says then.
 REFUSED = {
     "lfm2_moe-sparse": "Can not map tensor 'lm_head.weight'",
+    "ministral3-plain": "ministral3 rope_type must be 'yarn'",
     "stablelm-parallel": "Unprocessed norms",
 }
 # Those of which it makes a file that answers wrongly, and why.
@@ -96,6 +97,10 @@ EXPLAINED = {
     ("falcon", "falcon.feed_forward_length"): "it writes four times the hidden size",
     ("gpt_neox", "general.file_type"): "it does not write it",
     ("gemma4_text-dense", "gemma4.final_logit_softcapping"): "llama.cpp takes 30 where it is left out",
+    **{
+        ("ministral3-untied", f"mistral3.rope.scaling.{key}"): "it takes mscale to be one, and here it is not"
+        for key in ("attn_factor", "yarn_log_multiplier")
+    },
     ("nemotron_h-biased", "nemotron_h.rope.dimension_count"): "no head is turned in this graph",
     **{
         ("hunyuan_v1_dense-stretched", f"hunyuan-dense.rope.scaling.{key}"): "it says that nothing is scaled"

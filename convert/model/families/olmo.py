@@ -21,7 +21,12 @@ GGUF = Gguf(
     limits=llama.square_limits,
     large_layers=80,
 )  # fmt: skip
-EXAMPLE = {**llama.SIZES, "architectures": list(CLASSES), "num_key_value_heads": 8, "clip_qkv": 2.0}
+EXAMPLE = {
+    **{key: value for key, value in llama.SIZES.items() if key != "rms_norm_eps"},
+    "architectures": list(CLASSES),
+    "num_key_value_heads": 8,
+    "clip_qkv": 2.0,
+}
 VARIANTS = {"unclipped": {"clip_qkv": None, "tie_word_embeddings": True, "num_key_value_heads": 4}}
 
 

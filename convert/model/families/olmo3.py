@@ -23,7 +23,7 @@ EXAMPLE = {
         "rope_type": "yarn",
         "factor": 8.0,
         "original_max_position_embeddings": 32,
-        "attention_factor": 1.2,
+        "attention_factor": 1.2079441541679836,
         "beta_fast": 32,
         "beta_slow": 1,
     },
