@@ -185,6 +185,7 @@ def read_state(config: Config, hidden: int, norm: Norm | None, scales: tuple[flo
         norm=norm,
         is_norm_first=norm is not None and config.flag("mamba_norm_before_gate", default=True),
         has_conv_bias=config.flag("mamba_conv_bias", default=True),
+        has_bias=config.flag("mamba_proj_bias", default=False),
         times=config.span("time_step_limit", (0.0, float("inf"))),
         scales=scales,
     )

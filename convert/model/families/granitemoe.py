@@ -19,12 +19,18 @@ NAMING = replace(
     },
 )
 RUNS_IN = frozenset({"vllm"})
+
+
+def keys(decoder: Decoder) -> dict[str, object]:
+    """Write the multipliers; the experts are as wide as this graph's MLPs."""
+    return {**granite.keys(decoder), "expert_feed_forward_length": None}
+
+
 GGUF = replace(
     granite.GGUF,
     architecture="granitemoe",
     renders=granite.GGUF.renders - {Feature.MLP_BIAS} | {Feature.EXPERTS},
-    # The experts are as wide as this graph's MLPs.
-    keys=lambda decoder: {**granite.keys(decoder), "expert_feed_forward_length": None},
+    keys=keys,
 )
 EXAMPLE = {
     **{key: value for key, value in granite.EXAMPLE.items() if key != "mlp_bias"},
@@ -37,11 +43,15 @@ EXAMPLE = {
 
 def describe(config: Config) -> Decoder:
     """Read a config."""
+    return replace(granite.describe(config), family="granitemoe").with_layers(mlp=read_experts(config))
+
+
+def read_experts(config: Config) -> Experts:
+    """Read how many experts there are, and how wide they are."""
     size = config.size("intermediate_size")
-    experts = Experts(
+    return Experts(
         count=config.size("num_local_experts", default=8),
         used_count=config.size("num_experts_per_tok", default=2),
         size=size,
         dense_size=size,
     )
-    return replace(granite.describe(config), family="granitemoe").with_layers(mlp=experts)
