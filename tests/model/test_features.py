@@ -94,13 +94,13 @@ def test_a_feature_that_a_format_cannot_compute_is_refused(planted: str, tmp_pat
     recipe = load(path, option_models())
     decoder = described("qwen2").with_mixers(**change)
     assert feature in decoder.features
-    for name in ("gguf", "onnx"):
+    for name in ("gguf", "gptq", "awq"):
         with pytest.raises(UsageFailure) as caught:
             require_rendered(recipe, [name], decoder)
         (problem,) = caught.value.problems
         line = next(n for n, text in enumerate(recipe.text.splitlines(), 1) if text.startswith(f"  {name}:"))
         assert problem.message == f"{path}:{line}: targets.{name}: cannot express {feature} (qwen2)"
-        assert problem.hint == "targets that can: awq, gptq, hf"
+        assert problem.hint == "targets that can: hf, onnx"
 
 
 def test_the_targets_that_can_are_named(tmp_path: Path) -> None:

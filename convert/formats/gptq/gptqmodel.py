@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert import machine
@@ -17,16 +21,17 @@ from convert.formats.hf import format as hf
 from convert.formats.hf.companions import canonical_config, companion_files, is_relabeled, to_json
 from convert.formats.hf.shards import INDEX_NAME, shard_layouts
 from convert.formats.hf.tensors import is_canonical
+from convert.model.feature import Feature
 from convert.quantizer import Job, quantize, refusal
 from convert.recipe.reader import refuse_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from convert.calibration import Windows
     from convert.formats.awq.options import AwqOptions
     from convert.formats.gptq.options import GptqOptions
+    from convert.model.decoder import Decoder
     from convert.model.source import Model, Weights
     from convert.progress import Progress
     from convert.quantizer import Method
@@ -37,6 +42,20 @@ if TYPE_CHECKING:
 TOOLS = ("GPTQModel", "torch", "transformers", "tokenizers")
 # One file of the scratch checkpoint: GPTQModel maps it, so the size says nothing.
 SCRATCH_SHARD_BYTES = 4_000_000_000
+
+
+@cache
+def _known() -> frozenset[str] | None:
+    """Read GPTQModel's list of families from its source: to import it takes torch, and seconds."""
+    spec = find_spec("gptqmodel")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(spec.submodule_search_locations[0]) / "models" / "auto.py"
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL_MAP":
+            keys = node.value.keys if isinstance(node.value, ast.Dict) else []
+            return frozenset(str(key.value) for key in keys if isinstance(key, ast.Constant))
+    return None
 
 
 @dataclass(frozen=True)
@@ -53,7 +72,20 @@ class Feed:
 class GptqModelFormat(Format["Options", Feed]):
     """A format that GPTQModel makes, by one of its methods."""
 
-    RENDERS = hf.FORMAT.RENDERS
+    # What was quantized and answered; GPTQModel's own list of families is longer.
+    RENDERS = frozenset({
+        Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
+        Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
+        Feature.WINDOW, Feature.MIXED_WINDOWS,
+        Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
+        Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,
+        Feature.RELU2, Feature.EMBEDDING_SCALE,
+    })  # fmt: skip
+
+    def renders(self, decoder: Decoder, options: Options | None = None) -> frozenset[Feature] | None:
+        """Express what was tried, of the families that the installed GPTQModel has."""
+        known = _known()
+        return self.RENDERS if known is None or decoder.family in known else None
 
     def __init__(self, method: Method, revision: int) -> None:
         self.name = self.method = method
