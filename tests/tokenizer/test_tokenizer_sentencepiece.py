@@ -299,3 +299,28 @@ def test_a_letter_that_only_longer_pieces_contain_is_its_byte() -> None:
 
 def test_ranks_under_this_name_are_said() -> None:
     assert "tiktoken's ranks" in fault(b"IQ== 0\nIg== 1\n")
+
+
+def test_unigram_as_transformers_writes_it() -> None:
+    """Its conversions leave the beginning to Metaspace, and split at spaces."""
+    content = json.loads(opened("unigram").json)
+    charsmap = content["normalizer"]["normalizers"][0]
+    steps = [
+        charsmap,
+        {"type": "Strip", "strip_left": False, "strip_right": True},
+        {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"},
+    ]
+    content["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    content["pre_tokenizer"] = {
+        "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True,
+    }  # fmt: skip
+    folder = new_folder()
+    write_json(folder / "tokenizer.json", content)
+    tokenizer = load(folder, "llama", {}, 1500)
+    assert tokenizer.spacing.has_prefix
+    assert tokenizer.spacing.collapses
+    # Its Strip takes off a few characters at the end that sentencepiece does not know as spaces.
+    texts = [text for text in PLAIN if text.strip() and text.rstrip() == text.rstrip(" \t\r\n")]
+    assert encoded(tokenizer, texts) == encoded(opened("unigram"), texts)
+    runtime = Runtime(tokenizer, folder / "v.gguf")
+    assert [runtime.encode(text, special=False) for text in texts] == encoded(tokenizer, texts)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from convert.tokenizer import load
 from tests.tokenizer.test_tokenizer_agreement import STRINGS, loaded, source
+from tests.tokenizer.test_tokenizer_special import around
 from tests.tokenizer.vocabularies import write_json
 
 if TYPE_CHECKING:
@@ -43,3 +45,16 @@ def test_transformers_agrees(name: str, model_type: str, tmp_path: Path) -> None
         identity = getattr(ours, f"{role}_id")
         assert getattr(theirs, f"{role}_token_id") == identity
     assert (theirs.chat_template is None) == (ours.chat_template is None)
+
+
+@pytest.mark.slow
+def test_transformers_keeps_what_opens_a_text(tmp_path: Path) -> None:
+    """With add_bos_token it would put bos alone before a text."""
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    ours = load(around("<|begin_of_text|>", "<|start_header_id|>"), "llama", {}, 1600)
+    (tmp_path / "tokenizer.json").write_bytes(ours.json)
+    write_json(tmp_path / "tokenizer_config.json", ours.config)
+    write_json(tmp_path / "config.json", {"model_type": "llama", "vocab_size": 1600})
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs("Hello")["input_ids"][:2] == [1500, 1503]
