@@ -1,5 +1,6 @@
 """tokenizer.json as data: every source becomes one, and the canonical file is written from it."""
 
+import binascii
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -8,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 from convert.errors import Failure
 from convert.model.family import Split
+from convert.tokenizer.charsmap import is_sound
 from convert.tokenizer.encoder import steps
 from convert.tokenizer.file import BROKEN, Json
 from convert.tokenizer.model import AddedToken, Kind
@@ -219,12 +221,21 @@ def _stage(content: dict[str, Any], key: str, children: str, origin: str) -> Jso
         step = pending.pop()
         if not isinstance(step, dict) or not isinstance(step.get("type"), str):
             raise Failure(f"{origin}: {key}: a step with its type was expected, not {step!r}", BROKEN)
+        if step["type"] == "Precompiled" and not _is_table(step.get("precompiled_charsmap")):
+            raise Failure(f"{origin}: {key}: the table of letters to replace is damaged", BROKEN)
         if step["type"] == "Sequence":
             inner = step.get(children)
             if not isinstance(inner, list):
                 raise Failure(f"{origin}: {key}: a Sequence without {children}", BROKEN)
             pending += inner
     return stage
+
+
+def _is_table(value: Json) -> bool:
+    try:
+        return isinstance(value, str) and is_sound(binascii.a2b_base64(value, strict_mode=True))
+    except ValueError:
+        return False
 
 
 def split_steps(split: Split) -> dict[str, Any]:

@@ -111,6 +111,11 @@ def test_broken_json(name: str, damage: bytes, said: str) -> None:
         (lambda c: c.update(pre_tokenizer=["ByteLevel"]), "a step with its type was expected"),
         (lambda c: c.update(pre_tokenizer=None), "neither a ByteLevel pre-tokenizer nor byte_fallback"),
         (lambda c: c.update(normalizer={"type": "Magic"}), "the tokenizers library refuses it"),
+        (lambda c: c.update(normalizer={"type": "Precompiled"}), "table of letters to replace is damaged"),
+        (
+            lambda c: c.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+            "table of letters to replace is damaged",
+        ),
     ],
 )
 def test_tokenizer_json(change: Callable[[dict[str, Any]], object], said: str) -> None:
