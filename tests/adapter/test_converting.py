@@ -23,6 +23,8 @@ from convert.pipeline import FIND, fold, start, start_verification
 from convert.pipeline.adapter import merge
 from convert.pipeline.stage.describe import describe
 from convert.pipeline.stage.download import download
+from convert.source import digest_of_all
+from convert.store import read_manifest
 from tests import tiny
 from tests.adapter import peft_models
 from tests.hf import describing
@@ -300,6 +302,8 @@ def test_it_is_verified_against_the_model_with_the_adapter_on_it(
     assert found.kl_mean < 1e-4
     assert found.top1 > 0.99
     assert report.source.adapter == "a local folder"
+    # As publishing compares them.
+    assert report.source.digest == digest_of_all(read_manifest(home / "artifacts/poet/gguf-F32").read_files)
     assert report.source.opened is not None
     assert report.source.opened.notes["adapter"].startswith("put on by PEFT")
     if model_type == "llama":

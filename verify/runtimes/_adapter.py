@@ -1,4 +1,4 @@
-"""A LoRA adapter on the source model, by PEFT itself: computed next to the weights, and merged into none."""
+"""A LoRA adapter on the source model, by PEFT itself: computed next to the weights, not merged into them."""
 
 import warnings
 from pathlib import Path
@@ -9,9 +9,14 @@ from convert.errors import Failure
 WEIGHTS = "adapter_model.safetensors"
 
 
-def put_on(model: Any, folder: Path) -> tuple[Any, str]:
-    """Put an adapter on a model of Transformers'; return it, and the version of PEFT."""
+def put_on(model: Any, folder: Path, *, is_streamed: bool) -> tuple[Any, str]:
+    """Put an adapter on a model of Transformers'; return it, and the version of PEFT.
+
+    `is_streamed` if the model's weights are widened for as long as a module works.
+    """
     import peft
+    from peft.tuners.lora.layer import ParamWrapper
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
 
     if not (folder / WEIGHTS).is_file():
         raise Failure(
@@ -31,5 +36,14 @@ def put_on(model: Any, folder: Path) -> tuple[Any, str]:
             raise Failure(
                 f"{folder}: {len(names)} of the adapter's weights are {what}, {min(names)} among them",
                 "this adapter was trained on another model",
+            )
+    # Rows that replace others have nothing to be computed; PEFT would multiply these in the stored type.
+    for module in adapted.modules():
+        if isinstance(module, TrainableTokensLayer):
+            module.merge()
+        if is_streamed and isinstance(module, ParamWrapper):
+            raise Failure(
+                f"{folder}: changes stacked experts, which PEFT would compute in the stored type",
+                "verify on a machine with memory for all weights in float32, 4 bytes each",
             )
     return adapted.get_base_model().eval(), str(peft.__version__)

@@ -81,7 +81,7 @@ class Transformers(CausalModel):
             if reference_of(str(config.get("model_type"))):
                 what = f"{folder.name}: Transformers has no class that names modules as this adapter does"
                 raise Failure(what, "merge it with PEFT, and convert and verify the merged model")
-            model, version = put_on(model, Path(options["adapter"]))
+            model, version = put_on(model, Path(options["adapter"]), is_streamed=self._is_streamed)
             notes["adapter"] = f"put on by PEFT {version}"
         super().__init__("transformers", model.to(options["device"]), vocabulary, settings, notes)
         self._is_wide = False

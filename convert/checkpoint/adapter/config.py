@@ -21,15 +21,14 @@ _PATTERN_S = 1.0
 # What decides how weights are merged. Which modules were trained is seen in the tensors themselves.
 _USED = frozenset({
     "peft_type", "base_model_name_or_path", "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern",
-    "alpha_pattern", "fan_in_fan_out", "init_lora_weights", "trainable_token_indices", "ensure_weight_tying",
-    "lora_bias",
+    "alpha_pattern", "init_lora_weights", "trainable_token_indices", "ensure_weight_tying", "lora_bias",
 })  # fmt: skip
 # What only training reads, or is seen in the tensors.
 _IDLE = frozenset({
-    "auto_mapping", "bias", "corda_config", "eva_config", "exclude_modules", "inference_mode",
-    "layers_pattern", "layers_to_transform", "loftq_config", "lora_dropout", "lora_ga_config",
-    "megatron_core", "modules_to_save", "peft_version", "qalora_group_size", "revision", "runtime_config",
-    "target_modules", "target_parameters", "task_type",
+    "auto_mapping", "bias", "corda_config", "eva_config", "exclude_modules", "fan_in_fan_out",
+    "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config", "lora_dropout",
+    "lora_ga_config", "megatron_core", "modules_to_save", "peft_version", "qalora_group_size", "revision",
+    "runtime_config", "target_modules", "target_parameters", "task_type",
 })  # fmt: skip
 # The others compute a part of the adapter from the base model's weights, and take it away from these.
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
@@ -44,7 +43,6 @@ class LoraConfig:
     base: str | None = None  # the repo of the model that it was trained on
     is_rank_stabilized: bool = False
     is_dora: bool = False
-    is_fan_in_fan_out: bool = False
     is_tying: bool = False  # keeps a tied head tied, whichever of the two was trained
     ranks: Mapping[str, int] = field(default_factory=dict)  # by an expression for the module's name
     alphas: Mapping[str, float] = field(default_factory=dict)
@@ -91,7 +89,6 @@ def read_lora_config(folder: Path) -> LoraConfig:
         base=base if isinstance(base, str) and _REPO.fullmatch(base) else None,
         is_rank_stabilized=config.flag("use_rslora", default=False),
         is_dora=config.flag("use_dora", default=False),
-        is_fan_in_fan_out=config.flag("fan_in_fan_out", default=False),
         is_tying=config.flag("ensure_weight_tying", default=False),
         ranks=_patterns(config, "rank_pattern", Config.size),
         alphas=_patterns(config, "alpha_pattern", Config.real),

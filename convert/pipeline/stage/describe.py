@@ -61,8 +61,10 @@ def describe(run: Run) -> Run:
 
 def _card(run: Run, card: dict[str, Any]) -> dict[str, Any]:
     """Name the source as the base of what an adapter makes of it."""
-    base = run.listing.repo if run.adapter else None
-    return {**card, "base_model": [base]} if base else card
+    if run.adapter is None:
+        return card
+    own = {key: value for key, value in card.items() if key not in ("name", "model_name", "base_model")}
+    return {**own, "base_model": [run.listing.repo]} if run.listing.repo else own
 
 
 def _remark_on_base(run: Run, lora: Adapter | None) -> None:
