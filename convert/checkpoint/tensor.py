@@ -42,6 +42,7 @@ class TensorInfo:
     size_bytes: int
     strides_bytes: tuple[int, ...] | None = None  # None: row-major, as safetensors always is
     stored_as: str | None = None  # what its values are widened from; None: they are as they are stored
+    is_idle: bool = False  # zeros that a quantizer adds, also where the model has no place for them
 
 
 def fault_of_shape(shape: object) -> str | None:

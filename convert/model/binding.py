@@ -176,7 +176,12 @@ def _left_out(
         bare = name.removeprefix(prefix)
         if name in used:
             continue
-        if name in tied or bare in tied or any(re.fullmatch(pattern, bare) for pattern in naming.ignored):
+        if (
+            tensors[name].is_idle
+            or name in tied
+            or bare in tied
+            or any(re.fullmatch(pattern, bare) for pattern in naming.ignored)
+        ):
             ignored.append(name)
         elif what := _part(decoder, naming, prefix, name):
             left_out[what].append(name)

@@ -57,6 +57,17 @@ def test_plan_and_manifest_say_what_the_source_is_stored_as(case: str, tmp_path:
     assert said in {each.why for each in target.deviations}
 
 
+def test_biases_of_zeros_that_a_quantizer_added(tmp_path: Path) -> None:
+    source = quantized(tmp_path / "source", "gptq")
+    tensors = load_file(source / "model.safetensors")
+    added = "model.layers.0.mlp.down_proj.bias"
+    save_file({**tensors, added: torch.zeros(256, dtype=torch.float16)}, source / "model.safetensors")
+    assert added not in load_file(convert_to(tmp_path, source, "hf: {}") / "hf" / "model.safetensors")
+    save_file({**tensors, added: torch.ones(256, dtype=torch.float16)}, source / "model.safetensors")
+    with pytest.raises(Failure, match=r"down_proj\.bias\) in the checkpoint that the model has no place for"):
+        convert_to(tmp_path, source, "hf: {}")
+
+
 def test_a_damaged_scale_leaves_nothing_behind(tmp_path: Path) -> None:
     source = quantized(tmp_path / "source", "fp8")
     tensors = load_file(source / "model.safetensors")

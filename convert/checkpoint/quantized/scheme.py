@@ -39,6 +39,10 @@ class Scheme(ABC):
         """Check whether a tensor is of no use to weights that are not quantized."""
         return _OF_ACTIVATIONS.fullmatch(name) is not None
 
+    def is_idle(self, raw: Checkpoint, name: str) -> bool:  # noqa: ARG002 - most schemes add nothing
+        """Check whether a tensor is one of zeros that the quantizer adds to every matrix."""
+        return False
+
 
 def unread(where: str, what: str) -> Failure:
     """Refuse a variant of a scheme."""

@@ -44,7 +44,8 @@ class WidenedCheckpoint(Checkpoint):
         for name, info in raw.tensors.items():
             if name not in place_of:
                 if not scheme.is_dropped(name):
-                    tensors[name] = passed[name] = info
+                    passed[name] = info
+                    tensors[name] = replace(info, is_idle=True) if scheme.is_idle(raw, name) else info
             elif widened := place_of[name]:
                 tensors[widened.name] = widened
         require_all_widened(passed)

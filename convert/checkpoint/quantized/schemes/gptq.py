@@ -39,6 +39,11 @@ class Gptq(Scheme):
             if kind == "qweight":
                 yield self._matrix(raw, codes, module)
 
+    def is_idle(self, raw: Checkpoint, name: str) -> bool:
+        """Check for a bias of zeros, which AutoGPTQ gave every matrix."""
+        module, _, kind = name.rpartition(".")
+        return kind == "bias" and f"{module}.qweight" in raw.tensors and not raw.read(name).any()
+
     def _matrix(self, raw: Checkpoint, codes: TensorInfo, module: str) -> Matrix:
         scales, zeros = (part(raw, f"{module}.{each}", codes) for each in ("scales", "qzeros"))
         order = raw.tensors.get(f"{module}.g_idx")
