@@ -21,6 +21,7 @@ STEPS = (
     ("model.norm", "model.mixer", "model.mlp"),
     ("model.decoder", "model.pattern", "model.rotary", "model.family"),
     ("model.families", "model.binding"),
+    ("model.further",),
     ("tokenizer", "calibration"),
     ("model.source",),
     ("writer.codecs",),

@@ -84,6 +84,7 @@ class Planned:
     encodings: Mapping[str, str] = field(default_factory=dict)  # tensor -> type, for the manifest
     deviations: tuple[Deviation, ...] = ()
     keeps_config: bool = False  # whether it ships the source's own config.json
+    kept: frozenset[str] = frozenset()  # parts of the source besides its text decoder that it has too
     cpu_s: float = 0.0  # an estimate: what encoding costs one core
     finish: Finish | None = None  # where a tool makes the big files, after the pass
     notes: Mapping[str, JsonValue] = field(default_factory=dict)  # for the manifest's options
@@ -155,4 +156,5 @@ class Format(Generic[Options, Shared]):
 def deviations(model: Model, planned: Planned) -> tuple[Deviation, ...]:
     """List all that differs in an artifact: what differs in all of its kind, and its own."""
     left_out = () if planned.keeps_config else model.left_out
-    return (*model.deviations, *model.parts, *left_out, *planned.deviations)
+    parts = (each for what, found in model.parts.items() if what not in planned.kept for each in found)
+    return (*model.deviations, *parts, *left_out, *planned.deviations)

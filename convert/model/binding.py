@@ -9,7 +9,7 @@ from convert.checkpoint import TensorInfo
 from convert.errors import Failure
 from convert.model.decoder import Decoder
 from convert.model.family import NEXT_LAYERS, Naming
-from convert.model.tensor import Origin, Ref, Role
+from convert.model.tensor import Origin, Ref, Role, Shaped
 
 # A name beyond this many is counted, not printed.
 MAX_NAMES_SHOWN = 6
@@ -57,7 +57,7 @@ def bind(decoder: Decoder, naming: Naming, tensors: Mapping[str, TensorInfo]) ->
     if lacking:
         _refuse_missing(decoder, lacking, tensors)
     origins, rows_taken = places(decoder, naming, prefix)
-    _check_shapes(decoder, origins, rows_taken, tensors)
+    check_shapes(decoder.shapes(), origins, rows_taken, tensors)
     ignored, left_out = _left_out(decoder, naming, prefix, {name for name, _ in rows_taken}, tensors)
     return Binding(naming, origins, ignored, left_out, prefix)
 
@@ -89,13 +89,13 @@ def _missing(decoder: Decoder, naming: Naming, prefix: str, names: Collection[st
 
 
 def places(
-    decoder: Decoder, naming: Naming, prefix: str
+    decoder: Decoder, naming: Naming, prefix: str, shapes: Shaped | None = None
 ) -> tuple[dict[Ref, Origin], dict[tuple[str, int | None], int]]:
     """Place each tensor in the source, and count the rows that are taken of each of its matrices."""
     origins: dict[Ref, Origin] = {}
     taken: dict[tuple[str, int | None], int] = defaultdict(int)
     dealt: dict[tuple[str, int | None], int] = defaultdict(int)
-    for ref, shape in decoder.shapes():
+    for ref, shape in shapes or decoder.shapes():
         name = name_of(naming, ref, prefix)
         index = (ref.expert or 0) if is_stacked(naming, ref) else None
         run = naming.runs[ref.role](decoder, ref.layer or 0) if ref.role in naming.runs else 0
@@ -126,13 +126,14 @@ def _refuse_missing(decoder: Decoder, missing: Sequence[str], tensors: Mapping[s
     raise Failure(f"{_counted(missing, 'tensor')} missing from the checkpoint", hint)
 
 
-def _check_shapes(
-    decoder: Decoder,
+def check_shapes(
+    shapes: Shaped,
     origins: Mapping[Ref, Origin],
     rows_taken: Mapping[tuple[str, int | None], int],
     tensors: Mapping[str, TensorInfo],
 ) -> None:
-    for name, wanted in shapes_in_source(decoder, origins, rows_taken).items():
+    """Check that each tensor has the shape that the config gives it."""
+    for name, wanted in shapes_in_source(shapes, origins, rows_taken).items():
         found = tensors[name].shape
         if squeezed(found) != squeezed(wanted):
             raise Failure(
@@ -142,22 +143,22 @@ def _check_shapes(
 
 
 def shapes_in_source(
-    decoder: Decoder, origins: Mapping[Ref, Origin], rows_taken: Mapping[tuple[str, int | None], int]
+    shapes: Shaped, origins: Mapping[Ref, Origin], rows_taken: Mapping[tuple[str, int | None], int]
 ) -> dict[str, tuple[int, ...]]:
     """Compute the shape of each tensor of the source, by its name there; axes of one are left out."""
     counts: dict[str, int] = defaultdict(int)
     for name, index in rows_taken:
         counts[name] += index is not None
-    shapes: dict[str, tuple[int, ...]] = {}
-    for ref, shape in decoder.shapes():
+    found: dict[str, tuple[int, ...]] = {}
+    for ref, shape in shapes:
         origin = origins[ref]
         wanted = (rows_taken[origin.name, origin.index], *shape[1:])
         if origin.is_transposed:
             wanted = wanted[::-1]
         if origin.index is not None:
             wanted = (counts[origin.name], *wanted)
-        shapes[origin.name] = wanted
-    return shapes
+        found[origin.name] = wanted
+    return found
 
 
 def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:

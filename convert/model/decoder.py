@@ -49,9 +49,16 @@ class Layer:
     is_parallel: bool = switch(plain=False, feature=Feature.PARALLEL_MLP)
     residual_scale: float = switch(1.0, Feature.RESIDUAL_SCALE)  # of each result before it is added
     has_scale: bool = switch(plain=False, feature=Feature.LAYER_SCALE)  # of the hidden states, learned
+    # A layer for a further token: of what it reads and of what it gives.
+    next_norm: Norm | None = plain(None)
 
     def shapes(self, layer: int, hidden: int, inputs: LayerInputs | None) -> Shaped:
         """List its tensors, in the model's order."""
+        if self.next_norm:
+            yield from self.next_norm.shapes(Role.NEXT_EMBED_NORM, layer, hidden)
+            yield from self.next_norm.shapes(Role.NEXT_HIDDEN_NORM, layer, hidden)
+            yield Ref(Role.NEXT_PROJECTION, layer), (hidden, 2 * hidden)
+            yield from self.next_norm.shapes(Role.NEXT_NORM, layer, hidden)
         if self.attn_norm:
             yield from self.attn_norm.shapes(Role.ATTN_NORM, layer, hidden)
         if self.mixer:
@@ -99,6 +106,7 @@ class Layer:
             Role.ATTN_POST_NORM: self.attn_post_norm,
             Role.MLP_NORM: self.mlp_norm,
             Role.MLP_POST_NORM: self.mlp_post_norm,
+            **dict.fromkeys((Role.NEXT_EMBED_NORM, Role.NEXT_HIDDEN_NORM, Role.NEXT_NORM), self.next_norm),
         }
 
     def norm_of(self, role: Role) -> Norm | None:
@@ -139,6 +147,9 @@ class Decoder:
     logit_scale: float | None = switch(None, Feature.LOGIT_SCALE)
     # Layers after these, with which a model guesses further tokens; a checkpoint may have them or not.
     next_layer_count: int = plain(0)
+    next_layers: tuple[Layer, ...] = plain(
+        ()
+    )  # the same where they are described, so that a file may have them
     # What the source does that no runtime of ours repeats, in words for the manifest.
     deviations: tuple[str, ...] = plain(())
 
@@ -206,6 +217,10 @@ class Decoder:
         """Check whether a norm's weights are stored less one."""
         norm = self.norm_of(ref)
         return norm is not None and norm.is_offset and ref.part == "weight"
+
+    def with_next_layers(self) -> Decoder:
+        """Put the layers for further tokens after the others, as a file that has both does."""
+        return replace(self, layers=(*self.layers, *self.next_layers), next_layers=())
 
     @property
     def layer_count(self) -> int:

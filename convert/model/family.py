@@ -41,6 +41,8 @@ class Naming:
     ignored: tuple[str, ...] = ()  # buffers, by pattern: recomputed by every runtime
     towers: Mapping[str, str] = field(default_factory=lambda: TOWERS)  # by pattern: left out, and said
     next_layer: str = ""  # what names of a layer for further tokens begin with, as a layer after the last
+    # The naming of layers for further tokens that are counted by themselves, as layers of their own module.
+    next: Naming | None = None
     others: tuple[Naming, ...] = ()  # older and newer spellings
     # Another naming for some models of the family.
     other: Callable[[Decoder], Naming | None] | None = None
@@ -101,6 +103,8 @@ class Gguf:
     keys: Callable[[Decoder], Mapping[str, Any]] | None = None
     # Keys that the graph reads even where they say nothing new.
     always: frozenset[str] = frozenset()
+    # Whether the file has a place for layers that guess further tokens.
+    has_next_layers: bool = False
     # LLM_TYPE_70B, for which llama-quantize chooses finer types: its layers, and if heads must be shared.
     large_layers: int = 0
     large_shares_heads: bool = False

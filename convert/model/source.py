@@ -25,7 +25,9 @@ class Model:
     card: Mapping[str, Any] = field(default_factory=dict)  # the front matter of the source's README.md
     generation: Mapping[str, Any] = field(default_factory=dict)  # its generation_config.json
     deviations: tuple[Deviation, ...] = ()  # of every artifact, whatever its format
-    parts: tuple[Deviation, ...] = ()  # of the source besides its text decoder, which no artifact has
+    # Parts of the source besides its text decoder, in words, as what an artifact without them says.
+    parts: Mapping[str, tuple[Deviation, ...]] = field(default_factory=dict)
+    has_next_layers: bool = False  # whether those by which it guesses further tokens are there
     left_out: tuple[Deviation, ...] = ()  # of those that do not ship the source's own config.json
     weight_bytes: int = 0  # of its files, here or not; 0 where nobody looked
     is_untied: bool = False  # an adapter trained the head apart from the embedding, which config.json ties

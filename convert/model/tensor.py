@@ -84,6 +84,11 @@ class Role(StrEnum):
     LAYER_INPUT_PROJECTION = "layer_input_projection"
     LAYER_INPUT_NORM = "layer_input_norm"
     LAYER_SCALE = "layer_scale"
+    # Of a layer that guesses a further token, from hidden states and the embedding of the token before it.
+    NEXT_EMBED_NORM = "next_embed_norm"
+    NEXT_HIDDEN_NORM = "next_hidden_norm"
+    NEXT_PROJECTION = "next_projection"
+    NEXT_NORM = "next_norm"
     FINAL_NORM = "final_norm"
     HEAD = "head"
 

@@ -71,7 +71,7 @@ def _try(adapter: Adapter, naming: Naming, family: Family, decoder: Decoder) -> 
     trained = {names.core(name): shape for name, shape in adapter.shapes.items()}
     origins, taken = places(decoder, naming, naming.prefix)
     tensors = []
-    for name, wanted in shapes_in_source(decoder, origins, taken).items():
+    for name, wanted in shapes_in_source(decoder.shapes(), origins, taken).items():
         shape = trained.get(names.core(name), wanted)
         # With the axes of one that it has where it was trained.
         found = (each for each in (shape, shape[::-1]) if squeezed(each) == squeezed(wanted))

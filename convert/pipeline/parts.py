@@ -1,8 +1,9 @@
 """The parts of a source besides its text decoder: named in every plan and manifest, and not converted."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from convert.checkpoint import open_checkpoint
 from convert.checkpoint.index import has_single, index_names
@@ -11,6 +12,7 @@ from convert.model.binding import parts_besides
 from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.family import AUDIO, HEADS, VISION, Family
+from convert.model.further import find_next_layers
 
 # What a config says of them, where no list of tensors is here yet.
 _KEYS = {"vision_config": VISION, "audio_config": AUDIO, "mtp_num_hidden_layers": HEADS}
@@ -18,22 +20,36 @@ _KEYS = {"vision_config": VISION, "audio_config": AUDIO, "mtp_num_hidden_layers"
 _STEM = re.compile(r"(?:(?:model|language_model|layers)\.)*[^.]+")
 
 
-def find_parts(folder: Path, config: Config, family: Family, decoder: Decoder) -> tuple[Deviation, ...]:
+Parts: TypeAlias = Mapping[str, tuple[Deviation, ...]]
+
+
+def has_next_layers(folder: Path, family: Family, decoder: Decoder) -> bool:
+    """Check whether an index lists all tensors of the layers that guess further tokens.
+
+    A file without an index is never asked: it may be here or not yet, and the artifacts must be the same.
+    """
+    names = index_names(folder)
+    return names is not None and find_next_layers(decoder, family.naming, frozenset(names)) is not None
+
+
+def find_parts(folder: Path, config: Config, family: Family, decoder: Decoder) -> Parts:
     """Name the parts that a folder's tensors show, or those of its config where no tensors are listed."""
     names = index_names(folder)
     if names is None and has_single(folder):
         with open_checkpoint(folder) as checkpoint:
             names = tuple(checkpoint.tensors)
     if names is None:
-        return tuple(_left_out(key, what) for key, what in _KEYS.items() if config.values.get(key))
-    return tuple(name_parts(parts_besides(decoder, family.naming, frozenset(names))))
+        return {what: (_left_out(key, what),) for key, what in _KEYS.items() if config.values.get(key)}
+    return name_parts(parts_besides(decoder, family.naming, frozenset(names)))
 
 
-def name_parts(parts: Mapping[str, Sequence[str]]) -> Iterator[Deviation]:
+def name_parts(parts: Mapping[str, Sequence[str]]) -> Parts:
     """Name each part by what its tensors' names begin with."""
+    found: dict[str, tuple[Deviation, ...]] = {}
     for what, names in sorted(parts.items()):
-        stems = {found[0] for name in names if (found := _STEM.match(name))}
-        yield from (_left_out(stem, what) for stem in sorted(stems))
+        stems = {match[0] for name in names if (match := _STEM.match(name))}
+        found[what] = tuple(_left_out(stem, what) for stem in sorted(stems))
+    return found
 
 
 def _left_out(subject: str, what: str) -> Deviation:

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from convert.model.families import family, supported
 from tests import tiny
-from tests.gguf import converter, oracle
+from tests.gguf import converter, heads, oracle
 from tests.gguf.test_logits import VARIANTS
 from tests.hf.describing import convert_to, make
 
@@ -222,6 +222,21 @@ def differing_tensors(ours: Path, theirs: Path) -> dict[str, str]:
         is_alike = mine[name][:2] == other[name][:2]
         differing[name] = "its bytes" if is_alike else f"{mine[name][:2]}, llama.cpp has {other[name][:2]}"
     return differing
+
+
+@pytest.mark.parametrize("model_type", heads.FAMILIES)
+def test_layers_for_further_tokens_are_those_of_llama_cpp(
+    model_type: str, llama_cpp: converter.Converter, tmp_path: Path
+) -> None:
+    source = heads.checkpoint(tmp_path / "source", heads.recipe(model_type))
+    with_tokenizer(source)
+    made = convert_to(tmp_path, source, "gguf: {quants: [F32]}") / "gguf-F32"
+    job = {"vocabulary": "plain", "is_config_raw": False, "flags": ()}
+    assert not llama_cpp.convert(source, tmp_path / "theirs.gguf", type="f32", **job)
+    (ours,) = made.glob("*.gguf")
+    assert not differing_tensors(ours, tmp_path / "theirs.gguf")
+    differing = differing_keys(fields(ours), fields(tmp_path / "theirs.gguf"))
+    assert differing.keys() <= {"general.name", "tokenizer.ggml.pre"}
 
 
 @pytest.mark.parametrize("case", CASES)

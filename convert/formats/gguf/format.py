@@ -22,6 +22,7 @@ from convert.formats.gguf.tensors import FileTensor
 from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
 from convert.model.decoder import Decoder
 from convert.model.families import family
+from convert.model.family import HEADS
 from convert.model.feature import Feature
 from convert.model.forward import RENDERS as FORWARD_RENDERS
 from convert.model.source import Model, Weights
@@ -113,6 +114,9 @@ class GgufFormat(Format[GgufOptions, Shared]):
     def lay_out(self, model: Model, options: GgufOptions, target: str, prepared: Shared) -> Planned:
         """Choose every tensor's type and place, and pack the headers."""
         quant = target.removeprefix(PREFIX)
+        has_next_layers = model.has_next_layers and tensors.graph_of(model.decoder).has_next_layers
+        if has_next_layers:
+            model = replace(model, decoder=model.decoder.with_next_layers())
         listed = list(tensors.file_tensors(model.decoder))
         shapes = [
             Shape(
@@ -153,6 +157,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
             files=_learned_files(prepared.importance),
             encodings={tensor.name: types[tensor.name] for tensor in listed},
             deviations=(*_deviations(chooser, listed, types, prepared), *_lost(model.decoder)),
+            kept=frozenset({HEADS}) if has_next_layers else frozenset(),
             cpu_s=seconds,
             notes={"calibration": dict(learned)} if (learned := _learned(prepared)) else {},
         )

@@ -98,6 +98,8 @@ def _add_identity(writer: Any, model: Model, counts: tuple[int, int, int, int]) 
 def _add_sizes(writer: Any, decoder: Decoder) -> None:
     always = graph_of(decoder).always
     writer.add_block_count(decoder.layer_count)
+    if further := sum(layer.next_norm is not None for layer in decoder.layers):
+        writer.add_nextn_predict_layers(further)
     writer.add_context_length(decoder.context_length)
     writer.add_embedding_length(decoder.hidden_size)
     widths = [_mlp_size(layer) for layer in decoder.layers]

@@ -74,6 +74,10 @@ NAMES = {
     Role.LAYER_INPUT_PROJECTION: "proj",
     Role.LAYER_INPUT_NORM: "post_norm",
     Role.LAYER_SCALE: "layer_output_scale",
+    Role.NEXT_EMBED_NORM: "nextn.enorm",
+    Role.NEXT_HIDDEN_NORM: "nextn.hnorm",
+    Role.NEXT_PROJECTION: "nextn.eh_proj",
+    Role.NEXT_NORM: "nextn.shared_head_norm",
     Role.FINAL_NORM: "output_norm",
     Role.HEAD: "output",
 }

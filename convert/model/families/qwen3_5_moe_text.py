@@ -11,15 +11,15 @@ CLASSES = ("Qwen3_5MoeForCausalLM",)
 RUNS_IN = qwen3_5_text.RUNS_IN
 FASTCHAT_PROMPT = qwen3_5_text.FASTCHAT_PROMPT
 APART = replace(
-    qwen3_5_text.NAMING,
+    qwen3_5_text.TRUNK,
     names={
-        **qwen3_5_text.NAMING.names,
+        **qwen3_5_text.TRUNK.names,
         Role.SHARED_ROUTER: qwen2_moe.NAMING.names[Role.SHARED_ROUTER],
     },
 )
 # As the published models have it.
 FUSED = replace(APART, names={**APART.names, **qwen2_moe.FUSED_NAMES})
-NAMING = replace(APART, others=(FUSED,))
+NAMING = replace(qwen3_5_text.with_next_naming(APART), others=(qwen3_5_text.with_next_naming(FUSED),))
 GGUF = replace(
     qwen3_5_text.GGUF,
     architecture="qwen35moe",
@@ -46,4 +46,4 @@ def describe(config: Config) -> Decoder:
         has_shared_router=True,
     )
     decoder = qwen3_5_text.mixed(config, "qwen3_5_moe_text").with_layers(mlp=experts)
-    return qwen3_5_text.with_sections(decoder, config.section("rope_parameters") or Config({}))
+    return qwen3_5_text.with_next_layers(qwen3_5_text.with_sections(decoder, config), config)

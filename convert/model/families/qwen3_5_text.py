@@ -9,7 +9,7 @@ from convert.model.arrange import NegativeExp, TileColumns
 from convert.model.config import Config
 from convert.model.decoder import Attention, Decoder, Delta, Dense, Layer, Norm, Part, Role
 from convert.model.families import llama, qwen2
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Naming
 from convert.model.feature import Feature
 from convert.model.pattern import FULL, every, read_kinds
 from convert.model.rotary import read_deviations, read_rope
@@ -28,7 +28,20 @@ DELTA_NAMES: dict[Role | tuple[Role, Part], str] = {
     Role.DELTA_NORM: "layers.{layer}.linear_attn.norm",
     Role.DELTA_OUT: "layers.{layer}.linear_attn.out_proj",
 }
-NAMING = replace(
+NEXT_NAMES: dict[Role | tuple[Role, Part], str] = {
+    Role.NEXT_EMBED_NORM: "pre_fc_norm_embedding",
+    Role.NEXT_HIDDEN_NORM: "pre_fc_norm_hidden",
+    Role.NEXT_PROJECTION: "fc",
+    Role.NEXT_NORM: "norm",
+}
+
+
+def with_next_naming(naming: Naming) -> Naming:
+    """Name the layers for further tokens, which are counted by themselves."""
+    return replace(naming, next=replace(naming, prefix="mtp.", names={**naming.names, **NEXT_NAMES}))
+
+
+TRUNK = replace(
     llama.NAMING,
     names={
         **llama.NAMING.names,
@@ -41,6 +54,9 @@ NAMING = replace(
         Role.DELTA_ALPHA: "layers.{layer}.linear_attn.in_proj_a",
     },
 )
+
+
+NAMING = with_next_naming(TRUNK)
 
 
 def delta_of(decoder: Decoder, layer: int) -> Delta:
@@ -120,6 +136,7 @@ GGUF = Gguf(
     limits=limits,
     keys=keys,
     always=frozenset({"key_length"}),
+    has_next_layers=True,
 )  # fmt: skip
 
 DELTA_SIZES = {
@@ -161,12 +178,22 @@ def describe(config: Config) -> Decoder:
     """Read a config."""
     mlp = Dense(config.size("intermediate_size"))
     decoder = mixed(config, "qwen3_5_text").with_layers(mlp=mlp)
-    sections = config.section("rope_parameters") or Config({})
-    return with_sections(decoder, sections)
+    return with_next_layers(with_sections(decoder, config), config)
 
 
-def with_sections(decoder: Decoder, parameters: Config) -> Decoder:
+def with_next_layers(decoder: Decoder, config: Config) -> Decoder:
+    """Describe the layers by which a model guesses further tokens, each like one with attention."""
+    count = config.size("mtp_num_hidden_layers", default=1, least=0)
+    if not decoder.attentions:
+        return decoder
+    norm = decoder.final_norm
+    layer = Layer(decoder.attention, decoder.layers[-1].mlp, attn_norm=norm, mlp_norm=norm, next_norm=norm)
+    return replace(decoder, next_layers=(layer,) * count)
+
+
+def with_sections(decoder: Decoder, config: Config) -> Decoder:
     """Read which rotary pairs turn by a picture's time, height and width."""
+    parameters = config.section("rope_parameters") or Config({})
     sections = tuple(int(size) for size in parameters.reals("mrope_section")) or SECTIONS
     rope = decoder.attention.rope
     return decoder.with_mixers(rope=replace(rope, sections=sections)) if rope else decoder

@@ -53,7 +53,7 @@ APART = replace(
     },
 )
 FUSED = replace(APART, names={**APART.names, **qwen2_moe.FUSED_NAMES})
-NAMING = replace(APART, others=(FUSED,))
+NAMING = replace(qwen3_5_text.with_next_naming(APART), others=(qwen3_5_text.with_next_naming(FUSED),))
 GGUF = replace(
     qwen3_5_text.GGUF,
     architecture="qwen3next",
@@ -90,4 +90,5 @@ def describe(config: Config) -> Decoder:
         shared_size=config.size("shared_expert_intermediate_size"),
         has_shared_router=True,
     )
-    return qwen2_moe.with_experts(qwen3_5_text.mixed(config, "qwen3_next"), config, experts)
+    decoder = qwen2_moe.with_experts(qwen3_5_text.mixed(config, "qwen3_next"), config, experts)
+    return qwen3_5_text.with_next_layers(decoder, config)

@@ -10,6 +10,7 @@ from convert.checkpoint import open_checkpoint
 from convert.formats.base import Made, Planned, Scratch, Workplace
 from convert.model.binding import bind
 from convert.model.families import family
+from convert.model.further import bind_next_layers
 from convert.model.source import Weights
 from convert.pipeline.adapter import merge
 from convert.pipeline.parts import name_parts
@@ -25,10 +26,13 @@ def build(run: Run) -> Run:
     """Learn from the weights what a format asks for, then fill and place every artifact."""
     with merge(open_checkpoint(run.files.folder), run) as checkpoint:
         binding = bind(run.model.decoder, run.family.naming, checkpoint.tensors)
+        if run.model.has_next_layers:
+            further = bind_next_layers(run.model.decoder, run.family.naming, checkpoint.tensors)
+            binding = replace(binding, origins={**binding.origins, **further})
         canonical = family(run.model.decoder.family).naming.of(run.model.decoder)
         weights = Weights(checkpoint, binding, binding.naming is canonical)
         # Now that the tensors are here, whatever was known of them before.
-        run = replace(run, model=replace(run.model, parts=tuple(name_parts(binding.left_out))))
+        run = replace(run, model=replace(run.model, parts=name_parts(binding.left_out)))
         _fill(run, weights, [*_learn(run, weights)])
     return run
 
@@ -111,7 +115,8 @@ def _pass(run: Run, weights: Weights, outputs: list[engine.Output]) -> None:
     if not outputs:
         return
     # However many roles a source tensor fills, it is read once.
-    used = {origin.name for origin in weights.origins.values()}
+    slots = (slot for output in outputs for slot in output.layout.slots)
+    used = {(each.origin or weights.origins[each.ref]).name for slot in slots for each in slot.pieces}
     total = sum(weights.checkpoint.tensors[name].size_bytes for name in used)
     with run.progress.stage("convert", total) as advance:
         engine.run(weights.checkpoint, weights.origins, outputs, threads=run.threads, advance=advance)

@@ -15,7 +15,7 @@ from convert.model.decoder import Decoder
 from convert.model.family import Family
 from convert.model.source import Model
 from convert.pipeline.adapter import describe_untied, require_fit
-from convert.pipeline.parts import find_parts
+from convert.pipeline.parts import find_parts, has_next_layers
 from convert.pipeline.run import Run
 from convert.tokenizer import Tokenizer
 from convert.tokenizer import load as load_tokenizer
@@ -52,6 +52,7 @@ def describe(run: Run) -> Run:
         is_untied=tied.is_tied and not decoder.is_tied,
         texts=run.source.texts,
         deviations=(*_without("source", [fault] if fault else []), *widened),
+        has_next_layers=has_next_layers(folder, family, tied),
         parts=find_parts(folder, read_config(folder), family, tied),
         left_out=_without("model", decoder.deviations),
     )

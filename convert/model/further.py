@@ -1,0 +1,48 @@
+"""The layers by which a model guesses further tokens, in a source that has them."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from convert.checkpoint import TensorInfo
+from convert.model.binding import check_shapes, name_of, places
+from convert.model.decoder import Decoder
+from convert.model.family import Naming
+from convert.model.tensor import Origin, Ref, Shaped
+
+
+def find_next_layers(decoder: Decoder, naming: Naming, names: Collection[str]) -> tuple[Naming, str] | None:
+    """Find their naming and outer module, where all of their tensors are there and no others like them."""
+    own = naming.of(decoder)
+    if len(decoder.next_layers) != 1:  # of several, some tensors would be shared
+        return None
+    for each in (own, *own.others):
+        for outer in ("", "model."):
+            if each.next is None:
+                continue
+            prefix = outer + each.next.prefix
+            wanted = {name_of(each.next, ref, prefix) for ref, _ in _shapes(_alone(decoder))}
+            if wanted == {name for name in names if name.startswith(prefix)}:
+                return each.next, prefix
+    return None
+
+
+def bind_next_layers(
+    decoder: Decoder, naming: Naming, tensors: Mapping[str, TensorInfo]
+) -> dict[Ref, Origin]:
+    """Place their tensors, as those of layers after all others."""
+    if (found := find_next_layers(decoder, naming, tensors)) is None:
+        return {}
+    alone = _alone(decoder)
+    origins, rows_taken = places(alone, *found, _shapes(alone))
+    check_shapes(_shapes(alone), origins, rows_taken, tensors)
+    return {
+        replace(ref, layer=decoder.layer_count + (ref.layer or 0)): origin for ref, origin in origins.items()
+    }
+
+
+def _alone(decoder: Decoder) -> Decoder:
+    return replace(decoder, layers=decoder.next_layers, next_layers=())
+
+
+def _shapes(alone: Decoder) -> Shaped:
+    return ((ref, shape) for ref, shape in alone.shapes() if ref.layer is not None)

@@ -1,0 +1,67 @@
+"""Layers that guess further tokens are kept where the file has a place for them, and change nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from convert.store import read_manifest
+from tests import tiny
+from tests.gguf import heads, oracle
+from tests.hf.describing import convert_to, make
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+QUANTS = ("Q4_K_M", "Q3_K_M")
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [pytest.param(name, marks=() if name == "qwen3_next" else pytest.mark.slow) for name in heads.FAMILIES],
+)
+def test_they_are_quantized_as_llama_cpp_does(model_type: str, tmp_path: Path) -> None:
+    source = heads.checkpoint(tmp_path / "source", heads.recipe(model_type))
+    out = convert_to(tmp_path, source, f"gguf: {{quants: [F32, {', '.join(QUANTS)}]}}")
+    made = {quant: next((out / f"gguf-{quant}").glob("*.gguf")) for quant in ("F32", *QUANTS)}
+    names = [name for name in oracle.tensors(made["F32"]) if ".nextn." in name]
+    assert len(names) == 4
+    for quant in QUANTS:
+        reference = tmp_path / f"reference-{quant}.gguf"
+        oracle.quantize(made["F32"], reference, quant)
+        assert oracle.tensors(made[quant]) == oracle.tensors(reference)
+
+
+def test_they_change_no_answer_and_are_named_where_there_is_no_place(tmp_path: Path) -> None:
+    recipe = heads.recipe("qwen3_5_text")
+    out = convert_to(
+        tmp_path, heads.checkpoint(tmp_path / "source", recipe), "gguf: {quants: [F32]}\n  hf: {}"
+    )
+    (tmp_path / "plain").mkdir()
+    without = convert_to(
+        tmp_path / "plain", make(tmp_path / "plain" / "source", recipe), "gguf: {quants: [F32]}"
+    )
+    (ours,), (plain,) = ((each / "gguf-F32").glob("*.gguf") for each in (out, without))
+    assert oracle.fields(ours)["qwen35.nextn_predict_layers"] == 1
+    assert oracle.fields(ours)["qwen35.block_count"] == 5
+    assert oracle.tensors(plain).items() <= oracle.tensors(ours).items()
+    tokens = range(3, 40)
+    assert np.array_equal(oracle.logits(ours, tokens), oracle.logits(plain, tokens))
+    assert read_manifest(out / "gguf-F32").deviations == ()
+    (said,) = read_manifest(out / "hf").deviations
+    assert (said.subject, "multi-token prediction" in said.why) == ("mtp", True)
+
+
+def test_a_checkpoint_with_a_part_of_them_is_converted_without(tmp_path: Path) -> None:
+    recipe = heads.recipe("qwen3_5_text")
+    source = heads.checkpoint(tmp_path / "source", recipe)
+    index = source / "model.safetensors.index.json"
+    index.write_text(index.read_text("utf-8").replace("mtp.fc.weight", "mtp.embed_tokens.weight"), "utf-8")
+    made = {**tiny.tensors(recipe), **heads.heads(recipe)}
+    made["mtp.embed_tokens.weight"] = made.pop("mtp.fc.weight")
+    tiny.write_safetensors(source / heads.WEIGHTS, made, "F32")
+    out = convert_to(tmp_path, source, "gguf: {quants: [F32]}") / "gguf-F32"
+    assert not [name for name in oracle.tensors(*out.glob("*.gguf")) if "nextn" in name]
+    assert [each.subject for each in read_manifest(out).deviations] == ["mtp"]
