@@ -20,7 +20,7 @@ def find_next_layers(decoder: Decoder, naming: Naming, names: Collection[str]) -
             if each.next is None:
                 continue
             prefix = outer + each.next.prefix
-            wanted = {name_of(each.next, ref, prefix) for ref, _ in _shapes(_alone(decoder))}
+            wanted = {name_of(each.next, ref, prefix) for ref, _ in next_shapes(decoder)}
             if wanted == {name for name in names if name.startswith(prefix)}:
                 return each.next, prefix
     return None
@@ -32,17 +32,20 @@ def bind_next_layers(
     """Place their tensors, as those of layers after all others."""
     if (found := find_next_layers(decoder, naming, tensors)) is None:
         return {}
-    alone = _alone(decoder)
-    origins, rows_taken = places(alone, *found, _shapes(alone))
-    check_shapes(_shapes(alone), origins, rows_taken, tensors)
-    return {
-        replace(ref, layer=decoder.layer_count + (ref.layer or 0)): origin for ref, origin in origins.items()
-    }
+    origins, rows_taken = places(_alone(decoder), *found, next_shapes(decoder))
+    check_shapes(next_shapes(decoder), origins, rows_taken, tensors)
+    return {after(decoder, ref): origin for ref, origin in origins.items()}
+
+
+def next_shapes(decoder: Decoder) -> Shaped:
+    """List their tensors, as those of layers of a model of their own."""
+    return ((ref, shape) for ref, shape in _alone(decoder).shapes() if ref.layer is not None)
+
+
+def after(decoder: Decoder, ref: Ref) -> Ref:
+    """Count a layer of theirs after all others."""
+    return replace(ref, layer=decoder.layer_count + (ref.layer or 0))
 
 
 def _alone(decoder: Decoder) -> Decoder:
     return replace(decoder, layers=decoder.next_layers, next_layers=())
-
-
-def _shapes(alone: Decoder) -> Shaped:
-    return ((ref, shape) for ref, shape in alone.shapes() if ref.layer is not None)

@@ -13,7 +13,8 @@ from convert.formats.hf.options import HfOptions
 from convert.formats.hf.shards import shard_layouts
 from convert.formats.hf.tensors import KEPT_AS, Float, Stored, copied, source_types, stored_tensors
 from convert.model.config import read_config
-from convert.model.families import text_config
+from convert.model.families import family, text_config
+from convert.model.family import HEADS
 from convert.model.feature import Feature
 from convert.model.source import Model, Weights
 from convert.progress import Progress
@@ -47,7 +48,7 @@ class HfFormat(Format[HfOptions, StoredTensors]):
 
     def prepare(self, model: Model, options: HfOptions, recipe: Recipe) -> StoredTensors:
         """List the tensors."""
-        return list_tensors(model)
+        return list_tensors(model, has_next_layers=_keeps_next_layers(model))
 
     def learn(
         self,
@@ -74,13 +75,19 @@ class HfFormat(Format[HfOptions, StoredTensors]):
             encodings=types,
             deviations=retyped(prepared, types) if options.dtype == "source" else (),
             keeps_config=not is_relabeled(model),
+            kept=frozenset({HEADS}) if _keeps_next_layers(model) else frozenset(),
             cpu_s=model.decoder.parameter_count / WEIGHTS_PER_S,
         )
 
 
-def list_tensors(model: Model) -> StoredTensors:
+def _keeps_next_layers(model: Model) -> bool:
+    """Check whether layers for further tokens are there, and have names of their own."""
+    return model.has_next_layers and family(model.decoder.family).naming.of(model.decoder).next is not None
+
+
+def list_tensors(model: Model, *, has_next_layers: bool = False) -> StoredTensors:
     """List the tensors, each of the type that config.json promises until their headers are here."""
-    stored = stored_tensors(model.decoder)
+    stored = stored_tensors(model.decoder, has_next_layers=has_next_layers)
     return StoredTensors(stored, dict.fromkeys((each.name for each in stored), promised_type(model)))
 
 

@@ -2,13 +2,16 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from convert.checkpoint import TensorInfo
 from convert.model.binding import is_stacked, is_transposed, name_of
-from convert.model.decoder import Decoder, Origin, Role
+from convert.model.decoder import Decoder, Origin, Ref, Role
 from convert.model.families import family
+from convert.model.family import Naming
+from convert.model.further import after, next_shapes
 from convert.model.source import Weights
 from convert.writer.layout import Piece, by_turns
 
@@ -36,17 +39,26 @@ class Stored:
     is_turned: bool = False  # stored (in, out)
 
 
-def stored_tensors(decoder: Decoder) -> tuple[Stored, ...]:
+def stored_tensors(decoder: Decoder, *, has_next_layers: bool = False) -> tuple[Stored, ...]:
     """List them in the model's order, by the naming of the family's own architecture."""
     naming = family(decoder.family).naming.of(decoder)
+    found = _stored(naming, ((ref, ref, shape) for ref, shape in decoder.shapes()))
+    if not (has_next_layers and naming.next):
+        return found
+    further = ((ref, after(decoder, ref), shape) for ref, shape in next_shapes(decoder))
+    return (*found, *_stored(naming.next, further))
+
+
+def _stored(naming: Naming, shapes: Iterable[tuple[Ref, Ref, tuple[int, ...]]]) -> tuple[Stored, ...]:
+    """List tensors, each by its own layer's number in the naming and in the whole model."""
     pieces: dict[str, list[Piece]] = defaultdict(list)
     ranks: dict[str, int] = {}
     stacks: dict[str, set[int]] = defaultdict(set)
     turned: set[str] = set()
-    for ref, shape in decoder.shapes():
+    for ref, placed, shape in shapes:
         name = name_of(naming, ref)
         ranks[name] = len(shape)
-        pieces[name].append(Piece(ref, shape[0], shape[1] if len(shape) > 1 else 1))
+        pieces[name].append(Piece(placed, shape[0], shape[1] if len(shape) > 1 else 1))
         if is_stacked(naming, ref):
             stacks[name].add(ref.expert or 0)
         if is_transposed(naming, ref):
