@@ -161,14 +161,16 @@ def test_rows_are_those_that_peft_merges(case: str, tmp_path: Path) -> None:
         for name in found.tensors:
             values = wanted[name].T if is_conv(name) else wanted[name]
             count = len(values)
-            # Whatever is read at once, it is the same.
-            for step in (count, 7):
-                rows = np.concatenate(
+            rows, in_slices = (
+                np.concatenate(
                     [
                         found.rows(name, row, min(count, row + step), is_transposed=is_conv(name))
                         for row in range(0, count, step)
                     ]
                 )
-                np.testing.assert_allclose(rows, values.reshape(count, -1), rtol=1e-5, atol=2e-6)
+                for step in (count, 7)
+            )
+            np.testing.assert_allclose(rows, values.reshape(count, -1), rtol=1e-5, atol=2e-6)
+            assert rows.tobytes() == in_slices.tobytes(), "the same bits, whatever is read at once"
             before = base.rows(name, 0, count, is_transposed=is_conv(name))
             assert (name in found.changed) is not np.array_equal(before, rows)

@@ -47,6 +47,8 @@ def _recipes() -> list[dict[str, Any]]:
             entry["problem"] = failure.problems[0].message
         else:
             entry |= {"model": recipe.model, "targets": list(recipe.targets)}
+            if recipe.adapter_place:
+                entry["adapter"] = recipe.adapter_place[0]
         found.append(entry)
     return found
 
