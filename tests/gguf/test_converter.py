@@ -76,7 +76,10 @@ REFUSED = {
     "stablelm-parallel": "Unprocessed norms",
 }
 # Those of which it makes a file that answers wrongly, and why.
-WRONG = {"gpt_bigcode-keyed": "it takes each model for one with a single head of keys"}
+WRONG = {
+    "granitemoehybrid-dense": "it does not know the newer names of kinds of layers",
+    "gpt_bigcode-keyed": "it takes each model for one with a single head of keys",
+}
 
 # What llama.cpp assumes where a key is missing: a key that one file alone has must say the same.
 ASSUMED: dict[str, Callable[[Callable[[str], Any]], Any]] = {
@@ -93,6 +96,27 @@ ASSUMED: dict[str, Callable[[Callable[[str], Any]], Any]] = {
 }
 # Keys that may differ, by case and by key.
 EXPLAINED = {
+    **{
+        (f"granitemoehybrid-{case}", f"{graph}.{key}"): "it writes of state spaces where there are none"
+        for case, graph in (("attentive", "granite"), ("shared", "granitemoe"))
+        for key in (
+            "attention.head_count_kv",
+            "expert_count",
+            "expert_used_count",
+            "expert_shared_feed_forward_length",
+            "ssm.conv_kernel",
+            "ssm.group_count",
+            "ssm.inner_size",
+            "ssm.state_size",
+            "ssm.time_step_rank",
+        )
+    },
+    ("granitemoehybrid-grouped", "granitehybrid.rope.scaling.finetuned"): "it takes hybrids to turn no head",
+    ("granitemoehybrid-grouped", "granitehybrid.context_length"): "it takes hybrids to turn no head",
+    (
+        "granitemoehybrid-shared",
+        "granitemoe.rope.scaling.finetuned",
+    ): "it takes attention to turn heads",
     ("falcon", "falcon.context_length"): "it writes 2048, whatever the config says",
     ("falcon", "falcon.feed_forward_length"): "it writes four times the hidden size",
     ("gpt_neox", "general.file_type"): "it does not write it",

@@ -112,10 +112,10 @@ VARIANTS = {
     "plain": {
         "mamba_rms_norm": False,
         "mamba_norm_before_gate": True,
-        "mamba_d_ssm": None,
+        "mamba_d_ssm": 512,
         "mamba_n_heads": 8,
-        "ssm_multipliers": None,
-        "mlp_multipliers": None,
+        "ssm_multipliers": [1.0] * 5,
+        "mlp_multipliers": [1.0, 1.0],
     },
     "normed": {"mamba_norm_before_gate": True},
 }

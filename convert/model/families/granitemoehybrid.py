@@ -43,11 +43,11 @@ def _limits(decoder: Decoder) -> Iterator[str]:
 
 def _keys(decoder: Decoder) -> dict[str, object]:
     keys = {**granitemoe.keys(decoder), "rope.scaling.finetuned": decoder.rope is not None}
-    if decoder.rope is None:
+    if decoder.rope is None and _has(decoder, StateSpace):
         # As the reference says of a model without positions.
         keys["context_length"] = 1 << 20
-        if decoder.attentions:
-            keys["rope.dimension_count"] = decoder.attention.head_size
+    if decoder.rope is None and decoder.attentions:
+        keys["rope.dimension_count"] = decoder.attention.head_size
     return keys
 
 
