@@ -6,13 +6,15 @@ from convert.formats.onnx.graph import CONTRIB
 from convert.formats.onnx.norms import normalize, normalize_each, normalize_heads, normalize_row, ones
 from convert.formats.onnx.positions import Positions
 from convert.formats.onnx.weights import Network, linear, vector
-from convert.model.decoder import Attention, Latent, Ref, Role
+from convert.model.decoder import Attention, Latent, Parallel, Ref, Role
 
 PAST, PRESENT = "past_key_values.{layer}.{part}", "present.{layer}.{part}"
 
 
 def cached_heads(mixer: Any) -> tuple[int, int] | None:
     """Say how many heads of keys a mixer keeps, and of what size; None where it keeps none."""
+    if isinstance(mixer, Parallel):
+        mixer = mixer.attention
     if isinstance(mixer, Attention):
         return mixer.kv_head_count, mixer.head_size
     return (mixer.head_count, mixer.head_size) if isinstance(mixer, Latent) else None

@@ -61,7 +61,10 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         Feature.EXPERTS, Feature.SHARED_EXPERTS, Feature.UNNORMALIZED_EXPERTS, Feature.SIGMOID_ROUTING,
         Feature.SOFTMAX_OF_CHOSEN, Feature.EXPERT_SCALE, Feature.EXPERT_BIAS, Feature.EXPERT_GROUPS,
         Feature.SELECTION_BIAS, Feature.ROUTER_BIAS, Feature.GATED_SHARED_EXPERT, Feature.CLAMPED_SWIGLU,
-        Feature.EMBEDDING_NORM, Feature.HEAD_BIAS, Feature.LOGIT_SOFTCAP, Feature.LOGIT_SCALE,
+        Feature.STATE_SPACE, Feature.STATE_NORM, Feature.STATE_NORM_FIRST, Feature.STATE_BIAS,
+        Feature.STATE_TIMES, Feature.STATE_SCALES, Feature.UNBIASED_CONVOLUTION, Feature.PARALLEL_MIXERS,
+        Feature.LAYER_INPUTS, Feature.EMBEDDING_NORM, Feature.HEAD_BIAS,
+        Feature.LOGIT_SOFTCAP, Feature.LOGIT_SCALE,
     })  # fmt: skip
 
     def limits(self, decoder: Decoder) -> tuple[str, ...]:

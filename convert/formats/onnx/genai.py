@@ -56,8 +56,11 @@ def deviations(model: Model) -> tuple[Deviation, ...]:
 def _model(model: Model, provider: Provider) -> dict[str, Any]:
     decoder, tokenizer = model.decoder, model.tokenizer
     mixers = [layer.mixer for layer in decoder.layers]
-    head_count = next(mixer.head_count for mixer in mixers if isinstance(mixer, Attention | Latent))
-    kv_head_count, head_size = next(filter(None, map(cached_heads, mixers)))
+    cached = filter(None, map(cached_heads, mixers))
+    # A model without attention has none; onnxruntime-genai wants a number all the same.
+    kv_head_count, head_size = next(cached, (1, 1))
+    heads = (layer.attention or layer.mixer for layer in decoder.layers)
+    head_count = next((each.head_count for each in heads if isinstance(each, Attention | Latent)), 1)
     # Finished texts of a batch are filled with something; where no token is meant for it, the end is.
     begin, fill = tokenizer.bos_id, tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
     return {

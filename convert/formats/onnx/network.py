@@ -12,7 +12,14 @@ from convert.formats.onnx.experts import add_experts
 from convert.formats.onnx.graph import CONTRIB, Graph, Matrix
 from convert.formats.onnx.norms import add, normalize
 from convert.formats.onnx.positions import Positions, add_positions
-from convert.formats.onnx.recurrent import STATE_IN, STATE_OUT, add_delta, add_short_convolution, states
+from convert.formats.onnx.recurrent import (
+    STATE_IN,
+    STATE_OUT,
+    add_delta,
+    add_short_convolution,
+    add_state_space,
+    states,
+)
 from convert.formats.onnx.weights import (
     Network,
     Storage,
@@ -34,9 +41,11 @@ from convert.model.decoder import (
     Mixer,
     Mlp,
     Norm,
+    Parallel,
     Ref,
     Role,
     ShortConvolution,
+    StateSpace,
 )
 from convert.model.feature import Feature
 from convert.writer.layout import Piece
@@ -59,8 +68,14 @@ def build(decoder: Decoder, storage: Storage, version: str) -> tuple[ModelProto,
     table, hidden = _embed(network)
     # What the last part computed is added to the hidden states by the norm of the next.
     change = _embed_positions(network) if decoder.has_positions else None
+    inputs = _layer_inputs(network, hidden)
     for layer in range(decoder.layer_count):
         hidden, change = _layer(network, layer, hidden, change, positions)
+        if inputs is not None:
+            hidden, change = _own_input(
+                network, layer, add(graph, hidden, change, f"layers.{layer}.end"), inputs
+            )
+        hidden, change = _scaled(network, layer, hidden, change)
     rows, _ = normalize(network, Ref(Role.FINAL_NORM), hidden, change)
     _head(network, rows, table)
     return graph.model(*_ends(network), version), graph.layout()
@@ -87,11 +102,46 @@ def _layer(
     result = _finished(network, Ref(Role.MLP_POST_NORM, layer), kind.mlp_post_norm, result)
     if kind.is_parallel and change is not None:
         result = graph.node("Add", [change, result], f"layers.{layer}.both")
-    if not kind.has_scale:
-        return hidden, result
-    hidden = add(graph, hidden, result, f"layers.{layer}.end")
+    return hidden, result
+
+
+def _scaled(network: Network, layer: int, hidden: str, change: str | None) -> tuple[str, str | None]:
+    """Scale what leaves a layer, where the model does."""
+    if not network.decoder.layers[layer].has_scale:
+        return hidden, change
+    total = add(network.graph, hidden, change, f"layers.{layer}.whole")
     scale = vector(network, Ref(Role.LAYER_SCALE, layer))
-    return graph.node("Mul", [hidden, scale], f"layers.{layer}.scaled"), None
+    return network.graph.node("Mul", [total, scale], f"layers.{layer}.scaled"), None
+
+
+def _layer_inputs(network: Network, hidden: str) -> str | None:
+    """Look up what each layer gets for itself, (batch, positions, layers, size)."""
+    graph, inputs, count = network.graph, network.decoder.layer_inputs, network.decoder.layer_count
+    if inputs is None:
+        return None
+    shape = graph.integers(0, 0, count, inputs.size)
+    table = matrix(network, (Ref(Role.LAYER_EMBED),), network.storage.embedding, "own")
+    known = graph.node(
+        "Mul", [rows_of(network, table, INPUT_IDS, "own"), graph.real(inputs.scale)], "own.known"
+    )
+    made = linear(network, hidden, (Ref(Role.LAYER_EMBED_PROJECTION),), "own.made")
+    made = graph.node("Mul", [made, graph.real(inputs.projection_scale)], "own.scaled")
+    apart = graph.node("Reshape", [made, shape], "own.apart")
+    normed, _ = normalize(network, Ref(Role.LAYER_EMBED_NORM), apart, None)
+    total = graph.node("Add", [graph.node("Reshape", [known, shape], "own.heads"), normed], "own.total")
+    return graph.node("Mul", [total, graph.real(inputs.sum_scale)], "own.inputs")
+
+
+def _own_input(network: Network, layer: int, hidden: str, inputs: str) -> tuple[str, str]:
+    """Add what a layer makes of its own embeddings."""
+    graph, name, mlp = network.graph, f"layers.{layer}.own", network.decoder.layers[layer].mlp
+    mine = graph.node("Gather", [inputs, graph.number(layer)], f"{name}.input", axis=2)
+    gate = linear(network, hidden, (Ref(Role.LAYER_INPUT_GATE, layer),), f"{name}.gate")
+    activation = mlp.activation if isinstance(mlp, Dense) else "gelu_tanh"
+    active = graph.node("Mul", [_activated(graph, activation, gate, name), mine], f"{name}.active")
+    made = linear(network, active, (Ref(Role.LAYER_INPUT_PROJECTION, layer),), f"{name}.made")
+    normed, _ = normalize(network, Ref(Role.LAYER_INPUT_NORM, layer), made, None)
+    return hidden, normed
 
 
 def _read(network: Network, ref: Ref, norm: Norm | None, hidden: str, change: str | None) -> tuple[str, str]:
@@ -117,6 +167,12 @@ def _mixer(network: Network, layer: int, rows: str, mixer: Mixer, positions: Pos
         return add_attention(network, layer, rows, mixer, positions)
     if isinstance(mixer, Delta):
         return add_delta(network, layer, rows, mixer)
+    if isinstance(mixer, StateSpace):
+        return add_state_space(network, layer, rows, mixer)
+    if isinstance(mixer, Parallel):
+        attended = add_attention(network, layer, rows, mixer.attention, positions)
+        kept = add_state_space(network, layer, rows, mixer.state)
+        return network.graph.node("Add", [attended, kept], f"layers.{layer}.mixed")
     if isinstance(mixer, ShortConvolution):
         return add_short_convolution(network, layer, rows)
     raise TypeError("another mixer is refused where a conversion is planned")

@@ -4,10 +4,10 @@ import numpy as np
 from onnx import helper
 
 from convert.formats.onnx.graph import CONTRIB
-from convert.formats.onnx.norms import normalize_heads
+from convert.formats.onnx.norms import normalize_heads, ones
 from convert.formats.onnx.weights import Network, linear, vector
 from convert.model.arrange import NegativeExp
-from convert.model.decoder import Delta, Mixer, Ref, Role, ShortConvolution
+from convert.model.decoder import Delta, Mixer, Parallel, Ref, Role, ShortConvolution, StateSpace
 from convert.writer.layout import Piece
 
 STATE_IN, STATE_OUT = "past_key_values.{layer}.{part}_state", "present.{layer}.{part}_state"
@@ -21,6 +21,11 @@ def states(mixer: Mixer | None, hidden_size: int) -> list[tuple[str, tuple[int, 
         channels = 2 * mixer.keys_size + mixer.values_size
         recurrent = (mixer.value_head_count, mixer.key_size, mixer.value_size)
         return [("conv", (channels, mixer.kernel - 1)), ("recurrent", recurrent)]
+    if isinstance(mixer, Parallel):
+        mixer = mixer.state
+    if isinstance(mixer, StateSpace):
+        recurrent = (mixer.head_count, mixer.state_size, mixer.head_size)
+        return [("conv", (mixer.conv_size, mixer.kernel - 1)), ("recurrent", recurrent)]
     return [("conv", (hidden_size, mixer.kernel - 1))] if isinstance(mixer, ShortConvolution) else []
 
 
@@ -56,6 +61,93 @@ def add_delta(network: Network, layer: int, rows: str, mixer: Delta) -> str:
     active = graph.node("QuickGelu", [gate], f"{name}.act", domain=CONTRIB, alpha=1.0)
     gated = graph.node("Mul", [normed, active], f"{name}.gated")
     return linear(network, gated, (Ref(Role.DELTA_OUT, layer),), f"{name}.out")
+
+
+def add_state_space(network: Network, layer: int, rows: str, mixer: StateSpace) -> str:
+    """Add a state space with a scalar decay for each head (Mamba 2): linear attention that only forgets."""
+    graph, name = network.graph, f"layers.{layer}.state"
+    joined = linear(network, rows, (Ref(Role.STATE_IN, layer),), f"{name}.in")
+    if mixer.scales:
+        joined = graph.node("Mul", [joined, _scales(network, mixer)], f"{name}.scaled")
+    gate, inner, time = (f"{name}.{part}" for part in ("gate", "inner", "time"))
+    sizes = graph.integers(mixer.inner_size, mixer.conv_size, mixer.head_count)
+    graph.nodes_out("Split", [joined, sizes], [gate, inner, time], axis=-1)
+    mixed = _convolved(network, layer, inner, Role.STATE_CONV, f"{name}.conv", activation="silu")
+    value, key, query = (f"{name}.{letter}" for letter in "vkq")
+    shared = mixer.group_count * mixer.state_size
+    sizes = graph.integers(mixer.inner_size, shared, shared)
+    graph.nodes_out("Split", [mixed, sizes], [value, key, query], axis=-1)
+    times = mixer.head_count // mixer.group_count
+    query, key = (
+        _repeated(network, each, mixer.group_count, mixer.state_size, times) for each in (query, key)
+    )
+    time = graph.node("Add", [time, vector(network, Ref(Role.STATE_TIME, layer))], f"{name}.later")
+    step = graph.node("Softplus", [time], f"{name}.step")
+    if mixer.times != (0.0, np.inf):
+        step = graph.node("Clip", [step, *map(graph.real, mixer.times)], f"{name}.limited")
+    slow = vector(network, Ref(Role.STATE_DECAY, layer), NegativeExp())
+    decay = graph.node("Mul", [step, slow], f"{name}.decay")
+    shape = graph.integers(0, 0, mixer.head_count, mixer.head_size)
+    heads = graph.node("Reshape", [value, shape], f"{name}.heads")
+    each = graph.node("Unsqueeze", [step, graph.integers(-1)], f"{name}.each")
+    flat = graph.integers(0, 0, mixer.inner_size)
+    weighed = graph.node(
+        "Reshape", [graph.node("Mul", [heads, each], f"{name}.weighed"), flat], f"{name}.in.v"
+    )
+    state = [part.format(layer=layer, part="recurrent") for part in (STATE_IN, STATE_OUT)]
+    graph.nodes_out(
+        "LinearAttention",
+        [query, key, weighed, state[0], decay],
+        [f"{name}.seen", state[1]],
+        domain=CONTRIB,
+        q_num_heads=mixer.head_count,
+        kv_num_heads=mixer.head_count,
+        update_rule="gated",
+        scale=1.0,
+    )
+    skip = vector(network, Ref(Role.STATE_SKIP, layer))
+    skip = graph.node("Unsqueeze", [skip, graph.integers(-1)], f"{name}.skip")
+    kept = graph.node("Mul", [heads, skip], f"{name}.kept")
+    kept = graph.node("Reshape", [kept, flat], f"{name}.kept.rows")
+    result = graph.node("Add", [f"{name}.seen", kept], f"{name}.result")
+    gated = _gated(network, layer, result, gate, mixer)
+    return linear(network, gated, (Ref(Role.STATE_OUT, layer),), f"{name}.out")
+
+
+def _scales(network: Network, mixer: StateSpace) -> str:
+    """Spread the multipliers over the rows that they are of."""
+    shared = mixer.group_count * mixer.state_size
+    sizes = (mixer.inner_size, mixer.inner_size, shared, shared, mixer.head_count)
+    dtype = helper.tensor_dtype_to_np_dtype(network.graph.float_type)
+    return network.graph.constant(np.repeat(mixer.scales, sizes).astype(dtype), "state.scales")
+
+
+def _gated(network: Network, layer: int, rows: str, gate: str, mixer: StateSpace) -> str:
+    """Weigh by the gate, and normalize group by group, before or after."""
+    graph, name = network.graph, f"layers.{layer}.state"
+    active = graph.node("QuickGelu", [gate], f"{name}.act", domain=CONTRIB, alpha=1.0)
+    if mixer.norm is None:
+        return graph.node("Mul", [rows, active], f"{name}.gated")
+    if not mixer.is_norm_first:
+        rows = graph.node("Mul", [rows, active], f"{name}.gated")
+    count = mixer.group_count
+    size = mixer.inner_size // count
+    groups = graph.node("Reshape", [rows, graph.integers(0, 0, count, size)], f"{name}.groups")
+    plain = ones(graph, size)
+    normed = graph.node("RMSNormalization", [groups, plain], f"{name}.plain", axis=-1, epsilon=mixer.norm.eps)
+    flat = graph.node("Reshape", [normed, graph.integers(0, 0, mixer.inner_size)], f"{name}.flat")
+    normed = graph.node("Mul", [flat, vector(network, Ref(Role.STATE_NORM, layer))], f"{name}.normed")
+    return graph.node("Mul", [normed, active], f"{name}.last") if mixer.is_norm_first else normed
+
+
+def _repeated(network: Network, rows: str, count: int, size: int, times: int) -> str:
+    """Repeat each head for those that share it."""
+    if times == 1:
+        return rows
+    graph = network.graph
+    apart = graph.node("Reshape", [rows, graph.integers(0, 0, count, 1, size)], f"{rows}.apart")
+    each = graph.node("Tile", [apart, graph.integers(1, 1, 1, times, 1)], f"{rows}.repeated")
+    return graph.node("Reshape", [each, graph.integers(0, 0, count * times * size)], f"{rows}.each")
 
 
 def add_short_convolution(network: Network, layer: int, rows: str) -> str:
