@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from convert.checkpoint.quantized.granularity import by
 from convert.checkpoint.tensor import DAMAGED, TensorInfo
 from convert.errors import Failure, shown
 
@@ -79,7 +80,6 @@ def describe(
 
 def matrix_shape(info: TensorInfo) -> tuple[int | None, tuple[int, int]]:
     """Return how many matrices a stack has, None for one that is alone, and the shape of each."""
-    if len(info.shape) not in (2, 3):
-        what = f"{info.file.name}: {shown(info.name)} has {len(info.shape)} axes, and is no matrix"
-        raise Failure(what, DAMAGED)
+    if len(info.shape) not in (2, 3) or 0 in info.shape:
+        raise Failure(f"{info.file.name}: {shown(info.name)} is {by(info.shape)}, and no matrix", DAMAGED)
     return (info.shape[0] if len(info.shape) == 3 else None), (info.shape[-2], info.shape[-1])

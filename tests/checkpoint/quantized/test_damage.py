@@ -104,7 +104,7 @@ OPENING = [
     ("fp8", put("a.weight_scale_inv", torch.ones(2, 3)), "2 x 3, which does not fit a matrix of 256 x 256"),
     ("fp8", put("a.weight_scale_inv", torch.ones(2, 2).int()), "is stored as I32, and should be F32 or"),
     ("fp8", put("a.weight", torch.ones(256, 256)), "a.weight is stored as F32, and should be F8_E4M3"),
-    ("fp8", put("a.weight", torch.ones(256).to(torch.float8_e4m3fn)), "has 1 axes, and is no matrix"),
+    ("fp8", put("a.weight", torch.ones(256).to(torch.float8_e4m3fn)), "a.weight is 256, and no matrix"),
     ("gptq", drop("a.scales"), "a.qweight has no a.scales"),
     ("gptq", put("a.scales", torch.ones(3, 16)), "a.scales is 3 x 16, and should be 2 x 16"),
     ("gptq", put("a.qzeros", torch.ones(2, 3).int()), "a.qzeros is 2 x 3, and should be 2 x 2"),

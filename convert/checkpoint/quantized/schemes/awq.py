@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from convert.checkpoint.quantized.granularity import FLOATS, group_size_of, require_shape, require_type
 from convert.checkpoint.quantized.matrix import Grid, Matrix
 from convert.checkpoint.quantized.numbers import Across, Plain
-from convert.checkpoint.quantized.scheme import Scheme, describe, part, unread
-from convert.checkpoint.tensor import DAMAGED, TensorInfo
-from convert.errors import Failure, shown
+from convert.checkpoint.quantized.scheme import Scheme, describe, matrix_shape, part, unread
+from convert.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from convert.checkpoint.reader import Checkpoint
+    from convert.checkpoint.tensor import TensorInfo
     from convert.model.config import Config
 
 METHODS = ("awq",)
@@ -44,8 +44,7 @@ class Awq(Scheme):
         require_type(codes, ("I32",))
         require_type(zeros, ("I32",))
         require_type(scales, FLOATS)
-        if len(codes.shape) != 2:
-            raise Failure(f"{codes.file.name}: {shown(codes.name)} is no matrix", DAMAGED)
+        require_shape(codes, matrix_shape(codes)[1])
         inputs, words = codes.shape
         shape = (inputs, words * _PER_WORD)
         size = self.group_size if self.group_size > 0 else inputs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convert.checkpoint.quantized.granularity import FLOATS, group_size_of, require_shape, require_type
 from convert.checkpoint.quantized.matrix import Grid, Matrix, Order
 from convert.checkpoint.quantized.numbers import Across, Down, Plain
-from convert.checkpoint.quantized.scheme import Scheme, describe, part, unread
+from convert.checkpoint.quantized.scheme import Scheme, describe, matrix_shape, part, unread
 from convert.checkpoint.tensor import DAMAGED, TensorInfo
 from convert.errors import Failure, shown
 
@@ -50,8 +50,7 @@ class Gptq(Scheme):
         require_type(codes, ("I32",))
         require_type(zeros, ("I32",))
         require_type(scales, FLOATS)
-        if len(codes.shape) != 2:
-            raise Failure(f"{codes.file.name}: {shown(codes.name)} is no matrix", DAMAGED)
+        require_shape(codes, matrix_shape(codes)[1])
         bits = self._bits(codes, order)
         inputs, outputs = codes.shape[0] * 32 // bits, codes.shape[1]
         size = self.group_size if self.group_size > 0 else inputs
@@ -78,11 +77,12 @@ class Gptq(Scheme):
 
     def _bits(self, codes: TensorInfo, order: TensorInfo | None) -> int:
         """Find how many bits a code has: the list of groups counts the inputs, where there is one."""
-        if order is None or order.shape[0] == 0:
+        if order is None:
             return self.bits
-        bits, rest = divmod(codes.shape[0] * 32, order.shape[0])
+        inputs = order.shape[0] if len(order.shape) == 1 else 0
+        bits, rest = divmod(codes.shape[0] * 32, max(1, inputs))
         if rest or bits not in _BITS:
-            what = f"{codes.file.name}: {shown(codes.name)} does not hold {order.shape[0]} inputs"
+            what = f"{codes.file.name}: {shown(codes.name)} does not hold {inputs} inputs"
             raise Failure(f"{what} in {', '.join(map(str, _BITS))} bits each", DAMAGED)
         return bits
 
