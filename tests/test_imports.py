@@ -18,7 +18,7 @@ STEPS = (
     ("source",),
     ("checkpoint", "model.config"),
     ("model.feature", "model.tensor", "model.arrange", "model.kind", "model.splitting"),
-    ("model.norm", "model.mixer", "model.mlp"),
+    ("model.norm", "model.projector", "model.mixer", "model.mlp"),
     ("model.decoder", "model.pattern", "model.rotary", "model.family"),
     ("model.families", "model.binding"),
     ("model.further",),

@@ -64,6 +64,19 @@ class TileColumns:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeFrame:
+    """Take one picture's part of rows that hold (channels, pictures, pixels)."""
+
+    channel_count: int
+    frame_count: int
+    frame: int
+
+    def __call__(self, rows: Rows) -> Rows:
+        parts = rows.reshape(len(rows), self.channel_count, self.frame_count, -1)
+        return np.ascontiguousarray(parts[:, :, self.frame]).reshape(len(rows), -1)
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """Make columns of each group of rows."""
 

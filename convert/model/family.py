@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from convert.model.config import Config
     from convert.model.decoder import Decoder, Part, Role
     from convert.model.feature import Feature
+    from convert.model.projector import Projector
 
 VISION, AUDIO, HEADS = "the vision tower", "the audio tower", "the heads for multi-token prediction"
 # What a checkpoint may hold besides the text decoder, by its tensors' names, in words for the manifest.
@@ -105,6 +106,7 @@ class Gguf:
     always: frozenset[str] = frozenset()
     # Whether the file has a place for layers that guess further tokens.
     has_next_layers: bool = False
+    projector: Projector | None = None  # of the tower that some of its models have
     # LLM_TYPE_70B, for which llama-quantize chooses finer types: its layers, and if heads must be shared.
     large_layers: int = 0
     large_shares_heads: bool = False

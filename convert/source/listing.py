@@ -73,7 +73,7 @@ _SMALL = frozenset({
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tekken.json", "vocab.json",
     "merges.txt",
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
-    CARD, "hf_quant_config.json",
+    CARD, "hf_quant_config.json", "preprocessor_config.json", "processor_config.json",
 })  # fmt: skip
 # Both spellings of license occur, and "Tongyi Qianwen LICENSE AGREEMENT".
 _LEGAL = re.compile(r"(?i)[^/]*(licen[sc]e|notice|copying|use_policy)[^/]*")

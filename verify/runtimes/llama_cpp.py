@@ -48,7 +48,7 @@ def find_file(path: Path) -> Path:
     """Return the file to give to llama.cpp."""
     if path.is_file():
         return path
-    found = sorted(path.glob("*.gguf"))
+    found = [one for one in sorted(path.glob("*.gguf")) if not one.name.startswith("mmproj-")]
     heads = [one for one in found if "-of-" not in one.stem or "-00001-of-" in one.stem]
     if len(heads) != 1:
         names = ", ".join(one.name for one in heads) or "none"

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import gguf as gguf_py
 
+from convert.checkpoint import TensorInfo
 from convert.deviation import AS_SOURCE, Deviation
 from convert.extras import installed
 from convert.formats.base import Format, Planned
-from convert.formats.gguf import metadata, tensors
+from convert.formats.gguf import metadata, projector, tensors
 from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
 from convert.formats.gguf.importance import Importance
 from convert.formats.gguf.mixture import MIXTURES, Chooser, Shape
@@ -50,6 +51,8 @@ class Shared:
     deviations: Sequence[str]
     has_imatrix: bool
     importance: Importance | None = field(default=None, repr=False)
+    part: projector.Part | None = field(default=None, repr=False)  # that reads pictures
+    source: Mapping[str, TensorInfo] | None = field(default=None, repr=False)  # once its headers were read
 
 
 class GgufFormat(Format[GgufOptions, Shared]):
@@ -92,7 +95,12 @@ class GgufFormat(Format[GgufOptions, Shared]):
             key: Field(value, value_type, item_type)
             for key, value_type, value, item_type in vocabulary_fields(model.tokenizer)
         }
-        return Shared(vocabulary, vocabulary_deviations(model.tokenizer), options.imatrix is not None)
+        return Shared(
+            vocabulary,
+            vocabulary_deviations(model.tokenizer),
+            options.imatrix is not None,
+            part=projector.find_part(model) if options.mmproj else None,
+        )
 
     def learn(
         self,
@@ -105,6 +113,8 @@ class GgufFormat(Format[GgufOptions, Shared]):
         progress: Progress,
     ) -> Shared:
         """Read or make the importance matrix, where one is asked for."""
+        if options.mmproj:
+            prepared = replace(prepared, source=weights.checkpoint.tensors)
         if options.imatrix is None:
             return prepared
         from convert.formats.gguf.importance import find_importance  # noqa: PLC0415 - brings a forward pass
@@ -144,6 +154,15 @@ class GgufFormat(Format[GgufOptions, Shared]):
                 name = f"{model.title}-{quant}-{number:05}-of-{len(shards):05}.gguf"
                 shard_fields = _split_fields(number, len(shards), len(listed), fields)
             layouts.append(_layout(name, shard_fields, shard, types, prepared.importance))
+        beyond: tuple[Deviation, ...] = ()
+        kept = {HEADS} if has_next_layers else set()
+        encodings = {tensor.name: types[tensor.name] for tensor in listed}
+        if prepared.part:
+            layouts.append(projector.lay_out(model, prepared.part, prepared.source))
+            tower = prepared.part.tensors(prepared.source)
+            encodings |= {tensor.name: tensor.type for tensor in tower}
+            beyond = tuple(projector.unused(prepared.part, prepared.source))
+            kept.add(prepared.part.projector.part)
         weights: Counter[str] = Counter()
         for tensor in listed:
             weights[types[tensor.name]] += math.prod(tensor.shape)
@@ -155,9 +174,9 @@ class GgufFormat(Format[GgufOptions, Shared]):
             target,
             tuple(layouts),
             files=_learned_files(prepared.importance),
-            encodings={tensor.name: types[tensor.name] for tensor in listed},
-            deviations=(*_deviations(chooser, listed, types, prepared), *_lost(model.decoder)),
-            kept=frozenset({HEADS}) if has_next_layers else frozenset(),
+            encodings=encodings,
+            deviations=(*_deviations(chooser, listed, types, prepared), *_lost(model.decoder), *beyond),
+            kept=frozenset(kept),
             cpu_s=seconds,
             notes={"calibration": dict(learned)} if (learned := _learned(prepared)) else {},
         )

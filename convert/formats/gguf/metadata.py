@@ -39,13 +39,18 @@ def fields(model: Model, file_type: int, counts: tuple[int, int, int, int]) -> d
     """Collect everything but the vocabulary, with gguf-py's own knowledge of keys and types."""
     writer = gguf.GGUFWriter(None, graph_of(model.decoder).architecture)
     writer.add_type(gguf.GGUFType.MODEL)
-    _add_identity(writer, model, counts)
+    identity(writer, model, counts)
     _add_sizes(writer, model.decoder)
     _add_mechanisms(writer, model.decoder)
     _add_positions(writer, model.decoder)
     _add_own(writer, model.decoder)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_file_type(file_type)
+    return packed(writer)
+
+
+def packed(writer: gguf.GGUFWriter) -> dict[str, Field]:
+    """Take the keys that a writer has collected."""
     return {
         key: Field(value.value, value.type, _item_type(value))
         for key, value in writer.kv_data[0].items()
@@ -70,7 +75,7 @@ def _item_type(value: Any) -> gguf.GGUFValueType | None:
     return value.sub_type or gguf.GGUFValueType.get_type(value.value[0])
 
 
-def _add_identity(writer: Any, model: Model, counts: tuple[int, int, int, int]) -> None:
+def identity(writer: Any, model: Model, counts: tuple[int, int, int, int]) -> None:
     """Say whose model this is, from its card and repository; a folder's name stays out."""
     try:
         metadata = gguf.Metadata.apply_metadata_heuristic(

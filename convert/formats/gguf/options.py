@@ -54,6 +54,10 @@ class GgufOptions(TargetOptions):
             examples=["calibration"],
         )
     )
+    mmproj: bool = Field(
+        default=False,
+        description="Also write llama.cpp's projector file, with which the model reads pictures.",
+    )
     split_max_size: FileSize | None = Field(
         default=None,
         description="Split files above this size, in llama.cpp's naming; M is 10^6 bytes, G is 10^9.",
@@ -68,6 +72,7 @@ class GgufOptions(TargetOptions):
                 "quant": quant.value,
                 "imatrix": imatrix,
                 "split_max_bytes": self.split_max_bytes,
+                **({"mmproj": True} if self.mmproj else {}),
             }
             for quant in self.quants
         }
