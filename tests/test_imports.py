@@ -19,7 +19,7 @@ STEPS = (
     ("checkpoint", "model.config"),
     ("model.feature", "model.tensor", "model.arrange", "model.kind", "model.splitting"),
     ("model.norm", "model.projector", "model.mixer", "model.mlp"),
-    ("model.decoder", "model.pattern", "model.rotary", "model.family"),
+    ("model.decoder", "model.pattern", "model.rotary", "model.family", "model.towers"),
     ("model.families", "model.binding"),
     ("model.further",),
     ("tokenizer", "calibration"),
