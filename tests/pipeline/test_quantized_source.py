@@ -19,6 +19,8 @@ from convert.formats import load_recipe
 from convert.store import read_manifest
 from tests import tiny
 from tests.checkpoint.quantized.sources import CASES, plain, quantized, stacked, write_section
+from tests.gptq.making import convert as gptq_convert
+from tests.gptq.making import copying
 from tests.hf.describing import convert_to, make
 from tests.verify.opening import logits, opened
 from verify.runtimes._weights import read_weights
@@ -55,6 +57,18 @@ def test_plan_and_manifest_say_what_the_source_is_stored_as(case: str, tmp_path:
         load_recipe(tmp_path / "recipe.yaml"), out=tmp_path / "other", offline=True
     ).targets
     assert said in {each.why for each in target.deviations}
+
+
+def test_a_tool_gets_a_checkpoint_of_widened_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = quantized(tmp_path / "source", "fp8")
+    wanted = load_file(plain(source, tmp_path / "wide") / "model.safetensors")
+    copying(monkeypatch)
+    out = gptq_convert(tmp_path, source, "gptq: {bits: 4}") / "gptq"
+    assert "quantization_config" not in json.loads((out / "config.json").read_text())
+    found = load_file(out / "model.safetensors")
+    assert found.keys() == wanted.keys()
+    for name, tensor in found.items():
+        assert torch.equal(tensor, wanted[name].bfloat16()), name
 
 
 def test_biases_of_zeros_that_a_quantizer_added(tmp_path: Path) -> None:
