@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from convert.checkpoint import TensorInfo
 from convert.errors import Failure
 from convert.model.decoder import Decoder
-from convert.model.family import NEXT_LAYERS, Naming
+from convert.model.family import HEADS, Naming
 from convert.model.tensor import Origin, Ref, Role, Shaped
 
 # A name beyond this many is counted, not printed.
@@ -206,7 +206,7 @@ def _next_layers(decoder: Decoder, naming: Naming) -> list[str]:
 def _part(decoder: Decoder, naming: Naming, prefix: str, name: str) -> str | None:
     """Say of what else a tensor is that the text decoder has no place for."""
     if name.removeprefix(prefix).startswith(tuple(_next_layers(decoder, naming))):
-        return NEXT_LAYERS
+        return HEADS
     return next((what for pattern, what in naming.towers.items() if re.fullmatch(pattern, name)), None)
 
 

@@ -51,6 +51,7 @@ class Layer:
     has_scale: bool = switch(plain=False, feature=Feature.LAYER_SCALE)  # of the hidden states, learned
     # A layer for a further token: of what it reads and of what it gives.
     next_norm: Norm | None = plain(None)
+    next_vocab_size: int = plain(0)  # of an embedding and a head besides the model's, where it has them
 
     def shapes(self, layer: int, hidden: int, inputs: LayerInputs | None) -> Shaped:
         """List its tensors, in the model's order."""
@@ -59,6 +60,9 @@ class Layer:
             yield from self.next_norm.shapes(Role.NEXT_HIDDEN_NORM, layer, hidden)
             yield Ref(Role.NEXT_PROJECTION, layer), (hidden, 2 * hidden)
             yield from self.next_norm.shapes(Role.NEXT_NORM, layer, hidden)
+        if self.next_vocab_size:
+            yield Ref(Role.NEXT_EMBED, layer), (self.next_vocab_size, hidden)
+            yield Ref(Role.NEXT_HEAD, layer), (self.next_vocab_size, hidden)
         if self.attn_norm:
             yield from self.attn_norm.shapes(Role.ATTN_NORM, layer, hidden)
         if self.mixer:

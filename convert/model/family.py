@@ -22,7 +22,6 @@ TOWERS = {
     r"(.*\.)?(audio_\w+|embed_audio|sound_\w+)\b.*": AUDIO,
     r"(model\.)?mtp\b.*": HEADS,
 }
-NEXT_LAYERS = "the layers for multi-token prediction"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,13 @@ from convert.model.family import Naming
 from convert.model.tensor import Origin, Ref, Shaped
 
 
+def fitting(decoder: Decoder, naming: Naming, names: Collection[str]) -> Decoder:
+    """Take the separate tables away from these layers, where a source has none."""
+    bare = tuple(replace(layer, next_vocab_size=0) for layer in decoder.next_layers)
+    without = replace(decoder, next_layers=bare)
+    return without if find_next_layers(without, naming, names) else decoder
+
+
 def find_next_layers(decoder: Decoder, naming: Naming, names: Collection[str]) -> tuple[Naming, str] | None:
     """Find their naming and outer module, where all of their tensors are there and no others like them."""
     own = naming.of(decoder)

@@ -89,6 +89,8 @@ class Role(StrEnum):
     NEXT_HIDDEN_NORM = "next_hidden_norm"
     NEXT_PROJECTION = "next_projection"
     NEXT_NORM = "next_norm"
+    NEXT_EMBED = "next_embed"
+    NEXT_HEAD = "next_head"
     PROJECTOR = "projector"  # a tensor of a part that is no text decoder; its place says which
     FINAL_NORM = "final_norm"
     HEAD = "head"

@@ -15,7 +15,12 @@ from convert.model.family import AUDIO, HEADS, VISION, Family
 from convert.model.further import find_next_layers
 
 # What a config says of them, where no list of tensors is here yet.
-_KEYS = {"vision_config": VISION, "audio_config": AUDIO, "mtp_num_hidden_layers": HEADS}
+_KEYS = {
+    "vision_config": VISION,
+    "audio_config": AUDIO,
+    "mtp_num_hidden_layers": HEADS,
+    "num_nextn_predict_layers": HEADS,
+}
 # What the names of a part begin with.
 _STEM = re.compile(r"(?:(?:model|language_model|layers)\.)*[^.]+")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,7 @@ def test_they_are_quantized_as_llama_cpp_does(model_type: str, tmp_path: Path) -
     out = convert_to(tmp_path, source, f"gguf: {{quants: [F32, {', '.join(QUANTS)}]}}")
     made = {quant: next((out / f"gguf-{quant}").glob("*.gguf")) for quant in ("F32", *QUANTS)}
     names = [name for name in oracle.tensors(made["F32"]) if ".nextn." in name]
-    assert len(names) == 4
+    assert len(names) == (6 if model_type in heads.LAYERS else 4)
     for quant in QUANTS:
         reference = tmp_path / f"reference-{quant}.gguf"
         oracle.quantize(made["F32"], reference, quant)
@@ -69,3 +70,33 @@ def test_a_checkpoint_with_a_part_of_them_is_converted_without(tmp_path: Path) -
     out = convert_to(tmp_path, source, "gguf: {quants: [F32]}") / "gguf-F32"
     assert not [name for name in oracle.tensors(*out.glob("*.gguf")) if "nextn" in name]
     assert [each.subject for each in read_manifest(out).deviations] == ["mtp"]
+
+
+def test_layers_after_the_last_are_kept_or_named(tmp_path: Path) -> None:
+    """DeepSeek's graph has no place for them, and its checkpoint has; tables of their own may be missing."""
+    recipe = heads.recipe("deepseek_v3")
+    source = heads.checkpoint(tmp_path / "source", recipe)
+    out = convert_to(tmp_path, source, "gguf: {quants: [F32]}\n  hf: {}")
+    assert not [name for name in oracle.tensors(*(out / "gguf-F32").glob("*.gguf")) if "blk.4." in name]
+    (left,) = read_manifest(out / "gguf-F32").deviations
+    assert (left.subject, "multi-token" in left.why) == ("model.layers.4", True)
+    assert read_manifest(out / "hf").deviations == ()
+    stored = load_file(out / "hf" / "model.safetensors")
+    wanted = {**tiny.tensors(recipe), **heads.heads(recipe)}
+    assert stored.keys() == wanted.keys()
+    assert all(np.array_equal(stored[name], values) for name, values in wanted.items())
+
+
+def test_a_layer_without_tables_of_its_own(tmp_path: Path) -> None:
+    recipe = heads.recipe("glm4_moe")
+    source = heads.checkpoint(tmp_path / "source", recipe)
+    made = {**tiny.tensors(recipe), **heads.heads(recipe)}
+    for name in ("embed_tokens", "shared_head.head"):
+        del made[f"model.layers.4.{name}.weight"]
+    tiny.write_safetensors(source / heads.WEIGHTS, made, "F32")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(made, heads.WEIGHTS)}
+    (source / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+    (path,) = (convert_to(tmp_path, source, "gguf: {quants: [F32]}") / "gguf-F32").glob("*.gguf")
+    assert len([name for name in oracle.tensors(path) if "nextn" in name]) == 4
+    assert read_manifest(path.parent).deviations == ()
+    assert len(oracle.logits(path, range(3, 9))) == 6

@@ -78,6 +78,8 @@ NAMES = {
     Role.NEXT_HIDDEN_NORM: "nextn.hnorm",
     Role.NEXT_PROJECTION: "nextn.eh_proj",
     Role.NEXT_NORM: "nextn.shared_head_norm",
+    Role.NEXT_EMBED: "nextn.embed_tokens",
+    Role.NEXT_HEAD: "nextn.shared_head_head",
     Role.FINAL_NORM: "output_norm",
     Role.HEAD: "output",
 }

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Experts, Latent, Norm, Role
 from convert.model.families import llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Naming
 from convert.model.feature import Feature
 from convert.model.rotary import yarn_scale
 
@@ -28,6 +29,12 @@ APART = replace(
         Role.SHARED_GATE: "layers.{layer}.mlp.shared_experts.gate_proj",
         Role.SHARED_UP: "layers.{layer}.mlp.shared_experts.up_proj",
         Role.SHARED_DOWN: "layers.{layer}.mlp.shared_experts.down_proj",
+        Role.NEXT_EMBED_NORM: "layers.{layer}.enorm",
+        Role.NEXT_HIDDEN_NORM: "layers.{layer}.hnorm",
+        Role.NEXT_PROJECTION: "layers.{layer}.eh_proj",
+        Role.NEXT_NORM: "layers.{layer}.shared_head.norm",
+        Role.NEXT_EMBED: "layers.{layer}.embed_tokens",
+        Role.NEXT_HEAD: "layers.{layer}.shared_head.head",
     },
     next_layer="layers.{layer}.",
 )
@@ -40,7 +47,27 @@ FUSED = replace(
         (Role.EXPERT_DOWN, "weight"): "layers.{layer}.mlp.experts.down_proj",
     },
 )
-NAMING = replace(APART, others=(FUSED,))
+
+
+@cache
+def _naming(count: int) -> Naming:
+    """Name a model of so many layers; one for a further token is counted after them."""
+    stem = "layers.{layer}."
+    apart, fused = (
+        replace(
+            each,
+            next=replace(
+                each,
+                prefix=each.prefix + stem.format(layer=count),
+                names={role: name.removeprefix(stem) for role, name in each.names.items()},
+            ),
+        )
+        for each in (APART, FUSED)
+    )
+    return replace(apart, others=(fused,))
+
+
+NAMING = replace(APART, others=(FUSED,), other=lambda decoder: _naming(decoder.layer_count))
 # The narrow rows are normalized with this, whatever a config says of the other norms.
 LATENT_EPS = 1e-6
 # Numbers of layers, and of tokens, by which llama.cpp knows models whose queries come straight.
@@ -185,9 +212,11 @@ def latent(config: Config, family: str) -> Decoder:
     return replace(decoder.with_layers(mixer=mixer), family=family)
 
 
-def next_layers(config: Config, *, default: int) -> int:
-    """Count the layers for further tokens that a checkpoint may have."""
-    return config.size("num_nextn_predict_layers", "num_mtp_layers", default=default, least=0)
+def with_next_layers(decoder: Decoder, config: Config, *, default: int) -> Decoder:
+    """Describe the layers for further tokens that a checkpoint may have, each like the last one."""
+    count = config.size("num_nextn_predict_layers", "num_mtp_layers", default=default, least=0)
+    layer = replace(decoder.layers[-1], next_norm=decoder.final_norm, next_vocab_size=decoder.vocab_size)
+    return replace(decoder, next_layer_count=count, next_layers=(layer,) * count)
 
 
 def grouped(config: Config, *, scale: float) -> Experts:
@@ -237,4 +266,4 @@ def describe(config: Config) -> Decoder:
     values = defaults | {key: value for key, value in config.values.items() if value is not None}
     read = Config(values, config.where)
     decoder = after_first(latent(read, "deepseek_v3"), read, grouped(read, scale=2.5))
-    return replace(decoder, next_layer_count=next_layers(read, default=1))
+    return with_next_layers(decoder, read, default=1)

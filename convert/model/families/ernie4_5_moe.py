@@ -6,7 +6,7 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Experts, Part, Role
 from convert.model.families import deepseek_v3, ernie4_5
-from convert.model.family import TOWERS
+from convert.model.family import HEADS, TOWERS
 from convert.model.feature import Feature
 
 CLASSES = ("Ernie4_5_MoeForCausalLM",)
@@ -18,7 +18,7 @@ _FUSED = replace(
     deepseek_v3.FUSED,
     names={**deepseek_v3.FUSED.names, **_SPELLING},
     rows=frozenset({Role.ROUTER_SELECTION}),
-    towers={**TOWERS, r"(model\.)?mtp_\w+\..*": "the layers for multi-token prediction"},
+    towers={**TOWERS, r"(model\.)?mtp_\w+\..*": HEADS},
     next_layer="",
 )
 NAMING = replace(_FUSED, names={**deepseek_v3.APART.names, **_SPELLING}, others=(_FUSED,))

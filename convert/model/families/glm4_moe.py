@@ -24,6 +24,7 @@ GGUF = Gguf(
     limits=deepseek_v3.limits_of_experts,
     keys=lambda _decoder: {"expert_shared_feed_forward_length": None},
     always=deepseek_v3.GGUF.always | {"key_length"},
+    has_next_layers=True,
 )  # fmt: skip
 EXAMPLE = {
     **llama.SIZES,
@@ -63,4 +64,4 @@ def describe(config: Config) -> Decoder:
         qk_norm=decoder.final_norm if config.flag("use_qk_norm", default=False) else None,
     )
     decoder = deepseek_v3.after_first(decoder, read, deepseek_v3.grouped(read, scale=1.0))
-    return replace(decoder, family="glm4_moe", next_layer_count=deepseek_v3.next_layers(read, default=1))
+    return deepseek_v3.with_next_layers(replace(decoder, family="glm4_moe"), read, default=1)

@@ -10,7 +10,7 @@ from convert.model.pattern import read_kinds
 CLASSES = ("Glm4MoeLiteForCausalLM",)
 RUNS_IN = frozenset({"vllm", "sglang"})
 NAMING = deepseek_v3.NAMING
-GGUF = deepseek_v3.GGUF
+GGUF = replace(deepseek_v3.GGUF, has_next_layers=True)
 DENSE, SPARSE = "dense", "sparse"
 EXAMPLE = {
     **deepseek_v3.SIZES,
@@ -41,4 +41,4 @@ def describe(config: Config) -> Decoder:
         replace(layer, mlp=experts) if kind == SPARSE else layer
         for layer, kind in zip(decoder.layers, kinds, strict=True)
     )
-    return replace(decoder, layers=layers, next_layer_count=deepseek_v3.next_layers(read, default=0))
+    return deepseek_v3.with_next_layers(replace(decoder, layers=layers), read, default=0)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.checkpoint.adapter import Adapter, open_adapter
+from convert.checkpoint.index import index_names
 from convert.checkpoint.quantized import scheme_of
 from convert.deviation import AS_SOURCE, Deviation
 from convert.model import families
@@ -13,6 +14,7 @@ from convert.model.card import front_matter
 from convert.model.config import read_config
 from convert.model.decoder import Decoder
 from convert.model.family import Family
+from convert.model.further import fitting
 from convert.model.source import Model
 from convert.pipeline.adapter import describe_untied, require_fit
 from convert.pipeline.parts import find_parts, has_next_layers
@@ -36,6 +38,7 @@ def describe(run: Run) -> Run:
     widened = tuple(_widened(folder))
     lora = run.resources.enter_context(open_adapter(run.adapter.folder)) if run.adapter else None
     family, tied, tokenizer = read_source(folder)
+    tied = fitting(tied, family.naming, frozenset(index_names(folder) or ()))
     require_fit(lora, read_config(folder), family, tied)
     decoder = describe_untied(lora, read_config(folder), family, tied)
     card, fault = front_matter(folder)
