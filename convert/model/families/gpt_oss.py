@@ -9,7 +9,7 @@ from convert.model.decoder import Decoder, Experts, Layer, Role
 from convert.model.families import llama
 from convert.model.family import Gguf
 from convert.model.feature import Feature
-from convert.model.pattern import FULL, SLIDING, every, read_kinds
+from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_keys, with_windows
 
 CLASSES = ("GptOssForCausalLM",)
 RUNS_IN = frozenset({"vllm", "sglang"})
@@ -40,6 +40,8 @@ YARN = {
     "original_max_position_embeddings": 4096,
 }
 LIMIT, SLOPE = 7.0, 1.702
+# The last of so many layers sees everything.
+PERIOD = 2
 
 
 def _limits(decoder: Decoder) -> Iterator[str]:
@@ -48,9 +50,8 @@ def _limits(decoder: Decoder) -> Iterator[str]:
         yield "a tied output head"
     if not decoder.attention.has_out_bias:
         yield "attention without biases"
-    windows = [SLIDING if each.window else FULL for each in decoder.attentions]
-    if windows != list(every(2, decoder.layer_count)):
-        yield "windows in other layers than every second one from the first on"
+    if not any(each.window for each in decoder.attentions):
+        yield "a model of this family without windows"
     if any(isinstance(layer.mlp, Experts) and layer.mlp.limit != LIMIT for layer in decoder.kinds):
         yield f"gates that are not cut off at {LIMIT:g}"
 
@@ -65,6 +66,7 @@ GGUF = Gguf(
     names={Role.MLP_NORM: "post_attention_norm"},
     lost={Feature.EXACT_YARN: "llama.cpp begins and ends YaRN's scaling at whole dimensions"},
     limits=_limits,
+    keys=lambda decoder: window_keys(decoder, PERIOD),
     always=frozenset({"key_length", "sliding_window"}),
 )  # fmt: skip
 EXAMPLE = {
@@ -77,7 +79,7 @@ EXAMPLE = {
     "num_experts_per_tok": 2,
     "experts_per_token": 2,
     "sliding_window": 16,
-    "layer_types": list(every(2, 4)),
+    "layer_types": list(every(PERIOD, 4)),
     "attention_bias": True,
     "rope_theta": 150000,
     "rope_scaling": YARN,
@@ -93,6 +95,7 @@ VARIANTS = {
         "layer_types": None,
         "num_key_value_heads": 4,
     },
+    "uneven": {"layer_types": [FULL, SLIDING, SLIDING, FULL], "rope_scaling": {**YARN, "truncate": True}},
 }
 
 
@@ -120,18 +123,8 @@ def describe(config: Config) -> Decoder:
         dense_size=size,
     )
     window = config.size("sliding_window", default=128)
-    kinds = read_kinds(config, every(2, decoder.layer_count))
+    kinds = read_kinds(config, every(PERIOD, decoder.layer_count))
     attention = replace(decoder.attention, has_sinks=True, has_qkv_bias=has_bias, has_out_bias=has_bias)
-    return replace(
-        decoder,
-        family="gpt_oss",
-        layers=tuple(
-            Layer(
-                replace(attention, window=window if kind == SLIDING else None),
-                experts,
-                attn_norm=decoder.final_norm,
-                mlp_norm=decoder.final_norm,
-            )
-            for kind in kinds
-        ),
-    )
+    layer = Layer(attention, experts, attn_norm=decoder.final_norm, mlp_norm=decoder.final_norm)
+    decoder = replace(decoder, family="gpt_oss", layers=(layer,) * decoder.layer_count)
+    return with_windows(decoder, kinds, window)
