@@ -36,7 +36,8 @@ def refuse_other_kinds(config: Config) -> None:
         raise Failure(f"{config.where}: the model reads pictures and writes no text", _HINT)
     if config.has("vision_config") and names and names[0].endswith("Model"):
         raise Failure(f"{config.where}: {names[0]} compares texts with pictures and writes no text", _HINT)
-    if names and names[0].endswith("Model") and not config.has("text_config"):
+    is_bare = bool(names) and names[0].endswith("Model") and not names[0].endswith("LMHeadModel")
+    if is_bare and not config.has("text_config"):
         raise Failure(
             f"{config.where}: {names[0]} has no output head: it embeds texts and writes none", _HINT
         )

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
 from convert.checkpoint import open_checkpoint
 from convert.checkpoint.index import has_single, index_names
 from convert.deviation import AS_SOURCE, Deviation
+from convert.errors import Failure
 from convert.model.binding import parts_besides
 from convert.model.config import Config
 from convert.model.decoder import Decoder
@@ -41,7 +43,8 @@ def find_parts(folder: Path, config: Config, family: Family, decoder: Decoder) -
     """Name the parts that a folder's tensors show, or those of its config where no tensors are listed."""
     names = index_names(folder)
     if names is None and has_single(folder):
-        with open_checkpoint(folder) as checkpoint:
+        # A damaged file is refused where its weights are read, after what costs nothing to check.
+        with suppress(Failure), open_checkpoint(folder) as checkpoint:
             names = tuple(checkpoint.tensors)
     if names is None:
         return {what: (_left_out(key, what),) for key, what in _KEYS.items() if config.values.get(key)}

@@ -44,7 +44,7 @@ class Sum:
 
     @property
     def unseen(self) -> tuple[int, ...]:
-        """Number the experts that no token reached."""
+        """List the experts that no token reached, by number."""
         return tuple(number for number, count in enumerate(self.counts) if count <= 0)
 
 

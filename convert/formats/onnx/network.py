@@ -133,7 +133,7 @@ def _layer_inputs(network: Network, hidden: str) -> str | None:
 
 
 def _own_input(network: Network, layer: int, hidden: str, inputs: str) -> tuple[str, str]:
-    """Add what a layer makes of its own embeddings."""
+    """Add what a layer makes of the embeddings that are for it alone."""
     graph, name, mlp = network.graph, f"layers.{layer}.own", network.decoder.layers[layer].mlp
     mine = graph.node("Gather", [inputs, graph.number(layer)], f"{name}.input", axis=2)
     gate = linear(network, hidden, (Ref(Role.LAYER_INPUT_GATE, layer),), f"{name}.gate")
