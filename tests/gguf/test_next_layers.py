@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from convert.formats.gguf.importance import Importance, write_importance
 from convert.store import read_manifest
 from tests import tiny
 from tests.gguf import heads, oracle
@@ -57,6 +58,16 @@ def test_they_change_no_answer_and_go_into_checkpoints_too(tmp_path: Path) -> No
     wanted = {**tiny.tensors(recipe), **heads.heads(recipe)}
     assert stored.keys() == wanted.keys()
     assert all(np.array_equal(stored[name], values) for name, values in wanted.items())
+
+
+def test_an_importance_matrix_knows_nothing_of_them(tmp_path: Path) -> None:
+    source = heads.checkpoint(tmp_path / "source", heads.recipe("qwen3_5_text"))
+    values = {"blk.0.ffn_up.weight": np.ones(256, np.float32)}
+    write_importance(Importance(values, ("text",), 1, "matrix.gguf"), tmp_path / "matrix.gguf")
+    made = convert_to(tmp_path, source, "gguf: {quants: [Q4_K_M], imatrix: matrix.gguf}") / "gguf-Q4_K_M"
+    lacking = {each.subject for each in read_manifest(made).deviations}
+    assert {"blk.4.attn_q.weight", "blk.4.nextn.eh_proj.weight", "blk.1.ffn_up.weight"} <= lacking
+    assert not {"blk.0.ffn_up.weight", "blk.4.nextn.enorm.weight"} & lacking
 
 
 def test_a_checkpoint_with_a_part_of_them_is_converted_without(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -128,6 +128,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
         if has_next_layers:
             model = replace(model, decoder=model.decoder.with_next_layers())
         listed = list(tensors.file_tensors(model.decoder))
+        prepared = _with_all_missing(prepared, model.decoder, listed)
         shapes = [
             Shape(
                 tensor.name,
@@ -277,6 +278,16 @@ def _learned_files(importance: Importance | None) -> dict[str, bytes]:
     from convert.formats.gguf.importance import pack_importance  # noqa: PLC0415 - brings a forward pass
 
     return {importance.file_name: pack_importance(importance)}
+
+
+def _with_all_missing(prepared: Shared, decoder: Decoder, listed: Iterable[FileTensor]) -> Shared:
+    """Add layers that guess further tokens to what an importance matrix lacks: no run goes through them."""
+    if (matrix := prepared.importance) is None:
+        return prepared
+    further = {number for number, layer in enumerate(decoder.layers) if layer.next_norm}
+    lacking = (each.name for each in listed if each.pieces and each.pieces[0].ref.layer in further)
+    missing = dict.fromkeys((*matrix.missing, *(name for name in lacking if name not in matrix.values)))
+    return replace(prepared, importance=replace(matrix, missing=tuple(missing)))
 
 
 def _deviations(
