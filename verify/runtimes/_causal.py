@@ -12,6 +12,8 @@ from verify.runtimes import RuntimeSettings
 from verify.runtimes._local import LocalRuntime
 from verify.runtimes._tokenizer import FolderVocabulary
 
+UNLIMITED = 1 << 20  # positions: more than any text that is asked
+
 
 class CausalModel(LocalRuntime["FolderVocabulary"]):
     """A model with its tokenizer, and a new cache for every request."""
@@ -35,14 +37,12 @@ class CausalModel(LocalRuntime["FolderVocabulary"]):
         self._cache: Any = None
         config = model.config
         self.vocab_size = int(config.vocab_size)
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         width = torch.empty(0, dtype=model.dtype).element_size()
         self.info = self.describe(
             name,
             settings,
-            trained=int(config.max_position_embeddings),
-            kv_bytes_per_token=2 * int(config.num_hidden_layers) * heads * head * width,
+            trained=_trained(config),
+            kv_bytes_per_token=sum(map(_kv_values, _layers(config))) * width,
             notes={**notes, "threads": str(torch.get_num_threads())},
         )
 
@@ -101,3 +101,25 @@ def require_none(folder: Path, missing: set[str]) -> None:
     """Refuse a folder where tensors are missing."""
     if missing:
         raise Failure(f"{folder.name}: {len(missing)} weights are missing, {min(missing)} among them")
+
+
+def _trained(config: Any) -> int:
+    """Return the length of the texts that a model was trained on; some name none, and have no limit."""
+    names = ("max_position_embeddings", "seq_length")
+    return int(next((found for name in names if (found := getattr(config, name, None))), UNLIMITED))
+
+
+def _layers(config: Any) -> list[Any]:
+    """Return the config of each layer that keeps keys and values of its own."""
+    count = int(config.num_hidden_layers) - (getattr(config, "num_kv_shared_layers", None) or 0)
+    if not getattr(config, "is_heterogeneous", False):
+        return [config] * count
+    return [config.per_layer_config[number] for number in range(count)]
+
+
+def _kv_values(config: Any) -> int:
+    """Return how many keys and values a layer keeps of each token."""
+    if not (heads := getattr(config, "num_attention_heads", 0)):
+        return 0
+    head = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return 2 * int(getattr(config, "num_key_value_heads", None) or heads) * int(head)
