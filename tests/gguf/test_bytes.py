@@ -62,7 +62,7 @@ def test_rules_that_look_at_the_layer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_type", ["qwen2", "mistral", "qwen3_moe", "qwen3_5_text"])
+@pytest.mark.parametrize("model_type", ["qwen2", "mistral", "qwen3_moe", "qwen3_5_text", "falcon"])
 def test_rules_that_look_at_the_layer_in_every_type(model_type: str, tmp_path: Path) -> None:
     quants = ("Q2_K", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_M", "IQ4_XS", "IQ4_NL")
     check_equal(tiny.make(tmp_path / "model", tiny.Recipe(model_type, DEEP)), tmp_path / "out", quants)

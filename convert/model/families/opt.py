@@ -6,7 +6,7 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Attention, Decoder, Dense, Layer, Norm, Role
 from convert.model.families import gpt_neox
-from convert.model.family import Naming
+from convert.model.family import Naming, Split, Tokenizer
 
 CLASSES = ("OPTForCausalLM",)
 RUNS_IN = frozenset({"vllm"})
@@ -29,6 +29,8 @@ NAMING = Naming(
 )
 # The first files leave out the outer module.
 NAMING = replace(NAMING, others=(replace(NAMING, prefix="decoder."),))
+# Its repos hold GPT-2's kind of vocabulary, not always under its name.
+TOKENIZER = Tokenizer(split=Split())
 EXAMPLE = {
     "architectures": list(CLASSES),
     "vocab_size": 512,
