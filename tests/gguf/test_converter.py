@@ -98,7 +98,11 @@ ASSUMED: dict[str, Callable[[Callable[[str], Any]], Any]] = {
 EXPLAINED = {
     **{
         (f"granitemoehybrid-{case}", f"{graph}.{key}"): "it writes of state spaces where there are none"
-        for case, graph in (("attentive", "granite"), ("shared", "granitemoe"))
+        for case, graph in (
+            ("attentive", "granite"),
+            ("placeless-dense", "granite"),
+            ("shared", "granitemoe"),
+        )
         for key in (
             "attention.head_count_kv",
             "expert_count",

@@ -68,7 +68,10 @@ def _graph(decoder: Decoder) -> Gguf | None:
     """Choose the graph of the plainer families where there is no state space."""
     if _has(decoder, StateSpace):
         return None
-    return replace(HYBRID, architecture="granitemoe" if _has(decoder, Experts) else "granite", other=None)
+    if _has(decoder, Experts):
+        # This one turns heads, whatever the key says.
+        return replace(HYBRID, architecture="granitemoe", renders=HYBRID.renders - {Feature.NO_POSITIONS})
+    return replace(HYBRID, architecture="granite")
 
 
 GGUF = replace(HYBRID, other=_graph)
@@ -98,7 +101,9 @@ VARIANTS = {
         "position_embedding_type": "rope",
         "tie_word_embeddings": False,
     },
-    "shared": {"layer_types": ["attention"] * 4},
+    "shared": {"layer_types": ["attention"] * 4, "position_embedding_type": "rope"},
+    "placeless": {"layer_types": ["attention"] * 4},
+    "placeless-dense": {**_NO_EXPERTS, "layer_types": ["attention"] * 4},
 }
 
 
