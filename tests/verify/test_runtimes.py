@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from convert.child import ChildFailure, FaultKind
+from convert.model.feature import Feature
 from tests import tiny
 from tests.gguf import oracle
 from tests.verify.opening import CHAT, LAID_OUT, TEXT, logits, opened
@@ -155,7 +156,9 @@ def test_every_architecture_answers_as_its_source(model_type: str, tmp_path: Pat
     with opened("transformers", folder, tokenizer=str(chat.source)) as worker:
         theirs = logits(worker, ids)
     with opened("llama_cpp", path) as worker:
-        assert np.abs(logits(worker, ids) - theirs).max() < 3e-3
+        differing = np.abs(logits(worker, ids) - theirs).max(axis=1) >= 3e-3
+    # Where two experts score alike, the cache's 16 bits may turn a router's choice.
+    assert differing.mean() <= (0.03 if Feature.EXPERTS in tiny.described(model_type).features else 0)
 
 
 def test_the_first_of_several_shards_is_opened(tmp_path: Path) -> None:
