@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,12 +51,14 @@ SPELLINGS = [
 ]
 
 
-def described(name: str, **changes: Any) -> Decoder:
+@cache
+def described(name: str) -> Decoder:
     """Read one of these configs."""
-    return describe(Config({**CONFIGS[name], **changes}))[1]
+    return describe(Config(CONFIGS[name]))[1]
 
 
-def rendered(format_name: str) -> list[str]:
+@cache
+def rendered(format_name: str) -> tuple[str, ...]:
     """List those that a format can express."""
     format_ = find_format(format_name)
     found = []
@@ -64,7 +67,7 @@ def rendered(format_name: str) -> list[str]:
         features = format_.renders(decoder)
         if features is not None and decoder.features <= features and not format_.limits(decoder):
             found.append(name)
-    return found
+    return tuple(found)
 
 
 def cases(names: Iterable[str], quick: Iterable[str] = ()) -> list[Any]:
