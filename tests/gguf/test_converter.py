@@ -120,7 +120,7 @@ EXPLAINED = {
     (
         "granitemoehybrid-shared",
         "granitemoe.rope.scaling.finetuned",
-    ): "it takes attention to turn heads",
+    ): "it turns all heads",
     ("falcon", "falcon.context_length"): "it writes 2048, whatever the config says",
     ("falcon", "falcon.feed_forward_length"): "it writes four times the hidden size",
     ("gpt_neox", "general.file_type"): "it does not write it",
