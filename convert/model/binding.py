@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from convert.checkpoint import TensorInfo
 from convert.errors import Failure
 from convert.model.decoder import Decoder
-from convert.model.family import HEADS, Naming
+from convert.model.family import AUDIO, HEADS, SEEING, VISION, Naming
 from convert.model.tensor import Origin, Ref, Role, Shaped
 
 # A name beyond this many is counted, not printed.
@@ -70,7 +70,7 @@ def parts_besides(decoder: Decoder, naming: Naming, names: Collection[str]) -> d
     for name in names:
         if name not in used and (what := _part(decoder, naming, prefix, name)):
             found[what].append(name)
-    return {what: tuple(parts) for what, parts in found.items()}
+    return _by_tower(found)
 
 
 def _spelling(
@@ -194,7 +194,15 @@ def _left_out(
             f"config.json says {decoder.layer_count} layers of type {decoder.family}; "
             "an adapter or another architecture would have to be merged or supported first",
         )
-    return tuple(ignored), {what: tuple(names) for what, names in left_out.items()}
+    return tuple(ignored), _by_tower(left_out)
+
+
+def _by_tower(found: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    """Count a projector to the tower that hears where there is none that sees: both name it alike."""
+    parts = {what: tuple(names) for what, names in found.items()}
+    if AUDIO in parts and not any(re.fullmatch(SEEING, name) for name in parts.get(VISION, ())):
+        parts[AUDIO] += parts.pop(VISION, ())
+    return parts
 
 
 def _next_layers(decoder: Decoder, naming: Naming) -> list[str]:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 VISION, AUDIO, HEADS = "the vision tower", "the audio tower", "the heads for multi-token prediction"
 # What a checkpoint may hold besides the text decoder, by its tensors' names, in words for the manifest.
+SEEING = r"(.*\.)?(visual|vision_\w+|image_\w+)\b.*"
 TOWERS = {
-    r"(.*\.)?(visual|vision_\w+|image_\w+)\b.*": VISION,
+    SEEING: VISION,
     r"(.*\.)?(multi_modal_projector|mm_projector|connector|embed_vision)\b.*": VISION,
     r"(.*\.)?(audio_\w+|embed_audio|sound_\w+)\b.*": AUDIO,
     r"(model\.)?mtp\b.*": HEADS,
@@ -55,7 +56,8 @@ class Naming:
     def prefixes(self) -> tuple[str, ...]:
         """List the outer modules that a text decoder may be found in, alone and in a multimodal model."""
         inner = self.prefix
-        return tuple(dict.fromkeys((inner, "", f"language_model.{inner}", "model.language_model.")))
+        outer = (f"language_model.{inner}", "model.language_model.", "model.text_model.")
+        return tuple(dict.fromkeys((inner, "", *outer)))
 
 
 @dataclass(frozen=True, slots=True)

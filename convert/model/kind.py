@@ -19,6 +19,7 @@ _KINDS = {
     "ForSpeechSeq2Seq": "a speech recognizer",
     "ForRewardModel": "a reward model",
 }
+_TOWERS = ("vision_config", "audio_config")
 _HINT = "modelwright converts text decoders: name the model's generating form"
 
 
@@ -32,6 +33,7 @@ def refuse_other_kinds(config: Config) -> None:
                 raise Failure(f"{config.where}: {name} is {kind}, and no text decoder", _HINT)
     if config.values.get("is_encoder_decoder") is True:
         raise Failure(f"{config.where}: the model is an encoder with a decoder, and no decoder alone", _HINT)
+    _refuse_without_decoder(config)
     if not config.has("text_config") and "vision_config" not in config.values and _is_vision(config):
         raise Failure(f"{config.where}: the model reads pictures and writes no text", _HINT)
     if config.has("vision_config") and names and names[0].endswith("Model"):
@@ -40,6 +42,23 @@ def refuse_other_kinds(config: Config) -> None:
     if is_bare and not config.has("text_config"):
         raise Failure(
             f"{config.where}: {names[0]} has no output head: it embeds texts and writes none", _HINT
+        )
+
+
+def _refuse_without_decoder(config: Config) -> None:
+    """Refuse a multimodal model whose config does not describe a text decoder where ours is looked for."""
+    if (inner := config.values.get("text_config")) and not isinstance(inner, dict):
+        raise Failure(f"{config.where}: text_config is no object", "fetch the file again")
+    for key, value in config.values.items():
+        if key.endswith("_config") and isinstance(value, dict) and value.get("text_config"):
+            raise Failure(
+                f"{config.where}: the text decoder is a part of {key}, and is not read there", _HINT
+            )
+    towers = [key for key in _TOWERS if config.has(key)]
+    if towers and not inner:
+        raise Failure(
+            f"{config.where}: {towers[0]} is there, and no text_config describes a text decoder",
+            "current Transformers writes one when it loads and saves the model",
         )
 
 

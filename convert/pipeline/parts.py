@@ -2,19 +2,17 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
-from convert.checkpoint import open_checkpoint
-from convert.checkpoint.index import has_single, index_names
+from convert.checkpoint.index import index_names
 from convert.deviation import AS_SOURCE, Deviation
-from convert.errors import Failure
 from convert.model.binding import parts_besides
 from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.family import AUDIO, HEADS, VISION, Family
 from convert.model.further import find_next_layers
+from convert.pipeline.tied import stored_names
 
 # What a config says of them, where no list of tensors is here yet.
 _KEYS = {
@@ -41,12 +39,7 @@ def has_next_layers(folder: Path, family: Family, decoder: Decoder) -> bool:
 
 def find_parts(folder: Path, config: Config, family: Family, decoder: Decoder) -> Parts:
     """Name the parts that a folder's tensors show, or those of its config where no tensors are listed."""
-    names = index_names(folder)
-    if names is None and has_single(folder):
-        # A damaged file is refused where its weights are read, after what costs nothing to check.
-        with suppress(Failure), open_checkpoint(folder) as checkpoint:
-            names = tuple(checkpoint.tensors)
-    if names is None:
+    if (names := stored_names(folder)) is None:
         return {what: (_left_out(key, what),) for key, what in _KEYS.items() if config.values.get(key)}
     return name_parts(parts_besides(decoder, family.naming, frozenset(names)))
 

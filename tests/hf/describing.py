@@ -31,6 +31,12 @@ def make(folder: Path, recipe: tiny.Recipe) -> Path:
         (folder / "qwen.tiktoken").write_text(BYTES_ONLY)
         (folder / "generation_config.json").write_text(json.dumps({"chat_format": "chatml", "top_p": 0.8}))
         return folder
+    write_tokenizer(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Write a vocabulary of bytes, with the ids 1 and 2 as beginning and end."""
     names = ["<unk>", "<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE({name: identity for identity, name in enumerate(names)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -39,7 +45,6 @@ def make(folder: Path, recipe: tiny.Recipe) -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "chat_template": TEMPLATE}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
 
 
 def described(folder: Path) -> Model:

@@ -35,7 +35,7 @@ class CausalModel(LocalRuntime["FolderVocabulary"]):
         self._torch: Any = torch
         self._model, self._device = model, model.device
         self._cache: Any = None
-        config = model.config
+        config = model.config.get_text_config(decoder=True)
         self.vocab_size = int(config.vocab_size)
         width = torch.empty(0, dtype=model.dtype).element_size()
         self.info = self.describe(
@@ -95,6 +95,21 @@ def config_class(folder: Path, model_type: object) -> Any:
             f"{folder.name}: Transformers has no model_type {model_type!r}, and code from a repo is never run"
         )
     return CONFIG_MAPPING[model_type]
+
+
+def model_class(folder: Path, described: Any) -> Any:
+    """Return Transformers' own class for a model that writes text: the whole of a multimodal one.
+
+    It reads the names that its checkpoints have, and is asked about text alone.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
+
+    kind, is_whole = type(described), described.get_text_config(decoder=True) is described
+    mappings = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING)
+    for mapping in mappings if is_whole else reversed(mappings):
+        if kind in mapping:
+            return mapping[kind]
+    raise Failure(f"{folder.name}: Transformers has no class that writes text for {described.model_type!r}")
 
 
 def require_none(folder: Path, missing: set[str]) -> None:

@@ -68,8 +68,11 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def find_chat_template(folder: Path, settings: dict[str, Any], *, file_first: bool = True) -> str | None:
-    """Return the chat template; that of chat_template.jinja comes first, as in Transformers, or last."""
-    value = settings.get("chat_template")
+    """Return the chat template; that of chat_template.jinja comes first, as in Transformers, or last.
+
+    Older multimodal models have one in chat_template.json, for what reads pictures and text.
+    """
+    value = settings.get("chat_template") or read_object(folder / "chat_template.json").get("chat_template")
     if isinstance(value, list):
         value = next((one.get("template") for one in value if one.get("name") == "default"), None)
     path = folder / "chat_template.jinja"

@@ -1,7 +1,8 @@
 """The source's own weights, mapped, under the names of Transformers' own class."""
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise Failure(f"{path}: is no JSON object")
     config.pop("auto_map", None)
     return config
+
+
+def text_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a config says of the text decoder, where it describes other parts as well."""
+    inner = config.get("text_config")
+    said = (
+        {key: value for key, value in inner.items() if value is not None} if isinstance(inner, dict) else {}
+    )
+    return {**config, **said}
 
 
 def reference_of(model_type: str) -> Reference | None:
@@ -53,6 +63,14 @@ def read_weights(
 def _as_known(model_type: str, tensors: dict[str, Any]) -> dict[str, Any]:
     reference = reference_of(model_type)
     return dict(reference.tensors(tensors)) if reference else tensors
+
+
+def stored_type(tensors: Mapping[str, Any]) -> Any:
+    """Return the type that most of the weights have: a vision tower's may be another than the decoder's."""
+    counts: Counter[Any] = Counter()
+    for tensor in tensors.values():
+        counts[tensor.dtype] += tensor.numel()
+    return counts.most_common(1)[0][0]
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -14,11 +14,11 @@ from convert.checkpoint.quantized import without_sections
 from convert.child import available_memory
 from convert.errors import Failure
 from verify.runtimes._adapter import put_on
-from verify.runtimes._causal import CausalModel, config_class, preload_torch, require_none
+from verify.runtimes._causal import CausalModel, config_class, model_class, preload_torch, require_none
 from verify.runtimes._checkpoint import foreign_format, is_checkpoint, quantized_by
 from verify.runtimes._options import read_options, thread_count
 from verify.runtimes._tokenizer import FolderVocabulary
-from verify.runtimes._weights import read_config, read_weights, reference_of
+from verify.runtimes._weights import read_config, read_weights, reference_of, stored_type, text_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ class Transformers(CausalModel):
         options = read_options("transformers", settings, OPTIONS)
         torch.set_num_threads(thread_count(settings))
         config = read_config(folder)
-        vocabulary = FolderVocabulary(Path(options["tokenizer"] or folder), config)
+        vocabulary = FolderVocabulary(Path(options["tokenizer"] or folder), text_part(config))
         model, self._is_streamed = _open_model(folder, config, options["dtype"])
         stored = str(model.dtype).removeprefix("torch.")
         notes = {
@@ -125,7 +125,6 @@ class Transformers(CausalModel):
 def _open_model(folder: Path, config: dict[str, Any], dtype: str) -> tuple[Any, bool]:
     """Return the model with its weights, and whether they stay mapped while float32 is wanted."""
     import torch
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     model_type = str(config.get("model_type"))
     room = SHARE * available_memory()
@@ -141,8 +140,8 @@ def _open_model(folder: Path, config: dict[str, Any], dtype: str) -> tuple[Any, 
     if dtype == "auto":
         needed = 4 * sum(tensor.numel() for tensor in weights.values())
         dtype = "float32" if is_wide(needed) else "streamed"
-    stored = next(iter(weights.values())).dtype
-    model, found = MODEL_FOR_CAUSAL_LM_MAPPING[type(described)].from_pretrained(
+    stored = stored_type(weights)
+    model, found = model_class(folder, described).from_pretrained(
         None,
         config=described,
         state_dict=weights,

@@ -6,7 +6,7 @@ from typing import Any
 
 from convert.checkpoint.quantized import without_sections
 from convert.model.config import read_config, untied
-from convert.model.families import family, find_family, text_config
+from convert.model.families import family, find_family, is_multimodal, text_config
 from convert.model.family import Family
 from convert.model.source import Model
 from convert.tokenizer import Tokenizer
@@ -69,9 +69,12 @@ def canonical_config(model: Model, dtype: str) -> dict[str, Any]:
         config = canonical.config(model.decoder, model.tokenizer.bos_id, model.tokenizer.eos_id)
     else:
         # Of a multimodal model the text decoder alone is written.
-        source = without_sections(text_config(read_config(model.folder)).values)
+        whole = read_config(model.folder)
+        source = without_sections(text_config(whole).values)
         config = {name: value for name, value in source.items() if name not in _LEFT_OUT}
         config["architectures"] = [family(model.decoder.family).classes[0]]
+        if is_multimodal(whole):
+            config["tie_word_embeddings"] = model.decoder.is_tied
     if model.is_untied:
         config = untied(config)
     config.pop("dtype", None)

@@ -56,11 +56,13 @@ def text_config(config: Config) -> Config:
 def find_family(config: Config) -> Family:
     """Find the file for a config's model_type, or refuse what the model is by name."""
     inner = text_config(config)
-    model_type = inner.text("model_type", config.text("model_type"))
+    is_alone = inner is config or config.values.get("model_type") in supported()
+    model_type = inner.text("model_type", config.text("model_type") if is_alone else None)
     if model_type not in supported():
         refuse_other_kinds(config)
+        whose = "the" if inner is config else "the text decoder's"
         raise Failure(
-            f"{config.where}: the family {model_type!r} is not supported",
+            f"{config.where}: {whose} family {model_type!r} is not supported",
             f"supported are: {', '.join(supported())}",
         )
     found = family(model_type)

@@ -9,6 +9,7 @@ from typing import Any
 from convert.checkpoint import open_checkpoint
 from convert.formats.base import Made, Planned, Scratch, Workplace
 from convert.model.binding import bind
+from convert.model.config import read_config
 from convert.model.families import family
 from convert.model.further import bind_next_layers
 from convert.model.source import Weights
@@ -16,6 +17,7 @@ from convert.pipeline.adapter import merge
 from convert.pipeline.parts import name_parts
 from convert.pipeline.record import manifest
 from convert.pipeline.run import Job, Run
+from convert.pipeline.tied import require_tied
 from convert.source import is_legal
 from convert.store import Staging, seal
 from convert.writer import engine
@@ -26,6 +28,7 @@ def build(run: Run) -> Run:
     """Learn from the weights what a format asks for, then fill and place every artifact."""
     with merge(open_checkpoint(run.files.folder), run) as checkpoint:
         binding = bind(run.model.decoder, run.family.naming, checkpoint.tensors)
+        require_tied(checkpoint, read_config(run.files.folder), binding, run.model.decoder)
         if run.model.has_next_layers:
             further = bind_next_layers(run.model.decoder, run.family.naming, checkpoint.tensors)
             binding = replace(binding, origins={**binding.origins, **further})

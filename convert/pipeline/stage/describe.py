@@ -19,6 +19,7 @@ from convert.model.source import Model
 from convert.pipeline.adapter import describe_untied, require_fit
 from convert.pipeline.parts import find_parts, has_next_layers
 from convert.pipeline.run import Run
+from convert.pipeline.tied import tied_as_stored
 from convert.tokenizer import Tokenizer
 from convert.tokenizer import load as load_tokenizer
 
@@ -27,6 +28,7 @@ def read_source(folder: Path) -> tuple[Family, Decoder, Tokenizer]:
     """Read a checkpoint's config.json and tokenizer; refuse a model of an unknown family."""
     config = read_config(folder)
     family, decoder = families.describe(config)
+    decoder = tied_as_stored(folder, config, family.naming, decoder)
     values = families.text_config(config).values
     tokenizer = load_tokenizer(folder, family.model_type, values, decoder.vocab_size)
     return family, decoder, tokenizer
