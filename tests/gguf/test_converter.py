@@ -117,10 +117,7 @@ EXPLAINED = {
     },
     ("granitemoehybrid-grouped", "granitehybrid.rope.scaling.finetuned"): "it takes hybrids to turn no head",
     ("granitemoehybrid-grouped", "granitehybrid.context_length"): "it takes hybrids to turn no head",
-    (
-        "granitemoehybrid-shared",
-        "granitemoe.rope.scaling.finetuned",
-    ): "it turns all heads",
+    ("granitemoehybrid-placeless-dense", "granite.rope.scaling.finetuned"): "it turns all heads",
     ("falcon", "falcon.context_length"): "it writes 2048, whatever the config says",
     ("falcon", "falcon.feed_forward_length"): "it writes four times the hidden size",
     ("gpt_neox", "general.file_type"): "it does not write it",
