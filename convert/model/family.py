@@ -183,4 +183,6 @@ class Family:
     reference: Reference | None = None
     runs_in: frozenset[str] = frozenset()  # runtimes that open it, besides those that verification drives
     may_have_experts: bool = False  # whether keys of experts in a config without any are no contradiction
+    # Why GPTQModel fails at it by one of its methods, in words.
+    unquantized: Mapping[str, str] = field(default_factory=dict)
     fastchat_prompt: str | None = None  # FastChat's name for its prompt

@@ -4,6 +4,7 @@ import ctypes
 import gc
 import importlib
 import importlib.metadata
+import inspect
 import json
 import random
 from collections.abc import Callable
@@ -52,6 +53,7 @@ def run(work: Path, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     device = _device(asked["device"], has_cuda=torch.cuda.is_available())
     model = _load(work, asked, device)
+    turn_by_layer(model)
     model.layer_callback = model.subset_callback = Steps(_layer_count(work), report)
     model.quantize(
         [{"input_ids": window} for window in windows],
@@ -69,6 +71,34 @@ def run(work: Path, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         "device": f"cuda: {torch.cuda.get_device_name()}" if device == "cuda" else "cpu",
         "tools": {name: importlib.metadata.version(name) for name in TOOLS},
     }
+
+
+def turn_by_layer(quantizing: Any) -> None:
+    """Give each layer its own rotary positions: GPTQModel replays all layers with those of the first."""
+    model = quantizing.model
+    rotary = next(
+        (
+            module
+            for _, module in model.named_modules()
+            if "layer_type" in inspect.signature(module.forward).parameters and hasattr(module, "layer_types")
+        ),
+        None,
+    )
+    if rotary is None:
+        return
+    prepare = quantizing.prepare_layer_replay_kwargs
+
+    def refresh(layer: Any, layer_input: Any, additional_inputs: dict[str, Any], target_device: Any) -> Any:
+        """Do what the model does before it calls a layer."""
+        inputs = prepare(layer, layer_input, additional_inputs, target_device)
+        attention = getattr(layer, "self_attn", None)
+        if attention is None or "position_ids" not in inputs:
+            return inputs
+        kind = model.config.get_text_config().layer_types[attention.layer_idx]
+        turned = rotary(layer_input[0], inputs["position_ids"], kind)
+        return {**inputs, "position_embeddings": tuple(each.to(target_device) for each in turned)}
+
+    quantizing.prepare_layer_replay_kwargs = refresh
 
 
 class Steps:
@@ -106,15 +136,15 @@ def _device(asked: str, *, has_cuda: bool) -> str:
 def _load(work: Path, asked: dict[str, Any], device: str) -> Any:
     import torch  # noqa: PLC0415
     from gptqmodel import GPTQModel  # noqa: PLC0415
-    from gptqmodel.quantization.config import AWQConfig, GPTQConfig  # noqa: PLC0415
+    from gptqmodel.quantization.config import AWQConfig, Fallback, GPTQConfig  # noqa: PLC0415
 
     shared = {
         **{name: asked[name] for name in ("bits", "group_size", "desc_act", "sym")},
         "device": device,
         "offload_to_disk": True,
         "offload_to_disk_path": str(work / OFFLOAD),
-        # Round-to-nearest where too few tokens came by would be a silent loss.
-        "fallback": None,
+        # To round wherever few tokens came by would be a silent loss: only where none did, and it is said.
+        "fallback": Fallback(threshold=1) if asked["may_round"] else None,
         # The other ways of packing compile an extension first, half a minute each time, for the same bytes.
         "pack_impl": "original",
         # One layer's packed matrices are on disk before the next is read: less memory, and one order.
@@ -154,6 +184,7 @@ def _quantized(entry: dict[str, Any]) -> dict[str, Any]:
         "name": f"{entry['layer']}.{entry['module']}",
         "loss": _number(entry.get("loss")),
         "damp": _number(entry.get("damp")),
+        "is_rounded": "fallback" in str(entry.get("loss")),
     }
 
 

@@ -19,7 +19,7 @@ SHORTEST_WINDOW = 11
 AWQ_ROWS = 64  # GPTQModel's oc_batch_size
 # GPTQModel takes a joined matrix of gate and up apart under these names, and reads it so again, as vLLM does.
 HALVES = ("gate_proj", "up_proj")
-NOT_SENT = frozenset({"source", "out", "matrices", "windows"})
+NOT_SENT = frozenset({"source", "out", "matrices", "windows", "left"})
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,9 @@ class Job:
     device: Device = "auto"
     seed: int = 0
     threads: int | None = None
+    left: Sequence[str] = ()  # matrices of layers that stay as they are
+    # Whether a matrix that no token reached is rounded plainly: of many experts some may be chosen for none.
+    may_round: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Quantized:
     name: str
     loss: float | None  # on the calibration windows; None where the method has none
     damp: float | None  # what it took: more than was asked where the Hessian could not be inverted
+    is_rounded: bool = False  # plainly, for no token reached it
 
 
 @dataclass(frozen=True)

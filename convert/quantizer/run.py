@@ -51,7 +51,7 @@ def quantize(job: Job, *, progress: Progress | None = None, engine: str = ENGINE
     matrices = []
     for each in answer.pop("matrices"):
         full = (name for name in names if name.endswith(f".{each['name']}"))
-        matrices.append(Quantized(next(full, each["name"]), each["loss"], each["damp"]))
+        matrices.append(Quantized(**{**each, "name": next(full, each["name"])}))
     matrices.sort(key=lambda each: each.name)
     return Outcome(matrices=tuple(matrices), peak_rss_bytes=peak_rss_bytes, **answer)
 

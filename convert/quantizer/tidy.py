@@ -1,6 +1,7 @@
 """From GPTQModel's files to those that are shipped: the same weights, without traces of machine or run."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def tidy(result: Path, job: Job) -> tuple[str, ...]:
     require_complete(job, written)
     settings = json.loads((result / "quantize_config.json").read_text("utf-8"))
     settings["meta"] = {name: value for name, value in settings["meta"].items() if name in KEPT_META}
+    settings |= left_out(job)
     config = read_config(source)
     write_json(out / "config.json", {**config, "quantization_config": settings})
     write_json(out / "quantize_config.json", settings)
@@ -36,6 +38,18 @@ def tidy(result: Path, job: Job) -> tuple[str, ...]:
     for file in files:
         file.replace(out / file.name)
     return tuple(sorted(name.removesuffix(".qweight") for name in written if name.endswith(".qweight")))
+
+
+def left_out(job: Job) -> dict[str, Any]:
+    """Say which matrices are packed, where some are not: Transformers takes every linear layer for packed."""
+    if not job.left:
+        return {}
+    if job.method == "awq":
+        return {"modules_to_not_convert": list(job.left)}
+    names = [name for matrix in job.matrices for name in matrix.results()]
+    # How names end, within a layer; of experts, which are many, the last part.
+    ends = dict.fromkeys(re.sub(r"^.*\.\d+\.(?!.*\.\d+\.)", "", name) for name in names)
+    return {"modules_in_block_to_quantize": [list(ends)]}
 
 
 def sort_header(file: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from convert.formats.gptq.options import GROUP_SIZES
+from convert.model.decoder import Decoder
 from convert.quantizer import Matrix
 from convert.recipe import Recipe
 from convert.recipe.reader import refuse_at
@@ -30,6 +31,22 @@ def require_fit(method: str, bits: int, group_size: int, quantized: Sequence[Mat
                     f"{matrix.name} has {count} {what}, and {per_word} weights of {bits} bits make a word",
                     f"leave {method} out: another format can hold this model",
                 )
+
+
+def require_windows(decoder: Decoder, longest: int, recipe: Recipe) -> None:
+    """Refuse samples longer than windows that only some layers have.
+
+    GPTQModel calls all layers with the first one's mask; on shorter samples all masks are the same.
+    """
+    windows = {layer.attention.window for layer in decoder.kinds if layer.attention}
+    least = min((size for size in windows if size), default=None)
+    if least is not None and len(windows) > 1 and longest > least:
+        refuse_at(
+            recipe,
+            ("calibration", "length"),
+            f"{longest} tokens are more than the windows of {least} that only some layers have",
+            f"write length: {least}, for GPTQModel has one mask for all layers",
+        )
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """What the quantization of a checkpoint leaves, and what it takes of memory, disk and time."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from convert.formats.hf.tensors import Stored
@@ -17,12 +18,16 @@ GPU_FLOPS = 2e13
 # GPTQModel's AWQ tries so many scales for each group of matrices, each by a pass of all tokens, and then so
 # many clips on so many tokens, weight by weight rather than by products.
 AWQ_SCALES, AWQ_CLIPS, AWQ_CLIP_TOKENS, AWQ_CLIP_SLOWNESS = 20, 10, 512, 10
+# GPTQModel leaves these as they are: they are small, and choose or weigh what comes after them.
+LEFT_OUT = frozenset(
+    {Role.ROUTER, Role.ROUTER_SELECTION, Role.SHARED_ROUTER, Role.DELTA_BETA, Role.DELTA_ALPHA}
+)
 # To start, to load, to import, and to write what was made.
 START_S = 15.0
 
 
 def matrices(stored: Sequence[Stored]) -> tuple[Matrix, ...]:
-    """List what is quantized: every matrix of every layer, joined ones as one."""
+    """List what is quantized: the matrices of every layer, joined ones as one."""
     return tuple(
         Matrix(
             each.name.removesuffix(".weight"),
@@ -33,7 +38,18 @@ def matrices(stored: Sequence[Stored]) -> tuple[Matrix, ...]:
             is_gated=len(each.pieces) > 1 and each.pieces[0].ref.role == Role.MLP_GATE,
         )
         for each in stored
-        if len(each.shape) == 2 and each.pieces[0].ref.layer is not None
+        if len(each.shape) == 2
+        and each.pieces[0].ref.layer is not None
+        and each.pieces[0].ref.role not in LEFT_OUT
+    )
+
+
+def left_out(stored: Sequence[Stored]) -> tuple[str, ...]:
+    """List the matrices of layers that stay as they are."""
+    return tuple(
+        each.name.removesuffix(".weight")
+        for each in stored
+        if len(each.shape) == 2 and each.pieces[0].ref.role in LEFT_OUT and each.name.endswith(".weight")
     )
 
 
@@ -52,6 +68,13 @@ def result_bytes(stored: Sequence[Stored], types: Mapping[str, str], *, bits: in
     return total
 
 
+def _reach(decoder: Decoder, each: Stored) -> float:
+    """Say what share of the tokens goes through a tensor: of an expert, those that choose it on average."""
+    ref = each.pieces[0].ref
+    experts = None if ref.layer is None or ref.expert is None else decoder.layers[ref.layer].experts
+    return experts.used_count / experts.count if experts else 1.0
+
+
 def memory_bytes(method: Method, decoder: Decoder, stored: Sequence[Stored], token_count: int) -> int:
     """Bound the peak: what never leaves, two layers in float32, their Hessians, and the tokens' states.
 
@@ -59,33 +82,53 @@ def memory_bytes(method: Method, decoder: Decoder, stored: Sequence[Stored], tok
     head, and every calibration token's state, as it goes into the layer and as it comes out. AWQ also keeps
     what goes into each matrix of the layer, and two copies of it.
     """
-    layer = [each for each in stored if each.pieces[0].ref.layer == 0]
-    outside = [each for each in stored if each.pieces[0].ref.layer is None]
-    widths = {matrix.columns for matrix in matrices(layer)}
-    layer_bytes = 4 * sum(math.prod(each.shape) for each in layer)
-    # The Hessian, its copy while it is factored, and the inverse.
-    hessian_bytes = 3 * 4 * max(width * width for width in widths) + 4 * sum(w * w for w in widths)
-    outside_bytes = 4 * sum(math.prod(each.shape) for each in outside)
+    layers: dict[int | None, list[Stored]] = defaultdict(list)
+    for each in stored:
+        layers[each.pieces[0].ref.layer].append(each)
+    outside_bytes = 4 * sum(math.prod(each.shape) for each in layers.pop(None, []))
     state_bytes = 2 * 4 * token_count * decoder.hidden_size
-    shared_bytes = PROGRAM_BYTES + 2 * layer_bytes + outside_bytes + state_bytes
+    within_bytes = max(_layer_bytes(method, decoder, layer, token_count) for layer in layers.values())
+    return PROGRAM_BYTES + outside_bytes + state_bytes + within_bytes
+
+
+def _layer_bytes(method: Method, decoder: Decoder, layer: Sequence[Stored], token_count: int) -> int:
+    weight_bytes = 4 * sum(math.prod(each.shape) for each in layer)
+    found = matrices(layer)
     if method == "gptq":
-        return shared_bytes + hessian_bytes
-    within = sum(matrix.columns for matrix in matrices(layer)) + 2 * max(m.rows for m in matrices(layer))
-    return shared_bytes + 2 * layer_bytes + 2 * 4 * token_count * within
+        # The Hessian, its copy while it is factored, and the inverse. Each expert has Hessians of its own.
+        widths = [matrix.columns for matrix in found]
+        own = [width for each in layer if each.pieces[0].ref.expert is not None for width in _widths([each])]
+        squares = sum(width * width for width in (*set(widths), *own))
+        return 2 * weight_bytes + 3 * 4 * max(widths, default=0) ** 2 + 4 * squares
+    columns = sum(_reach(decoder, each) * width for each in layer for width in _widths([each]))
+    within = columns + 2 * max((matrix.rows for matrix in found), default=0)
+    return 4 * weight_bytes + int(2 * 4 * token_count * within)
+
+
+def _widths(stored: Sequence[Stored]) -> list[int]:
+    return [matrix.columns for matrix in matrices(stored)]
 
 
 def seconds(
-    method: Method, stored: Sequence[Stored], token_count: int, *, threads: int, has_gpu: bool
+    method: Method,
+    decoder: Decoder,
+    stored: Sequence[Stored],
+    token_count: int,
+    *,
+    threads: int,
+    has_gpu: bool,
 ) -> float:
     """Estimate from the products: the tokens through every matrix twice, its Hessian, and its solution."""
     flops = 0.0
-    for matrix in matrices(stored):
-        once = 2.0 * matrix.rows * matrix.columns
-        if method == "gptq":
-            hessian = 2.0 * token_count * matrix.columns**2
-            solution = 2.0 * matrix.columns**3 + once * matrix.columns
-            flops += 2 * token_count * once + hessian + solution
-        else:
-            clips = AWQ_CLIPS * min(token_count, AWQ_CLIP_TOKENS) * AWQ_CLIP_SLOWNESS
-            flops += ((2 + AWQ_SCALES) * token_count + clips) * once
+    for each in stored:
+        reached = token_count * _reach(decoder, each)
+        for matrix in matrices([each]):
+            once = 2.0 * matrix.rows * matrix.columns
+            if method == "gptq":
+                hessian = 2.0 * reached * matrix.columns**2
+                solution = 2.0 * matrix.columns**3 + once * matrix.columns
+                flops += 2 * reached * once + hessian + solution
+            else:
+                clips = AWQ_CLIPS * min(reached, AWQ_CLIP_TOKENS) * AWQ_CLIP_SLOWNESS
+                flops += ((2 + AWQ_SCALES) * reached + clips) * once
     return START_S + flops / (GPU_FLOPS if has_gpu else CORE_FLOPS * threads)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert import machine
@@ -16,22 +12,24 @@ from convert.errors import UsageFailure
 from convert.extras import installed, require
 from convert.formats.base import Finish, Format, Made, Planned, Scratch, Workplace
 from convert.formats.gptq import estimate, manifest
-from convert.formats.gptq.check import require_fit
+from convert.formats.gptq.ability import LOST, RENDERS, known_families, limits
+from convert.formats.gptq.check import require_fit, require_windows
 from convert.formats.hf import format as hf
 from convert.formats.hf.companions import canonical_config, companion_files, is_relabeled, to_json
 from convert.formats.hf.shards import INDEX_NAME, shard_layouts
 from convert.formats.hf.tensors import is_canonical
-from convert.model.feature import Feature
-from convert.quantizer import Job, quantize, refusal
+from convert.quantizer import Job, Matrix, quantize, refusal
 from convert.recipe.reader import refuse_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from convert.calibration import Windows
     from convert.formats.awq.options import AwqOptions
     from convert.formats.gptq.options import GptqOptions
     from convert.model.decoder import Decoder
+    from convert.model.feature import Feature
     from convert.model.source import Model, Weights
     from convert.progress import Progress
     from convert.quantizer import Method
@@ -44,20 +42,6 @@ TOOLS = ("GPTQModel", "torch", "transformers", "tokenizers")
 SCRATCH_SHARD_BYTES = 4_000_000_000
 
 
-@cache
-def _known() -> frozenset[str] | None:
-    """Read GPTQModel's list of families from its source: to import it takes torch, and seconds."""
-    spec = find_spec("gptqmodel")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    path = Path(spec.submodule_search_locations[0]) / "models" / "auto.py"
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL_MAP":
-            keys = node.value.keys if isinstance(node.value, ast.Dict) else []
-            return frozenset(str(key.value) for key in keys if isinstance(key, ast.Constant))
-    return None
-
-
 @dataclass(frozen=True)
 class Feed:
     """The text to learn from, the tensors, and where the source has them already as they are wanted."""
@@ -65,6 +49,7 @@ class Feed:
     checkpoint: hf.StoredTensors
     windows: Windows
     seed: int
+    matrices: tuple[Matrix, ...]
     is_read: bool = False  # whether the headers of the weights were
     files: Mapping[str, Path] | None = None  # tensor -> the source's own file; None: laid out for it
 
@@ -72,20 +57,18 @@ class Feed:
 class GptqModelFormat(Format["Options", Feed]):
     """A format that GPTQModel makes, by one of its methods."""
 
-    # What was quantized and answered; GPTQModel's own list of families is longer.
-    RENDERS = frozenset({
-        Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
-        Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
-        Feature.WINDOW, Feature.MIXED_WINDOWS,
-        Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
-        Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,
-        Feature.RELU2, Feature.EMBEDDING_SCALE,
-    })  # fmt: skip
+    RENDERS = RENDERS
 
     def renders(self, decoder: Decoder, options: Options | None = None) -> frozenset[Feature] | None:
         """Express what was tried, of the families that the installed GPTQModel has."""
-        known = _known()
-        return self.RENDERS if known is None or decoder.family in known else None
+        known = known_families()
+        if known is not None and decoder.family not in known:
+            return None
+        return self.RENDERS - LOST[self.method]
+
+    def limits(self, decoder: Decoder) -> tuple[str, ...]:
+        """Say what GPTQModel fails at, of features that it has."""
+        return limits(self.method, decoder)
 
     def __init__(self, method: Method, revision: int) -> None:
         self.name = self.method = method
@@ -123,7 +106,8 @@ class GptqModelFormat(Format["Options", Feed]):
             model.decoder.context_length,
             source=model.texts,
         )
-        return Feed(checkpoint, chosen, recipe.calibration.seed)
+        require_windows(model.decoder, max(map(len, chosen.tokens)), recipe)
+        return Feed(checkpoint, chosen, recipe.calibration.seed, quantized)
 
     def learn(
         self,
@@ -157,16 +141,19 @@ class GptqModelFormat(Format["Options", Feed]):
         result_bytes = estimate.result_bytes(stored, types, bits=options.bits, group_size=options.group_size)
 
         def make(place: Workplace) -> Made:
-            return _make(self.method, options, prepared, types, place)
+            has_experts = any(layer.experts for layer in model.decoder.kinds)
+            return _make(self.method, options, prepared, types, place, may_round=has_experts)
 
         def seconds(threads: int) -> float:
-            return estimate.seconds(self.method, stored, tokens, threads=threads, has_gpu=device == "cuda")
+            return estimate.seconds(
+                self.method, model.decoder, stored, tokens, threads=threads, has_gpu=device == "cuda"
+            )
 
         return Planned(
             target,
             (),
             files=files,
-            deviations=_narrowed(checkpoint) if is_narrowed else _retyped(checkpoint, types),
+            deviations=_narrowed(checkpoint) if is_narrowed else _retyped(prepared, types),
             keeps_config=not is_relabeled(model),
             finish=Finish(
                 _scratch(model, prepared, types, config),
@@ -189,12 +176,12 @@ def _narrowed(checkpoint: hf.StoredTensors) -> tuple[Deviation, ...]:
     return (Deviation("weights", wanted, "F16", "GPTQModel's AWQ computes in 16 bits"),)
 
 
-def _retyped(checkpoint: hf.StoredTensors, types: Mapping[str, str]) -> tuple[Deviation, ...]:
+def _retyped(prepared: Feed, types: Mapping[str, str]) -> tuple[Deviation, ...]:
     """Name what is fed as another type than the source's and keeps it: what is quantized has none."""
-    quantized = {matrix.name for matrix in estimate.matrices(checkpoint.stored)}
+    quantized = {matrix.name for matrix in prepared.matrices}
     return tuple(
         each
-        for each in hf.retyped(checkpoint, types)
+        for each in hf.retyped(prepared.checkpoint, types)
         if each.subject.removesuffix(".weight") not in quantized
     )
 
@@ -221,7 +208,13 @@ def _scratch(model: Model, prepared: Feed, types: Mapping[str, str], config: Map
 
 
 def _make(
-    method: Method, options: Options, prepared: Feed, types: Mapping[str, str], place: Workplace
+    method: Method,
+    options: Options,
+    prepared: Feed,
+    types: Mapping[str, str],
+    place: Workplace,
+    *,
+    may_round: bool,
 ) -> Made:
     damp = getattr(options, "damp", None)
     outcome = quantize(
@@ -230,7 +223,7 @@ def _make(
             out=place.out,
             method=method,
             windows=prepared.windows.tokens,
-            matrices=estimate.matrices(prepared.checkpoint.stored),
+            matrices=prepared.matrices,
             bits=options.bits,
             group_size=options.group_size,
             desc_act=getattr(options, "desc_act", False),
@@ -239,6 +232,8 @@ def _make(
             device=options.device,
             seed=prepared.seed,
             threads=place.threads,
+            left=estimate.left_out(prepared.checkpoint.stored),
+            may_round=may_round,
         ),
         progress=place.progress,
     )

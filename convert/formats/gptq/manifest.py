@@ -51,6 +51,11 @@ def deviations(
         for each in outcome.matrices
         if damp is not None and each.damp is not None and each.damp > damp * DAMP_ROUNDING
     )
+    rounded = tuple(
+        Deviation(each.name, "solved by calibration", "rounded to nearest", "no token of the text reached it")
+        for each in outcome.matrices
+        if each.is_rounded
+    )
     quantized = {each.name for each in outcome.matrices}
     changed = Counter(
         (types[name], encoding, OF_MATRIX if name.rpartition(".")[0] in quantized else OF_OTHERS)
@@ -60,4 +65,4 @@ def deviations(
     stored = tuple(
         Deviation(f"{count} tensor{'' if count == 1 else 's'}", *what) for what, count in changed.items()
     )
-    return (SAME_KIND, *more, *stored)
+    return (SAME_KIND, *more, *rounded, *stored)

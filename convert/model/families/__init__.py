@@ -17,7 +17,7 @@ from convert.model.kind import refuse_other_kinds
 
 _OPTIONAL = (
     "variants", "gguf", "tokenizer", "genai", "canonical", "reference", "runs_in", "fastchat_prompt",
-    "may_have_experts",
+    "may_have_experts", "unquantized",
 )  # fmt: skip
 # What a multimodal model's config says for its text decoder too.
 _SHARED = ("tie_word_embeddings", "torch_dtype", "dtype", "bos_token_id", "eos_token_id", "pad_token_id")

@@ -9,6 +9,7 @@ from convert.model.family import Gguf
 from convert.model.feature import Feature
 
 CLASSES = ("Glm4MoeForCausalLM",)
+UNQUANTIZED = dict.fromkeys(("gptq", "awq"), "a router that GPTQModel takes for another")
 RUNS_IN = frozenset({"vllm", "sglang"})
 NAMING = deepseek_v3.NAMING
 

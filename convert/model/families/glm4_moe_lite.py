@@ -8,6 +8,7 @@ from convert.model.families import deepseek_v3
 from convert.model.pattern import read_kinds
 
 CLASSES = ("Glm4MoeLiteForCausalLM",)
+UNQUANTIZED = dict.fromkeys(("gptq", "awq"), "a router that GPTQModel takes for another")
 RUNS_IN = frozenset({"vllm", "sglang"})
 NAMING = deepseek_v3.NAMING
 GGUF = replace(deepseek_v3.GGUF, has_next_layers=True)

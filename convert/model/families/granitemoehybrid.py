@@ -11,6 +11,7 @@ from convert.model.feature import Feature
 from convert.model.pattern import FULL, LINEAR, read_kinds
 
 CLASSES = ("GraniteMoeHybridForCausalLM",)
+UNQUANTIZED = dict.fromkeys(("gptq", "awq"), "layers without state spaces, where GPTQModel looks for them")
 RUNS_IN = frozenset({"vllm"})
 # Keys of experts are in the configs of models without any too.
 MAY_HAVE_EXPERTS = True
