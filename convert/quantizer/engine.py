@@ -89,7 +89,7 @@ def turn_by_layer(quantizing: Any) -> None:
     prepare = quantizing.prepare_layer_replay_kwargs
 
     def refresh(layer: Any, layer_input: Any, additional_inputs: dict[str, Any], target_device: Any) -> Any:
-        """Do what the model does before it calls a layer."""
+        """Turn as the model does before it calls a layer."""
         inputs = prepare(layer, layer_input, additional_inputs, target_device)
         attention = getattr(layer, "self_attn", None)
         if attention is None or "position_ids" not in inputs:

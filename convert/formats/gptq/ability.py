@@ -6,6 +6,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from convert.formats.gptq import estimate
+from convert.formats.hf.tensors import stored_tensors
 from convert.model.binding import is_stacked
 from convert.model.decoder import Decoder, Ref, Role
 from convert.model.families import family
@@ -73,6 +75,12 @@ def limits(method: Method, decoder: Decoder) -> tuple[str, ...]:
     if other := [naming.names[role] for role in roles if not naming.names[role].endswith(NAMES[role])]:
         found.append(f"tensors named {' and '.join(name.rpartition('.')[2] for name in other)}")
     turns = {layer.attention.rope for layer in decoder.kinds if layer.attention} - {None}
-    if method == "awq" and len(turns) > 1:
-        found.append(Feature.MIXED_ROTARY)
+    if method == "awq":
+        if len(turns) > 1:
+            found.append(Feature.MIXED_ROTARY)
+        matrices = estimate.matrices(stored_tensors(decoder))
+        if any(matrix.is_transposed for matrix in matrices):
+            found.append("transposed matrices")
+        if any(matrix.is_joined for matrix in matrices):
+            found.append("matrices that are several fused in one")
     return tuple(found)

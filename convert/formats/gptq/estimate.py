@@ -18,10 +18,13 @@ GPU_FLOPS = 2e13
 # GPTQModel's AWQ tries so many scales for each group of matrices, each by a pass of all tokens, and then so
 # many clips on so many tokens, weight by weight rather than by products.
 AWQ_SCALES, AWQ_CLIPS, AWQ_CLIP_TOKENS, AWQ_CLIP_SLOWNESS = 20, 10, 512, 10
+# What is said of joined matrices was found of these; the joined ones of other mixers make no difference.
+JOINED = frozenset({Role.ATTN_Q, Role.MLP_GATE})
 # GPTQModel leaves these as they are: they are small, and choose or weigh what comes after them.
 LEFT_OUT = frozenset(
     {Role.ROUTER, Role.ROUTER_SELECTION, Role.SHARED_ROUTER, Role.DELTA_BETA, Role.DELTA_ALPHA}
 )
+NORMS = frozenset({Role.ATTN_Q_NORM, Role.ATTN_K_NORM})  # which may have a row for each head
 # To start, to load, to import, and to write what was made.
 START_S = 15.0
 
@@ -34,13 +37,13 @@ def matrices(stored: Sequence[Stored]) -> tuple[Matrix, ...]:
             sum(piece.rows for piece in each.pieces),
             each.pieces[0].columns,
             is_transposed=each.is_turned,
-            is_joined=len(each.pieces) > 1,
+            is_joined=len(each.pieces) > 1 and each.pieces[0].ref.role in JOINED,
             is_gated=len(each.pieces) > 1 and each.pieces[0].ref.role == Role.MLP_GATE,
         )
         for each in stored
         if len(each.shape) == 2
         and each.pieces[0].ref.layer is not None
-        and each.pieces[0].ref.role not in LEFT_OUT
+        and each.pieces[0].ref.role not in LEFT_OUT | NORMS
     )
 
 
@@ -95,7 +98,7 @@ def _layer_bytes(method: Method, decoder: Decoder, layer: Sequence[Stored], toke
     weight_bytes = 4 * sum(math.prod(each.shape) for each in layer)
     found = matrices(layer)
     if method == "gptq":
-        # The Hessian, its copy while it is factored, and the inverse. Each expert has Hessians of its own.
+        # The Hessian, its copy while it is factored, and the inverse. Each expert has one for itself.
         widths = [matrix.columns for matrix in found]
         own = [width for each in layer if each.pieces[0].ref.expert is not None for width in _widths([each])]
         squares = sum(width * width for width in (*set(widths), *own))

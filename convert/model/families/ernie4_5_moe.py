@@ -10,6 +10,7 @@ from convert.model.family import HEADS, TOWERS
 from convert.model.feature import Feature
 
 CLASSES = ("Ernie4_5_MoeForCausalLM",)
+UNQUANTIZED = dict.fromkeys(("gptq", "awq"), "a model that GPTQModel calls as older Transformers did")
 RUNS_IN = frozenset({"vllm"})
 _SPELLING: dict[Role | tuple[Role, Part], str] = {
     (Role.ROUTER_SELECTION, "weight"): "layers.{layer}.mlp.moe_statics.e_score_correction_bias",

@@ -4,22 +4,21 @@ from dataclasses import replace
 
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Role
-from convert.model.families import llama
+from convert.model.families import llama, phi3
 from convert.model.family import Gguf
 from convert.model.feature import Feature
 
 CLASSES = ("Glm4ForCausalLM",)
 RUNS_IN = frozenset({"vllm", "sglang"})
-NAMING = replace(
+APART = replace(
     llama.NAMING,
     names={
         **llama.NAMING.names,
         Role.ATTN_POST_NORM: "layers.{layer}.post_self_attn_layernorm",
         Role.MLP_POST_NORM: "layers.{layer}.post_mlp_layernorm",
-        Role.MLP_GATE: "layers.{layer}.mlp.gate_up_proj",
-        Role.MLP_UP: "layers.{layer}.mlp.gate_up_proj",
     },
 )
+NAMING = replace(APART, names={**APART.names, **phi3.FUSED_MLP}, others=(APART,))
 GGUF = Gguf(
     "glm4",
     renders=frozenset({

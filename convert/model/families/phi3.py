@@ -3,22 +3,22 @@
 from dataclasses import replace
 
 from convert.model.config import Config
-from convert.model.decoder import QKV, Decoder, Role
+from convert.model.decoder import QKV, Decoder, Part, Role
 from convert.model.families import llama
 from convert.model.family import Genai, Gguf
 from convert.model.feature import Feature
 
 CLASSES = ("Phi3ForCausalLM",)
 RUNS_IN = frozenset({"transformers-gguf", "transformers-packed", "vllm", "sglang", "tgi"})
-NAMING = replace(
+# As tools write it that quantize gate and up by themselves.
+APART = replace(
     llama.NAMING,
-    names={
-        **llama.NAMING.names,
-        **dict.fromkeys(QKV, "layers.{layer}.self_attn.qkv_proj"),
-        Role.MLP_GATE: "layers.{layer}.mlp.gate_up_proj",
-        Role.MLP_UP: "layers.{layer}.mlp.gate_up_proj",
-    },
+    names={**llama.NAMING.names, **dict.fromkeys(QKV, "layers.{layer}.self_attn.qkv_proj")},
 )
+FUSED_MLP: dict[Role | tuple[Role, Part], str] = dict.fromkeys(
+    (Role.MLP_GATE, Role.MLP_UP), "layers.{layer}.mlp.gate_up_proj"
+)
+NAMING = replace(APART, names={**APART.names, **FUSED_MLP}, others=(APART,))
 GGUF = Gguf(
     "phi3",
     renders=frozenset({

@@ -8,6 +8,7 @@ from convert.model.families import qwen2_moe, qwen3_5_text
 from convert.model.feature import Feature
 
 CLASSES = ("Qwen3NextForCausalLM",)
+UNQUANTIZED = {"awq": "routers, which GPTQModel would quantize as well"}
 RUNS_IN = qwen3_5_text.RUNS_IN
 FASTCHAT_PROMPT = qwen2_moe.FASTCHAT_PROMPT
 TOKENIZER = replace(qwen2_moe.TOKENIZER, classes=())
