@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from convert import convert_recipe, load_recipe, verify_recipe
 from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.families import find_family, supported
+from convert.pipeline import tied
 from convert.store import read_manifest
 from tests import tiny
 from tests.gguf import oracle
@@ -131,10 +133,8 @@ def test_four_bits_are_those_of_the_text_decoder_alone(
 
 
 @pytest.mark.slow
-def test_it_is_verified_and_the_card_says_what_is_left_out(
-    sources: Callable[[str], Path], tmp_path: Path
-) -> None:
-    path = tmp_path / "tiny-whole.yaml"
+def test_it_is_verified_against_the_whole_model(sources: Callable[[str], Path], tmp_path: Path) -> None:
+    path = tmp_path / "whole.yaml"
     path.write_text(f"model: {sources('gemma3')}\ntargets: {{hf: {{}}, gguf: {{quants: [F32]}}}}\n", "utf-8")
     recipe, out = load_recipe(path), tmp_path / "artifacts"
     convert_recipe(recipe, out=out, offline=True)
@@ -142,9 +142,24 @@ def test_it_is_verified_and_the_card_says_what_is_left_out(
         assert artifact.quality is not None
         assert artifact.quality.kl_mean < 1e-4
         assert artifact.quality.top1 > 0.99
-        text = Artifacts(out).card(Artifacts(out).candidate(artifact.name, "whole")).readme
-        for part in MODELS["gemma3"].parts:
-            assert f"{part}: left out, as it belongs to the vision tower" in text.replace("`", "")
+
+
+def test_the_card_says_what_is_left_out(sources: Callable[[str], Path], tmp_path: Path) -> None:
+    out = convert_to(tmp_path, sources("gemma3"), "gguf: {quants: [Q8_0]}")
+    artifacts = Artifacts(out.rename(out.parent / "tiny-whole").parent)
+    section = unescape(artifacts.card(artifacts.candidate("gguf-Q8_0", "whole")).section("Deviations"))
+    for part in MODELS["gemma3"].parts:
+        assert f"{part}: left out, as it belongs to the vision tower" in section
+
+
+def test_a_head_that_comes_after_the_plan_is_no_surprise(
+    sources: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single file may not be here while a conversion is planned; when run again it is."""
+    monkeypatch.setattr(tied, "stored_names", lambda _: None)
+    with pytest.raises(Failure, match="tie_word_embeddings is both true and false, and a head is stored"):
+        convert_to(tmp_path, sources("qwen3_5"), "hf: {}")
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def _edit(folder: Path, **changes: Any) -> Path:

@@ -125,7 +125,7 @@ def _trained(config: Any) -> int:
 
 
 def _layers(config: Any) -> list[Any]:
-    """Return the config of each layer that keeps keys and values of its own."""
+    """Return the config of each layer that keeps keys and values, and shares no other layer's."""
     count = int(config.num_hidden_layers) - (getattr(config, "num_kv_shared_layers", None) or 0)
     if not getattr(config, "is_heterogeneous", False):
         return [config] * count
