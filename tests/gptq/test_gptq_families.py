@@ -18,6 +18,7 @@ from convert.formats.gptq.estimate import matrices
 from convert.formats.hf.tensors import stored_tensors
 from convert.model.config import Config
 from convert.model.families import describe
+from convert.model.feature import Feature
 from convert.quantizer import Method, refusal
 from convert.recipe import load
 from convert.store import read_manifest
@@ -126,6 +127,9 @@ def test_a_family_answers_as_its_packed_weights_say(name: str, method: str, tmp_
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     logits = np.load(out)
-    assert np.abs(logits["packed"] - logits["widened"]).max() < 0.02 * np.abs(logits["widened"]).max()
+    furthest = np.abs(logits["packed"] - logits["widened"]).max(-1)
+    near = (furthest < 0.02 * np.abs(logits["widened"]).max()).mean()
+    # Where two experts have almost the same score, 16 bits may choose the other.
+    assert near > 0.75 if Feature.EXPERTS in tiny.described(name).features else near == 1
     agree = (logits["packed"].argmax(-1) == logits["widened"].argmax(-1)).mean()
     assert agree > 0.9

@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pytest
 
 from convert.errors import Failure, UsageFailure
-from convert.quantizer import Outcome, quantize
+from convert.quantizer import Method, Outcome, quantize
+from convert.quantizer.engine import turn_by_layer
 from tests import tiny
 from tests.quantizer import engines
 from tests.quantizer.jobs import make_job
@@ -199,3 +202,61 @@ def test_what_is_quantized_already_is_refused(source: Path, tmp_path: Path) -> N
     (folder / "model.safetensors").symlink_to(source / "model.safetensors")
     with pytest.raises(Failure, match="quantized already"):
         run(folder, tmp_path / "out", "well")
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_what_stays_plain_is_named_to_the_runtimes(method: Method, source: Path, tmp_path: Path) -> None:
+    left = ("model.layers.0.mlp.shared_expert_gate",)
+    job = make_job(source, tmp_path / "out", "gptq", WINDOWS, left=left)
+    quantize(
+        replace(job, method=method, matrices=job.matrices if method == "gptq" else ()),
+        engine=f"{engines.__name__}:well",
+    )
+    said = json.loads((tmp_path / "out/config.json").read_text())["quantization_config"]
+    if method == "awq":
+        assert said["modules_to_not_convert"] == list(left)
+    else:
+        (names,) = said["modules_in_block_to_quantize"]
+        assert {"self_attn.q_proj", "mlp.down_proj"} < set(names)
+        assert len(names) == 7
+
+
+class Rotary:
+    """Positions that turn by the kind of layer."""
+
+    layer_types = ("sliding", "full")
+
+    def forward(self, _x: object, position_ids: object, layer_type: str) -> tuple[Turned, ...]:
+        return (Turned(layer_type, position_ids),)
+
+    __call__ = forward
+
+
+@dataclass
+class Turned:
+    """What a layer is called with."""
+
+    kind: str
+    places: object
+
+    def to(self, _device: str) -> Turned:
+        return self
+
+
+def test_each_layer_is_replayed_with_its_own_positions() -> None:
+    rotary = Rotary()
+    model = SimpleNamespace(
+        named_modules=lambda: [("model", SimpleNamespace(forward=len)), ("rotary", rotary)],
+        config=SimpleNamespace(get_text_config=lambda: SimpleNamespace(layer_types=["sliding", "full"])),
+    )
+    first = {"position_ids": np.arange(4), "position_embeddings": "of the first layer"}
+    quantizing = SimpleNamespace(
+        model=model, prepare_layer_replay_kwargs=lambda _layer, _states, inputs, _device: inputs
+    )
+    turn_by_layer(quantizing)
+    for number, kind in enumerate(["sliding", "full"]):
+        layer = SimpleNamespace(self_attn=SimpleNamespace(layer_idx=number))
+        inputs = quantizing.prepare_layer_replay_kwargs(layer, [None], first, "cpu")
+        (turned,) = inputs["position_embeddings"]
+        assert turned.kind == kind
+        assert turned.places is first["position_ids"]

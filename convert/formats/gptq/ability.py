@@ -34,8 +34,9 @@ RENDERS = frozenset({
 })  # fmt: skip
 LOST: Mapping[Method, frozenset[Feature]] = {
     "gptq": frozenset(),
-    # Where an activation is zero for all tokens, AWQ scales the columns without end.
-    "awq": frozenset({Feature.RELU, Feature.RELU2}),
+    # Where an activation is zero for all tokens, AWQ scales the columns without end; the matrices of latent
+    # attention do not fit its groups of matrices.
+    "awq": frozenset({Feature.RELU, Feature.RELU2, Feature.LATENT_ATTENTION}),
 }
 # The names under which GPTQModel writes experts and the head, whatever a checkpoint calls them.
 NAMES = {Role.EXPERT_UP: "up_proj", Role.EXPERT_DOWN: "down_proj", Role.HEAD: "lm_head"}
