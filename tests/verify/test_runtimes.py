@@ -134,8 +134,13 @@ def test_a_quant_is_close_and_not_equal(chat: Made, gguf: Worker) -> None:
 
 
 @pytest.mark.slow
-def test_what_does_not_fit_is_streamed_from_disk_in_float32(tmp_path: Path, chat: Made) -> None:
-    folder = tiny.make(tmp_path / "bf16", tiny.Recipe("qwen2", spread=0.03))
+@pytest.mark.parametrize(
+    "model_type", ["qwen2", "lfm2"]
+)  # one has convolutions, whose mixers read their weights
+def test_what_does_not_fit_is_streamed_from_disk_in_float32(
+    model_type: str, tmp_path: Path, chat: Made
+) -> None:
+    folder = tiny.make(tmp_path / "bf16", tiny.Recipe(model_type, spread=0.03))
     found = {}
     for dtype in ("float32", "streamed", "stored"):
         with opened("transformers", folder, dtype=dtype, tokenizer=str(chat.source)) as worker:

@@ -100,14 +100,19 @@ class Transformers(CausalModel):
         torch = self._torch
         stored: dict[Any, Any] = {}
 
+        def own(module: Any) -> list[Any]:
+            """List a module's weights, and those of its convolutions, which mixers compute by themselves."""
+            modules = (module, *(each for each in module.children() if isinstance(each, torch.nn.Conv1d)))
+            return [parameter for each in modules for parameter in each.parameters(recurse=False)]
+
         def before(module: Any, _: Any) -> None:
             if self._is_wide:
-                for parameter in module.parameters(recurse=False):
+                for parameter in own(module):
                     stored[parameter] = parameter.data
                     parameter.data = parameter.data.float()
 
         def after(module: Any, _: Any, __: Any) -> None:
-            for parameter in module.parameters(recurse=False):
+            for parameter in own(module):
                 if parameter in stored:
                     parameter.data = stored.pop(parameter)
 
@@ -117,7 +122,7 @@ class Transformers(CausalModel):
         for module in self._model.modules():
             if isinstance(module, torch.nn.Embedding):
                 module.register_forward_hook(widened)
-            elif next(module.parameters(recurse=False), None) is not None:
+            elif own(module) and not isinstance(module, torch.nn.Conv1d):
                 module.register_forward_pre_hook(before)
                 module.register_forward_hook(after)
 
