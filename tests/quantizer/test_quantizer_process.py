@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from convert.errors import Failure, UsageFailure
-from convert.quantizer import Method, Outcome, quantize
+from convert.quantizer import Outcome, quantize
 from convert.quantizer.engine import turn_by_layer
+from convert.quantizer.tidy import left_out
 from tests import tiny
 from tests.quantizer import engines
 from tests.quantizer.jobs import make_job
@@ -204,21 +205,15 @@ def test_what_is_quantized_already_is_refused(source: Path, tmp_path: Path) -> N
         run(folder, tmp_path / "out", "well")
 
 
-@pytest.mark.parametrize("method", ["gptq", "awq"])
-def test_what_stays_plain_is_named_to_the_runtimes(method: Method, source: Path, tmp_path: Path) -> None:
+def test_what_stays_plain_is_named_to_the_runtimes(source: Path, tmp_path: Path) -> None:
     left = ("model.layers.0.mlp.shared_expert_gate",)
     job = make_job(source, tmp_path / "out", "gptq", WINDOWS, left=left)
-    quantize(
-        replace(job, method=method, matrices=job.matrices if method == "gptq" else ()),
-        engine=f"{engines.__name__}:well",
-    )
+    quantize(job, engine=f"{engines.__name__}:well")
     said = json.loads((tmp_path / "out/config.json").read_text())["quantization_config"]
-    if method == "awq":
-        assert said["modules_to_not_convert"] == list(left)
-    else:
-        (names,) = said["modules_in_block_to_quantize"]
-        assert {"self_attn.q_proj", "mlp.down_proj"} < set(names)
-        assert len(names) == 7
+    (names,) = said["modules_in_block_to_quantize"]
+    assert {"self_attn.q_proj", "mlp.down_proj"} < set(names)
+    assert len(names) == 7
+    assert left_out(replace(job, method="awq")) == {"modules_to_not_convert": list(left)}
 
 
 class Rotary:

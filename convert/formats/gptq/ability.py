@@ -25,7 +25,7 @@ RENDERS = frozenset({
     Feature.QK_NORM, Feature.QK_NORM_ROW, Feature.QK_NORM_HEADS, Feature.LATE_QK_NORM,
     Feature.LAYER_NORM, Feature.UNBIASED_LAYER_NORM, Feature.OFFSET_NORM, Feature.MIXED_NORMS,
     Feature.NO_INPUT_NORM, Feature.POST_NORM, Feature.EMBEDDING_NORM,
-    Feature.PARALLEL_MLP, Feature.UNGATED_MLP, Feature.MIXED_MLPS,
+    Feature.PARALLEL_MLP, Feature.UNGATED_MLP,
     Feature.GELU, Feature.GELU_TANH, Feature.RELU, Feature.RELU2,
     Feature.ATTENTION_SCALE, Feature.RESIDUAL_SCALE, Feature.EMBEDDING_SCALE, Feature.LOGIT_SCALE,
     Feature.SOFTCAP, Feature.LOGIT_SOFTCAP,

@@ -141,8 +141,10 @@ class GptqModelFormat(Format["Options", Feed]):
         result_bytes = estimate.result_bytes(stored, types, bits=options.bits, group_size=options.group_size)
 
         def make(place: Workplace) -> Made:
+            # AWQ does not say where it rounds: without leave to do so it fails.
             has_experts = any(layer.experts for layer in model.decoder.kinds)
-            return _make(self.method, options, prepared, types, place, may_round=has_experts)
+            may_round = has_experts and self.method == "gptq"
+            return _make(self.method, options, prepared, types, place, may_round=may_round)
 
         def seconds(threads: int) -> float:
             return estimate.seconds(

@@ -12,6 +12,7 @@ from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_keys,
 
 CLASSES = ("Cohere2ForCausalLM",)
 NAMING = cohere.NAMING
+UNQUANTIZED = {"awq": "norms of a class that GPTQModel does not know"}
 RUNS_IN = frozenset({"vllm", "sglang"})
 PERIOD = 4
 EXAMPLE = {
