@@ -23,7 +23,7 @@ from tests import tiny
 from tests.hf import describing
 
 RECORD = Path(__file__).with_name("golden.json")
-FAMILIES = ("gpt2", "qwen", "qwen3", "llama", "phi3", "gemma")
+FAMILIES = ("gpt2", "qwen", "qwen3", "llama", "phi3", "gemma", "qwen3_moe", "deepseek_v3")
 TEXT = "The quick brown fox jumps over the lazy dog, and the dog does not mind at all. " * 20
 CALIBRATION = "calibration: {text: text.txt, samples: 2, length: 64}"
 COMMAND = "python -m tests.formats.golden"

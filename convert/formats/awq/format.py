@@ -2,4 +2,4 @@
 
 from convert.formats.gptq.gptqmodel import GptqModelFormat
 
-FORMAT = GptqModelFormat("awq", revision=1)
+FORMAT = GptqModelFormat("awq", revision=2)

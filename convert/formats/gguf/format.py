@@ -59,7 +59,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
     """One artifact a quant, all from one read of the source."""
 
     name = "gguf"
-    REVISION = 1
+    REVISION = 2
     RENDERS = frozenset(Feature)  # of which each family's graph has its own
 
     def renders(self, decoder: Decoder, options: GgufOptions | None = None) -> frozenset[Feature] | None:

@@ -2,4 +2,4 @@
 
 from convert.formats.gptq.gptqmodel import GptqModelFormat
 
-FORMAT = GptqModelFormat("gptq", revision=1)
+FORMAT = GptqModelFormat("gptq", revision=2)

@@ -43,7 +43,7 @@ class HfFormat(Format[HfOptions, StoredTensors]):
     """The checkpoint itself, under the names of Transformers' own class."""
 
     name = "hf"
-    REVISION = 1
+    REVISION = 2
     RENDERS = frozenset(Feature)  # Transformers' own class computes what its config says
 
     def prepare(self, model: Model, options: HfOptions, recipe: Recipe) -> StoredTensors:

@@ -41,7 +41,7 @@ class OnnxFormat(Format[OnnxOptions, Native]):
     """One folder a precision and provider, as `onnx-int4-cpu`."""
 
     name = "onnx"
-    REVISION = 1
+    REVISION = 2
     RENDERS = frozenset({
         Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
         Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,

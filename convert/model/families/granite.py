@@ -16,7 +16,7 @@ EXAMPLE = {
     "architectures": list(CLASSES),
     "tie_word_embeddings": True,
     "embedding_multiplier": 12.0,
-    "attention_multiplier": 0.0234375,
+    "attention_multiplier": 0.1875,
     "residual_multiplier": 0.22,
     "logits_scaling": 8.0,
     "attention_bias": False,
