@@ -16,11 +16,11 @@ LLAMA_CPP ?=
 LLAMA_BIN ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup convert verify publish test test-slow check style bench tiny-models clean
+.PHONY: help setup convert verify publish test test-slow test-families check style bench tiny-models clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
-	  while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	  while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 	@printf '\n  MODEL=<recipe> picks a file of recipes/, and is %s when left out\n' '$(MODEL)'
 
 setup: $(VENV)/.everything  ## install everything into .venv, once
@@ -39,7 +39,10 @@ test: $(VENV)/.everything  ## the quick tests: offline, without tokens, a few mi
 	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.everything  ## the slow tests
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not exhaustive"
+
+test-families: $(VENV)/.everything  ## every family and variant in every format (most of an hour)
+	$(PYTEST) --dist load -m exhaustive
 
 check: $(VENV)/.everything  ## lint, formatting and types; changes nothing
 	$(BIN)/ruff check .

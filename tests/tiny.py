@@ -70,8 +70,8 @@ def rendered(format_name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def cases(names: Iterable[str], quick: Iterable[str] = ()) -> list[Any]:
-    """Make parameters of them: a few that have every feature among them are quick, the others slow."""
+def sample(names: Iterable[str], quick: Iterable[str] = ()) -> set[str]:
+    """Choose a few that have every feature among them."""
     features = {name: described(name).features for name in names}
     chosen = set(quick) & features.keys()
     covered = {each for name in chosen for each in features[name]}
@@ -79,7 +79,38 @@ def cases(names: Iterable[str], quick: Iterable[str] = ()) -> list[Any]:
         best = max(left, key=lambda name: len(features[name] - covered))
         chosen.add(best)
         covered |= features[best]
-    return [pytest.param(name, marks=() if name in chosen else pytest.mark.slow) for name in features]
+    return chosen
+
+
+def cases(names: Iterable[str], quick: Iterable[str] = (), *, is_costly: bool = False) -> list[Any]:
+    """Make parameters of them: a sample is quick, the other families slow, and all variants of the last tier.
+
+    Of a costly test the last tier has the other families too.
+    """
+    listed = tuple(names)
+    chosen = sample(listed, quick)
+    return [pytest.param(name, marks=_tier(name, chosen, is_costly=is_costly)) for name in listed]
+
+
+def cases_of(names: Iterable[str], quick: Iterable[str] = (), slow: Iterable[str] | None = None) -> list[Any]:
+    """Make parameters of families, variants and other cases, which are slow."""
+    found = []
+    for name in names:
+        if name in quick:
+            marks: Any = ()
+        elif name not in CONFIGS or (slow is not None and name in slow):
+            marks = pytest.mark.slow
+        else:
+            marks = _tier(name, quick, is_costly=slow is not None)
+        found.append(pytest.param(name, marks=marks))
+    return found
+
+
+def _tier(name: str, chosen: Iterable[str], *, is_costly: bool) -> Any:
+    if name in chosen:
+        return ()
+    is_family = CONFIGS.get(name, {}).get("model_type") == name
+    return pytest.mark.slow if is_family and not is_costly else (pytest.mark.slow, pytest.mark.exhaustive)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def test_architectures(model_type: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_type", tiny.cases(tiny.rendered("gguf")))
+@pytest.mark.parametrize("model_type", tiny.cases(tiny.rendered("gguf"), is_costly=True))
 def test_architectures_in_every_type(model_type: str, tmp_path: Path) -> None:
     check_equal(tiny.make(tmp_path / "model", tiny.Recipe(model_type)), tmp_path / "out", ALL[1:])
 

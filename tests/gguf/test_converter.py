@@ -264,7 +264,7 @@ def test_layers_for_further_tokens_are_those_of_llama_cpp(
     assert differing.keys() <= {"general.name", "tokenizer.ggml.pre"}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", tiny.cases_of(CASES))
 def test_the_file_is_that_of_llama_cpp(case: str, llama_cpp: converter.Converter, tmp_path: Path) -> None:
     recipe = CASES[case]
     source = checkpoint(tmp_path, recipe)

@@ -39,6 +39,8 @@ IDS = [str((37 * place + 11) % 250 + 3) for place in range(64)]
 # What four bits leave of random weights is a seventh off by GPTQ; AWQ moves what matters less further.
 FURTHEST = {"gptq": 0.2, "awq": 0.5}
 METHODS: tuple[Method, ...] = ("gptq", "awq")
+# One with experts, one with windows in some layers, one with a fused matrix; `make test-families` runs all.
+SAMPLE = ("qwen3_moe", "gemma3_text", "phi3")
 LAYERS = 2  # are enough where the config does not list them
 MOST_LAYERS = 8  # of a variant: each takes seconds
 
@@ -98,7 +100,12 @@ def can_be_read(name: str, method: Method) -> bool:
 
 @pytest.mark.parametrize(
     ("name", "method"),
-    [(name, method) for method in METHODS for name in named(method) if can_be_read(name, method)],
+    [
+        pytest.param(name, method, marks=() if name in SAMPLE else pytest.mark.exhaustive)
+        for method in METHODS
+        for name in named(method)
+        if can_be_read(name, method)
+    ],
 )
 def test_a_family_answers_as_its_packed_weights_say(name: str, method: str, tmp_path: Path) -> None:
     source = make(tmp_path / "source", tiny.Recipe(name, changes(name), spread=0.05))

@@ -60,7 +60,13 @@ def logits(folder: Path, config: Any = None, weights: Any = None) -> Any:
 
 
 @pytest.mark.parametrize("model_type", tiny.cases(tiny.CONFIGS, quick=("gpt2", "qwen")))
-@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "BF16",
+        *(pytest.param(each, marks=[pytest.mark.slow, pytest.mark.exhaustive]) for each in ("F16", "F32")),
+    ],
+)
 def test_every_tensor_is_the_source_s_bit_for_bit(model_type: str, dtype: str, tmp_path: Path) -> None:
     source = make(tmp_path / "source", tiny.Recipe(model_type, dtype=dtype, shards=2))
     out = convert_to(tmp_path, source, "hf: {}") / "hf"

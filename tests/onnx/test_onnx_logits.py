@@ -47,14 +47,11 @@ VARIANTS = {
     "phi3-short": longrope(128, 256),
     "phi3-long": longrope(64, 256),
 }
-SAMPLE = [case.values[0] for case in tiny.cases(tiny.rendered("onnx")) if not case.marks]
-QUICK = (*SAMPLE, "mistral-window", "phi3-long")
+QUICK = (*tiny.sample(tiny.rendered("onnx")), "mistral-window", "phi3-long")
 QUICK_IN_16_BITS = (("qwen3", "cuda"), ("gpt2", "cpu"))
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
-)
+@pytest.mark.parametrize("name", tiny.cases_of(VARIANTS, QUICK))
 def test_logits_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     folder = tiny.make(tmp_path / "model", VARIANTS[name])
     artifact = genai.convert_folder(folder, tmp_path / "out", precision="fp32")

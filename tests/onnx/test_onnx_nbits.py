@@ -132,9 +132,7 @@ TOLERANCES = {"experts int8": 2e-2}
 QUICK = ("gpt2", "qwen2", "int8", "tied int4", "ragged asymmetric")
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
-)
+@pytest.mark.parametrize("name", tiny.cases_of(CASES, QUICK, slow=tiny.sample(tiny.rendered("onnx"))))
 def test_logits_are_those_of_the_dequantised_weights(name: str, tmp_path: Path) -> None:
     model_type, changes, said = CASES[name]
     settings: dict[str, Any] = {"precision": "int4", "block_size": 32, "symmetric": True, **said}

@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_streamed_from_disk_in_float32(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_type", tiny.cases(tiny.rendered("gguf")))
+@pytest.mark.parametrize("model_type", tiny.cases(tiny.rendered("gguf"), is_costly=True))
 def test_every_architecture_answers_as_its_source(model_type: str, tmp_path: Path, chat: Made) -> None:
     folder = tiny.make(tmp_path / "model", tiny.Recipe(model_type, dtype="F32", spread=0.03))
     (path,) = oracle.convert_folder(folder, tmp_path / "out", ["F32"])["F32"]
