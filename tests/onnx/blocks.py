@@ -60,7 +60,8 @@ def make_dequantised(
     for ref, shape in decoder.shapes():
         if len(shape) == 1 or ref.role in KEPT or decoder.norm_of(ref):
             continue
-        codec = {Role.EMBED: embedding, Role.HEAD: head}.get(ref.role, body)
+        stored = {Role.EMBED: embedding, Role.LAYER_EMBED: embedding, Role.HEAD: head}
+        codec = stored.get(ref.role, body)
         matrix, rows = tiny.rows_of(made, origins[ref], shape[0])
         matrix[rows] = dequantised(np.ascontiguousarray(matrix[rows]), codec)
     if untied is not None:

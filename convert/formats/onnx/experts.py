@@ -24,7 +24,9 @@ def add_experts(network: Network, layer: int, rows: str, experts: Experts) -> st
     flat = graph.node("Reshape", [rows, graph.integers(-1, size)], f"{name}.tokens")
     scores = linear(network, flat, (Ref(Role.ROUTER, layer),), f"{name}.router", codec=network.storage.vector)
     total, is_normalized = None, experts.is_normalized or experts.routing == "softmax_chosen"
-    if experts.routing == "sigmoid" or experts.has_selection_bias or experts.group_count > 1:
+    # QMoE makes the shares add up to one, whatever it is asked.
+    is_plain = is_normalized or not isinstance(network.storage.body, NBits)
+    if experts.routing == "sigmoid" or experts.has_selection_bias or experts.group_count > 1 or not is_plain:
         scores, total = _chosen(network, layer, scores, experts, name)
     mixed = _mixed(
         network, layer, (flat, scores), experts, name, is_normalized=is_normalized or total is not None
