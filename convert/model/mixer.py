@@ -8,6 +8,9 @@ from convert.model.feature import Feature, plain, switch
 from convert.model.norm import Norm, Rope
 from convert.model.tensor import QKV, Ref, Role, Shaped, linear
 
+# What is added to squares where the delta rule brings queries and keys to length one.
+LENGTH_EPSILON = 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class Temperature:

@@ -9,6 +9,8 @@ from convert.model.tensor import Ref, Role, Shaped, linear
 
 # "swiglu_clamped": gpt-oss's, whose gate and inner rows are cut off at a limit and whose inner rows add one.
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "swiglu_clamped"]
+# How steep its sigmoid is, and what its inner rows gain.
+CLAMPED_ALPHA, CLAMPED_BETA = 1.702, 1.0
 ACTIVATIONS = {
     "gelu": Feature.GELU,
     "gelu_tanh": Feature.GELU_TANH,

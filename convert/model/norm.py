@@ -46,8 +46,7 @@ class Rope:
     # Neighbors turn together, not the two halves of what turns.
     is_interleaved: bool = switch(plain=False, feature=Feature.INTERLEAVED_ROTARY)
     # Frequencies are spread over the whole head, and those past `dimensions` are zero.
-    is_proportional: bool = switch(plain=False, feature=Feature.PROPORTIONAL_ROTARY)
-    head_size: int = plain(0)  # where they are proportional
+    spread_size: int = switch(0, Feature.PROPORTIONAL_ROTARY)
     # Pairs that turn by the time, height and width of a picture's place; a text has one place.
     sections: tuple[int, ...] = plain(())
 

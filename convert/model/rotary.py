@@ -30,13 +30,7 @@ def read_rope(config: Config, head_size: int, *, default_theta: float, kind: str
             "the number must be even and no larger than the head",
         )
     scaling = _scaling(config, parameters, dimensions)
-    return Rope(
-        theta,
-        dimensions,
-        scaling,
-        is_proportional=is_proportional,
-        head_size=head_size if is_proportional else 0,
-    )
+    return Rope(theta, dimensions, scaling, spread_size=head_size if is_proportional else 0)
 
 
 def read_deviations(config: Config) -> tuple[str, ...]:

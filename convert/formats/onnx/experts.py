@@ -8,13 +8,12 @@ from convert.errors import Failure
 from convert.formats.onnx.graph import CONTRIB, Matrix
 from convert.formats.onnx.weights import Network, linear
 from convert.model.decoder import Experts, Ref, Role
+from convert.model.mlp import CLAMPED_ALPHA, CLAMPED_BETA
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.layout import Piece
 
 # The score of an expert that was not chosen: the softmax of it is nothing, and a half can hold it.
 UNCHOSEN = -60_000.0
-# gpt-oss's own activation; plain SwiGLU is the other.
-CLAMPED_ALPHA, CLAMPED_BETA = 1.702, 1.0
 
 
 def add_experts(network: Network, layer: int, rows: str, experts: Experts) -> str:

@@ -22,8 +22,7 @@ def normalize(network: Network, ref: Ref, hidden: str, change: str | None) -> tu
     name = name_of(ref)
     weights = _weights(network, norm, ref, network.decoder.hidden_size)
     if change is None:
-        op = "RMSNormalization" if norm.kind == "rms" else "LayerNormalization"
-        return graph.node(op, [hidden, *weights], name, axis=-1, epsilon=norm.eps), hidden
+        return _normed(graph, norm, [hidden, *weights], name), hidden
     op = "SkipSimplifiedLayerNormalization" if norm.kind == "rms" else "SkipLayerNormalization"
     total = "" if ref.role is Role.FINAL_NORM else f"{name}.sum"
     outputs = [name, "", "", total] if total else [name]
@@ -35,9 +34,8 @@ def normalize_heads(network: Network, ref: Ref, rows: str, head_count: int, size
     """Normalize each head by itself, all by the same weights."""
     graph, norm, name = network.graph, network.norm(ref), name_of(ref)
     heads = graph.node("Reshape", [rows, graph.integers(0, 0, head_count, size)], f"{name}.heads")
-    op = "RMSNormalization" if norm.kind == "rms" else "LayerNormalization"
     weights = _weights(network, norm, ref, size)
-    normed = graph.node(op, [heads, *weights], name, axis=-1, epsilon=norm.eps)
+    normed = _normed(graph, norm, [heads, *weights], name)
     return graph.node("Reshape", [normed, graph.integers(0, 0, head_count * size)], f"{name}.rows")
 
 
@@ -45,8 +43,7 @@ def normalize_row(network: Network, ref: Ref, rows: str) -> str:
     """Normalize all heads as one row."""
     norm = network.norm(ref)
     weights = _weights(network, norm, ref, network.shapes[ref][0])
-    op = "RMSNormalization" if norm.kind == "rms" else "LayerNormalization"
-    return network.graph.node(op, [rows, *weights], name_of(ref), axis=-1, epsilon=norm.eps)
+    return _normed(network.graph, norm, [rows, *weights], name_of(ref))
 
 
 def normalize_each(network: Network, ref: Ref, rows: str, head_count: int) -> str:
@@ -55,12 +52,16 @@ def normalize_each(network: Network, ref: Ref, rows: str, head_count: int) -> st
     refs = [replace(ref, expert=head) for head in range(head_count)]
     size = network.shapes[refs[0]][0]
     heads = graph.node("Reshape", [rows, graph.integers(0, 0, head_count, size)], f"{name}.heads")
-    op = "RMSNormalization" if norm.kind == "rms" else "LayerNormalization"
-    normed = graph.node(op, [heads, ones(graph, size)], f"{name}.plain", axis=-1, epsilon=norm.eps)
+    normed = _normed(graph, norm, [heads, ones(graph, size)], f"{name}.plain")
     pieces = [Piece(each, size, 1) for each in refs]
     weight = graph.vectors(f"{name}.weight", pieces, network.storage.vector, (head_count, size))
     weighed = graph.node("Mul", [normed, weight], name)
     return graph.node("Reshape", [weighed, graph.integers(0, 0, head_count * size)], f"{name}.rows")
+
+
+def _normed(graph: Graph, norm: Norm, inputs: list[str], name: str) -> str:
+    op = "RMSNormalization" if norm.kind == "rms" else "LayerNormalization"
+    return graph.node(op, inputs, name, axis=-1, epsilon=norm.eps)
 
 
 def ones(graph: Graph, size: int) -> str:

@@ -1,6 +1,6 @@
 """What attention must know of places: how long each text is, and how far queries and keys are turned."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -25,7 +25,8 @@ class Positions:
     columns: str
     position_ids: str
     tables: dict[Rope, tuple[str, str]] = field(default_factory=dict)
-    named: set[str] = field(default_factory=set)
+    temperatures: dict[Temperature, str] = field(default_factory=dict)
+    shifts: dict[RopeScaling, str] = field(default_factory=dict)
 
     def inputs(self, rope: Rope | None) -> tuple[str, ...]:
         """List the inputs of an attention, from seqlens_k on."""
@@ -34,7 +35,7 @@ class Positions:
         inputs = (*self.lengths, *self._tables(rope))
         if rope.scaling is None or rope.scaling.kind != "longrope":
             return inputs
-        return (*inputs, _shifted(self.graph, rope.scaling, self.columns, self.position_ids))
+        return (*inputs, self._shifted(rope.scaling))
 
     def turned(self, rows: str, rope: Rope, head_count: int, head_size: int) -> str:
         """Turn heads where something follows before they attend."""
@@ -50,10 +51,10 @@ class Positions:
 
     def temperature(self, temperature: Temperature) -> str:
         """Say how much the queries of each position grow, (batch, positions, 1)."""
-        graph, name = self.graph, "positions.temperature"
-        if name in self.named:
-            return name
-        self.named.add(name)
+        if temperature in self.temperatures:
+            return self.temperatures[temperature]
+        graph, name = self.graph, f"positions.temperature{_suffix(self.temperatures)}"
+        self.temperatures[temperature] = name
         steps = graph.node("Div", [self.position_ids, graph.number(temperature.length)], f"{name}.steps")
         real = graph.node("Cast", [steps], f"{name}.real", to=graph.float_type)
         grown = graph.node("Log", [graph.node("Add", [real, graph.real(1.0)], f"{name}.one")], f"{name}.log")
@@ -61,9 +62,20 @@ class Positions:
         total = graph.node("Add", [scaled, graph.real(1.0)], f"{name}.total")
         return graph.node("Unsqueeze", [total, graph.integers(-1)], name)
 
+    def _shifted(self, scaling: RopeScaling) -> str:
+        """Look texts beyond the first training's length up in the second part of the tables."""
+        if scaling not in self.shifts:
+            graph, suffix = self.graph, _suffix(self.shifts)
+            length = graph.number(scaling.original_context_length)
+            is_long = graph.node("Greater", [self.columns, length], f"positions.is_long{suffix}")
+            shift = graph.node("Where", [is_long, length, graph.number(0)], f"positions.shift{suffix}")
+            shifted = graph.node("Add", [self.position_ids, shift], f"positions.shifted{suffix}")
+            self.shifts[scaling] = shifted
+        return self.shifts[scaling]
+
     def _tables(self, rope: Rope) -> tuple[str, str]:
         if rope not in self.tables:
-            suffix = f".{len(self.tables)}" if self.tables else ""
+            suffix = _suffix(self.tables)
             rows, cosines, sines = _tables(self.decoder, rope, self.graph.float_name)
             self.tables[rope] = (
                 self.graph.table(f"rope.cosines{suffix}", rows, cosines),
@@ -90,21 +102,17 @@ def add_positions(graph: Graph, decoder: Decoder, mask: str, position_ids: str) 
 def limits(decoder: Decoder) -> Iterator[str]:
     """Say what onnxruntime's attention cannot do with heads of such sizes."""
     for layer in decoder.kinds:
-        if isinstance(layer.mixer, Attention | Latent) and (size := layer.mixer.head_size) % HEAD_STEP:
+        mixer = layer.attention or layer.mixer
+        if isinstance(mixer, Attention | Latent) and (size := mixer.head_size) % HEAD_STEP:
             yield f"heads of {size} dimensions, which are no multiple of {HEAD_STEP}"
         rope = layer.mixer.rope if layer.mixer else None
-        if rope is not None and (turned := rope.head_size or rope.dimensions) // 2 % PAIR_STEP:
+        if rope is not None and (turned := rope.spread_size or rope.dimensions) // 2 % PAIR_STEP:
             yield f"rotary positions over {turned} dimensions, which are no multiple of {2 * PAIR_STEP}"
 
 
-def _shifted(graph: Graph, scaling: RopeScaling, columns: str, position_ids: str) -> str:
-    """Look texts beyond the first training's length up in the second part of the tables."""
-    length = graph.number(scaling.original_context_length)
-    if any(node.name == "positions.shifted" for node in graph.nodes):
-        return "positions.shifted"
-    is_long = graph.node("Greater", [columns, length], "positions.is_long")
-    shift = graph.node("Where", [is_long, length, graph.number(0)], "positions.shift")
-    return graph.node("Add", [position_ids, shift], "positions.shifted")
+def _suffix(known: Sized) -> str:
+    """Tell the second of a kind, and those after it, from the first."""
+    return f".{len(known)}" if known else ""
 
 
 @lru_cache(maxsize=2)

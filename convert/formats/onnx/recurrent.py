@@ -8,11 +8,10 @@ from convert.formats.onnx.norms import normalize_heads, ones
 from convert.formats.onnx.weights import Network, linear, vector
 from convert.model.arrange import NegativeExp
 from convert.model.decoder import Delta, Mixer, Parallel, Ref, Role, ShortConvolution, StateSpace
+from convert.model.mixer import LENGTH_EPSILON
 from convert.writer.layout import Piece
 
 STATE_IN, STATE_OUT = "past_key_values.{layer}.{part}_state", "present.{layer}.{part}_state"
-# Transformers' own, of queries and keys brought to length one.
-LENGTH_EPSILON = 1e-6
 
 
 def states(mixer: Mixer | None, hidden_size: int) -> list[tuple[str, tuple[int, ...]]]:
@@ -68,7 +67,7 @@ def add_state_space(network: Network, layer: int, rows: str, mixer: StateSpace) 
     graph, name = network.graph, f"layers.{layer}.state"
     joined = linear(network, rows, (Ref(Role.STATE_IN, layer),), f"{name}.in")
     if mixer.scales:
-        joined = graph.node("Mul", [joined, _scales(network, mixer)], f"{name}.scaled")
+        joined = graph.node("Mul", [joined, _scales(network, mixer, name)], f"{name}.scaled")
     gate, inner, time = (f"{name}.{part}" for part in ("gate", "inner", "time"))
     sizes = graph.integers(mixer.inner_size, mixer.conv_size, mixer.head_count)
     graph.nodes_out("Split", [joined, sizes], [gate, inner, time], axis=-1)
@@ -114,12 +113,12 @@ def add_state_space(network: Network, layer: int, rows: str, mixer: StateSpace) 
     return linear(network, gated, (Ref(Role.STATE_OUT, layer),), f"{name}.out")
 
 
-def _scales(network: Network, mixer: StateSpace) -> str:
+def _scales(network: Network, mixer: StateSpace, name: str) -> str:
     """Spread the multipliers over the rows that they are of."""
     shared = mixer.group_count * mixer.state_size
     sizes = (mixer.inner_size, mixer.inner_size, shared, shared, mixer.head_count)
     dtype = helper.tensor_dtype_to_np_dtype(network.graph.float_type)
-    return network.graph.constant(np.repeat(mixer.scales, sizes).astype(dtype), "state.scales")
+    return network.graph.constant(np.repeat(mixer.scales, sizes).astype(dtype), f"{name}.scales")
 
 
 def _gated(network: Network, layer: int, rows: str, gate: str, mixer: StateSpace) -> str:
@@ -189,9 +188,5 @@ def _of_length_one(network: Network, rows: str, mixer: Delta) -> str:
     weight = graph.constant(np.full(size, size**-0.5, dtype), f"length_one.{size}")
     epsilon = LENGTH_EPSILON / size
     short = graph.node("RMSNormalization", [heads, weight], f"{rows}.short", axis=-1, epsilon=epsilon)
-    times = mixer.value_head_count // count
-    if times > 1:
-        apart = graph.node("Unsqueeze", [short, graph.integers(3)], f"{rows}.apart")
-        short = graph.node("Tile", [apart, graph.integers(1, 1, 1, times, 1)], f"{rows}.repeated")
-    width = mixer.value_head_count * size
-    return graph.node("Reshape", [short, graph.integers(0, 0, width)], f"{rows}.rows")
+    flat = graph.node("Reshape", [short, graph.integers(0, 0, count * size)], f"{rows}.rows")
+    return _repeated(network, flat, count, size, mixer.value_head_count // count)

@@ -231,9 +231,9 @@ def _limits(decoder: Decoder) -> Iterator[str]:
     whole, local = _attentions(decoder)
     if local.window is None:
         yield "a model of this family without windows"
-    if _rope(local).scaling or _rope(local).is_proportional:
+    if _rope(local).scaling or _rope(local).spread_size:
         yield "rotary scaling in windows"
-    if not _rope(whole).is_proportional and _rope(whole).dimensions != whole.head_size:
+    if not _rope(whole).spread_size and _rope(whole).dimensions != whole.head_size:
         yield "rotary positions over the first dimensions of a head"
     if (inputs := decoder.layer_inputs) and inputs.vocab_size != decoder.vocab_size:
         yield "embeddings for each layer of another vocabulary"

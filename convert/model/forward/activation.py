@@ -6,6 +6,12 @@ from numpy.typing import NDArray
 Rows = NDArray[np.float32]
 
 
+def sigmoid(rows: Rows) -> Rows:
+    """Map every number between zero and one; the argument stays."""
+    share: Rows = np.float32(1) / (np.float32(1) + np.exp(-rows))
+    return share
+
+
 def silu(rows: Rows) -> Rows:
     """Weigh by a sigmoid."""
     shares = np.exp(-rows)

@@ -31,9 +31,9 @@ def turning(decoder: Decoder, rope: Rope, length: int) -> Turning:
 
 
 def _stretched(decoder: Decoder, rope: Rope, length: int) -> tuple[NDArray[np.float64], float]:
-    frequencies = rope.theta ** -(np.arange(0, rope.dimensions, 2) / (rope.head_size or rope.dimensions))
-    if rope.is_proportional:
-        frequencies = np.pad(frequencies, (0, (rope.head_size - rope.dimensions) // 2))
+    frequencies = rope.theta ** -(np.arange(0, rope.dimensions, 2) / (rope.spread_size or rope.dimensions))
+    if rope.spread_size:
+        frequencies = np.pad(frequencies, (0, (rope.spread_size - rope.dimensions) // 2))
     scaling = rope.scaling
     if scaling is None:
         return frequencies, 1.0

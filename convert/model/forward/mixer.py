@@ -3,13 +3,11 @@
 import numpy as np
 
 from convert.model.decoder import Attention, Delta, Mixer, Ref, Role, ShortConvolution
-from convert.model.forward.activation import silu
+from convert.model.forward.activation import sigmoid, silu
 from convert.model.forward.attention import attend, turn
 from convert.model.forward.frequency import turning
 from convert.model.forward.place import Place, Rows
-
-# Transformers' own, of queries and keys brought to length one.
-LENGTH_EPSILON = np.float32(1e-6)
+from convert.model.mixer import LENGTH_EPSILON
 
 
 def mix(place: Place, mixer: Mixer, rows: Rows) -> Rows:
@@ -57,7 +55,7 @@ def _attention(place: Place, mixer: Attention, rows: Rows) -> Rows:
     sinks = place.model.vector(place.ref(Role.ATTN_SINKS)) if mixer.has_sinks else None
     seen = attend((heads[0], heads[1], heads[2]), mixer, sinks, place.model.pool).reshape(len(rows), -1)
     if gate is not None:
-        seen *= _sigmoid(gate)
+        seen *= sigmoid(gate)
     return place.multiply((Role.ATTN_OUT,), seen)[0]
 
 
@@ -86,7 +84,7 @@ def _delta(place: Place, mixer: Delta, rows: Rows) -> Rows:
     time = alpha + place.model.vector(place.ref(Role.DELTA_TIME))
     slow = -np.exp(place.model.vector(place.ref(Role.DELTA_DECAY)))
     decay = np.exp(slow * np.logaddexp(time, np.float32(0))).reshape(texts, positions, -1)
-    rate = _sigmoid(beta).reshape(texts, positions, -1)
+    rate = sigmoid(beta).reshape(texts, positions, -1)
     seen = np.empty_like(values)
     state = np.zeros((texts, mixer.value_head_count, mixer.key_size, mixer.value_size), np.float32)
     for at in range(positions):
@@ -120,10 +118,5 @@ def _convolved(place: Place, role: Role, rows: Rows) -> Rows:
 
 def _of_length_one(heads: Rows) -> Rows:
     square = np.einsum("...i,...i->...", heads, heads)[..., None]
-    shortened: Rows = heads / np.sqrt(square + LENGTH_EPSILON)
+    shortened: Rows = heads / np.sqrt(square + np.float32(LENGTH_EPSILON))
     return shortened
-
-
-def _sigmoid(rows: Rows) -> Rows:
-    share: Rows = np.float32(1) / (np.float32(1) + np.exp(-rows))
-    return share

@@ -4,11 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.model.decoder import Dense, Experts, Mlp, Role
-from convert.model.forward.activation import ACTIVATIONS, silu
+from convert.model.forward.activation import ACTIVATIONS, sigmoid, silu
 from convert.model.forward.place import Place, Rows
-
-# gpt-oss's activation: how steep its sigmoid is, and what its inner rows gain.
-CLAMPED_ALPHA, CLAMPED_BETA = np.float32(1.702), np.float32(1)
+from convert.model.mlp import CLAMPED_ALPHA, CLAMPED_BETA
 
 
 def widen(place: Place, mlp: Mlp, rows: Rows) -> Rows:
@@ -55,14 +53,14 @@ def _inner(mlp: Experts, gate: Rows, inner: Rows) -> Rows:
         return activated
     if mlp.limit is not None:
         gate, inner = np.minimum(gate, mlp.limit), np.clip(inner, -mlp.limit, mlp.limit)
-    weighed: Rows = gate / (np.float32(1) + np.exp(-CLAMPED_ALPHA * gate)) * (inner + CLAMPED_BETA)
+    weighed: Rows = gate * sigmoid(np.float32(CLAMPED_ALPHA) * gate) * (inner + np.float32(CLAMPED_BETA))
     return weighed
 
 
 def _choose(place: Place, mlp: Experts, scores: Rows) -> tuple[NDArray[np.intp], Rows]:
     """Choose each token's experts, and weigh them: (tokens, used) and (tokens, used)."""
     if mlp.routing == "sigmoid":
-        weights = np.float32(1) / (np.float32(1) + np.exp(-scores))
+        weights = sigmoid(scores)
     else:
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         weights /= weights.sum(axis=1, keepdims=True)
@@ -95,5 +93,5 @@ def _shared(place: Place, mlp: Experts, rows: Rows) -> Rows:
     (out,) = place.multiply((Role.SHARED_DOWN,), inner)
     if mlp.has_shared_router:
         (score,) = place.multiply((Role.SHARED_ROUTER,), rows)
-        out *= np.float32(1) / (np.float32(1) + np.exp(-score))
+        out *= sigmoid(score)
     return out
