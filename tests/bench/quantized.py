@@ -1,4 +1,4 @@
-"""What converting a quantized source costs, of a shape that people have, beside the same model unquantized.
+"""What converting a quantized source costs, of a shape that people have, next to the same model in BF16.
 
 python -m tests.bench.quantized
 """

@@ -48,7 +48,7 @@ NASTY = (
 )
 
 
-def told(card: Card) -> dict[str, Any]:
+def matter(card: Card) -> dict[str, Any]:
     """The front matter, by a plain reader of YAML."""
     content = yaml.safe_load(card.readme.split("---\n")[1])
     assert isinstance(content, dict)
@@ -69,20 +69,20 @@ def test_the_hubs_own_reader_finds_every_key(artifacts: Artifacts) -> None:
     assert data.library_name == "llama.cpp"
     assert data.pipeline_tag == "text-generation"
     assert {"gguf", "conversational", "modelwright"} <= set(data.tags or ())
-    more = told(card)
+    more = matter(card)
     assert more["base_model_relation"] == "quantized"
     assert more["quantized_by"] == "someone"
     assert ModelCard(card.readme).text.strip().startswith("# Base-0.5B-Chat-GGUF")
 
 
 def test_a_local_source_is_nobodys_base_model(card: Card) -> None:
-    assert not {"base_model", "base_model_relation", "model_creator"} & set(told(card))
+    assert not {"base_model", "base_model_relation", "model_creator"} & set(matter(card))
     assert "huggingface.co" not in card.section("Make it again")
 
 
 def test_unquantised_weights_are_not_called_quantised(artifacts: Artifacts) -> None:
     candidate = artifacts.candidate("hf")
-    found = told(artifacts.card(artifacts.candidate("hf", manifest=of_hub(candidate.manifest))))
+    found = matter(artifacts.card(artifacts.candidate("hf", manifest=of_hub(candidate.manifest))))
     assert found["base_model"] == BASE
     assert found["library_name"] == "transformers"
     assert not {"base_model_relation", "quantized_by"} & set(found)
@@ -92,11 +92,11 @@ def test_unquantised_weights_are_not_called_quantised(artifacts: Artifacts) -> N
     ("target", "library"), [("onnx-int4-cpu", "onnxruntime-genai"), ("hf", "transformers")]
 )
 def test_each_format_names_its_library(artifacts: Artifacts, target: str, library: str) -> None:
-    assert told(artifacts.card(artifacts.candidate(target)))["library_name"] == library
+    assert matter(artifacts.card(artifacts.candidate(target)))["library_name"] == library
 
 
 def test_every_figure_of_the_index_is_the_reports(card: Card) -> None:
-    name, results = model_index_to_eval_results(told(card)["model-index"])
+    name, results = model_index_to_eval_results(matter(card)["model-index"])
     assert name == "tiny-GGUF"
     found = {
         (each.dataset_type, each.dataset_config, each.metric_name): each.metric_value for each in results
@@ -134,7 +134,7 @@ def test_the_index_has_the_shape_of_the_hubs_own_maker(card: Card) -> None:
         dataset_pretty_name="a text",
         dataset_id="modelwright-text",
     )["model-index"]
-    found = told(card)["model-index"]
+    found = matter(card)["model-index"]
     assert set(found[0]) == set(made[0])
     theirs, ours = made[0]["results"][0], found[0]["results"][0]
     assert set(theirs) == set(ours)
@@ -146,7 +146,7 @@ def test_the_index_has_the_shape_of_the_hubs_own_maker(card: Card) -> None:
 def test_what_was_not_measured_is_not_in_the_index(artifacts: Artifacts) -> None:
     candidate = artifacts.candidate()
     bare = candidate.result.model_copy(update={"quality": None, "scenarios": None})
-    found = told(artifacts.card(artifacts.candidate(result=bare)))
+    found = matter(artifacts.card(artifacts.candidate(result=bare)))
     assert "model-index" not in found
 
 
@@ -170,7 +170,7 @@ def test_a_strangers_words_stay_words(artifacts: Artifacts, nasty: str) -> None:
         nasty: nasty,
     }
     card = artifacts.card(card=given)
-    found = told(card)
+    found = matter(card)
     assert card.readme.startswith("---\n")
     assert ModelCard(card.readme).text.strip().startswith("# tiny-GGUF")
     assert set(found) <= {
@@ -201,7 +201,7 @@ def test_an_own_license_is_named_and_linked(artifacts: Artifacts) -> None:
         "license_link": "https://example.org/Tongyi%20Qianwen",
     }
     card = artifacts.card(card=source)
-    found = told(card)
+    found = matter(card)
     assert (found["license"], found["license_name"]) == ("other", "tongyi-qianwen-license-agreement")
     assert found["license_link"] == source["license_link"]
     assert source["license_link"] in card.section("License")
@@ -220,14 +220,14 @@ def test_an_own_license_is_named_and_linked(artifacts: Artifacts) -> None:
 )
 def test_only_a_whole_address_is_a_link(artifacts: Artifacts, link: str) -> None:
     card = artifacts.card(card={"license": "other", "license_name": "own", "license_link": link})
-    assert "license_link" not in told(card)
+    assert "license_link" not in matter(card)
     assert link not in card.body
 
 
 def test_a_license_that_lies_in_the_source_is_linked_there(artifacts: Artifacts) -> None:
     hub = of_hub(artifacts.candidate().manifest, "LICENSE")
     card = artifacts.card(artifacts.candidate(manifest=hub), card={"license": "other", "license_name": "own"})
-    assert told(card)["license_link"] == f"https://huggingface.co/{BASE}/blob/{COMMIT}/LICENSE"
+    assert matter(card)["license_link"] == f"https://huggingface.co/{BASE}/blob/{COMMIT}/LICENSE"
 
 
 def test_a_license_beside_the_weights_is_linked_there(artifacts: Artifacts) -> None:
@@ -242,19 +242,19 @@ def test_a_license_beside_the_weights_is_linked_there(artifacts: Artifacts) -> N
 
 def test_no_license_is_said_to_be_none(artifacts: Artifacts) -> None:
     card = artifacts.card(artifacts.candidate(manifest={"license": None}), card={})
-    assert "license" not in told(card)
+    assert "license" not in matter(card)
     assert "names no license" in card.section("License")
 
 
 def test_regions_stand_apart_from_languages(artifacts: Artifacts) -> None:
-    found = told(artifacts.card(card={"language": ["pt-BR", "en", "zh-Hans-CN", "klingon", "english", 7]}))
+    found = matter(artifacts.card(card={"language": ["pt-BR", "en", "zh-Hans-CN", "klingon", "english", 7]}))
     assert found["language"] == ["pt", "en", "zh"]
     assert found["language_bcp47"] == ["pt-BR", "zh-Hans-CN"]
 
 
 def test_a_sources_tags_are_kept_but_for_those_of_its_files(artifacts: Artifacts) -> None:
     given = ["not-for-all-audiences", "math", "safetensors", "region:us", "arxiv:1910.09700", "custom_code"]
-    found = told(artifacts.card(card={"tags": given}))["tags"]
+    found = matter(artifacts.card(card={"tags": given}))["tags"]
     assert {"not-for-all-audiences", "math"} <= set(found)
     assert not {"safetensors", "region:us", "arxiv:1910.09700", "custom_code"} & set(found)
 
@@ -278,7 +278,7 @@ def test_base_and_adapter_are_both_named(target: str, relation: str, artifacts: 
     data = ModelCard(card.readme).data
     assert isinstance(data, ModelCardData)
     assert data.base_model == [BASE, "Tuner/Poet"]
-    assert told(card)["base_model_relation"] == relation
+    assert matter(card)["base_model_relation"] == relation
     assert (data.license, data.license_name) == ("other", "apache-2.0-and-cc-by-4.0")
     assert card.bundle.title == "Poet"
     assert "with the LoRA adapter [Tuner/Poet](https://huggingface.co/Tuner/Poet)" in card.readme
@@ -287,4 +287,4 @@ def test_base_and_adapter_are_both_named(target: str, relation: str, artifacts: 
     same = artifacts.candidate(
         target, manifest={**hub, "adapter": adapter.model_copy(update={"license": "mit"}), "license": "mit"}
     )
-    assert told(artifacts.card(same, card={"license": "mit"}))["license"] == "mit"
+    assert matter(artifacts.card(same, card={"license": "mit"}))["license"] == "mit"

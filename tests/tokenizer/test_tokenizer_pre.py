@@ -122,7 +122,7 @@ def test_a_normalizer_that_llama_cpp_lacks() -> None:
 
 
 def split_differently(name: str, strings: list[str]) -> list[str]:
-    """The strings that llama.cpp takes apart otherwise than the steps do."""
+    """List the strings that llama.cpp takes apart in other places than the steps do."""
     skips_merges = NAMES_OF_STEPS[KNOWN[name]][1] == name
     tokenizer = trained(KNOWN[name], skips_merges=skips_merges)
     assert tokenizer.pre == name
