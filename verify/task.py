@@ -1,15 +1,20 @@
 """What a verification is asked to do: the artifacts, the questions, and who watches."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from convert.child import Limits
 from convert.recipe import Gates
 from verify import measure
-from verify.report import ArtifactResult
-from verify.scenarios.pack import Pack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from verify.report import ArtifactResult
+    from verify.scenarios.pack import Pack
 
 
 @dataclass(frozen=True)

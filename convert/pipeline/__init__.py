@@ -3,30 +3,19 @@
 A stage is a plain function of a file in `stage/`: it takes a frozen value and returns it with more in it.
 """
 
+import importlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 from convert.pipeline.run import AnyTrial, Run, Trial
-from convert.pipeline.stage.ask import ask
-from convert.pipeline.stage.build import build
 from convert.pipeline.stage.choose import choose
 from convert.pipeline.stage.compare import compare
-from convert.pipeline.stage.connect import connect
-from convert.pipeline.stage.describe import describe
-from convert.pipeline.stage.download import download
-from convert.pipeline.stage.estimate import estimate
-from convert.pipeline.stage.gather import gather
-from convert.pipeline.stage.judge import judge
-from convert.pipeline.stage.keep import keep
-from convert.pipeline.stage.lay_out import lay_out
-from convert.pipeline.stage.make_room import make_room
+from convert.pipeline.stage.identify import identify
 from convert.pipeline.stage.pin import pin
-from convert.pipeline.stage.select import select
-from convert.pipeline.stage.send import send
 from convert.pipeline.stage.skip_built import skip_built
 from convert.pipeline.stage.summarize import summarize
-from convert.pipeline.stage.survey import survey
 from convert.pipeline.start import start, start_verification
 
 Stage = Callable[[Run], Run]
@@ -43,11 +32,35 @@ def when(condition: Callable[[Run], object], *stages: Stage) -> tuple[Stage, ...
     return tuple(map(guard, stages))
 
 
-FIND: tuple[Stage, ...] = (choose, pin, compare)
+def is_any_built(run: Run) -> bool:
+    """Say whether an artifact is there that could be up to date."""
+    return any(run.store.holds(run.recipe.name, target.name) for target in run.targets)
+
+
+def later(name: str) -> Callable[[Any], Any]:
+    """Import a stage when its turn comes, so that no command waits for what only another needs."""
+
+    def stage(value: Any) -> Any:
+        return getattr(importlib.import_module(f"{__name__}.stage.{name}"), name)(value)
+
+    stage.__name__ = name
+    return stage
+
+
+# All but those that a `convert` with nothing to do goes through.
+describe, lay_out, estimate = map(later, ("describe", "lay_out", "estimate"))
+make_room, download, build = map(later, ("make_room", "download", "build"))
+ask, select, judge, keep = map(later, ("ask", "select", "judge", "keep"))
+connect, gather, survey, send = map(later, ("connect", "gather", "survey", "send"))
+
+FIND: tuple[Stage, ...] = (choose, pin, identify, compare)
 JUDGE = (ask, download, judge, keep)
 RELEASE = (connect, gather, survey, send)
 
-PLAN = (*FIND, describe, lay_out, estimate)
+PLAN = (
+    *(choose, pin, *when(is_any_built, identify), compare),
+    *(describe, lay_out, estimate),
+)
 CONVERT = (
     *(*FIND, skip_built),
     *when(lambda run: run.pending, describe, lay_out, make_room, download, build),

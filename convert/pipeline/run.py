@@ -1,27 +1,41 @@
 """The frozen values that the stages hand on: what a person asked for, and what each stage has added."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from __future__ import annotations
 
-from convert.calibration import Source as Texts
-from convert.checkpoint.adapter import Adapter
-from convert.formats.base import Format, Planned
-from convert.model.family import Family
-from convert.model.source import Model
-from convert.pipeline.result import Converted, Plan
+import time
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
 from convert.progress import Progress, Silent
-from convert.publish.bundle import Bundle
-from convert.publish.destination import Destination, Sent, Survey
-from convert.recipe import Publish, Recipe, Target, Verify
-from convert.source import Hub, Listing, Pinned
-from convert.store import Store
-from verify.report import Report
-from verify.task import Plan as Questions
-from verify.task import Silence, Subject, Watch
+from convert.recipe import Verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from convert.calibration import Source as Texts
+    from convert.checkpoint.adapter import Adapter
+    from convert.formats.base import Format, Planned
+    from convert.model.family import Family
+    from convert.model.source import Model
+    from convert.pipeline.result import Converted, Plan
+    from convert.publish.bundle import Bundle
+    from convert.publish.destination import Destination, Sent, Survey
+    from convert.recipe import Publish, Recipe, Target
+    from convert.source import Hub, Listing, Pinned
+    from convert.store import Store
+    from verify.report import Report
+    from verify.task import Plan as Questions
+    from verify.task import Subject, Watch
+
+
+def _unwatched(_names: Sequence[str]) -> AbstractContextManager[Watch]:
+    from verify.task import Silence  # noqa: PLC0415 - nothing of `verify` is needed to plan or convert
+
+    return nullcontext(Silence())
+
 
 # A field that a later stage sets; no stage reads what none before it has set.
 NOT_YET: Any = None
@@ -33,9 +47,9 @@ class PinnedSource:
 
     listing: Listing
     small: Pinned
-    digests: Mapping[str, str]
     weights: tuple[str, ...]
     texts: Texts | None = None  # what the targets that learn will learn from
+    digests: Mapping[str, str] | None = None  # None until a folder's weights have been read for them
 
     @property
     def weight_bytes(self) -> int:
@@ -49,7 +63,7 @@ class Wanted:
 
     target: Target
     format: Format[Any, Any]
-    key: str
+    key: str  # empty in a plan where no artifact is there, for which no weights are read
     is_up_to_date: bool
 
 
@@ -76,7 +90,7 @@ class Trial:
     progress: Progress = field(default_factory=Silent)
     remark: Callable[[str], None] = lambda _: None  # hears at once what a person should know
     # Gets the artifacts' names, and opens what shows how their verification goes on.
-    watching: Callable[[Sequence[str]], AbstractContextManager[Watch]] = lambda _: nullcontext(Silence())
+    watching: Callable[[Sequence[str]], AbstractContextManager[Watch]] = _unwatched
     began_s: float = field(default_factory=time.monotonic)
     resources: ExitStack = field(default_factory=ExitStack)  # is closed after the last stage
 

@@ -1,5 +1,6 @@
 """The artifacts below a folder: built in a hidden one, renamed into place, found again by their key."""
 
+import os
 from pathlib import Path
 
 from convert.errors import Failure
@@ -89,6 +90,10 @@ class Store(Paths):
 
     stage = staging.stage
     sweep = staging.sweep
+
+    def holds(self, recipe: str, target: str) -> bool:
+        """Say whether something with a manifest is where this artifact goes."""
+        return os.path.lexists(self.folder(recipe, target) / MANIFEST_NAME)
 
     def current(self, recipe: str, target: str) -> Manifest | None:
         """Read the manifest of a finished artifact; None without one, a Failure where it is damaged."""

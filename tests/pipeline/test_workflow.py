@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -66,7 +68,9 @@ def test_each_stage_is_a_function_in_the_file_of_its_name() -> None:
     named = {stage.__name__ for stage in (*PLAN, *CONVERT, *VERIFY, *PUBLISH, *RUN)} - {"<lambda>"}
     assert {"choose", "pin", "compare", "estimate", "judge", "keep", "send"} <= named
     for name in named:
-        assert sys.modules[f"convert.pipeline.stage.{name}"].__dict__[name] is getattr(pipeline, name)
+        stage = importlib.import_module(f"convert.pipeline.stage.{name}").__dict__[name]
+        assert inspect.isfunction(stage)
+        assert getattr(pipeline, name).__name__ == stage.__name__ == name
 
 
 def test_no_format_is_imported_for_a_target_that_is_left_out(tmp_path: Path) -> None:

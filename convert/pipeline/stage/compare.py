@@ -1,8 +1,8 @@
 """Compare the artifacts that are wanted with those that there are."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from convert.calibration import identity
 from convert.formats import find_format
 from convert.pipeline.run import Run, Wanted
 from convert.recipe import Target
@@ -12,7 +12,14 @@ from convert.version import changed_code
 
 def compare(run: Run) -> Run:
     """Compute each artifact's key, and see whether the artifact with that key is there."""
-    wanted = tuple(_compare(run, target) for target in run.targets)
+    digests = run.source.digests
+    if digests is None:
+        wanted = tuple(
+            Wanted(target, find_format(target.format_name), key="", is_up_to_date=False)
+            for target in run.targets
+        )
+    else:
+        wanted = tuple(_compare(run, target, digests) for target in run.targets)
     return replace(run, wanted=wanted, pending=wanted)
 
 
@@ -21,15 +28,17 @@ def _known_by(run: Run) -> dict[str, str | None]:
     return {"adapter": run.repo} if run.adapter else {}
 
 
-def _compare(run: Run, target: Target) -> Wanted:
+def _compare(run: Run, target: Target, digests: Mapping[str, str]) -> Wanted:
     format_, recipe, texts = find_format(target.format_name), run.recipe, run.source.texts
     inputs = format_.inputs(target.options, recipe)
     if changes := changed_code():
         inputs |= {"changed code": changes}
     if target.options.learns_by is not None and texts and recipe.calibration:
+        from convert.calibration import identity  # noqa: PLC0415 - brings numpy
+
         inputs |= identity(texts, recipe.calibration)
     key = artifact_key(
-        source_digests=run.source.digests,
+        source_digests=digests,
         target=target.name,
         options=target.own_options,
         format_revision=format_.REVISION,

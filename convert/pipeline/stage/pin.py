@@ -2,18 +2,15 @@
 
 from dataclasses import replace
 
-from convert.calibration import find_source
 from convert.pipeline.run import PinnedSource, Run
 from convert.source import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     Pinned,
-    fetch,
     fetch_adapter,
     fetch_small,
     list_source,
 )
-from convert.store import ADAPTER_FOLDER
 
 # What trainers save next to an adapter.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "chat_template.jinja")
@@ -23,24 +20,18 @@ def pin(run: Run) -> Run:
     """List the source, fetch its small files, and find the calibration texts that a target needs."""
     recipe, hub = run.recipe, run.hub
     listing = list_source(str(recipe.folder or recipe.model), recipe.revision, hub=hub)
-    # Only its content identifies a folder, so that is read now; the digests of unchanged files are kept.
     small = fetch_small(listing, hub=hub, progress=run.progress)
-    known = fetch(listing, hub=hub, progress=run.progress) if listing.folder else small
-    # What the listing says of a repo's file is known before it is here, and is the same afterwards.
-    digests = {
-        name: str(listing.files[name].blob or digest.sha256 or digest.git_sha1)
-        for name, digest in sorted({**known.pending, **known.files}.items())
-    }
     adapter = _pin_adapter(run)
-    if adapter is not None:
-        digests |= {f"{ADAPTER_FOLDER}{name}": str(digest.blob) for name, digest in adapter.files.items()}
-    elif unused := [name for name in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS) if name in listing.files]:
+    unused = [name for name in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS) if name in listing.files]
+    if unused and adapter is None:
         run.remark(f"{listing.model}: {', '.join(unused)}: not merged, since the recipe names no adapter")
     learns = any(target.options.learns_by is not None for target in run.targets)
-    texts = (
-        find_source(recipe.calibration, recipe.path.parent, hub) if recipe.calibration and learns else None
-    )
-    source = PinnedSource(listing, small, digests, tuple(small.pending), texts)
+    texts = None
+    if recipe.calibration and learns:
+        from convert.calibration import find_source  # noqa: PLC0415 - brings numpy
+
+        texts = find_source(recipe.calibration, recipe.path.parent, hub)
+    source = PinnedSource(listing, small, tuple(small.pending), texts)
     return replace(run, listing=listing, source=source, adapter=adapter)
 
 
