@@ -74,6 +74,11 @@ class Tokenizer:
         return pretokenizer.identify(self.json) if self.kind is Kind.BYTE_BPE else "default"
 
     @cached_property
+    def split_differently(self) -> tuple[str, ...]:
+        """Return the texts, of a corpus of ours, that llama.cpp splits in other places."""
+        return pretokenizer.compare(self.json, self.pre) if self.kind is Kind.BYTE_BPE else ()
+
+    @cached_property
     def spacing(self) -> Spacing:
         """Return how spaces become "▁"; a Failure where no runtime but the tokenizers library can do it."""
         return read_spacing(json.loads(self.json), {token.content for token in self.added})

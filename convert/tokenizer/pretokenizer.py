@@ -1,8 +1,8 @@
 """The pre-tokenizer of llama.cpp that splits text as a tokenizer does.
 
 GGUF holds no regular expression for it, only a name whose splitting is compiled into llama.cpp. Its converter
-finds the name by the digest of a check text's ids, which is specific to one vocabulary; for a vocabulary that
-it does not know, the steps decide.
+finds the name by the digest of a check text's ids. That is specific to one vocabulary, and one text does not
+tell all steps apart: where the steps are known, the digest only chooses among names that split as they do.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import json
 from convert.errors import Failure, shown
 from convert.tokenizer.encoder import open_encoder, steps
 from convert.tokenizer.file import Json
+from convert.tokenizer.imitation import SKIP_MERGES, expressions, split_differently
 from convert.tokenizer.splitter import (
     BYTE_LEVEL_STEP,
     DIGITS,
@@ -19,6 +20,7 @@ from convert.tokenizer.splitter import (
     PUNCTUATION,
     SINGLE_DIGITS,
     STEP_OF_EXPRESSION,
+    Steps,
 )
 
 # conversion/base.py, get_vocab_base_pre.
@@ -44,10 +46,10 @@ def identify(tokenizer_json: bytes) -> str:
             _LEAVE_OUT,
         )
     ids = open_encoder(tokenizer_json).encode(_CHECK_TEXT).ids
-    known = NAME_OF_DIGEST.get(hashlib.sha256(str(ids).encode()).hexdigest())
-    if known:
-        return known
+    by_digest = NAME_OF_DIGEST.get(hashlib.sha256(str(ids).encode()).hexdigest())
     described = tuple(describe(content["pre_tokenizer"]))
+    if by_digest and (described not in NAMES_OF_STEPS or _is_alike(by_digest, described, content)):
+        return by_digest
     merging, skipping = NAMES_OF_STEPS.get(described, (None, None))
     skips = content["model"]["ignore_merges"]
     name, other = (skipping, merging) if skips else (merging, skipping)
@@ -63,6 +65,20 @@ def identify(tokenizer_json: bytes) -> str:
             _LEAVE_OUT,
         )
     return name
+
+
+def compare(tokenizer_json: bytes, name: str) -> tuple[str, ...]:
+    """List texts of ours that llama.cpp, under this name, splits in other places than a tokenizer does."""
+    return split_differently(json.loads(tokenizer_json)["pre_tokenizer"], name)
+
+
+def _is_alike(name: str, described: Steps, content: dict[str, Json]) -> bool:
+    """Return whether llama.cpp splits by these steps under a name, and merges as the tokenizer does."""
+    known = next(each for each in NAMES_OF_STEPS[described] if each)
+    skips = content["model"]["ignore_merges"]
+    return expressions(name) == expressions(known) and (
+        skips == (name in SKIP_MERGES) or _merges_make_all(content)
+    )
 
 
 def _merges_make_all(content: dict[str, Json]) -> bool:

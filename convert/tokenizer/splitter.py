@@ -20,8 +20,11 @@ STEP_OF_EXPRESSION = {
     r"\p{N}": SINGLE_DIGITS,
     r"\p{N}+": DIGITS,
 }
+EXPRESSION_OF_STEP = {step: expression for expression, step in STEP_OF_EXPRESSION.items()} | {
+    PUNCTUATION: r"[\p{P}\$\+<=>\^~\|`]+"
+}
 
-_PUNCTUATED = (
+PUNCTUATED = (
     r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -55,7 +58,7 @@ NAMES_OF_STEPS: dict[Steps, tuple[str | None, str | None]] = {
     (ONE_DIGIT.partition("|[^")[1][1:] + ONE_DIGIT.partition("|[^")[2],): ("ufakzeka", None),
     (BY_CASE,): (None, "tekken"),
     (BY_CASE_CONTRACTED,): ("gpt-4o", None),
-    (r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", _PUNCTUATED): ("deepseek-v3", None),
+    (r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", PUNCTUATED): ("deepseek-v3", None),
     (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", SINGLE_DIGITS): ("deepseek-coder", None),
     (_TIKTOKEN,): ("bailingmoe", None),
     (_SPACED_LETTERS,): ("exaone-moe", None),
@@ -63,7 +66,7 @@ NAMES_OF_STEPS: dict[Steps, tuple[str | None, str | None]] = {
 }  # fmt: skip
 
 # Imitated with the case of a to z alone, and without marks.
-KNOW_ONLY_ASCII_CASE = frozenset({"tekken", "gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"})
+KNOW_ONLY_ASCII_CASE = frozenset({"tekken", "gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2", "kimi-k2"})
 
 NAME_OF_DIGEST = {
     "b0a6b1c0bd5998ebd9df08611efde34a4ff03faed45ae09c43e6b31ebd4b94cf": "a.x-4.0",

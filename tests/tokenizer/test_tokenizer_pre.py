@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import unicodedata
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from convert.errors import Failure
 from convert.formats.gguf.vocabulary import vocabulary_deviations
 from convert.model.splitting import ONE_DIGIT
 from convert.tokenizer import load
-from convert.tokenizer.pretokenizer import identify
+from convert.tokenizer.imitation import SKIP_MERGES, expressions
+from convert.tokenizer.pretokenizer import _CHECK_TEXT, identify
 from convert.tokenizer.splitter import KNOW_ONLY_ASCII_CASE, NAME_OF_DIGEST, NAMES_OF_STEPS
 from tests.tokenizer.splitting import KNOWN, spelled, trained
 from tests.tokenizer.test_tokenizer_agreement import STRINGS, differences, encoders, loaded
@@ -42,18 +44,18 @@ def test_families(name: str, pre: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "digest"),
+    ("name", "digest", "alike"),
     [
-        ("gpt2", "3ce83efda5659b07b1ad37ca97ca5797ea4285d9b9ab0dc679e4a720c9da7454"),
-        ("qwen", "e636dc30a262dcc0d8c323492e32ae2b70728f4df7dfe9737d9f920a282b8aea"),
+        ("gpt2", "3ce83efda5659b07b1ad37ca97ca5797ea4285d9b9ab0dc679e4a720c9da7454", "phi-2"),
+        ("qwen", "e636dc30a262dcc0d8c323492e32ae2b70728f4df7dfe9737d9f920a282b8aea", "kormo"),
     ],
 )
 def test_check_text_gives_llama_cpps_own_digests(
-    name: str, digest: str, monkeypatch: pytest.MonkeyPatch
+    name: str, digest: str, alike: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """conversion/base.py has these two for openai-community/gpt2 and Qwen/Qwen1.5-7B."""
-    monkeypatch.setattr("convert.tokenizer.pretokenizer.NAME_OF_DIGEST", {digest: "by its digest"})
-    assert identify(loaded(name).json) == "by its digest"
+    monkeypatch.setattr("convert.tokenizer.pretokenizer.NAME_OF_DIGEST", {digest: alike})
+    assert identify(loaded(name).json) == alike
 
 
 def test_whole_words_and_merges_are_told_apart() -> None:
@@ -72,6 +74,46 @@ def test_whole_words_and_merges_are_told_apart() -> None:
         theirs = [runtime.encode(text, special=False) for text in STRINGS]
         ours = encoders(Tokenizer.from_str(tokenizer.json.decode()))[False](STRINGS)
         assert differences(theirs, ours) == []
+
+
+def test_known_steps_decide_against_a_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vocabulary whose digest is smollm's, and whose steps are GPT-2's, is split as GPT-2's."""
+    tokenizer = trained(KNOWN["gpt-2"], skips_merges=False)
+    ids = Tokenizer.from_str(tokenizer.json.decode()).encode(_CHECK_TEXT).ids
+    digest = hashlib.sha256(str(ids).encode()).hexdigest()
+    monkeypatch.setitem(NAME_OF_DIGEST, digest, "smollm")
+    assert identify(tokenizer.json) == "gpt-2"
+    monkeypatch.setitem(NAME_OF_DIGEST, digest, "phi-2")  # which splits as gpt-2 does
+    assert identify(tokenizer.json) == "phi-2"
+
+
+def test_a_digest_for_unknown_steps_is_compared_on_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = json.loads(trained(KNOWN["gpt-2"], skips_merges=False).json)
+    content["pre_tokenizer"] = spelled((r"\p{N}{1,2}", *KNOWN["gpt-2"]))
+    changed = dataclasses.replace(
+        trained(KNOWN["gpt-2"], skips_merges=False), json=json.dumps(content).encode()
+    )
+    ids = Tokenizer.from_str(changed.json.decode()).encode(_CHECK_TEXT).ids
+    monkeypatch.setitem(NAME_OF_DIGEST, hashlib.sha256(str(ids).encode()).hexdigest(), "smollm")
+    assert changed.pre == "smollm"
+    assert any('in other places under the name "smollm"' in line for line in vocabulary_deviations(changed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(NAME_OF_DIGEST.values())))
+def test_imitations_split_as_llama_cpp_does(name: str) -> None:
+    """The expressions that are recorded for a name, behind a vocabulary, against llama.cpp under it."""
+    tokenizer = dataclasses.replace(trained(expressions(name), skips_merges=name in SKIP_MERGES))
+    tokenizer.__dict__["pre"] = name
+    runtime = Runtime(tokenizer, new_folder() / "v.gguf")
+    ours = encoders(Tokenizer.from_str(tokenizer.json.decode()))[False](STRINGS[::3])
+    theirs = [runtime.encode(text, special=False) for text in STRINGS[::3]]
+    found = [text for text, one, other in zip(STRINGS[::3], ours, theirs, strict=True) if one != other]
+    found = [text for text in found if "<|endoftext|>" not in text]
+    if name in KNOW_ONLY_ASCII_CASE:
+        found = [text for text in found if not any(unicodedata.category(letter)[0] == "M" for letter in text)]
+    assert found == []
+    assert bool(tokenizer.split_differently) is (name in KNOW_ONLY_ASCII_CASE and bool(found))
 
 
 def test_single_digits_before_gpt2s_words() -> None:

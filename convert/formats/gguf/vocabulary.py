@@ -1,10 +1,11 @@
 """A tokenizer as GGUF key-values, such that llama.cpp splits, joins, wraps and stops as the source does."""
 
+import json
 from typing import Any, TypeAlias
 
 from gguf import GGUFValueType, Keys
 
-from convert.errors import Failure
+from convert.errors import Failure, shown
 from convert.formats.gguf.joining import VocabularyModel, vocabulary_model
 from convert.tokenizer import Kind, Tokenizer, TokenType
 from convert.tokenizer.spacing import SPACE
@@ -58,6 +59,11 @@ def vocabulary_deviations(tokenizer: Tokenizer) -> list[str]:
     # Quotes within tokens are escaped, so these can be nothing but the steps themselves.
     if b'{"type":"NFC"}' in tokenizer.json:
         found.append("tokenizer: llama.cpp does not bring text to NFC before it splits it")
+    if texts := tokenizer.split_differently:
+        found.append(
+            f'tokenizer: llama.cpp splits text in other places under the name "{tokenizer.pre}", '
+            f"by which its converter knows this vocabulary: {shown(json.dumps(texts[0], ensure_ascii=False))}"
+        )
     if tokenizer.kind is not Kind.BYTE_BPE and tokenizer.spacing.is_first_only:
         found.append(
             "tokenizer: llama.cpp puts a space before the text even where it begins with a space, "
