@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
 
@@ -15,6 +15,14 @@ class Progress(Protocol):
 
     def stage(self, label: str, total_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
         """Open a stage; what it yields is called with the bytes done since the last call."""
+
+
+@runtime_checkable
+class Foresight(Protocol):
+    """A display that can show how long the stages to come will take."""
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Hear of the stages to come, in their order, by their labels."""
 
 
 class Silent:

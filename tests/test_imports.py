@@ -27,6 +27,7 @@ STEPS = (
     ("writer.codecs",),
     ("writer.layout",),
     ("writer.engine", "model.forward", "quantizer"),
+    ("writer.speed",),
     ("formats",),
     ("store",),
     ("publish",),

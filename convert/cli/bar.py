@@ -14,8 +14,8 @@ from rich.text import Text
 
 from convert.cli.meter import WORTH_A_LINE_S
 from convert.cli.stream import forgiving
-from convert.cli.text import duration, rate
-from convert.size import size
+from convert.cli.text import rate
+from convert.size import duration, size
 
 
 class _Amounts(ProgressColumn):

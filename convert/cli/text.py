@@ -10,19 +10,6 @@ GAP = 2  # columns of the terminal between two of a table
 NARROWEST = 40  # columns: below, a terminal breaks words better itself
 
 
-def duration(seconds: float) -> str:
-    """Write a time span in the unit that fits; tenths only of what is no whole number."""
-    if seconds < 9.95 and isinstance(seconds, float):
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 100:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def rate(size_bytes: float, seconds: float) -> str:
     """Write bytes per second."""
     return f"{size(size_bytes / seconds) if seconds > 0 else '—'}/s"

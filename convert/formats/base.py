@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from convert.progress import Progress
     from convert.recipe import Recipe
     from convert.writer.layout import Layout
+    from convert.writer.speed import Speeds
 
 Options = TypeVar("Options", bound=TargetOptions)
 Shared = TypeVar("Shared")
@@ -70,7 +71,7 @@ class Finish:
     size_bytes: int  # what it leaves
     spare_bytes: int  # of disk, while it works
     memory_bytes: int
-    seconds: Callable[[int], float]  # with so many threads
+    seconds: Callable[[int, Speeds], float]  # with so many threads
     device: str  # where it will work, for the plan: "cpu" or "cuda"
 
 
@@ -85,7 +86,7 @@ class Planned:
     deviations: tuple[Deviation, ...] = ()
     keeps_config: bool = False  # whether it ships the source's own config.json
     kept: frozenset[str] = frozenset()  # parts of the source besides its text decoder that it has too
-    cpu_s: float = 0.0  # an estimate: what encoding costs one core
+    learning: float = 0.0  # an estimate: operations that it costs to learn from the weights, once
     finish: Finish | None = None  # where a tool makes the big files, after the pass
     notes: Mapping[str, JsonValue] = field(default_factory=dict)  # for the manifest's options
 

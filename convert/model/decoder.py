@@ -185,6 +185,11 @@ class Decoder:
             found.add(Feature.MIXED_NORMS)
         return frozenset(found)
 
+    def reach(self, ref: Ref) -> float:
+        """Return the share of tokens that go through a tensor; of an expert, of those that choose it."""
+        experts = None if ref.layer is None or ref.expert is None else self.layers[ref.layer].experts
+        return experts.used_count / experts.count if experts else 1.0
+
     def _mixed(self) -> Iterator[Feature]:
         """Name in what the layers differ."""
         if len({layer.mixer.window if layer.mixer else None for layer in self.kinds}) > 1:

@@ -49,6 +49,7 @@ def later(name: str) -> Callable[[Any], Any]:
 
 # All but those that a `convert` with nothing to do goes through.
 describe, lay_out, estimate = map(later, ("describe", "lay_out", "estimate"))
+announce = later("announce")
 make_room, download, build = map(later, ("make_room", "download", "build"))
 ask, select, judge, keep = map(later, ("ask", "select", "judge", "keep"))
 connect, gather, survey, send = map(later, ("connect", "gather", "survey", "send"))
@@ -63,7 +64,7 @@ PLAN = (
 )
 CONVERT = (
     *(*FIND, skip_built),
-    *when(lambda run: run.pending, describe, lay_out, make_room, download, build),
+    *when(lambda run: run.pending, describe, lay_out, make_room, estimate, announce, download, build),
     summarize,
 )
 VERIFY: tuple[Stage, ...] = (*FIND, select, *JUDGE)

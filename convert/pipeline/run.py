@@ -128,6 +128,7 @@ class Run(Trial):
 
     targets: tuple[Target, ...] = NOT_YET
     source: PinnedSource = NOT_YET
+    described_core_s: float = NOT_YET  # used of a core before the model was described
     wanted: tuple[Wanted, ...] = NOT_YET
     pending: tuple[Wanted, ...] = NOT_YET  # those of them that are to be planned
     model: Model = NOT_YET

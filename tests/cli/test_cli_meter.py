@@ -17,9 +17,9 @@ from convert.cli.bar import Bars
 from convert.cli.live_table import watching
 from convert.cli.meter import Lines, meter
 from convert.cli.output import Output
-from convert.cli.text import duration, parameters, rate, table
+from convert.cli.text import parameters, rate, table
 from convert.progress import Silent
-from convert.size import size
+from convert.size import duration, size
 from tests.verify import reports
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Closed(Terminal):
 
 def test_lines_are_few_and_the_last_says_it_all() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Lines(stream, every_s=5, clock=clock).stage("convert", 1_000_000_000) as advance:
+    with Lines(stream, every_s=5, clock=clock, first_s=5).stage("convert", 1_000_000_000) as advance:
         for _ in range(100):
             clock.now += 0.125
             advance(10_000_000)
@@ -63,6 +63,19 @@ def test_lines_are_few_and_the_last_says_it_all() -> None:
         "convert:  80 %, 800 MB of 1.00 GB, 80.0 MB/s, 2 s left",
         "convert: 1.00 GB in 12 s (80.0 MB/s)",
     ]
+
+
+def test_a_tool_that_is_silent_gets_a_line_now_and_then_all_the_same() -> None:
+    stream = io.StringIO()
+    lines = Lines(stream, every_s=0.05)
+    lines.expect({"convert": 1.0, "gptq layers": 100.0, "digest": 400.0})
+    with lines.stage("gptq layers", 1_000):
+        deadline = time.monotonic() + 10
+        while stream.getvalue().count("\n") < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    first, second = stream.getvalue().splitlines()[:2]
+    assert re.fullmatch(r"gptq layers:   0 %, 0 B of 1.00 kB, .* left, then digest, about 6 min 40 s", first)
+    assert "gptq layers:   0 %" in second
 
 
 def test_a_moment_is_not_worth_a_line() -> None:

@@ -3,16 +3,13 @@
 from convert.checkpoint.adapter.file import Adapter
 from convert.checkpoint.adapter.matrix import Recent
 
-# Of a product's terms on one core.
-TERMS_PER_S = 1.9e9
 # The base's rows once more, and in double precision where lengths are computed.
 SLICE_BYTES_PER_WEIGHT = 12
 
 
-def cpu_seconds(adapter: Adapter) -> float:
-    """Estimate what one core takes to add all products."""
-    terms = sum(pair.a.shape[0] * pair.a.shape[1] * pair.b.shape[0] for pair in adapter.pairs)
-    return terms / TERMS_PER_S
+def terms(adapter: Adapter) -> float:
+    """Count the terms of all its products."""
+    return sum(pair.a.shape[0] * pair.a.shape[1] * pair.b.shape[0] for pair in adapter.pairs)
 
 
 def memory_bytes(adapter: Adapter, *, slices: int, slice_weights: int) -> int:

@@ -107,11 +107,12 @@ class LowRank:
         inner = self.recent.get(
             (across, index), lambda: np.ascontiguousarray(across.rows(0, across.size, index).T)
         )  # (rank, columns)
-        _add_product(rows, outer, inner)
+        add_product(rows, outer, inner)
         return rows
 
 
-def _add_product(rows: Rows, outer: Rows, inner: Rows) -> None:
+def add_product(rows: Rows, outer: Rows, inner: Rows) -> None:
+    """Add (rows, rank) times (rank, columns) in place, term by term in the order of ranks."""
     step = max(1, _BLOCK_WEIGHTS // rows.shape[1])
     term, total = np.empty((2, min(step, len(rows)), rows.shape[1]), np.float32)
     for first in range(0, len(rows), step):

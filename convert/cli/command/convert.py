@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, answering
-from convert.cli.text import count, duration, table
-from convert.size import size
+from convert.cli.text import count, table
+from convert.size import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

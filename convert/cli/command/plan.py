@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from convert.cli.deviations import deviations
 from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, answering
-from convert.cli.text import duration, facts, parameters, table
-from convert.size import size
+from convert.cli.text import facts, parameters, table
+from convert.size import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from convert import Options, Plan
+    from convert import Options, Plan, Recipe
     from convert.cli.output import Output
     from convert.pipeline.result import PlannedTarget
 
@@ -33,12 +33,16 @@ def command(output: Output, *, recipe: str, options: Options) -> None:
     from convert import load_recipe, plan_recipe  # noqa: PLC0415 - pydantic
     from convert.pipeline.stage.estimate import refuse_impossible  # noqa: PLC0415 - brings the formats
 
-    plan = plan_recipe(load_recipe(recipe), **options)
-    output.answer(plan, lambda: _lines(plan))
+    loaded = load_recipe(recipe)
+    plan = plan_recipe(loaded, **options)
+    output.answer(plan, lambda: _lines(plan, loaded))
     refuse_impossible(plan, options["out"])
 
 
-def _lines(plan: Plan) -> Iterator[str]:
+def _lines(plan: Plan, recipe: Recipe) -> Iterator[str]:
+    from convert.pipeline.slow import about, leaving_out  # noqa: PLC0415 - brings the formats
+    from convert.recipe import cli_name  # noqa: PLC0415 - pydantic
+
     tools = [target for target in plan.targets if target.device and not target.is_up_to_date]
     is_done = all(target.is_up_to_date for target in plan.targets)
     download = f", {size(plan.download_bytes)} of it to download" if plan.download_bytes else ", all here"
@@ -51,7 +55,7 @@ def _lines(plan: Plan) -> Iterator[str]:
             ("written", "nothing" if is_done else size(plan.written_bytes)),
             ("disk", f"{size(plan.disk_needed_bytes)} needed, {size(plan.disk_free_bytes)} free"),
             ("memory", "hardly any" if is_done else f"{size(plan.peak_memory_bytes)} at most"),
-            ("time", "none" if is_done else f"{_about(*tools)} {duration(plan.estimated_s)}"),
+            ("time", "none" if is_done else f"{about(plan)} {duration(plan.estimated_s)}"),
         ]
     )
     yield ""
@@ -66,9 +70,12 @@ def _lines(plan: Plan) -> Iterator[str]:
         names = {"cpu": "the CPU", "cuda": "the GPU"}
         yield from (
             f"{each.target} is made on {names.get(str(each.device), each.device)} after the others, "
-            f"in {_about(each)} {duration(each.tool_s)}"
+            f"in {about(plan)} {duration(each.tool_s)}"
             for each in tools
         )
+    if advice := list(leaving_out(plan, cli_name(recipe.path))):
+        yield ""
+        yield from advice
     found = [(target.target, each) for target in plan.targets for each in target.deviations]
     if found:
         yield ""
@@ -85,8 +92,3 @@ def _state(target: PlannedTarget) -> str:
     if target.is_blocked:
         return "blocked"
     return "up to date" if target.is_up_to_date else "to build"
-
-
-def _about(*tools: PlannedTarget) -> str:
-    """Say how far to trust a time: a CPU's is measured, a GPU's is guessed."""
-    return "very roughly" if any(each.device == "cuda" for each in tools) else "about"

@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,10 +33,6 @@ from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Layout, Piece, Slot
 
-# What one core makes of F16, the slowest of the plain floats; for the plan's estimate of time.
-PLAIN_WEIGHTS_PER_S = 200e6
-
-
 # The types that are written without libggml.
 PLAIN = {"F32", "F16", "BF16"}
 MAX_SHOWN = 6  # experts in a message
@@ -53,6 +48,7 @@ class Shared:
     importance: Importance | None = field(default=None, repr=False)
     part: projector.Part | None = field(default=None, repr=False)  # that reads pictures
     source: Mapping[str, TensorInfo] | None = field(default=None, repr=False)  # once its headers were read
+    learning: float = 0.0  # operations that an importance matrix costs
 
 
 class GgufFormat(Format[GgufOptions, Shared]):
@@ -100,6 +96,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
             vocabulary_deviations(model.tokenizer),
             options.imatrix is not None,
             part=projector.find_part(model) if options.mmproj else None,
+            learning=_operations(model.decoder, recipe) if options.learns_by else 0.0,
         )
 
     def learn(
@@ -164,13 +161,6 @@ class GgufFormat(Format[GgufOptions, Shared]):
             encodings |= {tensor.name: tensor.type for tensor in tower}
             beyond = tuple(projector.unused(prepared.part, prepared.source))
             kept.add(prepared.part.projector.part)
-        weights: Counter[str] = Counter()
-        for tensor in listed:
-            weights[types[tensor.name]] += math.prod(tensor.shape)
-        seconds = sum(
-            count / (BLOCK_TYPES[name].weights_per_s if name in BLOCK_TYPES else PLAIN_WEIGHTS_PER_S)
-            for name, count in weights.items()
-        )
         return Planned(
             target,
             tuple(layouts),
@@ -178,9 +168,23 @@ class GgufFormat(Format[GgufOptions, Shared]):
             encodings=encodings,
             deviations=(*_deviations(chooser, listed, types, prepared), *_lost(model.decoder), *beyond),
             kept=frozenset(kept),
-            cpu_s=seconds,
+            learning=prepared.learning if prepared.importance is None else 0.0,
             notes={"calibration": dict(learned)} if (learned := _learned(prepared)) else {},
         )
+
+
+def _operations(decoder: Decoder, recipe: Recipe) -> float:
+    """Bound the operations that all windows of the calibration text cost: two for each weight of a layer."""
+    if recipe.calibration is None:
+        return 0.0
+    tokens = recipe.calibration.samples * min(recipe.calibration.length, decoder.context_length)
+    return (
+        2.0
+        * tokens
+        * sum(
+            math.prod(shape) * decoder.reach(ref) for ref, shape in decoder.shapes() if ref.layer is not None
+        )
+    )
 
 
 def _learned(prepared: Shared) -> Mapping[str, str | int]:

@@ -8,13 +8,14 @@ from convert.formats.hf.tensors import Stored
 from convert.model.decoder import Decoder, Role
 from convert.quantizer import Matrix, Method
 from convert.writer.codecs.plain import WIDTH_BYTES
+from convert.writer.speed import Speeds
 
 # The interpreter with torch, transformers and GPTQModel imported, before any model: 0.6 GiB.
 PROGRAM_BYTES = 700 << 20
-# Flop/s of a core under the small products and the solver of this work, measured; of a GPU, a guess well
-# below what one reaches in large products.
-CORE_FLOPS = 2e10
+# Operations a second of a GPU: a guess well below what one reaches in large products.
 GPU_FLOPS = 2e13
+# Times as long as in large products of float32: these are small, and the solver goes column by column.
+SLOWNESS = 2.5
 # GPTQModel's AWQ tries so many scales for each group of matrices, each by a pass of all tokens, and then so
 # many clips on so many tokens, weight by weight rather than by products.
 AWQ_SCALES, AWQ_CLIPS, AWQ_CLIP_TOKENS, AWQ_CLIP_SLOWNESS = 20, 10, 512, 10
@@ -71,13 +72,6 @@ def result_bytes(stored: Sequence[Stored], types: Mapping[str, str], *, bits: in
     return total
 
 
-def _reach(decoder: Decoder, each: Stored) -> float:
-    """Say what share of the tokens goes through a tensor: of an expert, those that choose it on average."""
-    ref = each.pieces[0].ref
-    experts = None if ref.layer is None or ref.expert is None else decoder.layers[ref.layer].experts
-    return experts.used_count / experts.count if experts else 1.0
-
-
 def memory_bytes(method: Method, decoder: Decoder, stored: Sequence[Stored], token_count: int) -> int:
     """Bound the peak: what never leaves, two layers in float32, their Hessians, and the tokens' states.
 
@@ -103,7 +97,7 @@ def _layer_bytes(method: Method, decoder: Decoder, layer: Sequence[Stored], toke
         own = [width for each in layer if each.pieces[0].ref.expert is not None for width in _widths([each])]
         squares = sum(width * width for width in (*set(widths), *own))
         return 2 * weight_bytes + 3 * 4 * max(widths, default=0) ** 2 + 4 * squares
-    columns = sum(_reach(decoder, each) * width for each in layer for width in _widths([each]))
+    columns = sum(decoder.reach(each.pieces[0].ref) * width for each in layer for width in _widths([each]))
     within = columns + 2 * max((matrix.rows for matrix in found), default=0)
     return 4 * weight_bytes + int(2 * 4 * token_count * within)
 
@@ -119,12 +113,15 @@ def seconds(
     token_count: int,
     *,
     threads: int,
-    has_gpu: bool,
+    speeds: Speeds | None,
 ) -> float:
-    """Estimate from the products: the tokens through every matrix twice, its Hessian, and its solution."""
+    """Estimate from the products: the tokens through every matrix twice, its Hessian, and its solution.
+
+    Without speeds it is a GPU's, of which nothing is measured.
+    """
     flops = 0.0
     for each in stored:
-        reached = token_count * _reach(decoder, each)
+        reached = token_count * decoder.reach(each.pieces[0].ref)
         for matrix in matrices([each]):
             once = 2.0 * matrix.rows * matrix.columns
             if method == "gptq":
@@ -134,4 +131,6 @@ def seconds(
             else:
                 clips = AWQ_CLIPS * min(reached, AWQ_CLIP_TOKENS) * AWQ_CLIP_SLOWNESS
                 flops += ((2 + AWQ_SCALES) * reached + clips) * once
-    return START_S + flops / (GPU_FLOPS if has_gpu else CORE_FLOPS * threads)
+    if speeds is None:
+        return START_S + flops / GPU_FLOPS
+    return START_S + SLOWNESS * speeds.products_s(flops) / threads

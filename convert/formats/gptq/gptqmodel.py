@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from convert.progress import Progress
     from convert.quantizer import Method
     from convert.recipe import Recipe
+    from convert.writer.speed import Speeds
 
     Options = GptqOptions | AwqOptions
 
@@ -146,10 +147,9 @@ class GptqModelFormat(Format["Options", Feed]):
             may_round = has_experts and self.method == "gptq"
             return _make(self.method, options, prepared, types, place, may_round=may_round)
 
-        def seconds(threads: int) -> float:
-            return estimate.seconds(
-                self.method, model.decoder, stored, tokens, threads=threads, has_gpu=device == "cuda"
-            )
+        def seconds(threads: int, speeds: Speeds) -> float:
+            known = None if device == "cuda" else speeds
+            return estimate.seconds(self.method, model.decoder, stored, tokens, threads=threads, speeds=known)
 
         return Planned(
             target,
@@ -168,7 +168,6 @@ class GptqModelFormat(Format["Options", Feed]):
                 seconds=seconds,
                 device=device,
             ),
-            cpu_s=model.decoder.parameter_count / hf.WEIGHTS_PER_S if is_relabeled(model) else 0.0,
             notes={"calibration": dict(prepared.windows.record())},
         )
 

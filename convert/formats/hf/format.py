@@ -27,8 +27,6 @@ FLAGS: dict[str, Float] = {"bf16": "BF16", "fp16": "F16"}
 # Below so many bytes a weight they have 16 bits or fewer, even where a tied head is stored once more.
 NARROW_BYTES = 3
 _ASKED = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
-# What one core makes of F16, the slowest of the plain floats; for the plan's estimate of time.
-WEIGHTS_PER_S = 200e6
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,6 @@ class HfFormat(Format[HfOptions, StoredTensors]):
             deviations=retyped(prepared, types) if options.dtype == "source" else (),
             keeps_config=not is_relabeled(model),
             kept=frozenset({HEADS}) if _keeps_next_layers(model) else frozenset(),
-            cpu_s=model.decoder.parameter_count / WEIGHTS_PER_S,
         )
 
 

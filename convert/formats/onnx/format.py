@@ -1,6 +1,5 @@
 """ONNX for onnxruntime-genai: a folder with the graph, its weights, its settings and the tokenizer."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,14 +18,10 @@ from convert.recipe import Recipe
 from convert.writer.codecs import Codec
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
-from convert.writer.layout import Layout
 
 # Written into each graph: modelwright's own version would change the bytes with every commit.
 PRODUCER_VERSION = "0.1.0"
 FLOATS: dict[Precision, Literal["F32", "F16"]] = {Precision.FP16: "F16", Precision.FP32: "F32"}
-# What one Zen 4 core encodes; for the plan's estimate of time.
-NBITS_WEIGHTS_PER_S, PLAIN_WEIGHTS_PER_S = 350e6, 700e6
-
 EIGHT_BITS, NOISY_LEVEL = 8, 4
 
 
@@ -121,7 +116,6 @@ class OnnxFormat(Format[OnnxOptions, Native]):
                 *genai.deviations(model),
                 *vocabulary.deviations(model.tokenizer),
             ),
-            cpu_s=_cpu_s(layout),
         )
 
 
@@ -174,14 +168,6 @@ def _experts(decoder: Decoder, options: OnnxOptions, target: str) -> tuple[Devia
         return ()
     why = "onnxruntime multiplies experts of 8 bits with activations of 8 bits"
     return (Deviation("experts", f"accuracy level {level}", f"level {NOISY_LEVEL}", why),)
-
-
-def _cpu_s(layout: Layout) -> float:
-    return sum(
-        math.prod((slot.rows, slot.columns))
-        / (NBITS_WEIGHTS_PER_S if isinstance(slot.codec, NBits) else PLAIN_WEIGHTS_PER_S)
-        for slot in layout.slots
-    )
 
 
 FORMAT = OnnxFormat()

@@ -1,5 +1,6 @@
 """Describe the model: what cannot be converted is refused here, before any weights are fetched."""
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ def read_source(folder: Path) -> tuple[Family, Decoder, Tokenizer]:
 
 def describe(run: Run) -> Run:
     """Read all that formats need to know of the model besides its weights."""
+    began_core_s = time.process_time()
     folder = run.source.small.folder
     widened = tuple(_widened(folder))
     lora = run.resources.enter_context(open_adapter(run.adapter.folder)) if run.adapter else None
@@ -62,7 +64,7 @@ def describe(run: Run) -> Run:
         left_out=_without("model", decoder.deviations),
     )
     _remark_on_base(run, lora)
-    return replace(run, model=model, family=family, lora=lora)
+    return replace(run, model=model, family=family, lora=lora, described_core_s=began_core_s)
 
 
 def _card(run: Run, card: dict[str, Any]) -> dict[str, Any]:

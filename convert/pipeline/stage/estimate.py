@@ -1,12 +1,15 @@
 """Estimate what a conversion reads, builds and writes, and what that costs, before any of it is done."""
 
+import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from convert.checkpoint.adapter import cost
 from convert.errors import Failure
 from convert.formats.base import deviations
-from convert.pipeline.result import Plan, PlannedFile, PlannedTarget
+from convert.pipeline.forecast import Forecast
+from convert.pipeline.result import Plan, PlannedFile, PlannedStep, PlannedTarget
 from convert.pipeline.run import Job, Run
 from convert.pipeline.stage.make_room import disk_bytes
 from convert.size import size
@@ -16,8 +19,8 @@ from convert.writer import engine
 
 # The interpreter, numpy and a vocabulary's tables, before the first slice is read.
 PROGRAM_BYTES = 160 << 20
-# What a plain disk reads and writes; for the estimate of time.
-DISK_BYTES_PER_S = 500e6
+# To start the interpreter, to import what is needed, and to put artifacts in place.
+START_S = 1.2
 
 
 def estimate(run: Run) -> Run:
@@ -36,10 +39,10 @@ def estimate(run: Run) -> Run:
         slices = threads + engine.SLICES_WAITING
         pass_bytes += cost.memory_bytes(run.lora, slices=slices, slice_weights=engine.SLICE_WEIGHTS)
     tools = [job.planned.finish for job in missing if job.planned.finish]
-    # Encoding on all cores, and the disk's share: hashing what was written reads it once more.
-    disk_s = (run.source.weight_bytes + 2 * written_bytes) / DISK_BYTES_PER_S
-    merging_s = cost.cpu_seconds(run.lora) if run.lora else 0.0
-    cpu_s = (merging_s + sum(job.planned.cpu_s for job in missing)) / threads
+    # A conversion describes the source, and lays out the artifacts, as was just done here.
+    started_s = START_S + time.process_time() - run.described_core_s
+    forecast = Forecast(run, threads)
+    steps = (PlannedStep("start", started_s, started_s, "one core"), *forecast.steps(missing))
     plan = Plan(
         recipe=run.recipe.name,
         model=run.recipe.model,
@@ -50,12 +53,13 @@ def estimate(run: Run) -> Run:
         parameter_count=decoder.parameter_count,
         read_bytes=run.source.weight_bytes if missing else 0,
         download_bytes=missing_bytes(run.listing, run.source.weights, hub=run.hub) if missing else 0,
-        targets=tuple(_target(run, job, threads) for job in run.jobs),
+        targets=tuple(_target(run, job, forecast, missing) for job in run.jobs),
         peak_memory_bytes=max([pass_bytes, *(tool.memory_bytes for tool in tools)]),
         written_bytes=written_bytes,
         disk_needed_bytes=disk_bytes(missing),
         disk_free_bytes=free_bytes(run.store.root),
-        estimated_s=cpu_s + disk_s + sum(tool.seconds(threads) for tool in tools) if missing else 0.0,
+        estimated_s=_total_s(steps) if missing else 0.0,
+        steps=steps if missing else (),
     )
     return replace(run, plan=plan)
 
@@ -73,8 +77,9 @@ def refuse_impossible(plan: Plan, out: Path) -> None:
         )
 
 
-def _target(run: Run, job: Job, threads: int) -> PlannedTarget:
+def _target(run: Run, job: Job, forecast: Forecast, missing: list[Job]) -> PlannedTarget:
     planned, finish = job.planned, job.planned.finish
+    others = [each for each in missing if each is not job]
     files = [PlannedFile(layout.path, layout.size_bytes) for layout in planned.layouts]
     if finish:
         files.append(PlannedFile(finish.path, finish.size_bytes))
@@ -87,8 +92,13 @@ def _target(run: Run, job: Job, threads: int) -> PlannedTarget:
         not job.wanted.is_up_to_date and _is_blocked(run, job),
         deviations(run.model, planned),
         finish.device if finish else None,
-        finish.seconds(threads) if finish else 0.0,
+        forecast.tool_s(job),
+        max(0.0, _total_s(forecast.steps(missing)) - _total_s(forecast.steps(others))),
     )
+
+
+def _total_s(steps: Iterable[PlannedStep]) -> float:
+    return sum(step.seconds for step in steps)
 
 
 def _is_blocked(run: Run, job: Job) -> bool:

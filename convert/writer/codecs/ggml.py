@@ -20,7 +20,7 @@ class BlockType:
     number: int
     block_size: int
     block_bytes: int
-    weights_per_s: float  # that one core quantizes: for the plan's estimate of time
+    weights_per_s: float  # that one core quantizes, roughly; plans measure what is worth it
 
 
 # Gaussian weights in rows of 2,048 on one Zen 4 core, libggml of llama-cpp-python 0.3.36.
