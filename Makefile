@@ -56,6 +56,7 @@ style: $(VENV)/.everything  ## mend lint and formatting in place
 bench: $(VENV)/.everything  ## measure beside onnxruntime-genai, GPTQModel, and llama.cpp's tools where they are named
 	$(BIN)/python -m tests.bench.conversion $(if $(LLAMA_CPP),--convert-script $(LLAMA_CPP)/convert_hf_to_gguf.py) \
 	  $(if $(LLAMA_BIN),--quantize $(LLAMA_BIN)/llama-quantize)
+	$(BIN)/python -m tests.bench.kernels
 	$(BIN)/python -m tests.bench.quantized
 	$(BIN)/python -m tests.bench.experts --layers 4
 	$(BIN)/python -m tests.bench.onnx

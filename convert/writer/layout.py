@@ -1,7 +1,7 @@
 """A file planned to the byte before anything is read."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from convert.model.arrange import Arrange
@@ -92,3 +92,11 @@ class Layout:
     size_bytes: int
     fixed: tuple[tuple[int, bytes], ...]  # (offset, bytes): headers, tables, tensors that are computed
     slots: tuple[Slot, ...]
+
+
+def weights(layouts: Iterable[Layout]) -> Iterator[tuple[Codec, int]]:
+    """List how many weights go to which codec."""
+    for layout in layouts:
+        for slot in layout.slots:
+            for piece in slot.pieces:
+                yield piece.codec or slot.codec, piece.out_rows * slot.columns

@@ -21,7 +21,9 @@ from convert.pipeline.tied import require_tied
 from convert.source import is_legal
 from convert.store import Staging, seal
 from convert.writer import engine
+from convert.writer.codecs.lanes.prepare import preparing
 from convert.writer.layout import Layout
+from convert.writer.layout import weights as weights_of
 
 
 def build(run: Run) -> Run:
@@ -121,7 +123,11 @@ def _pass(run: Run, weights: Weights, outputs: list[engine.Output]) -> None:
     slots = (slot for output in outputs for slot in output.layout.slots)
     used = {(each.origin or weights.origins[each.ref]).name for slot in slots for each in slot.pieces}
     total = sum(weights.checkpoint.tensors[name].size_bytes for name in used)
-    with run.progress.stage("convert", total) as advance:
+    work = weights_of(output.layout for output in outputs)
+    with (
+        preparing(work, run.hub.notes, run.remark),
+        run.progress.stage("convert", total) as advance,
+    ):
         engine.run(weights.checkpoint, weights.origins, outputs, threads=run.threads, advance=advance)
 
 

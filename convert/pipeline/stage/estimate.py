@@ -16,6 +16,8 @@ from convert.size import size
 from convert.source import missing_bytes
 from convert.store import Store, free_bytes
 from convert.writer import engine
+from convert.writer.codecs.lanes.prepare import advise
+from convert.writer.layout import weights
 
 # The interpreter, numpy and a vocabulary's tables, before the first slice is read.
 PROGRAM_BYTES = 160 << 20
@@ -38,6 +40,7 @@ def estimate(run: Run) -> Run:
     if run.lora:
         slices = threads + engine.SLICES_WAITING
         pass_bytes += cost.memory_bytes(run.lora, slices=slices, slice_weights=engine.SLICE_WEIGHTS)
+    advise(weights(layout for job in missing for layout in job.planned.layouts), run.remark)
     tools = [job.planned.finish for job in missing if job.planned.finish]
     # A conversion describes the source, and lays out the artifacts, as was just done here.
     started_s = START_S + time.process_time() - run.described_core_s

@@ -1,4 +1,7 @@
-"""GGUF's block quantizations by libggml, the library that will read them: its bytes are the reference."""
+"""GGUF's block quantizations by libggml, the library that will read them: its bytes are the reference.
+
+Kernels of our own take its place where they are ready, several times as fast and to the same byte.
+"""
 
 import ctypes
 import os
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 
 from convert.errors import Failure
 from convert.extras import require
+from convert.writer.codecs import lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +95,15 @@ class Ggml:
         number = BLOCK_TYPES[self.name].number
         (row_bytes,) = self.row_bytes(columns)
         out = np.empty((count, row_bytes), np.uint8)
-        source = np.ascontiguousarray(rows)
+        source = np.require(rows, np.float32, ("C", "A"))
         library = _library()
-        written = library.ggml_quantize_chunk(
-            number, source.ctypes.data, out.ctypes.data, 0, count, columns, self.importance
-        )
+        written = out.nbytes
+        if kernel := lanes.ready.get(self.name):
+            kernel(source, np.frombuffer(self.importance or b"", np.float32), out)
+        else:
+            written = library.ggml_quantize_chunk(
+                number, source.ctypes.data, out.ctypes.data, 0, count, columns, self.importance
+            )
         if written != out.nbytes or not library.ggml_validate_row_data(number, out.ctypes.data, out.nbytes):
             raise Failure(f"{self.name}: a row quantizes to something that llama.cpp would refuse")
         return (out,)

@@ -1,0 +1,120 @@
+"""Use vectorized kernels where there is enough to do; libggml encodes until they are ready."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from convert.child import Child, Limits
+from convert.errors import Failure
+from convert.extras import installed
+from convert.writer.codecs import Codec, lanes
+from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
+from convert.writer.codecs.lanes.load import cache_folder, is_compiled, load, settings_of_numba
+
+Remark = Callable[[str], None]
+
+# CPU seconds of libggml that a kernel must save a good part of: taking it from the cache costs half a second,
+# compiling it ten.
+LOAD_FROM_S = 2.0
+COMPILE_FROM_S = 20.0
+STOP_S = 5.0
+
+
+def libggml_seconds(work: Iterable[tuple[Codec, int]]) -> dict[str, float]:
+    """Add up how long libggml takes for what there are kernels for, from counts of weights; longest first."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for codec, count in work:
+        if isinstance(codec, Ggml):
+            seconds[codec.name] += count / BLOCK_TYPES[codec.name].weights_per_s
+    longest_first = sorted(seconds, key=lambda name: -seconds[name])
+    return {name: seconds[name] for name in longest_first if lanes.has_kernel(name)}
+
+
+def advise(work: Iterable[tuple[Codec, int]], remark: Remark) -> dict[str, float]:
+    """List the block types whose kernels are worth their while; where numba is missing, say how to get it."""
+    wanted = {name: value for name, value in libggml_seconds(work).items() if value >= LOAD_FROM_S}
+    if wanted:
+        try:
+            installed("numba")
+        except Failure as failure:
+            remark(
+                f"libggml encodes {', '.join(wanted)}, several times slower than numba would: {failure.hint}"
+            )
+            return {}
+    return wanted
+
+
+@contextmanager
+def preparing(work: Iterable[tuple[Codec, int]], cache: Path, remark: Remark) -> Iterator[None]:
+    """Get kernels ready for so many weights a codec, in the background, while the work is going on."""
+    wanted = advise(work, remark)
+    if not wanted.keys() - lanes.ready.keys():
+        yield
+        return
+    preparation = _Preparation(wanted, cache, remark)
+    preparation.start()
+    try:
+        yield
+    finally:
+        preparation.stop()
+
+
+class _Preparation(threading.Thread):
+    """Compiles in a child process, which can be ended at once and takes no time of this one's interpreter."""
+
+    def __init__(self, seconds: Mapping[str, float], cache: Path, remark: Remark) -> None:
+        super().__init__(name="kernels", daemon=True)
+        self._seconds = seconds
+        self._cache = cache
+        self._remark = remark
+        self._lock = threading.Lock()
+        self._child: Child | None = None
+        self._is_stopped = False
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001 - whatever it is, libggml goes on
+            if not self._is_stopped:
+                reason = error.message if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
+                self._remark(f"the vectorized kernels cannot be used, libggml encodes instead: {reason}")
+
+    def stop(self) -> None:
+        """End at once what is still being compiled: nobody waits for it."""
+        with self._lock:
+            self._is_stopped = True
+            if self._child:
+                self._child.close()
+        self.join(STOP_S)
+
+    def _run(self) -> None:
+        folder = cache_folder(self._cache)
+        for name in self._seconds:
+            if name not in lanes.ready and is_compiled(name, folder):
+                self._load(name, folder)
+        for name, seconds in self._seconds.items():
+            if seconds < COMPILE_FROM_S or name in lanes.ready:
+                continue
+            child = self._open()
+            if child is None:
+                return
+            child.call(name, {"folder": str(folder.absolute())}, lambda _: None)
+            self._load(name, folder)
+
+    def _load(self, name: str, folder: Path) -> None:
+        try:
+            lanes.ready[name] = load(name, folder)
+        except Exception:
+            with suppress(OSError):
+                (folder / name).unlink()  # damaged: compiled again the next time
+            raise
+
+    def _open(self) -> Child | None:
+        with self._lock:
+            if self._is_stopped:
+                return None
+            entry = "convert.writer.codecs.lanes.load:serve"
+            self._child = self._child or Child(entry, Limits(), extra=settings_of_numba())
+            return self._child

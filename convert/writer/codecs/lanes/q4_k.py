@@ -1,0 +1,12 @@
+"""Q4_K: two tenths of a step about the largest code are tried, 21 times."""
+
+import numpy as np
+
+from convert.writer.codecs.lanes.jit import Bytes, Floats, kernel
+from convert.writer.codecs.lanes.scaled import fill
+
+
+@kernel
+def encode(source: Floats, importance: Floats, out: Bytes) -> None:
+    """Encode rows of super-blocks."""
+    fill(source, importance, out, np.int32(15), np.float32(-1), np.float32(0.1), 20)
