@@ -3,7 +3,7 @@
 import numpy as np
 
 from convert.writer.codecs.lanes.jit import Bytes, Floats, kernel
-from convert.writer.codecs.lanes.scaled import fill
+from convert.writer.codecs.lanes.six_bit import fill
 
 
 @kernel
