@@ -143,28 +143,38 @@ def rows_of(
     return tensor.T if origin.is_transposed else tensor, [origin.row(row) for row in range(count)]
 
 
-def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
-    """Make the source's tensors, under the source's names and in its own shapes."""
+def shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    """List the source's tensors, under the source's names and in its own shapes."""
     decoder, origins, taken = origins_of(recipe)
-    random = np.random.default_rng(recipe.seed)
     stacks = Counter(name for name, index in taken if index is not None)
-    made: dict[str, NDArray[np.float32]] = {}
+    found: dict[str, tuple[int, ...]] = {}
     for ref, shape in decoder.shapes():
         origin = origins[ref]
+        middle = (1,) if ref.role in CONVOLUTIONS and ref.part == "weight" else ()
+        whole = (taken[origin.name, origin.index], *middle, *shape[1:])
+        stack = (stacks[origin.name],) if origin.index is not None else ()
+        found.setdefault(origin.name, (*stack, *(whole[::-1] if origin.is_transposed else whole)))
+    return found
+
+
+def tensors(recipe: Recipe) -> dict[str, NDArray[np.float32]]:
+    """Make the source's tensors."""
+    decoder, origins, _ = origins_of(recipe)
+    random = np.random.default_rng(recipe.seed)
+    made = {name: np.empty(shape, np.float32) for name, shape in shapes(recipe).items()}
+    for ref, shape in decoder.shapes():
         spread = recipe.spread * (1 if len(shape) > 1 else 2)
         if ref.role in CONVOLUTIONS:  # which add up a few numbers, where a matrix adds up a row
             spread = 0.5
         is_norm = decoder.norm_of(ref) is not None and ref.part == "weight" and not decoder.has_offset(ref)
         center = float(is_norm or ref.role in FACTORS)
-        values = random.standard_normal(shape, np.float32) * np.float32(spread) + np.float32(center)
+        values = random.standard_normal(shape, np.float32)
+        values *= np.float32(spread)
+        values += np.float32(center)
         values *= np.float32(_size(decoder, ref))
         if ref.role in CONVOLUTIONS and ref.part == "weight":
             values = values[:, None]
-        whole = (taken[origin.name, origin.index], *values.shape[1:])
-        stored = whole[::-1] if origin.is_transposed else whole
-        stack = (stacks[origin.name],) if origin.index is not None else ()
-        made.setdefault(origin.name, np.empty((*stack, *stored), np.float32))
-        matrix, rows = rows_of(made, origin, shape[0])
+        matrix, rows = rows_of(made, origins[ref], shape[0])
         matrix[rows] = values
     return made
 
@@ -203,23 +213,37 @@ def make(folder: Path, recipe: Recipe) -> Path:
     return folder
 
 
+def make_blank(folder: Path, recipe: Recipe) -> Path:
+    """Write a checkpoint of zeros, which takes no time, where only names and shapes are looked at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {**CONFIGS[recipe.model_type], **recipe.changes}
+    (folder / "config.json").write_text(json.dumps(config, indent=1), "utf-8")
+    text, size_bytes = _header(shapes(recipe), recipe.dtype)
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(text)
+        file.truncate(len(text) + size_bytes)
+    return folder
+
+
 def write_safetensors(path: Path, made: Mapping[str, NDArray[np.float32]], dtype: str) -> None:
     """Write tensors as the safetensors format has them, without its library and so without torch."""
+    text, _ = _header({name: values.shape for name, values in made.items()}, dtype)
+    with path.open("wb") as file:
+        file.write(text)
+        for values in made.values():
+            file.write(np.ascontiguousarray(stored(values, dtype)).data)
+
+
+def _header(found: Mapping[str, tuple[int, ...]], dtype: str) -> tuple[bytes, int]:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    blobs: list[bytes] = []
     start = 0
-    for name, values in made.items():
-        blob = stored(values, dtype).tobytes()
-        header[name] = {
-            "dtype": dtype,
-            "shape": list(values.shape),
-            "data_offsets": [start, start + len(blob)],
-        }
-        start += len(blob)
-        blobs.append(blob)
+    for name, shape in found.items():
+        end = start + math.prod(shape) * (4 if dtype == "F32" else 2)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+        start = end
     text = json.dumps(header).encode()
     text = text.ljust(-(-len(text) // 8) * 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blobs))
+    return len(text).to_bytes(8, "little") + text, start
 
 
 def stored(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:

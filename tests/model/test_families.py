@@ -38,7 +38,7 @@ def test_every_file_is_a_model_type_and_is_tested() -> None:
 @pytest.mark.parametrize("model_type", tiny.CONFIGS)
 @pytest.mark.parametrize("has_prefix", [True, False])
 def test_every_tensor_finds_its_role(model_type: str, tmp_path: Path, *, has_prefix: bool) -> None:
-    assert bound(tiny.make(tmp_path, tiny.Recipe(model_type, has_prefix=has_prefix))) == ()
+    assert bound(tiny.make_blank(tmp_path, tiny.Recipe(model_type, has_prefix=has_prefix))) == ()
 
 
 @pytest.mark.parametrize(("model_type", "spelling"), tiny.SPELLINGS)
@@ -158,9 +158,8 @@ def test_an_unknown_type_is_told_what_there_is() -> None:
 
 
 def test_a_config_that_lies_about_layers(tmp_path: Path) -> None:
-    tiny.make(tmp_path, tiny.Recipe("llama"))
-    told = tiny.Recipe("llama", {"num_hidden_layers": 6})
-    tiny.make(tmp_path / "other", told)
+    tiny.make_blank(tmp_path, tiny.Recipe("llama"))
+    tiny.make_blank(tmp_path / "other", tiny.Recipe("llama", {"num_hidden_layers": 6}))
     (tmp_path / "config.json").write_text((tmp_path / "other" / "config.json").read_text())
     with pytest.raises(Failure, match=r"18 tensors .*missing") as caught:
         bound(tmp_path)
@@ -168,8 +167,8 @@ def test_a_config_that_lies_about_layers(tmp_path: Path) -> None:
 
 
 def test_weights_with_more_layers_than_the_config(tmp_path: Path) -> None:
-    tiny.make(tmp_path, tiny.Recipe("llama", {"num_hidden_layers": 6}))
-    tiny.make(tmp_path / "other", tiny.Recipe("llama"))
+    tiny.make_blank(tmp_path, tiny.Recipe("llama", {"num_hidden_layers": 6}))
+    tiny.make_blank(tmp_path / "other", tiny.Recipe("llama"))
     (tmp_path / "config.json").write_text((tmp_path / "other" / "config.json").read_text())
     with pytest.raises(Failure, match="has no place for"):
         bound(tmp_path)

@@ -49,7 +49,7 @@ def test_the_example_is_what_transformers_saves(name: str, tmp_path: Path) -> No
     with open_checkpoint(folder) as checkpoint:
         theirs = {tensor: info.shape for tensor, info in checkpoint.tensors.items()}
         bound = bind(decoder, found.naming, checkpoint.tensors)
-    assert theirs == {tensor: values.shape for tensor, values in tiny.tensors(tiny.Recipe(name)).items()}
+    assert theirs == tiny.shapes(tiny.Recipe(name))
     assert (bound.ignored, bound.left_out) == ((), {})
     assert decoder == tiny.described(name), "the config that Transformers saves says something else"
 
