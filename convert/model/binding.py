@@ -53,9 +53,10 @@ def bind(decoder: Decoder, naming: Naming, tensors: Mapping[str, TensorInfo]) ->
 
     Every source tensor is used, tied or ignored by name and every role is filled; anything else is an error.
     """
-    naming, prefix, lacking = _spelling(decoder, naming, tensors)
-    if lacking:
+    spelled = _spellings(decoder, naming, tensors)
+    if lacking := spelled[0][2]:
         _refuse_missing(decoder, lacking, tensors)
+    naming, prefix = _fitting(decoder, [(each, prefix) for each, prefix, _ in spelled], tensors)
     origins, rows_taken = places(decoder, naming, prefix)
     check_shapes(decoder.shapes(), origins, rows_taken, tensors)
     ignored, left_out = _left_out(decoder, naming, prefix, {name for name, _ in rows_taken}, tensors)
@@ -64,7 +65,7 @@ def bind(decoder: Decoder, naming: Naming, tensors: Mapping[str, TensorInfo]) ->
 
 def parts_besides(decoder: Decoder, naming: Naming, names: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Find what a source has besides its text decoder, in words, of the names of its tensors alone."""
-    naming, prefix, _ = _spelling(decoder, naming, names)
+    naming, prefix, _ = _spellings(decoder, naming, names)[0]
     used = {name_of(naming, ref, prefix) for ref, _ in decoder.shapes()}
     found: dict[str, list[str]] = defaultdict(list)
     for name in names:
@@ -73,14 +74,26 @@ def parts_besides(decoder: Decoder, naming: Naming, names: Collection[str]) -> d
     return _by_tower(found)
 
 
-def _spelling(
+def _spellings(
     decoder: Decoder, naming: Naming, names: Collection[str]
-) -> tuple[Naming, str, tuple[str, ...]]:
-    """Find the naming, and the outer module, by which the fewest tensors are missing; list these."""
+) -> list[tuple[Naming, str, tuple[str, ...]]]:
+    """Find the namings, with the outer module, by which the fewest tensors are missing; list these."""
     naming = naming.of(decoder)
     spelled = [(each, _prefix(each, names)) for each in (naming, *naming.others)]
     found = [(each, prefix, _missing(decoder, each, prefix, names)) for each, prefix in spelled]
-    return min(found, key=lambda each: len(each[2]))
+    fewest = min(len(missing) for _, _, missing in found)
+    return [each for each in found if len(each[2]) == fewest]
+
+
+def _fitting(
+    decoder: Decoder, spelled: Sequence[tuple[Naming, str]], tensors: Mapping[str, TensorInfo]
+) -> tuple[Naming, str]:
+    """Choose among namings that have the same names by the shapes: experts may be stored turned, or not."""
+    for naming, prefix in spelled if len(spelled) > 1 else ():
+        wanted = shapes_in_source(decoder.shapes(), *places(decoder, naming, prefix))
+        if all(squeezed(tensors[name].shape) == squeezed(shape) for name, shape in wanted.items()):
+            return naming, prefix
+    return spelled[0]
 
 
 def _missing(decoder: Decoder, naming: Naming, prefix: str, names: Collection[str]) -> tuple[str, ...]:

@@ -24,6 +24,12 @@ class Config:
 
     values: Mapping[str, Any]
     where: str = "config.json"
+    outer: Config | None = None  # that of the whole model, where this is its text decoder's
+
+    @property
+    def whole(self) -> Config:
+        """Give what is said of the whole model."""
+        return self.outer or self
 
     def has(self, key: str) -> bool:
         """Check whether the key has a value."""

@@ -154,6 +154,9 @@ class Decoder:
     next_layers: tuple[Layer, ...] = plain(
         ()
     )  # the same where they are described, so that a file may have them
+    # The family that llama.cpp has another graph for, whose model reads pictures as well.
+    graph: str = plain("")
+    picture_layers: int = plain(0)  # the first so many, to which rows of a picture are added once more
     # What the source does that no runtime of ours repeats, in words for the manifest.
     deviations: tuple[str, ...] = plain(())
 

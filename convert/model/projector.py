@@ -25,11 +25,12 @@ class Tensor:
     is_offset: bool = False  # a norm's weights, stored less one
     # Of a source's (rows, channels, frames, …): which frame this is, and of how many.
     frame: tuple[int, int] | None = None
+    share: tuple[int, int] = (0, 1)  # of a source's rows: which part this is, and of how many alike
 
     @property
     def source_shape(self) -> tuple[int, ...]:
         if self.frame is None:
-            return self.shape
+            return (self.share[1] * self.shape[0], *self.shape[1:])
         return (*self.shape[:2], self.frame[1], *self.shape[2:])
 
     @property

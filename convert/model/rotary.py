@@ -1,13 +1,15 @@
 """Rotary positions as the different generations of config.json write them."""
 
 import math
+from typing import Any
 
 from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Rope, RopeScaling
 
 # Dynamic NTK stretches the base only past the trained length, where no artifact of ours is sold to work.
-UNSCALED = ("default", "dynamic", "ntk", "proportional")
+# That pairs turn by a picture's place stretches nothing.
+UNSCALED = ("default", "dynamic", "ntk", "proportional", "mrope")
 
 
 def read_rope(config: Config, head_size: int, *, default_theta: float, kind: str | None = None) -> Rope:
@@ -31,6 +33,41 @@ def read_rope(config: Config, head_size: int, *, default_theta: float, kind: str
         )
     scaling = _scaling(config, parameters, dimensions)
     return Rope(theta, dimensions, scaling, spread_size=head_size if is_proportional else 0)
+
+
+def read_sections(config: Config, rope: Rope) -> tuple[int, ...]:
+    """Read which rotary pairs turn by a picture's time, height and width; empty where it does not say."""
+    parameters = config.section("rope_parameters") or config.section("rope_scaling") or Config({})
+    found = tuple(int(size) for size in parameters.reals("mrope_section"))
+    if found and 2 * sum(found) != rope.dimensions:
+        raise Failure(
+            f"{parameters.where}: mrope_section has {sum(found)} pairs, and {rope.dimensions // 2} turn",
+            "the file is damaged; fetch it again",
+        )
+    return found
+
+
+def written(rope: Rope) -> dict[str, Any]:
+    """Write rotary positions as Transformers' rope_parameters."""
+    scaling = rope.scaling
+    if scaling is None:
+        return {"rope_theta": rope.theta, "rope_type": "default"}
+    said: dict[str, Any] = {
+        "factor": scaling.factor,
+        "original_max_position_embeddings": scaling.original_context_length or None,
+        "attention_factor": scaling.attention_factor,
+        "beta_fast": scaling.beta_fast,
+        "beta_slow": scaling.beta_slow,
+        "mscale": scaling.mscale,
+        "mscale_all_dim": scaling.mscale_all_dim,
+        "truncate": None if scaling.is_truncated else False,
+    }
+    if scaling.kind == "llama3":
+        said |= {"low_freq_factor": scaling.low_freq_factor, "high_freq_factor": scaling.high_freq_factor}
+    if scaling.kind == "longrope":
+        said |= {"short_factor": list(scaling.short_factors), "long_factor": list(scaling.long_factors)}
+    known = {key: value for key, value in said.items() if value is not None}
+    return {"rope_theta": rope.theta, "rope_type": scaling.kind, **known}
 
 
 def read_deviations(config: Config) -> tuple[str, ...]:

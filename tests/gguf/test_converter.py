@@ -177,9 +177,10 @@ def with_tokenizer(folder: Path) -> None:
 
 
 def checkpoint(place: Path, recipe: tiny.Recipe) -> Path:
-    """Make a checkpoint that the converter can read: our `hf` where Transformers has no class for it."""
+    """Make a checkpoint that the converter can read: our `hf` where it does not know the family."""
     source = make(place / "source", recipe)
-    if family(tiny.CONFIGS[recipe.model_type]["model_type"]).canonical:
+    is_relabeled = family(tiny.CONFIGS[recipe.model_type]["model_type"]).canonical is not None
+    if is_relabeled and not tiny.described(recipe.model_type).graph:
         return convert_to(place, source, "hf: {}") / "hf"
     with_tokenizer(source)
     return source

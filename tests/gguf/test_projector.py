@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,8 +53,50 @@ CASES: dict[str, dict[str, Any]] = {
             "deepstack_visual_indexes": [1, 2],
         },
     },
+    "qwen2_vl_text": {
+        "architectures": ["Qwen2VLForConditionalGeneration"],
+        "model_type": "qwen2_vl",
+        "vision_config": {
+            "model_type": "qwen2_vl",
+            "depth": 3,
+            "embed_dim": 64,
+            "hidden_size": 256,
+            "mlp_ratio": 2,
+            "num_heads": 2,
+            "in_chans": 3,
+            "patch_size": 4,
+            "spatial_merge_size": 2,
+        },
+    },
+    "qwen2_5_vl_text": {
+        "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+        "model_type": "qwen2_5_vl",
+        "vision_config": {
+            "model_type": "qwen2_5_vl",
+            "depth": 4,
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_heads": 2,
+            "out_hidden_size": 256,
+            "patch_size": 4,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 112,
+            "fullatt_block_indexes": [1, 3],
+        },
+    },
 }
-PREFIXES = {"gemma3_text": "language_model.model.", "qwen3_5_text": "model.language_model."}
+CASES["qwen3_vl_text"] = {
+    **CASES["qwen3_5_text"],
+    "architectures": ["Qwen3VLForConditionalGeneration"],
+    "model_type": "qwen3_vl",
+}
+CASES["qwen3_vl_moe_text"] = {
+    **CASES["qwen3_vl_text"],
+    "architectures": ["Qwen3VLMoeForConditionalGeneration"],
+    "model_type": "qwen3_vl_moe",
+}
+PREFIXES = {"gemma3_text": "language_model.model.", "qwen2_vl_text": "model.", "qwen2_5_vl_text": "model."}
 PREPROCESSOR = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7], "image_seq_length": 4}
 TARGETS = "gguf: {quants: [Q8_0], mmproj: true}"
 
@@ -70,7 +113,7 @@ def multimodal(
     (folder / "config.json").write_text(json.dumps({**outer, **changes}), "utf-8")
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR), "utf-8")
     made = {
-        name.replace("model.", PREFIXES[model_type], 1): values
+        name.replace("model.", PREFIXES.get(model_type, "model.language_model."), 1): values
         for name, values in tiny.tensors(recipe).items()
     }
     random = np.random.default_rng(1)
@@ -102,7 +145,7 @@ def test_the_file_lies_next_to_the_model_and_nothing_is_left_out(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("model_type", "spelling"),
-    [("gemma3_text", 1), ("gemma3_text", 2), ("gemma3_text", 3), ("qwen3_5_text", 1)],
+    [("gemma3_text", 1), ("gemma3_text", 2), ("gemma3_text", 3), ("qwen3_5_text", 1), ("qwen2_5_vl_text", 1)],
 )
 def test_spellings_make_the_same_file(model_type: str, spelling: int, tmp_path: Path) -> None:
     made = []
@@ -121,10 +164,21 @@ def test_what_has_no_place_in_the_file_is_named(tmp_path: Path) -> None:
     assert said == {"vision_tower.vision_model.head": "the projector file has no place for it"}
 
 
-def test_films_are_refused_whose_frames_the_graph_does_not_know(tmp_path: Path) -> None:
-    vision = {**CASES["qwen3_5_text"]["vision_config"], "temporal_patch_size": 4}
-    with pytest.raises(Failure, match="temporal_patch_size 4 has no place"):
-        convert_to(tmp_path, multimodal(tmp_path / "source", "qwen3_5_text", vision_config=vision), TARGETS)
+@pytest.mark.parametrize(
+    ("model_type", "key", "value"),
+    [
+        ("qwen3_5_text", "temporal_patch_size", 4),
+        ("qwen2_vl_text", "hidden_act", "silu"),
+        ("qwen2_5_vl_text", "window_size", 56),
+        ("qwen2_5_vl_text", "fullatt_block_indexes", [0, 3]),
+    ],
+)
+def test_what_the_graph_does_not_know_is_refused(
+    model_type: str, key: str, value: object, tmp_path: Path
+) -> None:
+    vision = {**CASES[model_type]["vision_config"], key: value}
+    with pytest.raises(Failure, match=rf"{key} {re.escape(str(value))} has no place"):
+        convert_to(tmp_path, multimodal(tmp_path / "source", model_type, vision_config=vision), TARGETS)
 
 
 def test_a_model_without_pictures_is_refused(tmp_path: Path) -> None:
@@ -156,8 +210,15 @@ def test_the_file_is_that_of_llama_cpp(model_type: str, tmp_path: Path) -> None:
     with converter.Converter(folder, tmp_path / "log") as llama_cpp:
         job = {"type": "f16", "flags": ["--mmproj"], "vocabulary": "plain", "is_config_raw": False}
         said = llama_cpp.convert(source, tmp_path / "theirs.gguf", **job)
-    assert not said
-    ours = projected(convert_to(tmp_path, source, TARGETS) / "gguf-Q8_0")
+        assert not said
+        job["flags"] = ["--no-mtp"] if model_type == "qwen3_5_text" else []
+        assert not llama_cpp.convert(source, tmp_path / "text.gguf", **job)
+    out = convert_to(tmp_path, source, TARGETS) / "gguf-Q8_0"
+    decoder, wanted = oracle.fields(find_file(out)), oracle.fields(tmp_path / "text.gguf")
+    for key in ("n_deepstack_layers", "rope.dimension_sections"):
+        values = [found.get(f"{found['general.architecture']}.{key}") for found in (decoder, wanted)]
+        assert values[0] == values[1], key
+    ours = projected(out)
     (theirs,) = tmp_path.glob("*theirs.gguf")
     assert oracle.tensors(ours) == oracle.tensors(theirs)
     mine, other = oracle.fields(ours), oracle.fields(theirs)

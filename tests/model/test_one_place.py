@@ -20,7 +20,7 @@ SOURCES = [
 # Names of llama.cpp, its programs, its Python class and its vocabularies; a repo that serves as an example.
 NOT_OURS = re.compile(
     r"[Ll]lama[-_. ]?cpp\w*|llama-[a-z-]+|import Llama\b|\bLlama\.from_pretrained|\bLlama\("
-    r'|(BYTES|SCORES|MERGES) = "\w+"|Qwen/Qwen[\w.-]*|Qwen-7B-Chat|qwen-7b-chat'
+    r'|(BYTES|SCORES|MERGES) = "\w+"|Qwen/Qwen[\w.-]*|Qwen-7B-Chat|qwen-7b-chat|"[\w.]+_merger"'
 )
 EXEMPT = {
     "convert/tokenizer/splitter.py": "llama.cpp's names for ways to split text, which families share",

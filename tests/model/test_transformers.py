@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import transformers
-from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from convert.checkpoint import open_checkpoint
 from convert.model.binding import bind
@@ -55,6 +55,6 @@ def test_the_example_is_what_transformers_saves(name: str, tmp_path: Path) -> No
 
 
 def test_a_family_says_how_it_is_known_where_transformers_has_no_class() -> None:
-    assert {name for name in supported() if name not in MODEL_MAPPING_NAMES} == {
+    assert {name for name in supported() if name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES} == {
         name for name in supported() if name not in WITH_A_CLASS
     }

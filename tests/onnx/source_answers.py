@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
 
 from convert.checkpoint import open_checkpoint
 from tests import tiny
 from tests.gguf.test_logits import qwen1_logits
+from tests.hf.opening import opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +35,5 @@ def answers(folder: Path) -> NDArray[np.float32]:
         with open_checkpoint(folder) as checkpoint:
             weights = {name: np.array(checkpoint.read(name)) for name in checkpoint.tensors}
         return qwen1_logits(weights, config)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
-        return np.asarray(model(torch.tensor([TOKENS])).logits[0].numpy(), np.float32)
+        return np.asarray(opened(folder)(torch.tensor([TOKENS])).logits[0].numpy(), np.float32)

@@ -45,6 +45,7 @@ class Whole:
     layout: tuple[tuple[str, str], ...] = ()  # how names begin, and begin in another layout
     parts: tuple[str, ...] = ("multi_modal_projector", "vision_tower")  # that are left out
     tower: str = "vision tower"  # to which all of these belong
+    is_flat: bool = False  # the config has no part for the text decoder
 
 
 NEWER = (
@@ -76,6 +77,17 @@ LLAMA4 = {
 VOXTRAL = {"audio_config": {**SMALL, "intermediate_size": 1024, "max_source_positions": 16}}
 INTERNVL = {"vision_config": {**SMALL, "image_size": [32, 32], "patch_size": [8, 8]}, "image_token_id": 500}
 LFM2 = {"vision_config": {**SIGLIP, "model_type": "siglip2_vision_model"}, "image_token_id": 500}
+QWEN2_VL = {
+    "vision_config": {
+        "depth": 1, "embed_dim": 64, "hidden_size": 256, "mlp_ratio": 2, "num_heads": 2, "patch_size": 4,
+    },
+    **PICTURES,
+}  # fmt: skip
+QWEN2_5_VL = {
+    "vision_config": {**QWEN, "num_position_embeddings": None, "fullatt_block_indexes": [0]},
+    **PICTURES,
+}
+QWEN3_VL = {"vision_config": {**QWEN, "depth": 2, "deepstack_visual_indexes": [0, 1]}, **PICTURES}
 QWEN3_5 = {"vision_config": QWEN, **PICTURES}
 TIED = {"tie_word_embeddings": True}
 
@@ -85,6 +97,12 @@ MODELS = {
     "gemma3-newer": Whole("gemma3", "gemma3_text", GEMMA3, layout=NEWER, parts=NEWER_PARTS),
     "gemma4": Whole("gemma4", "gemma4_text", GEMMA4, parts=("model.embed_vision", "model.vision_tower")),
     "qwen3_5": Whole("qwen3_5", "qwen3_5_text", QWEN3_5, parts=("model.visual",)),
+    "qwen2_vl": Whole("qwen2_vl", "qwen2_vl_text", QWEN2_VL, parts=("visual",)),
+    "qwen2_5_vl": Whole("qwen2_5_vl", "qwen2_5_vl_text", QWEN2_5_VL, parts=("visual",)),
+    "qwen2_5_vl-older": Whole("qwen2_5_vl", "qwen2_5_vl_text", QWEN2_5_VL, parts=("visual",), is_flat=True),
+    "qwen2_5_vl-yarn": Whole("qwen2_5_vl", "qwen2_5_vl_text-yarn", QWEN2_5_VL, parts=("visual",)),
+    "qwen3_vl": Whole("qwen3_vl", "qwen3_vl_text", QWEN3_VL, parts=("model.visual",)),
+    "qwen3_vl_moe": Whole("qwen3_vl_moe", "qwen3_vl_moe_text", QWEN3_VL, parts=("model.visual",)),
     "qwen3_5-tied": Whole("qwen3_5", "qwen3_5_text", {**QWEN3_5, **TIED}, parts=("model.visual",)),
     "qwen3_5_moe": Whole("qwen3_5_moe", "qwen3_5_moe_text", QWEN3_5, parts=("model.visual",)),
     "mistral3": Whole("mistral3", "ministral3", MISTRAL3),
@@ -127,6 +145,10 @@ def make(folder: Path, name: str) -> Path:
         save_file(
             {_renamed(key, whole): each for key, each in load_file(path).items()}, path, {"format": "pt"}
         )
+    if whole.is_flat:
+        said = json.loads((folder / "config.json").read_text("utf-8"))
+        del said["text_config"]
+        (folder / "config.json").write_text(json.dumps({**inner, **said}), "utf-8")
     write_tokenizer(folder)
     settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
     del settings["chat_template"]

@@ -21,7 +21,6 @@ from convert.formats.gguf.options import PREFIX, GgufOptions
 from convert.formats.gguf.tensors import FileTensor
 from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
 from convert.model.decoder import Decoder
-from convert.model.families import family
 from convert.model.family import HEADS
 from convert.model.feature import Feature
 from convert.model.forward import RENDERS as FORWARD_RENDERS
@@ -60,16 +59,15 @@ class GgufFormat(Format[GgufOptions, Shared]):
 
     def renders(self, decoder: Decoder, options: GgufOptions | None = None) -> frozenset[Feature] | None:
         """Take what the family's graph in llama.cpp computes and an importance matrix can learn from."""
-        graph = family(decoder.family).gguf
+        graph = tensors.find_graph(decoder)
         if graph is None:
             return None
-        graph = graph.of(decoder)
         found = self.RENDERS & (graph.renders | graph.lost.keys())
         return found & FORWARD_RENDERS if options and options.learns_by else found
 
     def limits(self, decoder: Decoder) -> tuple[str, ...]:
-        graph = family(decoder.family).gguf
-        limits = graph.of(decoder).limits if graph else None
+        graph = tensors.find_graph(decoder)
+        limits = graph.limits if graph else None
         return tuple(limits(decoder)) if limits else ()
 
     def tools(self, options: GgufOptions, target: str) -> dict[str, str]:

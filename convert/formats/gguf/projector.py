@@ -13,6 +13,7 @@ from convert.deviation import AS_SOURCE, Deviation
 from convert.errors import Failure
 from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
 from convert.formats.gguf.metadata import identity, packed
+from convert.formats.gguf.tensors import find_graph
 from convert.model.config import Config, read_config
 from convert.model.families import family, supported
 from convert.model.projector import Projector, Tensor
@@ -54,7 +55,7 @@ class Part:
 def find_part(model: Model) -> Part:
     """Find what a model reads pictures with, or refuse it by name where no projector file can be written."""
     config = read_config(model.folder)
-    graph = family(model.decoder.family).gguf
+    graph = find_graph(model.decoder)
     projector = graph.projector if graph else None
     if projector is None:
         able = ", ".join(name for name in supported() if (one := family(name).gguf) and one.projector)
@@ -119,7 +120,7 @@ def _piece(tensor: Tensor) -> Piece:
         tensor.shape[0],
         math.prod(tensor.shape[1:]),
         arrange=tensor.arrange,
-        origin=Origin(tensor.source),
+        origin=Origin(tensor.source, tensor.share[0] * tensor.shape[0]),
     )
 
 

@@ -119,12 +119,18 @@ def parameter_counts(tensors: Sequence[FileTensor]) -> tuple[int, int, int, int]
     return total, total - apart, one, sum(shape[0] for shape in stacks) // max(1, len(stacks))
 
 
+def find_graph(decoder: Decoder) -> Gguf | None:
+    """Find what llama.cpp has for a model's family, if anything."""
+    graph = family(decoder.graph or decoder.family).gguf
+    return graph.of(decoder) if graph else None
+
+
 def graph_of(decoder: Decoder) -> Gguf:
-    """Find what llama.cpp has for a model's family."""
-    graph = family(decoder.family).gguf
+    """Give what llama.cpp has for a family that is not refused."""
+    graph = find_graph(decoder)
     if graph is None:
         raise ValueError(f"{decoder.family} is refused where a conversion is planned")
-    return graph.of(decoder)
+    return graph
 
 
 def name_of(graph: Gguf, ref: Ref) -> str:

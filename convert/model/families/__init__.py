@@ -21,6 +21,8 @@ _OPTIONAL = (
 )  # fmt: skip
 # What a multimodal model's config says for its text decoder too.
 _SHARED = ("tie_word_embeddings", "torch_dtype", "dtype", "bos_token_id", "eos_token_id", "pad_token_id")
+# What the names of text decoders end with that are found in multimodal models alone.
+TEXT = "_text"
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
@@ -48,9 +50,8 @@ def text_config(config: Config) -> Config:
     if section is None:
         return config
     shared = {key: config.values[key] for key in _SHARED if config.has(key)}
-    return Config(
-        {**shared, **{key: each for key, each in section.values.items() if each is not None}}, section.where
-    )
+    inner = {key: each for key, each in section.values.items() if each is not None}
+    return Config({**shared, **inner}, section.where, outer=config)
 
 
 def find_family(config: Config) -> Family:
@@ -58,6 +59,8 @@ def find_family(config: Config) -> Family:
     inner = text_config(config)
     is_alone = inner is config or config.values.get("model_type") in supported()
     model_type = inner.text("model_type", config.text("model_type") if is_alone else None)
+    if model_type not in supported() and model_type + TEXT in supported():
+        model_type += TEXT  # older configs have no part for the text decoder
     if model_type not in supported():
         refuse_other_kinds(config)
         whose = "the" if inner is config else "the text decoder's"

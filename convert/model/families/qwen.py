@@ -114,38 +114,8 @@ def describe(config: Config) -> Decoder:
     )
 
 
-def _canonical_config(decoder: Decoder, bos_id: int | None, eos_id: int | None) -> dict[str, Any]:
-    """Say in the canonical family's words what the source's config says in its own."""
-    layer, rope = decoder.layer, decoder.rope
-    if not isinstance(layer.mlp, Dense) or rope is None or rope.scaling is not None:
-        raise ValueError("this decoder is of another family")
-    return {
-        "architectures": list(qwen2.CLASSES),
-        "attention_dropout": 0.0,
-        "bos_token_id": bos_id,
-        "eos_token_id": eos_id,
-        "hidden_act": layer.mlp.activation,
-        "hidden_size": decoder.hidden_size,
-        "intermediate_size": layer.mlp.size,
-        "max_position_embeddings": decoder.context_length,
-        "model_type": decoder.family,
-        "num_attention_heads": decoder.attention.head_count,
-        "num_hidden_layers": decoder.layer_count,
-        "num_key_value_heads": decoder.attention.kv_head_count,
-        "rms_norm_eps": decoder.final_norm.eps,
-        # Current Transformers reads the second, everything before it the first.
-        "rope_theta": rope.theta,
-        "rope_parameters": {"rope_theta": rope.theta, "rope_type": "default"},
-        "sliding_window": None,
-        "tie_word_embeddings": decoder.is_tied,
-        "use_cache": True,
-        "use_sliding_window": False,
-        "vocab_size": decoder.vocab_size,
-    }
-
-
 CANONICAL = Canonical(
-    _canonical_config, private_keys=frozenset({"chat_format", "max_window_size", "stop_words_ids"})
+    qwen2.written, private_keys=frozenset({"chat_format", "max_window_size", "stop_words_ids"})
 )
 
 _REFERENCE_NAMES = (

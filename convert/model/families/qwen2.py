@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from convert.model.config import Config
 from convert.model.decoder import Decoder
@@ -9,6 +10,7 @@ from convert.model.families import llama
 from convert.model.family import Gguf, Split, Tokenizer
 from convert.model.feature import Feature
 from convert.model.pattern import FULL, SLIDING, read_kinds
+from convert.model.rotary import written as written_rope
 from convert.model.splitting import ONE_DIGIT
 
 CLASSES = ("Qwen2ForCausalLM",)
@@ -57,3 +59,46 @@ def with_windows(decoder: Decoder, config: Config, kinds: Sequence[str] | None =
             for layer, kind in zip(decoder.layers, read_kinds(config, kinds), strict=True)
         ),
     )
+
+
+def written(decoder: Decoder, bos_id: int | None, eos_id: int | None) -> dict[str, Any]:
+    """Say in this family's words what the source's config says in those of one like it."""
+    layer, rope = decoder.layer, decoder.rope
+    size = layer.dense.size if layer.dense else layer.experts.dense_size if layer.experts else 0
+    if not size or rope is None:
+        raise ValueError("this decoder is of another family")
+    parameters = written_rope(rope)
+    return {
+        "architectures": list(CLASSES),
+        "attention_dropout": 0.0,
+        "bos_token_id": bos_id,
+        "eos_token_id": eos_id,
+        "hidden_act": "silu",
+        "hidden_size": decoder.hidden_size,
+        "intermediate_size": size,
+        "max_position_embeddings": decoder.context_length,
+        "model_type": decoder.family,
+        "num_attention_heads": decoder.attention.head_count,
+        "num_hidden_layers": decoder.layer_count,
+        "num_key_value_heads": decoder.attention.kv_head_count,
+        "rms_norm_eps": decoder.final_norm.eps,
+        # Current Transformers reads the last, everything before it the others.
+        "rope_theta": rope.theta,
+        **({"rope_scaling": parameters} if rope.scaling else {}),
+        "rope_parameters": parameters,
+        "tie_word_embeddings": decoder.is_tied,
+        "use_cache": True,
+        "vocab_size": decoder.vocab_size,
+        **_written_windows([each.window for each in decoder.attentions]),
+    }
+
+
+def _written_windows(windows: Sequence[int | None]) -> dict[str, Any]:
+    if not any(windows):
+        return {"sliding_window": None, "use_sliding_window": False}
+    return {
+        "layer_types": [SLIDING if each else FULL for each in windows],
+        "max_window_layers": next(number for number, each in enumerate(windows) if each),
+        "sliding_window": max(each or 0 for each in windows),
+        "use_sliding_window": True,
+    }

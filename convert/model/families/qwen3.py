@@ -1,6 +1,7 @@
 """Qwen3: Qwen2 without the biases, with norms on each head's q and k."""
 
 from dataclasses import replace
+from typing import Any
 
 from convert.model.config import Config
 from convert.model.decoder import Decoder
@@ -32,3 +33,13 @@ def read(config: Config) -> Decoder:
     return decoder.with_mixers(
         has_qkv_bias=config.flag("attention_bias", default=False), qk_norm=decoder.final_norm
     )
+
+
+def written(decoder: Decoder, bos_id: int | None, eos_id: int | None) -> dict[str, Any]:
+    """Say in this family's words what the source's config says in those of one like it."""
+    return {
+        **qwen2.written(decoder, bos_id, eos_id),
+        "architectures": list(CLASSES),
+        "attention_bias": decoder.attention.has_qkv_bias,
+        "head_dim": decoder.attention.head_size,
+    }

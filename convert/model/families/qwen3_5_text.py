@@ -12,7 +12,7 @@ from convert.model.families import llama, qwen2
 from convert.model.family import Gguf, Naming
 from convert.model.feature import Feature
 from convert.model.pattern import FULL, every, read_kinds
-from convert.model.rotary import read_deviations, read_rope
+from convert.model.rotary import read_deviations, read_rope, read_sections
 from convert.model.towers import patch_merger
 
 CLASSES = ("Qwen3_5ForCausalLM",)
@@ -195,10 +195,11 @@ def with_next_layers(decoder: Decoder, config: Config) -> Decoder:
 
 def with_sections(decoder: Decoder, config: Config) -> Decoder:
     """Read which rotary pairs turn by a picture's time, height and width."""
-    parameters = config.section("rope_parameters") or Config({})
-    sections = tuple(int(size) for size in parameters.reals("mrope_section")) or SECTIONS
     rope = decoder.attention.rope
-    return decoder.with_mixers(rope=replace(rope, sections=sections)) if rope else decoder
+    if rope is None:
+        return decoder
+    sections = read_sections(config, rope) or SECTIONS
+    return decoder.with_mixers(rope=replace(rope, sections=sections))
 
 
 def mixed(config: Config, family: str) -> Decoder:

@@ -1,6 +1,7 @@
 """Qwen3's mixtures of experts (30B-A3B, 235B-A22B, Coder)."""
 
 from dataclasses import replace
+from typing import Any
 
 from convert.model.config import Config
 from convert.model.decoder import Decoder
@@ -32,3 +33,18 @@ def describe(config: Config) -> Decoder:
     # Where there are windows, every layer has one.
     decoder = qwen2.with_windows(decoder, config, [SLIDING] * decoder.layer_count)
     return qwen2_moe.with_experts(decoder, config, qwen2_moe.read_experts(config))
+
+
+def written(decoder: Decoder, bos_id: int | None, eos_id: int | None) -> dict[str, Any]:
+    """Say in this family's words what the source's config says in those of one like it."""
+    experts = next(layer.experts for layer in decoder.layers if layer.experts)
+    return {
+        **qwen3.written(decoder, bos_id, eos_id),
+        "architectures": list(CLASSES),
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [number for number, layer in enumerate(decoder.layers) if layer.dense],
+        "moe_intermediate_size": experts.size,
+        "norm_topk_prob": experts.is_normalized,
+        "num_experts": experts.count,
+        "num_experts_per_tok": experts.used_count,
+    }
