@@ -30,7 +30,7 @@ STEPS = (
     ("writer.speed",),
     ("formats",),
     ("store",),
-    ("publish",),
+    ("publish", "pick"),
     ("pipeline",),
     ("cli",),
 )
@@ -56,7 +56,7 @@ SEEN_BY_VERIFY = (
     "convert.store",
     "convert.version",
 )
-# Publishing knows what a report tells, and nothing that runs.
+# Publishing and choosing know what a report tells, and nothing that runs.
 SEEN_BY_PUBLISH = (
     *("verify.report", "verify.gates", "verify.quality", "verify.sample", "verify.machine"),
     "verify.revision",
@@ -91,7 +91,7 @@ def test_imports_point_one_way(path: Path) -> None:
         if parts[0] == "verify":
             room = own.partition(".")[0]
             may = room in ("__init__", "cli", "pipeline") or (
-                room == "publish" and name.startswith(SEEN_BY_PUBLISH)
+                room in ("publish", "pick") and name.startswith(SEEN_BY_PUBLISH)
             )
             assert may, f"{path} imports {name}"
         if parts[0] == "convert" and (theirs := step_of(".".join(parts[1:]))) is not None:

@@ -18,7 +18,10 @@ PROGRAM = "modelwright"
 _COMPLETION_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 
 # In the order in which a person meets them; each is a file of that name in command/.
-COMMANDS = ("plan", "convert", "verify", "report", "publish", "run", "list", "inspect", "clean", "completion")
+COMMANDS = (
+    *("pick", "plan", "convert", "verify", "report", "publish", "run"),
+    *("list", "inspect", "clean", "completion"),
+)
 
 
 class Commands(click.Group):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from convert.recipe import TargetOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from pydantic import JsonValue
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convert.model.decoder import Decoder
     from convert.model.feature import Feature
     from convert.model.source import Model, Weights
+    from convert.model.tensor import Ref
     from convert.progress import Progress
     from convert.recipe import Recipe
     from convert.writer.layout import Layout
@@ -104,6 +105,14 @@ class Planned:
         return self.size_bytes + self.finish.scratch.size_bytes + self.finish.spare_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor of an artifact, for an estimate: what it holds, None where it is computed, and its bytes."""
+
+    ref: Ref | None
+    size_bytes: int
+
+
 class Format(Generic[Options, Shared]):
     """One kind of artifact. `Shared` is what its targets have in common and is prepared once.
 
@@ -152,6 +161,13 @@ class Format(Generic[Options, Shared]):
     def lay_out(self, model: Model, options: Options, target: str, prepared: Shared) -> Planned:
         """Plan one artifact."""
         raise NotImplementedError
+
+    def weigh(self, decoder: Decoder, options: Options, target: str, native: str) -> Iterable[Weight] | None:
+        """List what each tensor will weigh, by the description alone; `native` is the source's float.
+
+        None where a format cannot tell.
+        """
+        return None
 
 
 def deviations(model: Model, planned: Planned) -> tuple[Deviation, ...]:

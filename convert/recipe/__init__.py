@@ -2,7 +2,7 @@
 
 from convert.recipe.choose import Target, choose
 from convert.recipe.lookup import cli_name, expand_home, find, known_recipes
-from convert.recipe.model import Calibration, Gates, Publish, Recipe, TargetOptions, Verify, Waiver
+from convert.recipe.model import Calibration, Gates, Publish, Recipe, Short, TargetOptions, Verify, Waiver
 from convert.recipe.reader import json_schema, load
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Gates",
     "Publish",
     "Recipe",
+    "Short",
     "Target",
     "TargetOptions",
     "Verify",

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -32,10 +33,20 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+@dataclass(frozen=True)
+class Short:
+    """The option that a word after a format's name means: gguf:Q4_K_M."""
+
+    key: str
+    default: str = ""  # what the name alone means; empty: the option is left out
+    is_list: bool = False
+
+
 class TargetOptions(Strict):
     """The options of one format; each format has its own class."""
 
     format_name: ClassVar[str]
+    short: ClassVar[Short | None] = None
 
     def by_target(self) -> dict[str, dict[str, JsonValue]]:
         """Name the artifacts asked for, each with the options that reach it; by default one, with all."""

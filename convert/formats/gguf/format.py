@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import gguf as gguf_py
@@ -12,7 +13,7 @@ import gguf as gguf_py
 from convert.checkpoint import TensorInfo
 from convert.deviation import AS_SOURCE, Deviation
 from convert.extras import installed
-from convert.formats.base import Format, Planned
+from convert.formats.base import Format, Planned, Weight
 from convert.formats.gguf import metadata, projector, tensors
 from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
 from convert.formats.gguf.importance import Importance
@@ -124,18 +125,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
             model = replace(model, decoder=model.decoder.with_next_layers())
         listed = list(tensors.file_tensors(model.decoder))
         prepared = _with_all_missing(prepared, model.decoder, listed)
-        shapes = [
-            Shape(
-                tensor.name,
-                tensor.shape[0],
-                tensor.shape[-1] if tensor.is_matrix else 1,
-                tensor.is_matrix,
-                is_stack=len(tensor.shape) > 2 and tensor.shape[0] > 1,
-            )
-            for tensor in listed
-        ]
-        chooser = Chooser(quant, model.decoder, shapes, has_imatrix=prepared.has_imatrix)
-        types = {shape.name: chooser.choose(shape) for shape in shapes}
+        chooser, types = _choose(quant, model.decoder, listed, has_imatrix=prepared.has_imatrix)
         counts = tensors.parameter_counts(listed)
         fields = metadata.fields(model, MIXTURES[quant].file_type, counts)
         fields |= prepared.vocabulary
@@ -169,6 +159,45 @@ class GgufFormat(Format[GgufOptions, Shared]):
             learning=prepared.learning if prepared.importance is None else 0.0,
             notes={"calibration": dict(learned)} if (learned := _learned(prepared)) else {},
         )
+
+    def weigh(
+        self, decoder: Decoder, options: GgufOptions, target: str, native: str
+    ) -> Iterable[Weight] | None:
+        """Choose every tensor's type, and add up its blocks."""
+        listed = _listed_once(decoder)
+        has_imatrix = options.imatrix is not None
+        _, types = _choose(target.removeprefix(PREFIX), decoder, listed, has_imatrix=has_imatrix)
+        return [
+            Weight(
+                tensor.pieces[0].ref if tensor.pieces else None,
+                align(tensor_bytes(tensor.shape, types[tensor.name])),
+            )
+            for tensor in listed
+        ]
+
+
+@lru_cache(maxsize=1)
+def _listed_once(decoder: Decoder) -> tuple[FileTensor, ...]:
+    """List the tensors of the file; its quants are weighed one after the other."""
+    return tuple(tensors.file_tensors(decoder))
+
+
+def _choose(
+    quant: str, decoder: Decoder, listed: Sequence[FileTensor], *, has_imatrix: bool
+) -> tuple[Chooser, dict[str, str]]:
+    """Choose every tensor's type."""
+    shapes = [
+        Shape(
+            tensor.name,
+            tensor.shape[0],
+            tensor.shape[-1] if tensor.is_matrix else 1,
+            tensor.is_matrix,
+            is_stack=len(tensor.shape) > 2 and tensor.shape[0] > 1,
+        )
+        for tensor in listed
+    ]
+    chooser = Chooser(quant, decoder, shapes, has_imatrix=has_imatrix)
+    return chooser, {shape.name: chooser.choose(shape) for shape in shapes}
 
 
 def _operations(decoder: Decoder, recipe: Recipe) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from convert.recipe import TargetOptions
+from convert.recipe import Short, TargetOptions
 from convert.recipe.model import ExistingFile, unique
 from convert.recipe.size import FileSize, size_in_bytes
 
@@ -40,6 +40,7 @@ class GgufOptions(TargetOptions):
     """GGUF files for llama.cpp and its kin, one artifact for each quant."""
 
     format_name: ClassVar[str] = "gguf"
+    short: ClassVar[Short | None] = Short("quants", "Q4_K_M", is_list=True)
 
     quants: Annotated[tuple[Quant, ...], AfterValidator(unique)] = Field(
         min_length=1,

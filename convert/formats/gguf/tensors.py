@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -147,17 +147,19 @@ def file_tensors(decoder: Decoder) -> Iterator[FileTensor]:
     pieces: dict[str, list[Piece]] = defaultdict(list)
     shapes: dict[str, tuple[int, ...]] = {}
     experts: dict[str, set[int]] = defaultdict(set)
+    row_counts: Counter[str] = Counter()
     for ref, shape in decoder.shapes():
         if ref.role is Role.LATENT_KV_UP:
             for tensor in _latent(decoder, ref):
                 pieces[tensor.name], shapes[tensor.name] = list(tensor.pieces), tensor.shape
             continue
         name = name_of(graph, ref)
-        pieces[name] += _pieces(decoder, graph, ref, shape)
+        own = _pieces(decoder, graph, ref, shape)
+        pieces[name] += own
+        row_counts[name] += sum(piece.out_rows for piece in own)
         if ref.expert is not None:
             experts[name].add(ref.expert)
-        rows = sum(piece.out_rows for piece in pieces[name]) // max(1, len(experts[name]))
-        shapes[name] = (rows, *shape[1:])
+        shapes[name] = (row_counts[name] // max(1, len(experts[name])), *shape[1:])
         if (role_shape := graph.shapes.get(ref.role)) and ref.part == "weight":
             shapes[name] = role_shape(decoder, ref.layer or 0)
         elif state_shape := _state_shape(decoder, ref):

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from convert.formats.hf.tensors import Stored
 from convert.model.decoder import Decoder, Role
@@ -58,18 +58,23 @@ def left_out(stored: Sequence[Stored]) -> tuple[str, ...]:
 
 
 def result_bytes(stored: Sequence[Stored], types: Mapping[str, str], *, bits: int, group_size: int) -> int:
-    """Count what the artifact's weights take: packed ones, scales in F16, packed zeros, group numbers."""
+    """Count what the artifact's weights take."""
+    return sum(size for _, size in tensor_bytes(stored, types, bits=bits, group_size=group_size))
+
+
+def tensor_bytes(
+    stored: Sequence[Stored], types: Mapping[str, str], *, bits: int, group_size: int
+) -> Iterator[tuple[Stored, int]]:
+    """Count what each tensor takes: packed weights, scales in F16, packed zeros, group numbers."""
     quantized = {each.name: each for each in matrices(stored)}
-    total = 0
     for each in stored:
         matrix = quantized.get(each.name.removesuffix(".weight"))
         if matrix is None or not each.name.endswith(".weight"):
-            total += math.prod(each.shape) * WIDTH_BYTES[types[each.name]]
+            yield each, math.prod(each.shape) * WIDTH_BYTES[types[each.name]]
             continue
         groups = matrix.columns // group_size if group_size > 0 else 1
         packed = matrix.rows * (matrix.columns + groups) * bits // 8
-        total += packed + 2 * matrix.rows * groups + 4 * matrix.columns
-    return total
+        yield each, packed + 2 * matrix.rows * groups + 4 * matrix.columns
 
 
 def memory_bytes(method: Method, decoder: Decoder, stored: Sequence[Stored], token_count: int) -> int:

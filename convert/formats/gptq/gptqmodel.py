@@ -10,19 +10,19 @@ from convert.calibration import windows
 from convert.deviation import Deviation
 from convert.errors import UsageFailure
 from convert.extras import installed, require
-from convert.formats.base import Finish, Format, Made, Planned, Scratch, Workplace
+from convert.formats.base import Finish, Format, Made, Planned, Scratch, Weight, Workplace
 from convert.formats.gptq import estimate, manifest
 from convert.formats.gptq.ability import LOST, RENDERS, known_families, limits
 from convert.formats.gptq.check import require_fit, require_windows
 from convert.formats.hf import format as hf
 from convert.formats.hf.companions import canonical_config, companion_files, is_relabeled, to_json
 from convert.formats.hf.shards import INDEX_NAME, shard_layouts
-from convert.formats.hf.tensors import is_canonical
+from convert.formats.hf.tensors import is_canonical, stored_tensors
 from convert.quantizer import Job, Matrix, quantize, refusal
 from convert.recipe.reader import refuse_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from convert.calibration import Windows
@@ -170,6 +170,16 @@ class GptqModelFormat(Format["Options", Feed]):
             ),
             notes={"calibration": dict(prepared.windows.record())},
         )
+
+    def weigh(self, decoder: Decoder, options: Options, target: str, native: str) -> Iterable[Weight] | None:
+        """Count every packed matrix, and the rest in 16 bits or as the source has it."""
+        stored = stored_tensors(decoder)
+        kept = "F16" if self.method == "awq" and native == "F32" else native
+        sizes = estimate.tensor_bytes(
+            stored, dict.fromkeys((each.name for each in stored), kept),
+            bits=options.bits, group_size=options.group_size,
+        )  # fmt: skip
+        return [Weight(each.pieces[0].ref, size_bytes) for each, size_bytes in sizes]
 
 
 def _narrowed(checkpoint: hf.StoredTensors) -> tuple[Deviation, ...]:

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from convert.recipe import TargetOptions
+from convert.recipe import Short, TargetOptions
 
 # What the kernels of vLLM, SGLang and GPTQModel know; -1 is a scale for a whole row.
 GROUP_SIZES = (32, 64, 128, -1)
@@ -12,6 +12,8 @@ GROUP_SIZES = (32, 64, 128, -1)
 
 class GptqModelOptions(TargetOptions):
     """Options of both methods."""
+
+    short: ClassVar[Short | None] = Short("bits")
 
     group_size: int = Field(
         default=128,

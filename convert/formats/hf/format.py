@@ -2,23 +2,25 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from convert.deviation import Deviation
-from convert.formats.base import Format, Planned
+from convert.formats.base import Format, Planned, Weight
 from convert.formats.hf.companions import canonical_config, companion_files, is_relabeled
 from convert.formats.hf.options import HfOptions
 from convert.formats.hf.shards import shard_layouts
 from convert.formats.hf.tensors import KEPT_AS, Float, Stored, copied, source_types, stored_tensors
 from convert.model.config import read_config
+from convert.model.decoder import Decoder
 from convert.model.families import family, text_config
 from convert.model.family import HEADS
 from convert.model.feature import Feature
 from convert.model.source import Model, Weights
 from convert.progress import Progress
 from convert.recipe import Recipe
+from convert.writer.codecs.plain import WIDTH_BYTES
 
 OWN_NAMES: dict[str, Float] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 TORCH_NAMES: dict[str, str] = {own: torch for torch, own in OWN_NAMES.items()}
@@ -75,6 +77,13 @@ class HfFormat(Format[HfOptions, StoredTensors]):
             keeps_config=not is_relabeled(model),
             kept=frozenset({HEADS}) if _keeps_next_layers(model) else frozenset(),
         )
+
+    def weigh(
+        self, decoder: Decoder, options: HfOptions, target: str, native: str
+    ) -> Iterable[Weight] | None:
+        """Count every tensor in the type that it is stored in."""
+        width = WIDTH_BYTES[_ASKED.get(options.dtype) or KEPT_AS.get(native, "F32")]
+        return [Weight(each.pieces[0].ref, width * math.prod(each.shape)) for each in stored_tensors(decoder)]
 
 
 def _keeps_next_layers(model: Model) -> bool:

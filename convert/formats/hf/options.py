@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from convert.recipe import TargetOptions
+from convert.recipe import Short, TargetOptions
 from convert.recipe.size import FileSize, size_in_bytes
 
 
@@ -12,6 +12,7 @@ class HfOptions(TargetOptions):
     """The checkpoint itself, as Transformers' own classes read it: safetensors, without any code."""
 
     format_name: ClassVar[str] = "hf"
+    short: ClassVar[Short | None] = Short("dtype")
 
     dtype: Literal["source", "bf16", "fp16", "fp32"] = Field(
         default="source", description="What the weights are stored in.", examples=["bf16"]

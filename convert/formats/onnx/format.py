@@ -1,11 +1,12 @@
 """ONNX for onnxruntime-genai: a folder with the graph, its weights, its settings and the tokenizer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from convert.deviation import Deviation
 from convert.extras import installed, require
-from convert.formats.base import Format, Planned
+from convert.formats.base import Format, Planned, Weight
 from convert.formats.hf.format import promised_type
 from convert.formats.hf.tensors import KEPT_AS, Float
 from convert.formats.onnx.options import BITS, OnnxOptions, Precision, Provider, parts
@@ -117,6 +118,19 @@ class OnnxFormat(Format[OnnxOptions, Native]):
                 *vocabulary.deviations(model.tokenizer),
             ),
         )
+
+    def weigh(
+        self, decoder: Decoder, options: OnnxOptions, target: str, native: str
+    ) -> Iterable[Weight] | None:
+        """Build the graph, and measure what its file of weights has room for."""
+        require("onnx")
+        from convert.formats.onnx.network import build  # noqa: PLC0415 - without onnx other formats work
+
+        _, layout = build(
+            decoder, _storage(options, target, Native(KEPT_AS.get(native, "F32"))), PRODUCER_VERSION
+        )
+        slots = [Weight(slot.pieces[0].ref, sum(slot.sizes_bytes)) for slot in layout.slots]
+        return [*slots, *(Weight(None, len(data)) for _, data in layout.fixed)]
 
 
 def _storage(options: OnnxOptions, target: str, prepared: Native) -> Storage:

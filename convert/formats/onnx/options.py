@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from convert.recipe import TargetOptions
+from convert.recipe import Short, TargetOptions
 from convert.recipe.model import unique, wrong
 
 
@@ -68,6 +68,7 @@ class OnnxOptions(TargetOptions):
     """Folders for onnxruntime-genai: one artifact a precision and provider, as `onnx-int4-cpu`."""
 
     format_name: ClassVar[str] = "onnx"
+    short: ClassVar[Short | None] = Short("precision", "int4", is_list=True)
 
     precision: _Precisions = Field(
         min_length=1,

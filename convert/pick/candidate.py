@@ -1,0 +1,229 @@
+"""Candidates: a model in a format, from a recipe, an artifact, a report, or a model alone."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from convert.errors import Failure, UsageFailure
+from convert.formats import find_format, load_recipe, option_models
+from convert.pick.known import Known, find_model
+from convert.pick.memory import Weighed, weigh
+from convert.recipe import Recipe, TargetOptions, choose, cli_name, find, known_recipes
+from convert.recipe.shorthand import read_targets, spell
+from convert.source import Hub
+from convert.store import MANIFEST_NAME
+from verify.report import NAME as REPORT
+from verify.report import ArtifactResult, Report
+from verify.report import read as read_report
+
+# A model below this size answers nothing of use; one is a candidate only where somebody names it.
+LEAST_WEIGHTS = 50e6
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a report says of an artifact, and where."""
+
+    path: Path
+    machine: str
+    cores: int
+    result: ArtifactResult
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One artifact that could be the answer, built or not."""
+
+    model: Known
+    label: str  # the recipe's name, or the model's
+    target: str
+    options: TargetOptions
+    is_in_recipe: bool = True
+    recipe: Recipe | None = None
+    folder: Path | None = None  # where it is, or would be
+    is_built: bool = False
+    found: Found | None = None
+
+    @property
+    def format_name(self) -> str:
+        return self.options.format_name
+
+    @property
+    def state(self) -> str:
+        """Say in a word or two how far it is trusted."""
+        if self.found:
+            if self.found.result.passed:
+                return "passed"
+            failed = ", ".join(check.name for check in self.found.result.failures[:2])
+            return f"failed: {failed or 'nothing checked'}"
+        return "built, not verified" if self.is_built else "not built"
+
+    @property
+    def is_failed(self) -> bool:
+        return self.found is not None and not self.found.result.passed
+
+    @property
+    def kl(self) -> float | None:
+        """Return the measured divergence from the source."""
+        quality = self.found.result.quality if self.found else None
+        return quality.kl_mean if quality else None
+
+    @cached_property
+    def weighed(self) -> Weighed | None:
+        """Weigh it; None where its format cannot tell, or cannot express the model."""
+        format_ = find_format(self.format_name)
+        decoder = self.model.decoder
+        rendered = format_.renders(decoder, self.options)
+        if rendered is None or decoder.features - rendered or format_.limits(decoder):
+            return None
+        weights = format_.weigh(decoder, self.options, self.target, self.model.native)
+        return None if weights is None else weigh(decoder, weights)
+
+    @property
+    def spelled(self) -> str:
+        """Write its target in short, for a command."""
+        text = spell(self.target, option_models())
+        bits = getattr(self.options, "bits", 4)
+        return f"{text}:{bits}" if bits != 4 else text
+
+    @property
+    def shown_target(self) -> str:
+        """Name its target, with bits that are not the usual ones."""
+        bits = getattr(self.options, "bits", 4)
+        return f"{self.target}-Int{bits}" if bits != 4 else self.target
+
+    @property
+    def quality_key(self) -> str:
+        """Name what the table of expected losses knows it as."""
+        name = self.target.removesuffix("-cpu").removesuffix("-cuda")
+        return f"{name}-{bits}" if (bits := getattr(self.options, "bits", 4)) != 4 else name
+
+
+def gather(what: Sequence[str], out: Path, hub: Hub | None = None) -> tuple[Candidate, ...]:
+    """List the candidates that a person names; all recipes by default."""
+    if what:
+        named = [each for word in what for each in _named(word, out, hub)]
+        return tuple(named)
+    found: list[Candidate] = []
+    for path in known_recipes().values():
+        try:
+            recipe = load_recipe(path)
+            found += _of_recipe(recipe, out, hub, online=False)
+        except Failure:
+            continue  # `list` says what is wrong with a recipe
+    return tuple(each for each in found if each.model.parameter_count >= LEAST_WEIGHTS)
+
+
+def _named(word: str, out: Path, hub: Hub | None) -> Iterator[Candidate]:
+    path = Path(word)
+    if path.name == REPORT and path.is_file():
+        yield from _of_report(path, out, hub)
+    elif (path / MANIFEST_NAME).is_file():
+        yield from _of_artifact(path, hub)
+    elif word in known_recipes() or path.suffix in (".yaml", ".yml"):
+        yield from _of_recipe(load_recipe(find(word)), out, hub)
+    elif "/" in word or path.is_dir():
+        yield from offered(find_model(word, Path(), hub), ())
+    else:
+        load_recipe(word)  # which names the recipe that was probably meant
+
+
+def _of_recipe(recipe: Recipe, out: Path, hub: Hub | None, *, online: bool = True) -> list[Candidate]:
+    hub = hub or Hub.from_environment(is_offline=None if online else True)
+    model = find_model(recipe.model, recipe.path.parent, hub)
+    made = _report(out / recipe.name / REPORT)
+    found = []
+    for target in choose(recipe):
+        folder = out / recipe.name / target.name
+        candidate = Candidate(
+            model, recipe.name, target.name, target.options, recipe=recipe, folder=folder,
+            is_built=(folder / MANIFEST_NAME).is_file(),
+        )  # fmt: skip
+        found.append(replace(candidate, found=_result(made, folder, target.name, out / recipe.name)))
+    return found or list(offered(model, ()))
+
+
+def _report(path: Path) -> Report | None:
+    return read_report(path) if path.is_file() else None
+
+
+def _result(made: Report | None, folder: Path, name: str, where: Path) -> Found | None:
+    """Take what a report says of exactly these bytes: it names the manifest's digest."""
+    manifest = folder / MANIFEST_NAME
+    if made is None or not manifest.is_file():
+        return None
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    for result in made.artifacts:
+        if result.name == name and result.manifest_sha256 == digest:
+            return Found(where / REPORT, made.machine.cpu, made.machine.cores, result)
+    return None
+
+
+def _of_report(path: Path, out: Path, hub: Hub | None) -> Iterator[Candidate]:
+    """List a report's artifacts; what they are made of is said by the recipe of that name, or the source."""
+    made = read_report(path)
+    recipe = load_recipe(made.recipe) if made.recipe and made.recipe in known_recipes() else None
+    repo = recipe.model if recipe else made.source.repo
+    if repo is None:
+        raise UsageFailure(f"{path}: nobody says which model this is", "name the recipe")
+    model = find_model(repo, recipe.path.parent if recipe else Path(), hub)
+    own = {each.name: each for each in choose(recipe)} if recipe else {}
+    for result in made.artifacts:
+        options = own[result.name].options if result.name in own else _options(result.name)
+        yield Candidate(
+            model, made.recipe or model.name, result.name, options, recipe=recipe,
+            folder=out / (made.recipe or model.name) / result.name, is_built=True,
+            found=Found(path, made.machine.cpu, made.machine.cores, result),
+        )  # fmt: skip
+
+
+def _of_artifact(folder: Path, hub: Hub | None) -> Iterator[Candidate]:
+    from convert.store import read_manifest  # noqa: PLC0415
+
+    manifest = read_manifest(folder)
+    if manifest.source.repo is None:
+        raise UsageFailure(f"{folder}: it was made from a local folder", "name its recipe")
+    model = find_model(manifest.source.repo, Path(), hub)
+    made = _report(folder.parent / REPORT)
+    yield Candidate(
+        model, folder.parent.name, manifest.target, _options(manifest.target), folder=folder, is_built=True,
+        found=_result(made, folder, manifest.target, folder.parent),
+    )  # fmt: skip
+
+
+def _options(target: str) -> TargetOptions:
+    return parse(spell(target, option_models()))[1]
+
+
+def parse(text: str) -> tuple[str, TargetOptions]:
+    """Read one target in short, as its artifact's name and its options."""
+    ((name, options),) = read_targets(text, option_models()).items()
+    read = option_models()[name].model_validate_json(json.dumps(options))
+    return next(iter(read.by_target())), read
+
+
+def offered(model: Known, menu: Iterable[str], like: Candidate | None = None) -> Iterator[Candidate]:
+    """List a model in formats that no recipe asks for."""
+    for text in menu or ("gguf:Q4_K_M", "gguf:Q6_K", "gguf:Q8_0", "onnx:int4"):
+        if text.partition(":")[0] not in option_models():
+            continue
+        target, options = parse(text)
+        label = like.label if like else model.name.rpartition("/")[2].lower()
+        folder = Path("artifacts", label, target)
+        yield Candidate(
+            model,
+            label,
+            target,
+            options,
+            is_in_recipe=False,
+            recipe=like.recipe if like else None,
+            folder=folder,
+        )
+
+
+def recipe_name(candidate: Candidate) -> str | None:
+    """Return the argument by which commands find its recipe."""
+    return cli_name(candidate.recipe.path) if candidate.recipe else None

@@ -1,0 +1,148 @@
+"""Memory that a model takes: exact weights and caches, and what its runtime was found to hold besides."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from convert.formats.base import Weight
+from convert.model.decoder import (
+    Attention,
+    Decoder,
+    Delta,
+    Latent,
+    Layer,
+    Parallel,
+    Role,
+    ShortConvolution,
+    StateSpace,
+)
+from convert.pick.runtime import Holds
+
+# States of linear attention and state spaces are kept in 32 bits, whatever a cache is kept in.
+STATE_BYTES = 4
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What an artifact's weights take, and which of them a token goes through."""
+
+    size_bytes: int
+    common_bytes: int  # read for every token
+    expert_bytes: int  # of all experts
+    expert_share: float  # of the experts, that a token chooses
+
+    def read_bytes(self, users: int = 1) -> float:
+        """Say how much a step reads in which each user gets a token; users choose experts independently."""
+        return self.common_bytes + self.expert_bytes * (1 - (1 - self.expert_share) ** users)
+
+
+def weigh(decoder: Decoder, weights: Iterable[Weight]) -> Weighed:
+    """Add up an artifact's weights; of an embedding that is no head too, a token reads one row."""
+    listed = list(weights)
+    tables = {Role.POSITION, Role.LAYER_EMBED}
+    if any(each.ref and each.ref.role is Role.HEAD and each.ref.part == "weight" for each in listed):
+        tables.add(Role.EMBED)
+    experts = next((layer.experts for layer in decoder.kinds if layer.experts), None)
+    expert_bytes = sum(each.size_bytes for each in listed if each.ref and each.ref.expert is not None)
+    table_bytes = sum(each.size_bytes for each in listed if each.ref and each.ref.role in tables)
+    total_bytes = sum(each.size_bytes for each in listed)
+    return Weighed(
+        total_bytes,
+        total_bytes - table_bytes - expert_bytes,
+        expert_bytes,
+        experts.used_count / experts.count if experts else 0.0,
+    )
+
+
+def cache_bytes(decoder: Decoder, tokens: int, holds: Holds) -> float:
+    """Count what one user's texts take in the cache of all layers, to the byte."""
+    return sum(_layer_bytes(layer, decoder.hidden_size, tokens, holds) for layer in decoder.layers)
+
+
+def _layer_bytes(layer: Layer, hidden: int, tokens: int, holds: Holds) -> float:
+    match layer.mixer:
+        case Parallel(attention=attention, state=state):
+            found = _attention_bytes(attention, tokens, holds) + _state_bytes(state)
+        case Attention() as attention:
+            found = _attention_bytes(attention, tokens, holds)
+        case Latent() as latent:
+            narrow = latent.kv_rank + latent.rope.dimensions
+            wide = latent.head_count * (latent.head_size + latent.value_size)
+            found = tokens * (narrow if holds.latent == "narrow" else wide) * holds.cache_value_bytes
+        case Delta() as delta:
+            matrix = delta.value_head_count * delta.key_size * delta.value_size
+            found = STATE_BYTES * (matrix + (2 * delta.keys_size + delta.values_size) * (delta.kernel - 1))
+        case StateSpace() as state:
+            found = _state_bytes(state)
+        case ShortConvolution(kernel=kernel):
+            found = STATE_BYTES * hidden * (kernel - 1)
+        case _:
+            found = 0.0
+    return found
+
+
+def _attention_bytes(attention: Attention, tokens: int, holds: Holds) -> float:
+    if attention.kv_layer is not None:  # it reads those of another layer
+        return 0.0
+    seen = attention.window or attention.chunk
+    if seen is not None and holds.windows == "kept":
+        tokens = min(
+            tokens, seen + holds.batch_tokens
+        )  # a batch is written before what it pushes out is dropped
+    return 2 * tokens * attention.kv_size * holds.cache_value_bytes
+
+
+def _state_bytes(state: StateSpace) -> float:
+    matrix = state.inner_size * state.state_size
+    return STATE_BYTES * (matrix + state.conv_size * (state.kernel - 1))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a model takes in a runtime, part by part."""
+
+    weights_bytes: float
+    cache_bytes: float  # of all users
+    runtime_bytes: float
+    error: float  # how far such estimates have been off, as a share
+    is_measured: bool = False
+
+    @property
+    def total_bytes(self) -> float:
+        return self.weights_bytes + self.cache_bytes + self.runtime_bytes
+
+    @property
+    def most_bytes(self) -> float:
+        """Return the total with the error of what was estimated."""
+        return self.total_bytes * (1 + (0.0 if self.is_measured else self.error))
+
+
+def estimate(
+    decoder: Decoder,
+    weighed: Weighed,
+    holds: Holds,
+    *,
+    context: int,
+    users: int = 1,
+    prompt_tokens: int | None = None,
+) -> Memory:
+    """Estimate the peak, which comes with a prompt or with the last token of a full context.
+
+    All users' texts are as long as the context, and one prompt, as long as that unless it is said, is read.
+    """
+    prompt = context if prompt_tokens is None else prompt_tokens
+    rows = min(holds.logits_tokens or prompt, prompt)
+    batch = min(holds.batch_tokens, prompt)
+    reading_bytes = rows * decoder.vocab_size * holds.logits_bytes
+    reading_bytes += batch * decoder.hidden_size * holds.hidden_rows.value * FLOAT_BYTES
+    texts_bytes = users * cache_bytes(decoder, prompt, holds)
+    answers_bytes = users * cache_bytes(decoder, context, holds) * holds.cache_copies
+    answering_bytes = decoder.vocab_size * holds.logits_bytes
+    if answers_bytes + answering_bytes > texts_bytes + reading_bytes:
+        texts_bytes, reading_bytes = answers_bytes, answering_bytes
+    return Memory(
+        weighed.size_bytes * holds.weight_copies,
+        texts_bytes,
+        holds.base_mb.value * 1e6 + reading_bytes,
+        holds.error.value,
+    )
