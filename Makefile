@@ -57,6 +57,7 @@ bench: $(VENV)/.everything  ## measure beside onnxruntime-genai, GPTQModel, and 
 	$(BIN)/python -m tests.bench.conversion $(if $(LLAMA_CPP),--convert-script $(LLAMA_CPP)/convert_hf_to_gguf.py) \
 	  $(if $(LLAMA_BIN),--quantize $(LLAMA_BIN)/llama-quantize)
 	$(BIN)/python -m tests.bench.kernels
+	$(BIN)/python -m tests.bench.startup
 	$(BIN)/python -m tests.bench.quantized
 	$(BIN)/python -m tests.bench.experts --layers 4
 	$(BIN)/python -m tests.bench.onnx

@@ -1,6 +1,7 @@
 """JSON from files that others wrote."""
 
 import json
+from collections import Counter
 from typing import Any
 
 from convert.errors import Failure, shown
@@ -10,11 +11,11 @@ def parse_object(text: bytes, what: str, hint: str) -> dict[str, Any]:
     """Parse a JSON object in which no key is given twice; readers differ in which of the two they take."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in content:
-                raise Failure(f"{what}: the key {shown(key)} is given twice", hint)
-            content[key] = value
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            twice = next(key for key, count in counts.items() if count > 1)
+            raise Failure(f"{what}: the key {shown(twice)} is given twice", hint)
         return content
 
     try:

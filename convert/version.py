@@ -28,6 +28,15 @@ def version() -> str:
 
 
 @cache
+def code_digest() -> str:
+    """Digest the code of `convert`, for what is kept between runs and must not outlive a change of it."""
+    sha256 = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        sha256.update(path.read_bytes())
+    return sha256.hexdigest()
+
+
+@cache
 def changed_code() -> str | None:
     """Digest the uncommitted changes to the code that decides an artifact's bytes; None without any.
 

@@ -1,16 +1,20 @@
 """What a format sees of a source: the model without its weights, and the weights as an open checkpoint."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from convert.calibration import Source
-from convert.checkpoint import Checkpoint
-from convert.deviation import Deviation
-from convert.model.binding import Binding
-from convert.model.decoder import Decoder, Origin, Ref
-from convert.tokenizer import Tokenizer
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from convert.calibration import Source
+    from convert.checkpoint import Checkpoint
+    from convert.deviation import Deviation
+    from convert.model.binding import Binding
+    from convert.model.decoder import Decoder, Origin, Ref
+    from convert.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

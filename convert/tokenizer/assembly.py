@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from convert.model.families import family
 from convert.tokenizer import score, special, wrapping
 from convert.tokenizer.encoder import open_encoder
 from convert.tokenizer.model import Kind, Tokenizer, TokenType
+from convert.tokenizer.pretokenizer import check_digest
 from convert.tokenizer.sanity import check_document
 from convert.tokenizer.source import find_document
 from convert.tokenizer.template import find_template
@@ -48,7 +50,8 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
     document = document.with_added(special.implied_tokens(roles, document))
     document = wrapping.write_wrapping(document, roles, around)
     tokenizer_json = document.to_bytes()
-    _check_ids(open_encoder(tokenizer_json, document.origin), document)
+    encoder = open_encoder(tokenizer_json, document.origin)
+    _check_ids(encoder, document)
     tokens, types = _list(document, vocab_size, roles.unk)
     return Tokenizer(
         kind=document.kind,
@@ -69,6 +72,7 @@ def load(folder: Path, model_type: str, config: Mapping[str, Any], vocab_size: i
         chat_template=template,
         json=tokenizer_json,
         config=_config(files, roles, tokens, template, around),
+        check_digest=_check_digest(encoder, document),
     )
 
 
@@ -79,6 +83,13 @@ def _check_ids(encoder: tokenizers.Tokenizer, document: Document) -> None:
         if found != token.id:
             what = f"{document.origin}: the id {token.id} of {token.content!r} does not follow the others"
             raise Failure(what, f"the tokenizers library would make it {found}")
+
+
+def _check_digest(encoder: tokenizers.Tokenizer, document: Document) -> str | None:
+    """Digest the check text here, where the encoder is open; what goes wrong with it concerns GGUF alone."""
+    with suppress(Exception):
+        return check_digest(encoder) if document.kind is Kind.BYTE_BPE else None
+    return None
 
 
 def _list(

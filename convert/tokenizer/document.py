@@ -3,7 +3,7 @@
 import binascii
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
@@ -129,8 +129,7 @@ def read_document(content: dict[str, Any], origin: str) -> Document:
     return Document(
         origin=origin,
         vocab=_field(model, "vocab", dict, origin, "model."),
-        merges=tuple(_merge(merge, f"{origin}: model.merges[{index}]") for index, merge in
-                     enumerate(_field(model, "merges", list, origin, "model."))),
+        merges=tuple(_merges(_field(model, "merges", list, origin, "model."), origin)),
         unk_token=_field(model, "unk_token", str, origin, "model.") if model.get("unk_token") else None,
         fuse_unk=bool(model.get("fuse_unk")),
         byte_fallback=bool(model.get("byte_fallback")),
@@ -194,16 +193,18 @@ def _added(value: Json, where: str) -> AddedToken:
     return read_added(value, value["id"], where, special=False)
 
 
-def _merge(value: Json, where: str) -> tuple[str, str]:
-    """Read a merge: older files write "a b", newer ones ["a", "b"]."""
-    pair = value.split(" ") if isinstance(value, str) else value
-    if (
-        not isinstance(pair, list)
-        or len(pair) != 2
-        or not all(isinstance(part, str) and part for part in pair)
-    ):
-        raise Failure(f"{where}: a pair of tokens was expected, not {value!r}", BROKEN)
-    return pair[0], pair[1]
+def _merges(values: list[Json], origin: str) -> Iterator[tuple[str, str]]:
+    """Read merges: older files write "a b", newer ones ["a", "b"]."""
+    for index, value in enumerate(values):
+        pair = value.split(" ") if isinstance(value, str) else value
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not (isinstance(pair[0], str) and pair[0] and isinstance(pair[1], str) and pair[1])
+        ):
+            what = f"{origin}: model.merges[{index}]: a pair of tokens was expected, not {value!r}"
+            raise Failure(what, BROKEN)
+        yield pair[0], pair[1]
 
 
 def _field(content: dict[str, Any], key: str, kind: type[_T], origin: str, prefix: str = "") -> _T:

@@ -1,12 +1,13 @@
 """The canonical tokenizer, from which every format writes its files."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from functools import cached_property
 from typing import Any
 
 from convert.tokenizer import pretokenizer
+from convert.tokenizer.facts import Facts
 from convert.tokenizer.spacing import Spacing, read_spacing
 
 
@@ -64,6 +65,8 @@ class Tokenizer:
     json: bytes  # tokenizer.json
     config: dict[str, Any]  # tokenizer_config.json
     opening: tuple[int, ...] = ()  # tokens that go between bos and every text
+    check_digest: str | None = None  # of what it makes of llama.cpp's check text, where that was asked
+    facts: Facts = field(default_factory=Facts, compare=False, repr=False)
 
     @cached_property
     def pre(self) -> str:
@@ -71,14 +74,22 @@ class Tokenizer:
 
         Only GGUF needs it, so other formats accept tokenizers that llama.cpp cannot split.
         """
-        return pretokenizer.identify(self.json) if self.kind is Kind.BYTE_BPE else "default"
+        if self.kind is not Kind.BYTE_BPE:
+            return "default"
+        return self.facts.find("pre", lambda: pretokenizer.identify(self.json, self.check_digest))
 
     @cached_property
     def split_differently(self) -> tuple[str, ...]:
         """Return the texts, of a corpus of ours, that llama.cpp splits in other places."""
-        return pretokenizer.compare(self.json, self.pre) if self.kind is Kind.BYTE_BPE else ()
+        if self.kind is not Kind.BYTE_BPE:
+            return ()
+        return tuple(self.facts.find("split", lambda: [*pretokenizer.compare(self.json, self.pre)]))
 
     @cached_property
     def spacing(self) -> Spacing:
         """Return how spaces become "▁"; a Failure where no runtime but the tokenizers library can do it."""
-        return read_spacing(json.loads(self.json), {token.content for token in self.added})
+
+        def read() -> dict[str, Any]:
+            return read_spacing(json.loads(self.json), {token.content for token in self.added}).to_json()
+
+        return Spacing.from_json(self.facts.find("spacing", read))

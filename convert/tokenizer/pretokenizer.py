@@ -5,12 +5,14 @@ finds the name by the digest of a check text's ids. That is specific to one voca
 tell all steps apart: where the steps are known, the digest only chooses among names that split as they do.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 from convert.errors import Failure, shown
 from convert.tokenizer.encoder import open_encoder, steps
-from convert.tokenizer.file import Json
 from convert.tokenizer.imitation import SKIP_MERGES, expressions, split_differently
 from convert.tokenizer.splitter import (
     BYTE_LEVEL_STEP,
@@ -22,6 +24,11 @@ from convert.tokenizer.splitter import (
     STEP_OF_EXPRESSION,
     Steps,
 )
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from convert.tokenizer.file import Json
 
 # conversion/base.py, get_vocab_base_pre.
 _CHECK_TEXT = (
@@ -36,8 +43,13 @@ _CHECK_TEXT = (
 _LEAVE_OUT = "leave the gguf target out; the other formats contain these steps"
 
 
-def identify(tokenizer_json: bytes) -> str:
-    """Return `tokenizer.ggml.pre` for a byte-level tokenizer."""
+def check_digest(encoder: Tokenizer) -> str:
+    """Digest the ids of the check text."""
+    return hashlib.sha256(str(encoder.encode(_CHECK_TEXT).ids).encode()).hexdigest()
+
+
+def identify(tokenizer_json: bytes, digest: str | None = None) -> str:
+    """Return `tokenizer.ggml.pre` for a byte-level tokenizer; `digest` is that of the check text."""
     content = json.loads(tokenizer_json)
     normalizer = steps(content["normalizer"], "normalizers")
     if any(step["type"] != "NFC" for step in normalizer):
@@ -45,8 +57,7 @@ def identify(tokenizer_json: bytes) -> str:
             f"tokenizer: llama.cpp does not change text as {json.dumps(normalizer, ensure_ascii=False)} does",
             _LEAVE_OUT,
         )
-    ids = open_encoder(tokenizer_json).encode(_CHECK_TEXT).ids
-    by_digest = NAME_OF_DIGEST.get(hashlib.sha256(str(ids).encode()).hexdigest())
+    by_digest = NAME_OF_DIGEST.get(digest or check_digest(open_encoder(tokenizer_json)))
     described = tuple(describe(content["pre_tokenizer"]))
     if by_digest and (described not in NAMES_OF_STEPS or _is_alike(by_digest, described, content)):
         return by_digest

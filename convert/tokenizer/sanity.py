@@ -19,12 +19,13 @@ def check_document(document: Document) -> None:
             raise Failure(f"{where}: {other!r} and {token!r} share the id {identity}", BROKEN)
     _check_text(document, where)
     _check_added(document, owner)
+    vocab = document.vocab
     for index, (left, right) in enumerate(document.merges):
-        for token in (left, right, left + right):
-            if token not in document.vocab:
-                raise Failure(
-                    f"{document.origin}: model.merges[{index}]: {token!r} is not in the vocabulary", BROKEN
-                )
+        if left not in vocab or right not in vocab or left + right not in vocab:
+            token = next(each for each in (left, right, left + right) if each not in vocab)
+            raise Failure(
+                f"{document.origin}: model.merges[{index}]: {token!r} is not in the vocabulary", BROKEN
+            )
 
 
 def _is_byte_of(byte: str, character: str) -> bool:

@@ -3,8 +3,8 @@
 import base64
 import json
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from convert.errors import Failure
 from convert.tokenizer.encoder import steps
@@ -34,6 +34,15 @@ class Spacing:
     is_first_only: bool = False  # but not where the text begins with a space, nor after a special token
     collapses: bool = False  # runs of spaces become one, and there is none at either end
     charsmap: bytes = b""  # sentencepiece's table of characters to replace
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it for a note."""
+        return {**asdict(self), "charsmap": base64.b64encode(self.charsmap).decode()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """Read it from a note."""
+        return cls(**{**content, "charsmap": base64.b64decode(content["charsmap"])})
 
 
 def read_spacing(content: dict[str, Any], added: AbstractSet[str]) -> Spacing:

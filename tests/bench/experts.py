@@ -42,10 +42,9 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def make_checkpoint(folder: Path, layers: int) -> int:
-    """Write a checkpoint of zeros, and say how many weights it has."""
+def make_checkpoint(folder: Path, values: dict[str, Any]) -> int:
+    """Write a checkpoint of zeros, as a hole in a file, and say how many weights it has."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {**CONFIG, "num_hidden_layers": layers}
     (folder / "config.json").write_text(json.dumps(values, indent=1))
     if not (folder / "tokenizer.json").exists():
         write_tokenizer(folder, values["vocab_size"])
@@ -74,7 +73,7 @@ def main() -> None:
     asked = parser.parse_args()
     work = asked.work.resolve()
     model = work / f"experts-{asked.layers}"
-    weights = make_checkpoint(model, asked.layers)
+    weights = make_checkpoint(model, {**CONFIG, "num_hidden_layers": asked.layers})
     print(f"{weights / 1e9:.1f} G weights, {asked.layers} layers, to {asked.quant}:", flush=True)
     print(ours(model, [asked.quant], work), flush=True)
 

@@ -15,6 +15,7 @@ from convert.errors import Failure
 from convert.formats.gguf.vocabulary import vocabulary_deviations
 from convert.model.splitting import ONE_DIGIT
 from convert.tokenizer import load
+from convert.tokenizer.facts import Facts
 from convert.tokenizer.imitation import SKIP_MERGES, expressions
 from convert.tokenizer.pretokenizer import _CHECK_TEXT, identify
 from convert.tokenizer.splitter import KNOW_ONLY_ASCII_CASE, NAME_OF_DIGEST, NAMES_OF_STEPS
@@ -91,7 +92,10 @@ def test_a_digest_for_unknown_steps_is_compared_on_texts(monkeypatch: pytest.Mon
     content = json.loads(trained(KNOWN["gpt-2"], skips_merges=False).json)
     content["pre_tokenizer"] = spelled((r"\p{N}{1,2}", *KNOWN["gpt-2"]))
     changed = dataclasses.replace(
-        trained(KNOWN["gpt-2"], skips_merges=False), json=json.dumps(content).encode()
+        trained(KNOWN["gpt-2"], skips_merges=False),
+        json=json.dumps(content).encode(),
+        check_digest=None,
+        facts=Facts(),
     )
     ids = Tokenizer.from_str(changed.json.decode()).encode(_CHECK_TEXT).ids
     monkeypatch.setitem(NAME_OF_DIGEST, hashlib.sha256(str(ids).encode()).hexdigest(), "smollm")

@@ -1,37 +1,43 @@
 """GGUF, the format of llama.cpp: one artifact a quant, all from one read of the source."""
 
+from __future__ import annotations
+
 import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gguf as gguf_py
 
-from convert.checkpoint import TensorInfo
 from convert.deviation import AS_SOURCE, Deviation
 from convert.extras import installed
 from convert.formats.base import Format, Planned, Weight
 from convert.formats.gguf import metadata, projector, tensors
 from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
-from convert.formats.gguf.importance import Importance
 from convert.formats.gguf.mixture import MIXTURES, Chooser, Shape
 from convert.formats.gguf.options import PREFIX, GgufOptions
-from convert.formats.gguf.tensors import FileTensor
 from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
-from convert.model.decoder import Decoder
 from convert.model.family import HEADS
 from convert.model.feature import Feature
-from convert.model.forward import RENDERS as FORWARD_RENDERS
-from convert.model.source import Model, Weights
-from convert.progress import Progress
-from convert.recipe import Recipe
-from convert.writer.codecs import Codec
 from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Layout, Piece, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from convert.checkpoint import TensorInfo
+    from convert.formats.gguf.importance import Importance
+    from convert.formats.gguf.tensors import FileTensor
+    from convert.model.decoder import Decoder
+    from convert.model.source import Model, Weights
+    from convert.progress import Progress
+    from convert.recipe import Recipe
+    from convert.writer.codecs import Codec
+
 
 # The types that are written without libggml.
 PLAIN = {"F32", "F16", "BF16"}
@@ -64,7 +70,11 @@ class GgufFormat(Format[GgufOptions, Shared]):
         if graph is None:
             return None
         found = self.RENDERS & (graph.renders | graph.lost.keys())
-        return found & FORWARD_RENDERS if options and options.learns_by else found
+        if not (options and options.learns_by):
+            return found
+        from convert.model.forward import RENDERS as LEARNED  # noqa: PLC0415 - for the few that learn
+
+        return found & LEARNED
 
     def limits(self, decoder: Decoder) -> tuple[str, ...]:
         graph = tensors.find_graph(decoder)
@@ -87,7 +97,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
     def prepare(self, model: Model, options: GgufOptions, recipe: Recipe) -> Shared:
         """Turn the vocabulary into fields."""
         vocabulary = {
-            key: Field(value, value_type, item_type)
+            key: Field(value, value_type, item_type).packed()
             for key, value_type, value, item_type in vocabulary_fields(model.tokenizer)
         }
         return Shared(

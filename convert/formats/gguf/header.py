@@ -6,15 +6,16 @@ an open one, and value by value, where a vocabulary of 150,000 entries is packed
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from gguf import GGML_QUANT_SIZES, GGUF_MAGIC, GGUF_VERSION, GGMLQuantizationType, GGUFValueType
 
 from convert.checkpoint.gguf_file import SCALARS
 
 ALIGNMENT_BYTES = 32  # GGUF_DEFAULT_ALIGNMENT
+_LENGTHS = [struct.pack("<Q", length) for length in range(256)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class Field:
     value: Any
     type: GGUFValueType
     item_type: GGUFValueType | None = None
+    is_packed: bool = False  # `value` is the bytes that are written
+
+    def packed(self) -> Self:
+        """Pack the value once, for all files that have the field."""
+        return replace(self, value=_value(self), is_packed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,20 @@ def pack(fields: Mapping[str, Field], entries: Sequence[Entry]) -> bytes:
 
 
 def _string(text: str | bytes) -> bytes:
-    data = text.encode() if isinstance(text, str) else text
-    return struct.pack("<Q", len(data)) + data
+    return b"".join(_strings([text]))
+
+
+def _strings(items: Iterable[str | bytes]) -> Iterator[bytes]:
+    for item in items:
+        data = item.encode() if isinstance(item, str) else item
+        length = len(data)
+        yield _LENGTHS[length] if length < len(_LENGTHS) else struct.pack("<Q", length)
+        yield data
 
 
 def _value(field: Field) -> bytes:
+    if field.is_packed:
+        return bytes(field.value)
     if field.type == GGUFValueType.STRING:
         return _string(field.value)
     if field.type != GGUFValueType.ARRAY:
@@ -78,5 +93,5 @@ def _value(field: Field) -> bytes:
         raise ValueError("an array needs the type of its items")
     head = struct.pack("<IQ", field.item_type, len(items))
     if field.item_type == GGUFValueType.STRING:
-        return head + b"".join(map(_string, items))
+        return head + b"".join(_strings(items))
     return head + struct.pack(f"<{len(items)}{SCALARS[field.item_type]}", *items)

@@ -21,6 +21,10 @@ class VocabularyModel(StrEnum):
 
 def vocabulary_model(tokenizer: Tokenizer) -> VocabularyModel:
     """Choose the one that reads text as the source does; a Failure where none does."""
+    return VocabularyModel(tokenizer.facts.find("gguf model", lambda: _choose(tokenizer)))
+
+
+def _choose(tokenizer: Tokenizer) -> VocabularyModel:
     if tokenizer.kind is Kind.BYTE_BPE:
         return VocabularyModel.BYTES
     if tokenizer.kind is Kind.UNIGRAM:

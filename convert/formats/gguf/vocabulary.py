@@ -32,7 +32,7 @@ def vocabulary_fields(tokenizer: Tokenizer) -> list[Field]:
     ]
     if tokenizer.scores is not None:
         fields.append(_array(_KEY.SCORES, GGUFValueType.FLOAT32, list(tokenizer.scores)))
-    fields.append(_array(_KEY.TOKEN_TYPE, GGUFValueType.INT32, [int(kind) for kind in types]))
+    fields.append(_array(_KEY.TOKEN_TYPE, GGUFValueType.INT32, types))
     if model in (VocabularyModel.BYTES, VocabularyModel.MERGES):
         merges = [f"{left} {right}" for left, right in tokenizer.merges]
         fields.append(_array(_KEY.MERGES, GGUFValueType.STRING, merges))
@@ -153,16 +153,16 @@ _SHOWN = frozenset({
 
 def _tokens(tokenizer: Tokenizer, model: VocabularyModel) -> tuple[list[str], list[TokenType]]:
     """Spell tokens as llama.cpp looks for them; it aborts on two that are equal."""
-    taken = set(tokenizer.tokens)
-    texts, types = [], []
-    for text, given in zip(tokenizer.tokens, tokenizer.types, strict=True):
-        plain, kind = text, TokenType.USER_DEFINED if text in _SHOWN else given
-        if kind is TokenType.USER_DEFINED and SPACE in text and model is not VocabularyModel.BYTES:
-            if model is VocabularyModel.MERGES:
-                kind = TokenType.NORMAL  # merges make it
-            elif text.replace(SPACE, " ") not in taken:
-                plain = text.replace(SPACE, " ")
-            taken.add(plain)
-        texts.append(plain)
-        types.append(kind)
+    texts, types = list(tokenizer.tokens), list(tokenizer.types)
+    taken, cut_out = set(texts), TokenType.USER_DEFINED
+    for identity, text in enumerate(tokenizer.tokens):
+        if text in _SHOWN:
+            types[identity] = cut_out
+        if types[identity] is not cut_out or SPACE not in text or model is VocabularyModel.BYTES:
+            continue
+        if model is VocabularyModel.MERGES:
+            types[identity] = TokenType.NORMAL  # merges make it
+        elif text.replace(SPACE, " ") not in taken:
+            texts[identity] = text.replace(SPACE, " ")
+        taken.add(texts[identity])
     return texts, types

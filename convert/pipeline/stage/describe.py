@@ -21,17 +21,19 @@ from convert.pipeline.adapter import describe_untied, require_fit
 from convert.pipeline.parts import find_parts, has_next_layers
 from convert.pipeline.run import Run
 from convert.pipeline.tied import tied_as_stored
-from convert.tokenizer import Tokenizer
-from convert.tokenizer import load as load_tokenizer
+from convert.tokenizer import Tokenizer, load_kept
 
 
-def read_source(folder: Path) -> tuple[Family, Decoder, Tokenizer]:
-    """Read a checkpoint's config.json and tokenizer; refuse a model of an unknown family."""
+def read_source(folder: Path, notes: Path | None = None) -> tuple[Family, Decoder, Tokenizer]:
+    """Read a checkpoint's config.json and tokenizer; refuse a model of an unknown family.
+
+    A large vocabulary is kept in `notes`, and read from there the next time.
+    """
     config = read_config(folder)
     family, decoder = families.describe(config)
     decoder = tied_as_stored(folder, config, family.naming, decoder)
     values = families.text_config(config).values
-    tokenizer = load_tokenizer(folder, family.model_type, values, decoder.vocab_size)
+    tokenizer = load_kept(notes, folder, family.model_type, values, decoder.vocab_size)
     return family, decoder, tokenizer
 
 
@@ -41,7 +43,7 @@ def describe(run: Run) -> Run:
     folder = run.source.small.folder
     widened = tuple(_widened(folder))
     lora = run.resources.enter_context(open_adapter(run.adapter.folder)) if run.adapter else None
-    family, tied, tokenizer = read_source(folder)
+    family, tied, tokenizer = read_source(folder, run.hub.notes)
     tied = fitting(tied, family.naming, frozenset(index_names(folder) or ()))
     require_fit(lora, read_config(folder), family, tied)
     decoder = describe_untied(lora, read_config(folder), family, tied)

@@ -29,7 +29,7 @@ def judge(trial: AnyTrial) -> AnyTrial:
     with TemporaryDirectory(prefix="modelwright-") as workspace, trial.watching(names) as watch:
         source = Source(
             folder=pinned.folder,
-            tokenizer=write_tokenizer(pinned.folder, Path(workspace, "tokenizer")),
+            tokenizer=write_tokenizer(pinned.folder, Path(workspace, "tokenizer"), trial.hub.notes),
             repo=pinned.repo,
             commit=pinned.commit,
             digest=digest_of_all({name: str(digest.sha256) for name, digest in files.items()}),
@@ -47,9 +47,9 @@ def _name(adapter: Pinned) -> str:
     return f"{adapter.repo} at {adapter.commit}" if adapter.repo else "a local folder"
 
 
-def write_tokenizer(model: Path, folder: Path) -> Path:
+def write_tokenizer(model: Path, folder: Path, notes: Path | None = None) -> Path:
     """Write the source's tokenizer in the form that every library reads."""
-    _, _, tokenizer = read_source(model)
+    _, _, tokenizer = read_source(model, notes)
     folder.mkdir(parents=True)
     (folder / "tokenizer.json").write_bytes(tokenizer.json)
     for name, content in (
