@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from convert.errors import Failure
-from verify.scenarios.checks import CHECKS, Context
+from verify.scenarios.checks import CHECKS, Check, Context, Verdict, bad
 from verify.scenarios.material import clean
 from verify.scenarios.pack import Dialogue, Pack, Turn
 from verify.scenarios.prompt import Answerer, PromptBuilder
@@ -91,5 +91,13 @@ def converse(pack: Pack, dialogue: Dialogue, answerer: Answerer) -> Transcript:
 def judge(pack: Pack, turn: Turn, context: Context) -> tuple[Outcome, ...]:
     """Make every check of one answer."""
     asked = pack.checks_of(turn).items()
-    verdicts = [(name, CHECKS[name].judge(context, options)) for name, options in asked]
+    verdicts = [(name, _verdict(CHECKS[name], context, options)) for name, options in asked]
     return tuple(Outcome(name, it.passed, it.why, name not in pack.advisory) for name, it in verdicts)
+
+
+def _verdict(check: Check, context: Context, options: object) -> Verdict:
+    """Make one check; one that raises has failed, and the other answers are still judged."""
+    try:
+        return check.judge(context, options)
+    except Exception as fault:  # noqa: BLE001  (a model chose the text)
+        return bad(f"the check broke on this answer: {type(fault).__name__}: {str(fault)[:80]}")

@@ -16,19 +16,33 @@ _DASH = regex.compile(r"^(\s*)[-*](?=[^\s*\-\d.])", regex.MULTILINE)
 _NUMBER = regex.compile(r"^(\s*)[(（]?(\d{1,2})(?:[、．)）]|\.(?=[^\s\d]))\s*(?=\S)", regex.MULTILINE)
 _CIRCLED = regex.compile(r"^(\s*)([①-⑳])\s*", regex.MULTILINE)
 _HEADING = regex.compile(r"^(\s{0,3}#{1,6})(?=[^\s#])", regex.MULTILINE)
+# More than any question asks for. What comes after is not read, and cannot make a check slow.
+MAX_CHARS = 32_768
+MAX_BLANK = 64
+_LONG_BLANK = regex.compile(rf"\s{{{MAX_BLANK + 1},}}")
+
+
+def bounded(raw: str) -> tuple[str, tuple[Step, ...]]:
+    """Cut an answer and its runs of white space to the length that checks are made for."""
+    text = _LONG_BLANK.sub(lambda found: found[0][:MAX_BLANK], raw[:MAX_CHARS])
+    if text == raw:
+        return raw, ()
+    return text, (Step("shortened", f"{len(text)} of {len(raw)} characters"),)
 
 
 def tidy_chat(raw: str) -> tuple[str, tuple[Step, ...]]:
     """Remove thoughts, which a template would not show either, and nothing else."""
     text = _THOUGHT.sub("", raw)
     steps = (Step("thoughts left out", f"{len(raw) - len(text)} characters"),) if text != raw else ()
-    return text.strip(), steps
+    text, cut = bounded(text)
+    return text.strip(), steps + cut
 
 
 def tidy_completion(raw: str, style: Completion, context: str) -> tuple[str, tuple[Step, ...]]:
     """Cut at the next question, drop paragraphs about something else, repair lists."""
-    steps: list[Step] = []
-    text = raw.strip()
+    text, cut = bounded(raw)
+    steps = [*cut]
+    text = text.strip()
     for name, change in (
         ("cut at the next question", lambda text: _cut(text, style)),
         ("unrelated paragraphs dropped", lambda text: _related(text, context)),

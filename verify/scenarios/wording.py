@@ -9,7 +9,8 @@ Language = Literal["zh", "en"]
 
 _CJK = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 IS_CJK = re.compile(f"[{_CJK}]")
-_SPACE_BY_CJK = re.compile(rf"(?<=[{_CJK}\u3000-\u303f])\s+|\s+(?=[{_CJK}\u3000-\u303f])")
+# Runs of white space are one space by then; with \\s+ a long run would cost its square.
+_SPACE_BY_CJK = re.compile(rf"(?<=[{_CJK}\u3000-\u303f]) | (?=[{_CJK}\u3000-\u303f])")
 _SAME = str.maketrans(
     {"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "‑": "-", "−": "-", "×": "x"}
 )
@@ -25,6 +26,8 @@ _DIGIT = {
 }
 _UNIT = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}
 _CHINESE_NUMBER = re.compile("[零〇一二两三四五六七八九十百千万亿]+")
+# Longer runs of digits or numerals are no numbers of anything; Python refuses to write very large ones.
+MAX_NUMERAL = 32
 # Markers of chat templates, whatever the model.
 CHAT_MARKUP = r"<\|[^<>|\n]{1,40}\|>|<｜[^<>\n]{1,40}｜>|</?s>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
 _NUMBER_WORDS = """
@@ -41,7 +44,7 @@ def fold(text: str) -> str:
     """Remove what does not matter: 「１，０００ 米」 and 「1000米」 become the same."""
     text = unicodedata.normalize("NFKC", _MARKUP.sub("", text)).casefold().translate(_SAME)
     text = _GROUPS.sub(lambda found: re.sub(r"\D", "", found[0]), text)
-    return " ".join(_SPACE_BY_CJK.sub("", text).split())
+    return _SPACE_BY_CJK.sub("", " ".join(text.split())).strip()
 
 
 def has(text: str, wanted: str) -> bool:
@@ -77,12 +80,18 @@ def _is_letter(character: str) -> bool:
 
 def digits(folded: str) -> str:
     """Turn number words into digits: 「一千九百」 and 「一九〇〇」 become 1900, `eight` becomes 8."""
-    text = _CHINESE_NUMBER.sub(lambda found: str(chinese_number(found[0])), folded)
+    text = _CHINESE_NUMBER.sub(_in_digits, folded)
     return _ENGLISH_NUMBER.sub(lambda found: str(ENGLISH_NUMBERS.index(found[0])), text)
 
 
+def _in_digits(found: re.Match[str]) -> str:
+    return str(chinese_number(found[0])) if len(found[0]) <= MAX_NUMERAL else found[0]
+
+
 def chinese_number(text: str) -> int:
-    """Return the value of a Chinese numeral, in words or digit by digit."""
+    """Return the value of a Chinese numeral of at most MAX_NUMERAL characters, in words or digit by digit."""
+    if len(text) > MAX_NUMERAL:
+        raise ValueError(f"{len(text)} characters are no numeral")
     if all(character in _DIGIT for character in text):
         return int("".join(str(_DIGIT[character]) for character in text))
     for great in "亿万":
@@ -107,10 +116,10 @@ def numbers(text: str) -> set[str]:
     found: set[str] = set()
     for match in _NUMBER.finditer(folded):
         found.add(_shortest(match[0]))
-        if match[1]:
+        if match[1] and len(match[0]) <= MAX_NUMERAL:
             found.add(_shortest(str(float(match[0]) * _UNIT[match[1]])))
     for match in _CHINESE_NUMBER.finditer(folded):
-        if len(match[0]) > 1 and (value := chinese_number(match[0])) > 10:
+        if 1 < len(match[0]) <= MAX_NUMERAL and (value := chinese_number(match[0])) > 10:
             found.add(str(value))
     return found
 

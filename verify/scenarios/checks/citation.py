@@ -62,7 +62,7 @@ def cites(context: Context, wanted: Cites) -> Verdict:
     shown = {context.shown_as[number] for number in wanted.right if number in context.shown_as}
     gone = [number for number in wanted.right if number not in context.shown_as]
     named = cited(context.answer)
-    if wanted.needed and not named and (found := _BARE.match(context.answer)):
+    if wanted.needed and not named and (found := _BARE.match(context.answer.casefold())):
         named = {_value(found["n"])}
     if strangers := sorted(number for number in named if not 0 < number <= len(context.materials)):
         return bad(f"cites material {strangers[0]} of {len(context.materials)}")
@@ -80,20 +80,21 @@ def cites(context: Context, wanted: Cites) -> Verdict:
 def cited(text: str) -> set[int]:
     """Return the numbers of the materials that an answer cites; "not material 1" cites none."""
     found: set[int] = set()
+    # Letters that only match in another case would be looked up in vain: the long s of "ſeven".
     # A comma in a list of numbers ends no clause.
-    for clause in _CLAUSE.findall(_LISTED.sub("、", text)):
+    for clause in _CLAUSE.findall(_LISTED.sub("、", text.casefold())):
         for match in CITATIONS.finditer(clause):
             if _DENIED.search(clause[: match.start()]) or _DENIED_AFTER.match(clause, match.end()):
                 continue
             found |= {_value(number) for number in match.captures("n")}
-            found |= {_EN_ORDINALS.index(word.lower()) + 1 for word in match.captures("o")}
+            found |= {_EN_ORDINALS.index(word) + 1 for word in match.captures("o")}
     return found
 
 
 def _value(number: str) -> int:
     if number.isdigit():
         return int(number)
-    return _EN_WORDS.index(number.lower()) + 1 if number.isascii() else chinese_number(number)
+    return _EN_WORDS.index(number) + 1 if number.isascii() else chinese_number(number)
 
 
 def _quoted(context: Context) -> set[int]:

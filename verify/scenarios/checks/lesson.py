@@ -29,6 +29,7 @@ TITLES = {
 }
 MIN_KEPT = 0.5  # of a line's terms, so that the line counts as kept
 SAME = 0.95
+MAX_COMPARED = 1000  # terms; comparing two texts takes the product of their lengths
 _LABEL = re.compile(
     r"\s*(?:#|[-*+]\s|\d+[.、)]|[(（]?[A-Ha-h][.、)）]|.*[?？]\s*$|\*\*[^*]*\*\*\s*$|(?:正确)?答案|answer)",
     re.IGNORECASE,
@@ -161,7 +162,10 @@ def facts(context: Context, _: bool) -> Verdict:
 
 def _is_same(earlier: str, now: str) -> bool:
     before, after = terms(earlier), terms(now)
-    return before == after or SequenceMatcher(None, before, after, autojunk=False).ratio() > SAME
+    if before == after:
+        return True
+    before, after = before[:MAX_COMPARED], after[:MAX_COMPARED]
+    return SequenceMatcher(None, before, after, autojunk=False).ratio() > SAME
 
 
 def _sentence_length(text: str) -> float:
