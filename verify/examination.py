@@ -9,11 +9,12 @@ from verify import files, gates
 from verify.answerer import WorkerAnswerer
 from verify.baseline import Baseline, converse, describe, require_alive
 from verify.gates import Check
+from verify.judgment import figures, smoke_drop
 from verify.parity import compare, read_profile
 from verify.quality import quality
 from verify.report import ArtifactResult
 from verify.runtimes import RuntimeSettings, choose_runtime
-from verify.sample import Measured, Spread
+from verify.sample import Measured
 from verify.task import Plan, Subject, Watch
 from verify.worker import Launch, Worker
 
@@ -97,17 +98,17 @@ class Examination:
             return
         self._found["scenarios"] = answers
         require_alive(worker)
-        self._smoke_drop = source.smoke - answers.smoke
+        self._smoke_drop = smoke_drop(source, answers)
         count = len(answers.transcripts)
         why = f"{count} dialogues without a crash"
         self._checks.append(Check("answers", count, count, passed=True, why=why))
 
-    def take_speed(self, figures: Measured | Fault) -> None:
+    def take_speed(self, found: Measured | Fault) -> None:
         """Add the measurements that were taken in turns with the others."""
-        if isinstance(figures, Fault):
-            self._checks.append(gates.failed("speed", figures))
+        if isinstance(found, Fault):
+            self._checks.append(gates.failed("speed", found))
         else:
-            self._found |= vars(figures)
+            self._found |= vars(found)
         self._watch.found(self.result())
 
     def result(self) -> ArtifactResult:
@@ -119,18 +120,12 @@ class Examination:
             manifest_sha256=self._files.manifest_sha256,
             size_bytes=self._files.size_bytes,
             checks=(*self._checks, *gates.judge(limits, figures)),
+            limits_of=self._subject.limits_of,
             unmeasured=gates.unmeasured(limits, figures) if self.is_alive else (),
             **self._found,
         )
 
     def _figures(self) -> dict[str, float | None]:
         """Return the measurements by the gates' names."""
-        found: dict[str, Any] = {"size_bytes": self._files.size_bytes, "smoke_drop": self._smoke_drop}
-        for part in ("quality", "speed", "memory"):
-            found |= vars(self._found[part]) if self._found.get(part) else {}
-        figures = {gate.name: found.get(gate.name) for gate in gates.GATES}
-        return {
-            name: figure.median if isinstance(figure, Spread) else figure
-            for name, figure in figures.items()
-            if figure is not None
-        }
+        parts = (self._found.get(part) for part in ("quality", "speed", "memory"))
+        return figures(self._files.size_bytes, self._smoke_drop, *parts)

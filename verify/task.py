@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from convert.child import Limits
 from convert.recipe import Gates
@@ -24,6 +24,7 @@ class Subject:
     name: str
     path: Path | str
     gates: Gates = field(default_factory=Gates)
+    limits_of: Literal["recipe", "default"] = "default"  # whose the gates are
     runtime: str | None = None  # none: the one that suits it
     options: Mapping[str, Any] = field(default_factory=dict)  # the runtime's own
     secret_names: tuple[str, ...] = ()  # environment variables that it needs
@@ -42,6 +43,7 @@ class Plan:
     threads: int | None = None
     speed: measure.SpeedPlan = field(default_factory=measure.SpeedPlan)
     limits: Limits = field(default_factory=Limits)
+    asked_sha256: str | None = None  # of the recipe and its files, when these questions were read
     cache: Path | None = None  # for the source's logits; none: a temporary folder
 
 

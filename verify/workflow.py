@@ -26,6 +26,8 @@ def verify_artifacts(
 ) -> Report:
     """Judge each artifact against the source; what fails in one is a failed check, and the others go on."""
     watch = watch or Silence()
+    # Before anything is asked: a file that the recipe names may change while it is.
+    asked_sha256 = plan.asked_sha256 or (recipe.asked_sha256 if recipe else None)
     examinations = [Examination(subject, plan, watch) for subject in subjects]
     for examination in examinations:
         examination.look_at_files()
@@ -41,7 +43,7 @@ def verify_artifacts(
         tool=version(),
         revision=REVISION,
         recipe=recipe.name if recipe else None,
-        recipe_sha256=recipe.asked_sha256 if recipe else None,
+        recipe_sha256=asked_sha256,
         machine=describe_machine(),
         text=_text(plan, baseline),
         source=baseline.result,

@@ -79,7 +79,7 @@ class Filling:
     def found(self, result: ArtifactResult) -> None:
         """Fill in what is known; the verdict waits until all is."""
         cells = ["" if cell == words.NONE else cell for cell in words.row(result)]
-        self._rows[result.name] = (*cells[:-1], "FAILED" if not result.passed else "")
+        self._rows[result.name] = (*cells[:-1], words.verdict("failed") if result.failures else "")
         self._draw()
 
     def _draw(self) -> None:

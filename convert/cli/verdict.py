@@ -49,6 +49,10 @@ def _failures(artifact: ArtifactResult, passed_by_source: set[tuple[str, str, st
     """List each failed check; of failed dialogues those that the source passed."""
     for check in artifact.failures:
         yield f"{artifact.name}: {check.name}: {check.why}"
+    if artifact.unmeasured:
+        yield f"{artifact.name}: inconclusive, for want of a measurement: {words.unmeasured(artifact)}"
+    if artifact.limits_of == "default" and (artifact.failures or artifact.unmeasured):
+        yield f"{artifact.name}: judged by the default limits; a recipe sets its own"
     lost = any(check.name == "smoke_drop" for check in artifact.failures)
     transcripts = artifact.scenarios.transcripts if artifact.scenarios and lost else ()
     failed = [each for each in transcripts if not each.passed and key(each) in passed_by_source]

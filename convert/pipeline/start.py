@@ -7,13 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-import yaml
-
 from convert.errors import Failure, UsageFailure
 from convert.formats import load_recipe
 from convert.pipeline.run import Run, Trial
 from convert.progress import Progress
-from convert.recipe import Gates, Recipe, expand_home, known_recipes
+from convert.recipe import Recipe, expand_home, known_recipes
 from convert.source import Hub, Listing, list_source
 from convert.store import Manifest, Store, read_manifest
 from verify.runtimes import check_runtime, is_address
@@ -49,7 +47,10 @@ def start(recipe: Recipe, options: Options, **more: Any) -> Run:
 def start_trial(
     places: Sequence[str], options: Options, source: str | None, runtime_options: Sequence[str]
 ) -> Trial:
-    """Begin with folders, files and servers, and the source that is named or that their manifests name."""
+    """Begin with folders, files and servers, and the source that is named or that their manifests name.
+
+    They are judged by the default limits: whoever made one wrote the recipe in its manifest, too.
+    """
     given: dict[str, Any] = {"report_folder": None, **options}
     hub = Hub.from_environment(is_offline=given.pop("offline", None))
     for name in ("out", "only"):
@@ -62,7 +63,6 @@ def start_trial(
         Subject(
             name=names[place],
             path=place if is_address(place) else Path(place),
-            gates=_gates(manifests[place]),
             runtime=runtime,
             options=chosen,
             secret_names=tuple(str(chosen[name]) for name in ("api_key_env",) if name in chosen),
@@ -118,13 +118,6 @@ def _manifest(place: str) -> Manifest | None:
         return read_manifest(path)
     except Failure:  # the verification itself says what is wrong; here only the source's name is of use
         return None
-
-
-def _gates(manifest: Manifest | None) -> Gates:
-    """Read the limits of the recipe that an artifact was made by."""
-    recipe = yaml.safe_load(manifest.recipe) if manifest else {}
-    wanted = recipe.get("verify") if isinstance(recipe, dict) else None
-    return Gates.model_validate(wanted.get("gates") or {}) if isinstance(wanted, dict) else Gates()
 
 
 def _listing(source: str | None, manifests: dict[str, Manifest | None], hub: Hub) -> Listing:

@@ -1,8 +1,13 @@
-"""Decide what may be published: the report is of these very bytes, and every gate passed or is waived."""
+"""Decide what may be published: the report is of these very bytes, and every gate passed or is waived.
+
+The report is judged again from its measurements, which protects from mistakes and stale files. It is not
+signed: whoever can write it can write other measurements, too.
+"""
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from convert.errors import Exit, Failure, Failures, UsageFailure
 from convert.formats import find_format
@@ -10,12 +15,17 @@ from convert.progress import Progress, Silent
 from convert.publish.bundle import Candidate, Waiver
 from convert.recipe import Recipe, Target, cli_name
 from convert.source import digest_of_all
-from convert.store import MANIFEST_NAME, REBUILT, Flaw, Manifest, inspect_artifact, read_manifest
+from convert.store import MANIFEST_NAME, REBUILT, Flaw, inspect_artifact, read_manifest
+from verify import scenarios
 from verify.gates import GATES, limits_for
+from verify.judgment import shortfalls
 from verify.report import NAME as REPORT_NAME
 from verify.report import ArtifactResult, Report
 from verify.report import read as read_report
 from verify.revision import REVISION
+from verify.scenarios.pack import Pack
+
+Lacking: TypeAlias = list[tuple[str, str]]  # what was not passed, and why
 
 
 class Refusals(Failures):
@@ -33,15 +43,20 @@ def examine(
         raise Failure(f"{names}: not built yet", _rebuilding(recipe))
     report = _report(recipe, folder)
     results = {result.name: result for result in report.artifacts}
+    if len(results) < len(report.artifacts):
+        raise Failure(f"{folder / REPORT_NAME}: has two results of one artifact", _verifying(recipe))
     unknown = [each.name for each in targets if each.name not in results]
     if unknown:
         raise Failure(f"{', '.join(unknown)}: not verified yet", _verifying(recipe))
-    candidates = [
-        _candidate(recipe, each, folder / each.name, report, results[each.name]) for each in targets
+    packs = scenarios.load(recipe.verify.scenarios, recipe.path.parent)
+    found = [
+        _candidate(recipe, each, folder / each.name, report, results[each.name], packs=packs)
+        for each in targets
     ]
-    refusals = [problem for each in candidates for problem in _unwaived(recipe, each)]
+    refusals = [problem for each, lacking in found for problem in _unwaived(recipe, each, lacking)]
     if refusals:
         raise Refusals(refusals)
+    candidates = [each for each, _ in found]
     _compare_bytes(recipe, candidates, progress or Silent())
     return report, tuple(candidates)
 
@@ -71,8 +86,14 @@ def _report(recipe: Recipe, folder: Path) -> Report:
 
 
 def _candidate(
-    recipe: Recipe, target: Target, folder: Path, report: Report, result: ArtifactResult
-) -> Candidate:
+    recipe: Recipe,
+    target: Target,
+    folder: Path,
+    report: Report,
+    result: ArtifactResult,
+    *,
+    packs: Sequence[Pack],
+) -> tuple[Candidate, Lacking]:
     """Read an artifact; it must be the one that was verified, and built from the report's source."""
     manifest = read_manifest(folder)
     digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
@@ -88,36 +109,20 @@ def _candidate(
         wrong = "compared with another source than it was built from"
     if wrong:
         raise Failure(f"{target.name}: {wrong}", _rebuilding(recipe))
-    lacking = {name for name, _ in _lacking(recipe, manifest, result)}
+    limits = limits_for(recipe.verify.gates, target.name)
+    lacking = list(shortfalls(result, report.source, limits, packs, manifest.size_bytes))
+    names = {name for name, _ in lacking}
     waived = tuple(
         Waiver(each.gate, each.reason)
         for each in (recipe.publish.waive if recipe.publish else ())
-        if each.target in (None, target.name) and each.gate in lacking
+        if each.target in (None, target.name) and each.gate in names
     )
-    return Candidate(target.name, folder, manifest, digest, result, waived)
+    return Candidate(target.name, folder, manifest, digest, result, waived), lacking
 
 
-def _lacking(recipe: Recipe, manifest: Manifest, result: ArtifactResult) -> Iterator[tuple[str, str]]:
-    """List everything that an artifact did not pass, with the reason in words."""
-    for check in result.failures:
-        yield check.name, check.why
-    judged = {check.name: check.limit for check in result.checks}
-    limits = limits_for(recipe.verify.gates, manifest.target)
-    for gate in GATES:
-        limit = getattr(limits, gate.name)
-        if limit is None:
-            continue
-        if gate.name not in judged:
-            yield gate.name, "it was not measured, and the recipe sets a limit"
-        elif judged[gate.name] != limit:
-            yield gate.name, f"it was judged by the limit {judged[gate.name]}, and the recipe's is {limit}"
-    if not result.checks:
-        yield "checks", "nothing was checked"
-
-
-def _unwaived(recipe: Recipe, candidate: Candidate) -> Iterator[Failure]:
+def _unwaived(recipe: Recipe, candidate: Candidate, lacking: Lacking) -> Iterator[Failure]:
     waived = {waiver.gate for waiver in candidate.waived}
-    for name, why in _lacking(recipe, candidate.manifest, candidate.result):
+    for name, why in lacking:
         is_gate = any(gate.name == name for gate in GATES)
         if name in waived and is_gate:
             continue

@@ -1,7 +1,5 @@
 """The keys of a recipe as strict, frozen models, each field with its bounds and an example."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from convert.recipe.asked import asked_sha256
 from convert.recipe.explain import brief, did_you_mean
 from convert.recipe.lookup import expand_home
 
@@ -403,15 +402,8 @@ class Recipe(Contents):
 
     @property
     def asked_sha256(self) -> str:
-        """Digest what is built and how it is verified; a change of `publish:` alone leaves it the same."""
-        asked = self.model_dump(mode="json", exclude={"name", "path", "text", "targets", "publish"})
-        # As before these keys were added.
-        if self.verify.runtime is None:
-            del asked["verify"]["runtime"]
-        if self.adapter is None:
-            del asked["adapter"]
-        asked["targets"] = {name: each.model_dump(mode="json") for name, each in self.targets.items()}
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        """Digest what is built and how it is verified, the files that are named included."""
+        return asked_sha256(self)
 
     @property
     def folder(self) -> Path | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import math
 import random
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 from convert.formats import option_models
 from convert.formats.gguf.format import GgufFormat
@@ -12,15 +15,20 @@ from convert.recipe import Recipe, choose, load
 from convert.source import digest_of_all
 from convert.store import MANIFEST_NAME, Manifest, SourceRecord, Store, artifact_key, read_manifest
 from tests.verify import reports
-from verify.gates import Check, judge, limits_for
-from verify.report import NAME, ArtifactResult, Report, write_json
+from verify import scenarios
+from verify.gates import Check, Value, judge, limits_for, size_ratio
+from verify.quality import FIGURES
+from verify.report import NAME, ArtifactResult, Report, Scenarios, write_json
 from verify.revision import REVISION
+from verify.scenarios.score import scores, smoke
+from verify.scenarios.transcript import Exchange, Outcome, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from convert.recipe import Target
+    from verify.scenarios.pack import Dialogue, Pack
 
 # What a good conversion measures.
 GOOD = {"smoke_drop": 0.0, "ppl_ratio": 1.001, "kl_mean": 0.001, "top1": 0.99}
@@ -84,19 +92,84 @@ def build(
 
 
 def result(recipe: Recipe, folder: Path, measured: Mapping[str, float | None] = GOOD) -> ArtifactResult:
-    """What was found of the artifact in a folder."""
+    """What a verification would have found of the artifact in a folder, all of it consistent."""
     target = folder.name
     made = reports.artifact(target)
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.name != MANIFEST_NAME)
+    figures = {name: value for name, value in measured.items() if name in FIGURES}
+    has_quality = {"ppl_ratio", "kl_mean", "top1"} <= {
+        name for name, value in figures.items() if value is not None and math.isfinite(value)
+    }
+    assert made.quality is not None
+    quality = replace(made.quality, intervals={}, **cast("dict[str, Any]", figures))
+    found = discussed(recipe, lost=measured.get("smoke_drop") or 0.0)
     checks = (
-        Check("digests", 0, 0, passed=True, why="2 files have the manifest's SHA-256"),
-        Check("opens", "llama_cpp", "a runtime", passed=True, why="llama_cpp opens it"),
+        *parity(len(found.transcripts), size),
         *judge(limits_for(recipe.verify.gates, target), measured),
     )
     digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.name != MANIFEST_NAME)
     return made.model_copy(
-        update={"manifest_sha256": digest, "checks": checks, "unmeasured": (), "size_bytes": size}
+        update={
+            "manifest_sha256": digest,
+            "checks": checks,
+            "unmeasured": (),
+            "size_bytes": size,
+            "quality": quality if has_quality else None,
+            "scenarios": found,
+        }
     )
+
+
+def parity(dialogues: int, size_bytes: int) -> tuple[Check, ...]:
+    """Every check that is no gate, passed."""
+
+    def passed(name: str, measured: Value, limit: Value) -> Check:
+        return Check(name, measured, limit, passed=True, why="as it should be")
+
+    return (
+        passed("digests", 0, 0),
+        passed("header", 1, 1),
+        size_ratio(size_bytes, size_bytes),
+        passed("opens", "llama_cpp", "a runtime"),
+        passed("vocabulary", 512, 512),
+        passed("tokenizer", 0, 0),
+        passed("markup", 0, 0),
+        passed("chat_template", "equal", "as the source's"),
+        passed("chat_tokens", "equal", "as the source's"),
+        passed("end_of_turn", 0, 0),
+        passed("context_length", 64, 64),
+        passed("answers", dialogues, dialogues),
+    )
+
+
+@functools.cache
+def _dialogues(wanted: tuple[str, ...], base: Path, lost: float) -> Scenarios:
+    packs = scenarios.load(wanted, base)
+    total = sum(len(pack.dialogues) for pack in packs)
+    transcripts: list[Transcript] = []
+    for pack in packs:
+        for dialogue in pack.dialogues:
+            fails = len(transcripts) < round(lost * total)
+            transcripts.append(_transcript(pack, dialogue, fails=fails))
+    found = tuple(transcripts)
+    return Scenarios(smoke=smoke(found), scores=scores(found), transcripts=found)
+
+
+def discussed(recipe: Recipe, lost: float = 0.0) -> Scenarios:
+    """Every dialogue that a recipe asks for; the first of them failed, up to a share."""
+    return _dialogues(recipe.verify.scenarios, recipe.path.parent, lost)
+
+
+def _transcript(pack: Pack, dialogue: Dialogue, *, fails: bool) -> Transcript:
+    exchanges = []
+    for turn in dialogue.turns:
+        names = list(pack.checks_of(turn))
+        required = [name for name in names if name not in pack.advisory]
+        outcomes = tuple(
+            Outcome(name, not (fails and name == required[0]), "", name in required) for name in names
+        )
+        exchanges.append(Exchange("user", "sent", "raw", "answer", "end", 3, (), outcomes))
+    return Transcript(pack.scenario, pack.language, dialogue.name, "chat", tuple(exchanges))
 
 
 def write_report(
@@ -106,7 +179,15 @@ def write_report(
     made = reports.report(*results, recipe=recipe.name)
     record = read_manifest(root / recipe.name / results[0].name).source
     digest = digest_of_all({entry.path: entry.sha256 for entry in record.files})
-    source = made.source.model_copy(update={"repo": record.repo, "commit": record.commit, "digest": digest})
+    source = made.source.model_copy(
+        update={
+            "repo": record.repo,
+            "commit": record.commit,
+            "digest": digest,
+            "size_bytes": max(each.size_bytes or 0 for each in results),
+            "scenarios": discussed(recipe),
+        }
+    )
     made = made.model_copy(
         update={
             "revision": revision,

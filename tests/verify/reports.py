@@ -65,7 +65,6 @@ def artifact(name: str, *, passed: bool = True, words: str = "Jupiter") -> Artif
         manifest_sha256="a" * 64,
         size_bytes=1_250_000_000 if passed else 650_000_000,
         checks=checks,
-        unmeasured=("kl_p99",),
         opened=opened(words),
         quality=Quality(8.2, 8.0, 1.025, kl, 4 * kl, 0.95, 2048, 512, {"kl_mean": Interval(kl / 2, kl * 2)}),
         speed=Speed(

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable  # noqa: TC003 - pydantic reads the annotations
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapSerializer
 
@@ -21,6 +21,7 @@ from verify.scenarios.score import Score  # noqa: TC001
 from verify.scenarios.transcript import Transcript  # noqa: TC001
 
 SCHEMA = 1
+Verdict = Literal["failed", "inconclusive", "passed"]  # the worst first
 NAME = "report.json"
 # Forty dialogues with a dozen artifacts make a few megabytes.
 LARGEST_BYTES = 256 << 20
@@ -36,11 +37,13 @@ T = TypeVar("T")
 
 
 def _without_verdict(content: Any) -> Any:
-    return {key: content[key] for key in content if key != "passed"} if isinstance(content, dict) else content
+    said = ("passed", "verdict")
+    return {key: content[key] for key in content if key not in said} if isinstance(content, dict) else content
 
 
 def _with_verdict(value: Any, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-    return {**serialize(value), "passed": value.passed}
+    verdict = {"verdict": value.verdict} if isinstance(value, ArtifactResult) else {}
+    return {**serialize(value), "passed": value.passed, **verdict}
 
 
 # A verdict follows from the checks. It is written for other programs, and not read back.
@@ -84,7 +87,8 @@ class ArtifactResult(_Record):
     manifest_sha256: str | None  # of the manifest, which has every file's; None without a manifest
     size_bytes: int | None  # None for a server
     checks: tuple[Check, ...]
-    unmeasured: tuple[str, ...] = ()  # gates that this runtime cannot measure
+    limits_of: Literal["recipe", "default"] | None = None  # older reports have none
+    unmeasured: tuple[str, ...] = ()  # gates that are set, and that nothing could be measured for
     opened: Opened | None = None
     other_runtimes: tuple[str, ...] = ()  # that could have opened it too
     quality: Quality | None = None
@@ -94,8 +98,15 @@ class ArtifactResult(_Record):
 
     @property
     def passed(self) -> bool:
-        """Return whether something was checked, and nothing failed."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
+        """Return whether something was checked, nothing failed, and every gate that is set was measured."""
+        return self.verdict == "passed"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the verdict; a gate without a measurement has neither passed nor failed."""
+        if not self.checks or self.failures:
+            return "failed"
+        return "inconclusive" if self.unmeasured else "passed"
 
     @property
     def failures(self) -> tuple[Check, ...]:
@@ -119,11 +130,17 @@ class Report(_Record):
     @property
     def passed(self) -> bool:
         """Return whether every artifact passed."""
-        return bool(self.artifacts) and all(artifact.passed for artifact in self.artifacts)
+        return self.verdict == "passed"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the worst verdict of all."""
+        found = {artifact.verdict for artifact in self.artifacts} or {"failed"}
+        return next(each for each in get_args(Verdict) if each in found)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, verdicts included."""
-        return {**self.model_dump(mode="json", by_alias=True), "passed": self.passed}
+        return {**self.model_dump(mode="json", by_alias=True), "passed": self.passed, "verdict": self.verdict}
 
 
 def write(path: Path, content: str | bytes) -> None:

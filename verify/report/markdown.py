@@ -7,6 +7,7 @@ from verify.report import ArtifactResult, Report, words
 
 # Characters in a cell.
 LONGEST_CELL = 300
+LIMITS = {"recipe": "the recipe", "default": "modelwright itself, for it is not of a given recipe"}
 
 
 def render(report: Report) -> str:
@@ -16,7 +17,7 @@ def render(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     source, machine = report.source, report.machine
-    yield f"# {_plain(report.recipe or 'Verification')}: {'passed' if report.passed else 'FAILED'}"
+    yield f"# {_plain(report.recipe or 'Verification')}: {words.verdict(report.verdict)}"
     yield ""
     commit = f" at `{_plain(source.commit)}`" if source.commit else ""
     adapter = f", with the adapter {_plain(source.adapter)}" if source.adapter else ""
@@ -36,7 +37,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 def _section(artifact: ArtifactResult) -> Iterator[str]:
     yield ""
-    yield f"## {_plain(artifact.name)}: {'passed' if artifact.passed else 'FAILED'}"
+    yield f"## {_plain(artifact.name)}: {words.verdict(artifact.verdict)}"
     yield ""
     rows = [
         (check.name, words.value(check.measured), words.value(check.limit), _verdict(check), check.why)
@@ -45,7 +46,10 @@ def _section(artifact: ArtifactResult) -> Iterator[str]:
     yield from _table(("check", "measured", "limit", "verdict", "details"), rows)
     if artifact.unmeasured:
         yield ""
-        yield f"Not measured, since this runtime cannot: {', '.join(artifact.unmeasured)}."
+        yield f"Inconclusive, for want of a measurement: {_plain(words.unmeasured(artifact))}."
+    if artifact.limits_of:
+        yield ""
+        yield f"Judged by the limits of {LIMITS[artifact.limits_of]}."
     facts = list(figures(artifact))
     if facts:
         yield ""

@@ -42,7 +42,7 @@ def render(report: Report) -> str:
 
 
 def _point(artifact: ArtifactResult) -> plot.Point | None:
-    verdict = "good" if artifact.passed else "failed"
+    verdict = "failed" if artifact.verdict == "failed" else "good"
     return plot.Point.of(artifact.name, artifact.size_bytes, artifact.quality, verdict)
 
 
@@ -76,6 +76,9 @@ def _environment() -> Environment:
         "size": words.size,
         "share": words.share,
         "value": words.value,
+        "unmeasured": words.unmeasured,
+        "verdict": words.verdict,
+        "limits": markdown.LIMITS.get,
         "figures": lambda artifact: list(markdown.figures(artifact)),
         "scores": markdown.scores,
     }

@@ -3,7 +3,7 @@
 from convert.size import size as decimal_size
 from verify.gates import Value
 from verify.quality import Interval
-from verify.report import ArtifactResult
+from verify.report import ArtifactResult, Verdict
 from verify.sample import Spread
 
 NONE = "—"
@@ -31,8 +31,19 @@ def row(artifact: ArtifactResult) -> tuple[str, ...]:
         share(quality.top1 if quality else None),
         number(speed.decode_tok_s.median if speed and speed.decode_tok_s else None),
         size(memory.peak_rss_bytes if memory else None),
-        "passed" if artifact.passed else "FAILED",
+        verdict(artifact.verdict),
     )
+
+
+def verdict(found: Verdict) -> str:
+    """Show a verdict, the bad one loudly."""
+    return "FAILED" if found == "failed" else found
+
+
+def unmeasured(artifact: ArtifactResult) -> str:
+    """List the gates that nothing could be measured for, and why as far as that is known."""
+    idle = " (the source passes no dialogue, so none can be lost)" if artifact.scenarios else ""
+    return ", ".join(f"{gate}{idle if gate == 'smoke_drop' else ''}" for gate in artifact.unmeasured)
 
 
 def size(size_bytes: float | None) -> str:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def command(output: Output, *, recipe: str, options: Options) -> Exit:
     """Convert, verify, and publish where the recipe has publish:.
 
-    The same as the three commands one after the other. The exit code is 3 where a gate failed that
-    the recipe does not waive: what was built is kept, and nothing goes out.
+    The same as the three commands one after the other. The exit code is 3 where a gate failed
+    or is inconclusive, and the recipe does not waive it: what was built is kept, and nothing goes out.
     """
     from convert.formats import load_recipe  # noqa: PLC0415 - pydantic
     from convert.pipeline import RUN, start, steps  # noqa: PLC0415 - brings the formats and their codecs

@@ -57,8 +57,9 @@ def command(output: Output, *, what: tuple[str, ...], options: Options, **given:
 
     Each is opened in a runtime, asked the same questions as the source, and measured. RECIPE
     means the artifacts that it built. An ARTIFACT is a folder, a model file, or the address of
-    an OpenAI-compatible server; one that was made elsewhere is judged too, against --source. The
-    exit code is 3 where a gate failed: the artifact is kept, and never published.
+    an OpenAI-compatible server; one that was made elsewhere is judged too, against --source, and by
+    the default limits. The exit code is 3 where a gate failed, or is inconclusive because nothing
+    could be measured for it: the artifact is kept, and never published.
     """
     from convert import pipeline  # noqa: PLC0415 - brings the formats and their codecs
     from convert.cli import verdict  # noqa: PLC0415

@@ -20,6 +20,7 @@ def ask(trial: AnyTrial) -> AnyTrial:
         text_name=file.name if file else "the scenarios' own words",
         tokens=wanted.tokens,
         threads=trial.threads,
+        asked_sha256=trial.recipe.asked_sha256 if trial.recipe else None,
         cache=trial.hub.notes / "odds",
     )
     return replace(trial, questions=questions)

@@ -24,7 +24,7 @@ def select(run: Run) -> Run:
         if not each.is_up_to_date:
             run.remark(f"{each.target.name}: not as the recipe builds it now; `convert` does")
     subjects = tuple(
-        Subject(each.name, folder, run.verify.gates, runtime_for(run, each.format_name))
+        Subject(each.name, folder, run.verify.gates, "recipe", runtime_for(run, each.format_name))
         for each, folder in zip(run.targets, folders, strict=True)
     )
     return replace(run, subjects=subjects)

@@ -1,0 +1,46 @@
+"""What a recipe asks for, as a digest: reports are of exactly this."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from convert.recipe.model import Recipe
+
+
+def asked_sha256(recipe: Recipe) -> str:
+    """Digest what is built and how it is verified; a change of `publish:` alone leaves it the same."""
+    asked = recipe.model_dump(mode="json", exclude={"name", "path", "text", "targets", "publish"})
+    # As before these keys were added.
+    if recipe.verify.runtime is None:
+        del asked["verify"]["runtime"]
+    if recipe.adapter is None:
+        del asked["adapter"]
+    asked["targets"] = {name: each.model_dump(mode="json") for name, each in recipe.targets.items()}
+    if files := named_files(recipe):
+        asked["files"] = {str(path): _sha256(recipe.locate(path)) for path in files}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def named_files(recipe: Recipe) -> list[Path]:
+    """List the files whose content decides what is built or how it is judged: texts, packs, runtimes."""
+    runtime = recipe.verify.runtime
+    runtimes = runtime.values() if isinstance(runtime, dict) else [runtime] if runtime else []
+    named = [
+        name for name in (*recipe.verify.scenarios, *runtimes) if name.endswith((".yaml", ".yml", ".py"))
+    ]
+    texts = [recipe.verify.text, recipe.calibration.text if recipe.calibration else None]
+    own = [value for each in recipe.targets.values() for _, value in each if isinstance(value, Path)]
+    return sorted({*map(Path, named), *filter(None, texts), *own})
+
+
+def _sha256(path: Path) -> str | None:
+    """Digest a file's content; None where it is gone, which is another content, too."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

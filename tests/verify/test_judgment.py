@@ -1,0 +1,73 @@
+"""Whose limits an artifact is judged by, and what a verdict is where something could not be measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from convert.pipeline.start import start_trial
+from convert.recipe import Gates
+from tests.publish.artifacts import TARGETS, stand
+from tests.verify import reports
+from verify.judgment import figures, smoke_drop
+from verify.report import ArtifactResult, Scenarios, markdown, page, words
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    "text", ["verify: {gates: {top1: 0.0, kl_mean: 99}}", "verify: [", "verify: {gates: 3}"]
+)
+def test_a_strangers_manifest_does_not_choose_its_limits(text: str, tmp_path: Path) -> None:
+    recipe, root = stand(tmp_path)
+    folder = root / recipe.name / TARGETS[0]
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text("utf-8").replace('"recipe": "', f'"recipe": "{text}\\n'), "utf-8")
+    (subject,) = start_trial([str(folder)], {}, str(tmp_path), ()).subjects
+    assert subject.gates == Gates()
+    assert subject.limits_of == "default"
+
+
+def test_a_report_says_whose_limits_were_used() -> None:
+    found = reports.artifact("a").model_copy(update={"limits_of": "default"})
+    report = reports.report(found)
+    assert "Judged by the limits of modelwright itself" in markdown.render(report)
+    assert "Judged by the limits of modelwright itself" in page.render(report)
+
+
+def test_a_gate_without_a_measurement_is_inconclusive() -> None:
+    passed = reports.artifact("a")
+    assert passed.verdict == "passed"
+    found = passed.model_copy(update={"unmeasured": ("smoke_drop",)})
+    assert (found.verdict, found.passed) == ("inconclusive", False)
+    failed = reports.artifact("b", passed=False)
+    assert reports.report(passed, found).verdict == "inconclusive"
+    assert reports.report(passed, found, failed).verdict == "failed"
+    report = reports.report(passed, found)
+    assert words.row(found)[-1] == "inconclusive"
+    assert "Inconclusive, for want of a measurement: smoke\\_drop" in markdown.render(report)
+    assert report.as_dict()["artifacts"][1]["verdict"] == "inconclusive"
+
+
+def test_a_source_that_passes_nothing_has_nothing_to_lose() -> None:
+    good, bad = reports.scenarios("x", passed=True), reports.scenarios("x", passed=False)
+    empty = Scenarios(smoke=0.0, scores=(), transcripts=())
+    assert smoke_drop(good, bad) == 1.0
+    for source, found in ((bad, good), (bad, bad), (empty, empty), (None, good), (good, None)):
+        assert smoke_drop(source, found) is None
+    assert "smoke_drop" not in figures(1, None)
+
+
+def test_a_verdict_in_a_file_is_not_read_back() -> None:
+    found = reports.artifact("b", passed=False)
+    content = found.model_dump(mode="json") | {"name": "c"}
+    again = ArtifactResult.model_validate(content)
+    assert again == replace_name(found, "c")
+    assert again.verdict == "failed"
+
+
+def replace_name(found: ArtifactResult, name: str) -> ArtifactResult:
+    return found.model_copy(update={"name": name, "checks": tuple(map(replace, found.checks))})
