@@ -56,10 +56,10 @@ SEEN_BY_VERIFY = (
     "convert.store",
     "convert.version",
 )
-# Publishing and choosing know what a report tells, and nothing that runs.
+# Publishing and choosing judge a report again by what the recipe asks for, and run nothing.
 SEEN_BY_PUBLISH = (
     *("verify.report", "verify.gates", "verify.quality", "verify.sample", "verify.machine"),
-    "verify.revision",
+    *("verify.revision", "verify.judgment", "verify.scenarios"),
 )
 
 

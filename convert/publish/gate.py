@@ -16,13 +16,13 @@ from convert.publish.bundle import Candidate, Waiver
 from convert.recipe import Recipe, Target, cli_name
 from convert.source import digest_of_all
 from convert.store import MANIFEST_NAME, REBUILT, Flaw, inspect_artifact, read_manifest
-from verify import scenarios
 from verify.gates import GATES, limits_for
 from verify.judgment import shortfalls
 from verify.report import NAME as REPORT_NAME
 from verify.report import ArtifactResult, Report
 from verify.report import read as read_report
 from verify.revision import REVISION
+from verify.scenarios.loading import load as load_packs
 from verify.scenarios.pack import Pack
 
 Lacking: TypeAlias = list[tuple[str, str]]  # what was not passed, and why
@@ -48,7 +48,7 @@ def examine(
     unknown = [each.name for each in targets if each.name not in results]
     if unknown:
         raise Failure(f"{', '.join(unknown)}: not verified yet", _verifying(recipe))
-    packs = scenarios.load(recipe.verify.scenarios, recipe.path.parent)
+    packs = load_packs(recipe.verify.scenarios, recipe.path.parent)
     found = [
         _candidate(recipe, each, folder / each.name, report, results[each.name], packs=packs)
         for each in targets

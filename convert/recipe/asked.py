@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from convert.recipe.model import Recipe
+from typing import Any
 
 
-def asked_sha256(recipe: Recipe) -> str:
-    """Digest what is built and how it is verified; a change of `publish:` alone leaves it the same."""
+def asked_sha256(recipe: Any) -> str:
+    """Digest what a Recipe builds and verifies; a change of `publish:` alone leaves it the same."""
     asked = recipe.model_dump(mode="json", exclude={"name", "path", "text", "targets", "publish"})
     # As before these keys were added.
     if recipe.verify.runtime is None:
@@ -25,7 +22,7 @@ def asked_sha256(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def named_files(recipe: Recipe) -> list[Path]:
+def named_files(recipe: Any) -> list[Path]:
     """List the files whose content decides what is built or how it is judged: texts, packs, runtimes."""
     runtime = recipe.verify.runtime
     runtimes = runtime.values() if isinstance(runtime, dict) else [runtime] if runtime else []
