@@ -11,12 +11,13 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist lo
 # The vision half of llama.cpp is not used here.
 LLAMA_BUILD := CMAKE_ARGS="-DLLAVA_BUILD=OFF $$CMAKE_ARGS"
 
-# For `make bench` to compare with: a checkout of llama.cpp, and the folder of its programs.
-LLAMA_CPP ?=
-LLAMA_BIN ?=
+# What `make bench` measures (python -m tests.bench --help), e.g. BENCH='one iq4 --rounds 1 --layers 4'.
+BENCH  ?=
+# Its peers: a checkout of llama.cpp, and the folder of its programs. Fetched and built once where not named.
+export LLAMA_CPP LLAMA_BIN
 
 .DEFAULT_GOAL := help
-.PHONY: help setup convert verify publish test test-slow test-families check style bench tiny-models clean
+.PHONY: help setup convert verify publish test test-slow test-families check style bench bench-parts tiny-models clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -53,17 +54,17 @@ style: $(VENV)/.everything  ## mend lint and formatting in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.everything  ## measure beside onnxruntime-genai, GPTQModel, and llama.cpp's tools where they are named
-	$(BIN)/python -m tests.bench.conversion $(if $(LLAMA_CPP),--convert-script $(LLAMA_CPP)/convert_hf_to_gguf.py) \
-	  $(if $(LLAMA_BIN),--quantize $(LLAMA_BIN)/llama-quantize)
+bench: $(VENV)/.everything  ## measure beside llama.cpp, onnxruntime-genai and GPTQModel in turns; an hour or two
+	$(BIN)/python -m tests.bench --build $(BENCH)
+	$(BIN)/python -m tests.bench.table
+
+bench-parts: $(VENV)/.everything  ## measure kernels, start-up and memory, and verification beside llama.cpp's tools
+	$(BIN)/python -m tests.bench.peers
 	$(BIN)/python -m tests.bench.kernels
 	$(BIN)/python -m tests.bench.startup
-	$(BIN)/python -m tests.bench.quantized
-	$(BIN)/python -m tests.bench.experts --layers 4
-	$(BIN)/python -m tests.bench.onnx
-	$(BIN)/python -m tests.bench.gptq
-	$(BIN)/python -m tests.bench.speed $(if $(LLAMA_BIN),--llama-bench $(LLAMA_BIN)/llama-bench)
-	$(if $(LLAMA_BIN),$(BIN)/python -m tests.bench.perplexity --llama-perplexity $(LLAMA_BIN)/llama-perplexity)
+	$(BIN)/python -m tests.bench.memory
+	$(BIN)/python -m tests.bench.speed
+	$(BIN)/python -m tests.bench.perplexity
 
 tiny-models: $(VENV)/.everything  ## train the two models of recipes/models again (hours on a CPU; resumes)
 	$(BIN)/python -m tests.lab.train all --work build/tiny-models

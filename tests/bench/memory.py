@@ -19,7 +19,8 @@ from pathlib import Path
 
 from convert.tokenizer import load
 from tests import tiny
-from tests.bench.conversion import ROOT, measure
+from tests.bench.checkpoint import ROOT
+from tests.bench.harness import measure
 
 SPARE, ANSWER = 32, 16
 VOCABULARY = ROOT / "recipes" / "models" / "tiny-qwen"
@@ -138,7 +139,7 @@ def main() -> None:
 def compare(folder: Path, name: str, case: Case, context: int) -> None:
     """Measure one case, and print it."""
     place = str(folder / case.target)
-    cost = measure([sys.executable, "-c", case.script, case.module, place, str(context)], [])
+    cost = measure([sys.executable, "-c", case.script, case.module, place, str(context)])
     print(
         f"{name} {case.target} {case.runtime} {context} {cost.peak_rss_bytes} {cost.peak_anon_bytes}",
         flush=True,

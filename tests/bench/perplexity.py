@@ -1,6 +1,6 @@
 """What `verify` says of a GGUF's odds beside what llama-perplexity says, on the same text and settings.
 
-python -m tests.bench.perplexity --llama-perplexity build/bin/llama-perplexity [MODEL.gguf] [--text FILE]
+python -m tests.bench.perplexity [--llama-perplexity build/bin/llama-perplexity] [MODEL.gguf] [--text FILE]
 
 Without a model the embedded one is converted. The divergence is taken between two GGUFs, the model's F32
 and the one that is judged, since llama-perplexity knows no other source; it keeps 16 bits of each odds.
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from convert import convert_recipe, recipe
 from convert.formats import option_models
+from tests.bench import peers
 from verify.logprobs import Windows, cut, save_reference
 from verify.quality import Quality, quality
 from verify.runtimes import RuntimeSettings
@@ -36,11 +37,15 @@ def main() -> None:
     parser.add_argument(
         "models", type=Path, nargs="*", help="the first is the one that others are held against"
     )
-    parser.add_argument("--llama-perplexity", type=Path, required=True, help="llama.cpp's own tool")
+    parser.add_argument(
+        "--llama-perplexity", type=Path, default=peers.tool("llama-perplexity"), help="llama.cpp's own tool"
+    )
     parser.add_argument("--text", type=Path, default=ROOT / "README.md")
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--windows", type=int, default=16)
     asked = parser.parse_args()
+    if asked.llama_perplexity is None:
+        parser.error("name or build llama-perplexity: see tests/bench/peers.py")
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
         text.write_text(read_text(asked.text, 1 << 20), "utf-8")

@@ -1,24 +1,19 @@
-"""What converting a quantized source costs, of a shape that people have, next to the same model in BF16.
-
-python -m tests.bench.quantized
-"""
+"""Checkpoints as those of `checkpoint`, stored with fewer bits."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convert.checkpoint.tensor import STORED_AS
-from tests.bench.conversion import ROOT, Shape, make_checkpoint, ours, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     Part = tuple[str, str, tuple[int, ...], bytes | None]
 
@@ -93,23 +88,3 @@ def make_quantized(folder: Path, kind: str, named: Mapping[str, tuple[int, ...]]
         for offset, content in contents:
             stream.seek(data + offset)
             stream.write(content)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / "bench" / "out", help="where models and files go")
-    parser.add_argument("--layers", type=int, default=4, help="how deep the model is; Qwen-1.8B has 24")
-    asked = parser.parse_args()
-    work = asked.work.resolve()
-    shape = Shape(layers=asked.layers)
-    plain = work / f"model-{asked.layers}"
-    make_checkpoint(plain, shape)
-    print(f"plain BF16 to Q8_0:  {ours(plain, ['Q8_0'], work)}", flush=True)
-    for kind in SECTIONS:
-        model = work / f"model-{kind}"
-        make_quantized(model, kind, shapes(shape), plain)
-        print(f"{kind} to Q8_0:  {ours(model, ['Q8_0'], work)}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

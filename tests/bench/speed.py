@@ -1,6 +1,6 @@
 """What `verify` measures of a GGUF beside what llama-bench and time(1) measure, taken in turns.
 
-python -m tests.bench.speed --llama-bench build/bin/llama-bench [MODEL.gguf]
+python -m tests.bench.speed [--llama-bench build/bin/llama-bench] [MODEL.gguf]
 
 llama-bench is run on the same libraries as ours, those of llama-cpp-python: another build of the same source
 differed by 7 % here. Without a model a random one of 0.25 billion weights is made.
@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests import tiny
+from tests.bench import peers
 from tests.gguf import oracle
 from verify.measure import prompt
 from verify.runtimes import Request, RuntimeSettings
@@ -49,7 +50,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", type=Path, nargs="?")
-    parser.add_argument("--llama-bench", type=Path, help="llama.cpp's own tool")
+    parser.add_argument(
+        "--llama-bench", type=Path, default=peers.tool("llama-bench"), help="llama.cpp's own tool"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
     asked = parser.parse_args()
@@ -59,7 +62,7 @@ def main() -> None:
         if asked.llama_bench:
             compare_speed(model, asked.llama_bench, asked.threads, asked.rounds)
         else:
-            print("speed: name llama.cpp's tool with --llama-bench to compare")
+            print("speed: to compare, name or build llama-bench: see tests/bench/peers.py")
 
 
 def make(folder: Path) -> Path:

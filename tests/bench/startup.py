@@ -17,8 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench.conversion import ROOT
-from tests.bench.experts import make_checkpoint
+from tests.bench.checkpoint import ROOT, make_sparse
 
 PROGRAM = str(Path(sys.executable).parent / "modelwright")
 QWEN: dict[str, Any] = {
@@ -86,7 +85,7 @@ def main() -> None:
     home = work / "home"
     recipes: dict[str, str] = {}
     for name, values in (("large", QWEN), ("narrow", NARROW)):
-        make_checkpoint(work / name, values)
+        make_sparse(work / name, values)
         recipes[name] = str(work / f"{name}.yaml")
         quants = "gguf: {quants: [Q4_K_M, Q8_0]}" if name == "large" else "gguf: {quants: [Q8_0]}"
         Path(recipes[name]).write_text(f"model: {work / name}\ntargets: {{{quants}}}\n")

@@ -11,7 +11,8 @@ from convert import plan_recipe
 from convert.formats import load_recipe
 from convert.pipeline.stage.estimate import PROGRAM_BYTES
 from tests import tiny
-from tests.bench.conversion import Shape, ours, shapes
+from tests.bench.cases import OURS, Place
+from tests.bench.checkpoint import Shape, shapes
 from tests.bench.quantized import make_quantized
 from tests.hf.describing import make
 
@@ -33,10 +34,10 @@ def test_memory_is_bounded_by_slices(tmp_path: Path, kind: str) -> None:
     named = {name: size for name, size in shapes(shape).items() if not name.endswith(".bias")}
     model = tmp_path / "model"
     make_quantized(model, kind, named, plain)
-    cost = ours(model, ["Q8_0"], tmp_path)
+    cost = Place(tmp_path).ours(model, "gguf: {quants: [Q8_0]}").run()
     assert cost.peak_anon_bytes < PROGRAM_BYTES + BOUND_BYTES
     # Which the plan says, and which holds neither the widened model nor what is read of it.
-    asked = load_recipe(tmp_path / "bench-Q8_0.yaml")
+    asked = load_recipe(tmp_path / f"bench-{OURS}.yaml")
     planned = plan_recipe(asked, out=tmp_path / "other", offline=True)
     assert cost.peak_anon_bytes < planned.peak_memory_bytes < PROGRAM_BYTES + BOUND_BYTES
     assert planned.parameter_count * 4 > 5 * planned.peak_memory_bytes

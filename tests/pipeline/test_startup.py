@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.experts import make_checkpoint
+from tests.bench.checkpoint import make_sparse
 from tests.bench.startup import NARROW
 
 # Counts what reads a vocabulary, and whose bytes are digested; says which of the heavy packages came along.
@@ -65,7 +65,7 @@ def _run(folder: Path, function: str, how: str) -> dict[str, Any]:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """Make a recipe of a model with a real vocabulary, and few weights."""
-    make_checkpoint(tmp_path / "model", NARROW)
+    make_sparse(tmp_path / "model", NARROW)
     for path in (tmp_path / "model").iterdir():
         os.utime(path, (1, 1))  # a digest of what was written just now is not kept
     (tmp_path / "r.yaml").write_text("model: model\ntargets: {gguf: {quants: [Q8_0, F16]}}\n", "utf-8")

@@ -15,7 +15,7 @@ PROGRAM_BYTES = 700 << 20
 # Operations a second of a GPU: a guess well below what one reaches in large products.
 GPU_FLOPS = 2e13
 # Times as long as in large products of float32: these are small, and the solver goes column by column.
-SLOWNESS = 2.5
+SLOWNESS = 2.1
 # GPTQModel's AWQ tries so many scales for each group of matrices, each by a pass of all tokens, and then so
 # many clips on so many tokens, weight by weight rather than by products.
 AWQ_SCALES, AWQ_CLIPS, AWQ_CLIP_TOKENS, AWQ_CLIP_SLOWNESS = 20, 10, 512, 10
@@ -27,7 +27,7 @@ LEFT_OUT = frozenset(
 )
 NORMS = frozenset({Role.ATTN_Q_NORM, Role.ATTN_K_NORM})  # which may have a row for each head
 # To start, to load, to import, and to write what was made.
-START_S = 15.0
+START_S = 6.5
 
 
 def matrices(stored: Sequence[Stored]) -> tuple[Matrix, ...]:
