@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from convert import machine
 from convert.checkpoint.adapter import cost
+from convert.pipeline.encoding import COMPILING, Encoding
 from convert.pipeline.result import PlannedStep
 from convert.pipeline.sampling import Sample, sample
 from convert.source.digest import DigestNotes
@@ -89,9 +90,10 @@ class Forecast:
     def _pass(self, layouts: Sequence[Layout]) -> PlannedStep:
         """Weigh the cores' work against the disk's; both go on at once."""
         weights, read = _encoded(layouts)
+        encoding = Encoding(self._speeds, self._run.hub.notes, self._threads)
         shares = {
-            f"encoding {codec.name}": self._speeds.encoding_s(codec, count)
-            for codec, count in weights.items()
+            name if name == COMPILING else f"encoding {name}": core_s
+            for name, core_s in encoding.core_s(weights).items()
         }
         written_bytes = sum(layout.size_bytes for layout in layouts)
         disk = self._disk_of(written_bytes)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convert.writer.codecs import lanes
 from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
 from convert.writer.codecs.plain import Plain
 from convert.writer.speed import Disk, Speeds, probe
@@ -98,3 +99,28 @@ def test_a_disk_is_asked_in_the_nearest_folder_that_is_there(tmp_path: Path) -> 
 
 def test_slower_types_have_slower_guesses() -> None:
     assert BLOCK_TYPES["IQ4_XS"].weights_per_s < BLOCK_TYPES["Q8_0"].weights_per_s
+
+
+def test_a_kernel_that_is_not_compiled_yet_is_guessed(tmp_path: Path, measured: list[int]) -> None:
+    speeds, codec = Speeds(tmp_path, 1), Ggml("Q4_K")
+    libggml_s = speeds.encoding_s(codec, MANY)
+    assert speeds.kernel_s(codec, MANY, tmp_path / "kernels") == pytest.approx(libggml_s / 5)
+    assert len(measured) == 1
+
+
+def test_a_kernel_that_is_ready_is_measured(tmp_path: Path, measured: list[int], monkeypatch: Any) -> None:
+    used: list[int] = []
+
+    def encode(source: Any, _: Any, out: Any) -> None:
+        used.append(source.size)
+        out[:] = 0
+
+    monkeypatch.setitem(lanes.ready, "Q4_K", encode)
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    (folder / "Q4_K").touch()
+    speeds = Speeds(tmp_path, 1)
+    assert speeds.kernel_s(Ggml("Q4_K"), MANY, folder) == MANY / (100.0 * measured[0])
+    assert used
+    (path,) = (tmp_path / "speeds").iterdir()
+    assert list(json.loads(path.read_text())) == ["Q4_K by kernels"]

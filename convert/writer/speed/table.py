@@ -11,7 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from convert.writer.codecs import lanes
 from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
+from convert.writer.codecs.lanes.load import is_compiled, load
 from convert.writer.speed import probe
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ PACKAGES = ("numpy", "llama-cpp-python", "numba")
 # Work that takes less at these rates, which any machine reaches, is not worth a measurement.
 WORTH_S = 0.1
 ENCODED_PER_S, WIDENED_PER_S = 200e6, 300e6  # weights
+KERNEL_GAIN = 5.0  # over libggml, of a kernel that is yet to be compiled
 TERMS_PER_S, OPERATIONS_PER_S = 1e9, 20e9
 HASHED_BYTES_PER_S = 500e6
 
@@ -56,6 +59,19 @@ class Speeds:
         name = f"{codec.name} by importance" if getattr(codec, "importance", None) else codec.name
         least_per_s = BLOCK_TYPES[codec.name].weights_per_s if isinstance(codec, Ggml) else ENCODED_PER_S
         return self._seconds(name, weights, least_per_s, lambda: probe.encoding(codec))
+
+    def kernel_s(self, codec: Ggml, weights: float, folder: Path) -> float:
+        """Estimate the encoding by a vectorized kernel that was compiled into a folder, or will be."""
+        name = f"{codec.name} by {folder.name}{' by importance' if codec.importance else ''}"
+        is_ready = codec.name in lanes.ready or is_compiled(codec.name, folder)
+        if name not in self._known and not is_ready:
+            return self.encoding_s(codec, weights) / KERNEL_GAIN
+
+        def prepare() -> probe.Work:
+            lanes.ready[codec.name] = lanes.ready.get(codec.name) or load(codec.name, folder)
+            return probe.encoding(codec)
+
+        return self._seconds(name, weights, 0.0, prepare)
 
     def widening_s(self, dtype: str, weights: float) -> float:
         """Estimate the widening of stored weights to float32, and the look through them."""

@@ -19,6 +19,7 @@ Remark = Callable[[str], None]
 # compiling it ten.
 LOAD_FROM_S = 2.0
 COMPILE_FROM_S = 20.0
+COMPILING_S = 10.0
 STOP_S = 5.0
 
 
@@ -49,7 +50,7 @@ def advise(work: Iterable[tuple[Codec, int]], remark: Remark) -> dict[str, float
 @contextmanager
 def preparing(work: Iterable[tuple[Codec, int]], cache: Path, remark: Remark) -> Iterator[None]:
     """Get kernels ready for so many weights a codec, in the background, while the work is going on."""
-    wanted = advise(work, remark)
+    wanted = advise(work, lambda _: None)  # a plan has said what is missing
     if not wanted.keys() - lanes.ready.keys():
         yield
         return
