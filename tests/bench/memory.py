@@ -17,8 +17,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.conversion import ROOT, measure
-
 from convert.tokenizer import load
 from tests import tiny
 from tests.bench.checkpoint import ROOT
