@@ -1,4 +1,4 @@
-"""Bad input through the real command: a line, a hint, the right exit code, and what stood still stands."""
+"""Bad input to the command: a line, a hint, the right exit code, and what stood still stands."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from convert.cli import app
 from tests import tiny
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Check = Callable[..., None]
 
 COMMAND = (sys.executable, "-m", "convert.cli")
 TARGETS = "targets:\n  gguf: {quants: [Q8_0, Q4_K_M]}\n"
@@ -38,13 +41,18 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("sound") / "model")
 
 
+@pytest.fixture(scope="module")
+def converted(sound: Path) -> Path:
+    """A folder with a model, a recipe, and the artifacts of a sound conversion by the real command."""
+    (sound.parent / "recipe.yaml").write_text(f"model: ./model\n{TARGETS}")
+    assert run(sound.parent).returncode == 0
+    return sound.parent
+
+
 @pytest.fixture
-def place(sound: Path, tmp_path: Path) -> Path:
-    """A folder with a model, a recipe, and the artifacts of an earlier, sound conversion."""
-    shutil.copytree(sound, tmp_path / "model")
-    (tmp_path / "recipe.yaml").write_text(f"model: ./model\n{TARGETS}")
-    assert run(tmp_path).returncode == 0
-    return tmp_path
+def place(converted: Path, tmp_path: Path) -> Path:
+    """The same for a test alone."""
+    return shutil.copytree(converted, tmp_path, dirs_exist_ok=True)
 
 
 def environment() -> dict[str, str]:
@@ -55,6 +63,18 @@ def environment() -> dict[str, str]:
 def run(place: Path, *more: str) -> subprocess.CompletedProcess[str]:
     line = [*COMMAND, "--quiet", "convert", "recipe.yaml", "--out", "artifacts", *more]
     return subprocess.run(line, cwd=place, capture_output=True, text=True, env=environment(), check=False)
+
+
+@pytest.fixture
+def check_said(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
+    """Convert in this process, which is as good and starts at once."""
+
+    def check(code: int, said: str, *more: str, out: str = "artifacts") -> None:
+        monkeypatch.chdir(place)
+        found = app.run(["--quiet", "convert", "recipe.yaml", "--out", out, *more])
+        check_lines(found, capsys.readouterr().err, code, said)
+
+    return check
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -125,33 +145,34 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-def check_said(done: subprocess.CompletedProcess[str], code: int, said: str) -> None:
-    assert done.returncode == code, done.stderr
-    lines = done.stderr.splitlines()
-    assert len(lines) == 2, done.stderr
+def check_lines(found: int, written: str, code: int, said: str) -> None:
+    assert found == code, written
+    lines = written.splitlines()
+    assert len(lines) == 2, written
     assert lines[0].startswith("error: ")
     assert said in lines[0]
     assert lines[1].startswith("hint:  ")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_one_line_and_changes_nothing(damage: str, place: Path) -> None:
+def test_damage_is_one_line_and_changes_nothing(damage: str, place: Path, check_said: Check) -> None:
     before = contents(place / "artifacts")
     spoil, said = DAMAGES[damage]
     spoil(place / "model")
-    check_said(run(place), 1, said)
+    check_said(1, said)
     assert contents(place / "artifacts") == before
 
 
 def test_an_unknown_key_names_its_line(place: Path) -> None:
     before = contents(place / "artifacts")
     (place / "recipe.yaml").write_text(f"model: ./model\ntarget: all\n{TARGETS}")
-    check_said(run(place), 2, "recipe.yaml:2: target")
+    done = run(place)
+    check_lines(done.returncode, done.stderr, 2, "recipe.yaml:2: target")
     assert contents(place / "artifacts") == before
 
 
-def test_an_unknown_target_of_only(place: Path) -> None:
-    check_said(run(place, "--only", "onnx"), 2, "--only onnx")
+def test_an_unknown_target_of_only(check_said: Check) -> None:
+    check_said(2, "--only onnx", "--only", "onnx")
 
 
 def test_a_disk_that_fills(place: Path) -> None:
@@ -167,18 +188,18 @@ def test_a_disk_that_fills(place: Path) -> None:
     )
     line = [sys.executable, "-c", script]
     done = subprocess.run(line, cwd=place, capture_output=True, text=True, env=environment(), check=False)
-    check_said(done, 1, "artifacts")
+    check_lines(done.returncode, done.stderr, 1, "artifacts")
     assert contents(place / "artifacts") == before
 
 
-def test_a_folder_that_cannot_be_written(place: Path) -> None:
+def test_a_folder_that_cannot_be_written(check_said: Check) -> None:
     # Nobody makes folders in /proc, root neither.
-    check_said(run(place, "--out", "/proc/artifacts"), 1, "/proc/artifacts")
+    check_said(1, "/proc/artifacts", out="/proc/artifacts")
 
 
-def test_out_is_a_file(place: Path) -> None:
+def test_out_is_a_file(place: Path, check_said: Check) -> None:
     (place / "file").write_text("mine")
-    check_said(run(place, "--out", "file"), 2, "file")
+    check_said(2, "file", out="file")
     assert (place / "file").read_text() == "mine"
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -62,12 +63,12 @@ def imports() -> dict[str, set[Path]]:
 
 
 IMPORTS = imports()
-OWNERS = metadata.packages_distributions()
+owners_of = cache(metadata.packages_distributions)
 
 
 @pytest.mark.parametrize("module", sorted(IMPORTS))
 def test_every_import_is_declared(module: str) -> None:
-    owners = {distribution(name) for name in OWNERS[module]}
+    owners = {distribution(name) for name in owners_of()[module]}
     if owners & BASE:
         return
     packages = [package for package in PACKAGES if package.module == module]

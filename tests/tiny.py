@@ -21,7 +21,8 @@ from convert.model.families import describe, family, supported
 from convert.writer.codecs.plain import to_bf16
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -70,25 +71,43 @@ def rendered(format_name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def sample(names: Iterable[str], quick: Iterable[str] = ()) -> set[str]:
-    """Choose a few that have every feature among them."""
-    features = {name: described(name).features for name in names}
-    chosen = set(quick) & features.keys()
-    covered = {each for name in chosen for each in features[name]}
-    while left := [name for name in features if features[name] - covered]:
-        best = max(left, key=lambda name: len(features[name] - covered))
+def features(name: str) -> AbstractSet[object]:
+    """List what a config asks of a format."""
+    return described(name).features
+
+
+def roles(name: str) -> AbstractSet[object]:
+    """List the kinds of tensors that a config has."""
+    return {(ref.role, ref.part) for ref, _ in described(name).shapes()}
+
+
+def sample(
+    names: Iterable[str], quick: Iterable[str] = (), by: Callable[[str], AbstractSet[object]] = features
+) -> set[str]:
+    """Choose a few that have everything among them."""
+    had = {name: by(name) for name in names}
+    chosen = set(quick) & had.keys()
+    covered = {each for name in chosen for each in had[name]}
+    while left := [name for name in had if had[name] - covered]:
+        best = max(left, key=lambda name: len(had[name] - covered))
         chosen.add(best)
-        covered |= features[best]
+        covered |= had[best]
     return chosen
 
 
-def cases(names: Iterable[str], quick: Iterable[str] = (), *, is_costly: bool = False) -> list[Any]:
+def cases(
+    names: Iterable[str],
+    quick: Iterable[str] = (),
+    *,
+    by: Callable[[str], AbstractSet[object]] = features,
+    is_costly: bool = False,
+) -> list[Any]:
     """Make parameters of them: a sample is quick, the other families slow, and all variants of the last tier.
 
     Of a costly test the last tier has the other families too.
     """
     listed = tuple(names)
-    chosen = sample(listed, quick)
+    chosen = sample(listed, quick, by)
     return [pytest.param(name, marks=_tier(name, chosen, is_costly=is_costly)) for name in listed]
 
 

@@ -6,7 +6,6 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ def model(model_type: str, **changes: Any) -> Any:
 
 def train(base: Any, seed: int = 1, spread: float = 0.3, **settings: Any) -> Any:
     """Put an adapter on a model, and give it numbers as if it had learned."""
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - not in each process that collects
+
     with warnings.catch_warnings():
         quiet()
         adapted = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **settings))

@@ -286,10 +286,11 @@ def test_no_tool_is_fed_the_base_in_place_of_the_merged_model(tmp_path: Path) ->
     ("model_type", "changes", "settings"),
     [
         ("llama", LLAMA, {**LORA, "use_dora": True}),
-        pytest.param("gpt2", GPT2, {"target_modules": ["c_attn", "c_proj"]}, marks=pytest.mark.slow),
+        ("gpt2", GPT2, {"target_modules": ["c_attn", "c_proj"]}),
     ],
     ids=["llama", "gpt2"],
 )
+@pytest.mark.slow
 def test_it_is_verified_against_the_model_with_the_adapter_on_it(
     model_type: str, changes: dict[str, Any], settings: dict[str, Any], home: Path
 ) -> None:

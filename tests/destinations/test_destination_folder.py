@@ -237,7 +237,14 @@ def no_exchange(one: Path, other: Path) -> None:
     raise OSError(22, "this file system cannot exchange", str(one), None, str(other))
 
 
-@pytest.mark.parametrize(("is_rebuild", "has_exchange"), [(False, True), (True, True), (True, False)])
+@pytest.mark.parametrize(
+    ("is_rebuild", "has_exchange"),
+    [
+        pytest.param(False, True, marks=pytest.mark.slow),
+        (True, True),
+        pytest.param(True, False, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_ahead_of_any_call_it_leaves_the_old_or_the_new(
     quick_disk: Path, *, is_rebuild: bool, has_exchange: bool
 ) -> None:

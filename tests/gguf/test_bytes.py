@@ -39,7 +39,7 @@ def check_equal(folder: Path, out: Path, quants: Sequence[str], importance: Impo
         reference.unlink()
 
 
-@pytest.mark.parametrize("model_type", tiny.cases(tiny.rendered("gguf")))
+@pytest.mark.parametrize("model_type", tiny.cases(tiny.rendered("gguf"), by=tiny.roles))
 def test_architectures(model_type: str, tmp_path: Path) -> None:
     check_equal(tiny.make(tmp_path / "model", tiny.Recipe(model_type)), tmp_path / "out", QUICK)
 
@@ -50,7 +50,7 @@ def test_architectures_in_every_type(model_type: str, tmp_path: Path) -> None:
     check_equal(tiny.make(tmp_path / "model", tiny.Recipe(model_type)), tmp_path / "out", ALL[1:])
 
 
-@pytest.mark.parametrize("dtype", ["F16", "F32"])
+@pytest.mark.parametrize("dtype", ["F16", pytest.param("F32", marks=pytest.mark.slow)])
 def test_every_type_of_a_model_with_rows_that_fit_no_block(dtype: str, tmp_path: Path) -> None:
     recipe = tiny.Recipe("qwen", {"num_hidden_layers": 2}, dtype=dtype)
     check_equal(tiny.make(tmp_path / "model", recipe), tmp_path / "out", ALL[1:])
@@ -84,7 +84,7 @@ def test_rows_of_no_multiple_of_32_become_f16(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model_type", ["llama", "gpt2"])
 def test_with_an_importance_matrix(model_type: str, tmp_path: Path) -> None:
-    changes = {"num_hidden_layers": 8} if model_type == "llama" else {"n_layer": 8}
+    changes = {"num_hidden_layers": 8} if model_type == "llama" else {"n_layer": 2}
     folder = tiny.make(tmp_path / "model", tiny.Recipe(model_type, changes))
     (plain,) = oracle.convert_folder(folder, tmp_path / "plain", ["F32"])["F32"]
     random = np.random.default_rng(7)

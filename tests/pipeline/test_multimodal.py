@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 QUICK = ("gemma3", "mistral3")
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
-REST = list(MODELS)[1:]
 ONNX = set(tiny.rendered("onnx"))
 # Keys of a multimodal model's config that a text decoder has no use for.
 OUTER = (
@@ -106,7 +105,8 @@ def test_the_checkpoint_is_of_the_text_class(
     assert (out / "chat_template.jinja").read_text("utf-8") == TEMPLATE
 
 
-@pytest.mark.parametrize("name", [*NAMES[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in REST)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_verification_asks_the_whole_model(name: str, sources: Callable[[str], Path]) -> None:
     source = sources(name)
     with opened("transformers", source) as worker:

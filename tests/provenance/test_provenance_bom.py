@@ -6,8 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
 from convert.publish import repo
 from convert.publish.provenance.bom import bill_of_materials
@@ -23,6 +21,9 @@ if TYPE_CHECKING:
 
 def validated(data: bytes) -> Any:
     """The bill, having made sure that it is one."""
+    from cyclonedx.schema import SchemaVersion  # noqa: PLC0415 - two seconds, in each process that collects
+    from cyclonedx.validation.json import JsonStrictValidator  # noqa: PLC0415
+
     fault = JsonStrictValidator(SchemaVersion.V1_6).validate_str(data.decode())
     assert fault is None, fault
     return json.loads(data)

@@ -18,6 +18,8 @@ from tests.lab.samples import ChatFormat, draw
 from tests.lab.training import CURRICULUM, Plan
 from tests.lab.vocabulary import Ranks, learn
 
+pytestmark = pytest.mark.slow  # what the two shipped models were made by, and the program does without
+
 
 @pytest.fixture(scope="module")
 def ranks() -> Ranks:

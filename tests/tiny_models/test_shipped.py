@@ -232,6 +232,7 @@ def _costs(model: str, per_cell: int, names: Iterable[str]) -> dict[str, float]:
     return costs | {"tokenizer off by one": whole - shifted}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_damage_shows_in_a_few_dialogues(model: str) -> None:
     """Some of the damages, in every run of the tests: each costs what it should, and none costs nothing."""

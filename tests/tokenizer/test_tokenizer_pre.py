@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     ("name", "pre"),
     [
         ("gpt2", "gpt-2"),
-        ("qwen", "qwen2"),
+        pytest.param("qwen", "qwen2", marks=pytest.mark.slow),
         ("small-qwen", "qwen2"),
         ("llama", "llama-bpe"),
         ("mistral", "default"),
@@ -48,7 +48,12 @@ def test_families(name: str, pre: str) -> None:
     ("name", "digest", "alike"),
     [
         ("gpt2", "3ce83efda5659b07b1ad37ca97ca5797ea4285d9b9ab0dc679e4a720c9da7454", "phi-2"),
-        ("qwen", "e636dc30a262dcc0d8c323492e32ae2b70728f4df7dfe9737d9f920a282b8aea", "kormo"),
+        pytest.param(
+            "qwen",
+            "e636dc30a262dcc0d8c323492e32ae2b70728f4df7dfe9737d9f920a282b8aea",
+            "kormo",
+            marks=pytest.mark.slow,  # a large vocabulary to read
+        ),
     ],
 )
 def test_check_text_gives_llama_cpps_own_digests(

@@ -69,7 +69,7 @@ def test_a_template_is_not_run(tmp_path: Path) -> None:
 
 
 def test_qwen_1_lays_turns_out_as_its_own_code_does() -> None:
-    template = loaded("qwen").chat_template
+    template = loaded("small-qwen").chat_template
     assert template is not None
     turns = [
         {"role": "user", "content": "你好"},

@@ -135,6 +135,7 @@ def test_quantized_folders_are_distinguished_from_sources(artifact: Path, chat: 
         runtimes_for(other)
 
 
+@pytest.mark.slow
 def test_the_runtime_says_what_it_has_opened(gptq: Worker, exact: Worker) -> None:
     info = gptq.info
     assert (info.context, info.context_length, info.vocab_size) == (256, 256, tiny.VOCAB_SIZE)
@@ -147,6 +148,7 @@ def test_the_runtime_says_what_it_has_opened(gptq: Worker, exact: Worker) -> Non
     assert gptq.versions.keys() == {"gptqmodel", "torch", "transformers"}
 
 
+@pytest.mark.slow
 def test_logits_are_those_of_the_packed_weights(gptq: Worker, exact: Worker, chat: Made) -> None:
     ids = list(range(3, 203))
     ours, theirs = logits(gptq, ids), logits(exact, ids)
@@ -157,6 +159,7 @@ def test_logits_are_those_of_the_packed_weights(gptq: Worker, exact: Worker, cha
         assert np.abs(theirs - logits(source, ids)).max() > 5 * noise  # what the rounding itself has done
 
 
+@pytest.mark.slow
 def test_answers_stop_at_a_stop_token(gptq: Worker) -> None:
     assert gptq.apply_template(CHAT).startswith("<|im_start|>user\n")
     free = [piece.token for piece in gptq.generate(Request(text=TEXT, max_tokens=6, ignores_end=True))]

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from convert.child import ChildFailure, FaultKind
+from convert.errors import Failure
 from convert.model.feature import Feature
 from tests import tiny
 from tests.gguf import oracle
 from tests.verify.opening import CHAT, LAID_OUT, TEXT, logits, opened
-from verify.runtimes import Request
+from verify.runtimes import Request, RuntimeSettings, transformers
 from verify.runtimes.llama_cpp import find_file
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def test_a_damaged_file_is_refused_with_the_runtime_s_words(tmp_path: Path, chat
             {"model_type": "nonesuch", "auto_map": {"AutoConfig": "evil.Config"}},
             "code from a repo is never run",
         ),
-        pytest.param({"num_hidden_layers": 5}, "weights are missing", marks=pytest.mark.slow),
+        ({"num_hidden_layers": 5}, "weights are missing"),
     ],
 )
 def test_a_source_that_cannot_be_is_refused(
@@ -205,8 +206,8 @@ def test_a_source_that_cannot_be_is_refused(
     config = json.loads((chat.source / "config.json").read_text("utf-8"))
     (tmp_path / "config.json").unlink()
     (tmp_path / "config.json").write_text(json.dumps(config | change), "utf-8")
-    with pytest.raises(ChildFailure, match=said):
-        opened("transformers", tmp_path)
+    with pytest.raises(Failure, match=said):
+        transformers.open_runtime(str(tmp_path), RuntimeSettings())
 
 
 def test_options_that_no_runtime_has_are_refused(chat: Made) -> None:
