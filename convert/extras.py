@@ -25,6 +25,7 @@ class Package:
 NEED_TORCH = frozenset({"gptq", "verify"})
 PACKAGES = (
     Package("llama_cpp", "llama-cpp-python", "gguf"),
+    Package("llvmlite", "llvmlite", "fast"),
     Package("numba", "numba", "fast"),
     Package("onnx", "onnx", "onnx"),
     Package("gptqmodel", "GPTQModel", "gptq"),
