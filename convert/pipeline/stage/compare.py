@@ -14,13 +14,16 @@ def compare(run: Run) -> Run:
     """Compute each artifact's key, and see whether the artifact with that key is there."""
     digests = run.source.digests
     if digests is None:
-        wanted = tuple(
-            Wanted(target, find_format(target.format_name), key="", is_up_to_date=False)
-            for target in run.targets
-        )
+        wanted = tuple(map(_unbuilt, run.targets))
     else:
         wanted = tuple(_compare(run, target, digests) for target in run.targets)
     return replace(run, wanted=wanted, pending=wanted)
+
+
+def _unbuilt(target: Target) -> Wanted:
+    format_ = find_format(target.format_name)
+    format_.tools(target.options, target.name)  # a tool that is not installed is refused here, as with a key
+    return Wanted(target, format_, key="", is_up_to_date=False)
 
 
 def _known_by(run: Run) -> dict[str, str | None]:
