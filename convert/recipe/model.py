@@ -1,29 +1,28 @@
 """The keys of a recipe as strict, frozen models, each field with its bounds and an example."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
 
 from convert.recipe.asked import asked_sha256
+from convert.recipe.check import (
+    Pack,
+    check_file,
+    check_model,
+    check_repo_id,
+    check_revision,
+    check_runtimes,
+    check_scenario,
+    check_template,
+    local_folder,
+    unique,
+    wrong,
+)
 from convert.recipe.explain import brief, did_you_mean
 from convert.recipe.lookup import expand_home
-
-# Packs that verification and calibration know by name; verification also takes paths.
-Pack = Literal["searchqa", "lessonpack"]
-
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
-_REVISION = re.compile(r"[A-Za-z0-9][\w./+-]{0,249}", re.ASCII)
-_PLACEHOLDERS = ("user", "model", "target")
-
-
-def wrong(what: str, hint: str) -> PydanticCustomError:
-    """Return the error that a validator raises, with the message and the hint that users see."""
-    return PydanticCustomError("recipe", "{what}", {"what": what, "hint": hint})
 
 
 class Strict(BaseModel):
@@ -57,114 +56,15 @@ class TargetOptions(Strict):
         return None
 
 
-def local_folder(model: str, base: Path) -> Path | None:
-    """Return the folder that `model` names, seen from the recipe's folder; None for a Hub repo."""
-    folder = expand_home(model)
-    folder = folder if folder.is_absolute() else base / folder
-    is_path = model.startswith((".", "/", "~"))
-    return folder if is_path or folder.is_dir() else None
-
-
-def _path_hint(path: Path, base: Path) -> str:
-    if str(path).startswith(("/", "~")):
-        return "check the path; one that starts with / or ~ is used unchanged"
-    return f"paths are relative to the recipe's folder, {base.absolute()}"
-
-
-def _check_model(model: str, info: ValidationInfo) -> str:
-    base = _base(info)
-    if base is None:
-        return model  # its meaning depends on where the recipe is
-    folder = local_folder(model, base)
-    # The Hub reserves these words, so such a name can only be meant as a folder.
-    is_meant_as_folder = folder or model.split("/", maxsplit=1)[0] in ("models", "datasets", "spaces")
-    if is_meant_as_folder and not (folder and folder.is_dir()):
-        raise wrong(f"there is no folder {model}", _path_hint(Path(model), base))
-    if folder:
-        return model
-    if "://" in model:
-        name = model.split("://", 1)[1].split("/", 1)[-1]
-        raise wrong("a URL is not a repo name", f"write it as owner/name: {'/'.join(name.split('/')[:2])}")
-    return _check_repo_id(model)
-
-
-def _check_repo_id(repo: str) -> str:
-    if not _REPO_ID.fullmatch(repo) or ".." in repo or "--" in repo or repo.endswith((".git", ".", "-")):
-        hint = "write owner/name as on the Hub, e.g. Qwen/Qwen-7B-Chat, or a local folder as ./folder"
-        raise wrong(f"{brief(repo)} is neither a Hub repo nor a folder", hint)
-    return repo
-
-
-def _check_revision(revision: str) -> str:
-    if not _REVISION.fullmatch(revision) or ".." in revision:
-        raise wrong(f"{brief(revision)} cannot be a revision", "name a branch, a tag or a commit, e.g. main")
-    return revision
-
-
-def _check_file(path: Path, info: ValidationInfo) -> Path:
-    base = _base(info)
-    if base and not (base / expand_home(path)).is_file():
-        raise wrong(f"there is no file {path}", _path_hint(path, base))
-    return path
-
-
-def _check_scenario(name: str, info: ValidationInfo) -> str:
-    known = get_args(Pack)
-    if name in known:
-        return name
-    if not name.endswith((".yaml", ".yml")):
-        listed = f"write {', '.join(known)} or the path of a pack, e.g. packs/mine.yaml"
-        raise wrong(f"{brief(name)} is not known", did_you_mean(name, known, listed))
-    _check_file(Path(name), info)
-    return name
-
-
-def _check_adapter(given: "str | AdapterRepo | None", info: ValidationInfo) -> "str | AdapterRepo | None":
-    return _check_model(given, info) if isinstance(given, str) else given
-
-
-def _check_template(repo: str) -> str:
-    unknown = [name for name in re.findall(r"\{([^{}]*)\}", repo) if name not in _PLACEHOLDERS]
-    if unknown:
-        raise wrong(f"{{{unknown[0]}}} has no meaning here", "use {user}, {model} and {target}")
-    filled = re.sub(r"\{[^{}]*\}", "x", repo)
-    if not _REPO_ID.fullmatch(filled):
-        raise wrong(f"{brief(repo)} does not make a repo name", 'write e.g. "{user}/{model}-{target}"')
-    return repo
-
-
-def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Refuse a value that is given twice (a validator)."""
-    twice = sorted({str(value) for value in values if values.count(value) > 1})
-    if twice:
-        raise wrong(f"{', '.join(twice)} twice", "name each once")
-    return values
-
-
-def _base(info: ValidationInfo) -> Path | None:
-    return info.context.get("base") if info.context else None
-
-
-def _check_runtimes(given: str | dict[str, str] | None, info: ValidationInfo) -> str | dict[str, str] | None:
-    for name in given.values() if isinstance(given, dict) else [given] if given is not None else []:
-        if name.endswith(".py"):
-            _check_file(Path(name), info)
-        elif not name.isidentifier():
-            raise wrong(
-                f"{brief(name)} is not a runtime", "write e.g. llama_cpp, or the path of a Python file"
-            )
-    return given
-
-
-ExistingFile = Annotated[Path, AfterValidator(_check_file)]
+ExistingFile = Annotated[Path, AfterValidator(check_file)]
 _EACH_ONCE: dict[str, JsonValue] = {"uniqueItems": True}
 _Packs = Annotated[
     tuple[Pack, ...], Field(min_length=1, json_schema_extra=_EACH_ONCE), AfterValidator(unique)
 ]
-_Runtimes = Annotated[str | dict[str, str] | None, AfterValidator(_check_runtimes)]
+_Runtimes = Annotated[str | dict[str, str] | None, AfterValidator(check_runtimes)]
 _Scenario = Annotated[
     str,
-    AfterValidator(_check_scenario),
+    AfterValidator(check_scenario),
     Field(json_schema_extra={"anyOf": [{"enum": list(get_args(Pack))}, {"pattern": r"\.ya?ml$"}]}),
 ]
 _Scenarios = Annotated[
@@ -185,7 +85,7 @@ class Calibration(Strict):
     text: ExistingFile | None = Field(
         default=None, description="A UTF-8 text file.", examples=["calibration.txt"]
     )
-    dataset: Annotated[str, AfterValidator(_check_repo_id)] | None = Field(
+    dataset: Annotated[str, AfterValidator(check_repo_id)] | None = Field(
         default=None, description="A Hub dataset, owner/name.", examples=["Salesforce/wikitext"]
     )
     samples: int = Field(default=128, ge=1, le=100_000, description="Number of samples.")
@@ -305,16 +205,16 @@ def _each_waived_once(waivers: tuple[Waiver, ...]) -> tuple[Waiver, ...]:
 class Publish(Strict):
     """Where artifacts that passed are published."""
 
-    repo: Annotated[str, AfterValidator(_check_template)] = Field(
+    repo: Annotated[str, AfterValidator(check_template)] = Field(
         default="{user}/{model}-{target}",
         description="The Hub repo; {user}, {model} and {target} are filled in.",
         examples=["{user}/{model}-{target}"],
     )
     private: bool = Field(default=True, description="Whether a new repo is private.")
-    branch: Annotated[str, AfterValidator(_check_revision)] = Field(
+    branch: Annotated[str, AfterValidator(check_revision)] = Field(
         default="main", description="The branch to write; created if missing."
     )
-    tag: Annotated[str, AfterValidator(_check_revision)] | None = Field(
+    tag: Annotated[str, AfterValidator(check_revision)] | None = Field(
         default=None, description="A tag for the published commit.", examples=["v1"]
     )
     pull_request: bool = Field(
@@ -356,22 +256,26 @@ class Publish(Strict):
 class AdapterRepo(Strict):
     """The Hub repo of a LoRA adapter, at a revision."""
 
-    repo: Annotated[str, AfterValidator(_check_repo_id)] = Field(
+    repo: Annotated[str, AfterValidator(check_repo_id)] = Field(
         description="The Hub repo, as owner/name.", examples=["Owner/My-LoRA"]
     )
-    revision: Annotated[str, AfterValidator(_check_revision)] = Field(
+    revision: Annotated[str, AfterValidator(check_revision)] = Field(
         default="main", description="A branch, tag or commit; resolved to a commit.", examples=["main"]
     )
+
+
+def _check_adapter(given: str | AdapterRepo | None, info: ValidationInfo) -> str | AdapterRepo | None:
+    return check_model(given, info) if isinstance(given, str) else given
 
 
 class Contents(Strict):
     """A model and the formats to convert it to."""
 
-    model: Annotated[str, AfterValidator(_check_model)] = Field(
+    model: Annotated[str, AfterValidator(check_model)] = Field(
         description="A Hub repo as owner/name, or a folder relative to the recipe's.",
         examples=["Qwen/Qwen-7B-Chat"],
     )
-    revision: Annotated[str, AfterValidator(_check_revision)] = Field(
+    revision: Annotated[str, AfterValidator(check_revision)] = Field(
         default="main", description="A branch, tag or commit; resolved to a commit.", examples=["main"]
     )
     adapter: Annotated[str | AdapterRepo | None, AfterValidator(_check_adapter)] = Field(

@@ -8,10 +8,11 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from convert.errors import Failure, UsageFailure, UsageFailures
+from convert.recipe.check import local_folder
 from convert.recipe.document import MAX_TEXT_BYTES, Document, DocumentError, Fault, Value, Where, parse
 from convert.recipe.explain import explain
 from convert.recipe.lookup import find
-from convert.recipe.model import Contents, Recipe, Strict, TargetOptions, local_folder
+from convert.recipe.model import Contents, Recipe, Strict, TargetOptions
 
 
 class _Targets(Strict):

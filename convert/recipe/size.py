@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from convert.recipe.model import wrong
+from convert.recipe.check import wrong
 
 # Decimal, as llama-gguf-split and Transformers count.
 _UNIT_BYTES = {"M": 1000**2, "G": 1000**3}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, create_model, model_validator
 
-from convert.recipe.model import Strict, wrong
+from convert.recipe.check import wrong
+from convert.recipe.model import Strict
 from verify.scenarios.checks import CHECKS
 from verify.scenarios.fact import Fact  # noqa: TC001 - pydantic reads the annotations
 

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from convert.recipe import Short, TargetOptions
-from convert.recipe.model import ExistingFile, unique
+from convert.recipe.check import unique
+from convert.recipe.model import ExistingFile
 from convert.recipe.size import FileSize, size_in_bytes
 
 PREFIX = "gguf-"

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from convert.recipe import Short, TargetOptions
-from convert.recipe.model import unique, wrong
+from convert.recipe.check import unique, wrong
 
 
 class Precision(StrEnum):
