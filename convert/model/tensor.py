@@ -31,6 +31,9 @@ class Role(StrEnum):
     LATENT_KV_DOWN = "latent_kv_down"
     LATENT_KV_NORM = "latent_kv_norm"
     LATENT_KV_UP = "latent_kv_up"
+    # Its parts by head, where something is said of each: they are no tensors of a checkpoint.
+    LATENT_K_UP = "latent_k_up"
+    LATENT_V_UP = "latent_v_up"
     # Linear attention by the gated delta rule.
     DELTA_Q = "delta_q"
     DELTA_K = "delta_k"

@@ -75,11 +75,16 @@ def collect(path: Path, texts: Sequence[NDArray[np.int32]]) -> dict[str, NDArray
 
 
 def _squares(rows: GgmlTensor) -> NDArray[np.float64]:
-    columns, count, *others = rows.ne
-    assert others == [1, 1]
-    assert rows.nb[1] == 4 * columns
-    values = np.frombuffer((ctypes.c_float * (columns * count)).from_address(rows.data), np.float32)
-    squares: NDArray[np.float64] = (values.reshape(count, columns).astype(np.float64) ** 2).sum(axis=0)
+    """Add up by column, those of one head after those of the other."""
+    columns, count, heads, one = rows.ne
+    assert one == 1
+    assert rows.nb[0] == 4
+    last = (heads - 1) * rows.nb[2] + (count - 1) * rows.nb[1] + 4 * columns
+    raw = np.frombuffer((ctypes.c_char * last).from_address(rows.data), np.uint8)
+    values = np.lib.stride_tricks.as_strided(
+        raw.view(np.float32), (heads, count, columns), (rows.nb[2], rows.nb[1], 4)
+    )
+    squares: NDArray[np.float64] = (values.astype(np.float64) ** 2).sum(axis=1).ravel()
     return squares
 
 

@@ -50,6 +50,21 @@ def test_architectures_in_every_type(model_type: str, tmp_path: Path) -> None:
     check_equal(tiny.make(tmp_path / "model", tiny.Recipe(model_type)), tmp_path / "out", ALL[1:])
 
 
+@pytest.mark.slow
+def test_each_head_goes_by_its_own_importance(tmp_path: Path) -> None:
+    """Where keys and values are widened head by head, a matrix has as many columns as all heads together."""
+    folder = tiny.make(tmp_path / "model", tiny.Recipe("deepseek_v3"))
+    (source,) = oracle.convert_folder(folder, tmp_path / "plain", ["F32"])["F32"]
+    random = np.random.default_rng(4)
+    values = {
+        name: random.random(shape[0] * (shape[2] if len(shape) > 2 else 1), np.float32)
+        for name, (_, shape, _) in oracle.tensors(source).items()
+        if name.startswith("blk.") and len(shape) > 1
+    }
+    assert values["blk.0.attn_k_b.weight"].size == 4 * 64
+    check_equal(folder, tmp_path / "out", ("Q4_K_M", "Q2_K"), Importance(values, (), 1, "matrix.gguf"))
+
+
 @pytest.mark.parametrize("dtype", ["F16", pytest.param("F32", marks=pytest.mark.slow)])
 def test_every_type_of_a_model_with_rows_that_fit_no_block(dtype: str, tmp_path: Path) -> None:
     recipe = tiny.Recipe("qwen", {"num_hidden_layers": 2}, dtype=dtype)

@@ -272,7 +272,7 @@ def _layout(
 def _codecs(
     type_name: str, tensor: FileTensor, importance: Importance | None
 ) -> tuple[Codec, tuple[Piece, ...]]:
-    """Choose how a tensor is encoded; each expert may have another importance of its columns."""
+    """Choose how a tensor is encoded; each expert or head may have its own importance of columns."""
     if type_name in PLAIN:
         return Plain(type_name), tensor.pieces  # type: ignore[arg-type]
     values = importance.values.get(tensor.name) if importance else None
@@ -282,7 +282,10 @@ def _codecs(
     if values.size == columns:
         return Ggml(type_name, values.tobytes()), tensor.pieces
     codecs = [Ggml(type_name, each.tobytes()) for each in values.reshape(-1, columns)]
-    pieces = [replace(piece, codec=codecs[piece.ref.expert or 0]) for piece in tensor.pieces]
+    experts = (piece.ref.expert for piece in tensor.pieces)
+    # Heads that are stacked are pieces of one tensor, in their order.
+    places = (number if expert is None else expert for number, expert in enumerate(experts))
+    pieces = (replace(piece, codec=codecs[place]) for piece, place in zip(tensor.pieces, places, strict=True))
     return codecs[0], tuple(pieces)
 
 

@@ -204,6 +204,7 @@ class _Tally:
         self.counts: dict[str, NDArray[np.int64]] = {}
         self._columns: dict[str, TileColumns] = {}  # of files that have them in another order
         self._places: dict[Ref, tuple[str, int]] = {}
+        self._parted: set[str] = set()  # by heads, all of which see every token: they are counted once
         for tensor in file_tensors(decoder):
             if not tensor.name.startswith("blk.") or not tensor.pieces:
                 continue
@@ -212,7 +213,11 @@ class _Tally:
             if not tensor.is_matrix and first.role is not Role.SHARED_ROUTER:
                 continue
             firsts = [first]
-            if first.expert is not None:
+            if first.role is Role.LATENT_KV_UP:
+                role = Role.LATENT_K_UP if tensor.pieces[0].is_turned else Role.LATENT_V_UP
+                firsts = [Ref(role, first.layer, expert=head) for head in range(tensor.shape[0])]
+                self._parted.add(tensor.name)
+            elif first.expert is not None:
                 firsts = [piece.ref for piece in tensor.pieces if piece.ref.role == first.role]
             for ref in firsts:
                 self._places[ref] = tensor.name, ref.expert or 0
@@ -235,7 +240,10 @@ class _Tally:
     def sums(self) -> dict[str, Sum]:
         """Give what was seen, sorted by name."""
         return {
-            name: Sum(self.squares[name].astype(np.float32).ravel(), tuple(map(int, counts)))
+            name: Sum(self.squares[name].astype(np.float32).ravel(), tuple(map(int, self._counted(name))))
             for name, counts in sorted(self.counts.items())
             if counts.any()
         }
+
+    def _counted(self, name: str) -> NDArray[np.int64]:
+        return self.counts[name][:1] if name in self._parted else self.counts[name]

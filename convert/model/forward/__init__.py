@@ -40,7 +40,7 @@ RENDERS = frozenset({
     Feature.QUERY_TEMPERATURE, Feature.WINDOW, Feature.MIXED_WINDOWS, Feature.MIXED_MIXERS,
     Feature.MIXED_MLPS, Feature.MIXED_LAYERS, Feature.SINGLE_BLOCKS, Feature.PARALLEL_MLP,
     Feature.PARALLEL_MLP_NORM, Feature.RESIDUAL_SCALE, Feature.LAYER_SCALE, Feature.GATED_ATTENTION,
-    Feature.KEYS_AS_VALUES, Feature.DELTA_RULE, Feature.SHORT_CONVOLUTION,
+    Feature.KEYS_AS_VALUES, Feature.LATENT_ATTENTION, Feature.DELTA_RULE, Feature.SHORT_CONVOLUTION,
     Feature.CONVOLUTION_BIAS, Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
     Feature.QK_NORM_ROW, Feature.QK_NORM_HEADS, Feature.LATE_QK_NORM, Feature.V_NORM, Feature.CLIPPED_QKV,
     Feature.ATTENTION_SCALE, Feature.SOFTCAP, Feature.SINKS, Feature.LAYER_NORM, Feature.MIXED_NORMS,
@@ -208,8 +208,10 @@ class Forward:
         return self._rows(ref, 0, self._shapes[ref][0])[:, 0]
 
     def matrix(self, ref: Ref) -> Rows:
-        """Read a small matrix whole."""
-        return self._rows(ref, 0, self._shapes[ref][0])
+        """Read a matrix whole that is small, or at least narrow."""
+        rows = self._rows(ref, 0, self._shapes[ref][0])
+        self._release(ref)
+        return rows
 
     def _weights(self, ref: Ref) -> Rows:
         """Read a norm's weights, (size) or (heads, size) where each head has some."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convert.model.decoder import Attention, Delta, Mixer, Ref, Role, ShortConvolution
+from convert.model.decoder import Attention, Delta, Latent, Mixer, Ref, Role, ShortConvolution
 from convert.model.forward.activation import sigmoid, silu
 from convert.model.forward.attention import attend, turn
 from convert.model.forward.frequency import turning
@@ -14,6 +14,8 @@ def mix(place: Place, mixer: Mixer, rows: Rows) -> Rows:
     """Let each token see those before it; (tokens, hidden size) in and out."""
     if isinstance(mixer, Attention):
         return _attention(place, mixer, rows)
+    if isinstance(mixer, Latent):
+        return _latent(place, mixer, rows)
     if isinstance(mixer, Delta):
         return _delta(place, mixer, rows)
     if isinstance(mixer, ShortConvolution):
@@ -63,6 +65,40 @@ def _normed(place: Place, mixer: Attention, rows: Rows, role: Role) -> Rows:
     count = place.texts_positions[0] * place.texts_positions[1]
     shape = (count, -1) if mixer.qk_norm_span == "row" else (count, -1, mixer.head_size)
     return place.model.norm(place.ref(role), rows.reshape(shape))
+
+
+def _latent(place: Place, mixer: Latent, rows: Rows) -> Rows:
+    """Attend as llama.cpp does, with one narrow key for all heads: queries go through what widens keys."""
+    (texts, positions), rank, turned = place.texts_positions, mixer.kv_rank, mixer.rope.dimensions
+    if mixer.q_rank:
+        narrow_queries, narrow = place.multiply((Role.LATENT_Q_DOWN, Role.LATENT_KV_DOWN), rows)
+        normed = place.model.norm(place.ref(Role.LATENT_Q_NORM), narrow_queries)
+        (asked,) = place.multiply((Role.LATENT_Q_UP,), normed)
+    else:
+        asked, narrow = place.multiply((Role.ATTN_Q, Role.LATENT_KV_DOWN), rows)
+    heads = asked.reshape(texts, positions, mixer.head_count, mixer.head_size)
+    keys = narrow.reshape(texts, positions, 1, rank + turned)
+    keys[..., :rank] = place.model.norm(place.ref(Role.LATENT_KV_NORM), keys[..., :rank])
+    angles = turning(place.model.decoder, mixer.rope, positions)
+    for each in (heads[..., mixer.plain_size :], keys[..., rank:]):
+        turn(each, angles, is_interleaved=mixer.rope.is_interleaved)
+    wide = place.model.matrix(place.ref(Role.LATENT_KV_UP)).reshape(mixer.head_count, -1, rank)
+    queries = np.empty((texts, positions, mixer.head_count, rank + turned), np.float32)
+    queries[..., rank:] = heads[..., mixer.plain_size :]
+    for head, matrix in enumerate(wide[:, : mixer.plain_size]):
+        plain = heads[:, :, head, : mixer.plain_size]
+        place.observe((place.ref(Role.LATENT_K_UP, head),), plain.reshape(len(rows), -1))
+        queries[:, :, head, :rank] = plain @ matrix
+    scale = mixer.head_size**-0.5 if mixer.scale is None else mixer.scale
+    one = Attention(mixer.head_count, 1, rank + turned, rope=None, scale=scale)
+    # What comes after the narrow row in each value is not looked at.
+    seen = attend((queries, keys, keys), one, None, place.model.pool)
+    values = np.empty((len(rows), mixer.head_count, mixer.value_size), np.float32)
+    for head, matrix in enumerate(wide[:, mixer.plain_size :]):
+        narrow_values = np.ascontiguousarray(seen[:, :, head, :rank]).reshape(len(rows), rank)
+        place.observe((place.ref(Role.LATENT_V_UP, head),), narrow_values)
+        values[:, head] = narrow_values @ matrix.T
+    return place.multiply((Role.ATTN_OUT,), values.reshape(len(rows), -1))[0]
 
 
 def _delta(place: Place, mixer: Delta, rows: Rows) -> Rows:
