@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -52,12 +53,21 @@ def _read(path: Path) -> dict[str, Answer]:
     """Read the file; a damaged or missing one is an empty cache."""
     try:
         content = json.loads(path.read_text("utf-8"))
-        return {str(key): Answer(**given) for key, given in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        if content["sha256"] != _digest(content["answers"]):
+            return {}
+        return {str(key): Answer(**given) for key, given in content["answers"].items()}
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return {}
 
 
 def _write(path: Path, answers: dict[str, Answer]) -> None:
     """Write the file if possible; a cache that cannot be written must not end a verification."""
     with suppress(OSError), replacing(path) as file:
-        file.write(json.dumps({key: asdict(one) for key, one in answers.items()}).encode())
+        content = {key: asdict(one) for key, one in answers.items()}
+        file.write(json.dumps({"answers": content, "sha256": _digest(content)}).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digest(answers: object) -> str:
+    return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()

@@ -155,5 +155,5 @@ def _prune(cache: Path, keep: Path) -> None:
     kept = 0
     for path in sorted(cache.glob("*.*"), key=lambda each: -each.stat().st_mtime):
         kept += path.stat().st_size
-        if kept > CACHE_BYTES and path != keep:
+        if kept > CACHE_BYTES and not path.name.startswith(keep.name):
             path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 Windows are cut as llama-perplexity cuts them: no overlap, the first half read only, the second half scored.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -107,17 +108,41 @@ class Reference:
 
 
 def save_reference(worker: Worker, windows: Windows, path: Path) -> Reference:
-    """Write the source's logits to a file, or take the file that is there with the right size."""
+    """Write the source's logits to a file, or take the file of an earlier run."""
     reference = Reference(path, windows, worker.info.vocab_size or 0)
-    if path.is_file() and path.stat().st_size == reference.size_bytes:
+    if _is_sound(path, reference.size_bytes):
         os.utime(path)  # the least recently used is removed first
         return reference
+    hasher = hashlib.sha256()
     with replacing(path) as file:
         for block in scored_logits(worker, windows):
-            np.ascontiguousarray(block, "<f4").tofile(file)
+            rows = np.ascontiguousarray(block, "<f4")
+            rows.tofile(file)
+            hasher.update(rows.tobytes())
         if file.tell() != reference.size_bytes:
             raise Failure("the source's logits do not have the size of its vocabulary")
+        file.flush()
+        os.fsync(file.fileno())
+    with replacing(_digest_of(path)) as file:
+        file.write(hasher.hexdigest().encode())
     return reference
+
+
+def _digest_of(path: Path) -> Path:
+    """Return the file with the digest of another, which is written after it."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _is_sound(path: Path, size_bytes: int) -> bool:
+    """Say whether the file of an earlier run is here with the bytes that it was written with."""
+    try:
+        if path.stat().st_size != size_bytes:
+            return False
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        return _digest_of(path).read_text("ascii") == found
+    except (OSError, ValueError):
+        return False
 
 
 @dataclass(frozen=True)

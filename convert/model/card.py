@@ -7,7 +7,9 @@ import yaml
 
 from convert.errors import shown
 
-MAX_CARD_BYTES = 4 * 1024 * 1024
+MAX_FRONT_BYTES = 64 * 1024
+MAX_NODES = 10_000
+MAX_DEPTH = 32
 
 
 def front_matter(folder: Path) -> tuple[dict[str, Any], str]:
@@ -15,21 +17,45 @@ def front_matter(folder: Path) -> tuple[dict[str, Any], str]:
     path = folder / "README.md"
     if not path.is_file():
         return {}, ""
-    if path.stat().st_size > MAX_CARD_BYTES:
-        return {}, f"README.md is larger than {MAX_CARD_BYTES} bytes, and was not read"
-    text = path.read_text("utf-8", errors="replace").lstrip("\ufeff")
+    with path.open("rb") as file:
+        # A card may be a book; what is read of it is at its beginning.
+        text = file.read(MAX_FRONT_BYTES).decode("utf-8", errors="replace").lstrip("\ufeff")
     opening, _, rest = text.partition("\n")
     if opening.strip() != "---":
         return {}, ""
-    block, _, _ = rest.partition("\n---")
+    block, end, _ = rest.partition("\n---")
+    if not end and len(text) >= MAX_FRONT_BYTES // 4:
+        return {}, f"README.md's front matter does not end within {MAX_FRONT_BYTES} bytes, and was not read"
     try:
         # Every word a string: YAML 1.1 would take Norwegian, "no", for false, and a version for a number.
-        content = yaml.load(block, Loader=yaml.BaseLoader)  # noqa: S506 - it makes strings, lists and dicts
+        node = yaml.compose(block, Loader=yaml.BaseLoader)
+        content = _Walk().value(node, 0) if node and node.value else {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return {}, f"README.md's front matter is no YAML: {str(error).splitlines()[0]}"
-    if content and not isinstance(content, dict):
+    if not isinstance(content, dict):
         return {}, "README.md's front matter is no mapping"
-    return {str(key): value for key, value in dict(content or {}).items()}, ""
+    return content, ""
+
+
+class _Walk:
+    """Turns nodes into strings, lists and dicts. An alias is walked at each use, so the nodes are counted."""
+
+    def __init__(self) -> None:
+        self._nodes = 0
+
+    def value(self, node: yaml.Node, depth: int) -> Any:
+        """Return the plain value of one node; ValueError for more than a card has reason to hold."""
+        self._nodes += 1
+        if self._nodes > MAX_NODES or depth > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_NODES} values, counting those behind aliases, or too deep")
+        if isinstance(node, yaml.MappingNode):
+            pairs = ((self.value(key, depth + 1), value) for key, value in node.value)
+            return {str(key): self.value(value, depth + 1) for key, value in pairs}
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, depth + 1) for item in node.value]
+        text = str(node.value)
+        text.encode()  # ValueError: half of a surrogate pair, written as an escape
+        return text
 
 
 def base_models(card: dict[str, Any]) -> str:

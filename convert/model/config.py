@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure
+from convert.strict_json import parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
 # A size beyond this is damage or an attack: no tensor of ours could be planned with it.
 MAX_SIZE = 1 << 31
+# Far more than any model has, by what the key ends in; each layer is described, and each token listed.
+MAX_BY_ENDING = {
+    "layers": 1 << 12,
+    "n_layer": 1 << 12,
+    "experts": 1 << 14,
+    "heads": 1 << 14,
+    "n_head": 1 << 14,
+    "vocab_size": 1 << 23,
+    "head_dim": 1 << 14,
+    "kv_channels": 1 << 14,
+}
+# What a number of 32 bits holds with room to spare; tables that are computed from others are not finite.
+LEAST_REAL, MOST_REAL = 1e-30, 1e30
 
 
 @dataclass(frozen=True)
@@ -42,8 +55,9 @@ class Config:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self._wrong(key, value, "a whole number")
-        if not least <= value < MAX_SIZE:
-            raise self._wrong(key, value, f"a number from {least} to {MAX_SIZE - 1}")
+        most = next((limit for end, limit in MAX_BY_ENDING.items() if key.endswith(end)), MAX_SIZE - 1)
+        if not least <= value <= most:
+            raise self._wrong(key, value, f"a number from {least} to {most}")
         return value
 
     def count(self, key: str, *, default: int) -> int:
@@ -55,8 +69,8 @@ class Config:
         key, value = self._first(keys, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(key, value, "a number")
-        if not (math.isfinite(value) and value > 0):
-            raise self._wrong(key, value, "a positive number")
+        if not LEAST_REAL <= value <= MOST_REAL:
+            raise self._wrong(key, value, "a positive number that 32 bits hold")
         return float(value)
 
     def flag(self, key: str, *, default: bool) -> bool:
@@ -90,7 +104,7 @@ class Config:
         if value is None:
             return ()
         if not isinstance(value, list) or not all(
-            isinstance(item, int | float) and math.isfinite(item) for item in value
+            isinstance(item, int | float) and abs(item) <= MOST_REAL for item in value
         ):
             raise self._wrong(key, value, "a list of numbers")
         return tuple(float(item) for item in value)
@@ -159,10 +173,5 @@ def read_config(folder: Path, name: str = "config.json") -> Config:
         )
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise Failure(f"{path}: larger than any {name} has reason to be", "fetch the file again")
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise Failure(f"{path}: not valid JSON: {error}", "fetch the file again") from error
-    if not isinstance(values, dict):
-        raise Failure(f"{path}: holds no JSON object", "fetch the file again")
+    values = parse_object(path.read_bytes(), str(path), "fetch the file again", has_infinity=True)
     return Config(values, name)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from convert.errors import Failure
-from convert.model.config import Config
+from convert.model.config import LEAST_REAL, Config
 from convert.model.decoder import Decoder, Rope, RopeScaling
 
 # Dynamic NTK stretches the base only past the trained length, where no artifact of ours is sold to work.
@@ -108,6 +108,10 @@ def _scaling(config: Config, parameters: Config, dimensions: int) -> RopeScaling
         return _yarn(config, parameters, original)
     if kind in ("longrope", "su"):
         short, long = parameters.reals("short_factor"), parameters.reals("long_factor")
+        if not all(factor > LEAST_REAL for factor in (*short, *long)):
+            raise Failure(
+                f"{parameters.where}: a factor of zero or below", "the file is damaged; fetch it again"
+            )
         if len(short) != dimensions // 2 or len(long) != dimensions // 2:
             raise Failure(
                 f"{parameters.where}: {len(short)} short and {len(long)} long factors, "

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from convert.model.decoder import Decoder, Origin, Ref
     from convert.tokenizer import Tokenizer
 
+# The settings of generation_config.json that runtimes take under these names.
+SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+MAX_SETTING = 1 << 31
+
 
 @dataclass(frozen=True)
 class Model:
@@ -36,6 +40,21 @@ class Model:
     weight_bytes: int = 0  # of its files, here or not; 0 where nobody looked
     is_untied: bool = False  # an adapter trained the head apart from the embedding, which config.json ties
     texts: Source | None = None  # what the recipe's calibration names, where a target learns from it
+
+    @property
+    def sampling(self) -> dict[str, float]:
+        """Return what the source's authors advise for sampling, as far as it is a sound number."""
+        sound: dict[str, float] = {}
+        for key in SAMPLING:
+            value = self.generation.get(key)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_SETTING:
+                continue
+            if key == "top_k":
+                if float(value).is_integer():
+                    sound[key] = int(value)
+                continue
+            sound[key] = value
+        return sound
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The manifest of an artifact: everything that decided its bytes, and what came out."""
 
 import hashlib
-import math
 
 from convert.extras import installed
 from convert.formats.base import deviations
@@ -12,9 +11,6 @@ from convert.recipe.redact import redact
 from convert.source import Pinned
 from convert.store import AdapterRecord, FileEntry, Manifest, ModelRecord, SourceRecord, TokenRecord
 from convert.version import version
-
-# The settings of a source's generation_config.json that runtimes take under these names.
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 
 
 def manifest(run: Run, job: Job) -> Manifest:
@@ -80,14 +76,10 @@ def _model_record(model: Model) -> ModelRecord:
         adds_bos=tokenizer.add_bos,
         ends=tuple(map(token, ends)),
         chat_template_sha256=_template_sha256(model),
-        sampling={key: model.generation[key] for key in _SAMPLING if _is_number(model.generation.get(key))},
+        sampling=model.sampling,
     )
 
 
 def _template_sha256(model: Model) -> str | None:
     template = model.tokenizer.chat_template
     return hashlib.sha256(template.encode()).hexdigest() if template else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -8,6 +8,7 @@ from convert.errors import Failure
 from convert.tokenizer.file import BROKEN, read_bytes
 
 _FAR = 1 << 62
+MAX_RANK = 1 << 31
 _LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")
 
 
@@ -30,6 +31,8 @@ def read_ranks(path: Path) -> dict[bytes, int]:
             raise Failure(f"{path.name}:{number}: not a base64 token and its rank", BROKEN) from None
         if not token or rank < 0:
             raise Failure(f"{path.name}:{number}: an empty token or a negative rank", BROKEN)
+        if rank >= MAX_RANK:
+            raise Failure(f"{path.name}:{number}: a rank beyond every id", BROKEN)
         if token in ranks or rank in taken:
             raise Failure(f"{path.name}:{number}: a token or rank that an earlier line has", BROKEN)
         ranks[token] = rank

@@ -86,7 +86,7 @@ def test_broken_json(name: str, damage: bytes, said: str) -> None:
             "vocab[1]: a token and its score",
         ),
         (lambda c: c["model"].update(type="Unigram", vocab=[["a", -1], ["a", -2]]), "'a' has the id 0 too"),
-        (lambda c: c["model"].update(type="Unigram", vocab=[["a", math.nan]]), "the score of 'a' is nan"),
+        (lambda c: c["model"].update(type="Unigram", vocab=[["a", math.nan]]), "NaN is no number"),
         (lambda c: c["model"].update(type="Unigram", vocab=[["a", 0]], unk_id=1), "unk_id 1 is not an id"),
         (lambda c: c["model"].update(end_of_word_suffix="</w>"), "model.end_of_word_suffix '</w>'"),
         (lambda c: c["model"]["vocab"].update(a=1.5), "'a' has the id 1.5"),
@@ -106,7 +106,7 @@ def test_broken_json(name: str, damage: bytes, said: str) -> None:
         ),
         (lambda c: c["added_tokens"].append({"id": 1590, "content": "a"}), "the added token 'a' has two ids"),
         (lambda c: c["added_tokens"].append({"id": 1590, "content": ""}), "the added token 1590 is empty"),
-        (lambda c: c["model"]["vocab"].update({"\ud800": 1590}), "is half a character"),
+        (lambda c: c["model"]["vocab"].update({"\ud800": 1590}), "half a character"),
         (lambda c: c.update(pre_tokenizer={"type": "Sequence"}), "a Sequence without pretokenizers"),
         (lambda c: c.update(pre_tokenizer=["ByteLevel"]), "a step with its type was expected"),
         (lambda c: c.update(pre_tokenizer=None), "neither a ByteLevel pre-tokenizer nor byte_fallback"),
@@ -120,7 +120,7 @@ def test_broken_json(name: str, damage: bytes, said: str) -> None:
 )
 def test_tokenizer_json(change: Callable[[dict[str, Any]], object], said: str) -> None:
     message = fault(changed(change))
-    assert message.startswith("tokenizer.json: ")
+    assert message.startswith("tokenizer.json")
     assert said in message
 
 

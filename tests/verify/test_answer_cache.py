@@ -75,6 +75,16 @@ def test_a_damaged_file_is_an_empty_cache(damage: str, tmp_path: Path) -> None:
         assert asked.complete("a", 1, ()).text == "a 1 ()"
 
 
+def test_an_answer_that_was_changed_is_asked_for_again(tmp_path: Path) -> None:
+    model, path = Counting(), tmp_path / "a.answers"
+    with cached(model, path) as asked:
+        asked.complete("a", 1, ())
+    path.write_text(path.read_text("utf-8").replace("a 1 ()", "b 1 ()"), "utf-8")
+    with cached(model, path) as asked:
+        assert asked.complete("a", 1, ()).text == "a 1 ()"
+    assert model.asked == 2
+
+
 def test_a_cache_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with cached(Counting(), tmp_path / "file" / "a.answers") as asked:

@@ -130,7 +130,7 @@ def test_the_sources_logits_are_asked_for_once(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
     reference = save_reference(worker(table), windows, path)
     assert table.asked == 2 * len(windows.ids)
-    assert [each.name for each in path.parent.iterdir()] == ["a.logits"]
+    assert sorted(each.name for each in path.parent.iterdir()) == ["a.logits", "a.logits.sha256"]
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(Failure, match="ends too early"):
         compare_logits(worker(table), reference)
@@ -174,3 +174,12 @@ def test_a_text_is_read_from_its_beginning(tmp_path: Path) -> None:
 def test_a_text_of_too_few_tokens_is_refused(count: int) -> None:
     with pytest.raises(Failure, match=f"has {count} tokens, but a window takes"):
         cut(list(range(count)), min(512, count // 4))
+
+
+def test_a_cached_file_with_other_bytes_is_not_believed(tmp_path: Path) -> None:
+    table, windows, path = Table(1), cut(IDS, 32), tmp_path / "a.logits"
+    save_reference(worker(table), windows, path)
+    whole = path.read_bytes()
+    path.write_bytes(bytes(len(whole)))
+    save_reference(worker(table), windows, path)
+    assert path.read_bytes() == whole

@@ -71,6 +71,23 @@ def test_a_server_answers_as_the_file_itself(server: str, gguf: Worker) -> None:
             list(worker.logits([1]))
 
 
+def _counting(count: str) -> bytes:
+    return b'data: {"usage": {"completion_tokens": ' + count.encode() + b"}}\n\n"
+
+
+# What no server can have counted: more than were asked for, fewer than came, and what is no number.
+FALSE_COUNTS = {
+    "too many": "1000000000",
+    "negative": "-3",
+    "none": "0",
+    "a text": '"many"',
+    "a list": "[1]",
+    "true": "true",
+    "beyond all": "1" + "0" * 400,
+    "a fraction": "1.5",
+}
+
+
 class Planted(http.server.BaseHTTPRequestHandler):
     """A server with moods: the path says which."""
 
@@ -100,6 +117,11 @@ class Planted(http.server.BaseHTTPRequestHandler):
                 "garbage": b"data: {{{\n\n",
                 "interrupted": b"data: [DONE]\n\n",
                 "chatty": b": ping\n\nevent: x\ndata:" + text[5:] + end + b"data: [DONE]\n\n",
+                **{
+                    mood: _counting(count) + end + b"data: [DONE]\n\n" for mood, count in FALSE_COUNTS.items()
+                },
+                "no choices": b'data: {"choices": 3}\n\n',
+                "no text": b'data: {"choices": [{"text": [1]}]}\n\n',
                 "counting": end + b'data: {"usage": {"completion_tokens": 12}}\n\ndata: [DONE]\n\n',
             }
             self.answer(text + rest[mood], "text/event-stream")
@@ -134,6 +156,9 @@ def test_a_server_s_moods_become_reasons(planted: str, monkeypatch: pytest.Monke
             "cut": "broke off its answer before the end",
             "error": "out of memory",
             "garbage": "not JSON: {{{",
+            **dict.fromkeys(FALSE_COUNTS, "tokens|not JSON"),
+            "no choices": "are not what OpenAI's are",
+            "no text": "text is no text",
         }.items():
             with pytest.raises(ChildFailure, match=said) as caught:
                 worker.answer(Request(text=mood))

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from convert.errors import Failure
+from convert.strict_json import parse
 from verify.runtimes._local import one_line
 
 MAX_LINE_BYTES = 1 << 20
@@ -41,9 +42,7 @@ class Server:
         connection = self.connect()
         try:
             response = self._send(connection, "GET", path, None)
-            return json.loads(response.read(MAX_LINE_BYTES))
-        except ValueError:
-            raise self._failure(path, "the answer is not JSON") from None
+            return parse(response.read(MAX_LINE_BYTES), path, "")
         except (OSError, http.client.HTTPException) as fault:
             raise self._broken(path, fault) from None
         finally:
@@ -80,8 +79,8 @@ class Server:
             if data.strip() == b"[DONE]":
                 return
             try:
-                event = json.loads(data)
-            except ValueError:
+                event = parse(data, "an event", "")
+            except Failure:
                 said = one_line(data.decode("utf-8", "replace"))
                 raise self._failure(path, f"an event is not JSON: {said}") from None
             if not isinstance(event, dict) or "error" in event:

@@ -25,13 +25,43 @@ from verify.runtimes._options import read_options
 
 if TYPE_CHECKING:
     import http.client
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
 FORMATS = ()  # a server shows no files
 SCHEMES = ("http", "https")
 OPTIONS: dict[str, Any] = {"model": None, "api_key_env": None, "timeout_s": 300.0, "body": {}, "endless": {}}
 ENDS = {"stop": "end", "length": "length"}
+
+
+# Some servers send the bytes of a letter one by one.
+MOST_PIECES_PER_TOKEN = 8
+
+
+def _choices(event: dict[str, Any], where: str) -> Iterator[tuple[str, str | None]]:
+    """Read an event's pieces of text, and why the answer ended; anything else is no such event."""
+    choices = event.get("choices") or ()
+    for choice in choices if isinstance(choices, list | tuple) else (None,):
+        delta = choice.get("delta") or {} if isinstance(choice, dict) else None
+        if not isinstance(choice, dict) or not isinstance(delta, dict):
+            raise Failure(f"{where}: an event's choices are not what OpenAI's are")
+        text, why = choice.get("text") or delta.get("content") or "", choice.get("finish_reason")
+        if not isinstance(text, str) or not isinstance(why, str | None):
+            raise Failure(f"{where}: an event's text is no text")
+        yield text, why
+
+
+def _believed(tokens: object, seen: int, most: int, where: str) -> int | None:
+    """Return a server's count of tokens if it can be true: a piece is a token or more."""
+    if tokens is None:
+        return None
+    if isinstance(tokens, bool) or not isinstance(tokens, int):
+        raise Failure(f"{where}: completion_tokens is no whole number")
+    if not seen <= tokens <= most:
+        raise Failure(
+            f"{where}: it counts {str(tokens)[:40]} tokens; {seen} pieces came, and {most} were asked for"
+        )
+    return tokens
 
 
 def suits(_: Path) -> bool:
@@ -119,17 +149,20 @@ class OpenAiHttp:
         self, connection: http.client.HTTPConnection, request: Request, start: float
     ) -> Generator[Piece, None, None]:
         path, body = self._addressed(request)
-        end, tokens = None, None
+        end, tokens, seen = None, None, 0
         for event in self._server.stream(connection, path, body):
             if isinstance(usage := event.get("usage"), dict):
                 tokens = usage.get("completion_tokens", tokens)
-            for choice in event.get("choices") or ():
-                text = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
-                end = choice.get("finish_reason") or end
+            for text, why in _choices(event, f"{self._server.base}{path}"):
+                end = why or end
                 if text:
+                    seen += 1
+                    if seen > MOST_PIECES_PER_TOKEN * request.max_tokens:
+                        raise Failure(f"{self._server.base}{path}: the answer does not end where it should")
                     yield Piece(None, text, time.perf_counter() - start)
         if end is None:  # llama_cpp.server does this to a request when the next one comes
             raise Failure(f"{self._server.base}{path}: the server ended an answer without saying why")
+        tokens = _believed(tokens, seen, request.max_tokens, f"{self._server.base}{path}")
         yield Piece(None, "", time.perf_counter() - start, ENDS.get(end, end), tokens)
 
     def _addressed(self, request: Request) -> tuple[str, dict[str, Any]]:

@@ -21,6 +21,7 @@ COUNTS = ".counts"
 
 # Ten times what the widest models have.
 MAX_FILE_BYTES = 1 << 30
+MAX_COUNT = 1 << 53
 DAMAGED = "the file is damaged or cut short: make it again with llama-imatrix, or fetch it again"
 
 
@@ -105,12 +106,20 @@ def _read_legacy(walk: Walk) -> ImatrixFile:
                 f"{name} has {value_count} values" if value_count < 1 else f"{name} occurs twice"
             )
         # Means times calls; where there were none, llama-quantize takes them as they are.
-        sums[name] = Sum(walk.floats(value_count, f"{name}'s values"), (max(1, call_count),))
+        values = walk.floats(value_count, f"{name}'s values")
+        _require_sums(walk, name, values)
+        sums[name] = Sum(values, (max(1, call_count),))
     if walk.at == walk.size_bytes:
         return ImatrixFile(sums, (), 0, 0)
     chunk_count = walk.number("i", "the number of chunks")
     dataset = walk.text(walk.number("i", "the dataset's name"), "the dataset's name")
     return ImatrixFile(sums, (dataset,) if dataset else (), max(0, chunk_count), 0)
+
+
+def _require_sums(walk: Walk, name: str, squares: NDArray[np.float32]) -> None:
+    """Refuse what no sum of squares is."""
+    if not (np.isfinite(squares).all() and (squares >= 0).all()):
+        raise walk.fault(f"the importance of {shown(name)} holds a value that is no sum of squares")
 
 
 def _read_gguf(walk: Walk) -> ImatrixFile:
@@ -149,6 +158,9 @@ def _paired(walk: Walk, arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, 
             )
         if not counts.size or not squares.size or not np.isfinite(counts).all():
             raise walk.fault(f"{name} has no values or no count")
+        if not (abs(counts) < MAX_COUNT).all():
+            raise walk.fault(f"{name} counts more than any text has")
+        _require_sums(walk, name, squares)
         if squares.size % counts.size:
             raise walk.fault(f"{name} has {squares.size} sums for {counts.size} counts")
         # std::lround rounds halves away from zero.

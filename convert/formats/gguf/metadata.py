@@ -89,9 +89,8 @@ def identity(writer: Any, model: Model, counts: tuple[int, int, int, int]) -> No
             metadata.source_repo_url = f"https://huggingface.co/{model.repo}"
         metadata.size_label = metadata.size_label or gguf.size_label(*counts)
         for key, attribute in SAMPLING.items():
-            value = model.generation.get(key)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                setattr(metadata, attribute, value)
+            if key in model.sampling:
+                setattr(metadata, attribute, model.sampling[key])
         metadata.set_gguf_meta_model(writer)
     except (TypeError, ValueError, AttributeError) as error:
         raise Failure(

@@ -1,9 +1,9 @@
 """The small files that go with weights, as Transformers, vLLM and onnxruntime-genai read them."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from convert import strict_json
 from convert.checkpoint.quantized import without_sections
 from convert.model.config import read_config, untied
 from convert.model.families import family, find_family, is_multimodal, text_config
@@ -94,4 +94,4 @@ def _source_family(model: Model) -> Family:
 
 def to_json(content: Mapping[str, Any]) -> bytes:
     """Write a small file as Transformers does: indented by two, keys sorted."""
-    return (json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()
+    return strict_json.to_json(content) + b"\n"

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.errors import Failure
 from convert.model.decoder import Decoder, Rope, RopeScaling
 from convert.model.rotary import longrope_attention, yarn_attention
 
 # YaRN's own proposals, which Transformers takes where a config says nothing.
 YARN_BETA_FAST = 32.0
+# Of each table: ten times what the longest context has.
+MAX_VALUES = 1 << 30
 YARN_BETA_SLOW = 1.0
 
 
@@ -24,7 +27,18 @@ class Turning:
 
 def turning(decoder: Decoder, rope: Rope, length: int) -> Turning:
     """Tabulate the first `length` positions of a text that is just as long."""
-    frequencies, scale = _stretched(decoder, rope, length)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # refused below
+        frequencies, scale = _stretched(decoder, rope, length)
+    if len(frequencies) * length > MAX_VALUES:
+        raise Failure(
+            f"config.json: {length} positions make tables of {len(frequencies) * length} values",
+            "the file is damaged; or leave out the formats that tabulate positions",
+        )
+    largest = max(np.abs(frequencies).max(initial=0) * length, abs(scale))
+    if not largest < np.finfo(np.float32).max:  # NaN is not less, either
+        raise Failure(
+            f"config.json: rotary positions of base {rope.theta:g} are not finite numbers", "it is damaged"
+        )
     # The angles in 32 bits, since the models learned with these.
     angles = np.arange(length, dtype=np.float32)[:, None] * frequencies.astype(np.float32)
     return Turning(np.cos(angles) * np.float32(scale), np.sin(angles) * np.float32(scale))

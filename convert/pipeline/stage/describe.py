@@ -10,6 +10,7 @@ from convert.checkpoint.adapter import Adapter, open_adapter
 from convert.checkpoint.index import index_names
 from convert.checkpoint.quantized import scheme_of
 from convert.deviation import AS_SOURCE, Deviation
+from convert.errors import Failure
 from convert.model import families
 from convert.model.card import front_matter
 from convert.model.config import read_config
@@ -22,6 +23,9 @@ from convert.pipeline.parts import find_parts, has_next_layers
 from convert.pipeline.run import Run
 from convert.pipeline.tied import tied_as_stored
 from convert.tokenizer import Tokenizer, load_kept
+
+# No checkpoint stores a weight in less than a bit.
+BITS_PER_BYTE = 8
 
 
 def read_source(folder: Path, notes: Path | None = None) -> tuple[Family, Decoder, Tokenizer]:
@@ -47,6 +51,7 @@ def describe(run: Run) -> Run:
     tied = fitting(tied, family.naming, frozenset(index_names(folder) or ()))
     require_fit(lora, read_config(folder), family, tied)
     decoder = describe_untied(lora, read_config(folder), family, tied)
+    _require_weights_for(decoder, run.source.weight_bytes)
     card, fault = front_matter(folder)
     has_generation = (folder / "generation_config.json").is_file()
     model = Model(
@@ -67,6 +72,16 @@ def describe(run: Run) -> Run:
     )
     _remark_on_base(run, lora)
     return replace(run, model=model, family=family, lora=lora, described_core_s=began_core_s)
+
+
+def _require_weights_for(decoder: Decoder, weight_bytes: int) -> None:
+    """Refuse sizes that the weights cannot fill, before anything is laid out for them."""
+    if decoder.parameter_count > BITS_PER_BYTE * weight_bytes > 0:
+        raise Failure(
+            f"config.json: it describes {decoder.parameter_count} parameters, and the weights have "
+            f"{weight_bytes} bytes",
+            "config.json and the weights are not of one model; fetch both again",
+        )
 
 
 def _card(run: Run, card: dict[str, Any]) -> dict[str, Any]:
