@@ -53,6 +53,7 @@ SEEN_BY_VERIFY = (
     "convert.progress",
     "convert.child",
     "convert.size",
+    "convert.strict_json",
     "convert.store",
     "convert.version",
 )
