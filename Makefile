@@ -17,7 +17,9 @@ BENCH  ?=
 export LLAMA_CPP LLAMA_BIN
 
 .DEFAULT_GOAL := help
-.PHONY: help setup convert verify publish test test-slow test-families check style bench bench-parts tiny-models clean
+# Prerequisites go from left to right: a wrong name comes before minutes of installing.
+.NOTPARALLEL:
+.PHONY: help named setup convert verify publish test test-slow test-families check style bench bench-parts tiny-models clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -26,14 +28,21 @@ help:  ## print this list
 
 setup: $(VENV)/.everything  ## install everything into .venv, once
 
-convert: $(VENV)/.running  ## convert recipes/$MODEL.yaml into artifacts/$MODEL, then open and judge what came out
+convert: named $(VENV)/.running  ## convert recipes/$MODEL.yaml into artifacts/$MODEL, then open and judge what came out
 	$(BIN)/modelwright convert $(MODEL)
 	$(BIN)/modelwright verify $(MODEL)
 
-verify: $(VENV)/.running  ## open, question, measure and judge what was converted
+# A name that is wrong is said before anything is installed.
+named:
+	@if [ -f "$(MODEL)" ] || [ -f "$(MODEL).yaml" ] || [ -f "recipes/$(MODEL).yaml" ] || \
+	  [ -f "recipes/$(MODEL).yml" ] || [ -f "recipes/$(MODEL)" ]; then exit 0; fi; \
+	  echo "error: no recipe is called $(MODEL)" >&2; \
+	  echo "hint:  there are $(sort $(basename $(notdir $(wildcard recipes/*.yaml))))" >&2; exit 2
+
+verify: named $(VENV)/.running  ## open, question, measure and judge what was converted
 	$(BIN)/modelwright verify $(MODEL)
 
-publish: $(VENV)/.running  ## publish what passed
+publish: named $(VENV)/.running  ## publish what passed
 	$(BIN)/modelwright publish $(MODEL)
 
 test: $(VENV)/.everything  ## the quick tests: offline, without tokens, a few minutes
@@ -78,7 +87,8 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.running: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing what conversion and verification need; llama.cpp is compiled once, for a few minutes."
+	@echo "Installing what conversion and verification need, once. Most of it is the compiling of llama.cpp:"
+	@echo "about 1,100 CPU seconds, so 10 minutes on two cores and 3 on eight. pip shows nothing meanwhile."
 	$(PIP) $(TORCH)
 	$(LLAMA_BUILD) $(PIP) --editable '.[verify]'
 	@touch $@

@@ -19,7 +19,7 @@ _COMPLETION_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 
 # In the order in which a person meets them; each is a file of that name in command/.
 COMMANDS = (
-    *("pick", "plan", "convert", "verify", "report", "publish", "run"),
+    *("init", "pick", "plan", "convert", "verify", "report", "publish", "run"),
     *("list", "inspect", "clean", "completion"),
 )
 
@@ -143,6 +143,8 @@ def _invoke(args: list[str]) -> int:
         from click.shell_completion import shell_complete  # noqa: PLC0415 - for the shell alone
 
         return shell_complete(program, {}, PROGRAM, _COMPLETION_VARIABLE, instruction)
+    if args[:1] == ["help"]:
+        args = [*args[1:2], "--help"]
     try:
         with program.make_context(PROGRAM, args) as context:
             code = program.invoke(context)

@@ -1,10 +1,11 @@
 """Options and arguments that several commands share, each declared once."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -12,11 +13,16 @@ from click.shell_completion import CompletionItem
 from convert.cli.output import Output
 from convert.errors import Failure
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from convert.recipe import Recipe
+
 QUIET = click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Print nothing but errors.")
 _JSON = click.option("--json", "is_json", is_flag=True, help="Print the answer as JSON.")
 
 
-def _recipes(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":
+def _recipes(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Complete the name of a recipe, or the path of a file."""
     from convert.recipe.lookup import known_recipes  # noqa: PLC0415 - pydantic
 
@@ -46,6 +52,13 @@ ONLY = click.option(
     multiple=True,
     help="Leave the other targets out: a format (gguf) or one artifact (gguf-Q4_K_M). May be repeated.",
 )
+TO = click.option(
+    "--to",
+    "targets",
+    metavar="TARGETS",
+    help="Without a recipe, RECIPE is a model, a Hub repo or a folder, and this is what it becomes: "
+    "gguf:Q4_K_M,onnx.",
+)
 OUT = click.option(
     "--out",
     metavar="FOLDER",
@@ -65,6 +78,15 @@ RUNTIME = click.option(
     metavar="NAME",
     help="The runtime that opens the artifacts: a name, or the path of a Python file.",
 )
+
+
+def asked(recipe: str, targets: str | None) -> Recipe:
+    """Read the recipe, or make one of a model and of what --to says."""
+    from convert.formats import load_recipe, recipe_for  # noqa: PLC0415 - pydantic
+
+    return recipe_for(recipe, targets) if targets else load_recipe(recipe)
+
+
 # What every run of stages may be given: the keys of `Options`.
 _RUN_OPTIONS = {"only", "out", "packs", "report_folder", "runtime", "text", "threads"}
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from convert.formats.base import Format
 from convert.recipe import Recipe, TargetOptions, load
+from convert.recipe.draft import draft, name_for
+from convert.recipe.reader import load_text
+from convert.recipe.shorthand import read_targets
 
 
 def format_names() -> tuple[str, ...]:
@@ -27,6 +30,14 @@ def find_format(name: str) -> Format[Any, Any]:
 def option_models() -> dict[str, type[TargetOptions]]:
     """Give the recipe reader each format's options."""
     return {name: importlib.import_module(f"{__name__}.{name}.options").OPTIONS for name in format_names()}
+
+
+def recipe_for(model: str, targets: str) -> Recipe:
+    """Make a recipe of a model and of targets in short: gguf:Q4_K_M,onnx."""
+    formats = option_models()
+    name = name_for(model)
+    text = draft(model, read_targets(targets, formats), formats)
+    return load_text(text, Path(f"{name}.yaml"), formats)
 
 
 def load_recipe(path_or_name: str | Path) -> Recipe:

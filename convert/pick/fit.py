@@ -141,6 +141,7 @@ def _narrowed(weighed: Weighed, share: float) -> Weighed:
     return replace(
         weighed,
         size_bytes=int(weighed.size_bytes * share),
+        table_bytes=int(weighed.table_bytes * share),
         common_bytes=int(weighed.common_bytes * share),
         expert_bytes=int(weighed.expert_bytes * share),
     )

@@ -27,6 +27,7 @@ class Weighed:
     """What an artifact's weights take, and which of them a token goes through."""
 
     size_bytes: int
+    table_bytes: int  # embeddings, of which a token reads a row
     common_bytes: int  # read for every token
     expert_bytes: int  # of all experts
     expert_share: float  # of the experts, that a token chooses
@@ -48,6 +49,7 @@ def weigh(decoder: Decoder, weights: Iterable[Weight]) -> Weighed:
     total_bytes = sum(each.size_bytes for each in listed)
     return Weighed(
         total_bytes,
+        table_bytes,
         total_bytes - table_bytes - expert_bytes,
         expert_bytes,
         experts.used_count / experts.count if experts else 0.0,
@@ -140,9 +142,11 @@ def estimate(
     answering_bytes = decoder.vocab_size * holds.logits_bytes
     if answers_bytes + answering_bytes > texts_bytes + reading_bytes:
         texts_bytes, reading_bytes = answers_bytes, answering_bytes
+    mapped_bytes = weighed.table_bytes if holds.tables == "mapped" else 0
+    program_bytes = holds.base_mb.value * 1e6 + decoder.vocab_size * holds.vocabulary_bytes
     return Memory(
-        weighed.size_bytes * holds.weight_copies,
+        (weighed.size_bytes - mapped_bytes) * holds.weight_copies,
         texts_bytes,
-        holds.base_mb.value * 1e6 + reading_bytes,
+        program_bytes + reading_bytes,
         holds.error.value,
     )

@@ -14,6 +14,11 @@ class Holds(Strict):
     """What a runtime holds of memory besides one copy of the weights."""
 
     base_mb: Figure = Field(description="Program and libraries, whatever the model.")
+    vocabulary_bytes: float = Field(default=0.0, ge=0, description="Of each token's text, tables and all.")
+    tables: Literal["held", "mapped"] = Field(
+        default="held",
+        description="Whether embeddings are held whole, or stay in the file but for some rows.",
+    )
     weight_copies: float = Field(default=1.0, gt=0, description="How often weights of layers are held.")
     cache_value_bytes: float = Field(default=2.0, gt=0, description="Of a number in the cache.")
     cache_copies: float = Field(default=1.0, gt=0, description="How often the cache is held at its peak.")

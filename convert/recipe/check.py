@@ -1,10 +1,11 @@
 """The checks of a recipe's values: names, paths and what must be there."""
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import ValidationInfo
+from pydantic import BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from convert.recipe.explain import brief, did_you_mean
@@ -21,6 +22,12 @@ _PLACEHOLDERS = ("user", "model", "target")
 def wrong(what: str, hint: str) -> PydanticCustomError:
     """Return the error that a validator raises, with the message and the hint that users see."""
     return PydanticCustomError("recipe", "{what}", {"what": what, "hint": hint})
+
+
+def spelled(names: type[StrEnum]) -> BeforeValidator:
+    """Take a name in capitals or small letters, whichever it has."""
+    known = {each.value.lower(): each.value for each in names}
+    return BeforeValidator(lambda given: known.get(given.lower(), given) if isinstance(given, str) else given)
 
 
 def local_folder(model: str, base: Path) -> Path | None:

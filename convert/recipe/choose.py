@@ -27,9 +27,20 @@ def choose(recipe: Recipe, only: Sequence[str] = ()) -> tuple[Target, ...]:
         for name, own_options in options.by_target().items()
     )
     known = {*recipe.targets, *(each.name for each in targets)}
-    for name in only:
-        if name not in known:
+    meant = {name: _meant(name, known) for name in only}
+    for name, found in meant.items():
+        if found is None:
             raise UsageFailure(
                 f"--only {name}: {recipe.path} has no such target", f"it has: {', '.join(sorted(known))}"
             )
-    return tuple(each for each in targets if not only or {each.name, each.format_name} & set(only))
+    wanted = set(meant.values())
+    return tuple(each for each in targets if not only or {each.name, each.format_name} & wanted)
+
+
+def _meant(name: str, known: set[str]) -> str | None:
+    """Find the target that a person can only mean: q4_k_m is gguf-Q4_K_M where no other ends so."""
+    if name in known:
+        return name
+    low = name.lower().replace(":", "-")
+    found = [each for each in known if each.lower() == low or each.lower().partition("-")[2] == low]
+    return found[0] if len(found) == 1 else None

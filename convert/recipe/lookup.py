@@ -9,6 +9,7 @@ from convert.recipe.explain import did_you_mean, nearest
 
 # Recipes come with the checkout, in a folder next to the package.
 _SHIPPED = Path(__file__).resolve().parents[2] / "recipes"
+SUFFIXES = (".yaml", ".yml")
 
 
 def known_recipes() -> dict[str, Path]:
@@ -16,7 +17,7 @@ def known_recipes() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in (Path("recipes"), _SHIPPED):
         for file in sorted(folder.glob("*.y*ml")):
-            if file.suffix in (".yaml", ".yml"):
+            if file.suffix in SUFFIXES:
                 found.setdefault(file.stem, file)
     return dict(sorted(found.items()))
 
@@ -27,17 +28,34 @@ def find(path_or_name: str | Path) -> Path:
     if path.is_file():
         return path
     recipes = known_recipes()
-    is_yaml = path.suffix in (".yaml", ".yml")
+    is_yaml = path.suffix in SUFFIXES
     name = path.stem if is_yaml else path.name  # a version such as 2.5 is no suffix
     if path.parent == Path() and name in recipes:
         return recipes[name]
+    if not is_yaml and path.name:
+        for file in (path.with_name(path.name + suffix) for suffix in SUFFIXES):
+            if file.is_file():
+                return file
+        if path.parent == Path("recipes") and name in recipes:
+            return recipes[name]
     if path.is_dir():
         raise UsageFailure(f"{path} is a folder, not a recipe", "give a YAML file, or a name from `list`")
     guess = nearest(name, recipes)
     listed = f"there are {', '.join(recipes)}" if recipes else "there is no folder recipes/ here"
+    if is_repo(str(path_or_name)):
+        raise UsageFailure(
+            f"there is no file {path}", f"to convert a model without a recipe: {path} --to gguf:Q4_K_M"
+        )
     is_path = path.parent != Path() or (path.suffix and not is_yaml and not guess)
     what = f"{'there is no file' if is_path else 'no recipe is called'} {path}"
     raise UsageFailure(what, did_you_mean(name, recipes, listed))
+
+
+def is_repo(text: str) -> bool:
+    """Check whether a text looks like owner/name on the Hub, and like no path of a recipe."""
+    owner, slash, name = text.partition("/")
+    is_path = owner in ("", ".", "..", "~", "recipes") or Path(owner).is_dir()
+    return bool(slash and name) and "/" not in name and not is_path and not name.endswith(SUFFIXES)
 
 
 def expand_home(path: str | Path) -> Path:

@@ -27,7 +27,26 @@ def load(path_or_name: str | Path, formats: Mapping[str, type[TargetOptions]]) -
     raw, document, value = read_mapping(
         path, "recipe", "`model:` and `targets:`", "`model: Qwen/Qwen-7B-Chat`"
     )
+    return _validated(path, raw, document, value, formats)
+
+
+def load_text(text: str, path: Path, formats: Mapping[str, type[TargetOptions]]) -> Recipe:
+    """Read a recipe that a command wrote, as if it were in the file `path`."""
+    raw = text.encode("utf-8")
+    document = parse(raw)
+    value = document.value if isinstance(document.value, dict) else {}
+    return _validated(path, raw, document, value, formats)
+
+
+def _validated(
+    path: Path,
+    raw: bytes,
+    document: Document,
+    value: dict[str, Value],
+    formats: Mapping[str, type[TargetOptions]],
+) -> Recipe:
     model = _file_model(formats)
+    value = _in_full(value, formats)
     faults = list(document.faults)
     try:
         read = model.model_validate_json(json.dumps(value), context={"base": path.parent})
@@ -42,6 +61,23 @@ def load(path_or_name: str | Path, formats: Mapping[str, type[TargetOptions]]) -
         name: getattr(given["targets"], name) for name in formats if name in given["targets"].model_fields_set
     }
     return Recipe(**{**given, "targets": targets}, name=path.stem, path=path, text=raw.decode("utf-8"))
+
+
+def _in_full(value: Mapping[str, Value], formats: Mapping[str, type[TargetOptions]]) -> dict[str, Value]:
+    """Take `gguf: [Q4_K_M]` and `onnx: int4` for what they can only mean."""
+    targets = value.get("targets")
+    if not isinstance(targets, dict):
+        return dict(value)
+    full: dict[str, Value] = {}
+    for name, given in targets.items():
+        short = formats[name].short if name in formats else None
+        is_word = isinstance(given, str | int) and not isinstance(given, bool)
+        if short and (is_word or (short.is_list and isinstance(given, list))):
+            listed = [given] if short.is_list and is_word else given
+            full[name] = {short.key: listed}
+        else:
+            full[name] = given
+    return {**value, "targets": full}
 
 
 def read_mapping(path: Path, kind: str, keys: str, example: str) -> tuple[bytes, Document, dict[str, Value]]:

@@ -17,6 +17,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from convert.formats import find_format
+from convert.model.config import Config
+from convert.model.families import describe
+from convert.pick.candidate import parse
+from convert.pick.memory import estimate, weigh
+from convert.pick.runtime import find_runtime
 from convert.tokenizer import load
 from tests import tiny
 from tests.bench.checkpoint import ROOT
@@ -50,30 +56,42 @@ SIZES = {
         "vocab_size": 151_936,
     },
 }
-OURS = """
-import importlib, sys
-from verify.runtimes import Request, RuntimeSettings
-module = importlib.import_module("verify.runtimes." + sys.argv[1])
-module.preload()
-if sys.argv[1] == "llama_cpp":
-    import llama_cpp
-    default = llama_cpp.llama_model_default_params
-    def unmapped():
-        params = default()
-        params.use_mmap = False
-        return params
-    llama_cpp.llama_model_default_params = unmapped
-context = int(sys.argv[3])
-opened = module.open_runtime(sys.argv[2], RuntimeSettings(context=context, threads=2))
+LLAMA = """
+import sys, llama_cpp
+from verify.runtimes import Request, RuntimeSettings, llama_cpp as runtime
+default = llama_cpp.llama_model_default_params
+def unmapped():
+    # Weights that kernels lay out anew would be counted twice, though the mapped ones can be dropped.
+    params = default()
+    params.load_mode = 0  # without mmap
+    return params
+llama_cpp.llama_model_default_params = unmapped
+context = int(sys.argv[2])
+opened = runtime.open_runtime(sys.argv[1], RuntimeSettings(context=context, threads=2))
 prompt = tuple(3 + number % 997 for number in range(context - 32))
 list(opened.generate(Request(ids=prompt, max_tokens=16, ignores_end=True)))
+"""
+GENAI = """
+import sys
+import numpy as np
+import onnxruntime_genai as og
+context = int(sys.argv[2])
+model = og.Model(sys.argv[1])
+params = og.GeneratorParams(model)
+params.set_search_options(max_length=context, do_sample=False)
+generator = og.Generator(model, params)
+prompt = np.array([3 + number % 997 for number in range(context - 32)], np.int32)
+for start in range(0, len(prompt), 512):
+    generator.append_tokens(prompt[start : start + 512])
+for _ in range(16):
+    generator.generate_next_token()
 """
 TRANSFORMERS = """
 import sys, torch
 from transformers import AutoModelForCausalLM
 torch.set_num_threads(2)
-model = AutoModelForCausalLM.from_pretrained(sys.argv[2], dtype="auto")
-prompt = torch.tensor([[3 + number % 997 for number in range(int(sys.argv[3]) - 32)]])
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype="auto")
+prompt = torch.tensor([[3 + number % 997 for number in range(int(sys.argv[2]) - 32)]])
 model.generate(prompt, max_new_tokens=16, min_new_tokens=16, do_sample=False)
 """
 
@@ -85,13 +103,12 @@ class Case:
     runtime: str
     target: str
     script: str
-    module: str = ""
 
 
 CASES = (
-    Case("llama.cpp", "gguf-Q4_K_M", OURS, "llama_cpp"),
-    Case("llama.cpp", "gguf-Q8_0", OURS, "llama_cpp"),
-    Case("onnxruntime-genai", "onnx-int4-cpu", OURS, "onnxruntime_genai"),
+    Case("llama.cpp", "gguf-Q4_K_M", LLAMA),
+    Case("llama.cpp", "gguf-Q8_0", LLAMA),
+    Case("onnxruntime-genai", "onnx-int4-cpu", GENAI),
     Case("transformers", "hf", TRANSFORMERS),
 )
 TARGETS = "{gguf: {quants: [Q4_K_M, Q8_0]}, onnx: {precision: int4}, hf: {}}"
@@ -116,7 +133,7 @@ def make(work: Path, name: str) -> Path:
 
 
 def main() -> None:
-    """Measure, and print a line for each case."""
+    """Measure, compare, and print the largest error of each runtime."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -125,6 +142,8 @@ def main() -> None:
     parser.add_argument("--contexts", nargs="+", type=int, default=[512, 2048])
     parser.add_argument("--runtimes", nargs="+", default=sorted({case.runtime for case in CASES}))
     asked = parser.parse_args()
+    worst: dict[str, float] = {}
+    print("model   artifact       runtime            context  measured  estimated  error")
     with tempfile.TemporaryDirectory() as temporary:
         work = (asked.work or Path(temporary)).resolve()
         work.mkdir(parents=True, exist_ok=True)
@@ -133,17 +152,28 @@ def main() -> None:
             for case in CASES:
                 if case.runtime in asked.runtimes:
                     for context in asked.contexts:
-                        compare(folder, name, case, context)
+                        error = compare(folder, name, case, context)
+                        worst[case.runtime] = max(worst.get(case.runtime, 0.0), abs(error))
+    for runtime, error in worst.items():
+        print(f"{runtime}: within {error:.1%}")
 
 
-def compare(folder: Path, name: str, case: Case, context: int) -> None:
-    """Measure one case, and print it."""
-    place = str(folder / case.target)
-    cost = measure([sys.executable, "-c", case.script, case.module, place, str(context)])
+def compare(folder: Path, name: str, case: Case, context: int) -> float:
+    """Measure one case, estimate it, and print both."""
+    cost = measure([sys.executable, "-c", case.script, str(folder / case.target), str(context)])
+    decoder = describe(Config({**tiny.CONFIGS["qwen2"], **SIZES[name], "max_position_embeddings": 8192}))[1]
+    options = parse(case.target.removesuffix("-cpu").replace("-", ":", 1))[1]
+    weights = find_format(options.format_name).weigh(decoder, options, case.target, "BF16")
+    assert weights is not None
+    holds = find_runtime(case.runtime).holds
+    found = estimate(decoder, weigh(decoder, weights), holds, context=context).total_bytes
+    error = found / cost.peak_rss_bytes - 1
     print(
-        f"{name} {case.target} {case.runtime} {context} {cost.peak_rss_bytes} {cost.peak_anon_bytes}",
+        f"{name:7} {case.target:14} {case.runtime:18} {context:7} {cost.peak_rss_bytes / 1e6:6.0f} MB "
+        f"{found / 1e6:7.0f} MB {error:+7.1%}",
         flush=True,
     )
+    return error
 
 
 if __name__ == "__main__":

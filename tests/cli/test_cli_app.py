@@ -79,7 +79,7 @@ def test_the_version_is_that_of_the_running_code(run: Run) -> None:
         (
             ["plam"],
             "error: there is no command plam",
-            "hint:  did you mean plan? the commands are plan, convert",
+            "hint:  did you mean plan? the commands are init, pick",
         ),
         (["plan"], "error: missing argument 'RECIPE'", "hint:  see modelwright plan --help"),
         (["plan", "--onyl", "x"], "error: no such option '--onyl'", "hint:  see modelwright plan --help"),
@@ -198,9 +198,9 @@ def test_shells_complete_commands_options_and_recipes() -> None:
         )
         return [line.partition(",")[2] for line in ran.stdout.splitlines()]
 
-    assert complete("in") == ["inspect"]
+    assert complete("in") == ["init", "inspect"]
     assert "--only" in complete("convert", "--o")
-    assert complete("plan", "qwen2") == ["qwen2.5-0.5b"]
+    assert complete("plan", "qwen2") == ["qwen2.5-0.5b", "qwen2.5-7b"]
     assert complete("convert", "gpt2", "--only", "gguf-Q8") == ["gguf-Q8_0"]
 
 

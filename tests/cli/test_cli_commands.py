@@ -117,6 +117,7 @@ def test_convert_says_what_became_of_each_artifact(run: Run, asked: Mapping[str,
         "up to date  8.20 GB  o/r/gguf-Q8_0\n"
         "\n"
         "1 artifact built in 61 s\n"
+        "next: modelwright verify r.yaml\n"
     )
     assert asked["convert.convert_recipe"]["offline"] is None
     answer = json.loads(run("convert", "r.yaml", "--json").out)
@@ -136,7 +137,9 @@ def test_convert_with_nothing_to_do_says_so(
     assert not asked
     nothing = replace(CONVERTED, artifacts=CONVERTED.artifacts[1:])
     monkeypatch.setattr("convert.convert_recipe", lambda *_, **__: nothing)
-    assert run("convert", "r.yaml").out.endswith("\n\neverything is up to date\n")
+    assert run("convert", "r.yaml").out.endswith(
+        "\n\neverything is up to date\nnext: modelwright verify r.yaml\n"
+    )
 
 
 def test_plan_is_a_page(run: Run, asked: Mapping[str, Any]) -> None:

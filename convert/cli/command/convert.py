@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, answering
+from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, TO, answering, asked
 from convert.cli.text import count, table
 from convert.size import duration, size
 
@@ -17,20 +18,25 @@ if TYPE_CHECKING:
 
 @answering
 @RECIPE
+@TO
 @ONLY
 @OUT
 @THREADS
 @OFFLINE
-def command(output: Output, *, recipe: str, options: Options) -> None:
+def command(output: Output, *, recipe: str, targets: str | None, options: Options) -> None:
     """Build every artifact that the recipe asks for.
 
     The source is downloaded, checked and read once, for all targets together. An artifact that
     is there already, made from the same source by the same recipe, is not built again.
     """
-    from convert import convert_recipe, load_recipe  # noqa: PLC0415 - pydantic
+    from convert import convert_recipe  # noqa: PLC0415 - pydantic
 
-    converted = convert_recipe(load_recipe(recipe), **options)
-    output.answer(data(converted), lambda: lines(converted))
+    converted = convert_recipe(asked(recipe, targets), **options)
+    subject = recipe
+    if targets is not None:
+        subject = " ".join(str(each.folder) for each in converted.artifacts)
+        subject += f" --source {recipe}" if Path(recipe).is_dir() else ""  # whose name no manifest has
+    output.answer(data(converted), lambda: lines(converted, f"modelwright verify {subject}"))
 
 
 def data(converted: Converted) -> dict[str, Any]:
@@ -42,7 +48,7 @@ def data(converted: Converted) -> dict[str, Any]:
     }
 
 
-def lines(converted: Converted) -> Iterator[str]:
+def lines(converted: Converted, next_command: str = "") -> Iterator[str]:
     """Write the answer for a person."""
     rows = [
         (artifact.status, size(artifact.size_bytes), str(artifact.folder)) for artifact in converted.artifacts
@@ -54,3 +60,5 @@ def lines(converted: Converted) -> Iterator[str]:
         yield f"{count(built, 'artifact')} built in {duration(converted.seconds)}"
     else:
         yield "everything is up to date"
+    if next_command:
+        yield f"next: {next_command}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convert.cli.deviations import deviations
-from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, answering
+from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, TO, answering, asked
 from convert.cli.text import facts, parameters, table
 from convert.size import duration, size
 
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
 
 @answering
 @RECIPE
+@TO
 @ONLY
 @OUT
 @THREADS
 @OFFLINE
-def command(output: Output, *, recipe: str, options: Options) -> None:
+def command(output: Output, *, recipe: str, targets: str | None, options: Options) -> None:
     """Show what a conversion would read, build and write.
 
     No weights are downloaded but an adapter's. Sizes are exact, memory is a bound, time is an
     estimate without the download. A model that cannot be converted, a disk that is too small, or
     a folder that was not made here and is where an artifact would be, is refused here.
     """
-    from convert import load_recipe, plan_recipe  # noqa: PLC0415 - pydantic
+    from convert import plan_recipe  # noqa: PLC0415 - pydantic
     from convert.pipeline.stage.estimate import refuse_impossible  # noqa: PLC0415 - brings the formats
 
-    loaded = load_recipe(recipe)
+    loaded = asked(recipe, targets)
     plan = plan_recipe(loaded, **options)
     output.answer(plan, lambda: _lines(plan, loaded))
     refuse_impossible(plan, options["out"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, RUNTIME, THREADS, answering
+from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, RUNTIME, THREADS, TO, answering, asked
 from convert.errors import Exit
 
 if TYPE_CHECKING:
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 @answering
 @RECIPE
+@TO
 @ONLY
 @OUT
 @RUNTIME
 @THREADS
 @OFFLINE
-def command(output: Output, *, recipe: str, options: Options) -> Exit:
+def command(output: Output, *, recipe: str, targets: str | None, options: Options) -> Exit:
     """Convert, verify, and publish where the recipe has publish:.
 
     The same as the three commands one after the other. The exit code is 3 where a gate failed
     or is inconclusive, and the recipe does not waive it: what was built is kept, and nothing goes out.
     """
-    from convert.formats import load_recipe  # noqa: PLC0415 - pydantic
     from convert.pipeline import RUN, start, steps  # noqa: PLC0415 - brings the formats and their codecs
 
-    run = start(load_recipe(recipe), options)
+    run = start(asked(recipe, targets), options)
     try:
         for after in steps(run, RUN):
             run = after

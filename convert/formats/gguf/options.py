@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from convert.recipe import Short, TargetOptions
-from convert.recipe.check import unique
+from convert.recipe.check import spelled, unique
 from convert.recipe.model import ExistingFile
 from convert.recipe.size import FileSize, size_in_bytes
 
@@ -43,7 +43,7 @@ class GgufOptions(TargetOptions):
     format_name: ClassVar[str] = "gguf"
     short: ClassVar[Short | None] = Short("quants", "Q4_K_M", is_list=True)
 
-    quants: Annotated[tuple[Quant, ...], AfterValidator(unique)] = Field(
+    quants: Annotated[tuple[Annotated[Quant, spelled(Quant)], ...], AfterValidator(unique)] = Field(
         min_length=1,
         description="File types, as llama-quantize names them.",
         examples=[["Q4_K_M", "Q8_0"]],

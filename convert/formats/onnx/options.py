@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from convert.recipe import Short, TargetOptions
-from convert.recipe.check import unique, wrong
+from convert.recipe.check import spelled, unique, wrong
 
 
 class Precision(StrEnum):
@@ -53,7 +53,7 @@ def _listed(value: object) -> object:
 
 
 _Precisions = Annotated[
-    tuple[Precision, ...],
+    tuple[Annotated[Precision, spelled(Precision)], ...],
     AfterValidator(unique),
     BeforeValidator(_listed, json_schema_input_type=Precision | tuple[Precision, ...]),
 ]
