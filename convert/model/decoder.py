@@ -178,6 +178,8 @@ class Decoder:
                     found.add(Feature.NO_POSITIONS)
             if mixer is None or layer.mlp is None:
                 found.add(Feature.SINGLE_BLOCKS)
+            if mixer and mixer.rope and mixer.rope.scaling and mixer.rope.scaling.has_own_turns:
+                found.add(Feature.YARN_TURNS)
             if (mixer and not layer.attn_norm) or (
                 layer.mlp and not layer.mlp_norm and not layer.is_parallel
             ):

@@ -150,7 +150,8 @@ class Tokenizer:
 class Canonical:
     """How Transformers' own classes know a family that has another's shape under other names."""
 
-    config: Callable[[Decoder, int | None, int | None], dict[str, Any]]  # from decoder, bos and eos
+    # From decoder, bos and eos; None where the source's own keys are the other's, too.
+    config: Callable[[Decoder, int | None, int | None], dict[str, Any]] | None = None
     private_keys: frozenset[str] = frozenset()  # of generation_config.json: only its own code reads them
 
 

@@ -21,6 +21,7 @@ class Feature(StrEnum):
     ROPE_LLAMA3 = "llama3 rotary scaling"
     ROPE_YARN = "YaRN rotary scaling"
     ROPE_LONGROPE = "LongRoPE rotary scaling"
+    YARN_TURNS = "YaRN rotary scaling between other numbers of turns than 32 and 1"
     EXACT_YARN = "YaRN rotary scaling between parts of dimensions"
     INTERLEAVED_ROTARY = "rotary positions over neighboring dimensions"
     PROPORTIONAL_ROTARY = "proportional rotary positions"

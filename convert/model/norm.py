@@ -27,6 +27,11 @@ class RopeScaling:
     long_factors: tuple[float, ...] = plain(())
 
     @property
+    def has_own_turns(self) -> bool:
+        """Check whether YaRN's ramp begins or ends elsewhere than its own proposal does."""
+        return self.kind == "yarn" and (self.beta_fast or 32, self.beta_slow or 1) != (32, 1)
+
+    @property
     def FEATURE(self) -> Feature:  # noqa: N802 - as the constant of other parts
         return {
             "linear": Feature.ROPE_LINEAR,

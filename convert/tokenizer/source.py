@@ -35,6 +35,9 @@ def find_document(folder: Path, model_type: str, files: ConfigFiles, vocab_size:
     if ranks:
         what = f"{ranks[0].name}: how {model_type!r} splits text is not written in it"
         raise Failure(what, "add the tokenizer.json of the model")
+    if (folder / "tiktoken.model").is_file():
+        what = "tiktoken.model: how text is split is written in the repo's code, which is never run"
+        raise Failure(what, "add the tokenizer.json of the model")
     wanted = "tokenizer.json, or vocab.json and merges.txt, tokenizer.model, tekken.json or a .tiktoken file"
     raise Failure("the checkpoint has no tokenizer", f"wanted: {wanted}")
 

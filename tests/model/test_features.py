@@ -9,7 +9,7 @@ import pytest
 
 from convert.errors import UsageFailure
 from convert.formats import find_format, format_names, option_models
-from convert.formats.gguf import format as gguf
+from convert.formats.gguf import tensors as gguf
 from convert.formats.render import require_rendered
 from convert.model import decoder as module
 from convert.model.binding import name_of

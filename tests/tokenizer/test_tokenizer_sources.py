@@ -179,6 +179,12 @@ def test_no_tokenizer_is_named(tmp_path: Path) -> None:
         load(tmp_path, "llama", {}, 10)
 
 
+def test_ranks_that_are_read_by_code_alone(tmp_path: Path) -> None:
+    (tmp_path / "tiktoken.model").write_bytes((qwen_folder() / "qwen.tiktoken").read_bytes()[:200])
+    with pytest.raises(Failure, match=r"tiktoken\.model: .* in the repo's code, which is never run"):
+        load(tmp_path, "kimi_k2", {}, 10)
+
+
 def test_ranks_of_an_unknown_family(tmp_path: Path) -> None:
     (tmp_path / "x.tiktoken").write_bytes((qwen_folder() / "qwen.tiktoken").read_bytes()[:200])
     with pytest.raises(Failure, match=r"x\.tiktoken: how 'llama' splits text is not written in it"):

@@ -65,7 +65,8 @@ def generation_config(model: Model) -> dict[str, Any]:
 
 def canonical_config(model: Model, dtype: str) -> dict[str, Any]:
     """Make config.json for Transformers' own classes; `dtype` is torch's name of the stored type."""
-    if canonical := _source_family(model).canonical:
+    canonical = _source_family(model).canonical
+    if canonical and canonical.config:
         config = canonical.config(model.decoder, model.tokenizer.bos_id, model.tokenizer.eos_id)
     else:
         # Of a multimodal model the text decoder alone is written.
@@ -73,6 +74,8 @@ def canonical_config(model: Model, dtype: str) -> dict[str, Any]:
         source = without_sections(text_config(whole).values)
         config = {name: value for name, value in source.items() if name not in _LEFT_OUT}
         config["architectures"] = [family(model.decoder.family).classes[0]]
+        if canonical:
+            config["model_type"] = model.decoder.family
         if is_multimodal(whole):
             config["tie_word_embeddings"] = model.decoder.is_tied
     if model.is_untied:

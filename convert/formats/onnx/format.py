@@ -41,7 +41,7 @@ class OnnxFormat(Format[OnnxOptions, Native]):
     RENDERS = frozenset({
         Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
         Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
-        Feature.EXACT_YARN,
+        Feature.EXACT_YARN, Feature.YARN_TURNS,
         Feature.WINDOW, Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.QK_NORM,
         Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.UNGATED_MLP, Feature.GELU, Feature.GELU_TANH,
         Feature.RELU, Feature.RELU2, Feature.EMBEDDING_SCALE,

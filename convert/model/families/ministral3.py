@@ -37,7 +37,9 @@ EXAMPLE = {
 VARIANTS = {
     "untied": {
         "tie_word_embeddings": False,
-        "rope_parameters": {**ROPE, "factor": 4.0, "original_max_position_embeddings": 64, "mscale": 0.7},
+        "rope_parameters": {
+            **ROPE, "factor": 4.0, "original_max_position_embeddings": 64, "mscale": 0.7, "beta_fast": 8.0,
+        },
     },
     "plain": {
         "rope_parameters": {
@@ -47,7 +49,7 @@ VARIANTS = {
             "llama_4_scaling_beta": 0.2,
         }
     },
-}
+}  # fmt: skip
 
 
 def describe(config: Config) -> Decoder:
@@ -86,6 +88,7 @@ GGUF = Gguf(
     "mistral3",
     renders=frozenset({
         Feature.QUERY_TEMPERATURE, Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN,
+        Feature.YARN_TURNS,
     }),
     is_interleaved=True,
     always=frozenset({"key_length"}),
