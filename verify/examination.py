@@ -1,6 +1,8 @@
 """The examination of one artifact: each step adds checks and figures, and none can stop the next artifact."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from convert.child import ChildFailure, Fault
@@ -28,9 +30,14 @@ class Examination:
         self.is_alive = False  # it was opened, and has not failed since in a way that ends a process
         self._subject, self._plan, self._watch = subject, plan, watch
         self._files = files.Files()
+        self._resources = ExitStack()
         self._checks: list[Check] = []
         self._smoke_drop: float | None = None
         self._found: dict[str, Any] = {}  # the result's other fields, as far as they are known
+
+    def close(self) -> None:
+        """Remove what was made to open it."""
+        self._resources.close()
 
     def look_at_files(self) -> None:
         """Check digests and headers; a damaged artifact is not opened."""
@@ -54,6 +61,8 @@ class Examination:
         runtime, others = choose_runtime(subject.path, format_name, subject.runtime)
         self._found["other_runtimes"] = others
         path = subject.path if isinstance(subject.path, str) else subject.path.absolute()
+        if self._files.manifest and isinstance(path, Path):
+            path = self._resources.enter_context(files.named_only(path, self._files.manifest))
         self.launch = Launch(runtime, path, settings, plan.limits, subject.secret_names)
         with Worker(self.launch) as worker:
             self._question_open(worker, baseline, others)

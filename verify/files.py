@@ -1,8 +1,13 @@
 """An artifact's files, checked before any native code opens one of them."""
 
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 from convert.errors import Failure
 from convert.store import (
@@ -18,6 +23,8 @@ from convert.store import (
 from convert.store.fault import explained
 from convert.store.model_file import SUFFIXES
 from verify.gates import Check
+
+VIEW = ".modelwright-view-"
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,36 @@ def check_files(path: Path | str) -> Files:
         if checks[0].passed:
             checks.append(_headers([path / entry.path for entry in manifest.files]))
         return Files(tuple(checks), manifest, digest, manifest.size_bytes)
+
+
+@contextmanager
+def named_only(folder: Path, manifest: Manifest) -> Iterator[Path]:
+    """Show the folder with no other files than its manifest names: what is judged is what may go out.
+
+    Runtimes open whatever lies next to a model. Where something does, the view has hard links to the rest.
+    """
+    extra = [each for each in inspect_artifact(folder).differences if each.flaw is Flaw.EXTRA]
+    if not extra:
+        yield folder
+        return
+    with explained(folder.parent):
+        remove_abandoned(folder.parent)
+        view = Path(mkdtemp(prefix=f"{VIEW}{os.getpid()}-", dir=folder.parent))
+        try:
+            for path in (MANIFEST_NAME, *(entry.path for entry in manifest.files)):
+                (view / path).parent.mkdir(parents=True, exist_ok=True)
+                os.link(folder / path, view / path, follow_symlinks=False)
+            yield view
+        finally:
+            rmtree(view, ignore_errors=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the views that killed processes left."""
+    for each in folder.glob(f"{VIEW}*"):
+        number = each.name.removeprefix(VIEW).partition("-")[0]
+        if number.isdigit() and not Path("/proc", number).exists():
+            rmtree(each, ignore_errors=True)
 
 
 def _digests(folder: Path) -> Check:

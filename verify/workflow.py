@@ -32,13 +32,15 @@ def verify_artifacts(
     for examination in examinations:
         examination.look_at_files()
     with ExitStack() as stack:
+        for examination in examinations:
+            stack.callback(examination.close)
         cache = plan.cache or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="modelwright-logits-"))
         )
         baseline = question_source(source, plan, cache, watch)
         for examination in examinations:
             examination.question(baseline)
-    measure_speed(examinations, plan, watch)
+        measure_speed(examinations, plan, watch)
     return Report(
         tool=version(),
         revision=REVISION,

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,10 @@ Messages = Sequence[Mapping[str, str]]
 # Templates that show the date would give another text every day, and figures that can't be compared.
 TODAY = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 MAX_CHARS = 1 << 20
-MEMORY_BYTES = 2 << 30
+MAX_BITS = 1 << 12
+MAX_MESSAGE = 200
+MEMORY_BYTES = 1 << 30
+_WIDE = re.compile(r"%[^a-zA-Z%]*(?:\*|\d{5})")
 
 
 def template_limits(cpu_s: int, wall_s: float) -> Limits:
@@ -84,14 +88,19 @@ def render(
         chat |= {"tools": tools, "documents": documents}
         text = str(_compiled(template).render(**chat, **markup))
     except SecurityError as fault:
-        raise Failure(f"the sandbox refuses the chat template: {fault}") from None
+        raise Failure(f"the sandbox refuses the chat template: {_cut(fault)}") from None
     except TemplateError as fault:
-        raise Failure(f"the chat template can't be rendered: {fault}") from None
-    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as fault:
-        raise Failure(f"the chat template fails: {type(fault).__name__}: {fault}") from None
+        raise Failure(f"the chat template can't be rendered: {_cut(fault)}") from None
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, SyntaxError) as fault:
+        raise Failure(f"the chat template fails: {type(fault).__name__}: {_cut(fault)}") from None
     if len(text) > MAX_CHARS:
         raise Failure(f"the chat template makes {len(text)} characters of a short chat")
     return text
+
+
+def _cut(fault: object) -> str:
+    text = str(fault)
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
 
 
 @lru_cache(maxsize=1)
@@ -102,7 +111,7 @@ def _compiled(template: str) -> Any:
 def environment() -> Any:
     """Return Jinja's immutable sandbox with what Transformers gives a template."""
     from jinja2 import nodes  # noqa: PLC0415
-    from jinja2.exceptions import TemplateError  # noqa: PLC0415
+    from jinja2.exceptions import SecurityError, TemplateError  # noqa: PLC0415
     from jinja2.ext import Extension  # noqa: PLC0415
     from jinja2.parser import Parser  # noqa: PLC0415
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
@@ -145,14 +154,37 @@ def environment() -> Any:
             _check_name(name)
             super().__setitem__(name, value)
 
-    made = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
-    )
+    class Bounded(ImmutableSandboxedEnvironment):
+        """Refuses what one operation could spend minutes or gigabytes on, where no signal interrupts it."""
+
+        intercepted_binops = frozenset({"*", "**", "+", "%"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if _is_large(operator, left, right):
+                raise SecurityError(f"the result of {operator} is larger than any chat needs")
+            return super().call_binop(context, operator, left, right)
+
+    made = Bounded(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"])
     made.filters["tojson"] = tojson
     made.globals["raise_exception"] = raise_exception
     made.globals["strftime_now"] = TODAY.strftime
     made.globals["namespace"] = Variables
     return made
+
+
+def _is_large(operator: str, left: Any, right: Any) -> bool:
+    """Say whether an operation makes a number or a text that no template has a use for."""
+    numbers = [each for each in (left, right) if isinstance(each, int)]
+    sized = [each for each in (left, right) if isinstance(each, str | bytes | list | tuple)]
+    if operator == "**":
+        return len(numbers) == 2 and abs(right) * max(1, left.bit_length()) > MAX_BITS
+    if operator == "*" and len(numbers) == 2:
+        return bool(left.bit_length() + right.bit_length() > MAX_BITS)
+    if operator == "*":
+        return bool(sized and numbers and len(sized[0]) * numbers[0] > MAX_CHARS)
+    if operator == "+":
+        return sum(map(len, sized)) > MAX_CHARS
+    return isinstance(left, str) and _WIDE.search(left) is not None
 
 
 def _check_name(name: object) -> None:

@@ -11,6 +11,11 @@ from convert.cli.text import one_line
 from convert.errors import Exit, Failure, UsageFailure
 from convert.extras import missing
 
+# Of a message, in characters: a name from a file may be as long as the file.
+MAX_LINE = 4000
+# What threads and the loader of libraries say under `ulimit -v`.
+OUT_OF_MEMORY = ("can't start new thread", "failed to map segment", "annot allocate memory")
+
 
 def report(error: BaseException) -> int:
     """Print what happened, and return its exit code."""
@@ -36,7 +41,7 @@ def _translated(error: BaseException) -> Failure | None:
         return UsageFailure(text[:1].lower() + text[1:], hint)
     if isinstance(error, ModuleNotFoundError) and (failure := missing(error.name or "")):
         return failure
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
         return Failure("not enough memory", "close other programs, or use fewer threads: --threads 1")
     if isinstance(error, OSError) and error.errno is not None:
         from convert.store.fault import failure_from  # noqa: PLC0415 - the one table of these, rarely needed
@@ -50,6 +55,12 @@ def _translated(error: BaseException) -> Failure | None:
 def _print(*problems: Failure) -> None:
     with suppress(OSError):  # where nobody can read it, there is still the exit code
         for problem in problems:
-            click.echo(f"error: {one_line(problem.message)}", file=sys.stderr)
+            click.echo(f"error: {_cut(problem.message)}", file=sys.stderr)
             if problem.hint:
-                click.echo(f"hint:  {one_line(problem.hint)}", file=sys.stderr)
+                click.echo(f"hint:  {_cut(problem.hint)}", file=sys.stderr)
+
+
+def _cut(text: str) -> str:
+    """Keep a message readable, whatever a file had in it."""
+    line = one_line(text)
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"

@@ -4,7 +4,8 @@ import re
 
 _SECRETS = re.compile(
     r"\bhf_[A-Za-z0-9]{16,}|\bsk-[\w-]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bAKIA[0-9A-Z]{16}\b"
-    r"|(?<=://)[^\s/@]+:[^\s/@]+(?=@)"
+    # A password may have slashes. Its length is bounded, for texts of nothing but colons.
+    r"|(?<=://)[^\s/@:]{0,256}:[^\s@]{1,512}+(?=@)"
 )
 _FOLDERS = re.compile(
     r"(?:file://|(?<![\w./:~<-]))(?:~[\w.-]*)?/(?:[^\s/'\"`,;:()\[\]{}<>]+/)+|\b[A-Za-z]:\\(?:[^\s\\]+\\)+"

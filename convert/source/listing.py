@@ -76,6 +76,7 @@ _SMALL = frozenset({
     CARD, "hf_quant_config.json", "preprocessor_config.json", "processor_config.json",
 })  # fmt: skip
 # Both spellings of license occur, and "Tongyi Qianwen LICENSE AGREEMENT".
+MAX_LEGAL_BYTES = 16 << 20
 _LEGAL = re.compile(r"(?i)[^/]*(licen[sc]e|notice|copying|use_policy)[^/]*")
 
 
@@ -119,6 +120,10 @@ def small_files(listing: Listing) -> tuple[str, ...]:
         raise Failure(f"{listing.model}: no config.json", "name a model in Transformers' format")
     entry = weights_entry(listing)
     needed = {name for name in listing.files if _is_small(name)}
+    for name in filter(is_legal, needed):
+        if listing.files[name].size_bytes > MAX_LEGAL_BYTES:
+            what = f"{listing.model}: {name} has {listing.files[name].size_bytes} bytes"
+            raise Failure(what, "no license is so long, and it would have to go with every artifact")
     return tuple(sorted(needed | {entry} if entry.endswith(_INDEX) else needed))
 
 
@@ -170,7 +175,12 @@ def weight_files(listing: Listing, read: Callable[[str], bytes]) -> tuple[str, .
 def list_folder(model: str, folder: Path) -> Listing:
     """List the files at the top of a local folder; digests are computed when they are fetched."""
     try:
-        paths = sorted(path for path in folder.iterdir() if path.is_file())
+        there = sorted(folder.iterdir())
+        paths = [path for path in there if path.is_file()]
+        for path in there:
+            if is_legal(path.name) and not path.is_file() and not path.is_dir():
+                what = f"{path}: neither a file nor a folder, and a license has to go with every artifact"
+                raise Failure(what, "replace it by the license itself")
         files = {path.name: FileDigest(path.stat().st_size) for path in paths}
     except OSError as error:
         raise Failure(f"{folder}: cannot be read: {error.strerror}", "check its permissions") from None

@@ -1,5 +1,6 @@
 """The artifacts below a folder: list, inspect and clean them."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from convert.store.manifest import MANIFEST_NAME, DamagedManifest, Manifest, ins
 from convert.store.paths import Paths, Removed
 from convert.store.staging import removal, sweep, tree_bytes
 
+# No file is there, or could be: a stranger's manifest may name what no file system has.
+_CANNOT_BE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
 # The hint where a byte differs and no size does: `convert` would answer that everything is up to date.
 REBUILT = "remove the artifact's folder and convert again, since `convert` compares only sizes"
 
@@ -80,7 +83,9 @@ def missing_files(folder: Path, manifest: Manifest) -> Iterator[Difference]:
     for entry in manifest.files:
         try:
             about = inside(folder, entry.path).lstat()
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
+            if error.errno not in _CANNOT_BE:
+                raise
             yield Difference(entry.path, Flaw.MISSING)
             continue
         if not stat.S_ISREG(about.st_mode):

@@ -127,6 +127,8 @@ def stage(paths: Paths, recipe: str, target: str, key: str) -> Iterator[Staging]
     """Open a fresh folder to build in; what is in it when the block ends uncommitted is removed."""
     paths.require_free(recipe, target)
     with _named(paths, recipe, target) as names:
+        with locked(paths.lock):  # made now: on a disk that is full by then, tidying up could not
+            pass
         try:
             with explained(names.folder):
                 names.folder.mkdir()

@@ -49,7 +49,9 @@ def _check(text: str, name: str) -> None:
     from jinja2 import TemplateError  # noqa: PLC0415  (not needed for models without a template)
 
     try:
-        environment().parse(text)
+        environment().compile(text)  # parsing alone lets a break outside of every loop pass
+    except SyntaxError as fault:
+        raise Failure(f"{name}: chat_template: {str(fault.msg)[:80]}", BROKEN) from None
     except TemplateError as fault:
         line = getattr(fault, "lineno", 1)
         raise Failure(f"{name}: chat_template, line {line}: {fault.message}", BROKEN) from None

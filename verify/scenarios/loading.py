@@ -94,6 +94,12 @@ def _turn_faults(pack: Pack, dialogue: Dialogue, turn: Turn, where: Where) -> It
         what = f"the prompt {prompt} shows materials, and the dialogue has none"
         yield (*where, "prompt"), what, "add `materials:`"
     yield from _unknown_checks(turn.without, (*where, "without"), is_listed=False)
+    number_of_turn = dialogue.turns.index(turn) + 1
+    for name, options in pack.checks_of(turn).items():
+        of = getattr(options, "of", None)
+        if isinstance(of, int) and not (0 < of < number_of_turn or 0 < -of < number_of_turn):
+            hint = f"this is turn {number_of_turn}; -1 is the one before"
+            yield (*where, "checks", name, "of"), f"there is no earlier turn {of}", hint
     cites = pack.checks_of(turn).get("cites")
     for number in [each for each in cites.right if not 0 < each <= count][:1] if cites else ():
         hint = f"the dialogue has {count}, counted from 1"

@@ -9,7 +9,7 @@ import click
 
 from convert.cli.option import OUT, answering
 from convert.cli.output import Output
-from convert.cli.text import table
+from convert.cli.text import one_line, table
 from convert.size import size
 
 
@@ -68,6 +68,6 @@ def _lines(recipes: list[dict[str, Any]], artifacts: list[dict[str, Any]], out: 
             (each["recipe"], each["target"], size(each["size_bytes"]), each["state"]) for each in artifacts
         ]
         yield from table(("recipe", "artifact", "size", "state"), entries, right="size")
-        yield from (f"{each['state']}: {each['problem']}" for each in artifacts if each["problem"])
+        yield from (one_line(f"{each['state']}: {each['problem']}") for each in artifacts if each["problem"])
     else:
         yield f"no artifacts in {out}/ yet"
