@@ -71,6 +71,7 @@ bench-parts: $(VENV)/.everything  ## measure kernels, start-up and memory, and v
 	$(BIN)/python -m tests.bench.peers
 	$(BIN)/python -m tests.bench.kernels
 	$(BIN)/python -m tests.bench.startup
+	$(BIN)/python -m tests.bench.estimate
 	$(BIN)/python -m tests.bench.memory
 	$(BIN)/python -m tests.bench.speed
 	$(BIN)/python -m tests.bench.perplexity

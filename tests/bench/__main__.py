@@ -15,7 +15,7 @@ from pathlib import Path
 
 from convert.size import size
 from tests.bench import peers
-from tests.bench.cases import CASES, FLOOR, OURS, Case, Place
+from tests.bench.cases import CASES, FLOOR, HIDDEN, OURS, Case, Place
 from tests.bench.checkpoint import ROOT
 from tests.bench.harness import Cost, Route, forget, in_turns
 from tests.bench.record import FOLDER, Record, path_here
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--layers", type=int, default=24, help="of the dense model; Qwen-1.8B has 24")
     parser.add_argument("--expert-layers", type=int, default=4, help="of the mixture; Qwen3-30B-A3B has 48")
+    parser.add_argument("--hidden", type=int, default=HIDDEN, help="size; less only to try the bench itself")
     parser.add_argument("--work", type=Path, default=ROOT / "bench" / "out", help="where models and files go")
     parser.add_argument("--record", type=Path, default=FOLDER, help="the folder of the JSON that is kept")
     parser.add_argument("--build", action="store_true", help="build llama.cpp's programs if they are missing")
@@ -38,7 +39,7 @@ def main() -> None:
         parser.error(f"{', '.join(sorted(unknown))}: not a case; these are: {', '.join(CASES)}")
     if asked.build:
         peers.build()
-    place = Place(asked.work.resolve(), asked.layers, asked.expert_layers)
+    place = Place(asked.work.resolve(), asked.layers, asked.expert_layers, asked.hidden)
     (place.work / "out").mkdir(parents=True, exist_ok=True)
     record = Record(path_here(asked.record))
     for name in asked.cases or CASES:

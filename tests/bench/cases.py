@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OURS, FLOOR = "modelwright", "floor"
 LLAMA, BUILDER, GPTQMODEL = "llama.cpp", "onnxruntime-genai", "GPTQModel"
+HIDDEN = Shape().hidden
 THREE = ("Q4_K_M", "Q5_K_M", "Q8_0")
 INT4 = "onnx: {precision: int4, block_size: 32, accuracy_level: 4}"
 SAME = ("int4_block_size=32", "int4_accuracy_level=4", "int4_is_symmetric=true")
@@ -29,22 +30,34 @@ class Place:
     work: Path
     layers: int = 24
     expert_layers: int = 4
+    hidden: int = HIDDEN
 
     def dense(self) -> Path:
         """Make a checkpoint of Qwen-1.8B's shape."""
-        folder = self.work / f"model-{self.layers}"
-        checkpoint.make_checkpoint(folder, Shape(layers=self.layers))
+        folder = self.work / f"model-{self.layers}-{self.hidden}"
+        checkpoint.make_checkpoint(folder, self.shape)
         return folder
 
     def experts(self) -> Path:
         """Make a checkpoint of Qwen3-30B-A3B's layers."""
-        folder = self.work / f"experts-{self.expert_layers}"
-        checkpoint.make_experts(folder, self.expert_layers)
+        folder = self.work / f"experts-{self.expert_layers}-{self.hidden}"
+        changes = {"hidden_size": self.hidden, "moe_intermediate_size": self.hidden * 3 // 8}
+        checkpoint.make_experts(folder, self.expert_layers, changes)
         return folder
 
     @property
+    def shape(self) -> Shape:
+        """Scale Qwen-1.8B's sizes, where a smaller model is asked for to try the bench itself."""
+        mlp, heads = self.hidden * 43 // 16, self.hidden // 128
+        return Shape(layers=self.layers, hidden=self.hidden, heads=heads, mlp=mlp)
+
+    @property
     def depth(self) -> str:
-        return f"{self.layers} layers of Qwen-1.8B"
+        return f"{self.layers} layers of Qwen-1.8B{self.narrowed}"
+
+    @property
+    def narrowed(self) -> str:
+        return "" if self.hidden == HIDDEN else f", narrowed to {self.hidden}"
 
     def out(self, name: str) -> Path:
         return self.work / "out" / name
@@ -137,7 +150,7 @@ def iq4(place: Place) -> Case:
 
 
 def experts(place: Place) -> Case:
-    title = f"Q4_K_M, {place.expert_layers} layers of Qwen3-30B-A3B"
+    title = f"Q4_K_M, {place.expert_layers} layers of Qwen3-30B-A3B{place.narrowed}"
     return _gguf(place, place.experts(), title, ["Q4_K_M"])
 
 
@@ -162,9 +175,9 @@ def together(place: Place) -> Case:
 
 def from_fp8(place: Place) -> Case:
     """A source of 8 bits, against the same in 16."""
-    plain, model = place.dense(), place.work / f"fp8-{place.layers}"
+    plain, model = place.dense(), place.work / f"fp8-{place.layers}-{place.hidden}"
     if not (model / "model.safetensors").is_file():
-        quantized.make_quantized(model, "fp8", checkpoint.shapes(Shape(layers=place.layers)), plain)
+        quantized.make_quantized(model, "fp8", checkpoint.shapes(place.shape), plain)
     routes = {
         OURS: place.ours(model, "gguf: {quants: [Q8_0]}"),
         "from bf16": place.ours(plain, "gguf: {quants: [Q8_0]}", name="from bf16"),

@@ -106,13 +106,13 @@ def shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
     return {**found, "model.norm.weight": (hidden,), "lm_head.weight": (shape.vocab, hidden)}
 
 
-def make_experts(folder: Path, layers: int) -> None:
+def make_experts(folder: Path, layers: int, changes: dict[str, int]) -> None:
     """Write a mixture of experts of Qwen3-30B-A3B's shape, with as many layers as asked."""
     if (folder / "done").exists():
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    values = {**EXPERTS, "num_hidden_layers": layers}
+    values = {**EXPERTS, **changes, "num_hidden_layers": layers}
     (folder / "config.json").write_text(json.dumps(values, indent=1))
     write_tokenizer(folder, values["vocab_size"])
     write_weights(folder / "model.safetensors", described(values))
