@@ -2,8 +2,8 @@
 
 python -m tests.bench.estimate [--sizes tiny half whole] [--targets Q4_K_M onnx …]
 
-On a machine that does nothing else the wall is compared; on a busy one the CPU seconds say more. Sources are in
-memory, and digested before; a first line of each is a plan that finds no table of the machine's speeds.
+On a machine that does nothing else the wall is compared; on a busy one the CPU seconds say more. Sources are
+digested before, as those that were downloaded are.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.bench import checkpoint, gptq
 from tests.bench.cases import INT4, OURS, Place
 from tests.bench.checkpoint import ROOT, Shape
-from tests.bench.harness import Route
+from tests.gptq.text import to_learn_from
+
+if TYPE_CHECKING:
+    from tests.bench.harness import Route
 
 SHAPES = {"half": Shape(layers=24, hidden=896, heads=14, mlp=4864), "whole": Shape()}
 TARGETS = {
@@ -51,6 +54,8 @@ def main() -> None:
     print(f"{'':16} {'plan':>8} {'took':>8} {'ratio':>6}   {'plan':>8} {'CPU':>8} {'ratio':>6}   load")
     for size in asked.sizes:
         model = _model(place, size)
+        place.ours(model, "hf: {}", name="digested").run()
+        shutil.rmtree(place.out("digested"))
         for name in asked.targets:
             _compare(place, model, f"{size} {name}", name)
 
@@ -66,11 +71,9 @@ def _model(place: Place, size: str) -> Path:
 def _compare(place: Place, model: Path, title: str, name: str) -> None:
     more = gptq.CALIBRATION.format(folder=place.work) if name in LEARNS else ""
     if more:
-        (place.work / "learn.txt").write_text(gptq.to_learn_from(), "utf-8")
+        (place.work / "learn.txt").write_text(to_learn_from(), "utf-8")
     route = place.ours(model, TARGETS[name], more=more)
     ((program, _, _, recipe, *_),) = route.commands
-    # Digests are known before, as those of a download are, and so are kernels, where they are worth it.
-    place.ours(model, "hf: {}", name="known").run()
     planned = _plan((program, "plan", recipe, "--out", str(place.out(OURS)), "--json"), route)
     cost = route.run()
     shutil.rmtree(place.out(OURS))

@@ -116,7 +116,7 @@ def measure(command: Sequence[str], environment: Mapping[str, str] | None = None
     return Cost(
         wall_s,
         usage.ru_utime + usage.ru_stime,
-        max(watch.rss_bytes, usage.ru_maxrss << 10),
+        watch.rss_bytes,  # not ru_maxrss, which begins with what this process has
         watch.anon_bytes,
         moved["read_bytes"],
         max(moved["wchar"], moved["write_bytes"]),
@@ -134,8 +134,10 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._over.wait(GLANCE_S):
-            looks = [_memory(pid) for pid in _tree(self._pid)]
-            self.rss_bytes = max(self.rss_bytes, sum(rss for rss, _ in looks))
+            pids = list(_tree(self._pid))
+            looks = [_memory(pid) for pid in pids]
+            peaks = (_lines(f"/proc/{pid}/status").get("VmHWM", 0) for pid in pids)
+            self.rss_bytes = max(self.rss_bytes, sum(rss for rss, _ in looks), *peaks)
             self.anon_bytes = max(self.anon_bytes, sum(anonymous for _, anonymous in looks))
 
     def stop(self) -> None:
@@ -155,16 +157,18 @@ def _tree(pid: int) -> Iterator[int]:
 
 def _memory(pid: int) -> tuple[int, int]:
     """Read resident and anonymous bytes; what several processes share counts for each a part."""
-    found = {"Pss": 0, "Anonymous": 0}
+    found = _lines(f"/proc/{pid}/smaps_rollup")
+    return found.get("Pss", 0), found.get("Anonymous", 0)
+
+
+def _lines(path: str) -> dict[str, int]:
+    """Read the sizes of a file in /proc, as bytes; nothing of a process that has ended."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(path).read_text().splitlines()
     except OSError:
-        return 0, 0
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key in found:
-            found[key] = int(value.split()[0]) << 10
-    return found["Pss"], found["Anonymous"]
+        return {}
+    pairs = (line.partition(":") for line in lines if line.endswith(" kB"))
+    return {name: int(value.split()[0]) << 10 for name, _, value in pairs}
 
 
 def _moved(pid: int) -> dict[str, int]:

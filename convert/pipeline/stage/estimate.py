@@ -22,7 +22,7 @@ from convert.writer.layout import weights
 # The interpreter, numpy and a vocabulary's tables, before the first slice is read.
 PROGRAM_BYTES = 160 << 20
 # To start the interpreter, to import what is needed, and to put artifacts in place.
-START_S = 1.2
+START_S = 0.9
 
 
 def estimate(run: Run) -> Run:
