@@ -27,7 +27,12 @@ def wrong(what: str, hint: str) -> PydanticCustomError:
 def spelled(names: type[StrEnum]) -> BeforeValidator:
     """Take a name in capitals or small letters, whichever it has."""
     known = {each.value.lower(): each.value for each in names}
-    return BeforeValidator(lambda given: known.get(given.lower(), given) if isinstance(given, str) else given)
+
+    def read(given: object) -> object:
+        is_text = isinstance(given, str) and not isinstance(given, names)
+        return known.get(str(given).lower(), given) if is_text else given
+
+    return BeforeValidator(read)
 
 
 def local_folder(model: str, base: Path) -> Path | None:
