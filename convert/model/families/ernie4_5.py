@@ -3,14 +3,32 @@
 from dataclasses import replace
 
 from convert.model.config import Config
-from convert.model.decoder import Decoder
+from convert.model.decoder import QKV, Decoder, Part, Role
 from convert.model.families import llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Naming
 from convert.model.feature import Feature
 
 CLASSES = ("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM")
 RUNS_IN = frozenset({"vllm"})
-NAMING = llama.NAMING
+_FUSED: dict[Role | tuple[Role, Part], str] = {
+    **dict.fromkeys(QKV, "layers.{layer}.self_attn.qkv_proj"),
+    **dict.fromkeys((Role.MLP_GATE, Role.MLP_UP), "layers.{layer}.mlp.up_gate_proj"),
+    **dict.fromkeys((Role.EXPERT_GATE, Role.EXPERT_UP), "layers.{layer}.mlp.experts.{expert}.up_gate_proj"),
+    **dict.fromkeys((Role.SHARED_GATE, Role.SHARED_UP), "layers.{layer}.mlp.shared_experts.up_gate_proj"),
+}
+_MATRICES = frozenset(
+    {*_FUSED, Role.ATTN_OUT, Role.MLP_DOWN, Role.EXPERT_DOWN, Role.SHARED_DOWN, Role.ROUTER}
+)
+
+
+def spelled_by_paddle(naming: Naming) -> tuple[Naming, Naming]:
+    """Spell names as PaddlePaddle does, whose own files have matrices as (in, out); the first do not."""
+    fused = replace(naming, prefix="ernie.", names={**naming.names, **_FUSED}, others=())
+    turned = {role for role in (*_MATRICES, Role.HEAD) if isinstance(role, Role)}
+    return fused, replace(fused, transposed=frozenset(turned))
+
+
+NAMING = replace(llama.NAMING, others=spelled_by_paddle(llama.NAMING))
 GGUF = Gguf(
     "ernie4_5",
     renders=frozenset({Feature.INTERLEAVED_ROTARY, Feature.ROPE_LINEAR, Feature.ROPE_YARN}),

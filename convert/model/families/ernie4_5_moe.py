@@ -22,7 +22,8 @@ _FUSED = replace(
     towers={**TOWERS, r"(model\.)?mtp_\w+\..*": HEADS},
     next_layer="",
 )
-NAMING = replace(_FUSED, names={**deepseek_v3.APART.names, **_SPELLING}, others=(_FUSED,))
+_APART = replace(_FUSED, names={**deepseek_v3.APART.names, **_SPELLING})
+NAMING = replace(_APART, others=(_FUSED, *ernie4_5.spelled_by_paddle(_APART)))
 
 
 GGUF = replace(
