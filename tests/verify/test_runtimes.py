@@ -135,9 +135,8 @@ def test_a_quant_is_close_and_not_equal(chat: Made, gguf: Worker) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "model_type", ["qwen2", "lfm2"]
-)  # one has convolutions, whose mixers read their weights
+# The second has convolutions, whose mixers read their weights; the third asks for the type of its head.
+@pytest.mark.parametrize("model_type", ["qwen2", "lfm2", "mamba2"])
 def test_what_does_not_fit_is_streamed_from_disk_in_float32(
     model_type: str, tmp_path: Path, chat: Made
 ) -> None:
@@ -150,7 +149,7 @@ def test_what_does_not_fit_is_streamed_from_disk_in_float32(
             assert len(answer) <= 3
             assert worker.info.notes["offload"] == ("mapped from disk" if dtype == "streamed" else "none")
     assert np.array_equal(found["float32"], found["streamed"])
-    assert 0 < np.abs(found["float32"] - found["stored"]).max() < 0.1
+    assert 0 < np.abs(found["float32"] - found["stored"]).max() < 0.2
 
 
 @pytest.mark.slow

@@ -97,13 +97,12 @@ class Transformers(CausalModel):
 
     def _widen_while_working(self) -> None:
         """Give a module float32 weights while it works; an embedding's rows are few, and widened after."""
-        torch = self._torch
+        torch, whole = self._torch, self._model
         stored: dict[Any, Any] = {}
+        early = _asked_early(whole)
 
-        def own(module: Any) -> list[Any]:
-            """List a module's weights, and those of its convolutions, which mixers compute by themselves."""
-            modules = (module, *(each for each in module.children() if isinstance(each, torch.nn.Conv1d)))
-            return [parameter for each in modules for parameter in each.parameters(recurse=False)]
+        def own(module: Any) -> set[Any]:
+            return early if module is whole else _own(module, torch.nn.Conv1d) - early
 
         def before(module: Any, _: Any) -> None:
             if self._is_wide:
@@ -119,12 +118,28 @@ class Transformers(CausalModel):
         def widened(_: Any, __: Any, out: Any) -> Any:
             return out.float() if self._is_wide else out
 
-        for module in self._model.modules():
+        for module in whole.modules():
             if isinstance(module, torch.nn.Embedding):
                 module.register_forward_hook(widened)
             elif own(module) and not isinstance(module, torch.nn.Conv1d):
                 module.register_forward_pre_hook(before)
                 module.register_forward_hook(after)
+
+
+def _own(module: Any, convolution: type) -> set[Any]:
+    """List a module's weights, and those of its convolutions, which mixers compute by themselves."""
+    modules = (module, *(each for each in module.children() if isinstance(each, convolution)))
+    return {parameter for each in modules for parameter in each.parameters(recurse=False)}
+
+
+def _asked_early(model: Any) -> set[Any]:
+    """List the weights of norms and of the head, which are wide for as long as the whole model works.
+
+    Some models ask for their type ahead of their work, and would round what they are given to it.
+    """
+    head = model.get_output_embeddings()
+    norms = {parameter for parameter in model.parameters() if parameter.ndim < 2}
+    return norms | (set(head.parameters(recurse=False)) if head is not None else set())
 
 
 def _open_model(folder: Path, config: dict[str, Any], dtype: str) -> tuple[Any, bool]:
