@@ -75,7 +75,8 @@ def test_what_llama_imatrix_collects(model_type: str, tmp_path: Path) -> None:
     assert ours.values.keys() == theirs.keys()
     for name, squares in theirs.items():
         features = tiny.described(model_type).features
-        tolerance = 1e-2 if features & UNSTEADY else 1e-4
+        # llama.cpp multiplies rotary angles up in float32, from one pair of dimensions to the next.
+        tolerance = 1e-2 if features & UNSTEADY else 2e-4
         wanted = squares / texts.token_count
         if squares.ndim > 1:  # experts, the last column counting the tokens of each
             counts = squares[:, -1:]
