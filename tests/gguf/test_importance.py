@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from convert.model.decoder import Decoder
 
 # Sums of few tokens, of sinks and of states gather the rounding of either side.
-UNSTEADY = {Feature.EXPERTS, Feature.SINKS, Feature.DELTA_RULE, Feature.GELU, Feature.GELU_TANH}
+UNSTEADY = {
+    Feature.EXPERTS, Feature.SINKS, Feature.DELTA_RULE, Feature.STATE_SPACE, Feature.GELU, Feature.GELU_TANH,
+}  # fmt: skip
 LENGTHS = (64, 64, 64, 40)
 
 

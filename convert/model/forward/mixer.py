@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from convert.model.decoder import Attention, Delta, Latent, Mixer, Ref, Role, ShortConvolution
+from convert.model.decoder import Attention, Delta, Latent, Mixer, Role, ShortConvolution, StateSpace
 from convert.model.forward.activation import sigmoid, silu
 from convert.model.forward.attention import attend, turn
 from convert.model.forward.frequency import turning
 from convert.model.forward.place import Place, Rows
+from convert.model.forward.state import convolved, state_space
 from convert.model.mixer import LENGTH_EPSILON
 
 
@@ -16,6 +17,8 @@ def mix(place: Place, mixer: Mixer, rows: Rows) -> Rows:
         return _attention(place, mixer, rows)
     if isinstance(mixer, Latent):
         return _latent(place, mixer, rows)
+    if isinstance(mixer, StateSpace):
+        return state_space(place, mixer, rows)
     if isinstance(mixer, Delta):
         return _delta(place, mixer, rows)
     if isinstance(mixer, ShortConvolution):
@@ -107,7 +110,7 @@ def _delta(place: Place, mixer: Delta, rows: Rows) -> Rows:
     )  # fmt: skip
     *joined, gate, beta, alpha = place.multiply(roles, rows)
     texts, positions = place.texts_positions
-    mixed = silu(_convolved(place, Role.DELTA_CONV, np.concatenate(joined, axis=1)))
+    mixed = silu(convolved(place, Role.DELTA_CONV, np.concatenate(joined, axis=1)))
     cuts = (mixer.keys_size, 2 * mixer.keys_size)
     queries, keys, values = np.split(mixed.reshape(texts, positions, -1), cuts, axis=2)
     times = mixer.value_head_count // mixer.key_head_count
@@ -136,20 +139,7 @@ def _delta(place: Place, mixer: Delta, rows: Rows) -> Rows:
 def _short_convolution(place: Place, rows: Rows) -> Rows:
     (joined,) = place.multiply((Role.CONV_IN,), rows)
     before, after, inner = np.split(joined, 3, axis=1)
-    return place.multiply((Role.CONV_OUT,), after * _convolved(place, Role.CONV, before * inner))[0]
-
-
-def _convolved(place: Place, role: Role, rows: Rows) -> Rows:
-    """Mix each channel with its last few values."""
-    texts, positions = place.texts_positions
-    weight = place.model.matrix(place.ref(role))
-    kernel = weight.shape[1]
-    padded = np.pad(rows.reshape(texts, positions, -1), ((0, 0), (kernel - 1, 0), (0, 0)))
-    mixed = sum(padded[:, step : step + positions] * weight[:, step] for step in range(kernel))
-    bias = Ref(role, place.layer, "bias")
-    if place.model.has(bias):
-        mixed = mixed + place.model.vector(bias)
-    return np.asarray(mixed, np.float32).reshape(len(rows), -1)
+    return place.multiply((Role.CONV_OUT,), after * convolved(place, Role.CONV, before * inner))[0]
 
 
 def _of_length_one(heads: Rows) -> Rows:

@@ -31,23 +31,31 @@ def _dense(place: Place, mlp: Dense, rows: Rows) -> Rows:
 def _experts(place: Place, mlp: Experts, rows: Rows) -> Rows:
     (scores,) = place.multiply((Role.ROUTER,), rows)
     which, shares = _choose(place, mlp, scores)
-    out = np.zeros_like(rows)
+    given = rows
+    if mlp.latent_size:
+        (given,) = place.multiply((Role.EXPERT_NARROW,), rows)
+    out = np.zeros_like(given)
     for expert in range(mlp.count):
         tokens, slots = np.nonzero(which == expert)
         if not len(tokens):
             continue
-        refs = [place.ref(role, expert) for role in (Role.EXPERT_GATE, Role.EXPERT_UP, Role.EXPERT_DOWN)]
-        taken = rows[tokens]
-        place.observe(tuple(refs[:2]), taken)
-        inner = _inner(mlp, *(place.model.linear(ref, taken) for ref in refs[:2]))
-        place.observe((refs[2],), inner)
-        out[tokens] += place.model.linear(refs[2], inner) * shares[tokens, slots, None]
+        roles = (Role.EXPERT_GATE, Role.EXPERT_UP) if mlp.has_gate else (Role.EXPERT_UP,)
+        refs, down = tuple(place.ref(role, expert) for role in roles), place.ref(Role.EXPERT_DOWN, expert)
+        taken = given[tokens]
+        place.observe(refs, taken)
+        inner = _inner(mlp, *(place.model.linear(ref, taken) for ref in refs))
+        place.observe((down,), inner)
+        out[tokens] += place.model.linear(down, inner) * shares[tokens, slots, None]
+    if mlp.latent_size:
+        (out,) = place.multiply((Role.EXPERT_WIDE,), out)
     if mlp.shared_size:
         out += _shared(place, mlp, rows)
     return out
 
 
-def _inner(mlp: Experts, gate: Rows, inner: Rows) -> Rows:
+def _inner(mlp: Experts, gate: Rows, inner: Rows | None = None) -> Rows:
+    if inner is None:
+        return ACTIVATIONS[mlp.activation](gate)
     if mlp.activation != "swiglu_clamped":
         activated: Rows = ACTIVATIONS[mlp.activation](gate) * inner
         return activated
@@ -88,8 +96,11 @@ def _in_groups(mlp: Experts, ranked: Rows) -> Rows:
 
 def _shared(place: Place, mlp: Experts, rows: Rows) -> Rows:
     """Pass tokens through the experts that see every one."""
-    gate, inner = place.multiply((Role.SHARED_GATE, Role.SHARED_UP), rows)
-    inner *= silu(gate)
+    if mlp.has_gate:
+        gate, inner = place.multiply((Role.SHARED_GATE, Role.SHARED_UP), rows)
+        inner *= silu(gate)
+    else:
+        inner = ACTIVATIONS[mlp.activation](place.multiply((Role.SHARED_UP,), rows)[0])
     (out,) = place.multiply((Role.SHARED_DOWN,), inner)
     if mlp.has_shared_router:
         (score,) = place.multiply((Role.SHARED_ROUTER,), rows)
