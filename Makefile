@@ -19,7 +19,7 @@ export LLAMA_CPP LLAMA_BIN
 .DEFAULT_GOAL := help
 # Prerequisites go from left to right: a wrong name comes before minutes of installing.
 .NOTPARALLEL:
-.PHONY: help named setup convert verify publish test test-slow test-families check style bench bench-parts tiny-models clean
+.PHONY: help named setup convert verify publish test test-slow test-families faults check style bench bench-parts tiny-models clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -53,6 +53,9 @@ test-slow: $(VENV)/.everything  ## the slow tests
 
 test-families: $(VENV)/.everything  ## every family and variant in every format (most of an hour)
 	$(PYTEST) --dist load -m exhaustive
+
+faults: $(VENV)/.everything  ## 2,000 mutants of each kind of file that a stranger sends, in bounded children
+	$(BIN)/python -m tests.faults
 
 check: $(VENV)/.everything  ## lint, formatting and types; changes nothing
 	$(BIN)/ruff check .

@@ -10,12 +10,17 @@ if TYPE_CHECKING:
 
 
 _SHOWN_CHARACTERS = 120
+_LONGEST_LINE = 4000
 
 
 def shown(text: str) -> str:
     """Show a text from a file, such as a name, as one short line that any terminal can print."""
     clipped = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
     return clipped if clipped.isprintable() and clipped else ascii(clipped)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
 
 
 class Exit(IntEnum):
@@ -34,9 +39,10 @@ class Failure(Exception):
     exit_code: Exit = Exit.FAILED
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # Where a file's own text is quoted, the message may be as long as the file.
+        self.message = "\n".join(map(_cut, message.split("\n")))
+        self.hint = _cut(hint)
+        super().__init__(self.message)
 
     @property
     def problems(self) -> tuple[Failure, ...]:

@@ -11,8 +11,6 @@ from convert.cli.text import one_line
 from convert.errors import Exit, Failure, UsageFailure
 from convert.extras import missing
 
-# Of a message, in characters: a name from a file may be as long as the file.
-MAX_LINE = 4000
 # What threads and the loader of libraries say under `ulimit -v`.
 OUT_OF_MEMORY = ("can't start new thread", "failed to map segment", "annot allocate memory")
 
@@ -55,12 +53,6 @@ def _translated(error: BaseException) -> Failure | None:
 def _print(*problems: Failure) -> None:
     with suppress(OSError):  # where nobody can read it, there is still the exit code
         for problem in problems:
-            click.echo(f"error: {_cut(problem.message)}", file=sys.stderr)
+            click.echo(f"error: {one_line(problem.message)}", file=sys.stderr)
             if problem.hint:
-                click.echo(f"hint:  {_cut(problem.hint)}", file=sys.stderr)
-
-
-def _cut(text: str) -> str:
-    """Keep a message readable, whatever a file had in it."""
-    line = one_line(text)
-    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"
+                click.echo(f"hint:  {one_line(problem.hint)}", file=sys.stderr)

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from convert.recipe.explain import brief, did_you_mean
-from convert.recipe.lookup import expand_home
+from convert.recipe.lookup import expand_home, is_dir, is_file
 
 # Packs that verification and calibration know by name; verification also takes paths.
 Pack = Literal["searchqa", "lessonpack"]
@@ -40,7 +40,7 @@ def local_folder(model: str, base: Path) -> Path | None:
     folder = expand_home(model)
     folder = folder if folder.is_absolute() else base / folder
     is_path = model.startswith((".", "/", "~"))
-    return folder if is_path or folder.is_dir() else None
+    return folder if is_path or is_dir(folder) else None
 
 
 def _path_hint(path: Path, base: Path) -> str:
@@ -57,7 +57,7 @@ def check_model(model: str, info: ValidationInfo) -> str:
     folder = local_folder(model, base)
     # The Hub reserves these words, so such a name can only be meant as a folder.
     is_meant_as_folder = folder or model.split("/", maxsplit=1)[0] in ("models", "datasets", "spaces")
-    if is_meant_as_folder and not (folder and folder.is_dir()):
+    if is_meant_as_folder and not (folder and is_dir(folder)):
         raise wrong(f"there is no folder {model}", _path_hint(Path(model), base))
     if folder:
         return model
@@ -85,7 +85,7 @@ def check_revision(revision: str) -> str:
 def check_file(path: Path, info: ValidationInfo) -> Path:
     """Check that a file is there."""
     base = _base(info)
-    if base and not (base / expand_home(path)).is_file():
+    if base and not is_file(base / expand_home(path)):
         raise wrong(f"there is no file {path}", _path_hint(path, base))
     return path
 

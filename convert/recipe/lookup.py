@@ -22,10 +22,20 @@ def known_recipes() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def is_file(path: Path) -> bool:
+    """Check for a file; a name that no file system could have is none."""
+    return os.path.isfile(path)  # noqa: PTH113 - pathlib raises for a name that is too long
+
+
+def is_dir(path: Path) -> bool:
+    """Check for a folder, likewise."""
+    return os.path.isdir(path)  # noqa: PTH112 - the same
+
+
 def find(path_or_name: str | Path) -> Path:
     """Find a recipe's file."""
     path = Path(path_or_name)
-    if path.is_file():
+    if is_file(path):
         return path
     recipes = known_recipes()
     is_yaml = path.suffix in SUFFIXES
@@ -34,11 +44,11 @@ def find(path_or_name: str | Path) -> Path:
         return recipes[name]
     if not is_yaml and path.name:
         for file in (path.with_name(path.name + suffix) for suffix in SUFFIXES):
-            if file.is_file():
+            if is_file(file):
                 return file
         if path.parent == Path("recipes") and name in recipes:
             return recipes[name]
-    if path.is_dir():
+    if is_dir(path):
         raise UsageFailure(f"{path} is a folder, not a recipe", "give a YAML file, or a name from `list`")
     guess = nearest(name, recipes)
     listed = f"there are {', '.join(recipes)}" if recipes else "there is no folder recipes/ here"
@@ -54,7 +64,7 @@ def find(path_or_name: str | Path) -> Path:
 def is_repo(text: str) -> bool:
     """Check whether a text looks like owner/name on the Hub, and like no path of a recipe."""
     owner, slash, name = text.partition("/")
-    is_path = owner in ("", ".", "..", "~", "recipes") or Path(owner).is_dir()
+    is_path = owner in ("", ".", "..", "~", "recipes") or is_dir(Path(owner))
     return bool(slash and name) and "/" not in name and not is_path and not name.endswith(SUFFIXES)
 
 

@@ -24,6 +24,7 @@ from pydantic import (
 from convert.deviation import Deviation
 from convert.errors import Failure
 from convert.store.fault import explained
+from convert.strict_json import parse
 
 SCHEMA = 2  # 1, of version 0.1.0, had no `model`, and another spelling of `license`
 MANIFEST_NAME = "manifest.json"
@@ -207,9 +208,9 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_NAME
     data = _read(path)
     try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"is not JSON ({error})") from error
+        content = parse(data, "it", "")
+    except Failure as failure:
+        raise _damaged(path, failure.message) from failure
     schema = content.get("schema") if isinstance(content, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise _damaged(path, f"names an unknown schema ({schema!r})")

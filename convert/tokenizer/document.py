@@ -128,7 +128,7 @@ def read_document(content: dict[str, Any], origin: str) -> Document:
             raise Failure(f"{origin}: model.{key} {model[key]!r} is not supported", SUPPORTED)
     return Document(
         origin=origin,
-        vocab=_field(model, "vocab", dict, origin, "model."),
+        vocab=_vocabulary(model, origin),
         merges=tuple(_merges(_field(model, "merges", list, origin, "model."), origin)),
         unk_token=_field(model, "unk_token", str, origin, "model.") if model.get("unk_token") else None,
         fuse_unk=bool(model.get("fuse_unk")),
@@ -136,6 +136,15 @@ def read_document(content: dict[str, Any], origin: str) -> Document:
         ignore_merges=bool(model.get("ignore_merges")),
         **_read_stages(content, origin),
     )  # fmt: skip
+
+
+def _vocabulary(model: dict[str, Any], origin: str) -> dict[str, int]:
+    """Read the ids by token; other files' tokens are looked up in it before it is checked as a whole."""
+    vocab: dict[str, int] = _field(model, "vocab", dict, origin, "model.")
+    for token, identity in vocab.items():
+        if type(identity) is not int:
+            raise Failure(f"{origin}: model.vocab: {token!r} has the id {identity!r}", BROKEN)
+    return vocab
 
 
 def _read_unigram(model: dict[str, Any], origin: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.errors import Failure
+from convert.errors import Failure, shown
 from convert.tokenizer.document import Document, read_added
 from convert.tokenizer.file import BROKEN, read_object_if_there
 from convert.tokenizer.model import AddedToken, Kind
@@ -22,6 +22,9 @@ _DEFAULTS = {
 _ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<turn|>", "<|end|>")
 # Where this one ends a turn, "<|end|>" ends a message of it, and an answer goes on.
 _ENDS_OF_MESSAGES = {"<|end|>": "<|return|>"}
+
+
+MAX_ID_DIGITS = 10
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,8 @@ def added_tokens(files: ConfigFiles, document: Document) -> list[AddedToken]:
     if not isinstance(decoder, dict):
         raise Failure(f"{where} is not a JSON object", BROKEN)
     for digits, value in decoder.items():
-        if not digits.isdecimal():
-            raise Failure(f"{where}: {digits!r} is not an id", BROKEN)
+        if not digits.isdecimal() or len(digits) > MAX_ID_DIGITS:
+            raise Failure(f"{where}: {shown(digits)!r} is not an id", BROKEN)
         token = read_added(value, int(digits), f"{where}[{digits}]", special=False)
         if found.get(token.content, token).id != token.id:
             what = f"{where}: {token.content!r} has the id {digits}, and {found[token.content].id} elsewhere"

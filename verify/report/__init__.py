@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from convert.errors import Failure
 from convert.store.fault import explained, failure_from
+from convert.strict_json import parse
 from verify.atomic import replacing
 from verify.gates import Check  # noqa: TC001 - pydantic reads the annotations
 from verify.machine import Machine  # noqa: TC001
@@ -162,6 +163,13 @@ def write_json(path: Path, report: Report) -> None:
     write(path, json.dumps(report.as_dict(), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
+def _parsed(data: bytes) -> Any:
+    try:
+        return parse(data, "it", "")
+    except Failure as failure:
+        raise ValueError(failure.message) from failure
+
+
 def read(path: Path) -> Report:
     """Read report.json; refuse one that is absent, damaged or of a later version."""
     again = "`modelwright verify` writes it"
@@ -172,7 +180,7 @@ def read(path: Path) -> Report:
             raise Failure(f"{path}: has {path.stat().st_size} bytes, too many for a report", again)
         data = path.read_bytes()
     try:
-        content = json.loads(data)
+        content = _parsed(data)
         schema = content.get("schema") if isinstance(content, dict) else None
         if isinstance(schema, int) and schema > SCHEMA:
             raise Failure(
