@@ -1,10 +1,10 @@
 """IQ4_NL: blocks of 32 numbers, each the nearest of sixteen values, and a scale."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from convert.writer.codecs.lanes.group import locate, places
 from convert.writer.codecs.lanes.iq4 import SCRATCH, inverse_or_zero, pack, search
-from convert.writer.codecs.lanes.jit import kernel
+from convert.writer.codecs.lanes.jit import Bytes, Floats, kernel
 from convert.writer.codecs.lanes.memory import gather_tile, scatter_halves, scatter_words
 from convert.writer.codecs.lanes.rounding import to_half
 from convert.writer.codecs.lanes.vector import WIDTH
@@ -14,16 +14,13 @@ _WEIGHTS = 32 * WIDTH
 
 
 @kernel
-def encode(source: NDArray[np.float32], importance: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+def encode(source: Floats, importance: Floats, out: Bytes) -> None:
     """Quantize rows of a multiple of 32 numbers, one block a lane."""
-    count = source.size // 32
-    a_row = source.shape[1] // 32
     scratch = np.empty(_WEIGHTS + SCRATCH, np.float32)
-    starts, columns, blocks = np.empty(WIDTH, np.int64), np.empty(WIDTH, np.int64), np.empty(WIDTH, np.int64)
-    for first in range(0, count, WIDTH):
-        for lane in range(WIDTH):
-            number = min(first + lane, count - 1)  # the last group repeats its last block
-            starts[lane], columns[lane], blocks[lane] = number * 32, number % a_row * 32, number * 18
+    where = places()
+    starts, columns, blocks = where
+    for first in range(0, source.size // 32, WIDTH):
+        locate(where, first, source, out, 32)
         for tile in range(2):
             gather_tile(scratch, tile * 16 * WIDTH, source, starts, tile * 16)
         if importance.size:

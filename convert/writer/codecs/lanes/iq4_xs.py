@@ -1,10 +1,10 @@
 """IQ4_XS: 8 blocks of 32 numbers, each the nearest of sixteen values, and their scales with 6 bits."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from convert.writer.codecs.lanes.group import locate, places
 from convert.writer.codecs.lanes.iq4 import SCRATCH, inverse_or_zero, pack, search
-from convert.writer.codecs.lanes.jit import kernel
+from convert.writer.codecs.lanes.jit import Bytes, Floats, kernel
 from convert.writer.codecs.lanes.memory import (
     gather_tile,
     load,
@@ -23,16 +23,13 @@ _WORDS = _SCALES + 8 * WIDTH
 
 
 @kernel
-def encode(source: NDArray[np.float32], importance: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+def encode(source: Floats, importance: Floats, out: Bytes) -> None:
     """Quantize rows of a multiple of 256 numbers, one super-block a lane."""
-    count = source.size // 256
-    a_row = source.shape[1] // 256
     scratch = np.empty(_WORDS + 32 * WIDTH, np.float32)
-    starts, columns, blocks = np.empty(WIDTH, np.int64), np.empty(WIDTH, np.int64), np.empty(WIDTH, np.int64)
-    for first in range(0, count, WIDTH):
-        for lane in range(WIDTH):
-            number = min(first + lane, count - 1)  # the last group repeats its last super-block
-            starts[lane], columns[lane], blocks[lane] = number * 256, number % a_row * 256, number * 136
+    where = places()
+    starts, columns, blocks = where
+    for first in range(0, source.size // 256, WIDTH):
+        locate(where, first, source, out, 256)
         for tile in range(16):
             gather_tile(scratch, tile * 16 * WIDTH, source, starts, tile * 16)
         variance = floats(0.0)

@@ -32,6 +32,17 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
 
 
 @primitive
+def load_ints(typingctx: Any, array: Any, index: Any) -> Any:
+    """Read integers that were stored among floats."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array, index = args
+        return builder.load(_address(context, builder, sig.args[0], array, index, INTS.vector), align=4)
+
+    return INTS(array, types.intp), emit
+
+
+@primitive
 def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     """Write a number of each lane; integers are written as they are, not as the floats that they equal."""
 

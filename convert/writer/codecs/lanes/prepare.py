@@ -16,10 +16,10 @@ from convert.writer.codecs.lanes.load import cache_folder, is_compiled, load, se
 Remark = Callable[[str], None]
 
 # CPU seconds of libggml that a kernel must save a good part of: taking it from the cache costs half a second,
-# compiling it ten.
+# compiling it three to six.
 LOAD_FROM_S = 2.0
-COMPILE_FROM_S = 20.0
-COMPILING_S = 10.0
+COMPILE_FROM_S = 12.0
+COMPILING_S = 6.0
 STOP_S = 5.0
 
 

@@ -1,12 +1,13 @@
 """Q3_K: 16 blocks of 16 numbers with 3 bits, their scales with 6 bits."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from convert.writer.codecs.lanes.jit import kernel, part
+from convert.writer.codecs.lanes.group import locate, places
+from convert.writer.codecs.lanes.jit import Bytes, Floats, kernel, part
 from convert.writer.codecs.lanes.memory import (
     gather_tile,
     load,
+    load_ints,
     scatter_halves,
     scatter_tile,
     scatter_words,
@@ -19,7 +20,6 @@ from convert.writer.codecs.lanes.vector import (
     Scratch,
     Vector,
     any_lane,
-    bits_of,
     floats,
     ints,
     select,
@@ -35,12 +35,6 @@ _LEVELS = _SUMS + 32 * WIDTH
 _CODES = _LEVELS + 16 * WIDTH
 _WORDS = _CODES + 256 * WIDTH
 _END = _WORDS + 27 * WIDTH
-
-
-@part
-def code(scratch: Scratch, at: int) -> Vector:
-    """Read codes."""
-    return bits_of(load(scratch, at))
 
 
 @part
@@ -122,7 +116,7 @@ def quantize(scratch: Scratch, at: int, codes_at: int, scale: Vector) -> None:
     is_kept = scale == 0.0
     for i in range(16):
         level = clamp(nearest(load(scratch, at + i * WIDTH) / scale), -4, 3) + 4
-        store(scratch, codes_at + i * WIDTH, select(is_kept, code(scratch, codes_at + i * WIDTH), level))
+        store(scratch, codes_at + i * WIDTH, select(is_kept, load_ints(scratch, codes_at + i * WIDTH), level))
 
 
 @part
@@ -132,7 +126,7 @@ def pack(scratch: Scratch) -> None:
         word = ints(0)
         for byte in range(4):
             for turn in range(8):
-                bit = code(scratch, _CODES + (turn * 32 + i * 4 + byte) * WIDTH) >> 2
+                bit = load_ints(scratch, _CODES + (turn * 32 + i * 4 + byte) * WIDTH) >> 2
                 word = word | (bit << (8 * byte + turn))
         store(scratch, _WORDS + i * WIDTH, word)
     for i in range(16):
@@ -140,14 +134,14 @@ def pack(scratch: Scratch) -> None:
         for byte in range(4):
             for turn in range(4):
                 place = i // 8 * 128 + turn * 32 + i % 8 * 4 + byte
-                word = word | ((code(scratch, _CODES + place * WIDTH) & 3) << (8 * byte + 2 * turn))
+                word = word | ((load_ints(scratch, _CODES + place * WIDTH) & 3) << (8 * byte + 2 * turn))
         store(scratch, _WORDS + (8 + i) * WIDTH, word)
     high = ints(0)
     for i in range(2):
         word = ints(0)
         for byte in range(4):
-            first = code(scratch, _LEVELS + (i * 4 + byte) * WIDTH)
-            second = code(scratch, _LEVELS + (8 + i * 4 + byte) * WIDTH)
+            first = load_ints(scratch, _LEVELS + (i * 4 + byte) * WIDTH)
+            second = load_ints(scratch, _LEVELS + (8 + i * 4 + byte) * WIDTH)
             word = word | (((first & 15) | ((second & 15) << 4)) << (8 * byte))
             high = high | (((first >> 4) << (2 * i)) << (8 * byte))
             high = high | (((second >> 4) << (2 * i + 4)) << (8 * byte))
@@ -156,16 +150,13 @@ def pack(scratch: Scratch) -> None:
 
 
 @kernel
-def encode(source: NDArray[np.float32], importance: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+def encode(source: Floats, importance: Floats, out: Bytes) -> None:
     """Quantize rows of a multiple of 256 numbers, one super-block a lane."""
-    count = source.size // 256
-    a_row = source.shape[1] // 256
     scratch = np.empty(_END, np.float32)
-    starts, columns, blocks = np.empty(WIDTH, np.int64), np.empty(WIDTH, np.int64), np.empty(WIDTH, np.int64)
-    for first in range(0, count, WIDTH):
-        for lane in range(WIDTH):
-            number = min(first + lane, count - 1)  # the last group repeats its last super-block
-            starts[lane], columns[lane], blocks[lane] = number * 256, number % a_row * 256, number * 110
+    where = places()
+    starts, columns, blocks = where
+    for first in range(0, source.size // 256, WIDTH):
+        locate(where, first, source, out, 256)
         for tile in range(16):
             gather_tile(scratch, tile * 16 * WIDTH, source, starts, tile * 16)
         variance = floats(0.0)
@@ -184,11 +175,11 @@ def encode(source: NDArray[np.float32], importance: NDArray[np.float32], out: ND
         half = search_scales(scratch) if importance.size else quantize_scales(scratch)
         step = of_half(half)
         for block in range(16):
-            level = to_float(code(scratch, _LEVELS + block * WIDTH) - 32)
+            level = to_float(load_ints(scratch, _LEVELS + block * WIDTH) - 32)
             quantize(scratch, block * 16 * WIDTH, _CODES + block * 16 * WIDTH, step * level)
         pack(scratch)
         scatter_tile(out, blocks, 0, scratch, _WORDS)
         scatter_tile(out, blocks, 32, scratch, _WORDS + 8 * WIDTH)
         for i in range(3):
-            scatter_words(out, blocks, 96 + 4 * i, code(scratch, _WORDS + (24 + i) * WIDTH))
+            scatter_words(out, blocks, 96 + 4 * i, load_ints(scratch, _WORDS + (24 + i) * WIDTH))
         scatter_halves(out, blocks, 108, half)

@@ -1,12 +1,13 @@
 """Q6_K: 16 blocks of 16 numbers with 6 bits, their scales with 8 bits."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from convert.writer.codecs.lanes.jit import kernel, part
+from convert.writer.codecs.lanes.group import locate, places
+from convert.writer.codecs.lanes.jit import Bytes, Floats, kernel, part
 from convert.writer.codecs.lanes.memory import (
     gather_tile,
     load,
+    load_ints,
     scatter_halves,
     scatter_tile,
     scatter_words,
@@ -19,7 +20,6 @@ from convert.writer.codecs.lanes.vector import (
     Scratch,
     Vector,
     any_lane,
-    bits_of,
     floats,
     ints,
     select,
@@ -32,12 +32,6 @@ _WEIGHTS = 256 * WIDTH  # where the weights of a block are in the scratch array,
 _SCALES = _WEIGHTS + 32 * WIDTH
 _INVERSES = _SCALES + 16 * WIDTH
 _WORDS = _INVERSES + 16 * WIDTH
-
-
-@part
-def code(scratch: Scratch, at: int) -> Vector:
-    """Read codes that took the place of numbers."""
-    return bits_of(load(scratch, at))
 
 
 @part
@@ -57,18 +51,13 @@ def quantize(scratch: Scratch, at: int, step: Vector, level: Vector, inverse: Ve
 
 
 @kernel
-def encode(source: NDArray[np.float32], importance: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+def encode(source: Floats, importance: Floats, out: Bytes) -> None:
     """Quantize rows of a multiple of 256 numbers, one super-block a lane."""
-    count = source.size // 256
-    a_row = source.shape[1] // 256
     scratch = np.empty(_WORDS + 48 * WIDTH, np.float32)
-    starts = np.empty(WIDTH, np.int64)
-    columns = np.empty(WIDTH, np.int64)
-    blocks = np.empty(WIDTH, np.int64)
-    for first in range(0, count, WIDTH):
-        for lane in range(WIDTH):
-            number = min(first + lane, count - 1)  # the last group repeats its last super-block
-            starts[lane], columns[lane], blocks[lane] = number * 256, number % a_row * 256, number * 210
+    where = places()
+    starts, columns, blocks = where
+    for first in range(0, source.size // 256, WIDTH):
+        locate(where, first, source, out, 256)
         highest, extreme_scale = floats(0.0), floats(0.0)
         for block in range(16):
             at = block * 16 * WIDTH
@@ -102,7 +91,7 @@ def encode(source: NDArray[np.float32], importance: NDArray[np.float32], out: ND
             word = ints(0)
             for byte in range(4):
                 at = (i // 16 * 128 + i % 16 * 4 + byte) * WIDTH
-                nibbles = (code(scratch, at) & 15) | ((code(scratch, at + 64 * WIDTH) & 15) << 4)
+                nibbles = (load_ints(scratch, at) & 15) | ((load_ints(scratch, at + 64 * WIDTH) & 15) << 4)
                 word = word | (nibbles << (8 * byte))
             store(scratch, _WORDS + i * WIDTH, select(is_zero, 0, word))
         for i in range(16):
@@ -110,7 +99,7 @@ def encode(source: NDArray[np.float32], importance: NDArray[np.float32], out: ND
             for byte in range(4):
                 at = (i // 8 * 128 + i % 8 * 4 + byte) * WIDTH
                 for turn in range(4):
-                    high = code(scratch, at + turn * 32 * WIDTH) >> 4
+                    high = load_ints(scratch, at + turn * 32 * WIDTH) >> 4
                     word = word | (high << (8 * byte + 2 * turn))
             store(scratch, _WORDS + (32 + i) * WIDTH, select(is_zero, 0, word))
         for tile in range(3):
