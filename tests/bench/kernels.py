@@ -75,7 +75,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _compare(encode: Encode, name: str, weights: int) -> tuple[int, int]:
     rows = max(1, weights // (len(lanes.DATA) * len(lanes.IMPORTANCE)) // COLUMNS)
-    shapes = [*lanes.SHAPES, (rows, COLUMNS)]
+    shapes = [*lanes.shapes(name), (rows, COLUMNS)]
     differing = sum(sum(lanes.differing(encode, name, shape, seed=1).values()) for shape in shapes)
     each = sum(rows * columns for rows, columns in shapes)
     return differing, each * len(lanes.DATA) * len(lanes.IMPORTANCE)

@@ -29,7 +29,13 @@ CACHE = Path(__file__).parents[2] / "build" / "kernels-of-tests"
 KERNELS = [name for name in BLOCK_TYPES if lanes.has_kernel(name)]
 LARGEST = float(np.finfo(np.float32).max)
 # One row, rows that do not fill the lanes, and more super-blocks than lanes.
-SHAPES = [(1, 256), (3, 512), (5, 1280), (65, 256), (9, 2048), (70, 768)]
+SHAPES: list[Shape] = [(1, 256), (3, 512), (5, 1280), (65, 256), (9, 2048), (70, 768)]
+
+
+def shapes(name: str) -> list[Shape]:
+    """List shapes to compare in; where rows may be shorter than a super-block, odd ones are among them."""
+    size = BLOCK_TYPES[name].block_size
+    return [*SHAPES] if size == 256 else [*SHAPES, (1, size), (3, 3 * size), (33, 7 * size)]
 
 
 def gaussian(random: np.random.Generator, shape: Shape) -> Floats:
@@ -139,7 +145,7 @@ def main(cache: str, weights: str = "100000", *names: str) -> None:
     for name in names or KERNELS:
         encode = compiled(name, Path(cache))
         found: dict[str, int] = {}
-        for shape in (*SHAPES, (max(1, int(weights) // 2048), 2048)):
+        for shape in (*shapes(name), (max(1, int(weights) // 2048), 2048)):
             found |= {
                 f"{name} {shape}: {what}": count for what, count in differing(encode, name, shape).items()
             }

@@ -95,14 +95,13 @@ def test_only_what_has_a_kernel_counts() -> None:
     assert prepare.libggml_seconds([*work, (Ggml("MXFP4"), count)]) == pytest.approx({"Q4_K": 2.0})
 
 
-def test_without_numba_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_numba_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(_: str) -> str:
         raise Failure("numba is not installed", "pip install 'modelwright[fast]'")
 
     monkeypatch.setattr(prepare, "installed", absent)
     said: list[str] = []
-    with prepare.preparing(MUCH, tmp_path, said.append):
-        pass
+    assert prepare.advise(MUCH, said.append) == {}
     (line,) = said
     assert "Q4_K" in line
     assert line.endswith("pip install 'modelwright[fast]'")
