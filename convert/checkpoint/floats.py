@@ -23,6 +23,22 @@ def to_f32(array: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
     return np.asarray(_WIDENERS[dtype](array), np.float32)  # numpy turns a 0-d result into a number
 
 
+def widen_into(
+    memory: npt.NDArray[np.float32], array: npt.NDArray[Any], dtype: str
+) -> npt.NDArray[np.float32]:
+    """Widen as `to_f32` does, into memory of the same size where the type allows it."""
+    wide = memory.reshape(array.shape)
+    if dtype == "BF16":
+        bits = wide.view(np.uint32)
+        np.copyto(bits, array)
+        np.left_shift(bits, 16, out=bits)
+    elif dtype == "F16":
+        np.copyto(wide, array)
+    else:
+        return to_f32(array, dtype)
+    return wide
+
+
 def _round(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     try:
         with np.errstate(over="raise", under="ignore", invalid="ignore"):
@@ -65,3 +81,5 @@ _WIDENERS: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     "F8_E4M3": lambda array: np.take(_F8_E4M3, array),
     "F8_E5M2": lambda array: np.take(_F8_E5M2, array),
 }
+# The types that hold floating-point weights.
+WEIGHTS = frozenset(_WIDENERS)

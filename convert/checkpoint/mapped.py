@@ -1,6 +1,9 @@
 """A file mapped into memory: views without copies, and pages released on request."""
 
 import mmap
+import os
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -11,6 +14,8 @@ import numpy.typing as npt
 from convert.checkpoint.tensor import STORED_AS, TensorInfo
 from convert.errors import Failure
 
+# How far the disk is ahead of all threads.
+READ_AHEAD_BYTES = 32 << 20
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -23,15 +28,17 @@ class MappedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._expected = 0  # how far the kernel was asked to read
         try:
             # Before opening, since opening a named pipe waits for its writer.
             if not S_ISREG(path.stat().st_mode):
                 raise Failure(f"{path}: not a regular file")
-            with path.open("rb") as file:
-                self.size_bytes = file.seek(0, 2)
-                if not self.size_bytes:
-                    raise Failure(f"{path}: the file is empty", "download it again")
-                self.bytes = mmap.mmap(file.fileno(), self.size_bytes, access=mmap.ACCESS_READ)
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            weakref.finalize(self, os.close, self._descriptor)
+            self.size_bytes = os.fstat(self._descriptor).st_size
+            if not self.size_bytes:
+                raise Failure(f"{path}: the file is empty", "download it again")
+            self.bytes = mmap.mmap(self._descriptor, self.size_bytes, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:  # ValueError: the file shrank in between
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise Failure(f"{path}: cannot be read: {reason}") from error
@@ -47,6 +54,30 @@ class MappedFile:
             return np.empty(shape, dtype)
         first, _ = _span_bytes(info, start, stop)
         return np.ndarray(shape, dtype, buffer=self.bytes, offset=first, strides=info.strides_bytes)
+
+    def read_into(
+        self, info: TensorInfo, start: int, stop: int, memory: Callable[[int], memoryview]
+    ) -> npt.NDArray[Any]:
+        """Read rows [start, stop) of axis 0 of a tensor stored in row-major order into memory.
+
+        Threads that touch a map wait for each other: in the kernel, and for the interpreter to release pages.
+        """
+        first, end = _span_bytes(info, start, stop)
+        self._read_ahead(first, end)
+        whole = wanted = memory(end - first)[: end - first]
+        while wanted:
+            count = os.preadv(self._descriptor, [wanted], end - len(wanted))
+            if not count:
+                raise Failure(f"{self.path}: was cut short while it was read", "fetch the file again")
+            wanted = wanted[count:]
+        shape = (stop - start, *info.shape[1:]) if info.shape else ()
+        return np.ndarray(shape, STORED_AS[info.dtype], buffer=whole)
+
+    def _read_ahead(self, first: int, end: int) -> None:
+        """Ask for what comes next before it is waited for; a race asks twice, and does no harm."""
+        if end + READ_AHEAD_BYTES // 2 > self._expected and hasattr(os, "posix_fadvise"):
+            start, self._expected = max(first, self._expected), end + READ_AHEAD_BYTES
+            os.posix_fadvise(self._descriptor, start, self._expected - start, os.POSIX_FADV_WILLNEED)
 
     def release(self, info: TensorInfo, start: int, stop: int) -> None:
         """Drop the pages under rows [start, stop); a later read brings them back unchanged.

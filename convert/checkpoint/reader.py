@@ -1,7 +1,7 @@
 """All tensors of a folder: the place of each, and lazy reads of its rows."""
 
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convert.checkpoint.floats import to_f32
+from convert.checkpoint.floats import WEIGHTS, to_f32
 from convert.checkpoint.index import MISMATCHED, Weights, find_weights
+from convert.checkpoint.lent import Lent, Scratch
 from convert.checkpoint.mapped import MappedFile
 from convert.checkpoint.safetensors import read_safetensors
 from convert.checkpoint.tensor import TensorInfo
@@ -73,6 +74,31 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         else:
             file, _, _ = self._rows(name, index, index + 1)
             file.release(_element(info, index), start, stop)
+
+    @contextmanager
+    def lend(
+        self,
+        scratch: Scratch,
+        name: str,
+        start: int,
+        stop: int,
+        *,
+        index: int | None = None,
+        is_transposed: bool = False,
+    ) -> Iterator[Lent]:
+        """Lend some rows of a matrix, in a thread's own memory where they are stored one after the other."""
+        info = self.tensors[name]
+        file = self._files.get(info.file)
+        if file is None or is_transposed or info.strides_bytes is not None or info.dtype not in WEIGHTS:
+            where: dict[str, Any] = {"index": index, "is_transposed": is_transposed}
+            yield Lent(self.rows(name, start, stop, **where), None, scratch)
+            self.release_rows(name, start, stop, **where)
+            return
+        matrix = info if index is None else _element(info, index)
+        if not 0 <= start <= stop <= (matrix.shape[0] if matrix.shape else 1):
+            raise IndexError(f"{name}: rows {start} to {stop} of {matrix.shape}")
+        stored = file.read_into(matrix, start, stop, scratch.stored)
+        yield Lent(stored.reshape(stop - start, -1), info.dtype, scratch)
 
     def close(self) -> None:
         """Close the files."""

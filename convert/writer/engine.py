@@ -6,7 +6,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.checkpoint import Checkpoint
+from convert.checkpoint.lent import Scratch
 from convert.errors import Failure
 from convert.model.tensor import Origin, Ref
 from convert.writer.codecs import Codec
+from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Layout, Piece
 
 # Weights in a slice: large enough that Python's share is small, small enough for a core's cache.
 SLICE_WEIGHTS = 1 << 19
-# Slices waiting while others are encoded; with the threads they bound the memory of a pass.
-SLICES_WAITING = 2
 # What a slice holds at most: source, float32, rearranged, encoded, scratch; 4 bytes a weight each.
 SLICE_BYTES = SLICE_WEIGHTS * 4 * 5
 
@@ -63,6 +63,11 @@ class Target:
     def group_rows(self) -> int:
         return self.piece.group_rows * self.step
 
+    def copies(self, stored_as: str | None) -> bool:
+        """Tell whether finite numbers that are stored so go into the file as they are."""
+        is_plain = isinstance(self.codec, Plain) and self.codec.name == stored_as
+        return is_plain and self.piece.arrange is None and self.step == 1
+
     def written(self, source_rows: int) -> int:
         """Count the rows of the file that so many source rows become."""
         return source_rows // self.group_rows * self.piece.out_group_rows
@@ -75,7 +80,7 @@ def available_threads() -> int:
 
 def peak_bytes(threads: int, widest_row: int) -> int:
     """Bound the memory of a pass, over that of the program itself."""
-    return (threads + SLICES_WAITING) * max(SLICE_BYTES, widest_row * 4 * 5)
+    return threads * max(SLICE_BYTES, widest_row * 4 * 5)
 
 
 def run(
@@ -156,34 +161,31 @@ def _pass(
     threads: int,
     advance: Callable[[int], None],
 ) -> None:
-    places = threading.Semaphore(threads + SLICES_WAITING)
+    lock = threading.Lock()
     failures: list[BaseException] = []
     order = {name: number for number, name in enumerate(checkpoint.tensors)}
+    places = sorted(targets, key=lambda place: (order[place.name], place.matrix or 0))
+    slices = itertools.chain.from_iterable(_slices(checkpoint, place, targets[place]) for place in places)
 
-    def work(task: Slice) -> None:
+    def work() -> None:
+        """Take the next slice while there is one: as many are in memory as there are threads."""
+        scratch = Scratch()
         try:
-            if not failures:
-                advance(task.encode(checkpoint))
+            while not failures:
+                with lock:
+                    task = next(slices, None)
+                if task is None:
+                    return
+                advance(task.encode(checkpoint, scratch))
         except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
             failures.append(error)
-        finally:
-            places.release()
-
-    def submit(pool: ThreadPoolExecutor) -> None:
-        try:
-            for place in sorted(targets, key=lambda place: (order[place.name], place.matrix or 0)):
-                for task in _slices(checkpoint, place, targets[place]):
-                    places.acquire()
-                    if failures:
-                        return
-                    pool.submit(work, task)
-        except BaseException:
-            # Ctrl-C among them: what waits in the pool must not be encoded first.
-            failures.append(KeyboardInterrupt())
-            raise
 
     with ThreadPoolExecutor(threads, thread_name_prefix="encode") as pool:
-        submit(pool)
+        try:
+            wait([pool.submit(work) for _ in range(threads)])
+        except BaseException:
+            failures.append(KeyboardInterrupt())  # the threads end with the slice that each has
+            raise
     if failures:
         raise failures[0]
 
@@ -198,35 +200,43 @@ class Slice:
     matrix_rows: int
     targets: tuple[Target, ...]
 
-    def encode(self, checkpoint: Checkpoint) -> int:
+    def encode(self, checkpoint: Checkpoint, scratch: Scratch) -> int:
         """Read, convert, encode and write these rows; tell how many source bytes they were."""
         name, index, is_transposed = self.place
         bounds = self.first_row, self.stop_row
-        rows = checkpoint.rows(name, *bounds, index=index, is_transposed=is_transposed)
-        if not np.isfinite(rows.max(initial=0)) or not np.isfinite(rows.min(initial=0)):
-            raise Failure(
-                f"{checkpoint.tensors[name].file.name}: {name} holds a value that is not a number "
-                f"or infinite in rows {self.first_row} to {self.stop_row - 1}",
-                "the weights are damaged; fetch the file again",
-            )
-        encoded: dict[object, tuple[NDArray[np.uint8], ...]] = {}
-        for target in self.targets:
-            key = (target.codec, target.piece.arrange, target.phase, target.step)
-            if key not in encoded:
-                encoded[key] = self._encode(rows[target.phase :: target.step], target)
-            written = target.written(self.first_row - target.first_row)
-            for offset_bytes, plane in zip(target.offsets_bytes, encoded[key], strict=True):
-                row_bytes = plane.nbytes // plane.shape[0]
-                if target.turned_bytes:
-                    _write_turned(target, plane, rows.shape[1], written)
-                elif target.piece.lanes > 1:
-                    step_bytes = row_bytes * target.piece.lanes
-                    for number, row in enumerate(plane, written):
-                        _write(target.descriptor, row, offset_bytes + number * step_bytes)
-                else:
-                    _write(target.descriptor, plane, offset_bytes + written * row_bytes)
-        checkpoint.release_rows(name, *bounds, index=index, is_transposed=is_transposed)
+        with checkpoint.lend(scratch, name, *bounds, index=index, is_transposed=is_transposed) as lent:
+            is_copied = [target.copies(lent.stored_as) for target in self.targets]
+            if not all(is_copied):
+                lent.wide()
+            if not lent.is_finite():
+                raise Failure(
+                    f"{checkpoint.tensors[name].file.name}: {name} holds a value that is not a number "
+                    f"or infinite in rows {self.first_row} to {self.stop_row - 1}",
+                    "the weights are damaged; fetch the file again",
+                )
+            encoded: dict[object, tuple[NDArray[np.uint8], ...]] = {}
+            for target, is_same in zip(self.targets, is_copied, strict=True):
+                if is_same:
+                    self._write(target, (lent.rows.view(np.uint8),), lent.rows.shape[1])
+                    continue
+                key = (target.codec, target.piece.arrange, target.phase, target.step)
+                if key not in encoded:
+                    encoded[key] = self._encode(lent.wide()[target.phase :: target.step], target)
+                self._write(target, encoded[key], lent.rows.shape[1])
         return self._source_bytes(checkpoint)
+
+    def _write(self, target: Target, planes: tuple[NDArray[np.uint8], ...], columns: int) -> None:
+        written = target.written(self.first_row - target.first_row)
+        for offset_bytes, plane in zip(target.offsets_bytes, planes, strict=True):
+            row_bytes = plane.nbytes // plane.shape[0]
+            if target.turned_bytes:
+                _write_turned(target, plane, columns, written)
+            elif target.piece.lanes > 1:
+                step_bytes = row_bytes * target.piece.lanes
+                for number, row in enumerate(plane, written):
+                    _write(target.descriptor, row, offset_bytes + number * step_bytes)
+            else:
+                _write(target.descriptor, plane, offset_bytes + written * row_bytes)
 
     def _encode(self, rows: NDArray[np.float32], target: Target) -> tuple[NDArray[np.uint8], ...]:
         arrange = target.piece.arrange

@@ -38,8 +38,7 @@ def estimate(run: Run) -> Run:
     )
     pass_bytes = PROGRAM_BYTES + engine.peak_bytes(threads, widest_row) + held_bytes
     if run.lora:
-        slices = threads + engine.SLICES_WAITING
-        pass_bytes += cost.memory_bytes(run.lora, slices=slices, slice_weights=engine.SLICE_WEIGHTS)
+        pass_bytes += cost.memory_bytes(run.lora, slices=threads, slice_weights=engine.SLICE_WEIGHTS)
     advise(weights(layout for job in missing for layout in job.planned.layouts), run.remark)
     tools = [job.planned.finish for job in missing if job.planned.finish]
     # A conversion describes the source, and lays out the artifacts, as was just done here.
