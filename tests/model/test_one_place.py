@@ -24,6 +24,7 @@ NOT_OURS = re.compile(
 )
 EXEMPT = {
     "convert/tokenizer/splitter.py": "llama.cpp's names for ways to split text, which families share",
+    "convert/tokenizer/imitation.py": "the same",
     "convert/calibration/packs/searchqa-en.yaml": "a stone",
     "convert/publish/card/license.py": "the Hub's names of licenses",
 }

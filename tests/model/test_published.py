@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -134,10 +135,101 @@ PUBLISHED: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 
+# Of these the Hub counts what reads pictures, too.
+SEEING: dict[str, tuple[int, dict[str, Any]]] = {
+    "Qwen/Qwen2.5-VL-7B-Instruct": (
+        8_292_166_656,
+        {
+            "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+            "model_type": "qwen2_5_vl",
+            "hidden_act": "silu",
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "max_position_embeddings": 128000,
+            "num_attention_heads": 28,
+            "num_hidden_layers": 28,
+            "num_key_value_heads": 4,
+            "rms_norm_eps": 1e-6,
+            "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+            "rope_theta": 1000000.0,
+            "sliding_window": 32768,
+            "tie_word_embeddings": False,
+            "use_sliding_window": False,
+            "vision_config": {
+                "depth": 32,
+                "fullatt_block_indexes": [7, 15, 23, 31],
+                "hidden_act": "silu",
+                "hidden_size": 1280,
+                "in_chans": 3,
+                "intermediate_size": 3420,
+                "num_heads": 16,
+                "patch_size": 14,
+                "window_size": 112,
+            },
+            "vocab_size": 152064,
+        },
+    ),
+    "Qwen/Qwen3-VL-4B-Instruct": (
+        4_437_815_808,
+        {
+            "architectures": ["Qwen3VLForConditionalGeneration"],
+            "model_type": "qwen3_vl",
+            "text_config": {
+                "model_type": "qwen3_vl_text",
+                "head_dim": 128,
+                "hidden_act": "silu",
+                "hidden_size": 2560,
+                "intermediate_size": 9728,
+                "max_position_embeddings": 262144,
+                "num_attention_heads": 32,
+                "num_hidden_layers": 36,
+                "num_key_value_heads": 8,
+                "rms_norm_eps": 1e-6,
+                "rope_scaling": {
+                    "mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default",
+                },
+                "rope_theta": 5000000,
+                "tie_word_embeddings": True,
+                "vocab_size": 151936,
+            },
+            "tie_word_embeddings": True,
+            "vision_config": {
+                "deepstack_visual_indexes": [5, 11, 17],
+                "depth": 24,
+                "hidden_act": "gelu_pytorch_tanh",
+                "hidden_size": 1024,
+                "in_channels": 3,
+                "intermediate_size": 4096,
+                "num_heads": 16,
+                "num_position_embeddings": 2304,
+                "out_hidden_size": 2560,
+                "patch_size": 16,
+                "spatial_merge_size": 2,
+                "temporal_patch_size": 2,
+            },
+        },
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("repo", PUBLISHED)
 def test_weights_are_as_many_as_published(repo: str) -> None:
     count, config = PUBLISHED[repo]
     assert describe(Config(config))[1].parameter_count == count
+
+
+@pytest.mark.parametrize("repo", SEEING)
+def test_with_a_tower_they_are_too(repo: str) -> None:
+    count, values = SEEING[repo]
+    config = Config(values)
+    found, decoder = describe(config)
+    assert found.gguf
+    assert found.gguf.projector
+    spelled = [
+        sum(math.prod(tensor.shape) for tensor in spelling(config))
+        for spelling in found.gguf.projector.spellings
+    ]
+    assert {decoder.parameter_count + each for each in spelled} == {count}
 
 
 def test_a_config_that_leaves_much_out_is_read_as_transformers_reads_it() -> None:

@@ -22,7 +22,7 @@ def test_every_shipped_recipe_loads_and_names_its_schema(file: Path) -> None:
 def test_there_are_recipes_for_what_the_project_promises() -> None:
     promised = {"gpt2", "qwen", "qwen-1_8b", "qwen2.5-0.5b", "tinyllama", "tiny", "tiny-gpt2"}
     promised |= {"gemma-3-4b", "gemma-4-e2b", "ministral-3-3b", "phi-4-mini", "smollm3-3b"}
-    promised |= {"qwen3.5-4b", "qwen3.5-35b-a3b", "qwen3-30b-a3b"}
+    promised |= {"qwen3.5-4b", "qwen3.5-35b-a3b", "qwen3-30b-a3b", "qwen3-vl-4b"}
     promised |= {"gpt-oss-20b", "lfm2-1.2b"}
     assert promised <= {file.stem for file in SHIPPED}
 
