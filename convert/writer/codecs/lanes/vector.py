@@ -173,7 +173,7 @@ def select(typingctx: Any, mask: Any, yes: Any, no: Any) -> Any:
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.select(*args)
 
-    return kind(MASK, kind, kind), emit
+    return (kind(MASK, kind, kind), emit) if isinstance(kind, Lanes) else None
 
 
 @primitive
