@@ -46,6 +46,7 @@ class Candidate:
     folder: Path | None = None  # where it is, or would be
     is_built: bool = False
     found: Found | None = None
+    is_alone: bool = False  # named by itself: no other format of its model is meant
 
     @property
     def format_name(self) -> str:
@@ -176,7 +177,7 @@ def _of_report(path: Path, out: Path, hub: Hub | None) -> Iterator[Candidate]:
         yield Candidate(
             model, made.recipe or model.name, result.name, options, recipe=recipe,
             folder=out / (made.recipe or model.name) / result.name, is_built=True,
-            found=Found(path, made.machine.cpu, made.machine.cores, result),
+            found=Found(path, made.machine.cpu, made.machine.cores, result), is_alone=True,
         )  # fmt: skip
 
 
@@ -190,7 +191,7 @@ def _of_artifact(folder: Path, hub: Hub | None) -> Iterator[Candidate]:
     made = _report(folder.parent / REPORT)
     yield Candidate(
         model, folder.parent.name, manifest.target, _options(manifest.target), folder=folder, is_built=True,
-        found=_result(made, folder, manifest.target, folder.parent),
+        found=_result(made, folder, manifest.target, folder.parent), is_alone=True,
     )  # fmt: skip
 
 

@@ -38,14 +38,16 @@ class Weighed:
 
 
 def weigh(decoder: Decoder, weights: Iterable[Weight]) -> Weighed:
-    """Add up an artifact's weights; of an embedding that is no head too, a token reads one row."""
+    """Add up an artifact's weights; of a table that is no head too, a token reads one row."""
     listed = list(weights)
-    tables = {Role.POSITION, Role.LAYER_EMBED}
-    if any(each.ref and each.ref.role is Role.HEAD and each.ref.part == "weight" for each in listed):
-        tables.add(Role.EMBED)
+    tables = [each for each in listed if each.ref and each.ref.role in (Role.POSITION, Role.LAYER_EMBED)]
+    embeddings = [each for each in listed if each.ref and each.ref.role is Role.EMBED]
+    has_head = any(each.ref and each.ref.role is Role.HEAD and each.ref.part == "weight" for each in listed)
+    # Without a head the embedding is one; where it is stored once more for that, that is the last.
+    tables += embeddings if has_head else embeddings[:-1]
     experts = next((layer.experts for layer in decoder.kinds if layer.experts), None)
     expert_bytes = sum(each.size_bytes for each in listed if each.ref and each.ref.expert is not None)
-    table_bytes = sum(each.size_bytes for each in listed if each.ref and each.ref.role in tables)
+    table_bytes = sum(each.size_bytes for each in tables)
     total_bytes = sum(each.size_bytes for each in listed)
     return Weighed(
         total_bytes,

@@ -79,7 +79,7 @@ def _fits(
 def _more(candidates: Sequence[Candidate], runtime: Runtime) -> list[Candidate]:
     """Offer the runtime's own menu of each model that no recipe makes for it."""
     found: list[Candidate] = []
-    for like in {each.label: each for each in candidates}.values():
+    for like in {each.label: each for each in candidates if not each.is_alone}.values():
         own = [each for each in candidates if each.label == like.label]
         served = {each.format_name for each in own} & set(runtime.formats)
         if runtime.menu and (runtime.always or not served):
