@@ -74,6 +74,7 @@ def verified(*words: str) -> ArtifactResult:
 
 
 @pytest.mark.usefixtures("home")
+@pytest.mark.slow  # a whole verification
 def test_a_file_is_a_runtime_from_the_command_line() -> None:
     artifact = verified("m.yaml", "--runtime", "mine/brought.py")
     assert artifact.opened is not None
