@@ -61,7 +61,7 @@ class Encoding:
     def _while_compiling(
         self, now: Mapping[str, float], later: Mapping[str, float], compiling_s: float
     ) -> dict[str, float]:
-        """Let libggml encode for as long as a core compiles beside it, and kernels what is left."""
+        """Let libggml encode for as long as a core compiles meanwhile, and kernels what is left."""
         share = min(1.0, compiling_s * self._threads / sum(now.values()))
         found = {name: share * now[name] + (1 - share) * later[name] for name in now}
         return {**found, COMPILING: min(compiling_s, sum(now.values()) / self._threads)}
