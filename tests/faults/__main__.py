@@ -18,7 +18,7 @@ def main() -> int:
     asked = parser.parse_args()
     total = 0
     for name in asked.kinds:
-        defects = sweep(name, asked.count, asked.seed)
+        defects = sweep([name], asked.count, asked.seed)
         for line in defects:
             print(line)
         print(f"{name}: {asked.count} mutants, {len(defects)} defects", flush=True)
