@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from convert.machine import give_back_memory
 from convert.source.digest import write_atomically
 from convert.tokenizer.assembly import load
 from convert.tokenizer.facts import Facts
@@ -43,6 +44,7 @@ def load_kept(
         with suppress(OSError, ValueError):  # ValueError: half a character, which UTF-8 cannot hold
             write_atomically(path, _pack(known))
             _forget_old(shelf)
+        give_back_memory()  # half of what the reading took
     else:
         with suppress(OSError):
             os.utime(path)  # the newest are kept
