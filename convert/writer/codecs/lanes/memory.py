@@ -136,4 +136,4 @@ def _scatter(bits: int) -> Any:
     return primitive(typing)
 
 
-scatter_words, scatter_halves = _scatter(32), _scatter(16)
+scatter_words, scatter_halves, scatter_bytes = _scatter(32), _scatter(16), _scatter(8)
