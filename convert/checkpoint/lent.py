@@ -1,4 +1,4 @@
-"""Rows that a thread reads into memory of its own, which it uses again for the next."""
+"""Rows that a thread reads into its own memory, which it uses again for the next."""
 
 from typing import Any
 

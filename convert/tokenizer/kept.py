@@ -22,7 +22,8 @@ WORTH_KEEPING = 20_000
 MAX_KEPT = 8
 # All files of a checkpoint that `load` reads.
 FILES = (
-    *("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "tekken.json", "*.tiktoken"),
+    *("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "tekken.json"),
+    *("*.tiktoken", "tiktoken.model"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json"),
     *("chat_template.jinja", "chat_template.json"),
 )
