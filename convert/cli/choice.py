@@ -129,9 +129,9 @@ def _nothing(found: Answer) -> Iterator[str]:
         yield "none  every candidate has failed its verification"
         return
     why = nearest.why_not
-    yield f"none  nearest: {nearest.title}, which {'' if ' ' in why else 'is '}{why}"
+    yield f"none  nearest: {nearest.title}: {why}"
     if found.gives:
-        yield f"      what would have to give: {' or '.join(found.gives)}"
+        yield f"      what would have to give: {', or '.join(found.gives)}"
 
 
 def _row(each: Fit) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ class Fit:
     @property
     def why_not(self) -> str:
         """Say in a few words why it is not the answer."""
-        if self.fault or self.is_certain:
+        if self.is_certain or not self.is_suited:
             return self.fault
         if self.spare_bytes >= 0:
             return "too close to the limit"

@@ -90,7 +90,7 @@ def _more(candidates: Sequence[Candidate], runtime: Runtime) -> list[Candidate]:
 
 def _nearest(fits: Sequence[Fit]) -> Fit | None:
     """Find what lacks least: of those that only lack room, the one that lacks least of it; else the first."""
-    lacking = [each for each in fits if not each.fault]
+    lacking = [each for each in fits if each.is_suited]
     if lacking:
         return min(lacking, key=lambda each: each.memory.most_bytes - each.room_bytes)
     able = [each for each in fits if not each.candidate.is_failed]
@@ -100,6 +100,9 @@ def _nearest(fits: Sequence[Fit]) -> Fit | None:
 def _gives(nearest: Fit, machine: Machine, need: Need) -> list[str]:
     """Say what would have to give: a shorter context, fewer users, fewer bits, more memory, less speed."""
     found: list[str] = []
+    # What is too slow as it is has to be accepted as such, whatever else gives.
+    is_slow = nearest.speed.user_tok_s < need.min_speed
+    asked = replace(need, min_speed=nearest.speed.user_tok_s * 0.999) if is_slow else need
     candidate, name, runtime = nearest.candidate, nearest.runtime_name, nearest.runtime
 
     def works(need: Need, candidate: Candidate = candidate) -> bool:
@@ -107,24 +110,25 @@ def _gives(nearest: Fit, machine: Machine, need: Need) -> list[str]:
         return other is not None and other.is_answer
 
     context = need.context // 2
-    while context >= SHORTEST and not works(replace(need, context=context)):
+    while context >= SHORTEST and not works(replace(asked, context=context)):
         context //= 2
     if context >= SHORTEST:
         found.append(f"{_tokens(need.context)} → {_tokens(context)} tokens")
-    users = next((n for n in range(need.users - 1, 0, -1) if works(replace(need, users=n))), None)
+    users = next((n for n in range(need.users - 1, 0, -1) if works(replace(asked, users=n))), None)
     if users:
         found.append(f"{need.users} → {users} users")
     for smaller in offered(candidate.model, runtime.smaller, candidate) if runtime.smaller else ():
-        if works(need, smaller):
+        if works(asked, smaller):
             found.append(f"{candidate.target.partition('-')[2]} → {smaller.target.partition('-')[2]}")
             break
     lacking = nearest.memory.most_bytes - nearest.room_bytes
     if lacking > 0:
         found.append(f"+{size(lacking)} of {'GPU ' if machine.gpus else ''}memory")
-    elif nearest.fault:
+    elif not nearest.is_suited:
         found.append(nearest.fault)
-    if nearest.speed.user_tok_s < need.min_speed and lacking <= 0:
-        found.append(f"--min-speed {nearest.speed.user_tok_s:.1f}")
+    if need.min_speed > asked.min_speed:
+        slower = f"{need.min_speed:g} → {nearest.speed.user_tok_s:.1f} tok/s"
+        return [f"{each} and {slower}" for each in found] or [slower]
     return found
 
 

@@ -142,6 +142,8 @@ def test_two_models_of_one_size_differ_by_their_caches() -> None:
     assert second.memory.cache_bytes == 2 * 4096 * 28 * 4 * 128 * 2  # 0.23 GB
     assert first.memory.weights_bytes == pytest.approx(second.memory.weights_bytes, rel=0.06)
     assert first.why_not == "does not fit: 32 KV heads"
+    slow = chosen("laptop-8gb", Need(min_speed=50), "qwen").fits
+    assert {each.why_not for each in slow if each.candidate.target == "gguf-Q4_K_M"} == {first.why_not}
     assert second.spare_bytes > 0
 
 
