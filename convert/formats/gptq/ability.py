@@ -18,7 +18,7 @@ from convert.quantizer import Method
 RENDERS = frozenset({
     Feature.LEARNED_POSITIONS, Feature.POSITION_OFFSET, Feature.NO_POSITIONS, Feature.ALIBI,
     Feature.PARTIAL_ROTARY, Feature.INTERLEAVED_ROTARY, Feature.MIXED_ROTARY, Feature.QUERY_TEMPERATURE,
-    Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
+    Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.YARN_TURNS, Feature.ROPE_LONGROPE,
     Feature.WINDOW, Feature.MIXED_WINDOWS, Feature.MIXED_MIXERS,
     Feature.SHORT_CONVOLUTION, Feature.DELTA_RULE, Feature.GATED_ATTENTION, Feature.LATENT_ATTENTION,
     Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.HEAD_BIAS,
