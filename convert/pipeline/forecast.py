@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 UNWRITTEN_SHARE = 0.1
 # What a source is stored as, by its bytes a weight, until its headers are here.
 STORED = {1: "F8_E4M3", 2: "BF16", 4: "F32", 8: "F64"}
+# The share of the cores that a tool keeps busy.
+TOOL_BUSY = 0.7
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+# Threads that a disk serves nearly as fast as one.
+READERS = 4
 # Layers are multiplied in pieces, and what is between the products is not multiplied at all.
 FORWARD_SLOWNESS = 1.5
 
@@ -67,7 +71,7 @@ class Forecast:
             if finish := job.planned.finish:
                 limit = f"GPTQModel on the {DEVICES.get(finish.device, finish.device)}"
                 seconds = self.tool_s(job)
-                core_s = seconds * self._threads if finish.device == "cpu" else seconds
+                core_s = seconds * (TOOL_BUSY * self._threads if finish.device == "cpu" else 1)
                 yield PlannedStep(f"{job.wanted.format.name} layers", seconds, core_s, limit)
 
     def tool_s(self, job: Job) -> float:
@@ -125,7 +129,9 @@ class Forecast:
         if self._sample is None:
             self._sample = sample(self._run)
         if self._sample:
-            return Reading(weights / self._sample.weights_per_core_s, size_bytes / self._sample.bytes_per_s)
+            at_once = min(self._threads, READERS)
+            disk_s = size_bytes / self._sample.bytes_per_s / at_once
+            return Reading(weights / self._sample.weights_per_core_s, disk_s)
         width = round(size_bytes / max(1, self._run.model.decoder.parameter_count))
         return Reading(self._speeds.widening_s(STORED.get(width, "BF16"), weights), 0.0)
 

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from convert.checkpoint import Checkpoint, open_checkpoint
@@ -51,18 +52,26 @@ def _read(checkpoint: Checkpoint) -> Sample | None:
     for info in dice.choices(matrices, [info.size_bytes for info in matrices], k=SLICES):
         count = max(1, SLICE_WEIGHTS // info.shape[1])
         first = dice.randrange(info.shape[0] - count + 1)
-        faults, began_s, busy_s = _faults(), time.perf_counter(), time.thread_time()
+        faults, began_s, busy_s = _faults(), time.perf_counter(), time.thread_time() + _put_off_s()
         rows = checkpoint.rows(info.name, first, first + count)
         rows.max(initial=0)
         rows.min(initial=0)
         checkpoint.release_rows(info.name, first, first + count)
         # A thread that had nothing to wait for was only put off by other programs.
         if _faults() > faults:
-            waits += time.perf_counter() - began_s - (time.thread_time() - busy_s)
+            waits += time.perf_counter() - began_s - (time.thread_time() + _put_off_s() - busy_s)
         weights += rows.size
         read_bytes += info.size_bytes * count / info.shape[0]
     core_s = time.thread_time() - core_s
     return Sample(weights / core_s, read_bytes / waits if waits > 0 else math.inf)
+
+
+def _put_off_s() -> float:
+    """Return how long this thread was ready to run, and others had the cores."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text("ascii").split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _faults() -> int:

@@ -1,8 +1,10 @@
 """Say in a line or two how long a conversion takes, and how to leave out what makes it slow."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from convert.pipeline.result import Plan, PlannedTarget
+from convert.recipe import cli_name
 from convert.size import duration
 
 HOUR_S = 3600.0
@@ -10,9 +12,9 @@ HOUR_S = 3600.0
 WORTH_A_LINE_S = 3.0
 
 
-def announcement(plan: Plan, argument: str) -> Iterator[str]:
+def announcement(plan: Plan, recipe: Path) -> Iterator[str]:
     """Say how long it takes and what for; of what takes hours first, with the command without it."""
-    yield from leaving_out(plan, argument)
+    yield from leaving_out(plan, recipe)
     if plan.estimated_s < WORTH_A_LINE_S:
         return
     longest = max(plan.steps, key=lambda step: step.seconds)
@@ -22,7 +24,7 @@ def announcement(plan: Plan, argument: str) -> Iterator[str]:
     yield f"{about(plan)} {duration(plan.estimated_s)}{most}{f' ({parts})' if parts else ''}"
 
 
-def leaving_out(plan: Plan, argument: str) -> Iterator[str]:
+def leaving_out(plan: Plan, recipe: Path) -> Iterator[str]:
     """Give the command without the slowest targets, where the others take less than an hour."""
     if plan.estimated_s <= HOUR_S:
         return
@@ -34,10 +36,12 @@ def leaving_out(plan: Plan, argument: str) -> Iterator[str]:
     if not wanted:
         return
     names = " and ".join(each.target for each in slow)
-    only = "".join(f" --only {each.target}" for each in plan.targets if each in wanted)
+    only = " ".join(f"--only {each.target}" for each in plan.targets if each in wanted)
+    # A recipe that was made of --to is in no file.
+    command = f"modelwright convert {cli_name(recipe)} {only}" if recipe.is_file() else f"add {only}"
     yield (
         f"{names} alone: {about(plan)} {duration(plan.estimated_s - left_s)}; "
-        f"the others, in {about(plan)} {duration(left_s)}: modelwright convert {argument}{only}"
+        f"the others, in {about(plan)} {duration(left_s)}: {command}"
     )
 
 

@@ -57,7 +57,8 @@ def main() -> None:
 def run(name: str, case: Case, rounds: int, record: Record) -> None:
     """Run each route once with a cold source, check what they left, and then measure in turns."""
     source_bytes = sum(path.stat().st_size for path in case.sources)
-    print(f"{name}: {case.title}, from {size(source_bytes)}, load {os.getloadavg()[0]:.1f}", flush=True)
+    load = os.getloadavg()[0]
+    print(f"{name}: {case.title}, from {size(source_bytes)}, load {load:.1f}", flush=True)
     first = {route: _first(route, each, case) for route, each in case.routes.items()}
     checks = case.check()
     print(f"  {', '.join(f'{key} {value}' for key, value in checks.items())}", flush=True)
@@ -71,7 +72,15 @@ def run(name: str, case: Case, rounds: int, record: Record) -> None:
         wall = statistics.median(there.wall_s / here.wall_s for there, here in zip(costs, mine, strict=True))
         cpu = statistics.median(there.cpu_s / here.cpu_s for there, here in zip(costs, mine, strict=True))
         print(f"  {route}: {wall:.2f} times our wall, {cpu:.2f} times our CPU", flush=True)
-    record.add(name, title=case.title, source_bytes=source_bytes, first=first, rounds=found, checks=checks)
+    record.add(
+        name,
+        title=case.title,
+        load_average=load,
+        source_bytes=source_bytes,
+        first=first,
+        rounds=found,
+        checks=checks,
+    )
 
 
 def _first(name: str, route: Route, case: Case) -> Cost:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.cli.text import count
 from tests.bench import checkpoint, gptq, peers, quantized
 from tests.bench.checkpoint import Shape
 from tests.bench.harness import Route
@@ -53,7 +54,7 @@ class Place:
 
     @property
     def depth(self) -> str:
-        return f"{self.layers} layers of Qwen-1.8B{self.narrowed}"
+        return f"{count(self.layers, 'layer')} of Qwen-1.8B{self.narrowed}"
 
     @property
     def narrowed(self) -> str:
@@ -150,7 +151,7 @@ def iq4(place: Place) -> Case:
 
 
 def experts(place: Place) -> Case:
-    title = f"Q4_K_M, {place.expert_layers} layers of Qwen3-30B-A3B{place.narrowed}"
+    title = f"Q4_K_M, {count(place.expert_layers, 'layer')} of Qwen3-30B-A3B{place.narrowed}"
     return _gguf(place, place.experts(), title, ["Q4_K_M"])
 
 

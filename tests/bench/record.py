@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from dataclasses import asdict
@@ -44,6 +43,7 @@ class Record:
         name: str,
         *,
         title: str,
+        load_average: float,
         source_bytes: int,
         first: Mapping[str, Cost],
         rounds: Mapping[str, Sequence[Cost]],
@@ -53,7 +53,7 @@ class Record:
         self._known["cases"][name] = {
             "title": title,
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "machine": {**asdict(describe_machine()), "load_average": os.getloadavg()[0]},
+            "machine": {**asdict(describe_machine()), "load_average": round(load_average, 1)},
             "source_bytes": source_bytes,
             "checks": dict(checks),
             "routes": {

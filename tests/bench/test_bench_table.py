@@ -34,7 +34,9 @@ def test_a_record_becomes_a_table_with_ratios_round_by_round(tmp_path: Path) -> 
     first = {name: cost(30) for name in rounds}
     checks = {"tensors": 291, "differing": 0}
     for path in (tmp_path / "a.json", tmp_path / "a.json"):  # a case that is measured again is replaced
-        Record(path).add("one", title="Q4_K_M", source_bytes=1, first=first, rounds=rounds, checks=checks)
+        Record(path).add(
+            "one", title="Q4_K_M", load_average=0.5, source_bytes=1, first=first, rounds=rounds, checks=checks
+        )
     assert len(json.loads((tmp_path / "a.json").read_text())["cases"]) == 1
     lines = table.tables(tmp_path).splitlines()
     assert "medians of 2 rounds in turns" in lines[0]

@@ -42,7 +42,6 @@ def command(output: Output, *, recipe: str, targets: str | None, options: Option
 
 def _lines(plan: Plan, recipe: Recipe) -> Iterator[str]:
     from convert.pipeline.slow import about, leaving_out  # noqa: PLC0415 - brings the formats
-    from convert.recipe import cli_name  # noqa: PLC0415 - pydantic
 
     tools = [target for target in plan.targets if target.device and not target.is_up_to_date]
     is_done = all(target.is_up_to_date for target in plan.targets)
@@ -74,7 +73,7 @@ def _lines(plan: Plan, recipe: Recipe) -> Iterator[str]:
             f"in {about(plan)} {duration(each.tool_s)}"
             for each in tools
         )
-    if advice := list(leaving_out(plan, cli_name(recipe.path))):
+    if advice := list(leaving_out(plan, recipe.path)):
         yield ""
         yield from advice
     found = [(target.target, each) for target in plan.targets for each in target.deviations]

@@ -3,12 +3,11 @@
 from convert.pipeline.run import Run
 from convert.pipeline.slow import announcement
 from convert.progress import Foresight
-from convert.recipe import cli_name
 
 
 def announce(run: Run) -> Run:
     """Remark on the time, and tell the display of progress which steps come."""
-    for line in announcement(run.plan, cli_name(run.recipe.path)):
+    for line in announcement(run.plan, run.recipe.path):
         run.remark(line)
     if isinstance(run.progress, Foresight):
         run.progress.expect({step.label: step.seconds for step in run.plan.steps})

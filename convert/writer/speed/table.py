@@ -26,6 +26,7 @@ PACKAGES = ("numpy", "llama-cpp-python", "numba")
 # Work that takes less at these rates, which any machine reaches, is not worth a measurement.
 WORTH_S = 0.1
 ENCODED_PER_S, WIDENED_PER_S = 200e6, 300e6  # weights
+PROBED_FROM_BYTES = 8 * probe.FILE_BYTES
 KERNEL_GAIN = 5.0  # over libggml, of a kernel that is yet to be compiled
 TERMS_PER_S, OPERATIONS_PER_S = 1e9, 20e9
 HASHED_BYTES_PER_S = 500e6
@@ -91,7 +92,7 @@ class Speeds:
 
     def disk(self, folder: Path, size_bytes: float) -> Disk:
         """Say how fast the disk of a folder, which need not be there yet, takes so much."""
-        if size_bytes < WORTH_S * Disk().taken_per_s:
+        if size_bytes < PROBED_FROM_BYTES:
             return Disk()
         while not folder.is_dir():
             folder = folder.parent
