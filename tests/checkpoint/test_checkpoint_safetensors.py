@@ -117,7 +117,7 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "a line break in a name": (assemble({"a\nb": entry("U8", [1], 0, 1)}, b"\0"), "unprintable"),
     "half a surrogate pair in a name": (
         assemble(rb'{"a\ud800":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"\0"),
-        "unprintable",
+        "half a character",
     ),
     "a Git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
 }
