@@ -37,7 +37,8 @@ TARGET = "gptq: {bits: 4, group_size: 64, damp: 0.01}"
 CALIBRATION = "calibration: {{text: {folder}/learn.txt, samples: 64, length: 128}}\n"
 WINDOW, COUNT = 256, 16
 DIRECT = """
-import json, sys
+import json, os, sys
+os.chdir(os.path.dirname(sys.argv[3]))  # it leaves logs where it runs
 from gptqmodel import GPTQModel
 from gptqmodel.quantization.config import GPTQConfig
 source, windows, out = sys.argv[1:]
