@@ -65,7 +65,8 @@ class Place:
 
     def ours(self, model: Path, *targets: str, name: str = OURS, more: str = "") -> Route:
         """Convert with modelwright, as a person would, who has converted before."""
-        recipe = self.work / f"bench-{name.replace(' ', '-')}.yaml"
+        recipe = self.work / "recipes" / name / "bench.yaml"  # whose name is in the names of files
+        recipe.parent.mkdir(parents=True, exist_ok=True)
         lines = "".join(f"  {target}\n" for target in targets)
         recipe.write_text(f"model: {model}\ntargets:\n{lines}{more}", "utf-8")
         program = str(Path(sys.executable).parent / "modelwright")

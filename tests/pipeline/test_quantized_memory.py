@@ -37,7 +37,7 @@ def test_memory_is_bounded_by_slices(tmp_path: Path, kind: str) -> None:
     cost = Place(tmp_path).ours(model, "gguf: {quants: [Q8_0]}").run()
     assert cost.peak_anon_bytes < PROGRAM_BYTES + BOUND_BYTES
     # Which the plan says, and which holds neither the widened model nor what is read of it.
-    asked = load_recipe(tmp_path / f"bench-{OURS}.yaml")
+    asked = load_recipe(tmp_path / "recipes" / OURS / "bench.yaml")
     planned = plan_recipe(asked, out=tmp_path / "other", offline=True)
     assert cost.peak_anon_bytes < planned.peak_memory_bytes < PROGRAM_BYTES + BOUND_BYTES
     assert planned.parameter_count * 4 > 5 * planned.peak_memory_bytes
