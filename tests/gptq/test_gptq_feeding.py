@@ -168,7 +168,8 @@ def test_groups_that_do_not_fit_are_refused_with_their_line(
     targets: str, said: str, hint: str, tmp_path: Path
 ) -> None:
     source = make(tmp_path / "source", tiny.Recipe("qwen"))
-    (source / "model.safetensors").write_bytes(b"not to be read")
+    weights = source / "model.safetensors"
+    weights.write_bytes(bytes(weights.stat().st_size))  # not to be read
     with pytest.raises(UsageFailure) as caught:
         plan_recipe(recipe(tmp_path, source, targets), out=tmp_path / "artifacts", offline=True)
     (problem,) = caught.value.problems

@@ -9,8 +9,10 @@ import pytest
 from convert.pipeline.encoding import COMPILING, Encoding
 from convert.writer.codecs import lanes
 from convert.writer.codecs.ggml import Ggml
+from convert.writer.codecs.lanes.prepare import COMPILING_S
 from convert.writer.codecs.plain import Plain
 from convert.writer.speed import Speeds, probe
+from convert.writer.speed.table import KERNEL_GAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,8 +46,10 @@ def test_little_work_does_not_wait_for_a_compiler(tmp_path: Path) -> None:
 
 def test_libggml_encodes_while_a_kernel_is_compiled(tmp_path: Path) -> None:
     found = foreseen(tmp_path, {Ggml("Q4_K"): 10**9})
-    # In the ten seconds that a core compiles, two would have encoded a fifth of it.
-    assert found == {"Q4_K": pytest.approx(20 + 0.8 * 100 / 5), COMPILING: pytest.approx(10)}
+    # While a core compiles, two of them would have encoded that much of the hundred seconds' work.
+    meanwhile_s = 2 * COMPILING_S
+    encoding_s = meanwhile_s + (100 - meanwhile_s) / KERNEL_GAIN
+    assert found == {"Q4_K": pytest.approx(encoding_s), COMPILING: pytest.approx(COMPILING_S)}
 
 
 def test_a_kernel_that_is_ready_encodes_all(tmp_path: Path, monkeypatch: Any) -> None:

@@ -59,7 +59,7 @@ def test_every_artifact_is_listed_with_its_state(folder: Path) -> None:
     assert listed[RECIPE].problem is None
     assert listed[RECIPE].size_bytes > 96 << 10
     assert "model.gguf: missing" in (listed["incomplete"].problem or "")
-    assert "not JSON" in (listed["damaged"].problem or "")
+    assert "not valid JSON" in (listed["damaged"].problem or "")
 
 
 def test_a_sound_artifact_has_no_differences(folder: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_build_that_stands_is_up_to_date_until_something_of_it_changes(tmp_pat
     assert not store.is_up_to_date(RECIPE, TARGET, key_of("a"))
     (model.parent / "manifest.json").write_text("{", encoding="utf-8")
     assert not store.is_up_to_date(RECIPE, TARGET, key_of("a"))
-    with pytest.raises(Failure, match="not JSON"):
+    with pytest.raises(Failure, match="not valid JSON"):
         store.current(RECIPE, TARGET)
     build(tmp_path, "a")
     assert store.is_up_to_date(RECIPE, TARGET, key_of("a"))
