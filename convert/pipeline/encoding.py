@@ -1,4 +1,4 @@
-"""Foresee what encoding takes: by libggml, by kernels that are ready, or by both while they are compiled."""
+"""Foresee what encoding takes: by kernels that are ready, without, or by both while they are compiled."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from convert.errors import Failure
 from convert.writer.codecs import lanes
-from convert.writer.codecs.ggml import Ggml
 from convert.writer.codecs.lanes.load import cache_folder, is_compiled
-from convert.writer.codecs.lanes.prepare import COMPILE_FROM_S, COMPILING_S, advise
+from convert.writer.codecs.lanes.prepare import advise, compiling_s, is_worth_compiling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,27 +40,26 @@ class Encoding:
         later: defaultdict[str, float] = defaultdict(float)
         to_compile = set()
         for codec, count in weights.items():
-            name = codec.name
-            is_ready = name in worth and (name in lanes.ready or is_compiled(name, folder))
-            if isinstance(codec, Ggml) and is_ready:
+            name, kernel = codec.name, lanes.kernel_of(codec)
+            if kernel in worth and (kernel in lanes.ready or is_compiled(kernel, folder)):
                 now[name] += self._speeds.kernel_s(codec, count, folder)
                 later[name] = now[name]
                 continue
-            libggml_s = self._speeds.encoding_s(codec, count)
-            now[name] += libggml_s
-            if isinstance(codec, Ggml) and worth.get(name, 0.0) >= COMPILE_FROM_S:
-                to_compile.add(name)
+            without_s = self._speeds.encoding_s(codec, count)
+            now[name] += without_s
+            if kernel in worth and is_worth_compiling(kernel, worth[kernel]):
+                to_compile.add(kernel)
                 later[name] += self._speeds.kernel_s(codec, count, folder)
             else:
-                later[name] += libggml_s
+                later[name] += without_s
         if not to_compile:
             return dict(now)
-        return self._while_compiling(now, later, COMPILING_S * len(to_compile))
+        return self._while_compiling(now, later, sum(map(compiling_s, to_compile)))
 
     def _while_compiling(
         self, now: Mapping[str, float], later: Mapping[str, float], compiling_s: float
     ) -> dict[str, float]:
-        """Let libggml encode for as long as a core compiles meanwhile, and kernels what is left."""
+        """Encode without kernels for as long as a core compiles meanwhile, and with them what is left."""
         share = min(1.0, compiling_s * self._threads / sum(now.values()))
         found = {name: share * now[name] + (1 - share) * later[name] for name in now}
         return {**found, COMPILING: min(compiling_s, sum(now.values()) / self._threads)}

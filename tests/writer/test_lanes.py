@@ -1,4 +1,4 @@
-"""Kernels give libggml's bytes, whatever the weights; they come when they are worth it, and nobody waits."""
+"""Kernels give the bytes of libggml and numpy; they come when they are worth it, and nobody waits."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from convert.writer.codecs import lanes
 from convert.writer.codecs.ggml import Ggml
 from convert.writer.codecs.lanes import prepare
 from convert.writer.codecs.lanes.load import cache_folder, is_compiled
+from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
 from tests.writer import lanes as compare
 
@@ -65,9 +66,9 @@ def test_every_byte_is_the_same(name: str, cpu: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_every_kernel_is_a_block_type() -> None:
+def test_every_kernel_has_its_reference() -> None:
     sources = Path(lanes.__file__).parent.glob("*.py")
-    files = {path.stem for path in sources if "\n@kernel\n" in path.read_text("utf-8")}
+    files = {path.stem for path in sources if "\n@kernel" in path.read_text("utf-8")}
     assert files == {name.lower() for name in compare.KERNELS}
 
 
@@ -93,7 +94,17 @@ def test_only_what_has_a_kernel_counts() -> None:
         (Ggml("Q4_K", b"1234"), count),
         (Plain("F16"), count),
     ]
-    assert prepare.libggml_seconds([*work, (Ggml("Q4_1"), count)]) == pytest.approx({"Q4_K": 2.0})
+    assert prepare.seconds_without([*work, (Ggml("Q4_1"), count)]) == pytest.approx({"Q4_K": 2.0})
+
+
+def test_little_compilation_takes_less_work_to_be_worth_it() -> None:
+    count = 2_000_000_000
+    work: list[tuple[Codec, int]] = [(NBits(4, 32), count), (NBits(8, 32, is_symmetric=False), count)]
+    ((name, seconds),) = prepare.seconds_without(work).items()
+    assert name == "MatMulNBits"
+    assert seconds == pytest.approx(10)
+    assert prepare.is_worth_compiling(name, seconds)
+    assert not prepare.is_worth_compiling("Q4_K", seconds)
 
 
 def test_without_numba_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +129,7 @@ def test_a_failure_is_one_line_and_libggml_goes_on(tmp_path: Path) -> None:
             time.sleep(0.01)
         Ggml("Q4_K").encode(np.ones((1, 256), np.float32))
     (line,) = said
-    assert line.startswith("the vectorized kernels cannot be used, libggml encodes instead: ")
+    assert line.startswith("the vectorized kernels cannot be used, encoding goes on without them: ")
     assert str(tmp_path / "kernels") in line
 
 

@@ -86,6 +86,14 @@ class Ggml:
     name: str
     importance: bytes | None = None  # float32, one a column; bytes, so that codecs compare by value
 
+    @property
+    def kernel(self) -> str:
+        return self.name
+
+    @property
+    def weights_per_s(self) -> float:
+        return BLOCK_TYPES[self.name].weights_per_s
+
     def row_bytes(self, columns: int) -> tuple[int, ...]:
         block_type = BLOCK_TYPES[self.name]
         return (columns // block_type.block_size * block_type.block_bytes,)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from convert.writer.codecs import lanes
-from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
 from convert.writer.codecs.lanes.load import is_compiled, load
 from convert.writer.speed import probe
 
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
 PACKAGES = ("numpy", "llama-cpp-python", "numba")
 # Work that takes less at these rates, which any machine reaches, is not worth a measurement.
 WORTH_S = 0.1
-ENCODED_PER_S, WIDENED_PER_S = 200e6, 300e6  # weights
+WIDENED_PER_S = 300e6  # weights
 PROBED_FROM_BYTES = 8 * probe.FILE_BYTES
-KERNEL_GAIN = 5.0  # over libggml, of a kernel that is yet to be compiled
+KERNEL_GAIN = 5.0  # of a kernel that is yet to be compiled
 TERMS_PER_S, OPERATIONS_PER_S = 1e9, 20e9
 HASHED_BYTES_PER_S = 500e6
 
@@ -57,19 +56,19 @@ class Speeds:
     def encoding_s(self, codec: Codec, weights: float) -> float:
         """Estimate the encoding of weights, by the kernel that a conversion would use."""
         # Which importance the columns have makes no difference; whether they have one does.
-        name = f"{codec.name} by importance" if getattr(codec, "importance", None) else codec.name
-        least_per_s = BLOCK_TYPES[codec.name].weights_per_s if isinstance(codec, Ggml) else ENCODED_PER_S
-        return self._seconds(name, weights, least_per_s, lambda: probe.encoding(codec))
+        name = f"{codec.name}{_by_importance(codec)}"
+        return self._seconds(name, weights, lanes.weights_per_s(codec), lambda: probe.encoding(codec))
 
-    def kernel_s(self, codec: Ggml, weights: float, folder: Path) -> float:
+    def kernel_s(self, codec: Codec, weights: float, folder: Path) -> float:
         """Estimate the encoding by a vectorized kernel that was compiled into a folder, or will be."""
-        name = f"{codec.name} by {folder.name}{' by importance' if codec.importance else ''}"
-        is_ready = codec.name in lanes.ready or is_compiled(codec.name, folder)
+        kernel = lanes.kernel_of(codec)
+        name = f"{codec.name} by {folder.name}{_by_importance(codec)}"
+        is_ready = kernel in lanes.ready or is_compiled(kernel, folder)
         if name not in self._known and not is_ready:
             return self.encoding_s(codec, weights) / KERNEL_GAIN
 
         def prepare() -> probe.Work:
-            lanes.ready[codec.name] = lanes.ready.get(codec.name) or load(codec.name, folder)
+            lanes.ready[kernel] = lanes.ready.get(kernel) or load(kernel, folder)
             return probe.encoding(codec)
 
         return self._seconds(name, weights, 0.0, prepare)
@@ -118,6 +117,10 @@ class Speeds:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(self._known, indent=1, sort_keys=True), "utf-8")
             part.replace(self._path)
+
+
+def _by_importance(codec: Codec) -> str:
+    return " by importance" if getattr(codec, "importance", None) else ""
 
 
 def _machine() -> str:

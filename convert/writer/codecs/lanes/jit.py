@@ -13,8 +13,9 @@ Bytes = NDArray[np.uint8]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Rows of weights, the importance of each column or nothing, rows of bytes; what is read may be read-only.
+ROWS = numba.types.Array(numba.float32, 2, "C", readonly=True)
 SIGNATURE = numba.void(
-    numba.types.Array(numba.float32, 2, "C", readonly=True),
+    ROWS,
     numba.types.Array(numba.float32, 1, "C", readonly=True),
     numba.uint8[:, ::1],
 )
@@ -22,13 +23,20 @@ SIGNATURE = numba.void(
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False, "boundscheck": False}
 
 
-def kernel(function: Function) -> Function:
-    """Compile an `encode(source, importance, out)` now, or take it from the cache in `numba.config`."""
-    # numba's cache goes by the name of the file: one name for it, whichever link led here.
-    code = function.__code__.replace(co_filename=os.path.realpath(function.__code__.co_filename))
-    function.__code__ = code
-    compiled: Function = numba.njit(SIGNATURE, cache=True, **OPTIONS)(function)
-    return compiled
+def kernel_as(signature: Any) -> Callable[[Function], Function]:
+    """Compile a function for these types now, or take it from the cache in `numba.config`."""
+
+    def compile_now(function: Function) -> Function:
+        # numba's cache goes by the name of the file: one name for it, whichever link led here.
+        code = function.__code__.replace(co_filename=os.path.realpath(function.__code__.co_filename))
+        function.__code__ = code
+        compiled: Function = numba.njit(signature, cache=True, **OPTIONS)(function)
+        return compiled
+
+    return compile_now
+
+
+kernel = kernel_as(SIGNATURE)  # of ggml's block types: `encode(source, importance, out)`
 
 
 def part(function: Function) -> Function:

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convert.extras import installed
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from convert.child.channel import Channel, Header
-    from convert.writer.codecs.lanes import Encode
 
 
 def cache_folder(cache: Path) -> Path:
@@ -35,31 +34,30 @@ def settings_of_numba() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("NUMBA_")}
 
 
-def is_compiled(block_type: str, folder: Path) -> bool:
+def is_compiled(name: str, folder: Path) -> bool:
     """Tell whether a kernel is in the cache."""
-    return (folder / block_type).is_file()
+    return (folder / name).is_file()
 
 
-def load(block_type: str, folder: Path) -> Encode:
+def load(name: str, folder: Path) -> Any:
     """Take a kernel from the cache; what is not there is compiled now."""
     import numba  # noqa: PLC0415 - a quarter of a second
 
     folder.mkdir(parents=True, exist_ok=True)
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
     try:
-        module = importlib.import_module(f"convert.writer.codecs.lanes.{block_type.lower()}")
+        module = importlib.import_module(f"convert.writer.codecs.lanes.{name.lower()}")
     finally:
         numba.config.CACHE_DIR = before
-    (folder / block_type).touch()  # numba has put it there, or found it
-    encode: Encode = module.encode
-    return encode
+    (folder / name).touch()  # numba has put it there, or found it
+    return module.encode
 
 
 def serve(_: Channel) -> Callable[[str, Header], Header]:
     """Answer in the child: compile a kernel."""
 
-    def compile_one(block_type: str, args: Header) -> Header:
-        load(block_type, Path(args["folder"]))
+    def compile_one(name: str, args: Header) -> Header:
+        load(name, Path(args["folder"]))
         return {}
 
     return compile_one

@@ -1,4 +1,4 @@
-"""Use vectorized kernels where there is enough to do; libggml encodes until they are ready."""
+"""Use vectorized kernels where there is enough to do; codecs encode without until they are ready."""
 
 import threading
 from collections import defaultdict
@@ -10,41 +10,49 @@ from convert.child import Child, Limits
 from convert.errors import Failure
 from convert.extras import installed
 from convert.writer.codecs import Codec, lanes
-from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
 from convert.writer.codecs.lanes.load import cache_folder, is_compiled, load, settings_of_numba
 
 Remark = Callable[[str], None]
 
-# CPU seconds of libggml that a kernel must save a good part of: taking it from the cache costs half a second,
-# compiling it three to six.
+# CPU seconds that a kernel must save a good part of, to be taken from the cache: that costs half a second.
 LOAD_FROM_S = 2.0
-COMPILE_FROM_S = 12.0
-COMPILING_S = 6.0
+# What it takes to compile one, and how many times as long as that work without it must take.
+COMPILING_S, COMPILE_FROM = 6.0, 2.0
+QUICKLY_COMPILED_S = {"MatMulNBits": 2.0}
 STOP_S = 5.0
 
 
-def libggml_seconds(work: Iterable[tuple[Codec, int]]) -> dict[str, float]:
-    """Add up how long libggml takes for what there are kernels for, from counts of weights; longest first."""
+def seconds_without(work: Iterable[tuple[Codec, int]]) -> dict[str, float]:
+    """Add up what it takes without kernels, where there are some, from counts of weights; longest first."""
     seconds: defaultdict[str, float] = defaultdict(float)
     for codec, count in work:
-        if isinstance(codec, Ggml):
-            seconds[codec.name] += count / BLOCK_TYPES[codec.name].weights_per_s
-    longest_first = sorted(seconds, key=lambda name: -seconds[name])
-    return {name: seconds[name] for name in longest_first if lanes.has_kernel(name)}
+        if name := lanes.kernel_of(codec):
+            seconds[name] += count / lanes.weights_per_s(codec)
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
 
 def advise(work: Iterable[tuple[Codec, int]], remark: Remark) -> dict[str, float]:
-    """List the block types whose kernels are worth their while; where numba is missing, say how to get it."""
-    wanted = {name: value for name, value in libggml_seconds(work).items() if value >= LOAD_FROM_S}
+    """List the kernels that are worth their while; where numba is missing, say how to get it."""
+    wanted = {name: value for name, value in seconds_without(work).items() if value >= LOAD_FROM_S}
     if wanted:
         try:
             installed("numba")
         except Failure as failure:
             remark(
-                f"libggml encodes {', '.join(wanted)}, several times slower than numba would: {failure.hint}"
+                f"without numba, encoding takes several times as long ({', '.join(wanted)}): {failure.hint}"
             )
             return {}
     return wanted
+
+
+def compiling_s(name: str) -> float:
+    """Say how long a core compiles a kernel, roughly."""
+    return QUICKLY_COMPILED_S.get(name, COMPILING_S)
+
+
+def is_worth_compiling(name: str, seconds: float) -> bool:
+    """Tell whether so much work without a kernel is worth its compilation."""
+    return seconds >= COMPILE_FROM * compiling_s(name)
 
 
 @contextmanager
@@ -77,10 +85,12 @@ class _Preparation(threading.Thread):
     def run(self) -> None:
         try:
             self._run()
-        except Exception as error:  # noqa: BLE001 - whatever it is, libggml goes on
+        except Exception as error:  # noqa: BLE001 - whatever it is, encoding goes on
             if not self._is_stopped:
                 reason = error.message if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
-                self._remark(f"the vectorized kernels cannot be used, libggml encodes instead: {reason}")
+                self._remark(
+                    f"the vectorized kernels cannot be used, encoding goes on without them: {reason}"
+                )
 
     def stop(self) -> None:
         """End at once what is still being compiled: nobody waits for it."""
@@ -96,7 +106,7 @@ class _Preparation(threading.Thread):
             if name not in lanes.ready and is_compiled(name, folder):
                 self._load(name, folder)
         for name, seconds in self._seconds.items():
-            if seconds < COMPILE_FROM_S or name in lanes.ready:
+            if name in lanes.ready or not is_worth_compiling(name, seconds):
                 continue
             child = self._open()
             if child is None:
