@@ -12,7 +12,7 @@ from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.family import AUDIO, HEADS, VISION, Family
 from convert.model.further import find_next_layers
-from convert.pipeline.tied import stored_names
+from convert.pipeline import tied
 
 # What a config says of them, where no list of tensors is here yet.
 _KEYS = {
@@ -39,7 +39,7 @@ def has_next_layers(folder: Path, family: Family, decoder: Decoder) -> bool:
 
 def find_parts(folder: Path, config: Config, family: Family, decoder: Decoder) -> Parts:
     """Name the parts that a folder's tensors show, or those of its config where no tensors are listed."""
-    if (names := stored_names(folder)) is None:
+    if (names := tied.stored_names(folder)) is None:
         return {what: (_left_out(key, what),) for key, what in _KEYS.items() if config.values.get(key)}
     return name_parts(parts_besides(decoder, family.naming, frozenset(names)))
 
