@@ -60,7 +60,7 @@ def test_a_kernel_that_is_compiled_gives_the_same_bytes(name: str) -> None:
 @pytest.mark.parametrize("cpu", ["", "generic"])
 def test_every_byte_is_the_same(name: str, cpu: str) -> None:
     """Over twenty kinds of data, each with five kinds of importance: 50 million weights a kernel."""
-    command = [sys.executable, "-m", "tests.writer.lanes", str(compare.CACHE), "400000", name]
+    command = [sys.executable, "-m", "tests.writer.lanes", str(compare.CACHE), "150_000", name]
     env = os.environ | ({"NUMBA_CPU_NAME": cpu} if cpu else {})
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
