@@ -1,4 +1,4 @@
-"""Bad input to the command: a line, a hint, the right exit code, and what stood still stands."""
+"""Bad input to the command: a line, a hint, the right exit code, and what was there stays."""
 
 from __future__ import annotations
 

@@ -13,7 +13,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # A module may import from its own step and from those before it.
 STEPS = (
-    ("size", "version", "errors", "strict_json", "extras", "progress", "machine", "child", "deviation"),
+    (
+        "size",
+        "digest",
+        "version",
+        "errors",
+        "strict_json",
+        "extras",
+        "progress",
+        "machine",
+        "child",
+        "deviation",
+    ),
     ("recipe", "model.card"),
     ("source",),
     ("checkpoint", "model.config"),

@@ -1,6 +1,5 @@
 """The sources of calibration text, and the digest that distinguishes them before any is read."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from convert.calibration import dataset, pack
 from convert.calibration.dialogue import Dialogue
 from convert.calibration.text import read_text
+from convert.digest import sha256_of
 from convert.progress import Progress
 from convert.recipe.lookup import expand_home
 from convert.recipe.model import Calibration
@@ -33,7 +33,7 @@ def find_source(calibration: Calibration, folder: Path, hub: Hub | None = None) 
         return Source(
             label=path.name,
             where=str(path),
-            identity=lambda: _digest(path),
+            identity=lambda: sha256_of(path),
             read=lambda max_bytes, _: read_text(path, max_bytes, seed),
         )
     if calibration.packs is not None:
@@ -55,11 +55,6 @@ def find_source(calibration: Calibration, folder: Path, hub: Hub | None = None) 
         identity=lambda: label,
         read=lambda max_bytes, progress: dataset.read(listing, hub, max_bytes, seed, progress),
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def identity(source: Source, calibration: Calibration) -> dict[str, str]:

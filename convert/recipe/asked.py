@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from convert.digest import sha256_of
+
 
 def asked_sha256(recipe: Any) -> str:
     """Digest what a Recipe builds and verifies; a change of `publish:` alone leaves it the same."""
@@ -37,7 +39,6 @@ def named_files(recipe: Any) -> list[Path]:
 def _sha256(path: Path) -> str | None:
     """Digest a file's content; None where it is gone, which is another content, too."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return None

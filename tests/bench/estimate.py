@@ -1,4 +1,4 @@
-"""What `plan` foresees of time, beside what a conversion then takes, for models and targets of several sizes.
+"""Compare the time that `plan` foresees with what conversions take, for models and targets of several sizes.
 
 python -m tests.bench.estimate [--sizes tiny half whole] [--targets Q4_K_M onnx …]
 

@@ -1,4 +1,4 @@
-"""What runtimes take of memory on a CPU, beside what `pick` estimates before anything is built.
+"""Compare the memory that runtimes take on a CPU with what `pick` estimates before anything is built.
 
 python -m tests.bench.memory [--sizes small medium large] [--contexts 512 2048] [--runtimes llama.cpp …]
 
@@ -61,7 +61,7 @@ import sys, llama_cpp
 from verify.runtimes import Request, RuntimeSettings, llama_cpp as runtime
 default = llama_cpp.llama_model_default_params
 def unmapped():
-    # Weights that kernels lay out anew would be counted twice, though the mapped ones can be dropped.
+    # Weights that kernels rearrange would be counted twice, though the mapped ones can be dropped.
     params = default()
     params.load_mode = 0  # without mmap
     return params

@@ -1,4 +1,4 @@
-"""What `verify` says of a GGUF's odds beside what llama-perplexity says, on the same text and settings.
+"""Compare what `verify` says of a GGUF's odds with what llama-perplexity says, on the same text and settings.
 
 python -m tests.bench.perplexity [--llama-perplexity build/bin/llama-perplexity] [MODEL.gguf] [--text FILE]
 

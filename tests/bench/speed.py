@@ -1,4 +1,4 @@
-"""What `verify` measures of a GGUF beside what llama-bench and time(1) measure, taken in turns.
+"""Compare what `verify` measures of a GGUF with what llama-bench and time(1) measure, taken in turns.
 
 python -m tests.bench.speed [--llama-bench build/bin/llama-bench] [MODEL.gguf]
 

@@ -18,7 +18,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def test_the_readme_has_every_command_and_option() -> None:
-    """`python -m convert.cli.reference README.md` writes them anew."""
+    """`python -m convert.cli.reference README.md` writes them again."""
     text = README.read_text(encoding="utf-8")
     assert text == written_into(text)
 

@@ -209,7 +209,7 @@ def test_the_whole_way(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 def test_anybodys_artifacts_are_judged(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stranger's file without a manifest, and a damaged artifact beside it."""
+    """A stranger's file without a manifest, and a damaged artifact with it."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     file = planting.file_of(home / "artifacts" / "m" / "gguf-F16")
     stranger = planting.rewrite(file, home / "stranger.gguf", {"tokenizer.chat_template": None})

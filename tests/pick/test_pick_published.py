@@ -19,6 +19,6 @@ def test_the_estimate_is_within_a_tenth_of_what_was_published(target: str) -> No
 
 
 def test_the_page_has_these_figures() -> None:
-    """`python -m tests.pick.published docs/choosing.md` writes them anew."""
+    """`python -m tests.pick.published docs/choosing.md` writes them again."""
     text = PAGE.read_text("utf-8")
     assert text == written_into(text)

@@ -180,7 +180,7 @@ def test_libggml_hands_over_and_the_next_process_compiles_nothing(
 @pytest.mark.slow
 @pytest.mark.usefixtures("ready")
 def test_a_damaged_cache_is_said_and_compiled_again(tmp_path: Path) -> None:
-    """The module is gone from this process afterwards, so that it is loaded anew."""
+    """The module is gone from this process afterwards, so that it is loaded again."""
     module = "convert.writer.codecs.lanes.q4_k"
     sys.modules.pop(module, None)
     said: list[str] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import gguf as gguf_py
 
 from convert.deviation import AS_SOURCE, Deviation
+from convert.digest import sha256_of
 from convert.extras import installed
 from convert.formats.base import Format, Planned, Weight
 from convert.formats.gguf import metadata, projector, tensors
@@ -27,7 +27,6 @@ from convert.writer.layout import Layout, Piece, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from convert.checkpoint import TensorInfo
     from convert.formats.gguf.importance import Importance
@@ -91,7 +90,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
 
     def inputs(self, options: GgufOptions, recipe: Recipe) -> dict[str, str]:
         if options.imatrix_file is not None:
-            return {"imatrix": _sha256(recipe.locate(options.imatrix_file))}
+            return {"imatrix": sha256_of(recipe.locate(options.imatrix_file))}
         return {}
 
     def prepare(self, model: Model, options: GgufOptions, recipe: Recipe) -> Shared:
@@ -391,11 +390,6 @@ def _lost(decoder: Decoder) -> tuple[Deviation, ...]:
     if why is not None and window is not None and window < decoder.context_length:
         found.append(Deviation("attention", f"over the last {window} tokens", "over all tokens", why))
     return tuple(found)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 FORMAT = GgufFormat()

@@ -1,10 +1,10 @@
 """Keep the report: its three files on disk, and what is still true of an earlier one."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from convert.digest import sha256_of
 from convert.errors import Failure
 from convert.pipeline.run import AnyTrial
 from convert.store import MANIFEST_NAME
@@ -79,4 +79,4 @@ def _earlier(path: Path) -> Report | None:
 
 
 def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    return sha256_of(path) if path.is_file() else None

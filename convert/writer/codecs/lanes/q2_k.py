@@ -13,6 +13,7 @@ from convert.writer.codecs.lanes.memory import (
     scatter_tile,
     store,
 )
+from convert.writer.codecs.lanes.packing import pack_two_bits
 from convert.writer.codecs.lanes.rounding import level_of, nearest, of_half, to_half
 from convert.writer.codecs.lanes.vector import (
     WIDTH,
@@ -113,13 +114,7 @@ def encode(source: Floats, importance: Floats, out: Bytes) -> None:
                 word = word | (both << (8 * byte))
                 quantize(scratch, block, scale_step * to_float(both & 15), least_step * to_float(both >> 4))
             store(scratch, _WORDS + quarter * WIDTH, word)
-        for i in range(16):
-            word = ints(0)
-            for byte in range(4):
-                for turn in range(4):
-                    place = i // 8 * 128 + turn * 32 + i % 8 * 4 + byte
-                    word = word | (load_ints(scratch, place * WIDTH) << (8 * byte + 2 * turn))
-            store(scratch, _WORDS + (4 + i) * WIDTH, word)
+        pack_two_bits(scratch, 0, _WORDS + 4 * WIDTH, 0)
         scatter_tile(out, blocks, 0, scratch, _WORDS)
         scatter_tile(out, blocks, 16, scratch, _WORDS + 4 * WIDTH)
         scatter_halves(out, blocks, 80, scale_half)

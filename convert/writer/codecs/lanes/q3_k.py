@@ -13,6 +13,7 @@ from convert.writer.codecs.lanes.memory import (
     scatter_words,
     store,
 )
+from convert.writer.codecs.lanes.packing import pack_two_bits
 from convert.writer.codecs.lanes.rounding import clamp, nearest, of_half, to_half
 from convert.writer.codecs.lanes.symmetric import SMALLEST, extreme, search
 from convert.writer.codecs.lanes.vector import (
@@ -129,13 +130,7 @@ def pack(scratch: Scratch) -> None:
                 bit = load_ints(scratch, _CODES + (turn * 32 + i * 4 + byte) * WIDTH) >> 2
                 word = word | (bit << (8 * byte + turn))
         store(scratch, _WORDS + i * WIDTH, word)
-    for i in range(16):
-        word = ints(0)
-        for byte in range(4):
-            for turn in range(4):
-                place = i // 8 * 128 + turn * 32 + i % 8 * 4 + byte
-                word = word | ((load_ints(scratch, _CODES + place * WIDTH) & 3) << (8 * byte + 2 * turn))
-        store(scratch, _WORDS + (8 + i) * WIDTH, word)
+    pack_two_bits(scratch, _CODES, _WORDS + 8 * WIDTH, 0)
     high = ints(0)
     for i in range(2):
         word = ints(0)

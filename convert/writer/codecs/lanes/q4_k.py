@@ -5,7 +5,8 @@ import numpy as np
 from convert.writer.codecs.lanes.group import locate, places
 from convert.writer.codecs.lanes.jit import Bytes, Floats, kernel
 from convert.writer.codecs.lanes.memory import scatter_tile
-from convert.writer.codecs.lanes.six_bit import WORDS, low_nibbles, quantize
+from convert.writer.codecs.lanes.packing import pack_nibbles
+from convert.writer.codecs.lanes.six_bit import WORDS, quantize
 from convert.writer.codecs.lanes.vector import WIDTH
 
 
@@ -17,6 +18,6 @@ def encode(source: Floats, importance: Floats, out: Bytes) -> None:
     for first in range(0, source.size // 256, WIDTH):
         locate(where, first, source, out, 256)
         quantize(source, importance, out, scratch, where, 15, -1.0, 0.1, 20)
-        low_nibbles(scratch, WORDS)
+        pack_nibbles(scratch, WORDS, 32)
         for tile in range(2):
             scatter_tile(out, where[2], 16 + tile * 64, scratch, WORDS + tile * 16 * WIDTH)

@@ -5,7 +5,8 @@ import numpy as np
 from convert.writer.codecs.lanes.group import locate, places
 from convert.writer.codecs.lanes.jit import Bytes, Floats, kernel
 from convert.writer.codecs.lanes.memory import load_ints, scatter_tile, scatter_words, store
-from convert.writer.codecs.lanes.six_bit import WORDS, low_nibbles, quantize
+from convert.writer.codecs.lanes.packing import pack_nibbles
+from convert.writer.codecs.lanes.six_bit import WORDS, quantize
 from convert.writer.codecs.lanes.vector import WIDTH, ints
 
 
@@ -24,7 +25,7 @@ def encode(source: Floats, importance: Floats, out: Bytes) -> None:
                     high = load_ints(scratch, (block * 32 + i * 4 + byte) * WIDTH) >> 4
                     word = word | (high << (8 * byte + block))
             store(scratch, WORDS + i * WIDTH, word)
-        low_nibbles(scratch, WORDS + 8 * WIDTH)
+        pack_nibbles(scratch, WORDS + 8 * WIDTH, 32)
         for tile in range(2):
             scatter_tile(out, where[2], 16 + tile * 64, scratch, WORDS + tile * 16 * WIDTH)
         for i in range(32, 40):

@@ -13,6 +13,7 @@ from convert.writer.codecs.lanes.memory import (
     scatter_words,
     store,
 )
+from convert.writer.codecs.lanes.packing import pack_nibbles, pack_two_bits
 from convert.writer.codecs.lanes.rounding import clamp, nearest, of_half, to_half
 from convert.writer.codecs.lanes.symmetric import SMALLEST, search
 from convert.writer.codecs.lanes.vector import (
@@ -87,20 +88,11 @@ def encode(source: Floats, importance: Floats, out: Bytes) -> None:
                 quantize(scratch, block * 16 * WIDTH, step, level, load(scratch, _INVERSES + block * WIDTH))
             scatter_words(out, blocks, 192 + quarter * 4, word)
         scatter_halves(out, blocks, 208, half)
-        for i in range(32):
-            word = ints(0)
-            for byte in range(4):
-                at = (i // 16 * 128 + i % 16 * 4 + byte) * WIDTH
-                nibbles = (load_ints(scratch, at) & 15) | ((load_ints(scratch, at + 64 * WIDTH) & 15) << 4)
-                word = word | (nibbles << (8 * byte))
-            store(scratch, _WORDS + i * WIDTH, select(is_zero, 0, word))
-        for i in range(16):
-            word = ints(0)
-            for byte in range(4):
-                at = (i // 8 * 128 + i % 8 * 4 + byte) * WIDTH
-                for turn in range(4):
-                    high = load_ints(scratch, at + turn * 32 * WIDTH) >> 4
-                    word = word | (high << (8 * byte + 2 * turn))
-            store(scratch, _WORDS + (32 + i) * WIDTH, select(is_zero, 0, word))
+        pack_nibbles(scratch, _WORDS, 64)
+        pack_two_bits(scratch, 0, _WORDS + 32 * WIDTH, 4)
+        if any_lane(is_zero):
+            for i in range(48):
+                at = _WORDS + i * WIDTH
+                store(scratch, at, select(is_zero, 0, load_ints(scratch, at)))
         for tile in range(3):
             scatter_tile(out, blocks, tile * 64, scratch, _WORDS + tile * 16 * WIDTH)

@@ -149,15 +149,3 @@ def quantize(
         scale = scale_step * to_float(load_ints(scratch, _SCALE_CODES + block * WIDTH))
         least = least_step * to_float(load_ints(scratch, _MINIMUM_CODES + block * WIDTH))
         _quantize(scratch, block, top, scale, least)
-
-
-@part
-def low_nibbles(scratch: Scratch, at: int) -> None:
-    """Pack the low four bits of the codes in 32 words: those of two blocks share bytes."""
-    for i in range(32):
-        word = ints(0)
-        for byte in range(4):
-            place = (i // 8 * 64 + i % 8 * 4 + byte) * WIDTH
-            pair = (load_ints(scratch, place) & 15) | ((load_ints(scratch, place + 32 * WIDTH) & 15) << 4)
-            word = word | (pair << (8 * byte))
-        store(scratch, at + i * WIDTH, word)
