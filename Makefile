@@ -19,7 +19,7 @@ export LLAMA_CPP LLAMA_BIN
 .DEFAULT_GOAL := help
 # Prerequisites go from left to right: a wrong name comes before minutes of installing.
 .NOTPARALLEL:
-.PHONY: help named setup convert verify publish test test-slow test-families faults check style bench bench-parts tiny-models clean
+.PHONY: help named setup convert verify publish test test-slow test-families faults check style docs bench bench-parts tiny-models clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -66,9 +66,12 @@ style: $(VENV)/.everything  ## mend lint and formatting in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.everything  ## write the generated parts of README.md and docs/ again
+	$(BIN)/python -m tests.docs
+
 bench: $(VENV)/.everything  ## measure beside llama.cpp, onnxruntime-genai and GPTQModel in turns; an hour or two
 	$(BIN)/python -m tests.bench --build $(BENCH)
-	$(BIN)/python -m tests.bench.table
+	$(BIN)/python -m tests.docs
 
 bench-parts: $(VENV)/.everything  ## measure kernels, start-up and memory, and verification beside llama.cpp's tools
 	$(BIN)/python -m tests.bench.peers

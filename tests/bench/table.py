@@ -1,26 +1,17 @@
-"""Write the tables of the README from what runs of the bench have left in docs/bench.
-
-python -m tests.bench.table: write them; `--check` only says whether they are what they should be.
-"""
+"""The tables of docs/measured.md, from what runs of the bench have left in docs/bench."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import sys
 from typing import TYPE_CHECKING, Any
 
 from convert.size import size
-from tests.bench.checkpoint import ROOT
 from tests.bench.record import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-README = ROOT / "README.md"
-BEGIN, END = "<!-- bench: written by `python -m tests.bench.table` -->", "<!-- /bench -->"
 OURS, FLOOR = "modelwright", "floor"
 HEAD = (
     *("", "wall", "CPU", "peak resident", "anonymous", "read", "written"),
@@ -101,30 +92,3 @@ def _checked(checks: dict[str, Any]) -> str:
         what = next(name for name in checks if name != "differing")
         return f": {checks['differing']} of {checks[what]} {what} differ"
     return "".join(f"; {name} {value}" for name, value in checks.items())
-
-
-def written(text: str, made: str) -> str:
-    """Put the tables between the marks of a README."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        sys.exit(f"README.md: the lines {BEGIN} and {END} are missing")
-    return f"{before}{BEGIN}\n{made}{END}{after}"
-
-
-def main() -> None:
-    """Write, or check."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true")
-    asked = parser.parse_args()
-    text = README.read_text("utf-8")
-    wanted = written(text, tables())
-    if asked.check:
-        sys.exit(0 if text == wanted else "README.md: run `python -m tests.bench.table`")
-    README.write_text(wanted, "utf-8")
-
-
-if __name__ == "__main__":
-    main()

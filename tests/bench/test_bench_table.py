@@ -1,4 +1,4 @@
-"""The README's figures are those of docs/bench, and a bench counts what a command does."""
+"""A record of the bench becomes a table, and a bench counts what a command does."""
 
 from __future__ import annotations
 
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 CHILD = "import sys; held = bytearray(64 << 20); open(sys.argv[1], 'wb').write(held[:3 << 20])"
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}, sys.argv[1]], check=True)"
-
-
-def test_the_readme_shows_what_was_recorded() -> None:
-    text = table.README.read_text("utf-8")
-    assert text.count(table.BEGIN) == text.count(table.END) == 1
-    assert table.written(text, table.tables()) == text, "run `python -m tests.bench.table`"
 
 
 def test_a_record_becomes_a_table_with_ratios_round_by_round(tmp_path: Path) -> None:

@@ -15,55 +15,20 @@ from convert.formats import option_models
 from convert.recipe import json_schema, load
 from convert.store import read_manifest
 from tests import tiny
+from tests.docs.walkthrough import walk
 from tests.hf import describing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-OPTIONS = '''
-from typing import ClassVar, Literal
-from convert.recipe import TargetOptions
-
-class TablesOptions(TargetOptions):
-    """The embedding alone, row by row."""
-    format_name: ClassVar[str] = "tables"
-    dtype: Literal["F32", "F16"] = "F32"
-
-OPTIONS = TablesOptions
-'''
-FORMAT = """
-from convert.formats.base import Format, Planned
-from convert.model.decoder import Ref, Role
-from convert.model.feature import Feature
-from convert.writer.codecs.plain import Plain
-from convert.writer.layout import Layout, Piece, Slot
-
-class Tables(Format):
-    name = "tables"
-    REVISION = 1
-    RENDERS = frozenset({Feature.QKV_BIAS})
-
-    def prepare(self, model, options, recipe):
-        return None
-
-    def lay_out(self, model, options, target, prepared):
-        rows, columns = model.decoder.vocab_size, model.decoder.hidden_size
-        slot = Slot("embed", (Piece(Ref(Role.EMBED), rows, columns),), Plain(options.dtype), (0,))
-        layout = Layout(f"{model.title}.table", slot.sizes_bytes[0], (), (slot,))
-        return Planned(target, (layout,), encodings={"embed": options.dtype})
-
-FORMAT = Tables()
-"""
-
 
 @pytest.fixture
 def _tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    folder = tmp_path / "formats" / "tables"
-    folder.mkdir(parents=True)
-    for name, text in (("__init__", ""), ("options", OPTIONS), ("format", FORMAT)):
-        (folder / f"{name}.py").write_text(text)
-    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(folder.parent)])
+    for path, text in walk("A format").files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, "utf-8")
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path / "convert" / "formats")])
     yield
     for name in [name for name in sys.modules if name.startswith("convert.formats.tables")]:
         del sys.modules[name]

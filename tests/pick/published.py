@@ -1,12 +1,11 @@
 """Estimates of what was published of Qwen-7B-Chat on one A100 (its card and README, 2023).
 
-`python -m tests.pick.published docs/choosing.md` writes the table there. The model's script prints the peak
+The table is a part of docs/choosing.md. The model's script prints the peak
 that torch has allocated, in units of 2^30 bytes: the weights of its BF16 files are 14.38 of these.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from convert.formats import find_format
@@ -16,7 +15,6 @@ from convert.pick.known import find_model
 from convert.pick.runtime import Holds, find_runtime
 
 GIB = 1 << 30
-BEGIN, END = "<!-- published -->", "<!-- /published -->"
 # 2,048 tokens encoded, and 8,192 generated.
 PUBLISHED = {
     "hf": ("BF16", 16.99, 22.53),
@@ -54,15 +52,3 @@ def table() -> str:
             cells += [f"{said:.2f}", f"{found:.2f}", f"{found / said - 1:+.1%}".replace("-", "−")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def written_into(text: str) -> str:
-    """Return a page with the table between its markers."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}{END}{after}"
-
-
-if __name__ == "__main__":
-    page = Path(sys.argv[1])
-    page.write_text(written_into(page.read_text("utf-8")), "utf-8")

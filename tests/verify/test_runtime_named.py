@@ -10,6 +10,7 @@ import pytest
 
 from convert.cli import app
 from convert.errors import Exit, Failure
+from tests.docs.walkthrough import walk
 from tests.verify import planting
 from verify import runtimes
 from verify.report import read
@@ -24,26 +25,7 @@ targets: {gguf: {quants: [F16]}}
 verify: {scenarios: [pack.yaml], tokens: 256, gates: {smoke_drop: null, top1: 0.8}}
 """
 # What a person brings: everything is in this one file.
-BROUGHT = '''\
-"""llama.cpp under another name."""
-
-from dataclasses import replace
-
-from verify.runtimes import llama_cpp
-
-FORMATS = ("gguf",)
-preload = llama_cpp.preload
-
-
-def suits(folder):
-    return False
-
-
-def open_runtime(path, settings):
-    opened = llama_cpp.open_runtime(path, settings)
-    opened.info = replace(opened.info, runtime="brought", notes={"from": "a file"})
-    return opened
-'''
+BROUGHT = walk("A runtime").files["mine/brought.py"]
 PLANTED = """\
 FORMATS = ("gguf", "zip")
 PREFERENCE = {preference}
