@@ -1,9 +1,10 @@
 """An opened model as the scenarios ask it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from convert.errors import Failure
 from verify.runtimes import Request
-from verify.scenarios.prompt import Answer
+from verify.scenarios.prompt import Answer, Prompt
 from verify.worker import Worker
 
 # A server counts no tokens for us. No vocabulary in use makes more than one token of every two bytes.
@@ -20,6 +21,7 @@ class WorkerAnswerer:
     def __init__(self, worker: Worker, *, may_chat: bool = False) -> None:
         can = worker.info.can
         self._worker = worker
+        self._seats: int | None = None
         self._counts = "tokenize" in can
         self.is_chat = "template" in can or (may_chat and not self._counts)
         self.context_length = worker.info.context
@@ -36,8 +38,29 @@ class WorkerAnswerer:
         """Continue a text."""
         return self._answer(Request(text=prompt, max_tokens=max_tokens, stop=stop))
 
+    @property
+    def seats(self) -> int:
+        """Return how many dialogues may go on at once."""
+        if self._seats is None:
+            self._seats = self._worker.seats() if "advance" in self._worker.info.can else 1
+        return self._seats
+
+    def advance(self, asked: Mapping[int, Prompt]) -> Mapping[int, Answer | Failure]:
+        """Go on with all seats until one has its answer."""
+        done = self._worker.advance([(seat, _request(prompt)) for seat, prompt in asked.items()])
+        return {
+            one.seat: Failure(one.text) if one.end is None else Answer(one.text, one.end, one.tokens)
+            for one in done
+        }
+
     def _answer(self, request: Request) -> Answer:
         pieces = list(self._worker.generate(request))
         last = pieces[-1] if pieces else None
         count = last.tokens if last and last.tokens is not None else len(pieces)
         return Answer("".join(piece.text for piece in pieces), last.end if last else None, count)
+
+
+def _request(prompt: Prompt) -> Request:
+    if isinstance(prompt.sent, str):
+        return Request(text=prompt.sent, max_tokens=prompt.max_tokens, stop=prompt.stop)
+    return Request(messages=prompt.sent, max_tokens=prompt.max_tokens)

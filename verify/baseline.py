@@ -68,7 +68,8 @@ def question_source(source: Source, plan: Plan, cache: Path, watch: Watch) -> Ba
             windows = _windows(worker, plan)
             reference = save_reference(worker, windows, _logits_path(cache, source, worker, windows))
             _prune(cache, reference.path)
-            with cached(WorkerAnswerer(worker), cache / f"{_key(source, worker)}.answers") as answerer:
+            model = WorkerAnswerer(worker)
+            with cached(model, cache / f"{_key(source, worker, model.seats)}.answers") as answerer:
                 answers = converse(answerer, plan, watch, NAME)
             require_alive(worker)
             opened = describe(worker)

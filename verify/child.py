@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convert.child import ChildFailure, Fault, FaultKind
 from convert.errors import Failure
 from verify.protocol import pack
-from verify.runtimes import Request, Runtime, RuntimeSettings, find_runtime
+from verify.runtimes import Finished, Request, Runtime, RuntimeSettings, find_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -44,6 +44,8 @@ class Server:
         if name == "open":
             return self._open(args)
         runtime = self._runtime
+        if name == "seats" and "advance" in runtime.info.can:
+            return {"count": runtime.seats()}
         if name not in runtime.info.can:
             raise ChildFailure(Fault(FaultKind.UNSUPPORTED, f"{runtime.info.runtime} has no call {name!r}"))
         calls: dict[str, Callable[[], Header | Parts]] = {
@@ -53,6 +55,7 @@ class Server:
             "logits": lambda: _in_blocks(runtime.logits(**args)),
             "generate": lambda: _batched(runtime.generate(self._request(args))),
             "together": lambda: _batched(runtime.together(list(map(self._request, args["requests"])))),
+            "advance": lambda: self._advance(args["added"]),
             "cache": lambda: {"bytes": runtime.cache_bytes()},
         }
         return calls[name]()
@@ -65,6 +68,19 @@ class Server:
         self._runtime = module.open_runtime(args["path"], settings)
         load_s = time.perf_counter() - start
         return {"info": asdict(self._runtime.info), "load_s": load_s, "versions": versions}
+
+    def _advance(self, added: list[tuple[int, Header]]) -> Header:
+        """Go on with all seats; a request that makes no sense fails alone."""
+        requests: list[tuple[int, Request]] = []
+        refused: list[Finished] = []
+        for seat, args in added:
+            try:
+                requests.append((seat, self._request(args)))
+            except Failure as failure:
+                refused.append(Finished(seat, failure.message, None))
+        # What was taken goes on with the next call, which adds nothing new to it.
+        done = self._runtime.advance(requests) if requests or not refused else []
+        return {"finished": [asdict(each) for each in (*refused, *done)]}
 
     def _request(self, args: Header) -> Request:
         """Read a request, with ids for a runtime with a tokenizer; a server gets the text or the messages."""

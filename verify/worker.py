@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from convert.child import Child, Limits
 from verify.protocol import unpack
-from verify.runtimes import Info, Piece, Request, RuntimeSettings, Tick
+from verify.runtimes import Finished, Info, Piece, Request, RuntimeSettings, Tick
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -36,6 +36,7 @@ class Worker(Child):
     def __init__(self, launch: Launch) -> None:
         """Start the child and open the artifact."""
         self.launch = launch
+        self._seated: set[int] = set()
         # A runtime may be a server's client.
         super().__init__(
             "verify.child:Server", launch.limits, secret_names=launch.secret_names, has_network=True
@@ -83,6 +84,22 @@ class Worker(Child):
         """Continue several requests at once; report only when each token came."""
         args = {"requests": [asdict(one) for one in requests]}
         return self.stream("together", args, lambda part, _: [Tick(**one) for one in part["items"]])
+
+    def seats(self) -> int:
+        """Ask how many requests `advance` answers at once."""
+        return self.call("seats", {}, lambda done: int(done["count"]))
+
+    def advance(self, added: Sequence[tuple[int, Request]]) -> list[Finished]:
+        """Add requests by seat, and wait until one of all that are under way is finished."""
+        self._seated |= {seat for seat, _ in added}
+        args = {"added": [[seat, asdict(request)] for seat, request in added]}
+        # One after the other they would have so much time together.
+        seconds = self._limits.request_s * max(1, len(self._seated))
+        done = self.call(
+            "advance", args, lambda done: [Finished(**one) for one in done["finished"]], seconds=seconds
+        )
+        self._seated -= {one.seat for one in done}
+        return done
 
     def cache_bytes(self) -> int:
         """Return the bytes that the last request has left in the KV cache."""

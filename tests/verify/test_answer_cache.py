@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from convert.errors import Failure
 from verify.answer_cache import cached
-from verify.scenarios.prompt import Answer
+from verify.scenarios.prompt import Answer, Crowd, Prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -65,6 +66,53 @@ def test_a_run_that_is_cut_off_keeps_what_it_heard(tmp_path: Path) -> None:
     with cached(model, path) as asked:
         asked.complete("a", 1, ())
     assert model.asked == 1
+
+
+def test_an_answer_is_kept_as_soon_as_it_comes(tmp_path: Path) -> None:
+    model, path = Counting(), tmp_path / "a.answers"
+    with cached(model, path) as asked:
+        asked.complete("a", 1, ())
+        with path.open("ab") as file:  # a run that is killed in the middle of the next
+            file.write(b'0123 ["x", {"te')
+        with cached(model, path) as other:
+            assert other.complete("a", 1, ()).text == "a 1 ()"
+            assert other.complete("b", 1, ()).tokens == 2
+    with cached(model, path) as again:
+        again.complete("b", 1, ())
+    assert model.asked == 2
+
+
+class Crowded(Counting):
+    """Two seats; the one that was asked last is finished first."""
+
+    seats = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.under_way: dict[int, Prompt] = {}
+
+    def advance(self, asked: Mapping[int, Prompt]) -> Mapping[int, Answer | Failure]:
+        self.under_way |= asked
+        seat, prompt = self.under_way.popitem()
+        if prompt.sent == "fail":
+            return {seat: Failure("no room")}
+        self.asked += 1
+        return {seat: Answer(f"{prompt.sent}!", "end", 1)}
+
+
+def test_several_at_once_are_remembered_too(tmp_path: Path) -> None:
+    model, path = Crowded(), tmp_path / "a.answers"
+    a, b, fail = (Prompt(text, 5, ()) for text in ("a", "b", "fail"))
+    with cached(model, path) as asked:
+        assert isinstance(asked, Crowd)
+        assert asked.advance({0: a, 1: b}) == {1: Answer("b!", "end", 1)}
+        assert asked.advance({1: b}) == {1: Answer("b!", "end", 1)}  # known, and a is still under way
+        assert asked.advance({1: fail})[1].message == "no room"  # type: ignore[union-attr]
+        assert asked.advance({}) == {0: Answer("a!", "end", 1)}
+    with cached(model, path) as asked:
+        assert isinstance(asked, Crowd)
+        assert set(asked.advance({0: a, 1: b})) == {0, 1}
+    assert model.asked == 2
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{", '{"x": {"text": 1, "other": 2}}', '{"x": []}', "\udcff"])

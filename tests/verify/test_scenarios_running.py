@@ -11,13 +11,13 @@ import pytest
 from convert.errors import Failure
 from verify.scenarios import load, names
 from verify.scenarios.pack import Completion, Pack
-from verify.scenarios.prompt import Answer
+from verify.scenarios.prompt import Answer, Prompt, ask
 from verify.scenarios.running import converse, run
 from verify.scenarios.score import scores, smoke
 from verify.scenarios.tidying import tidy_chat, tidy_completion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from verify.scenarios.transcript import Transcript
 
@@ -245,3 +245,41 @@ def test_tidying_never_mends_what_a_check_looks_at() -> None:
     assert tidy_chat("fine<|im_end|>")[0] == "fine<|im_end|>"
     assert tidy_chat("<think>hm</think>\nfine") == ("fine", tidy_chat("<think>hm</think>\nfine")[1])
     assert tidy_chat("<think>for ever")[0] == ""
+
+
+@dataclass
+class Crowded(Fake):
+    """Three seats; whichever was asked last is finished first, and after `dies_after` answers none is."""
+
+    seats: int = 3
+    dies_after: int = 1 << 20
+    under_way: dict[int, Prompt] = field(default_factory=dict)
+
+    def advance(self, asked: Mapping[int, Prompt]) -> Mapping[int, Answer | Failure]:
+        self.under_way |= asked
+        if self.dies_after == 0:
+            raise Failure("it crashed")
+        self.dies_after -= 1
+        seat, prompt = self.under_way.popitem()
+        return {seat: ask(self, prompt)}
+
+
+def by_question(sent: str) -> str:
+    return f"Material {len(sent) % 7} says so: {sent[-40:]}"
+
+
+def test_several_dialogues_at_once_are_the_same_dialogues() -> None:
+    one_by_one = run(PACKS, Fake(by_question))
+    heard: list[Transcript] = []
+    together = run(PACKS, Crowded(by_question), heard.append)
+    assert together == one_by_one
+    assert sorted(map(str, heard)) == sorted(map(str, together))
+
+
+def test_a_model_that_dies_leaves_the_rest_unanswered() -> None:
+    model = Crowded(by_question, dies_after=5)
+    transcripts = run(PACKS, model)
+    unanswered = [each for each in transcripts if each.exchanges[-1].raw == ""]
+    assert len(transcripts) == sum(len(pack.dialogues) for pack in PACKS)
+    assert len(unanswered) >= len(transcripts) - 5
+    assert {each.exchanges[-1].checks[0].why for each in unanswered} == {"it crashed"}

@@ -40,7 +40,7 @@ class Info:
     """A runtime's description of the artifact it has opened."""
 
     runtime: str
-    can: tuple[str, ...]  # the calls it answers: tokenize, template, logits, generate, together, cache
+    can: tuple[str, ...]  # the calls it answers: tokenize, template, logits, generate, cache, …
     context: int  # tokens, as opened
     context_length: int | None = None  # tokens, as the model was made
     vocab_size: int | None = None
@@ -93,6 +93,16 @@ class Tick:
     count: int = 1
 
 
+@dataclass(frozen=True)
+class Finished:
+    """The whole answer that a seat has given; without an `end` the text says why there is none."""
+
+    seat: int
+    text: str
+    end: str | None
+    tokens: int = 0
+
+
 class Runtime(Protocol):
     """An opened artifact; a runtime has the methods whose names its `info.can` holds."""
 
@@ -115,6 +125,12 @@ class Runtime(Protocol):
 
     def together(self, requests: Sequence[Request]) -> Generator[Tick, None, None]:
         """Continue several at once."""
+
+    def seats(self) -> int:
+        """Return how many answers `advance` makes at once."""
+
+    def advance(self, added: Sequence[tuple[int, Request]]) -> list[Finished]:
+        """Take requests by seat, and go on with all until one is finished; a seat reuses what it has read."""
 
     def cache_bytes(self) -> int:
         """Return the size of the KV cache after the last request."""

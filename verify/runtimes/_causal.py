@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from convert.errors import Failure
 from verify.runtimes import RuntimeSettings
 from verify.runtimes._local import LocalRuntime
+from verify.runtimes._side_by_side import SideBySide
 from verify.runtimes._tokenizer import FolderVocabulary
 
 UNLIMITED = 1 << 20  # positions: more than any text that is asked
@@ -18,7 +19,7 @@ UNLIMITED = 1 << 20  # positions: more than any text that is asked
 class CausalModel(LocalRuntime["FolderVocabulary"]):
     """A model with its tokenizer, and a new cache for every request."""
 
-    CALLS = ("tokenize", "detokenize", "logits", "generate", "cache")
+    CALLS = ("tokenize", "detokenize", "logits", "generate", "advance", "cache")
     BATCH = 256
 
     def __init__(
@@ -35,6 +36,7 @@ class CausalModel(LocalRuntime["FolderVocabulary"]):
         self._torch: Any = torch
         self._model, self._device = model, model.device
         self._cache: Any = None
+        self._texts: tuple[int, SideBySide] | None = None
         config = model.config.get_text_config(decoder=True)
         self.vocab_size = int(config.vocab_size)
         width = torch.empty(0, dtype=model.dtype).element_size()
@@ -51,6 +53,32 @@ class CausalModel(LocalRuntime["FolderVocabulary"]):
         layers = [] if self._cache is None else self._cache.layers
         tensors = (one for layer in layers for one in (layer.keys, layer.values))
         return sum(int(one.nbytes) for one in tensors if one is not None)
+
+    def seats(self) -> int:
+        """Return how many answers are made at once: one, where padding would change them."""
+        return self._seated()[0]
+
+    def read_seat(self, seat: int, ids: Sequence[int], at: int) -> NDArray[np.float32]:
+        """Read tokens of one seat's text, in parts."""
+        _, texts = self._seated()
+        for start in range(0, len(ids), self.BATCH):
+            row = texts.read(seat, ids[start : start + self.BATCH], at + start)
+        return row
+
+    def step_seats(self, entries: Sequence[tuple[int, int, int]]) -> Sequence[NDArray[np.float32]]:
+        """Read one token of each seat's text."""
+        return list(self._seated()[1].step(entries))
+
+    def keep_seat(self, seat: int, count: int) -> int:
+        """Keep the first tokens of a seat's text."""
+        return count
+
+    def _seated(self) -> tuple[int, SideBySide]:
+        """Return the number of seats and their texts; nobody asks for more than one text where it is 1."""
+        if self._texts is None:
+            count, texts = super().seats(), SideBySide(self._model, super().seats(), self.info.context)
+            self._texts = (count if count > 1 and texts.is_exact() else 1), texts
+        return self._texts
 
     def _start(self, room: int) -> None:
         from transformers import DynamicCache

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from convert.errors import Failure
-from verify.runtimes import Request, Tick
+from verify.decoding import AnswerStream
+from verify.runtimes import Finished, Request, Tick
 from verify.runtimes._local import check_ids, one_line
 from verify.runtimes._tokenizer import find_chat_template, ids_of, named_tokens, read_object
 
@@ -142,6 +144,61 @@ def together(lib: Any, model: Any, requests: Sequence[Request]) -> Generator[Tic
     finally:
         for one in running:
             one.close()
+
+
+@dataclass
+class _Session:
+    """An answer under way in the engine."""
+
+    seat: int
+    request: Any
+    answer: AnswerStream
+    bytes_of: Callable[[int], bytes]
+    texts: list[str] = field(default_factory=list)
+
+
+class Engine:
+    """Answers of several requests in one engine, each in its own session."""
+
+    def __init__(self, lib: Any, model: Any, vocabulary: GenaiVocabulary) -> None:
+        self._lib, self._vocabulary = lib, vocabulary
+        self._engine = lib.Engine(model)
+        self._events = self._engine.create_event_buffer(EVENTS)
+        self._going: list[_Session] = []
+
+    def advance(self, added: Sequence[tuple[int, Request]]) -> list[Finished]:
+        """Begin with what is added, and run until at least one answer is finished."""
+        for seat, request in added:
+            # It would end at a stop string by itself, and not say which text came before.
+            begun = _begin(self._lib, self._engine, replace(request, stop=()))
+            answer = AnswerStream(request, self._vocabulary.ends)
+            self._going.append(_Session(seat, begun, answer, self._vocabulary.stream()))
+        finished: list[Finished] = []
+        while self._going and not finished:
+            seen = 0
+            for event in self._engine.run(self._events):
+                seen += 1
+                finished += self._take(event)
+            if not seen:
+                raise Failure("onnxruntime-genai's engine stopped with requests unanswered")
+        return finished
+
+    def _take(self, event: Any) -> Iterator[Finished]:
+        """Add a token to the answer that it belongs to; one that comes after the end belongs to none."""
+        flags, kinds = int(event.flags), self._lib.EngineEventFlags
+        if flags & int(kinds.FAILED):
+            raise Failure(f"onnxruntime-genai's engine fails: {event.error_code}")
+        for one in [each for each in self._going if each.request is event.request]:
+            end = "end" if flags & int(kinds.TURN_FINISHED) else None
+            if flags & int(kinds.TOKEN):
+                token = int(event.token)
+                piece = one.answer.add(token, one.bytes_of(token), 0.0)
+                one.texts.append(piece.text)
+                end = piece.end or end
+            if end is not None:
+                self._going.remove(one)
+                one.request.close()
+                yield Finished(one.seat, "".join(one.texts), end, len(one.texts))
 
 
 def _begin(lib: Any, engine: Any, request: Request) -> Any:

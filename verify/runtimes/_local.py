@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 from convert.child.sandbox import render
 from convert.errors import Failure
 from verify.decoding import AnswerStream, Sampler
-from verify.runtimes import Info
+from verify.runtimes import Finished, Info
+from verify.runtimes._seats import Seats, seat_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -55,6 +56,7 @@ class LocalRuntime(ABC, Generic[V]):
     vocabulary: V
     vocab_size: int
     info: Info
+    _seats: Seats | None = None
 
     def describe(
         self,
@@ -123,6 +125,46 @@ class LocalRuntime(ABC, Generic[V]):
                 return
             row = self._last_row((token,), position)
             position += 1
+
+    def seats(self) -> int:
+        """Return how many answers are made at once."""
+        return seat_count(self.info.context, self.info.kv_bytes_per_token)
+
+    def advance(self, added: Sequence[tuple[int, Request]]) -> list[Finished]:
+        """Go on with the answers on all seats until one is finished."""
+        if self._seats is None:
+            self._seats = Seats(self, self.vocabulary.stream)
+        taken, refused = self._admit_all(added)
+        return [*refused, *self._seats.advance(taken)]
+
+    def read_seat(self, seat: int, ids: Sequence[int], at: int) -> NDArray[np.float32]:
+        """Read tokens of one seat's text; only a runtime that can `advance` does."""
+        raise NotImplementedError
+
+    def step_seats(self, entries: Sequence[tuple[int, int, int]]) -> Sequence[NDArray[np.float32]]:
+        """Read one token of each seat's text; only a runtime that can `advance` does."""
+        raise NotImplementedError
+
+    def keep_seat(self, seat: int, count: int) -> int:
+        """Forget the rest of a seat's text; only a runtime that can `advance` does."""
+        raise NotImplementedError
+
+    def _admit_all(
+        self, added: Sequence[tuple[int, Request]]
+    ) -> tuple[list[tuple[int, Request]], list[Finished]]:
+        """Return the requests that can be answered, none longer than the context, and those that cannot."""
+        taken: list[tuple[int, Request]] = []
+        refused: list[Finished] = []
+        for seat, request in added:
+            ids = request.ids or ()
+            try:
+                self._admit(ids, len(ids) + 1)
+            except Failure as failure:
+                refused.append(Finished(seat, failure.message, None))
+            else:
+                most = min(request.max_tokens, self.info.context - len(ids))
+                taken.append((seat, replace(request, max_tokens=most)))
+        return taken, refused
 
     def _admit(self, ids: Sequence[int], room: int) -> None:
         """Refuse a prompt that is empty, has a token that does not exist, or does not fit the context."""

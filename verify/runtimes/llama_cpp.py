@@ -59,7 +59,7 @@ def find_file(path: Path) -> Path:
 class LlamaCpp(LocalRuntime[GgufVocabulary]):
     """A model with one context."""
 
-    CALLS = ("tokenize", "detokenize", "logits", "generate", "together", "cache")
+    CALLS = ("tokenize", "detokenize", "logits", "generate", "together", "advance", "cache")
     BATCH = 512  # n_ubatch of llama.cpp's own tools
 
     def __init__(self, file: Path, settings: RuntimeSettings) -> None:
@@ -89,6 +89,7 @@ class LlamaCpp(LocalRuntime[GgufVocabulary]):
             },
         )
         self._context = self._new_context(self.info.context, sequences=1)
+        self._seated: Any = None
         self._batch = llama_cpp.llama_batch_init(self.BATCH, 0, 1)
 
     def _cache_per_token(self) -> int | None:
@@ -141,6 +142,34 @@ class LlamaCpp(LocalRuntime[GgufVocabulary]):
         finally:
             self._lib.llama_free(context)
 
+    def read_seat(self, seat: int, ids: Sequence[int], at: int) -> NDArray[np.float32]:
+        """Read tokens of one seat's text, in parts."""
+        context = self._seat_context()
+        for start in range(0, len(ids), self.BATCH):
+            self._read(context, ids[start : start + self.BATCH], at + start, seat)
+        return self._row(context, -1)
+
+    def step_seats(self, entries: Sequence[tuple[int, int, int]]) -> Sequence[NDArray[np.float32]]:
+        """Read one token of each seat's text."""
+        context = self._seat_context()
+        self._decode(context, [(token, at, seat, True) for seat, token, at in entries])
+        return [self._row(context, index) for index in range(len(entries))]
+
+    def keep_seat(self, seat: int, count: int) -> int:
+        """Keep the first tokens of a seat's text; none where its state can't be rolled back."""
+        memory = self._lib.llama_get_memory(self._seat_context())
+        is_cut = self._lib.llama_memory_seq_rm(memory, seat, count, -1)
+        if is_cut and count and self._lib.llama_memory_seq_pos_min(memory, seat) == 0:
+            return count
+        self._lib.llama_memory_seq_rm(memory, seat, -1, -1)
+        return 0
+
+    def _seat_context(self) -> Any:
+        if self._seated is None:
+            count = self.seats()
+            self._seated = self._new_context(self.info.context * count, sequences=count, is_shared=False)
+        return self._seated
+
     def cache_bytes(self) -> int:
         """Return the size of the cache's contents, as llama.cpp would save them."""
         return int(self._lib.llama_state_seq_get_size(self._context, 0))
@@ -181,14 +210,14 @@ class LlamaCpp(LocalRuntime[GgufVocabulary]):
         pointer = self._lib.llama_get_logits_ith(context, index)
         return np.ctypeslib.as_array(pointer, shape=(self.vocab_size,))
 
-    def _new_context(self, tokens: int, *, sequences: int) -> Any:
+    def _new_context(self, tokens: int, *, sequences: int, is_shared: bool = True) -> Any:
         params = self._lib.llama_context_default_params()
         params.n_ctx = tokens
         params.n_batch = params.n_ubatch = self.BATCH
         params.n_seq_max = sequences
         params.n_threads = params.n_threads_batch = self._threads
-        # One pool of cells for all sequences: else each would get an equal share, however long it is.
-        params.kv_unified = True
+        # One pool of cells for all sequences, or an equal share for each, which reads no other's cells.
+        params.kv_unified = is_shared
         context = self._lib.llama_init_from_model(self._model, params)
         if not context:
             raise Failure(f"llama.cpp could not make a context of {tokens} tokens", "its reason is on stderr")

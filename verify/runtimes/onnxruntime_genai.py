@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert.errors import Failure
-from verify.runtimes._genai import CONFIG, GenaiVocabulary, number, read_config, together
+from verify.runtimes._genai import CONFIG, Engine, GenaiVocabulary, number, read_config, together
 from verify.runtimes._local import LocalRuntime, one_line
 from verify.runtimes._options import read_options, thread_count
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from verify.runtimes import Request, RuntimeSettings, Tick
+    from verify.runtimes import Finished, Request, RuntimeSettings, Tick
 
 FORMATS = ("onnx",)
 # As onnxruntime-genai spells them; the CPU is what remains where none is named.
@@ -56,7 +56,7 @@ def open_runtime(path: str, settings: RuntimeSettings) -> OnnxRuntimeGenai:
 class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
     """A model and its tokenizer; every request has its own generator and cache."""
 
-    CALLS = ("tokenize", "detokenize", "logits", "generate", "together", "cache")
+    CALLS = ("tokenize", "detokenize", "logits", "generate", "together", "advance", "cache")
     BATCH = 512
     LOGITS_BYTES = 64 << 20  # they are copied out once
 
@@ -70,6 +70,7 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
         provider = _provider(self._config, options)
         self.vocab_size = number(self._config, "model", "vocab_size")
         self._generator: Any = None
+        self._engine: Engine | None = None
         try:
             self._model = self._lib.Model(self._configured(folder, options, threads))
             self.vocabulary = GenaiVocabulary(self._lib, self._model, folder, self._config)
@@ -156,6 +157,14 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
             self._admit(request.ids or (), len(request.ids or ()) + request.max_tokens)
         self._generator = None
         return together(self._lib, self._model, requests)
+
+    def advance(self, added: Sequence[tuple[int, Request]]) -> list[Finished]:
+        """Go on with the answers on all seats, in one engine, until one is finished."""
+        self._generator = None
+        taken, refused = self._admit_all(added)
+        if self._engine is None:
+            self._engine = Engine(self._lib, self._model, self.vocabulary)
+        return [*refused, *self._engine.advance(taken)]
 
     def cache_bytes(self) -> int:
         """Return the size of the last request's cache, made for as many tokens as it needed."""

@@ -1,9 +1,10 @@
 """Prompts in two styles: messages for a chat model, one text to continue for a completion model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from convert.errors import Failure
 from verify.scenarios.pack import Dialogue, Pack
 from verify.scenarios.transcript import Step
 from verify.scenarios.window import FittedMaterials, NoRoomError, Pair, fit_history, fit_materials
@@ -51,6 +52,26 @@ class Prompt:
     sent: str | tuple[dict[str, str], ...]
     max_tokens: int
     steps: tuple[Step, ...]
+    stop: tuple[str, ...] = ()  # a continuation ends before any of these
+
+
+def ask(answerer: Answerer, prompt: Prompt) -> Answer:
+    """Send one prompt."""
+    if isinstance(prompt.sent, str):
+        return answerer.complete(prompt.sent, prompt.max_tokens, prompt.stop)
+    return answerer.chat(prompt.sent, prompt.max_tokens)
+
+
+@runtime_checkable
+class Crowd(Answerer, Protocol):
+    """A model that answers several at once, each on its own seat, which remembers what it has read."""
+
+    @property
+    def seats(self) -> int:
+        """Return how many."""
+
+    def advance(self, asked: Mapping[int, Prompt]) -> Mapping[int, Answer | Failure]:
+        """Take prompts by seat, and go on until at least one seat has its answer, or cannot have one."""
 
 
 class PromptBuilder:
@@ -98,13 +119,7 @@ class PromptBuilder:
         steps += trimmed
         chats = self._answerer.is_chat
         sent = self._messages(pairs, user) if chats else self._text(pairs, user, with_example=with_example)
-        return Prompt(sent, allowed, tuple(steps))
-
-    def ask(self, prompt: Prompt) -> Answer:
-        """Send a prompt."""
-        if isinstance(prompt.sent, str):
-            return self._answerer.complete(prompt.sent, prompt.max_tokens, self._pack.completion.stop)
-        return self._answerer.chat(prompt.sent, prompt.max_tokens)
+        return Prompt(sent, allowed, tuple(steps), () if chats else self._pack.completion.stop)
 
     def _messages(self, history: Sequence[Pair], user: str) -> tuple[dict[str, str], ...]:
         messages = [{"role": "system", "content": self._pack.system}] if self._pack.system else []

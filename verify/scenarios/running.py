@@ -1,31 +1,98 @@
 """Dialogues with a model, turn by turn, and the checks of every answer."""
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
+from typing import TypeAlias
 
 from convert.errors import Failure
 from verify.scenarios.checks import CHECKS, Check, Context, Verdict, bad
 from verify.scenarios.material import clean
 from verify.scenarios.pack import Dialogue, Pack, Turn
-from verify.scenarios.prompt import Answerer, PromptBuilder
+from verify.scenarios.prompt import Answer, Answerer, Crowd, Prompt, PromptBuilder, ask
 from verify.scenarios.tidying import tidy_chat, tidy_completion
 from verify.scenarios.transcript import Exchange, Outcome, Step, Style, Transcript
 from verify.scenarios.window import FittedMaterials, NoRoomError, Pair
+
+Talk: TypeAlias = Generator[Prompt, Answer, Transcript]
 
 
 def run(
     packs: Iterable[Pack], answerer: Answerer, watch: Callable[[Transcript], None] = lambda _: None
 ) -> tuple[Transcript, ...]:
     """Go through every dialogue of the packs; `watch` is called with each transcript."""
+    work = [(pack, dialogue) for pack in packs for dialogue in pack.dialogues]
+    if isinstance(answerer, Crowd) and answerer.seats > 1:
+        return _converse_together(work, answerer, watch)
     done: list[Transcript] = []
-    for pack in packs:
-        for dialogue in pack.dialogues:
-            done.append(converse(pack, dialogue, answerer))
-            watch(done[-1])
+    for pack, dialogue in work:
+        done.append(converse(pack, dialogue, answerer))
+        watch(done[-1])
     return tuple(done)
 
 
+def _converse_together(
+    work: Sequence[tuple[Pack, Dialogue]], crowd: Crowd, watch: Callable[[Transcript], None]
+) -> tuple[Transcript, ...]:
+    """Go through several dialogues at a time, one on each seat; the longest begin first."""
+    waiting = deque(sorted(range(len(work)), key=lambda number: -_most_tokens(*work[number])))
+    talks: dict[int, tuple[int, Talk]] = {}
+    asked: dict[int, Prompt] = {}
+    done: dict[int, Transcript] = {}
+
+    def go_on(seat: int, step: Callable[[], Prompt]) -> None:
+        try:
+            asked[seat] = step()
+        except StopIteration as end:
+            number, _ = talks.pop(seat)
+            done[number] = end.value
+            watch(end.value)
+
+    while waiting or talks:
+        while waiting and len(talks) < crowd.seats:
+            seat = next(seat for seat in range(crowd.seats) if seat not in talks)
+            number = waiting.popleft()
+            talks[seat] = number, talk(*work[number], crowd)
+            go_on(seat, partial(next, talks[seat][1]))
+        if not talks:
+            continue
+        now, asked = asked, {}
+        try:
+            replies = crowd.advance(now)
+        except Failure as failure:  # the process is gone, and each dialogue ends
+            replies = dict.fromkeys(talks, failure)
+        for seat, reply in replies.items():
+            going = talks[seat][1]
+            if isinstance(reply, Failure):
+                go_on(seat, partial(going.throw, reply))
+            else:
+                go_on(seat, partial(going.send, reply))
+    return tuple(done[number] for number in range(len(work)))
+
+
+def _most_tokens(pack: Pack, dialogue: Dialogue) -> int:
+    return sum(map(pack.max_tokens_of, dialogue.turns))
+
+
 def converse(pack: Pack, dialogue: Dialogue, answerer: Answerer) -> Transcript:
-    """Go through one dialogue; a turn without an answer fails, and ends it."""
+    """Go through one dialogue."""
+    going = talk(pack, dialogue, answerer)
+    try:
+        prompt = next(going)
+        while True:
+            try:
+                answer = ask(answerer, prompt)
+            except Failure as failure:
+                prompt = going.throw(failure)
+            else:
+                prompt = going.send(answer)
+    except StopIteration as end:
+        transcript: Transcript = end.value
+        return transcript
+
+
+def talk(pack: Pack, dialogue: Dialogue, answerer: Answerer) -> Talk:
+    """Yield each prompt and take its answer; a turn without one fails, and ends the dialogue."""
     style: Style = "chat" if answerer.is_chat else "completion"
     prompts = PromptBuilder(pack, answerer)
     cleaned = [clean(text) for text in dialogue.materials]
@@ -47,7 +114,7 @@ def converse(pack: Pack, dialogue: Dialogue, answerer: Answerer) -> Transcript:
             prompt = prompts.prompt(
                 history, user, pack.max_tokens_of(turn), keeps_first=bool(dialogue.materials)
             )
-            answer = prompts.ask(prompt)
+            answer = yield prompt
         except (NoRoomError, Failure) as fault:
             no_room = f"the context of {answerer.context_length} tokens is too small for this turn"
             why = fault.message if isinstance(fault, Failure) else no_room

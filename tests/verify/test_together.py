@@ -1,0 +1,85 @@
+"""Answers that grow side by side are those that each question gets alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from convert import convert_recipe, recipe
+from convert.formats import option_models
+from tests.verify.opening import opened
+from verify.runtimes import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.verify.conftest import Made
+    from verify.worker import Worker
+
+QUESTIONS = (
+    *("What is the largest planet?", "太阳系有几颗行星？", "a", "Name the planets, please, one by one."),
+    *("Which one is the smallest, and which is the largest?", "请把内容部分扩充", "x y z", "八颗"),
+    *("The solar system has eight planets. " * 6, "Mercury"),
+)
+
+
+@pytest.fixture(scope="module", params=["transformers", "llama_cpp", "onnxruntime_genai"])
+def worker(
+    request: pytest.FixtureRequest, chat: Made, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Worker]:
+    place = chat.source if request.param == "transformers" else chat.f32
+    if request.param == "onnxruntime_genai":
+        place = in_onnx(chat.source, tmp_path_factory.mktemp("together"))
+    with opened(request.param, place) as worker:
+        yield worker
+
+
+def in_onnx(source: Path, home: Path) -> Path:
+    text = f"model: {source}\ntargets: {{onnx: {{precision: fp32}}}}\n"
+    (home / "tiny.yaml").write_text(text, "utf-8")
+    convert_recipe(recipe.load(home / "tiny.yaml", option_models()), out=home, threads=1, offline=True)
+    return home / "tiny" / "onnx-fp32-cpu"
+
+
+def asked(number: int, *more: dict[str, str], most: int = 24) -> Request:
+    question = {"role": "user", "content": QUESTIONS[number]}
+    return Request(messages=(question, *more), max_tokens=most + number)
+
+
+def alone(worker: Worker, request: Request) -> tuple[str, str | None, int]:
+    pieces = list(worker.generate(request))
+    return "".join(piece.text for piece in pieces), pieces[-1].end, len(pieces)
+
+
+def test_each_seat_gives_the_answer_that_it_gives_alone(worker: Worker) -> None:
+    seats = worker.seats()
+    assert seats == 8
+    waiting, found = list(range(len(QUESTIONS))), {}
+    places: dict[int, int] = {}
+    while waiting or places:
+        free = [seat for seat in range(seats) if seat not in places]
+        added = [(seat, waiting.pop(0)) for seat in free if waiting]
+        places |= dict(added)
+        for one in worker.advance([(seat, asked(number)) for seat, number in added]):
+            found[places.pop(one.seat)] = one.text, one.end, one.tokens
+    assert found == {number: alone(worker, asked(number)) for number in range(len(QUESTIONS))}
+
+
+def test_a_second_turn_goes_on_from_what_was_read(worker: Worker) -> None:
+    (first,) = worker.advance([(3, asked(0))])
+    later = asked(0, {"role": "assistant", "content": first.text}, {"role": "user", "content": "And then?"})
+    (second,) = worker.advance([(3, later)])
+    assert (second.text, second.end, second.tokens) == alone(worker, later)
+    (again,) = worker.advance([(3, asked(0))])
+    assert again == first
+
+
+def test_a_question_that_does_not_fit_fails_alone(worker: Worker) -> None:
+    long = Request(text="planet " * 3000, max_tokens=4)
+    replies = worker.advance([(0, long), (1, asked(2))])
+    assert [(one.seat, one.end is None) for one in replies if one.seat == 0] == [(0, True)]
+    assert "do not fit the context" in replies[0].text
+    rest = replies[1:] or worker.advance([])
+    assert [(one.seat, one.text) for one in rest] == [(1, alone(worker, asked(2))[0])]
