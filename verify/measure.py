@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.child import ChildFailure, available_memory
+from verify.circumstances import Observer
 from verify.runtimes import Request
 from verify.sample import Samples
 from verify.worker import Worker
@@ -56,6 +57,7 @@ def measure_in_turns(
         for entry in order:
             entry.take_turn(step, stays=stays)
 
+    observer = Observer()
     with ExitStack() as stack:
         for entry in entries.values():
             stack.callback(entry.close)
@@ -66,7 +68,8 @@ def measure_in_turns(
                 entry.close()
         for count in plan.concurrency:
             each(partial(_Entry.answer_together, count=count))
-    return {name: entry.fault or entry.samples.figures() for name, entry in entries.items()}
+    found = observer.circumstances()
+    return {name: entry.fault or entry.samples.figures(found) for name, entry in entries.items()}
 
 
 def fits_together(launches: Iterable[Launch]) -> bool:

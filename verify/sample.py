@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convert.child import ChildFailure, Fault, FaultKind, Peaks
+from verify.circumstances import Circumstances  # noqa: TC001 - the report reads the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from verify.runtimes import Piece, Request
     from verify.worker import Worker
+
+# Quartiles that are further apart, as a share of the median, leave small differences undecided.
+WIDEST = 0.2
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,16 @@ class Spread:
     low: float
     high: float
     count: int
+
+    @property
+    def width(self) -> float:
+        """Return how far the quartiles are apart, as a share of the median."""
+        return (self.high - self.low) / self.median if self.median else 0.0
+
+    @property
+    def is_wide(self) -> bool:
+        """Return whether the repetitions differ too much for a fine comparison."""
+        return self.width > WIDEST
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,19 @@ class Speed:
     throughput_tok_s: Mapping[int, float]  # by number of concurrent requests
     prompt_tokens: int | None
     answer_tokens: int
+    circumstances: Circumstances | None = None  # older reports have none
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Say why these figures are to be read with caution; empty where nothing disturbed them."""
+        found = []
+        around = self.circumstances
+        if around and around.is_busy:
+            found.append(f"other programs kept {around.others_cores:.1f} of {around.cores} cores busy")
+        for name, each in (("prefill", self.prefill_tok_s), ("decoding", self.decode_tok_s)):
+            if each and each.is_wide:
+                found.append(f"the middle half of {name} speeds spans {each.width:.0%} of their median")
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -104,7 +131,7 @@ class Samples:
         seen, known = worker.peaks(), self.peaks or Peaks(0, 0)
         self.peaks = Peaks(max(seen.rss_bytes, known.rss_bytes), max(seen.anon_bytes, known.anon_bytes))
 
-    def figures(self) -> Measured:
+    def figures(self, circumstances: Circumstances | None = None) -> Measured:
         """Sum up the repetitions."""
         speed = Speed(
             load_s=spread(self.load_s),
@@ -116,6 +143,7 @@ class Samples:
             throughput_tok_s=dict(self.throughput),
             prompt_tokens=self.prompt_tokens,
             answer_tokens=self.answer_tokens,
+            circumstances=circumstances,
         )
         if self.peaks is None:
             return Measured(speed, None)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from verify.scenarios.transcript import Transcript
 
 # The order in which figures leave a terminal that is too narrow for all: squeezed, none could be read.
-LEAVING = ("memory", "tok/s", "size", "top-1", "KL", "ppl", "smoke")
+LEAVING = ("memory", "tok/s", "size", "ppl", "top-1", "smoke", "KL")
 # Of one artifact; the report has them all.
 MOST_DIALOGUES = 5
 

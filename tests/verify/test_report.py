@@ -189,5 +189,5 @@ def test_figures_as_people_read_them() -> None:
         *("0.000", "43,210"),
     ]
     assert words.row(reports.artifact("gguf-Q8_0")) == (
-        *("gguf-Q8_0", "1.25 GB", "100 %", "1.025×", "0.004", "95.0 %", "25.0", "1.50 GB", "passed"),
+        *("gguf-Q8_0", "1.25 GB", "0.004", "95.0 %", "1.025×", "100 %", "25.0", "1.50 GB", "passed"),
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from verify.gates import Check
 from verify.report import ArtifactResult, Report, words
+from verify.sample import Speed
 
 # Characters in a cell.
 LONGEST_CELL = 300
@@ -63,12 +64,12 @@ def figures(artifact: ArtifactResult) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each measurement, with its spread or interval."""
     if quality := artifact.quality:
         within = quality.intervals.get
-        yield "perplexity", words.within(quality.ppl, within("ppl"))
-        yield "source's perplexity", words.number(quality.ppl_source)
-        yield "perplexity ratio", words.within(quality.ppl_ratio, within("ppl_ratio"))
         yield "KL divergence, mean", f"{words.within(quality.kl_mean, within('kl_mean'))} nats"
         yield "KL divergence, 99th percentile", f"{words.within(quality.kl_p99, within('kl_p99'))} nats"
         yield "top-1 agreement", words.within(quality.top1, within("top1"), is_share=True)
+        yield "perplexity ratio", words.within(quality.ppl_ratio, within("ppl_ratio"))
+        yield "perplexity", words.within(quality.ppl, within("ppl"))
+        yield "source's perplexity", words.number(quality.ppl_source)
     if speed := artifact.speed:
         yield "load time", words.spread(speed.load_s, " s")
         yield "time to first token", words.spread(speed.ttft_s, " s")
@@ -79,12 +80,23 @@ def figures(artifact: ArtifactResult) -> Iterator[tuple[str, str]]:
             yield "time between tokens, p50 and p95", pair
         for count, rate in speed.throughput_tok_s.items():
             yield f"throughput, {count} at once", f"{words.number(rate)} tokens/s"
+        yield from measured_when(speed)
     if memory := artifact.memory:
         yield "peak memory", words.size(memory.peak_rss_bytes)
         yield "peak memory without mapped files", words.size(memory.peak_anon_bytes)
         per_token = memory.kv_bytes_per_token or memory.kv_bytes_per_token_computed
         if per_token:
             yield "KV cache per token", words.size(per_token)
+
+
+def measured_when(speed: Speed) -> Iterator[tuple[str, str]]:
+    """Yield when speeds were measured, on how busy a machine, and what makes them doubtful."""
+    if around := speed.circumstances:
+        yield "measured on", around.date
+        if around.others_cores is not None:
+            yield "cores busy with other programs", f"{around.others_cores:.1f} of {around.cores}"
+    for caution in speed.cautions:
+        yield "caution", caution
 
 
 def scores(artifact: ArtifactResult) -> list[tuple[str, ...]]:

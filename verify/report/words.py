@@ -7,14 +7,21 @@ from verify.report import ArtifactResult, Verdict
 from verify.sample import Spread
 
 NONE = "—"
-# The columns of the table of verdicts; short enough for a terminal of 80.
-HEAD = ("artifact", "size", "smoke", "ppl", "KL", "top-1", "tok/s", "memory", "verdict")
+# The columns of the table of verdicts, each explained; short enough for a terminal of 80.
+COLUMNS = {
+    "artifact": "what was verified, by its name in the recipe",
+    "size": "of all its files",
+    "KL": "mean KL divergence from the source's probabilities of the next token, in nats; 0 is the same",
+    "top-1": "share of positions where its most likely token is the source's",
+    "ppl": "its perplexity over the source's; below 1 is as far from the source as above 1, and not better",
+    "smoke": "share of dialogues whose required checks all passed",
+    "tok/s": "tokens a second of one answer",
+    "memory": "at its peak with one request, mapped files included",
+    "verdict": "passed: every check and every gate that is set; inconclusive: a gate was not measured",
+}
+HEAD = tuple(COLUMNS)
 LEFT = ("artifact", "verdict")  # the others are figures
-LEGEND = (
-    "smoke: share of dialogues passed; ppl: perplexity relative to the source; KL: mean divergence from the "
-    "source in nats; top-1: share of positions with the source's most likely token; tok/s: decode speed; "
-    "memory: peak, with mapped files."
-)
+LEGEND = "; ".join(f"{title}: {what}" for title, what in COLUMNS.items() if title not in LEFT) + "."
 # Why an answer ended, by the runtime's word.
 ENDS = {"end": "end of turn", "stop": "stop string", "length": "token limit"}
 
@@ -25,10 +32,10 @@ def row(artifact: ArtifactResult) -> tuple[str, ...]:
     return (
         artifact.name,
         size(artifact.size_bytes),
-        share(artifact.scenarios.smoke if artifact.scenarios else None),
-        f"{quality.ppl_ratio:.3f}×" if quality else NONE,
         number(quality.kl_mean if quality else None),
         share(quality.top1 if quality else None),
+        f"{quality.ppl_ratio:.3f}×" if quality else NONE,
+        share(artifact.scenarios.smoke if artifact.scenarios else None),
         number(speed.decode_tok_s.median if speed and speed.decode_tok_s else None),
         size(memory.peak_rss_bytes if memory else None),
         verdict(artifact.verdict),
