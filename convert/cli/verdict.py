@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convert.cli.text import count, fitting, one_line, room_columns, table
 from convert.store import REBUILT
 from verify.report import words
-from verify.report.page import key
+from verify.report.dialogue import key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -74,9 +74,19 @@ def test_names_do_not_lie_on_each_other(artifacts: Artifacts) -> None:
     bundle = artifacts.bundle()
     members = tuple(measuring(each, 0.01, 1000) for each in bundle.candidates)
     plot = drawn(replace(bundle, candidates=members))
-    names = [float(each.attrib["y"]) for each in plot.iter(f"{SVG}text") if each.get("class") == "name"]
-    assert len(names) == 3
-    assert all(abs(one - other) >= 14 for one in names for other in names if one is not other)
+    boxes = [box(each) for each in plot.iter(f"{SVG}text") if each.get("class") == "name"]
+    assert len(boxes) == 3
+    for one in boxes:
+        for left, top, right, bottom in boxes:
+            if (left, top, right, bottom) != one:
+                assert right <= one[0] or one[2] <= left or bottom <= one[1] or one[3] <= top
+
+
+def box(text: ET.Element) -> tuple[float, float, float, float]:
+    """Where a name is drawn, by the width that its letters have on average."""
+    x, y, width = float(text.attrib["x"]), float(text.attrib["y"]), 8 * len(text.text or "")
+    left = x - {"start": 0.0, "middle": width / 2, "end": width}[text.attrib["text-anchor"]]
+    return left, y - 11, left + width, y + 3
 
 
 @pytest.mark.parametrize("kl", [0.0, 1e-9, 1e-6, 1.0, 40.0])

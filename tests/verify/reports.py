@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from verify.circumstances import Circumstances
 from verify.gates import Check
 from verify.machine import Accelerator, Machine
 from verify.quality import Interval, Quality
 from verify.report import ArtifactResult, Opened, Report, Scenarios, SourceResult
 from verify.sample import Memory, Speed, Spread
 from verify.scenarios.score import Score
+from verify.scenarios.score import scores as scores_of
 from verify.scenarios.transcript import Exchange, Outcome, Step, Transcript
+
+if TYPE_CHECKING:
+    from verify.scenarios.wording import Language
 
 MACHINE = Machine(
     cpu="Some CPU @ 3 GHz",
@@ -118,3 +127,89 @@ def transcript(words: str, *, passed: bool) -> Transcript:
         checks=(Outcome("expects", passed, words, required=True),),
     )
     return Transcript("searchqa", "en", "planets", "chat", (exchange,))
+
+
+# What a model may say, in words of two scripts; the seed decides which.
+SAID = (
+    "The solar system has eight planets, of which Jupiter is the largest and Mercury the smallest.",
+    "太阳系有八颗行星，其中木星最大，水星最小，地球是我们居住的行星。",
+    "Goals: the children can name the planets in order, and say why Pluto is no longer one of them.",
+    "小测验：一、哪颗行星离太阳最近？二、哪颗行星有最明显的光环？三、月亮为什么会有圆缺？",
+)
+LOSSES = {"F16": 0.0006, "Q8_0": 0.0014, "Q6_K": 0.0055, "Q5_K_M": 0.0108, "Q4_K_M": 0.0313, "Q2_K": 0.4451}
+
+
+def large(dialogues: int = 60, recipe: str = "tiny") -> Report:
+    """A report of six artifacts that were asked many dialogues, each losing and changing some more."""
+    draw = random.Random(7)
+    names = [f"gguf-{name}" for name in LOSSES]
+    source = [_dialogue(draw, number) for number in range(dialogues)]
+    artifacts = []
+    for place, (name, kl) in enumerate(zip(names, LOSSES.values(), strict=True)):
+        made = artifact(name, passed=kl < 0.05)
+        assert made.speed
+        chance = min(1.0, 0.1 + kl * 3)
+        # Every third dialogue is too easy to be lost.
+        held = [_changed(draw, each, chance * (at % 3 > 0)) for at, each in enumerate(source)]
+        passed = sum(each.passed for each in held)
+        quality = Quality(
+            8.0 * (1 + kl), 8.0, 1 + kl, kl, 4 * kl, 1 - kl / 2, 2048, 512,
+            {"kl_mean": Interval(kl * 0.8, kl * 1.3)},
+        )  # fmt: skip
+        speed = replace(
+            made.speed,
+            decode_tok_s=Spread(20 + 4 * place, 19.5 + 4 * place, 21 + 4 * place, 6),
+            throughput_tok_s={1: 20.0 + 4 * place, 4: 60.0 + 5 * place, 10: 80.0 + 6 * place},
+            circumstances=Circumstances("2026-11-26", 0.1 if place else 1.4, 2),
+        )
+        artifacts.append(
+            made.model_copy(
+                update={
+                    "size_bytes": 3_200_000_000 - 420_000_000 * place,
+                    "quality": quality,
+                    "speed": speed,
+                    "memory": Memory(3_600_000_000 - 420_000_000 * place, 200_000_000, 57344.0, 57344),
+                    "scenarios": Scenarios(
+                        smoke=passed / dialogues, scores=scores_of(held), transcripts=tuple(held)
+                    ),
+                }
+            )
+        )
+    whole = report(*artifacts, recipe=recipe)
+    scenarios_ = Scenarios(smoke=1.0, scores=scores_of(source), transcripts=tuple(source))
+    return whole.model_copy(
+        update={
+            "source": whole.source.model_copy(update={"scenarios": scenarios_, "size_bytes": 6_000_000_000})
+        }
+    )
+
+
+def _dialogue(draw: random.Random, number: int) -> Transcript:
+    language: Language = "zh" if number % 2 else "en"
+    scenario = "lessonpack" if number % 4 > 1 else "searchqa"
+    turns = [_exchange(draw, f"question {number}.{turn}", 3 + turn) for turn in range(2)]
+    return Transcript(scenario, language, f"dialogue-{number:02}", "chat", tuple(turns))
+
+
+def _exchange(draw: random.Random, asked: str, sentences: int) -> Exchange:
+    answer = " ".join(draw.choice(SAID) for _ in range(sentences))
+    user = f"{asked}: " + " ".join(draw.choice(SAID) for _ in range(3))
+    checks = (Outcome("expects", True, "", required=True), Outcome("language", True, "", required=True))  # noqa: FBT003
+    return Exchange(user, user, answer, answer, "end", 80, (), checks)
+
+
+def _changed(draw: random.Random, transcript: Transcript, chance: float) -> Transcript:
+    """The same dialogue as a coarser model holds it: some words differ, now and then an answer is lost."""
+    exchanges = []
+    for each in transcript.exchanges:
+        if draw.random() > chance:
+            exchanges.append(each)
+            continue
+        answer = each.answer.replace("Jupiter", "Saturn").replace("木星", "土星") + f" {draw.random():.2f}"
+        is_lost = draw.random() < chance / 3
+        checks = (
+            Outcome("expects", not is_lost, "Jupiter is not named" if is_lost else "", required=True),
+            each.checks[1],
+        )
+        exchanges.append(replace(each, answer=answer, raw=f"{answer}<|im_end|>", checks=checks))
+    return replace(transcript, exchanges=tuple(exchanges))

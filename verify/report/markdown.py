@@ -51,7 +51,7 @@ def _section(artifact: ArtifactResult) -> Iterator[str]:
     if artifact.limits_of:
         yield ""
         yield f"Judged by the limits of {LIMITS[artifact.limits_of]}."
-    facts = list(figures(artifact))
+    facts = [*figures(artifact), *(_circumstances(artifact.speed) if artifact.speed else ())]
     if facts:
         yield ""
         yield from _table(("figure", "value"), facts)
@@ -80,7 +80,6 @@ def figures(artifact: ArtifactResult) -> Iterator[tuple[str, str]]:
             yield "time between tokens, p50 and p95", pair
         for count, rate in speed.throughput_tok_s.items():
             yield f"throughput, {count} at once", f"{words.number(rate)} tokens/s"
-        yield from measured_when(speed)
     if memory := artifact.memory:
         yield "peak memory", words.size(memory.peak_rss_bytes)
         yield "peak memory without mapped files", words.size(memory.peak_anon_bytes)
@@ -89,7 +88,7 @@ def figures(artifact: ArtifactResult) -> Iterator[tuple[str, str]]:
             yield "KV cache per token", words.size(per_token)
 
 
-def measured_when(speed: Speed) -> Iterator[tuple[str, str]]:
+def _circumstances(speed: Speed) -> Iterator[tuple[str, str]]:
     """Yield when speeds were measured, on how busy a machine, and what makes them doubtful."""
     if around := speed.circumstances:
         yield "measured on", around.date

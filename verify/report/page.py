@@ -2,63 +2,104 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
-from verify.report import markdown, plot, words
+from verify.gates import GATES
+from verify.report import Verdict, drawing, markdown, words
+from verify.report.dialogue import Dialogue, dialogues
+from verify.report.rows import Anchors, Bar, Cell, bar, key, rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jinja2 import Environment
 
-    from verify.report import ArtifactResult, Report, Scenarios
-    from verify.scenarios.transcript import Transcript
+    from verify.circumstances import Circumstances
+    from verify.gates import Check
+    from verify.report import ArtifactResult, Report
+    from verify.report.choice import Choice, Offer
 
 HERE = Path(__file__).parent
+CONTEXTS = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+# What would end a script early, or a line of it, in JSON between tags.
+_UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+_GATES = {gate.name for gate in GATES}
+
+Artifact = tuple["ArtifactResult", str, "Offer | None", list["Check"], list[tuple["Check", Bar]]]
 
 
-def render(report: Report) -> str:
-    """Return the whole file."""
+def render(*reports: Report, choice: Choice | None = None) -> str:
+    """Return the whole file, made of one or several reports and of what could be chosen."""
     from markupsafe import Markup  # noqa: PLC0415 - for a report alone
 
-    plots = {
-        "size": plot.quality(map(_point, report.artifacts), report.source.size_bytes),
-        "decode": plot.speeds(report.artifacts, "decode_tok_s"),
-        "prefill": plot.speeds(report.artifacts, "prefill_tok_s"),
+    places = Anchors()
+    for taken in ("field", "plots", "dialogues", "choose"):
+        places.name(taken)
+    anchors = {
+        key(report, each.name): places.name(each.name) for report in reports for each in report.artifacts
     }
+    parts = [(report, list(_artifacts(report, anchors, choice)), _held(report, places)) for report in reports]
+    listed = list(rows(reports, choice, anchors))
+    names = [report.recipe or "Verification" for report in reports]
+    verdicts = {report.verdict for report in reports}
+    script = _script(choice)
+    data = json.dumps(choice.data, ensure_ascii=False).translate(_UNSAFE) if choice else ""
+    verdict: Verdict = next((each for each in get_args(Verdict) if each in verdicts), "failed")
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
-            report=report,
+            reports=reports,
+            parts=parts,
+            choice=choice,
+            contexts=CONTEXTS,
+            rows=listed,
+            nothing=Cell(),
+            is_many=len({row.recipe for row in listed}) > 1,
+            has_dialogues=any(held for _, _, held in parts),
+            heading=", ".join(names) or "What to take",
+            title=f"{', '.join(names)}: {words.verdict(verdict)}" if names else "What to take",
+            verdict=verdict,
+            plots=[Markup(drawn) for drawn in drawing.plots(reports, anchors, choice)],  # noqa: S704 - escaped there
+            columns=sorted(words.COLUMNS.items(), key=lambda item: item[0] not in words.LEFT),
+            left=words.LEFT,
             style=Markup((HERE / "page.css").read_text("utf-8")),  # noqa: S704 - our own file
-            plots={name: Markup(drawn) for name, drawn in plots.items()},  # noqa: S704 - escaped in plot
-            head=words.HEAD,
-            legend=words.LEGEND,
-            rows=[(artifact, words.row(artifact)) for artifact in report.artifacts],
-            answers=answers(report.source.scenarios),
+            script=Markup(script),  # noqa: S704 - our own files
+            script_digest=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+            data=Markup(data),  # noqa: S704 - nothing in it can end the element
         )
     )
 
 
-def _point(artifact: ArtifactResult) -> plot.Point | None:
-    verdict = "failed" if artifact.verdict == "failed" else "good"
-    return plot.Point.of(artifact.name, artifact.size_bytes, artifact.quality, verdict)
+def _script(choice: Choice | None) -> str:
+    """Put the page's script together: strict, and in a scope of its own."""
+    own = (HERE / "page.js").read_text("utf-8")
+    return f'"use strict";\n(() => {{\n{choice.script if choice else ""}\n{own}}})();\n'
 
 
-def answers(scenarios: Scenarios | None) -> dict[tuple[str, str, str], Transcript]:
-    """Return the source's transcripts by dialogue, to show next to an artifact's."""
-    return {key(each): each for each in (scenarios.transcripts if scenarios else ())}
+def _artifacts(report: Report, anchors: dict[str, str], choice: Choice | None) -> Iterator[Artifact]:
+    """Yield each artifact with its place, its offer, its structural checks that passed, and its gates."""
+    for each in report.artifacts:
+        which = key(report, each.name)
+        bars = [(check, found) for check in each.checks if (found := bar(check)) and check.name in _GATES]
+        gated = {check.name for check, _ in bars}
+        passed = [check for check in each.checks if check.passed and check.name not in gated]
+        yield each, anchors[which], choice.offer(which) if choice else None, passed, bars
 
 
-def key(transcript: Transcript) -> tuple[str, str, str]:
-    """Return what identifies a dialogue: scenario, language and name."""
-    return transcript.scenario, transcript.language, transcript.dialogue
+def _held(report: Report, places: Anchors) -> list[tuple[str, Dialogue]]:
+    return [(places.name(report.recipe or "", *each.key), each) for each in dialogues(report)]
 
 
-def anchor(artifact: ArtifactResult, transcript: Transcript) -> str:
-    """Return the page's anchor for a transcript."""
-    return "-".join((artifact.name, *key(transcript))).replace("_", "-").replace(" ", "-")
+def _others(found: Circumstances) -> str:
+    return (
+        "an unknown number of" if found.others_cores is None else f"{found.others_cores:.1f} of {found.cores}"
+    )
 
 
 @cache
@@ -72,15 +113,16 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    filters: dict[str, Any] = {
         "size": words.size,
-        "share": words.share,
-        "value": words.value,
+        "rate": lambda value: f"about {value:.0f} tok/s" if value >= 10 else f"about {value:.1f} tok/s",
         "unmeasured": words.unmeasured,
         "verdict": words.verdict,
         "limits": markdown.LIMITS.get,
         "figures": lambda artifact: list(markdown.figures(artifact)),
         "scores": markdown.scores,
+        "others": _others,
     }
-    environment.globals |= {"anchor": anchor, "key": key, "ends": words.ENDS}
+    environment.filters |= filters
+    environment.globals |= {"ends": words.ENDS}
     return environment

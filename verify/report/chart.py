@@ -1,0 +1,300 @@
+"""Charts as SVG: axes, marks, lines, and names that do not cover each other; a style sheet colors them."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from itertools import pairwise
+from unicodedata import east_asian_width
+
+WIDTH, HEIGHT = 760, 394
+LEFT, RIGHT, TOP, BOTTOM = 84, 36, 80, 62
+LETTER = 8.2  # of a name, on average; wide characters take two
+LONGEST_NAME = 28
+LINE = 17  # from one name to the next
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+# Where a name goes next to its mark: so far across, so far down, and which end of it is there.
+NEAR = ((14, 5, "start"), (-14, 5, "end"), (0, -14, "middle"), (0, 24, "middle"))
+FAR = tuple(
+    (dx, 5 + dy * LINE, end) for dy in (1, -1, 2, -2, 3, -3) for dx, end in ((16, "start"), (-16, "end"))
+)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A scale: from a value to its place, with round numbers along it."""
+
+    label: str
+    low: float
+    high: float
+    show: Callable[[float], str]
+    is_log: bool = False
+    base: int = 10
+    only: tuple[float, ...] = ()  # ticks, where the values are few
+
+    def place(self, value: float, start: float, end: float) -> float:
+        """Return where a value lies between two places."""
+        if self.is_log:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / ((self.high - self.low) or 1.0)
+        return start + (end - start) * min(1.02, max(-0.02, share))
+
+    def ticks(self) -> list[float]:
+        """Return some round numbers on the scale."""
+        if self.only:
+            return [*self.only]
+        if self.is_log:
+            count = round(math.log(self.high / self.low, self.base))
+            step = max(1, math.ceil(count / 8))
+            return [self.low * self.base**number for number in range(0, count + 1, step)]
+        rough = (self.high - self.low) / 5 or 1.0
+        unit = 10.0 ** math.floor(math.log10(rough))
+        step_size = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough)
+        return [
+            self.low + step_size * number for number in range(int((self.high - self.low) / step_size) + 1)
+        ]
+
+
+def decades(label: str, values: Iterable[float], show: Callable[[float], str], base: int = 10) -> Axis:
+    """Make a logarithmic axis from and to a power of the base that holds all values."""
+    found = list(values)
+    low = float(base) ** math.floor(math.log(min(found), base) + 1e-9)
+    high = float(base) ** math.ceil(math.log(max(found), base) - 1e-9)
+    return Axis(label, low, max(high, low * base), show, is_log=True, base=base)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One point: its name is written next to it, its description shows on hover, a click follows its link."""
+
+    name: str
+    x: float
+    y: float
+    kind: str = "good"  # the class that draws it
+    spread: tuple[float, float] | None = None  # the interval of y
+    hover: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A line across the chart: a limit, or the source."""
+
+    name: str
+    kind: str
+    x: float | None = None
+    y: float | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A figure as another one grows; solid where it was measured."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    kind: str = "measured"
+    marks: Sequence[tuple[float, float]] = ()  # what was measured on it
+    hover: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a chart is called, and its axes."""
+
+    title: str
+    subtitle: str
+    across: Axis
+    up: Axis
+    right: int = RIGHT  # of the axes; lines need room for their names
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Return where a pair of values lies."""
+        return self.across.place(x, LEFT, WIDTH - self.right), self.up.place(y, HEIGHT - BOTTOM, TOP)
+
+
+@dataclass
+class Names:
+    """Places for names: each where it covers no mark and no other name, and if it can no line; or nowhere."""
+
+    taken: list[Box] = field(default_factory=list)
+    crossed: list[Box] = field(default_factory=list)  # by lines
+
+    def keep_clear(self, x: float, y: float, radius: float = 7) -> None:
+        """Keep names away from a mark."""
+        self.taken.append((x - radius, y - radius, x + radius, y + radius))
+
+    def avoid(self, places: Sequence[tuple[float, float]]) -> None:
+        """Keep names off a line where there is room elsewhere."""
+        for (x1, y1), (x2, y2) in pairwise(places):
+            count = max(1, math.ceil(max(abs(x2 - x1), abs(y2 - y1)) / 12))
+            for number in range(count + 1):
+                x, y = x1 + (x2 - x1) * number / count, y1 + (y2 - y1) * number / count
+                self.crossed.append((x - 3, y - 3, x + 3, y + 3))
+
+    def write(self, name: str, x: float, y: float, kind: str = "name") -> str:
+        """Write a name near a place, with a thin line to it where it is farther; empty where all is taken."""
+        width = LETTER * sum(2 if east_asian_width(char) in "WF" else 1 for char in name)
+        for hindrances in ((*self.taken, *self.crossed), self.taken):
+            for dx, dy, end in (*NEAR, *FAR):
+                left = x + dx - (0 if end == "start" else width if end == "end" else width / 2)
+                box = (left, y + dy - 12, left + width, y + dy + 4)
+                inside = box[0] > LEFT and box[2] < WIDTH - 4 and box[1] > TOP - 12 and box[3] < HEIGHT - 28
+                if inside and not any(_meets(box, other) for other in hindrances):
+                    self.taken.append(box)
+                    thread = f'<path class="lead" d="{_path([(x, y), (x + dx * 0.9, y + dy - 4)])}"/>'
+                    written = text(x + dx, y + dy, name, end, kind)
+                    return thread + written if abs(dy - 5) >= LINE and dx else written
+        return ""
+
+
+def _meets(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _frame(chart: Chart) -> Iterator[str]:
+    """Draw the ground, the titles, and both axes with their round numbers."""
+    across, up, bottom = chart.across, chart.up, HEIGHT - BOTTOM
+    yield f'<rect class="ground" x=".5" y=".5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="10"/>'
+    yield text(24, 32, chart.title, "start", "title")
+    yield text(24, 52, chart.subtitle, "start")
+    for number, tick in enumerate(up.ticks()):
+        y = up.place(tick, bottom, TOP)
+        yield f'<path class="{"grid" if number else "axis"}" d="M{LEFT} {y:.1f}H{WIDTH - chart.right}"/>'
+        yield text(LEFT - 10, y + 5, up.show(tick), "end")
+    for tick in across.ticks():
+        x = across.place(tick, LEFT, WIDTH - chart.right)
+        yield f'<path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>'
+        yield text(x, bottom + 22, across.show(tick), "middle")
+    yield text(WIDTH - chart.right, HEIGHT - 14, across.label, "end")
+
+
+def scatter(
+    chart: Chart,
+    marks: Sequence[Mark],
+    rules: Sequence[Rule] = (),
+    *,
+    more_is_better: bool = False,
+    has_front: bool = False,
+) -> Iterator[str]:
+    """Draw points with their intervals, the front of those that none surpasses, and limits as lines."""
+    yield from _frame(chart)
+    names = Names()
+    for each in marks:
+        names.keep_clear(*chart.at(each.x, each.y))
+    for rule in rules:
+        yield from _rule(rule, chart, names)
+    if has_front:
+        best = front([each for each in marks if each.kind != "failed"], more_is_better=more_is_better)
+        if len(best) > 1:
+            corners = list(_steps([chart.at(each.x, each.y) for each in best]))
+            names.avoid(corners)
+            yield f'<path class="front" d="{_path(corners)}"/>'
+    for each in marks:
+        x, y = chart.at(each.x, each.y)
+        shown = cut(each.name) + ("" if each.kind in ("good", "guess") else f", {each.kind}")
+        parts = [f'<circle class="{each.kind}" cx="{x:.1f}" cy="{y:.1f}" r="6"/>']
+        if each.spread:
+            low, high = (chart.at(each.x, value)[1] for value in each.spread)
+            parts.insert(0, f'<path class="spread" d="M{x:.1f} {high:.1f}V{low:.1f}"/>')
+        parts.append(names.write(shown, x, y))
+        yield linked("".join(parts), each.hover, each.link)
+
+
+def lines(chart: Chart, drawn: Sequence[Line]) -> Iterator[str]:
+    """Draw lines, each with its name to the right, in the order of their ends."""
+    yield from _frame(chart)
+    ordered = sorted(drawn, key=lambda one: chart.at(*one.points[-1])[1])
+    heights = _apart([chart.at(*each.points[-1])[1] + 5 for each in ordered])
+    for each, height in zip(ordered, heights, strict=True):
+        places = [chart.at(*point) for point in each.points]
+        x, y = places[-1]
+        parts = [f'<path class="line {each.kind}" d="{_path(places)}"/>']
+        parts += [_dot(*chart.at(*point)) for point in each.marks]
+        parts.append(f'<path class="lead" d="{_path([(x + 5, y), (x + 20, height - 5)])}"/>')
+        parts.append(text(x + 24, height, cut(each.name), "start", "name"))
+        yield linked("".join(parts), each.hover, each.link)
+
+
+def _dot(x: float, y: float) -> str:
+    return f'<circle class="good" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Move names apart that would lie on each other, and up where they would leave the chart."""
+    found: list[float] = []
+    for height in heights:
+        found.append(max(height, found[-1] + LINE) if found else height)
+    over = max(0.0, found[-1] - (HEIGHT - BOTTOM + 20))
+    for place in reversed(range(len(found))):
+        after = found[place + 1] if place + 1 < len(found) else math.inf
+        found[place] = min(found[place], after - LINE, found[-1] - over if over else math.inf)
+    return found
+
+
+def front(marks: Sequence[Mark], *, more_is_better: bool) -> list[Mark]:
+    """Return those that no other surpasses: nearer to the source at no more size, or at no less speed."""
+    found: list[Mark] = []
+    for each in sorted(marks, key=lambda one: (-one.x if more_is_better else one.x, one.y)):
+        if not found or each.y < found[-1].y:
+            found.append(each)
+    return found
+
+
+def _steps(places: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    yield places[0]
+    for (_, before), (x, y) in pairwise(places):
+        yield x, before
+        yield x, y
+
+
+def _path(places: Iterable[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+
+
+def _rule(rule: Rule, chart: Chart, names: Names) -> Iterator[str]:
+    low_x, low_y = chart.across.low, chart.up.low
+    x, y = chart.at(low_x if rule.x is None else rule.x, low_y if rule.y is None else rule.y)
+    if rule.x is not None:
+        yield f'<path class="{rule.kind}" d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
+        yield names.write(rule.name, x, TOP + 9, "")
+    else:
+        yield f'<path class="{rule.kind}" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+        yield names.write(rule.name, WIDTH - RIGHT, y - 10, "")
+
+
+def linked(inside: str, hover: str, link: str) -> str:
+    """Wrap what is drawn, so that its description shows on hover and a click follows its link."""
+    if not hover and not link:
+        return inside
+    title = f"<title>{_visible(hover)}</title>" if hover else ""
+    return f'<a href="#{escape(link)}">{title}{inside}</a>' if link else f"<g>{title}{inside}</g>"
+
+
+def cut(name: str) -> str:
+    """Shorten a name that is too long for a chart."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def text(x: float, y: float, shown: str, anchor: str, kind: str = "") -> str:
+    """Write a stranger's words as text."""
+    named = f' class="{kind}"' if kind else ""
+    return f'<text{named} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{_visible(shown)}</text>'
+
+
+def _visible(shown: str) -> str:
+    return escape("".join(char if char.isprintable() else "\ufffd" for char in shown))
+
+
+def svg(height: float, parts: Iterable[str], title: str, style: str = "") -> str:
+    """Put the parts together; one with a style is a file, and one without goes into a page."""
+    file = f' xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height:g}"' if style else ""
+    return "\n".join(
+        [
+            f'<svg{file} viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(title)}">',
+            f"<title>{escape(title)}</title>{f'<style>{style}</style>' if style else ''}",
+            *parts,
+            "</svg>\n",
+        ]
+    )
