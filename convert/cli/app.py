@@ -19,7 +19,7 @@ _COMPLETION_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 
 # In the order in which a person meets them; each is a file of that name in command/.
 COMMANDS = (
-    *("init", "pick", "plan", "convert", "verify", "report", "publish", "run"),
+    *("init", "pick", "plan", "convert", "verify", "chat", "report", "publish", "run"),
     *("list", "inspect", "clean", "completion"),
 )
 
@@ -87,10 +87,14 @@ def program(context: click.Context, *, is_quiet: bool) -> None:
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line to its exit code."""
     _open_what_is_closed()
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that knows no umlauts is no reason to fail.
+    # A terminal that knows no umlauts is no reason to fail, nor is a pipe with other bytes than text.
+    for stream, errors in (
+        (sys.stdin, "replace"),
+        (sys.stdout, "backslashreplace"),
+        (sys.stderr, "backslashreplace"),
+    ):
         with suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(errors=errors)  # type: ignore[union-attr]
     sys.unraisablehook = _hear_again
     try:
         code = _invoke(list(sys.argv[1:] if args is None else args))

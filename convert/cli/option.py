@@ -59,11 +59,12 @@ TO = click.option(
     help="Without a recipe, RECIPE is a model, a Hub repo or a folder, and this is what it becomes: "
     "gguf:Q4_K_M,onnx.",
 )
+DEFAULT_OUT = Path("artifacts")
 OUT = click.option(
     "--out",
     metavar="FOLDER",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("artifacts"),
+    default=DEFAULT_OUT,
     show_default=True,
     help="The folder of all artifacts.",
 )
@@ -72,6 +73,13 @@ OFFLINE = click.option(
 )
 THREADS = click.option(
     "--threads", metavar="N", type=click.IntRange(min=1), help="How many cores to use; all by default."
+)
+OPTION = click.option(
+    "--option",
+    "runtime_options",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="An option of the artifact's runtime, such as a server's model=NAME or api_key_env=VARIABLE.",
 )
 RUNTIME = click.option(
     "--runtime",

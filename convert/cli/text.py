@@ -98,7 +98,10 @@ def paragraph(line: str, indent: str = "") -> Iterator[str]:
 
 
 def one_line(text: str) -> str:
-    """Make text harmless: a name from a file may hold anything, and a terminal must not obey it."""
-    return "".join(
-        char if char.isprintable() else " " if char in "\n\t" else repr(char)[1:-1] for char in text
-    )
+    """Make text harmless, and one line of it."""
+    return harmless(text.replace("\n", " ").replace("\t", " "))
+
+
+def harmless(text: str) -> str:
+    """Show what a terminal would obey: a name from a file may hold anything, and so may an answer."""
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)

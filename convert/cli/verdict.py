@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from convert.cli.text import count, fitting, one_line, room_columns, table
@@ -10,11 +11,12 @@ from verify.report import words
 from verify.report.dialogue import key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from verify.report import ArtifactResult, Report
     from verify.scenarios.transcript import Transcript
+    from verify.task import Subject
 
 # The order in which figures leave a terminal that is too narrow for all: squeezed, none could be read.
 LEAVING = ("memory", "tok/s", "size", "ppl", "top-1", "smoke", "KL")
@@ -22,8 +24,8 @@ LEAVING = ("memory", "tok/s", "size", "ppl", "top-1", "smoke", "KL")
 MOST_DIALOGUES = 5
 
 
-def lines(report: Report, page: Path | None = None) -> Iterator[str]:
-    """Write what a person reads; the transcripts are on the page."""
+def lines(report: Report, page: Path | None = None, subjects: Sequence[Subject] = ()) -> Iterator[str]:
+    """Write what a person reads; the transcripts are on the page, and subjects that passed can be asked."""
     right = " ".join(title for title in words.HEAD if title not in words.LEFT)
     transcripts = report.source.scenarios.transcripts if report.source.scenarios else ()
     passed = {key(each) for each in transcripts if each.passed}
@@ -43,6 +45,18 @@ def lines(report: Report, page: Path | None = None) -> Iterator[str]:
     yield f"{count_passed} of {count(len(report.artifacts), 'artifact')} passed, against {source}"
     if page:
         yield f"transcripts and figures: {page}"
+    if command := talking(report, subjects):
+        yield f"talk to it: {command}"
+
+
+def talking(report: Report, subjects: Sequence[Subject]) -> str:
+    """Return the command that talks to the first artifact that passed; of a server, whoever runs it knows."""
+    passed = {artifact.name for artifact in report.artifacts if artifact.passed}
+    for subject in subjects:
+        if subject.name in passed and not isinstance(subject.path, str):
+            runtime = f" --runtime {shlex.quote(subject.runtime)}" if subject.runtime else ""
+            return f"modelwright chat {shlex.quote(str(subject.path))}{runtime}"
+    return ""
 
 
 def _failures(artifact: ArtifactResult, passed_by_source: set[tuple[str, str, str]]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """How a run begins: with a recipe, or with artifacts that are named one by one, whoever made them."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +56,7 @@ def start_trial(
     for name in ("out", "only"):
         given.pop(name, None)
     manifests = {place: _manifest(place) for place in places}
-    names, chosen = _names(places), dict(map(_option, runtime_options))
+    names, chosen = _names(places), dict(map(read_option, runtime_options))
     trial = Trial(hub=hub, base=Path(), **given)
     runtime = runtime_for(trial)
     subjects = tuple(
@@ -65,7 +65,7 @@ def start_trial(
             path=place if is_address(place) else Path(place),
             runtime=runtime,
             options=chosen,
-            secret_names=tuple(str(chosen[name]) for name in ("api_key_env",) if name in chosen),
+            secret_names=secret_names(chosen),
         )
         for place in places
     )
@@ -152,7 +152,7 @@ def _adapter_listing(manifests: dict[str, Manifest | None], hub: Hub) -> Listing
     return list_source(adapter.repo, adapter.commit, hub=hub)
 
 
-def _option(text: str) -> tuple[str, Any]:
+def read_option(text: str) -> tuple[str, Any]:
     """Read NAME=VALUE; a number or an object is written as in JSON, anything else is text."""
     name, equals, value = text.partition("=")
     if not name or not equals:
@@ -161,6 +161,11 @@ def _option(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+
+
+def secret_names(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """List the environment variables that a runtime's options name, which its process gets."""
+    return tuple(str(options[name]) for name in ("api_key_env",) if name in options)
 
 
 def _names(places: Sequence[str]) -> dict[str, str]:

@@ -30,7 +30,7 @@ def test_a_model_is_converted_without_a_recipe(run: Run, tmp_path: Path) -> None
 
 def test_a_recipe_ends_with_its_own_next_command(run: Run, tmp_path: Path) -> None:
     ran = run("convert", "tiny", "--only", "Q8_0", "--out", str(tmp_path))
-    assert ran.out.splitlines()[-1] == "next: modelwright verify tiny"
+    assert ran.out.splitlines()[-1] == f"next: modelwright verify tiny --only Q8_0 --out {tmp_path}"
 
 
 @pytest.mark.parametrize(

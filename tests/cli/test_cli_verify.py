@@ -86,7 +86,10 @@ def test_a_failed_gate_is_exit_code_3_and_a_line(run: Run, home: Path, judged: M
     assert "gguf-Q8_0: kl_mean: its KL divergence from the source is 1.7 nats" in lines
     assert "gguf-Q8_0: searchqa-en planets, turn 1: expects: Jupiter" in lines
     assert "1 of 2 artifacts passed, against some/model" in lines
-    assert lines[-1] == "transcripts and figures: artifacts/m/report.html"
+    assert lines[-2:] == [
+        "transcripts and figures: artifacts/m/report.html",
+        "talk to it: modelwright chat artifacts/m/gguf-F16",
+    ]
     answer = json.loads(run("verify", "m.yaml", "--json").out)
     assert [one["passed"] for one in answer["artifacts"]] == [False, True]
     assert {path.name for path in (home / "artifacts" / "m").iterdir() if path.is_file()} == {
@@ -133,7 +136,7 @@ def test_report_renders_again(run: Run, home: Path, judged: Mapping[str, Any]) -
     assert (ran.code, (folder / "report.html").read_bytes()) == (0, before)
     assert (folder / "report.md").is_file()
     assert "1 of 2 artifacts passed" in ran.out
-    assert run("report", "m.yaml", "--html", "page.html").out.endswith("page.html\n")
+    assert "transcripts and figures: page.html\n" in run("report", "m.yaml", "--html", "page.html").out
     assert Path("page.html").read_bytes() == before
     ran = run("report", "m.yaml", "--out", "elsewhere")
     assert (ran.code, ran.err.startswith("error: elsewhere/m/report.json: no report there\nhint: ")) == (

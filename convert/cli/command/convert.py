@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, TO, answering, asked
+from convert.cli.option import DEFAULT_OUT, OFFLINE, ONLY, OUT, RECIPE, THREADS, TO, answering, asked
 from convert.cli.text import count, table
 from convert.size import duration, size
 
@@ -32,11 +33,18 @@ def command(output: Output, *, recipe: str, targets: str | None, options: Option
     from convert import convert_recipe  # noqa: PLC0415 - pydantic
 
     converted = convert_recipe(asked(recipe, targets), **options)
-    subject = recipe
-    if targets is not None:
-        subject = " ".join(str(each.folder) for each in converted.artifacts)
-        subject += f" --source {recipe}" if Path(recipe).is_dir() else ""  # whose name no manifest has
-    output.answer(data(converted), lambda: lines(converted, f"modelwright verify {subject}"))
+    output.answer(data(converted), lambda: lines(converted, _next(recipe, targets, converted, options)))
+
+
+def _next(recipe: str, targets: str | None, converted: Converted, options: Options) -> str:
+    """Return the command that verifies what was asked for."""
+    if targets is None:
+        words = [recipe, *(word for name in options.get("only", ()) for word in ("--only", name))]
+        words += ["--out", str(options["out"])] if options["out"] != DEFAULT_OUT else []
+    else:
+        words = [str(each.folder) for each in converted.artifacts]
+        words += ["--source", recipe] if Path(recipe).is_dir() else []  # whose name no manifest has
+    return shlex.join(["modelwright", "verify", *words])
 
 
 def data(converted: Converted) -> dict[str, Any]:

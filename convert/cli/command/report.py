@@ -25,8 +25,12 @@ def command(output: Output, recipe: str, html: Path | None, out: Path) -> None:
     from convert.cli import verdict  # noqa: PLC0415 - brings pydantic and the report
     from convert.pipeline.stage.keep import render_again  # noqa: PLC0415
     from convert.recipe import find  # noqa: PLC0415
+    from verify.task import Subject  # noqa: PLC0415
 
-    report, page, rebuilt = render_again(out / find(recipe).stem, html)
+    folder = out / find(recipe).stem
+    report, page, rebuilt = render_again(folder, html)
     for name in rebuilt:
         output.remark(f"{name}: rebuilt since; `verify` judges what is there now")
-    output.answer(report.as_dict(), lambda: verdict.lines(report, page))
+    there = [each.name for each in report.artifacts if each.name not in rebuilt]
+    subjects = [Subject(name, folder / name) for name in there]
+    output.answer(report.as_dict(), lambda: verdict.lines(report, page, subjects))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.cli.option import OFFLINE, ONLY, OUT, RUNTIME, THREADS, WHAT, answering
+from convert.cli.option import OFFLINE, ONLY, OPTION, OUT, RUNTIME, THREADS, WHAT, answering
 from convert.errors import Exit
 
 if TYPE_CHECKING:
@@ -35,13 +35,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A text to compare log-probabilities on, in place of the recipe's.",
 )
-@click.option(
-    "--option",
-    "runtime_options",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="An option of the artifacts' runtime, such as a server's model=NAME or api_key_env=VARIABLE.",
-)
+@OPTION
 @click.option(
     "--report",
     "report_folder",
@@ -70,5 +64,7 @@ def command(output: Output, *, what: tuple[str, ...], options: Options, **given:
             trial = after
     finally:  # what took hours to find is shown, whether or not there was room to keep it
         if trial.report:
-            output.answer(trial.report.as_dict(), lambda: verdict.lines(trial.report, trial.page))
+            output.answer(
+                trial.report.as_dict(), lambda: verdict.lines(trial.report, trial.page, trial.subjects)
+            )
     return Exit.DONE if trial.report.passed else Exit.GATE_FAILED
