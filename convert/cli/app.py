@@ -96,15 +96,16 @@ def run(args: Sequence[str] | None = None) -> int:
         with suppress(AttributeError):
             stream.reconfigure(errors=errors)  # type: ignore[union-attr]
     sys.unraisablehook = _hear_again
+    words = list(sys.argv[1:] if args is None else args)
     try:
-        code = _invoke(list(sys.argv[1:] if args is None else args))
+        code = _invoke(words)
         sys.stdout.flush()
     except BrokenPipeError:
         code = Exit.FAILED  # whoever read the answer has seen enough
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - the one place that catches everything
-        code = report(error)
+        code = report(error, is_json="--json" in words)
     try:
         sys.stdout.flush()
     except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convert.cli.text import count, fitting, one_line, paragraph, room_columns, table
+from convert.cli.text import count, fitting_table, paragraph
 from convert.pick import commands
 from convert.size import size
 
@@ -45,12 +45,7 @@ def lines(found: Answer) -> Iterator[str]:
         yield from _nothing(found)
     yield ""
     shown = _shown(found.fits)
-    rows = [tuple(map(one_line, _row(each))) for each in shown]
-    titles = fitting(HEAD, rows, LEAVING, room_columns())
-    places = [HEAD.index(title) for title in titles]
-    yield from table(titles, ([row[place] for place in places] for row in rows), right=RIGHT)
-    if left := [title for title in HEAD if title not in titles]:
-        yield f"left out, as the terminal is narrow: {', '.join(left)}"
+    yield from fitting_table(HEAD, list(map(_row, shown)), LEAVING, RIGHT)
     if len(found.fits) > len(shown):
         yield f"and {len(found.fits) - len(shown)} more: --json has them all"
     errors = sorted({each.memory.error for each in shown if not each.memory.is_measured})

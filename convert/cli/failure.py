@@ -1,33 +1,60 @@
 """From an exception to the lines a person reads on stderr, and the exit code."""
 
+from __future__ import annotations
+
+import json
 import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from convert.cli.color import ERROR, HINT, painted
 from convert.cli.text import one_line
 from convert.errors import Exit, Failure, UsageFailure
 from convert.extras import missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 # What threads and the loader of libraries say under `ulimit -v`.
 OUT_OF_MEMORY = ("can't start new thread", "failed to map segment", "annot allocate memory")
 
 
-def report(error: BaseException) -> int:
-    """Print what happened, and return its exit code."""
+def report(error: BaseException, *, is_json: bool = False) -> int:
+    """Print what happened, for a program as one line of JSON, and return its exit code."""
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        _print(Failure("interrupted", "what was complete is kept; the same command builds the rest"))
-        return Exit.INTERRUPTED
-    failure = error if isinstance(error, Failure) else _translated(error)
-    if failure is None:
-        traceback.print_exception(error)
+        problems: Sequence[Failure] = [
+            Failure("interrupted", "what was complete is kept; the same command builds the rest")
+        ]
+        code, trace = Exit.INTERRUPTED, ""
+    elif failure := error if isinstance(error, Failure) else _translated(error):
+        problems, code, trace = failure.problems, failure.exit_code, ""
+    else:
         what = " ".join(f"this is a bug in modelwright: {type(error).__name__}: {error}".split())
-        _print(Failure(what, "report it with the lines above, the command and the recipe"))
-        return Exit.FAILED
-    _print(*failure.problems)
-    return failure.exit_code
+        problems = [Failure(what, "report it with the lines above, the command and the recipe")]
+        code, trace = Exit.FAILED, "".join(traceback.format_exception(error))
+    with suppress(OSError):  # where nobody can read it, there is still the exit code
+        for line in _json(problems, code, trace) if is_json else _lines(problems, trace):
+            click.echo(line, file=sys.stderr)
+    return code
+
+
+def _lines(problems: Sequence[Failure], trace: str) -> Iterator[str]:
+    if trace:
+        yield trace.rstrip("\n")
+    for problem in problems:
+        yield f"{painted('error:', ERROR, sys.stderr)} {one_line(problem.message)}"
+        if problem.hint:
+            yield f"{painted('hint: ', HINT, sys.stderr)} {one_line(problem.hint)}"
+
+
+def _json(problems: Sequence[Failure], code: Exit, trace: str) -> Iterator[str]:
+    errors = [{"error": problem.message, "hint": problem.hint or None} for problem in problems]
+    found = {"exit_code": code, "errors": errors, **({"traceback": trace} if trace else {})}
+    yield json.dumps(found, ensure_ascii=False)
 
 
 def _translated(error: BaseException) -> Failure | None:
@@ -48,11 +75,3 @@ def _translated(error: BaseException) -> Failure | None:
         failure = failure_from(error, Path(named))
         return Failure(failure.message.removeprefix("-: "), failure.hint)
     return None
-
-
-def _print(*problems: Failure) -> None:
-    with suppress(OSError):  # where nobody can read it, there is still the exit code
-        for problem in problems:
-            click.echo(f"error: {one_line(problem.message)}", file=sys.stderr)
-            if problem.hint:
-                click.echo(f"hint:  {one_line(problem.hint)}", file=sys.stderr)

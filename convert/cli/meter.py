@@ -13,7 +13,7 @@ from convert.cli.text import rate
 from convert.progress import Progress, Silent
 from convert.size import duration, size
 
-_FIRST_LINE_S, _LINE_EVERY_S = 2.0, 30.0
+_FIRST_LINE_S, LINE_EVERY_S = 2.0, 30.0
 WORTH_A_LINE_S = 0.1  # what was over before it could be read needs no line
 
 
@@ -35,7 +35,7 @@ class Lines:
     def __init__(
         self,
         stream: TextIO,
-        every_s: float = _LINE_EVERY_S,
+        every_s: float = LINE_EVERY_S,
         clock: Callable[[], float] = time.monotonic,
         first_s: float = _FIRST_LINE_S,
     ) -> None:

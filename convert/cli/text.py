@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from convert.size import size
 
@@ -28,17 +28,42 @@ def count(amount: int, noun: str) -> str:
     return f"{amount} {noun}{'' if amount == 1 else 's'}"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> Iterator[str]:
-    """Write columns under their heads; those whose heads are in `right` (words) are aligned to the right."""
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: str = "",
+    paint: Callable[[str], str] = str,
+) -> Iterator[str]:
+    """Write columns under their heads; those whose heads are in `right` (words) are aligned to the right.
+
+    The last column's cells are painted.
+    """
     body = [list(map(one_line, row)) for row in rows]
     widths = _widths(head, body)
     is_right = [title in right.split() for title in head]
-    for row in [list(head), *body]:
+    for number, row in enumerate([list(head), *body]):
         cells = [
             _filled(cell, width, is_right=to_right)
             for cell, width, to_right in zip(row, widths, is_right, strict=True)
         ]
-        yield (" " * GAP).join(cells).rstrip()
+        last = cells.pop().rstrip()
+        yield (" " * GAP).join([*cells, paint(last) if number else last]).rstrip()
+
+
+def fitting_table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    leaving: Sequence[str],
+    right: str = "",
+    paint: Callable[[str], str] = str,
+) -> Iterator[str]:
+    """Write as many columns as the terminal has room for, and name those that it has not."""
+    rows = [tuple(map(one_line, row)) for row in rows]
+    titles = fitting(head, rows, leaving, room_columns())
+    places = [head.index(title) for title in titles]
+    yield from table(titles, ([row[place] for place in places] for row in rows), right, paint)
+    if left := [title for title in head if title not in titles]:
+        yield f"left out, as the terminal is narrow: {', '.join(left)}"
 
 
 def fitting(

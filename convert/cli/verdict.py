@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from convert.cli.text import count, fitting, one_line, room_columns, table
+from convert.cli import color
+from convert.cli.text import count, fitting_table, one_line
 from convert.store import REBUILT
 from verify.report import words
 from verify.report.dialogue import key
@@ -29,10 +30,8 @@ def lines(report: Report, page: Path | None = None, subjects: Sequence[Subject] 
     right = " ".join(title for title in words.HEAD if title not in words.LEFT)
     transcripts = report.source.scenarios.transcripts if report.source.scenarios else ()
     passed = {key(each) for each in transcripts if each.passed}
-    rows = [tuple(map(one_line, words.row(artifact))) for artifact in report.artifacts]
-    titles = fitting(words.HEAD, rows, LEAVING, room_columns())
-    places = [words.HEAD.index(title) for title in titles]
-    yield from table(titles, ([row[place] for place in places] for row in rows), right=right)
+    rows = [words.row(artifact) for artifact in report.artifacts]
+    yield from fitting_table(words.HEAD, rows, LEAVING, right, color.verdict)
     failures = [one_line(line) for artifact in report.artifacts for line in _failures(artifact, passed)]
     if failures:
         yield ""

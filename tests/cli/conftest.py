@@ -44,7 +44,8 @@ def standing_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Exit 
     """Let `modelwright plan` do something else."""
 
     def replace(action: Callable[[], Exit | None]) -> None:
-        command = click.command("plan")(action)
+        lenient = {"ignore_unknown_options": True, "allow_extra_args": True}
+        command = click.command("plan", context_settings=lenient)(action)
         monkeypatch.setattr(app.Commands, "get_command", lambda *_: command)
 
     return replace

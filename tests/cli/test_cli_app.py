@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from convert.cli import color
 from convert.cli.app import COMMANDS
 from convert.errors import Exit, Failure, UsageFailure, UsageFailures
 from convert.version import version
@@ -160,6 +161,60 @@ def test_the_unexpected_keeps_its_traceback_and_says_that_it_is_a_bug(run: Run, 
     assert ran.code == 1
     assert ran.err.startswith("Traceback (most recent call last):")
     assert "error: this is a bug in modelwright: KeyError: 'a\\nb'\nhint:  report it" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "errors"),
+    [
+        (UsageFailures([Failure("a\x1b", "b"), Failure("c")]), 2, [("a\x1b", "b"), ("c", None)]),
+        (
+            KeyboardInterrupt(),
+            130,
+            [("interrupted", "what was complete is kept; the same command builds the rest")],
+        ),
+    ],
+    ids=["two", "one"],
+)
+def test_errors_are_json_where_the_answer_would_be(
+    run: Run, standing_in: StandIn, error: BaseException, code: int, errors: list[tuple[str, str | None]]
+) -> None:
+    standing_in(raising(error))
+    ran = run("plan", "--json")
+    assert (ran.code, ran.out) == (code, "")
+    said = json.loads(ran.err)
+    assert said == {"exit_code": code, "errors": [{"error": what, "hint": hint} for what, hint in errors]}
+
+
+def test_a_wrong_command_line_is_json_too(run: Run) -> None:
+    ran = run("plan", "tiny", "--onyl", "--json")
+    assert "no such option '--onyl'" in json.loads(ran.err)["errors"][0]["error"]
+
+
+def test_a_bug_is_json_with_its_traceback(run: Run, standing_in: StandIn) -> None:
+    standing_in(raising(KeyError("a")))
+    said = json.loads(run("plan", "--json").err)
+    assert said["traceback"].startswith("Traceback (most recent call last):")
+    assert said["errors"][0]["error"] == "this is a bug in modelwright: KeyError: 'a'"
+
+
+@pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+def test_a_terminal_gets_colors_unless_its_user_wants_none(
+    variables: dict[str, str], run: Run, standing_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standing_in(raising(Failure("wrong", "right")))
+    assert "\x1b" not in run("plan").err
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    plain = "error: wrong\nhint:  right\n"
+    colored = "\x1b[1;31merror:\x1b[0m wrong\n\x1b[36mhint: \x1b[0m right\n"
+    assert run("plan").err == (plain if variables else colored)
+    cells = [color.verdict(word) for word in ("passed", "FAILED", "inconclusive", "else")]
+    assert len({cell.partition("m")[0] for cell in cells if "\x1b" in cell}) == (0 if variables else 3)
+    assert cells[-1] == "else"
 
 
 def test_a_command_may_choose_its_exit_code(run: Run, standing_in: StandIn) -> None:

@@ -24,6 +24,23 @@ def test_a_pipe_gets_a_line_for_each_step() -> None:
         assert isinstance(silent, Silence)
 
 
+def test_a_pipe_hears_every_half_a_minute_how_far_it_is() -> None:
+    stream, now = io.StringIO(), [100.0]
+    steps = Steps(stream, lambda: now[0])
+    steps.look()
+    steps.doing("a", "opening")
+    for what, after_s in (("opening", 29), ("opening", 2), ("dialogue 1 of 4", 5), ("dialogue 2 of 4", 31)):
+        now[0] += after_s
+        steps.doing("a", what)
+        steps.look()
+    assert stream.getvalue().splitlines() == [
+        "a: opening",
+        "a: opening, for 31 s",
+        "a: dialogues",
+        "a: dialogue 2 of 4, for 31 s, about 31 s left",
+    ]
+
+
 def test_a_terminal_gets_cells_as_they_come() -> None:
     shown: list[str] = []
 
