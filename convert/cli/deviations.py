@@ -1,17 +1,41 @@
 """Lines on what differs from the recipe or the source: each once, however many artifacts share it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from convert.cli.text import count, one_line, paragraph
-from convert.deviation import Deviation, Group, grouped
+from convert.deviation import Deviation, Group, grouped, summed
 
 
-def deviations(found: Iterable[tuple[str, Deviation]], artifacts: Sequence[str]) -> Iterator[str]:
-    """Write a heading and each deviation, with the names of those `artifacts` that have it if not all do."""
+@dataclass(frozen=True)
+class Differing:
+    """One artifact, and what differs in it."""
+
+    deviations: Sequence[Deviation]
+    matrices: int
+    bits: float | None  # of a weight, on average
+
+
+def deviations(artifacts: Mapping[str, Differing], *, is_verbose: bool = False) -> Iterator[str]:
+    """Write a heading and each deviation, with the names of the artifacts that have it if not all do.
+
+    What many tensors share is one sentence, unless it is asked for in full.
+    """
+    found = [(name, each) for name, artifact in artifacts.items() for each in artifact.deviations]
+    if not found:
+        return
+    sums, rest = ([], found) if is_verbose else summed(found)
     yield "not as the recipe or the source has it:"
-    for group in grouped(found):
-        whose = _whose(group.artifacts, artifacts)
+    for each in sums:
+        artifact = artifacts[each.artifact]
+        whose = _whose([each.artifact], list(artifacts))
+        said = [*whose, each.sentence(artifact.matrices, artifact.bits)]
+        yield from paragraph(one_line(": ".join(said)), indent="  ")
+    for group in grouped(rest):
+        whose = _whose(group.artifacts, list(artifacts))
         yield from paragraph(one_line(": ".join([*whose, _subject(group), group.what])), indent="  ")
+    if sums:
+        yield "  (--verbose names them)"
 
 
 def _subject(group: Group) -> str:

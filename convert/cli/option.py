@@ -81,6 +81,9 @@ OPTION = click.option(
     multiple=True,
     help="An option of the artifact's runtime, such as a server's model=NAME or api_key_env=VARIABLE.",
 )
+VERBOSE = click.option(
+    "-v", "--verbose", "is_verbose", is_flag=True, help="Name every tensor that is not as was asked for."
+)
 RUNTIME = click.option(
     "--runtime",
     metavar="NAME",

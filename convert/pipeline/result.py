@@ -28,6 +28,7 @@ class PlannedTarget:
     device: str | None  # where a tool makes it after the pass, cpu or cuda
     tool_s: float  # and how long that takes, an estimate
     saves_s: float = 0.0  # how much less time the others take alone, an estimate
+    matrices: int = 0  # of those whose type is known beforehand
 
 
 @dataclass(frozen=True)

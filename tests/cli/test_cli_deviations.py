@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from convert.cli.deviations import deviations
+from convert.cli.deviations import Differing, deviations
 from convert.cli.text import paragraph
 from convert.deviation import Deviation
 
@@ -18,8 +18,11 @@ def rows(layers: range, wanted: str = "Q4_K") -> list[Deviation]:
     return [Deviation(f"blk.{n}.down.weight", wanted, "Q5_0", "its rows are odd") for n in layers]
 
 
-def told(found: dict[str, list[Deviation]], artifacts: tuple[str, ...] = ALL) -> list[str]:
-    head, *lines = deviations([(name, each) for name, many in found.items() for each in many], artifacts)
+def told(
+    found: dict[str, list[Deviation]], artifacts: tuple[str, ...] = ALL, *, is_verbose: bool = True
+) -> list[str]:
+    given = {name: Differing(found.get(name, []), 24, 5.25) for name in artifacts}
+    head, *lines = deviations(given, is_verbose=is_verbose)
     assert head == "not as the recipe or the source has it:"
     return lines
 
@@ -52,6 +55,20 @@ def test_layers_are_counted_for_each_artifact_by_itself() -> None:
         "  gguf-Q8_0: blk.*.down.weight (3 tensors): Q5_0 instead of Q4_K, because its rows are odd",
         "  gptq: blk.3.down.weight: Q5_0 instead of Q4_K, because its rows are odd",
     ]
+
+
+def test_a_long_list_is_one_sentence_unless_it_is_asked_for() -> None:
+    other = [Deviation(f"blk.{n}.up.weight", "Q6_K", "Q8_0", "its rows are odd") for n in range(6)]
+    instead = "Q5_0 or Q8_0 instead of Q4_K or Q6_K"
+    found = {ALL[0]: [*rows(range(12)), *other, LOST], ALL[1]: rows(range(3))}
+    assert told(found, ALL[:2], is_verbose=False) == [
+        f"  gguf-Q4_K_M: 18 of 24 matrices in {instead}, since its rows are odd: 5.2 bits a weight in all",
+        "  gguf-Q4_K_M: model: its window is not carried",
+        "  gguf-Q8_0: blk.*.down.weight (3 tensors): Q5_0 instead of Q4_K, because its rows are odd",
+        "  (--verbose names them)",
+    ]
+    assert len(told(found, ALL[:2])) == 4
+    assert not list(deviations({"hf": Differing([], 0, None)}))
 
 
 def test_layers_that_differ_in_more_are_told_apart() -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convert.cli.deviations import deviations
-from convert.cli.option import THREADS, answering
+from convert.cli.deviations import Differing, deviations
+from convert.cli.option import THREADS, VERBOSE, answering
 from convert.cli.text import count, facts, one_line, parameters, table
+from convert.deviation import count_matrices
 from convert.errors import Exit
 from convert.size import size
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     help="The publisher's public key, for --verify-signature.",
 )
 @THREADS
+@VERBOSE
 def command(
     output: Output,
     path: Path,
@@ -46,6 +48,7 @@ def command(
     *,
     is_verified: bool,
     is_signature_verified: bool,
+    is_verbose: bool,
 ) -> Exit:
     """Show what an artifact or a model file holds.
 
@@ -77,7 +80,9 @@ def command(
         with output.progress().stage("digest", report.manifest.size_bytes) as advance:
             report = inspect_artifact(report.path, verify=True, threads=threads, progress=advance)
     found = report
-    output.answer({**vars(found), "is_sound": found.is_sound}, lambda: _artifact_lines(found))
+    output.answer(
+        {**vars(found), "is_sound": found.is_sound}, lambda: _artifact_lines(found, is_verbose=is_verbose)
+    )
     return Exit.DONE if found.is_sound else Exit.FAILED
 
 
@@ -91,7 +96,7 @@ def _verified_lines(found: Verified) -> Iterator[str]:
     yield f"{count(found.files, 'file')}, {size(found.size_bytes)}: each as it was signed"
 
 
-def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
+def _artifact_lines(report: ArtifactReport, *, is_verbose: bool) -> Iterator[str]:
     from convert.store import REBUILT, Flaw  # noqa: PLC0415
 
     manifest = report.manifest
@@ -113,9 +118,12 @@ def _artifact_lines(report: ArtifactReport) -> Iterator[str]:
         [(entry.path, size(entry.size_bytes), f"{entry.sha256[:16]}…") for entry in manifest.files],
         right="size",
     )
-    if manifest.deviations:
+    count_of = manifest.model.parameter_count if manifest.model else None
+    bits = 8 * manifest.size_bytes / count_of if count_of else None
+    differing = Differing(manifest.deviations, count_matrices(manifest.tensors), bits)
+    if said := list(deviations({manifest.target: differing}, is_verbose=is_verbose)):
         yield ""
-        yield from deviations([(manifest.target, each) for each in manifest.deviations], [manifest.target])
+        yield from said
     yield ""
     yield from (one_line(f"{each.path}: {each.flaw}") for each in report.differences)
     if any(each.flaw is Flaw.SHA256 for each in report.differences):

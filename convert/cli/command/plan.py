@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convert.cli.deviations import deviations
-from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, TO, answering, asked
+from convert.cli.deviations import Differing, deviations
+from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, TO, VERBOSE, answering, asked
 from convert.cli.text import facts, parameters, table
 from convert.size import duration, size
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @OUT
 @THREADS
 @OFFLINE
-def command(output: Output, *, recipe: str, targets: str | None, options: Options) -> None:
+@VERBOSE
+def command(output: Output, *, recipe: str, targets: str | None, options: Options, is_verbose: bool) -> None:
     """Show what a conversion would read, build and write.
 
     No weights are downloaded but an adapter's. Sizes are exact, memory is a bound, time is an
@@ -36,11 +37,11 @@ def command(output: Output, *, recipe: str, targets: str | None, options: Option
 
     loaded = asked(recipe, targets)
     plan = plan_recipe(loaded, **options)
-    output.answer(plan, lambda: _lines(plan, loaded))
+    output.answer(plan, lambda: _lines(plan, loaded, is_verbose=is_verbose))
     refuse_impossible(plan, options["out"])
 
 
-def _lines(plan: Plan, recipe: Recipe) -> Iterator[str]:
+def _lines(plan: Plan, recipe: Recipe, *, is_verbose: bool) -> Iterator[str]:
     from convert.pipeline.slow import about, leaving_out  # noqa: PLC0415 - brings the formats
 
     tools = [target for target in plan.targets if target.device and not target.is_up_to_date]
@@ -76,10 +77,15 @@ def _lines(plan: Plan, recipe: Recipe) -> Iterator[str]:
     if advice := list(leaving_out(plan, recipe.path)):
         yield ""
         yield from advice
-    found = [(target.target, each) for target in plan.targets for each in target.deviations]
-    if found:
+    differing = {target.target: _differing(target, plan) for target in plan.targets}
+    if said := list(deviations(differing, is_verbose=is_verbose)):
         yield ""
-        yield from deviations(found, [target.target for target in plan.targets])
+        yield from said
+
+
+def _differing(target: PlannedTarget, plan: Plan) -> Differing:
+    bits = None if target.device else 8 * target.size_bytes / plan.parameter_count
+    return Differing(target.deviations, target.matrices, bits)
 
 
 def _adapter(plan: Plan) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from convert.checkpoint.adapter import cost
+from convert.deviation import count_matrices
 from convert.errors import Failure
 from convert.formats.base import deviations
 from convert.pipeline.forecast import Forecast
@@ -96,6 +97,7 @@ def _target(run: Run, job: Job, forecast: Forecast, missing: list[Job]) -> Plann
         finish.device if finish else None,
         forecast.tool_s(job),
         max(0.0, _total_s(forecast.steps(missing)) - _total_s(forecast.steps(others))),
+        count_matrices(planned.encodings),
     )
 
 
