@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
@@ -39,6 +40,22 @@ SCALARS = {
 Scalar = str | int | float | bool
 
 
+class TypeSize(NamedTuple):
+    """A ggml_type: its number, weights a block, bytes a block."""
+
+    number: int
+    block_size: int
+    block_bytes: int
+
+
+# What gguf-py has from ggml, and what is newer than it.
+TYPES = {
+    **{each.name: TypeSize(int(each), *map(int, GGML_QUANT_SIZES[each])) for each in GGMLQuantizationType},
+    "Q2_0": TypeSize(42, 64, 18),
+}
+_BY_NUMBER = {size.number: name for name, size in TYPES.items()}
+
+
 @dataclass(frozen=True)
 class GgufTensor:
     """A row of the tensor table, its offset counted from the file's start."""
@@ -48,6 +65,7 @@ class GgufTensor:
     parameters: int
     offset_bytes: int
     size_bytes: int
+    shape: tuple[int, ...]  # the innermost dimension first
 
 
 @dataclass(frozen=True)
@@ -128,15 +146,13 @@ class _Reader:
         shape = [walk.number("Q", f"tensor {name!r}'s shape") for _ in range(rank)]
         number = walk.number("I", f"tensor {name!r}'s type")
         offset = walk.number("Q", f"tensor {name!r}'s offset")
-        try:
-            kind = GGMLQuantizationType(number)
-        except ValueError:
-            raise walk.fault(f"tensor {name!r} has the type {number}, which ggml does not know") from None
-        block, block_bytes = GGML_QUANT_SIZES[kind]
+        if (kind := _BY_NUMBER.get(number)) is None:
+            raise walk.fault(f"tensor {name!r} has the type {number}, which ggml does not know")
+        _, block, block_bytes = TYPES[kind]
         if shape and shape[0] % block:
-            raise walk.fault(f"tensor {name!r}: rows of {shape[0]} do not divide into {kind.name}'s {block}")
+            raise walk.fault(f"tensor {name!r}: rows of {shape[0]} do not divide into {kind}'s {block}")
         parameters = prod(shape)
-        return GgufTensor(name, kind.name, parameters, offset, parameters // block * block_bytes)
+        return GgufTensor(name, kind, parameters, offset, parameters // block * block_bytes, (*shape,))
 
     def _value(self, kind: GGUFValueType, key: str, depth: int) -> Scalar:
         walk = self._walk

@@ -67,10 +67,8 @@ class Types:
     head: str | None = None  # of the output head, whatever the quant
     # Of what leads out of MLPs: in the first sixteenth of the layers, in those that get more bits, elsewhere.
     down: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
-    # Of what leads out of attention.
-    out: Mapping[str, str] = field(
-        default_factory=lambda: {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}
-    )
+    # Of what leads out of attention, where none of the usual rules apply to it.
+    out: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,21 @@ import gguf as gguf_py
 
 from convert.deviation import AS_SOURCE, Deviation
 from convert.digest import sha256_of
+from convert.errors import Failure
 from convert.extras import installed
 from convert.formats.base import Format, Planned, Weight
 from convert.formats.gguf import metadata, projector, tensors
+from convert.formats.gguf.choosing import Choice, Wishes, choose
 from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
-from convert.formats.gguf.mixture import MIXTURES, Chooser, Shape
+from convert.formats.gguf.mixture import MIXTURES, needs_importance
 from convert.formats.gguf.options import PREFIX, GgufOptions
 from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
+from convert.formats.hf.format import promised_type
+from convert.formats.hf.tensors import KEPT_AS
 from convert.model.family import HEADS
 from convert.model.feature import Feature
-from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
+from convert.model.tensor import Ref, Role
+from convert.writer.codecs.ggml import BLOCK_TYPES, WEIGHED, Ggml
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Layout, Piece, Slot
 
@@ -53,6 +58,7 @@ class Shared:
     importance: Importance | None = field(default=None, repr=False)
     part: projector.Part | None = field(default=None, repr=False)  # that reads pictures
     source: Mapping[str, TensorInfo] | None = field(default=None, repr=False)  # once its headers were read
+    native: str = ""  # the float that the source's head has, where it is kept
     learning: float = 0.0  # operations that an importance matrix costs
 
 
@@ -105,6 +111,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
             options.imatrix is not None,
             part=projector.find_part(model) if options.mmproj else None,
             learning=_operations(model.decoder, recipe) if options.learns_by else 0.0,
+            native=promised_type(model) if options.leave_output_tensor else "",
         )
 
     def learn(
@@ -120,6 +127,9 @@ class GgufFormat(Format[GgufOptions, Shared]):
         """Read or make the importance matrix, where one is asked for."""
         if options.mmproj:
             prepared = replace(prepared, source=weights.checkpoint.tensors)
+        if options.leave_output_tensor and (origin := weights.origins.get(Ref(Role.HEAD))):
+            kept = KEPT_AS.get(weights.checkpoint.tensors[origin.name].dtype, "F32")
+            prepared = replace(prepared, native=kept)
         if options.imatrix is None:
             return prepared
         from convert.formats.gguf.importance import find_importance  # noqa: PLC0415 - brings a forward pass
@@ -134,7 +144,11 @@ class GgufFormat(Format[GgufOptions, Shared]):
             model = replace(model, decoder=model.decoder.with_next_layers())
         listed = list(tensors.file_tensors(model.decoder))
         prepared = _with_all_missing(prepared, model.decoder, listed)
-        chooser, types = _choose(quant, model.decoder, listed, has_imatrix=prepared.has_imatrix)
+        wishes = _wishes(options, prepared.native)
+        choice = choose(quant, model.decoder, listed, wishes, has_imatrix=prepared.has_imatrix)
+        types = choice.types
+        if prepared.importance is not None:
+            _require_importance(quant, types, prepared.importance)
         counts = tensors.parameter_counts(listed)
         fields = metadata.fields(model, MIXTURES[quant].file_type, counts)
         fields |= prepared.vocabulary
@@ -163,7 +177,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
             tuple(layouts),
             files=_learned_files(prepared.importance),
             encodings=encodings,
-            deviations=(*_deviations(chooser, listed, types, prepared), *_lost(model.decoder), *beyond),
+            deviations=(*_deviations(choice, listed, prepared), *_lost(model.decoder), *beyond),
             kept=frozenset(kept),
             learning=prepared.learning if prepared.importance is None else 0.0,
             notes={"calibration": dict(learned)} if (learned := _learned(prepared)) else {},
@@ -175,7 +189,8 @@ class GgufFormat(Format[GgufOptions, Shared]):
         """Choose every tensor's type, and add up its blocks."""
         listed = _listed_once(decoder)
         has_imatrix = options.imatrix is not None
-        _, types = _choose(target.removeprefix(PREFIX), decoder, listed, has_imatrix=has_imatrix)
+        quant, wishes = target.removeprefix(PREFIX), _wishes(options, KEPT_AS.get(native, "F32"))
+        types = choose(quant, decoder, listed, wishes, has_imatrix=has_imatrix).types
         return [
             Weight(
                 tensor.pieces[0].ref if tensor.pieces else None,
@@ -191,22 +206,29 @@ def _listed_once(decoder: Decoder) -> tuple[FileTensor, ...]:
     return tuple(tensors.file_tensors(decoder))
 
 
-def _choose(
-    quant: str, decoder: Decoder, listed: Sequence[FileTensor], *, has_imatrix: bool
-) -> tuple[Chooser, dict[str, str]]:
-    """Choose every tensor's type."""
-    shapes = [
-        Shape(
-            tensor.name,
-            tensor.shape[0],
-            tensor.shape[-1] if tensor.is_matrix else 1,
-            tensor.is_matrix,
-            is_stack=len(tensor.shape) > 2 and tensor.shape[0] > 1,
+def _wishes(options: GgufOptions, native: str) -> Wishes:
+    """Read what the recipe says of single tensors."""
+    return Wishes(
+        tuple(options.tensor_types.items()),
+        options.output_type,
+        options.embedding_type,
+        native if options.leave_output_tensor else None,
+        options.pure,
+    )
+
+
+def _require_importance(quant: str, types: Mapping[str, str], importance: Importance) -> None:
+    """Refuse a matrix that says nothing of a tensor which needs it, as llama-quantize does."""
+    lacking = (
+        name
+        for name, type_ in types.items()
+        if name not in importance.values and (needs_importance(name, type_, quant) or type_ in WEIGHED)
+    )
+    if (name := next(lacking, None)) is not None:
+        raise Failure(
+            f"{importance.file_name}: it says nothing of {name}, and {types[name]} needs it",
+            f"take a matrix that does, or give this tensor another type: tensor_types: {{{name}: Q4_K}}",
         )
-        for tensor in listed
-    ]
-    chooser = Chooser(quant, decoder, shapes, has_imatrix=has_imatrix)
-    return chooser, {shape.name: chooser.choose(shape) for shape in shapes}
 
 
 def _operations(decoder: Decoder, recipe: Recipe) -> float:
@@ -333,14 +355,13 @@ def _with_all_missing(prepared: Shared, decoder: Decoder, listed: Iterable[FileT
     return replace(prepared, importance=replace(matrix, missing=tuple(missing)))
 
 
-def _deviations(
-    chooser: Chooser, listed: Sequence[FileTensor], types: Mapping[str, str], prepared: Shared
-) -> tuple[Deviation, ...]:
+def _deviations(choice: Choice, listed: Sequence[FileTensor], prepared: Shared) -> tuple[Deviation, ...]:
     """Name every tensor that is coarser or finer than the quant's name says."""
+    types = choice.types
     columns = {tensor.name: tensor.shape[-1] for tensor in listed}
     fallen = [
         Deviation(name, wanted, types[name], f"{columns[name]} columns are no whole number of blocks")
-        for name, wanted in chooser.wanted.items()
+        for name, wanted in choice.wanted.items()
     ]
     missing = [
         Deviation(name, "with the importance of its columns", "without", "the matrix lacks this tensor")

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from gguf import GGML_QUANT_SIZES, GGUF_MAGIC, GGUF_VERSION, GGMLQuantizationType, GGUFValueType
+from gguf import GGUF_MAGIC, GGUF_VERSION, GGUFValueType
 
-from convert.checkpoint.gguf_file import SCALARS
+from convert.checkpoint.gguf_file import SCALARS, TYPES
 
 ALIGNMENT_BYTES = 32  # GGUF_DEFAULT_ALIGNMENT
 _LENGTHS = [struct.pack("<Q", length) for length in range(256)]
@@ -49,8 +49,8 @@ def align(size_bytes: int) -> int:
 
 def tensor_bytes(shape: tuple[int, ...], type_name: str) -> int:
     """Say how long a tensor is in a type."""
-    block_size, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[type_name]]
-    return math.prod(shape) // int(block_size) * int(block_bytes)
+    _, block_size, block_bytes = TYPES[type_name]
+    return math.prod(shape) // block_size * block_bytes
 
 
 def pack(fields: Mapping[str, Field], entries: Sequence[Entry]) -> bytes:
@@ -63,7 +63,7 @@ def pack(fields: Mapping[str, Field], entries: Sequence[Entry]) -> bytes:
             _string(entry.name),
             # ggml counts dimensions from the innermost.
             struct.pack(f"<I{len(entry.shape)}Q", len(entry.shape), *reversed(entry.shape)),
-            struct.pack("<IQ", GGMLQuantizationType[entry.type_name], entry.offset_bytes),
+            struct.pack("<IQ", TYPES[entry.type_name].number, entry.offset_bytes),
         )
     header = b"".join(out)
     return header.ljust(align(len(header)), b"\0")

@@ -1,5 +1,6 @@
 """What a recipe may say under `targets: gguf:`."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -7,9 +8,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from convert.recipe import Short, TargetOptions
-from convert.recipe.check import spelled, unique
+from convert.recipe.check import spelled, unique, wrong
+from convert.recipe.explain import did_you_mean
 from convert.recipe.model import ExistingFile
 from convert.recipe.size import FileSize, size_in_bytes
+from convert.writer.codecs.ggml import BLOCK_TYPES
 
 PREFIX = "gguf-"
 
@@ -25,16 +28,58 @@ class Quant(StrEnum):
     Q5_K_M = "Q5_K_M"
     Q5_K_S = "Q5_K_S"
     Q5_0 = "Q5_0"
+    Q5_1 = "Q5_1"
     Q4_K_M = "Q4_K_M"
     Q4_K_S = "Q4_K_S"
     Q4_0 = "Q4_0"
+    Q4_1 = "Q4_1"
     Q3_K_L = "Q3_K_L"
     Q3_K_M = "Q3_K_M"
     Q3_K_S = "Q3_K_S"
     Q2_K = "Q2_K"
+    Q2_K_S = "Q2_K_S"
     IQ4_XS = "IQ4_XS"
     IQ4_NL = "IQ4_NL"
+    IQ3_M = "IQ3_M"
+    IQ3_S = "IQ3_S"
+    IQ3_XS = "IQ3_XS"
+    IQ3_XXS = "IQ3_XXS"
+    IQ2_M = "IQ2_M"
+    IQ2_S = "IQ2_S"
+    IQ2_XS = "IQ2_XS"
+    IQ2_XXS = "IQ2_XXS"
+    IQ1_M = "IQ1_M"
+    IQ1_S = "IQ1_S"
+    TQ2_0 = "TQ2_0"
+    TQ1_0 = "TQ1_0"
+    Q2_0 = "Q2_0"
+    Q1_0 = "Q1_0"
     MXFP4_MOE = "MXFP4_MOE"
+
+
+TYPES = ("F32", "F16", "BF16", *BLOCK_TYPES)
+
+
+def _check_type(name: str) -> str:
+    """Find a type of a tensor, in capitals or small letters."""
+    if name.upper() not in TYPES:
+        raise wrong(f"{name!r} is no type of a tensor", did_you_mean(name, TYPES, "write e.g. Q6_K"))
+    return name.upper()
+
+
+Type = Annotated[str, AfterValidator(_check_type), Field(json_schema_extra={"enum": list(TYPES)})]
+
+
+def _check_expressions(given: dict[str, str]) -> dict[str, str]:
+    """Check that all keys are regular expressions."""
+    for expression in given:
+        try:
+            re.compile(expression)
+        except re.error as error:
+            raise wrong(
+                f"{expression!r} is no regular expression: {error}", 'write e.g. {"attn_v": Q6_K}'
+            ) from error
+    return given
 
 
 class GgufOptions(TargetOptions):
@@ -66,6 +111,23 @@ class GgufOptions(TargetOptions):
         examples=["4G"],
     )
 
+    tensor_types: Annotated[dict[str, Type], AfterValidator(_check_expressions)] = Field(
+        default={},
+        description="Types of single tensors: the first expression that is found in a tensor's name decides, "
+        "as with llama-quantize's --tensor-type.",
+        examples=[{"attn_v": "Q6_K"}],
+    )
+    output_type: Type | None = Field(
+        default=None, description="The type of the output head, whatever the quant.", examples=["Q8_0"]
+    )
+    embedding_type: Type | None = Field(
+        default=None, description="The type of the token embedding, whatever the quant.", examples=["Q8_0"]
+    )
+    leave_output_tensor: bool = Field(default=False, description="Keep the output head as the source has it.")
+    pure: bool = Field(
+        default=False, description="Give all tensors one type, instead of the quant's mixture."
+    )
+
     def by_target(self) -> dict[str, dict[str, JsonValue]]:
         """Name one artifact a quant, as `gguf-Q4_K_M`."""
         imatrix = self.imatrix_file.name if self.imatrix_file else self.learns_by and "calibration"
@@ -74,10 +136,22 @@ class GgufOptions(TargetOptions):
                 "quant": quant.value,
                 "imatrix": imatrix,
                 "split_max_bytes": self.split_max_bytes,
+                **self._wishes(),
                 **({"mmproj": True} if self.mmproj else {}),
             }
             for quant in self.quants
         }
+
+    def _wishes(self) -> dict[str, JsonValue]:
+        """Dump what is said of single tensors; nothing where nothing is."""
+        said = self.model_dump(
+            mode="json",
+            include={"tensor_types", "output_type", "embedding_type", "leave_output_tensor", "pure"},
+            exclude_defaults=True,
+        )
+        # As a list: the order of expressions decides.
+        types = said.get("tensor_types")
+        return {**said, "tensor_types": [list(each) for each in types.items()]} if types else said
 
     @property
     def learns_by(self) -> str | None:

@@ -5,13 +5,14 @@ Kernels of our own take its place where they are ready, several times as fast an
 
 import ctypes
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Self
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from numpy.typing import NDArray
 
+from convert.checkpoint.gguf_file import TYPES
 from convert.errors import Failure
 from convert.extras import require
 from convert.writer.codecs import lanes
@@ -41,18 +42,29 @@ WEIGHTS_PER_S = {
     "Q6_K": 31e6,
     "IQ4_NL": 3.6e6,
     "IQ4_XS": 3.6e6,
+    "IQ3_S": 2.6e6,
+    "IQ3_XXS": 1.7e6,
+    "IQ2_S": 2.7e6,
+    "IQ2_XS": 1.2e6,
+    "IQ2_XXS": 1.8e6,
+    "IQ1_M": 6.6e6,
+    "IQ1_S": 3.5e6,
+    "TQ2_0": 320e6,
+    "TQ1_0": 320e6,
+    "Q2_0": 290e6,
+    "Q1_0": 190e6,
     "MXFP4": 160e6,
+    "NVFP4": 39e6,
 }
 
 
-def _block_type(name: str) -> BlockType:
-    """Take what a type is from gguf-py, which has it from ggml."""
-    number = GGMLQuantizationType[name]
-    block_size, block_bytes = GGML_QUANT_SIZES[number]
-    return BlockType(int(number), int(block_size), int(block_bytes), WEIGHTS_PER_S[name])
-
-
-BLOCK_TYPES = {name: _block_type(name) for name in WEIGHTS_PER_S}
+BLOCK_TYPES = {name: BlockType(*TYPES[name], per_s) for name, per_s in WEIGHTS_PER_S.items()}
+# ggml_quantize_requires_imatrix: without the importance of its columns, ggml ends the process.
+WEIGHED = {"IQ2_XXS", "IQ2_XS", "IQ1_S"}
+# It also ends the process where one of these searches runs out of float32.
+SEARCHED = {*WEIGHED, "IQ1_M", "IQ2_S", "IQ3_XXS", "IQ3_S"}
+LARGEST = 65504.0  # the largest scale of a super-block
+LARGEST_PRODUCT = 1e15  # of the importance and the square of a weight, whose sums are squared again
 
 
 @cache
@@ -73,9 +85,6 @@ def _library() -> ctypes.CDLL:
     library.ggml_quantize_chunk.argtypes = [ctypes.c_int, pointer, pointer, size, size, size, pointer]
     library.ggml_validate_row_data.restype = ctypes.c_bool
     library.ggml_validate_row_data.argtypes = [ctypes.c_int, pointer, ctypes.c_size_t]
-    for block_type in BLOCK_TYPES.values():
-        # Some types build lookup tables on first use; ggml guards that with a lock, and here it is done once.
-        library.ggml_quantize_init(block_type.number)
     return library
 
 
@@ -94,6 +103,15 @@ class Ggml:
     def weights_per_s(self) -> float:
         return BLOCK_TYPES[self.name].weights_per_s
 
+    @property
+    def needs_importance(self) -> bool:
+        """Tell whether nothing can be encoded without an importance, and there is none yet."""
+        return self.name in WEIGHED and self.importance is None
+
+    def with_importance(self, columns: int) -> Self:
+        """Give all columns the same importance, for a trial of a type that needs it."""
+        return replace(self, importance=np.ones(columns, np.float32).tobytes())
+
     def row_bytes(self, columns: int) -> tuple[int, ...]:
         block_type = BLOCK_TYPES[self.name]
         return (columns // block_type.block_size * block_type.block_bytes,)
@@ -106,6 +124,8 @@ class Ggml:
         source = np.require(rows, np.float32, ("C", "A"))
         library = _library()
         written = out.nbytes
+        if self.name in SEARCHED:
+            self._require_safe(source)
         if kernel := lanes.ready.get(self.name):
             kernel(source, np.frombuffer(self.importance or b"", np.float32), out)
         else:
@@ -115,3 +135,18 @@ class Ggml:
         if written != out.nbytes or not library.ggml_validate_row_data(number, out.ctypes.data, out.nbytes):
             raise Failure(f"{self.name}: a row quantizes to something that llama.cpp would refuse")
         return (out,)
+
+    def _require_safe(self, source: NDArray[np.float32]) -> None:
+        """Refuse what ggml would end the process for."""
+        if self.needs_importance:
+            raise Failure(
+                f"{self.name} needs the importance of each column, and there is none",
+                "choose another type for this tensor",
+            )
+        largest = float(max(source.max(initial=0), -source.min(initial=0)))
+        heaviest = float(np.frombuffer(self.importance or b"", np.float32).max(initial=0))
+        if largest > LARGEST or heaviest * largest**2 > LARGEST_PRODUCT:
+            raise Failure(
+                f"{self.name}: a weight of {largest:.3g}, or its importance, is too large for ggml's search",
+                "choose another type for this tensor",
+            )

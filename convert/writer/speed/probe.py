@@ -52,6 +52,8 @@ def per_s(work: Work, cores: int) -> float:
 
 def encoding(codec: Codec) -> Work:
     """Encode slices as large as the engine's; smaller ones where they would take long."""
+    if getattr(codec, "needs_importance", False):
+        codec = codec.with_importance(COLUMNS)  # type: ignore[attr-defined] # it is one of ggml's
     importance = getattr(codec, "importance", None)
     columns = len(importance) // 4 if importance else COLUMNS
     rows = _weights(MANY_WEIGHTS // columns, columns)
