@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from convert.recipe import Recipe
 
 QUIET = click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Print nothing but errors.")
+# More parts than anybody has machines.
+MOST_PARTS = 10_000
 _JSON = click.option("--json", "is_json", is_flag=True, help="Print the answer as JSON.")
 
 
@@ -71,6 +73,24 @@ OUT = click.option(
 OFFLINE = click.option(
     "--offline", "is_offline", is_flag=True, help="Use what was downloaded before; no network."
 )
+
+
+class _Part(click.ParamType[tuple[int, int]]):
+    """One of so many parts, as a person writes it: 2/8."""
+
+    name = "part"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Read K/N."""
+        number, _, count = str(value).partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= MOST_PARTS):
+            self.fail(f"{value} is not one of so many parts, such as 2/8", param, ctx)
+        return int(number), int(count)
+
+
+PART = click.option("--part", metavar="K/N", type=_Part(), help="Make the K-th of N parts of each artifact.")
 THREADS = click.option(
     "--threads", metavar="N", type=click.IntRange(min=1), help="How many cores to use; all by default."
 )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from convert.recipe import Publish, Recipe, Target
     from convert.source import Hub, Listing, Pinned
     from convert.store import Store
+    from convert.writer.engine import Part
     from verify.report import Report
     from verify.task import Plan as Questions
     from verify.task import Subject, Watch
@@ -125,6 +126,7 @@ class Run(Trial):
     only: Sequence[str] = ()
     to: str | None = None  # in place of the recipe's publish.to
     is_dry: bool = False
+    part: Part | None = None  # that is made of every artifact; None for the whole
 
     targets: tuple[Target, ...] = NOT_YET
     source: PinnedSource = NOT_YET

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from convert.errors import Failure
-from convert.store import inventory, staging
+from convert.store import inventory, part, staging
 from convert.store.digest import Progress
 from convert.store.fault import explained
 from convert.store.inventory import (
@@ -89,6 +89,7 @@ class Store(Paths):
     """The artifacts below one folder, as a build needs them."""
 
     stage = staging.stage
+    parts = part.parts
     sweep = staging.sweep
 
     def holds(self, recipe: str, target: str) -> bool:

@@ -13,6 +13,7 @@ from convert.store.digest import Progress, digest_files
 from convert.store.fault import explained
 from convert.store.lock import locked
 from convert.store.manifest import MANIFEST_NAME, DamagedManifest, Manifest, inside, read_manifest
+from convert.store.part import sweep_parts
 from convert.store.paths import Paths, Removed
 from convert.store.staging import removal, sweep, tree_bytes
 
@@ -139,7 +140,7 @@ def clean(
     Folders without a manifest were not made here and stay; so do those that a newer version wrote.
     """
     paths = Paths(root)
-    removed = list(sweep(paths, dry_run=dry_run))
+    removed = [*sweep(paths, dry_run=dry_run), *sweep_parts(paths, dry_run=dry_run)]
     for listed in list_artifacts(root):
         why = _reason(listed, keep)
         if why is not None and not dry_run:

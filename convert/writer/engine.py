@@ -37,6 +37,24 @@ class Output:
     path: Path
 
 
+class Part(NamedTuple):
+    """A share of the work: the slices in one stretch of the source, of so many of about equal length."""
+
+    number: int  # from 1
+    of: int
+
+    def __str__(self) -> str:
+        """Write it as a person does: 2/8."""
+        return f"{self.number}/{self.of}"
+
+    def holds(self, at_bytes: int, total_bytes: int) -> bool:
+        """Say whether a slice that begins there in the source is in this part."""
+        return at_bytes * self.of // max(1, total_bytes) == self.number - 1
+
+
+WHOLE = Part(1, 1)
+
+
 class Place(NamedTuple):
     """A matrix of the source: a tensor, or one of a stack, maybe stored (columns, rows)."""
 
@@ -90,8 +108,12 @@ def run(
     *,
     threads: int | None = None,
     advance: Callable[[int], None] = lambda _bytes: None,
+    part: Part = WHOLE,
 ) -> None:
-    """Fill every output from one read of the checkpoint; the same bytes for any number of threads."""
+    """Fill every output from one read of the checkpoint; the same bytes for any number of threads.
+
+    Of a `part` only its slices are read and written; what else is in the files stays as it is.
+    """
     count = threads or available_threads()
     with ExitStack() as stack:
         targets: dict[Place, list[Target]] = defaultdict(list)
@@ -99,11 +121,12 @@ def run(
             descriptor = os.open(output.path, os.O_RDWR | os.O_CREAT, 0o666)
             stack.callback(os.close, descriptor)
             os.truncate(descriptor, output.layout.size_bytes)
-            for offset_bytes, data in output.layout.fixed:
-                _write(descriptor, data, offset_bytes)
+            if part.number == 1:
+                for offset_bytes, data in output.layout.fixed:
+                    _write(descriptor, data, offset_bytes)
             for place, target in _targets(output.layout, descriptor, origins):
                 targets[place].append(target)
-        _pass(checkpoint, targets, count, advance)
+        _pass(checkpoint, targets, count, advance, part)
 
 
 def _targets(
@@ -160,12 +183,13 @@ def _pass(
     targets: Mapping[Place, list[Target]],
     threads: int,
     advance: Callable[[int], None],
+    part: Part,
 ) -> None:
     lock = threading.Lock()
     failures: list[BaseException] = []
     order = {name: number for number, name in enumerate(checkpoint.tensors)}
     places = sorted(targets, key=lambda place: (order[place.name], place.matrix or 0))
-    slices = itertools.chain.from_iterable(_slices(checkpoint, place, targets[place]) for place in places)
+    slices = _within(part, checkpoint, places, targets)
 
     def work() -> None:
         """Take the next slice while there is one: as many are in memory as there are threads."""
@@ -188,6 +212,22 @@ def _pass(
             raise
     if failures:
         raise failures[0]
+
+
+def _within(
+    part: Part, checkpoint: Checkpoint, places: Sequence[Place], targets: Mapping[Place, list[Target]]
+) -> Iterator["Slice"]:
+    """Cut all matrices into slices, and yield those of a part: one stretch of the source as it is read."""
+    every = itertools.chain.from_iterable(_slices(checkpoint, place, targets[place]) for place in places)
+    if part == WHOLE:
+        yield from every
+        return
+    sizes = {name: checkpoint.tensors[name].size_bytes for name in {place.name for place in places}}
+    total_bytes, at_bytes = sum(sizes.values()), 0
+    for each in every:
+        if part.holds(at_bytes, total_bytes):
+            yield each
+        at_bytes += each.source_bytes(checkpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +263,7 @@ class Slice:
                 if key not in encoded:
                     encoded[key] = self._encode(lent.wide()[target.phase :: target.step], target)
                 self._write(target, encoded[key], lent.rows.shape[1])
-        return self._source_bytes(checkpoint)
+        return self.source_bytes(checkpoint)
 
     def _write(self, target: Target, planes: tuple[NDArray[np.uint8], ...], columns: int) -> None:
         written = target.written(self.first_row - target.first_row)
@@ -245,7 +285,7 @@ class Slice:
         except Failure as failure:
             raise Failure(f"{self.place.name}: {failure.message}", failure.hint) from failure
 
-    def _source_bytes(self, checkpoint: Checkpoint) -> int:
+    def source_bytes(self, checkpoint: Checkpoint) -> int:
         """Share a matrix's bytes out, such that the shares add up."""
         info = checkpoint.tensors[self.place.name]
         size = info.size_bytes if self.place.matrix is None else info.size_bytes // info.shape[0]

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convert.cli.option import DEFAULT_OUT, OFFLINE, ONLY, OUT, RECIPE, THREADS, TO, answering, asked
+from convert.cli.option import DEFAULT_OUT, OFFLINE, ONLY, OUT, PART, RECIPE, THREADS, TO, answering, asked
 from convert.cli.text import count, table
 from convert.size import duration, size
 
@@ -24,19 +24,30 @@ if TYPE_CHECKING:
 @OUT
 @THREADS
 @OFFLINE
-def command(output: Output, *, recipe: str, targets: str | None, options: Options) -> None:
+@PART
+def command(
+    output: Output, *, recipe: str, targets: str | None, part: tuple[int, int] | None, options: Options
+) -> None:
     """Build every artifact that the recipe asks for.
 
     The source is downloaded, checked and read once, for all targets together. An artifact that
     is there already, made from the same source by the same recipe, is not built again.
+
+    With --part several machines share the work: each makes its part in the same --out, a folder that
+    all of them see, and `assemble` completes the artifacts. The bytes are those of one machine.
     """
+    if part is not None:
+        _make_part(output, recipe, targets, part, options)
+        return
     from convert import convert_recipe  # noqa: PLC0415 - pydantic
 
     converted = convert_recipe(asked(recipe, targets), **options)
-    output.answer(data(converted), lambda: lines(converted, _next(recipe, targets, converted, options)))
+    output.answer(
+        data(converted), lambda: lines(converted, next_command(recipe, targets, converted, options))
+    )
 
 
-def _next(recipe: str, targets: str | None, converted: Converted, options: Options) -> str:
+def next_command(recipe: str, targets: str | None, converted: Converted, options: Options) -> str:
     """Return the command that verifies what was asked for."""
     if targets is None:
         words = [recipe, *(word for name in options.get("only", ()) for word in ("--only", name))]
@@ -45,6 +56,21 @@ def _next(recipe: str, targets: str | None, converted: Converted, options: Optio
         words = [str(each.folder) for each in converted.artifacts]
         words += ["--source", recipe] if Path(recipe).is_dir() else []  # whose name no manifest has
     return shlex.join(["modelwright", "verify", *words])
+
+
+def _make_part(
+    output: Output, recipe: str, targets: str | None, part: tuple[int, int], options: Options
+) -> None:
+    from convert.pipeline import PART as STAGES  # noqa: PLC0415 - brings the formats and their codecs
+    from convert.pipeline import fold, start  # noqa: PLC0415
+    from convert.writer.engine import Part  # noqa: PLC0415 - brings numpy
+
+    run = fold(start(asked(recipe, targets), options, part=Part(*part)), STAGES)
+    names = [job.name for job in run.jobs]
+    said = f"part {run.part} of {', '.join(names)}" if names else "everything is up to date"
+    output.answer(
+        {"part": str(run.part), "targets": names}, lambda: (said, f"next: modelwright assemble {recipe}")
+    )
 
 
 def data(converted: Converted) -> dict[str, Any]:
@@ -56,7 +82,7 @@ def data(converted: Converted) -> dict[str, Any]:
     }
 
 
-def lines(converted: Converted, next_command: str = "") -> Iterator[str]:
+def lines(converted: Converted, following: str = "") -> Iterator[str]:
     """Write the answer for a person."""
     rows = [
         (artifact.status, size(artifact.size_bytes), str(artifact.folder)) for artifact in converted.artifacts
@@ -68,5 +94,5 @@ def lines(converted: Converted, next_command: str = "") -> Iterator[str]:
         yield f"{count(built, 'artifact')} built in {duration(converted.seconds)}"
     else:
         yield "everything is up to date"
-    if next_command:
-        yield f"next: {next_command}"
+    if following:
+        yield f"next: {following}"

@@ -1,0 +1,64 @@
+"""The weights of a run: opened, bound to the decoder's roles, and read once for all files that want them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from convert.checkpoint import open_checkpoint
+from convert.model.binding import bind
+from convert.model.config import read_config
+from convert.model.families import family
+from convert.model.further import bind_next_layers
+from convert.model.source import Weights
+from convert.pipeline.adapter import merge
+from convert.pipeline.parts import name_parts
+from convert.pipeline.run import Run
+from convert.pipeline.tied import require_tied
+from convert.source import is_legal
+from convert.writer import engine
+from convert.writer.codecs.lanes.prepare import preparing
+from convert.writer.layout import weights as weights_of
+
+
+@contextmanager
+def opened(run: Run) -> Iterator[tuple[Run, Weights]]:
+    """Open the checkpoint, find every role in it, and return the run with what the headers say."""
+    with merge(open_checkpoint(run.files.folder), run) as checkpoint:
+        binding = bind(run.model.decoder, run.family.naming, checkpoint.tensors)
+        require_tied(checkpoint, read_config(run.files.folder), binding, run.model.decoder)
+        if run.model.has_next_layers:
+            further = bind_next_layers(run.model.decoder, run.family.naming, checkpoint.tensors)
+            binding = replace(binding, origins={**binding.origins, **further})
+        canonical = family(run.model.decoder.family).naming.of(run.model.decoder)
+        weights = Weights(checkpoint, binding, binding.naming is canonical)
+        # Now that the tensors are here, whatever was known of them before.
+        run = replace(run, model=replace(run.model, parts=name_parts(binding.left_out)))
+        yield run, weights
+
+
+def fill(run: Run, weights: Weights, outputs: list[engine.Output], part: engine.Part = engine.WHOLE) -> None:
+    """Fill the files in one pass, or a part of each."""
+    if not outputs:
+        return
+    # However many roles a source tensor fills, it is read once.
+    slots = (slot for output in outputs for slot in output.layout.slots)
+    used = {(each.origin or weights.origins[each.ref]).name for slot in slots for each in slot.pieces}
+    total = sum(weights.checkpoint.tensors[name].size_bytes for name in used) // part.of
+    work = weights_of(output.layout for output in outputs)
+    with (
+        preparing(work, run.hub.notes, run.remark),
+        run.progress.stage("convert", total) as advance,
+    ):
+        engine.run(
+            weights.checkpoint, weights.origins, outputs, threads=run.threads, advance=advance, part=part
+        )
+
+
+def legal_files(run: Run) -> dict[str, bytes]:
+    """Read the licenses and notices that travel with every artifact."""
+    pinned = run.files
+    legal = {name: (pinned.folder / name).read_bytes() for name in pinned.files if is_legal(name)}
+    if adapter := run.adapter:
+        names = filter(is_legal, adapter.files)
+        legal |= {f"adapter-{name}": (adapter.folder / name).read_bytes() for name in names}
+    return legal

@@ -1,0 +1,102 @@
+"""Artifacts that several machines fill together, in a folder that all of them see.
+
+Each machine writes its part of the planned files in place, and a mark when that is on the disk. When all
+marks are there the artifacts are assembled. The folder's name is a digest of what decides the bytes, so that
+parts of another source, recipe or version never meet.
+"""
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.store.digest import sync
+from convert.store.fault import explained
+from convert.store.manifest import inside
+from convert.store.paths import Paths, Removed, checked_name
+
+# Parts that nobody has touched for so long belong to no work that is going on.
+ABANDONED_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The files of some artifacts while their parts are made."""
+
+    folder: Path
+
+    def file(self, target: str, name: str, size_bytes: int) -> Path:
+        """Return the path of a file, at its final size; whoever comes first makes it."""
+        path = inside(self.folder / checked_name(target, "target"), name)
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                os.ftruncate(descriptor, size_bytes)
+            finally:
+                os.close(descriptor)
+        return path
+
+    def is_done(self, number: int, count: int) -> bool:
+        """Say whether a part is on the disk."""
+        return self._mark(number, count).exists()
+
+    def missing(self, count: int) -> tuple[int, ...]:
+        """List the parts that are not on the disk."""
+        return tuple(number for number in range(1, count + 1) if not self.is_done(number, count))
+
+    def counts(self) -> tuple[int, ...]:
+        """List into how many parts the work was divided by those that are done."""
+        return tuple(sorted({int(path.name.rpartition("-")[2]) for path in self.folder.glob("done-*-of-*")}))
+
+    def finish(self, number: int, count: int, files: Iterable[Path]) -> None:
+        """Wait until a part's bytes are on the disk, and mark it."""
+        for path in files:
+            sync(path)
+        mark = self._mark(number, count)
+        with explained(mark):
+            mark.touch()
+            sync(mark)
+            sync(self.folder)
+
+    def give(self, target: str, staged: Path) -> None:
+        """Give an artifact's files to the folder that it is completed in; they stay here as well."""
+        source = self.folder / target
+        for path in sorted(source.rglob("*")):
+            if path.is_file():
+                there = staged / path.relative_to(source)
+                with explained(path):
+                    there.parent.mkdir(parents=True, exist_ok=True)
+                    os.link(path, there)
+
+    def remove(self) -> None:
+        """Remove all parts, once the artifacts are complete."""
+        with explained(self.folder):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _mark(self, number: int, count: int) -> Path:
+        return self.folder / f"done-{number}-of-{count}"
+
+
+def parts(paths: Paths, recipe: str, keys: Iterable[str]) -> Parts:
+    """Find the folder of these artifacts' parts, made or not."""
+    digest = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
+    return Parts(paths.root / ".parts" / f"{checked_name(recipe, 'recipe')}-{digest[:16]}")
+
+
+def sweep_parts(paths: Paths, *, dry_run: bool = False) -> tuple[Removed, ...]:
+    """Remove parts that were given up."""
+    removed: list[Removed] = []
+    with explained(paths.root):
+        folders = sorted((paths.root / ".parts").glob("*"))
+        for folder in folders:
+            files = [path.lstat() for path in (folder, *folder.rglob("*"))]
+            if time.time() - max(about.st_mtime for about in files) > ABANDONED_S:
+                size_bytes = sum(about.st_size for about in files)
+                removed.append(Removed(folder, "parts that nobody has worked on for a day", size_bytes))
+                if not dry_run:
+                    shutil.rmtree(folder, ignore_errors=True)
+    return tuple(removed)

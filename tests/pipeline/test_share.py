@@ -1,0 +1,134 @@
+"""Several machines make parts of one conversion: together the bytes are those of one machine."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from convert.cli import app
+from convert.errors import Exit
+from convert.writer.engine import Part
+from tests import tiny
+from tests.hf import describing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TARGETS = """\
+targets:
+  gguf: {quants: [Q4_K_M, F16], split_max_size: 1M}
+  onnx: {precision: int4}
+  hf: {}
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe of a model in two files."""
+    describing.make(tmp_path / "source", tiny.Recipe("qwen3_moe", shards=2))
+    (tmp_path / "m.yaml").write_text(f"model: source\n{TARGETS}", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def ran(*words: str) -> int:
+    return app.run([*words, "--quiet", "--offline"])
+
+
+@pytest.mark.parametrize("count", [3, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 7))])
+def test_the_bytes_are_those_of_one_machine(home: Path, count: int) -> None:
+    assert ran("convert", "m.yaml", "--out", "whole") == Exit.DONE
+    order = list(range(1, count + 1))
+    random.Random(count).shuffle(order)
+    for number in order:
+        assert ran("convert", "m.yaml", "--out", "shared", "--part", f"{number}/{count}") == Exit.DONE
+    assert not (home / "shared" / "m").exists()  # nothing is visible before all is there
+    assert ran("assemble", "m.yaml", "--out", "shared") == Exit.DONE
+    assert contents(home / "shared" / "m") == contents(home / "whole" / "m")
+    assert not list((home / "shared" / ".parts").iterdir())
+    assert ran("convert", "m.yaml", "--out", "shared", "--part", "1/2") == Exit.DONE  # up to date
+
+
+def test_missing_parts_are_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran("assemble", "m.yaml") == Exit.FAILED
+    assert "no part of these artifacts is there" in capsys.readouterr().err
+    for number in (1, 4):
+        assert ran("convert", "m.yaml", "--part", f"{number}/4") == Exit.DONE
+    assert ran("assemble", "m.yaml") == Exit.FAILED
+    said = capsys.readouterr().err
+    assert "parts are missing: 2/4, 3/4" in said
+    assert "--part 2/4" in said
+    assert not (home / "artifacts" / "m").exists()
+
+
+@pytest.mark.slow
+def test_a_part_that_died_is_made_again_and_one_that_is_done_is_not(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ran("convert", "m.yaml", "--part", "1/2") == Exit.DONE
+    (folder,) = (home / "artifacts" / ".parts").iterdir()
+    (folder / "done-1-of-2").unlink()
+    for path in folder.rglob("*.gguf"):  # what a part that was killed left
+        os.truncate(path, 100)
+    assert ran("convert", "m.yaml", "--part", "2/2") == Exit.DONE
+    assert app.run(["convert", "m.yaml", "--part", "1/2", "--offline"]) == Exit.DONE
+    assert app.run(["convert", "m.yaml", "--part", "1/2", "--offline"]) == Exit.DONE
+    assert "part 1/2 is there already" in capsys.readouterr().err
+    assert ran("assemble", "m.yaml") == Exit.DONE
+    assert ran("convert", "m.yaml", "--out", "whole") == Exit.DONE
+    assert contents(home / "artifacts" / "m") == contents(home / "whole" / "m")
+
+
+@pytest.mark.slow
+def test_parts_of_another_source_are_not_mixed_in(home: Path) -> None:
+    assert ran("convert", "m.yaml", "--part", "1/2") == Exit.DONE
+    describing.make(home / "other", tiny.Recipe("qwen3_moe", seed=7))
+    (home / "m.yaml").write_text(f"model: other\n{TARGETS}", "utf-8")
+    assert ran("convert", "m.yaml", "--part", "2/2") == Exit.DONE
+    assert ran("assemble", "m.yaml") == Exit.FAILED
+
+
+def test_what_learns_from_the_whole_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "text.txt").write_text("The quick brown fox jumps over the lazy dog. " * 200, "utf-8")
+    (home / "m.yaml").write_text(
+        "model: source\ntargets:\n  gguf: {quants: [Q4_K_M], imatrix: calibration}\n"
+        "calibration: {text: text.txt, samples: 2, length: 64}\n",
+        "utf-8",
+    )
+    assert ran("convert", "m.yaml", "--part", "1/2") == Exit.FAILED
+    assert "gguf-Q4_K_M: learned from the whole model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["0/2", "3/2", "1", "1/0", "a/b", "1/20000"])
+def test_a_part_is_one_of_so_many(home: Path, given: str) -> None:
+    assert ran("convert", str(home / "m.yaml"), "--part", given) == Exit.USAGE
+
+
+def test_every_slice_is_in_one_part() -> None:
+    for count in (1, 2, 3, 10):
+        for at in range(0, 1000, 7):
+            assert sum(Part(number, count).holds(at, 1000) for number in range(1, count + 1)) == 1
+
+
+@pytest.mark.slow
+def test_parts_that_were_given_up_are_cleaned(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran("convert", "m.yaml", "--part", "1/2") == Exit.DONE
+    (folder,) = (home / "artifacts" / ".parts").iterdir()
+    assert app.run(["clean", "--quiet"]) == Exit.DONE
+    assert folder.is_dir()
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (0, 0))
+    assert app.run(["clean"]) == Exit.DONE
+    assert "nobody has worked on for a day" in capsys.readouterr().out
+    assert not folder.exists()
