@@ -37,6 +37,7 @@ PACKAGES = (
     Package("safetensors", "safetensors", "verify"),
     Package("torch", "torch", "verify"),
     Package("transformers", "transformers", "verify"),
+    Package("xllamacpp", "xllamacpp", "serve"),
 )
 
 

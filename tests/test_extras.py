@@ -63,6 +63,8 @@ def imports() -> dict[str, set[Path]]:
 
 
 IMPORTS = imports()
+# No code here imports these: a process of their own does, or ctypes opens their library.
+IN_A_PROCESS = {"llama_cpp", "xllamacpp"}
 owners_of = cache(metadata.packages_distributions)
 
 
@@ -80,7 +82,7 @@ def test_every_import_is_declared(module: str) -> None:
 def test_every_extra_brings_what_the_table_says(package: Any) -> None:
     assert distribution(package.distribution) in brought_by(package.extra)
     assert distribution(package.distribution) not in BASE
-    assert package.module in IMPORTS or package.module == "llama_cpp"
+    assert package.module in IMPORTS or package.module in IN_A_PROCESS
     needs_torch = {extra for extra in EXTRAS if extra != "dev" and {"torch", "gptqmodel"} & brought_by(extra)}
     assert needs_torch == NEED_TORCH
 

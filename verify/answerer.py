@@ -14,8 +14,8 @@ BYTES_PER_TOKEN = 2
 class WorkerAnswerer:
     """A worker that answers greedily, so that the same files give the same answers.
 
-    A model with a chat template is asked in chats, another gets texts to continue. A server does not show its
-    template: it `may_chat` where the source does.
+    A model with a chat template is asked in chats, another gets texts to continue. A server lays out any
+    chat, by another model's template if need be: it `may_chat` where the source does.
     """
 
     def __init__(self, worker: Worker, *, may_chat: bool = False) -> None:
@@ -23,7 +23,8 @@ class WorkerAnswerer:
         self._worker = worker
         self._seats: int | None = None
         self._counts = "tokenize" in can
-        self.is_chat = "template" in can or (may_chat and not self._counts)
+        lays_out_any = worker.info.takes_text or not self._counts
+        self.is_chat = may_chat if lays_out_any else "template" in can
         self.context_length = worker.info.context
 
     def count_tokens(self, text: str) -> int:

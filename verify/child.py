@@ -57,6 +57,9 @@ class Server:
             "together": lambda: _batched(runtime.together(list(map(self._request, args["requests"])))),
             "advance": lambda: self._advance(args["added"]),
             "cache": lambda: {"bytes": runtime.cache_bytes()},
+            "top_logprobs": lambda: _in_blocks(runtime.top_logprobs(**args)),
+            "count": lambda: {"tokens": runtime.count(self._request(args))},
+            "force": lambda: dict(zip(("text", "end"), runtime.force(**args), strict=True)),
         }
         return calls[name]()
 
@@ -83,10 +86,11 @@ class Server:
         return {"finished": [asdict(each) for each in (*refused, *done)]}
 
     def _request(self, args: Header) -> Request:
-        """Read a request, with ids for a runtime with a tokenizer; a server gets the text or the messages."""
+        """Read a request, with ids for a runtime with a tokenizer, unless that is to be judged as well."""
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
         request = Request(**given)
-        if request.ids is not None or "tokenize" not in self._runtime.info.can:
+        info = self._runtime.info
+        if request.ids is not None or info.takes_text or "tokenize" not in info.can:
             return request
         if request.messages is not None:
             # The template writes the markup itself, a beginning-of-text token included where it wants one.

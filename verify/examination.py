@@ -10,6 +10,7 @@ from convert.errors import Failure
 from verify import files, gates
 from verify.answerer import WorkerAnswerer
 from verify.baseline import Baseline, converse, describe, require_alive
+from verify.counts import compare_counts
 from verify.gates import Check
 from verify.judgment import figures, smoke_drop
 from verify.parity import compare, read_profile
@@ -17,6 +18,7 @@ from verify.quality import quality
 from verify.report import ArtifactResult
 from verify.runtimes import RuntimeSettings, choose_runtime
 from verify.sample import Measured
+from verify.servers import choose_server
 from verify.task import Plan, Subject, Watch
 from verify.worker import Launch, Worker
 
@@ -56,9 +58,11 @@ class Examination:
 
     def _open(self, baseline: Baseline) -> None:
         plan, subject = self._plan, self._subject
-        settings = RuntimeSettings(plan.context, plan.threads, dict(subject.options))
+        options = dict(subject.options) | ({"server": subject.server} if subject.server else {})
+        settings = RuntimeSettings(plan.context, plan.threads, options)
         format_name = self._files.manifest.format if self._files.manifest else None
-        runtime, others = choose_runtime(subject.path, format_name, subject.runtime)
+        choose = choose_server if subject.server else choose_runtime
+        runtime, others = choose(subject.path, format_name, subject.server or subject.runtime)
         self._found["other_runtimes"] = others
         path = subject.path if isinstance(subject.path, str) else subject.path.absolute()
         if self._files.manifest and isinstance(path, Path):
@@ -75,7 +79,9 @@ class Examination:
         can = worker.info.can
         if "tokenize" in can:
             self._step("parity", "tokens and template", lambda: self._compare_tokens(worker, baseline))
-        if "logits" in can and worker.fault is None:
+        elif "count" in can:
+            self._step("parity", "token counts and ends", lambda: self._compare_counts(worker, baseline))
+        if {"logits", "top_logprobs"} & {*can} and worker.fault is None:
             self._step("quality", "logits", lambda: self._compare_logits(worker, baseline))
         if worker.fault is None:
             self._step("answers", "dialogues", lambda: self._have_dialogues(worker, baseline))
@@ -93,8 +99,11 @@ class Examination:
         self._watch.found(self.result())
 
     def _compare_tokens(self, worker: Worker, baseline: Baseline) -> None:
-        found = read_profile(worker, tuple(baseline.profile.markup))
+        found = read_profile(worker, tuple(baseline.profile.markup), tuple(baseline.profile.ends))
         self._checks += compare(found, baseline.profile)
+
+    def _compare_counts(self, worker: Worker, baseline: Baseline) -> None:
+        self._checks += compare_counts(worker, baseline.profile)
 
     def _compare_logits(self, worker: Worker, baseline: Baseline) -> None:
         self._found["quality"] = quality(worker, baseline.reference)

@@ -21,6 +21,9 @@ from verify.worker import Worker
 # Of float64; about three arrays of this size are alive at once.
 CHUNK_VALUES = 1 << 20
 MIN_LENGTH = 16
+# What a server's logprobs leave for all other tokens is known no finer than float32.
+LEAST_REST = 1e-7
+MOST_LOGPROB = 1e-4
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,11 @@ def cut(ids: Sequence[int], length: int, *, bos_id: int | None = None, most: int
 
 
 def scored_logits(worker: Worker, windows: Windows) -> Iterator[NDArray[np.float32]]:
-    """Yield the logits of every scored position in order, in blocks of rows."""
+    """Yield the logits of every scored position in order, in blocks of rows; or what is known of them."""
     for window in windows.ids:
+        if worker.info.top_logprobs is not None:
+            yield from _top_logprobs(worker, windows, window)
+            continue
         at = 0
         with closing(worker.logits(window)) as blocks:
             for block in blocks:
@@ -76,6 +82,16 @@ def scored_logits(worker: Worker, windows: Windows) -> Iterator[NDArray[np.float
             raise Failure(f"{at} rows of logits came for {windows.length} tokens")
 
 
+def _top_logprobs(worker: Worker, windows: Windows, window: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    rows = 0
+    with closing(worker.top_logprobs(window, windows.scored.start)) as blocks:
+        for block in blocks:
+            rows += len(block)
+            yield block
+    if rows != len(windows.scored):
+        raise Failure(f"{rows} rows of logprobs came for {len(windows.scored)} tokens")
+
+
 def log_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the logarithms of the softmax, stable for any finite logits."""
     if not np.isfinite(logits).all():
@@ -84,6 +100,30 @@ def log_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     values -= values.max(axis=1, keepdims=True)
     values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
     return values
+
+
+def kl(wanted: NDArray[np.float64], got: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute KL(wanted ‖ got) of each row, in nats.
+
+    Where `got` has -inf, a server did not say: those tokens count as one, with what the others leave. So the
+    result is never more than the divergence over all tokens.
+    """
+    known = np.isfinite(got)
+    share = np.exp(wanted)
+    found: NDArray[np.float64] = np.einsum("ij,ij->i", share, np.where(known, wanted - got, 0.0))
+    if not known.all():
+        found += _rest(known, share, got)
+    return np.maximum(found, 0.0, out=found)  # rounding can leave a hair below zero, which no divergence is
+
+
+def _rest(
+    known: NDArray[np.bool_], share: NDArray[np.float64], got: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what the other tokens, taken as one, add to the divergence."""
+    rest = np.where(known, 0.0, share).sum(axis=1)
+    left = np.maximum(1.0 - np.exp(got).sum(axis=1), LEAST_REST)
+    added: NDArray[np.float64] = rest * (np.log(np.maximum(rest, LEAST_REST)) - np.log(left))
+    return added
 
 
 @dataclass(frozen=True)
@@ -172,12 +212,20 @@ def compare_logits(worker: Worker, reference: Reference) -> Comparison:
             for part in (block[start : start + size] for start in range(0, len(block), size)):
                 rows, index = slice(at, at + len(part)), np.arange(len(part))
                 true = reference.read(file, len(part))
-                wanted, got = log_probabilities(true), log_probabilities(part)
+                wanted, got = log_probabilities(true), _as_log_probabilities(worker, part)
                 same[rows] = true.argmax(axis=1) == part.argmax(axis=1)
                 figures[0, rows] = -wanted[index, targets[rows]]
                 figures[1, rows] = -got[index, targets[rows]]
-                # Rounding can leave a hair below zero, which no divergence is.
-                figures[2, rows] = np.maximum(0.0, np.einsum("ij,ij->i", np.exp(wanted), wanted - got))
+                figures[2, rows] = kl(wanted, got)
                 at += len(part)
     source_surprisal, surprisal, divergence = figures.reshape(3, *shape)
     return Comparison(source_surprisal, surprisal, divergence, same.reshape(shape))
+
+
+def _as_log_probabilities(worker: Worker, part: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return rows of logits as log probabilities; a server's are that already, as far as they are known."""
+    if worker.info.top_logprobs is None:
+        return log_probabilities(part)
+    if np.isnan(part).any() or (part > MOST_LOGPROB).any():
+        raise Failure("its logprobs have values that are none")
+    return part.astype(np.float64)

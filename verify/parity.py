@@ -52,24 +52,43 @@ class Profile:
     pieces: Mapping[int, str]  # the text of each id in chat_ids
 
 
-def read_profile(worker: Worker, markup: Sequence[str] = ()) -> Profile:
-    """Ask an open model; `markup` has the source's special tokens."""
+def read_profile(worker: Worker, markup: Sequence[str] = (), end_ids: Sequence[int] = ()) -> Profile:
+    """Ask an open model; `markup` has the source's special tokens, `end_ids` those that end its answers."""
     info = worker.info
-    ends = {token: worker.detokenize([token]) for token in info.eog_ids}
+    known = (forced_ends(worker, end_ids) or ()) if "force" in info.can else info.eog_ids
+    found = {token: worker.detokenize([token]) for token in known}
     ids = [worker.tokenize(text) for text in TEXTS] + [worker.tokenize(TEXTS[0], add_bos=True)]
     chats = tuple(_render(worker, chat) for chat in CHATS) if "template" in info.can else None
     chat_ids = tuple(tuple(worker.tokenize(chat, special=True)) for chat in chats or ())
     return Profile(
         context_length=info.context_length,
         vocab_size=info.vocab_size,
-        ends=ends,
+        ends=found,
         ids=tuple(map(tuple, ids)),
         texts=tuple(worker.detokenize(each) for each in ids[: len(TEXTS)]),
-        markup={text: tuple(worker.tokenize(text, special=True)) for text in markup or ends.values()},
+        markup={text: tuple(worker.tokenize(text, special=True)) for text in markup or found.values()},
         chats=chats,
         chat_ids=chat_ids,
         pieces={token: worker.detokenize([token]) for token in sorted(set().union(*chat_ids))},
     )
+
+
+def forced_ends(worker: Worker, end_ids: Sequence[int], plain: int | None = None) -> tuple[int, ...] | None:
+    """Return those of the tokens that end a server's answer where a logit bias makes them the next one.
+
+    None where it takes no logit bias, or does nothing with it: `plain` must come three times.
+    """
+    try:
+        if plain is None:
+            plain = worker.tokenize("word")[0]
+        text = "".join(worker.force(plain)[0].split())
+        if not text or text != text[: len(text) // 3] * 3:
+            return None
+        return tuple(end for end in end_ids if worker.force(end) == ("", "end"))
+    except ChildFailure as failure:
+        if failure.fault.kind is not FaultKind.REFUSED:
+            raise
+        return None
 
 
 def compare(found: Profile, source: Profile) -> tuple[Check, ...]:
@@ -79,12 +98,12 @@ def compare(found: Profile, source: Profile) -> tuple[Check, ...]:
         _tokenizer(found, source),
         _markup(found, source),
         *_template(found, source),
-        _ends(found, source),
+        ends(found.ends, source.ends),
         equal("context_length", found.context_length, source.context_length, "the context length"),
     )
 
 
-def _count(name: str, wrong: int, why: str) -> Check:
+def count(name: str, wrong: int, why: str) -> Check:
     """Return a check that passes where nothing is wrong."""
     return Check(name, wrong, 0, passed=not wrong, why=why)
 
@@ -101,7 +120,7 @@ def _tokenizer(found: Profile, source: Profile) -> Check:
             f"{len(wrong)} of {len(texts)} texts are tokenized differently than by the source; "
             f"{text[:40]!r} from token {at}: {list(got[at : at + 4])}, not {list(wanted[at : at + 4])}"
         )
-        return _count("tokenizer", len(wrong), why)
+        return count("tokenizer", len(wrong), why)
     lost = [
         (text, back)
         for text, back, like in zip(TEXTS, found.texts, source.texts, strict=True)
@@ -112,10 +131,10 @@ def _tokenizer(found: Profile, source: Profile) -> Check:
         at = _first_difference(text, back)
         part = slice(max(0, at - 10), at + 30)
         why = f"{len(lost)} texts change when tokenized and back; {text[part]!r} becomes {back[part]!r}"
-        return _count("tokenizer", len(lost), why)
+        return count("tokenizer", len(lost), why)
     # llama.cpp splits some families' words there. That is no fault of a file, and nothing is lost.
     but = f" but for {len(marked)} with combining marks" if marked else ""
-    return _count(
+    return count(
         "tokenizer", 0, f"{len(texts)} texts get the source's tokens{but}, and decode to the same text"
     )
 
@@ -134,9 +153,9 @@ def _first_difference(one: Sequence[object], other: Sequence[object]) -> int:
 def _markup(found: Profile, source: Profile) -> Check:
     wrong = [text for text, ids in source.markup.items() if found.markup.get(text) != ids]
     if not wrong:
-        return _count("markup", 0, f"{len(source.markup)} special tokens get the source's ids")
+        return count("markup", 0, f"{len(source.markup)} special tokens get the source's ids")
     got, wanted = found.markup.get(wrong[0], ()), source.markup[wrong[0]]
-    return _count("markup", len(wrong), f"{wrong[0]!r} becomes {list(got[:6])}, not {list(wanted)}")
+    return count("markup", len(wrong), f"{wrong[0]!r} becomes {list(got[:6])}, not {list(wanted)}")
 
 
 def _template(found: Profile, source: Profile) -> tuple[Check, ...]:
@@ -182,13 +201,14 @@ def _words(profile: Profile) -> list[list[str]]:
     return [[text for token in ids if (text := profile.pieces[token].strip())] for ids in profile.chat_ids]
 
 
-def _ends(found: Profile, source: Profile) -> Check:
-    lost = [token for token in source.ends if token not in found.ends]
+def ends(found: Mapping[int, str], source: Mapping[int, str]) -> Check:
+    """Check that every token that ends an answer of the source ends those of the artifact."""
+    lost = [token for token in source if token not in found]
     if lost:
-        why = f"{source.ends[lost[0]]} ({lost[0]}) ends an answer of the source, but not of this artifact"
-        return _count("end_of_turn", len(lost), why)
-    names = ", ".join(f"{text} ({token})" for token, text in sorted(source.ends.items()))
-    return _count("end_of_turn", 0, f"the source's end tokens end its answers, too: {names or 'none'}")
+        why = f"{source[lost[0]]} ({lost[0]}) ends an answer of the source, but not of this artifact"
+        return count("end_of_turn", len(lost), why)
+    names = ", ".join(f"{text} ({token})" for token, text in sorted(source.items()))
+    return count("end_of_turn", 0, f"the source's end tokens end its answers, too: {names or 'none'}")
 
 
 def _render(worker: Worker, chat: Sequence[Mapping[str, str]]) -> str:

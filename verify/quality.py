@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,17 +38,21 @@ class Quality:
     positions: int  # scored
     window: int  # tokens in each
     intervals: dict[str, Interval]  # by the figure's name; empty where there is only one window
+    kl_tokens: int | None = None  # KL over so many likeliest tokens and the rest as one: at least so much
 
 
 def quality(worker: Worker, reference: Reference) -> Quality:
     """Compare an open artifact with its source."""
-    return summarize(compare_logits(worker, reference), reference.windows.length)
+    found = summarize(compare_logits(worker, reference), reference.windows.length)
+    top = worker.info.top_logprobs
+    return found if top is None or top >= reference.vocab_size else replace(found, kl_tokens=top)
 
 
 def summarize(comparison: Comparison, window: int) -> Quality:
     """Compute the figures from the positions."""
+    figures: dict[str, Any] = {name: figure(comparison) for name, figure in FIGURES.items()}
     return Quality(
-        **{name: figure(comparison) for name, figure in FIGURES.items()},
+        **figures,
         ppl_source=_exp(comparison.source_surprisal.mean()),
         positions=comparison.divergence.size,
         window=window,

@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.child import ChildFailure, Fault, FaultKind, Peaks
 from verify.circumstances import Circumstances  # noqa: TC001 - the report reads the annotations
+from verify.runtimes import is_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,8 +126,8 @@ class Samples:
             self.cache[len(request.ids) + len(pieces) - 1] = worker.cache_bytes()
 
     def note_peaks(self, worker: Worker) -> None:
-        """Keep the highest of all openings; a server's memory is elsewhere."""
-        if "logits" not in worker.info.can:
+        """Keep the highest of all openings; the memory of a server that is elsewhere is, too."""
+        if is_address(worker.launch.path):
             return
         seen, known = worker.peaks(), self.peaks or Peaks(0, 0)
         self.peaks = Peaks(max(seen.rss_bytes, known.rss_bytes), max(seen.anon_bytes, known.anon_bytes))

@@ -26,6 +26,7 @@ class Subject:
     gates: Gates = field(default_factory=Gates)
     limits_of: Literal["recipe", "default"] = "default"  # whose the gates are
     runtime: str | None = None  # none: the one that suits it
+    server: str | None = None  # is started for it, and asked in a runtime's place
     options: Mapping[str, Any] = field(default_factory=dict)  # the runtime's own
     secret_names: tuple[str, ...] = ()  # environment variables that it needs
 

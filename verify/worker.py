@@ -101,9 +101,26 @@ class Worker(Child):
         self._seated -= {one.seat for one in done}
         return done
 
+    def top_logprobs(self, ids: Sequence[int], first: int) -> Generator[NDArray[np.float32], None, None]:
+        """Return the logprobs of the likeliest tokens from a position on; -inf where they are not known."""
+        args = {"ids": list(ids), "first": first}
+        return self.stream("top_logprobs", args, lambda header, data: [unpack(header, data)])
+
+    def count(self, request: Request) -> int | None:
+        """Return how many tokens a server says a prompt has."""
+        return self.call("count", asdict(request), lambda done: _number(done["tokens"]))
+
+    def force(self, token: int) -> tuple[str, str]:
+        """Continue with one token by a logit bias; return the text, and why it ended."""
+        return self.call("force", {"token": token}, lambda done: (str(done["text"]), str(done["end"])))
+
     def cache_bytes(self) -> int:
         """Return the bytes that the last request has left in the KV cache."""
         return self.call("cache", {}, lambda done: int(done["bytes"]))
+
+
+def _number(found: object) -> int | None:
+    return int(found) if isinstance(found, int) else None
 
 
 def _opened(done: Header) -> tuple[Info, float, dict[str, str]]:

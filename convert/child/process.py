@@ -119,17 +119,8 @@ class Process:
             self._popen.wait()
             self._is_ended = True
         if not self._is_interactive:
-            self._hunt()
+            hunt(self._mark)
         self.watch.close()
-
-    def _hunt(self) -> None:
-        """Kill those that left the group; their mark gives them away."""
-        deadline = time.monotonic() + GRACE_S
-        while (strays := marked(self._mark)) and time.monotonic() < deadline:
-            for pid in strays:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(GLANCE_S)
 
     def _signal(self) -> None:
         # It is not reaped yet, so its number and its group's can't have become another's.
@@ -143,6 +134,16 @@ class Process:
         name = signal.Signals(-code)
         reason = BY_SIGNAL.get(name, f"it was ended by {name.name}")
         return Fault(FaultKind.CRASHED, reason, code=code)
+
+
+def hunt(mark: str, but: int = 0) -> None:
+    """Kill those that left a child's group, all `but` one; their mark gives them away."""
+    deadline = time.monotonic() + GRACE_S
+    while (strays := set(marked(mark)) - {but}) and time.monotonic() < deadline:
+        for pid in strays:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(GLANCE_S)
 
 
 def marked(mark: str) -> tuple[int, ...]:

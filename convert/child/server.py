@@ -16,7 +16,8 @@ from typing import Any
 
 from convert.child.channel import Channel, GoneError, Header
 from convert.child.fault import ChildFailure, FaultKind
-from convert.child.limits import confine
+from convert.child.limits import MARK, confine
+from convert.child.process import hunt
 from convert.errors import Failure
 from convert.extras import missing
 
@@ -67,6 +68,8 @@ def _die_with(parent: int, scratch: str) -> None:
 def _end(scratch: str) -> None:
     """End at once, with all that this process started; native code may crash while it is torn down."""
     shutil.rmtree(scratch, ignore_errors=True)
+    if mark := os.environ.get(MARK):
+        hunt(mark, but=os.getpid())
     os.killpg(0, signal.SIGKILL)
 
 

@@ -45,6 +45,13 @@ def _targets(context: click.Context, _: click.Parameter, incomplete: str) -> lis
     return [name for name in names if name.startswith(incomplete)]
 
 
+def _servers(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a server."""
+    from verify.servers import server_names  # noqa: PLC0415 - brings the client
+
+    return [name for name in server_names() if name.startswith(incomplete)]
+
+
 RECIPE = click.argument("recipe", shell_complete=_recipes)
 WHAT = click.argument("what", nargs=-1, required=True, metavar="RECIPE|ARTIFACT...", shell_complete=_recipes)
 ONLY = click.option(
@@ -109,6 +116,12 @@ RUNTIME = click.option(
     metavar="NAME",
     help="The runtime that opens the artifacts: a name, or the path of a Python file.",
 )
+SERVE = click.option(
+    "--serve",
+    metavar="NAME",
+    shell_complete=_servers,
+    help="Start this server for each artifact, and judge what it answers: llama-server, vllm and others.",
+)
 
 
 def asked(recipe: str, targets: str | None) -> Recipe:
@@ -119,7 +132,7 @@ def asked(recipe: str, targets: str | None) -> Recipe:
 
 
 # What every run of stages may be given: the keys of `Options`.
-_RUN_OPTIONS = {"only", "out", "packs", "report_folder", "runtime", "text", "threads"}
+_RUN_OPTIONS = {"only", "out", "packs", "report_folder", "runtime", "serve", "text", "threads"}
 
 
 def answering(function: Callable[..., Any]) -> click.Command:

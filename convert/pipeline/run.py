@@ -103,6 +103,7 @@ class Trial:
     packs: Sequence[str] = ()
     text: Path | None = None
     runtime: str | None = None
+    serve: str | None = None  # the server to start
 
     subjects: tuple[Subject, ...] = ()
     listing: Listing = NOT_YET

@@ -15,6 +15,7 @@ from convert.recipe import Recipe, expand_home, known_recipes
 from convert.source import Hub, Listing, list_source
 from convert.store import Manifest, Store, read_manifest
 from verify.runtimes import check_runtime, is_address
+from verify.servers import check_server
 from verify.task import Subject, Watch
 
 
@@ -32,6 +33,7 @@ class Options(TypedDict, total=False):
     packs: Sequence[str]
     text: Path | None
     runtime: str | None  # a name, or the path of a Python file
+    serve: str | None  # the server that is started for artifacts, and asked in a runtime's place
     report_folder: Path  # artifacts/<recipe>/ by default
 
 
@@ -58,12 +60,15 @@ def start_trial(
     manifests = {place: _manifest(place) for place in places}
     names, chosen = _names(places), dict(map(read_option, runtime_options))
     trial = Trial(hub=hub, base=Path(), **given)
-    runtime = runtime_for(trial)
+    runtime, server = runtime_for(trial), server_for(trial)
+    if server and any(map(is_address, places)):
+        raise UsageFailure("--serve starts a server, and an address is one that runs already")
     subjects = tuple(
         Subject(
             name=names[place],
             path=place if is_address(place) else Path(place),
             runtime=runtime,
+            server=server,
             options=chosen,
             secret_names=secret_names(chosen),
         )
@@ -106,6 +111,19 @@ def runtime_for(trial: Trial, format_name: str = "") -> str | None:
     if name is not None:
         check_runtime(name)
     return name
+
+
+def server_for(trial: Trial, format_name: str = "") -> str | None:
+    """Return the server that a person or the recipe names; None where a runtime opens the artifact."""
+    if trial.serve and trial.runtime:
+        raise UsageFailure("--serve and --runtime each say what opens the artifacts", "give one of them")
+    wanted = trial.serve
+    if wanted is None and trial.runtime is None:
+        named = trial.verify.serve
+        wanted = named.get(format_name) if isinstance(named, dict) else named
+    if wanted is not None:
+        check_server(wanted)
+    return wanted
 
 
 def _manifest(place: str) -> Manifest | None:

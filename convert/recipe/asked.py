@@ -16,6 +16,8 @@ def asked_sha256(recipe: Any) -> str:
     # As before these keys were added.
     if recipe.verify.runtime is None:
         del asked["verify"]["runtime"]
+    if recipe.verify.serve is None:
+        del asked["verify"]["serve"]
     if recipe.adapter is None:
         del asked["adapter"]
     asked["targets"] = {name: each.model_dump(mode="json") for name, each in recipe.targets.items()}

@@ -125,6 +125,14 @@ def _base(info: ValidationInfo) -> Path | None:
     return info.context.get("base") if info.context else None
 
 
+def check_servers(given: str | dict[str, str] | None) -> str | dict[str, str] | None:
+    """Check that servers are names."""
+    for name in given.values() if isinstance(given, dict) else [given] if given is not None else []:
+        if not name.replace("-", "_").isidentifier():
+            raise wrong(f"{brief(name)} is not a server", "write e.g. llama-server or vllm")
+    return given
+
+
 def check_runtimes(given: str | dict[str, str] | None, info: ValidationInfo) -> str | dict[str, str] | None:
     """Check that runtimes are names, or Python files that are there."""
     for name in given.values() if isinstance(given, dict) else [given] if given is not None else []:

@@ -16,6 +16,7 @@ from convert.recipe.check import (
     check_revision,
     check_runtimes,
     check_scenario,
+    check_servers,
     check_template,
     local_folder,
     unique,
@@ -62,6 +63,7 @@ _Packs = Annotated[
     tuple[Pack, ...], Field(min_length=1, json_schema_extra=_EACH_ONCE), AfterValidator(unique)
 ]
 _Runtimes = Annotated[str | dict[str, str] | None, AfterValidator(check_runtimes)]
+_Servers = Annotated[str | dict[str, str] | None, AfterValidator(check_servers)]
 _Scenario = Annotated[
     str,
     AfterValidator(check_scenario),
@@ -158,6 +160,11 @@ class Verify(Strict):
         default=None,
         description="The runtime that opens artifacts, or one for each format: a name, or a Python file.",
         examples=["llama_cpp", {"gguf": "runtimes/mine.py"}],
+    )
+    serve: _Servers = Field(
+        default=None,
+        description="The server to start for artifacts in a runtime's place, or one for each format.",
+        examples=["vllm", {"gguf": "llama-server"}],
     )
     gates: Gates = Field(default=Gates(), description="Limits that decide whether an artifact passed.")
 

@@ -129,6 +129,13 @@ def _leave_out_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
+def _named_for_formats(verify: Value) -> Iterable[tuple[str, str]]:
+    """List the formats for which `verify` names a runtime or a server."""
+    for key in ("runtime", "serve"):
+        given = verify.get(key) if isinstance(verify, dict) else None
+        yield from ((key, name) for name in (given if isinstance(given, dict) else ()))
+
+
 def _across(
     document: Document, value: Mapping[str, Value], formats: Mapping[str, type[TargetOptions]], base: Path
 ) -> Iterable[Fault]:
@@ -137,11 +144,9 @@ def _across(
     if "revision" in value and isinstance(model, str) and local_folder(model, base):
         where: Where = ("revision",)
         yield Fault(document.line(where), where, "a local folder has no revisions", "remove this line")
-    verify = value.get("verify")
-    runtimes = verify.get("runtime") if isinstance(verify, dict) else None
-    for name in runtimes if isinstance(runtimes, dict) else ():
+    for key, name in _named_for_formats(value.get("verify")):
         if name not in formats:
-            where = ("verify", "runtime", name)
+            where = ("verify", key, name)
             yield Fault(document.line(where), where, "unknown format", f"known formats: {', '.join(formats)}")
     targets = value.get("targets")
     if "targets" in value and not targets and isinstance(targets, dict):

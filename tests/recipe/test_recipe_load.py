@@ -184,6 +184,8 @@ CASES = [
     (SMALL + "verify: {runtime: {gguf: no.py}}", "4: verify.runtime: there is no file no.py", "folder"),
     (SMALL + "verify: {runtime: {zip: mine}}", "4: verify.runtime.zip: unknown format", "gguf"),
     (SMALL + "verify: {runtime: 5}", "4: verify.runtime: ", "runtime"),
+    (SMALL + "verify: {serve: a b}", "4: verify.serve: 'a b' is not a server", "vllm"),
+    (SMALL + "verify: {serve: {zip: vllm}}", "4: verify.serve.zip: unknown format", "gguf"),
     (SMALL + "verify: {runtime: [a]}", "4: verify.runtime: ", "runtime"),
     (SMALL + "publish: {repo: a/b, private: on}", "4: publish.private: must be true or false", "write true"),
     (SMALL + 'publish: {repo: "{usr}/x"}', "4: publish.repo: {usr} has no meaning", "{user}, {model}"),

@@ -82,6 +82,7 @@ def test_only_what_is_built_and_judged_is_in_the_digest(tmp_path: Path) -> None:
     assert read(tmp_path, "# a remark\npublish: {private: false}").asked_sha256 == bare
     assert read(tmp_path, "verify: {gates: {top1: 0.5}}").asked_sha256 != bare
     assert read(tmp_path, "verify: {runtime: llama_cpp}").asked_sha256 != bare
+    assert read(tmp_path, "verify: {serve: vllm}").asked_sha256 != bare
     other = tmp_path / "other.yaml"
     other.write_text(SMALL.replace("Q8_0", "Q6_K"), encoding="utf-8")
     assert load(other, {"gguf": GgufOptions}).asked_sha256 != bare

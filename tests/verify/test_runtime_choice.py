@@ -20,6 +20,7 @@ RUNTIME_FORMATS = {
     "llama_cpp": ("gguf",),
     "onnxruntime_genai": ("onnx",),
     "openai_http": (),
+    "served": (),
     "transformers": ("hf",),
 }
 

@@ -64,8 +64,10 @@ def figures(artifact: ArtifactResult) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each measurement, with its spread or interval."""
     if quality := artifact.quality:
         within = quality.intervals.get
-        yield "KL divergence, mean", f"{words.within(quality.kl_mean, within('kl_mean'))} nats"
-        yield "KL divergence, 99th percentile", f"{words.within(quality.kl_p99, within('kl_p99'))} nats"
+        least = f" or more: over the {quality.kl_tokens} likeliest tokens" if quality.kl_tokens else ""
+        yield "KL divergence, mean", f"{words.within(quality.kl_mean, within('kl_mean'))} nats{least}"
+        p99 = words.within(quality.kl_p99, within("kl_p99"))
+        yield "KL divergence, 99th percentile", f"{p99} nats{least}"
         yield "top-1 agreement", words.within(quality.top1, within("top1"), is_share=True)
         yield "perplexity ratio", words.within(quality.ppl_ratio, within("ppl_ratio"))
         yield "perplexity", words.within(quality.ppl, within("ppl"))

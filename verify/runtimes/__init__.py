@@ -50,6 +50,8 @@ class Info:
     adds_bos: bool = False
     chat_template: str | None = None
     kv_bytes_per_token: int | None = None  # computed from the model's sizes
+    takes_text: bool = False  # a server's own tokenizer and template are judged with it
+    top_logprobs: int | None = None  # of so many likeliest tokens it gives logprobs, where not of all
     notes: Mapping[str, str] = field(default_factory=dict)  # for the record: dtype, offload, quantization
 
 
@@ -134,6 +136,18 @@ class Runtime(Protocol):
 
     def cache_bytes(self) -> int:
         """Return the size of the KV cache after the last request."""
+
+    def top_logprobs(self, ids: Sequence[int], first: int) -> Generator[NDArray[np.float32], None, None]:
+        """Yield rows (n, vocab) for the positions from `first` to the last but one; -inf where unknown.
+
+        Each has the likeliest tokens' logprobs, and that of the token that comes next.
+        """
+
+    def count(self, request: Request) -> int | None:
+        """Return how many tokens a prompt has, as a server counts them; None where it does not say."""
+
+    def force(self, token: int) -> tuple[str, str]:
+        """Continue with this token by a logit bias, three times; return the text, and why it ended."""
 
 
 def find_runtime(name: str) -> ModuleType:

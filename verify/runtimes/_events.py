@@ -2,7 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +12,11 @@ from convert.strict_json import parse
 from verify.runtimes._local import one_line
 
 MAX_LINE_BYTES = 1 << 20
+MAX_ANSWER_BYTES = 64 << 20
+
+
+def _no_process() -> None:
+    """Know nothing of the server's process: it is elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class Server:
     base: str
     timeout_s: float
     key: str | None = field(default=None, repr=False)
+    check: Callable[[], None] = field(default=_no_process, repr=False)  # raises where its process has ended
 
     def connect(self) -> http.client.HTTPConnection:
         """Open a new connection; redirects are not followed, so that the key stays with this host."""
@@ -32,6 +38,7 @@ class Server:
         try:
             connection.connect()
         except OSError as fault:
+            self.check()
             raise Failure(
                 f"no server answers at {self.base}: {fault}", "start it, or correct the address"
             ) from None
@@ -39,10 +46,17 @@ class Server:
 
     def get(self, path: str) -> Any:
         """Ask for a small document."""
+        return self._ask("GET", path, None, MAX_LINE_BYTES)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Ask, and return the answer whole."""
+        return self._ask("POST", path, json.dumps(body).encode(), MAX_ANSWER_BYTES)
+
+    def _ask(self, method: str, path: str, body: bytes | None, most_bytes: int) -> Any:
         connection = self.connect()
         try:
-            response = self._send(connection, "GET", path, None)
-            return parse(response.read(MAX_LINE_BYTES), path, "")
+            response = self._send(connection, method, path, body)
+            return parse(response.read(most_bytes), path, "")
         except (OSError, http.client.HTTPException) as fault:
             raise self._broken(path, fault) from None
         finally:
@@ -86,9 +100,11 @@ class Server:
             if not isinstance(event, dict) or "error" in event:
                 raise self._failure(path, f"the server breaks off: {one_line(json.dumps(event))}")
             yield event
+        self.check()
         raise self._failure(path, "the server broke off its answer before the end")
 
     def _broken(self, path: str, fault: Exception) -> Failure:
+        self.check()
         if isinstance(fault, TimeoutError):
             return self._failure(path, f"the server was silent for {self.timeout_s:g} s")
         return self._failure(path, f"the connection broke: {type(fault).__name__}: {fault}")

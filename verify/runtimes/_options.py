@@ -7,7 +7,12 @@ from typing import Any
 from convert.errors import Failure
 from verify.runtimes import RuntimeSettings
 
-KINDS: Mapping[type, str] = {int: "a whole number", float: "a number", dict: "an object, as in JSON"}
+KINDS: Mapping[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    dict: "an object, as in JSON",
+    list: "a list, as in JSON",
+}
 
 
 def read_options(runtime: str, settings: RuntimeSettings, table: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from convert.errors import Failure
@@ -25,13 +26,14 @@ from verify.runtimes._options import read_options
 
 if TYPE_CHECKING:
     import http.client
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
 FORMATS = ()  # a server shows no files
 SCHEMES = ("http", "https")
 OPTIONS: dict[str, Any] = {"model": None, "api_key_env": None, "timeout_s": 300.0, "body": {}, "endless": {}}
 ENDS = {"stop": "end", "length": "length"}
+FORCING_BIAS = 100  # the most that OpenAI's API allows
 
 
 # Some servers send the bytes of a letter one by one.
@@ -82,20 +84,22 @@ def open_runtime(path: str, settings: RuntimeSettings) -> OpenAiHttp:
 class OpenAiHttp:
     """One of a server's models, asked over a new connection for each request."""
 
-    def __init__(self, url: str, settings: RuntimeSettings) -> None:
+    CALLS: ClassVar[tuple[str, ...]] = ("generate", "together", "count", "force")
+    takes_ids: ClassVar[bool] = False  # as a prompt
+
+    def __init__(self, url: str, settings: RuntimeSettings, check: Callable[[], None] = lambda: None) -> None:
         options = read_options("openai_http", settings, OPTIONS)
         base = url.rstrip("/") + ("" if urlsplit(url).path.strip("/") else "/v1")
         key_name = options["api_key_env"]
         key = os.environ.get(key_name) if key_name else None
         if key_name and not key:
             raise Failure(f"{key_name} is not set", "it should hold the server's key")
-        self._server = Server(base, options["timeout_s"], key)
+        self._server = Server(base, options["timeout_s"], key, check)
         self._body: dict[str, Any] = options["body"]
         self._endless: dict[str, Any] = options["endless"]
-        self._model = options["model"] or self._first_model()
-        self.info = Info(
-            "openai_http", ("generate", "together"), settings.context, notes={"model": self._model}
-        )
+        self.model = options["model"] or self._first_model()
+        notes = {"model": self.model}
+        self.info = Info("openai_http", self.CALLS, settings.context, notes=notes, takes_text=True)
 
     def generate(self, request: Request) -> Generator[Piece, None, None]:
         """Ask, and yield each event's text as it comes."""
@@ -145,6 +149,28 @@ class OpenAiHttp:
                     one.shutdown(socket.SHUT_RDWR)
                 one.close()
 
+    def count(self, request: Request) -> int | None:
+        """Ask for one token, and read how many tokens the prompt had."""
+        usage = self._whole(replace(request, max_tokens=1)).get("usage")
+        found = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+    def force(self, token: int) -> tuple[str, str]:
+        """Ask for three tokens, of which this one is by far the likeliest."""
+        request = Request(text="a", max_tokens=3)
+        answer = self._whole(request, {"logit_bias": {str(token): FORCING_BIAS}})
+        ((text, why),) = _choices(answer, f"{self._server.base}/completions")
+        return text, ENDS.get(why or "", why or "")
+
+    def _whole(self, request: Request, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Ask for an answer in one piece."""
+        path, body = self._addressed(request)
+        del body["stream"], body["stream_options"]
+        answer = self._server.post(path, {**body, **(more or {})})
+        if not isinstance(answer, dict):
+            raise Failure(f"{self._server.base}{path}: the answer is not an object")
+        return answer
+
     def _pieces(
         self, connection: http.client.HTTPConnection, request: Request, start: float
     ) -> Generator[Piece, None, None]:
@@ -168,7 +194,7 @@ class OpenAiHttp:
     def _addressed(self, request: Request) -> tuple[str, dict[str, Any]]:
         """Return the path that a request goes to, and its body."""
         body: dict[str, Any] = {
-            "model": self._model,
+            "model": self.model,
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
             "seed": request.seed,
@@ -182,9 +208,10 @@ class OpenAiHttp:
         body |= self._body
         if request.messages is not None:
             return "/chat/completions", body | {"messages": [dict(one) for one in request.messages]}
-        if request.text is None:
+        if request.text is None and not self.takes_ids:
             raise Failure("a server is asked in text, not in token ids")
-        return "/completions", body | {"prompt": request.text}
+        given = list(request.ids or ()) if request.text is None else request.text
+        return "/completions", body | {"prompt": given}
 
     def _first_model(self) -> str:
         listing = self._server.get("/models")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.cli.option import OFFLINE, ONLY, OPTION, OUT, RUNTIME, THREADS, WHAT, answering
+from convert.cli.option import OFFLINE, ONLY, OPTION, OUT, RUNTIME, SERVE, THREADS, WHAT, answering
 from convert.errors import Exit
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     help="Where to write report.json, .md and .html; a recipe's go next to its artifacts.",
 )
 @RUNTIME
+@SERVE
 @THREADS
 @OFFLINE
 def command(output: Output, *, what: tuple[str, ...], options: Options, **given: Any) -> Exit:

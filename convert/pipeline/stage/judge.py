@@ -38,7 +38,8 @@ def judge(trial: AnyTrial) -> AnyTrial:
             adapter_name=_name(adapter) if adapter else None,
         )
         report = workflow.verify_artifacts(trial.subjects, source, plan, recipe=trial.recipe, watch=watch)
-    if trial.packs or trial.text or (trial.runtime and trial.verify.runtime):
+    is_opened_otherwise = (trial.runtime or trial.serve) and (trial.verify.runtime or trial.verify.serve)
+    if trial.packs or trial.text or is_opened_otherwise:
         report = report.model_copy(update={"recipe_sha256": None})  # not as the recipe asks
     return replace(trial, report=report)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from convert.errors import Failure
 from convert.pipeline.run import Run
-from convert.pipeline.start import runtime_for
+from convert.pipeline.start import runtime_for, server_for
 from convert.recipe import cli_name
 from convert.store import MANIFEST_NAME
 from verify.task import Subject
@@ -24,7 +24,14 @@ def select(run: Run) -> Run:
         if not each.is_up_to_date:
             run.remark(f"{each.target.name}: not as the recipe builds it now; `convert` does")
     subjects = tuple(
-        Subject(each.name, folder, run.verify.gates, "recipe", runtime_for(run, each.format_name))
+        Subject(
+            name=each.name,
+            path=folder,
+            gates=run.verify.gates,
+            limits_of="recipe",
+            runtime=runtime_for(run, each.format_name),
+            server=server_for(run, each.format_name),
+        )
         for each, folder in zip(run.targets, folders, strict=True)
     )
     return replace(run, subjects=subjects)
