@@ -35,6 +35,7 @@ STEPS = (
     ("model.further",),
     ("tokenizer", "calibration"),
     ("model.source",),
+    ("rounding",),
     ("writer.codecs",),
     ("writer.layout",),
     ("writer.engine", "model.forward", "quantizer"),

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from convert.errors import Failure
+from convert.rounding import Grid
 from convert.writer.codecs import lanes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from convert.rounding import Rounded
 
     Rows = NDArray[np.float32]
 
@@ -60,6 +63,23 @@ class NBits:
         packed[:, -(-rows.shape[1] * self.bits // 8) :] = 0
         planes = packed, stored.reshape(count, -1).view(np.uint8)
         return planes if self.is_symmetric else (*planes, self._pack_zero_points(zero_points, count))
+
+    @property
+    def grid(self) -> Grid:
+        """Describe the numbers that can be stored, for whoever chooses among them."""
+        zero: Literal["middle", "whole"] = "middle" if self.is_symmetric else "whole"
+        return Grid(self.bits, self.block_size, zero, store=_to_half if self.scale == "F16" else None)
+
+    def pack(self, rounded: Rounded) -> tuple[NDArray[np.uint8], ...]:
+        """Store codes that were chosen elsewhere."""
+        count, columns = rounded.codes.shape
+        codes = np.pad(rounded.codes, ((0, 0), (0, -columns % self.block_size)))
+        packed = codes if self.bits == 8 else codes[:, 0::2] | codes[:, 1::2] << np.uint8(4)
+        scales = rounded.scales.scales.astype({"F32": np.float32, "F16": np.float16}[self.scale])
+        planes = np.ascontiguousarray(packed), np.ascontiguousarray(scales).view(np.uint8)
+        if self.is_symmetric:
+            return planes
+        return (*planes, self._pack_zero_points(rounded.scales.shifts.ravel(), count))
 
     def _blocks(self, rows: Rows) -> Rows:
         """Cut rows into blocks, (blocks, block_size)."""
@@ -132,6 +152,10 @@ class NBits:
         if whole.shape[1] % 2:
             whole = np.pad(whole, ((0, 0), (0, 1)), constant_values=8)
         return whole[:, 0::2] | whole[:, 1::2] << np.uint8(4)
+
+
+def _to_half(values: Rows) -> Rows:
+    return values.astype(np.float16).astype(np.float32)
 
 
 def _bounds(blocks: Rows) -> tuple[Rows, Rows]:

@@ -1,0 +1,136 @@
+"""A Hessian as the factor by which columns make up for the rounding of others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from numpy.typing import NDArray
+
+# Columns that are rounded one after the other before their errors reach the rest.
+BLOCK = 64
+# Columns of the tiles that a matrix is factored in, each by one thread.
+TILE = 512
+# How often damping is raised, tenfold each time, before a matrix is given up.
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Columns that make up for each other: their Hessian H = L D L', permuted, with L in panels.
+
+    Rounding goes from the last column to the first: those that matter most are last, and are rounded while
+    all others can still make up for it. A panel has BLOCK columns of L, from its diagonal down.
+    """
+
+    first: int  # of the matrix's columns
+    order: NDArray[np.int32]  # which of its own columns each is
+    weights: NDArray[np.float32]  # D: what an error of each costs
+    panels: tuple[NDArray[np.float32], ...]
+
+    @property
+    def columns(self) -> int:
+        return len(self.order)
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """What the columns of a matrix can do for each other: all of them, or within parts of a wide one."""
+
+    key: str  # tells factors apart: equal ones round to equal bytes
+    damp: float = field(compare=False)
+    parts: tuple[Part, ...] = field(compare=False, repr=False)
+
+    @property
+    def columns(self) -> int:
+        return sum(part.columns for part in self.parts)
+
+    @property
+    def importance(self) -> NDArray[np.float32]:
+        """Return what an error of each column costs."""
+        found = np.empty(self.columns, np.float32)
+        for part in self.parts:
+            found[part.first + part.order] = part.weights
+        return found
+
+
+def factorize(
+    hessian: NDArray[np.float32], damp: float, pool: Executor, first: int = 0
+) -> tuple[Part, float] | None:
+    """Factor a Hessian, of which the lower triangle is read; None where no damping makes it definite.
+
+    `damp` is the share of the mean diagonal that is added to it; tenfold where that is too little.
+    """
+    diagonal = np.ascontiguousarray(np.diagonal(hessian))
+    mean = float(diagonal.mean(dtype=np.float64))
+    if not np.isfinite(mean) or mean <= 0:
+        return None
+    order = np.argsort(diagonal, kind="stable").astype(np.int32)
+    for attempt in range(ATTEMPTS):
+        tried = damp * 10**attempt
+        lower = _permuted(hessian, order)
+        lower[np.diag_indices_from(lower)] += np.float32(tried * mean)
+        if cholesky(lower, pool):
+            break
+    else:
+        return None
+    roots = np.diagonal(lower).copy()
+    panels = []
+    for start in range(0, len(order), BLOCK):
+        stop = min(len(order), start + BLOCK)
+        panel = lower[start:, start:stop] / roots[start:stop]
+        panel[: stop - start] = np.tril(panel[: stop - start], -1)
+        panels.append(panel)
+    return Part(first, order, roots * roots, tuple(panels)), tried
+
+
+def _permuted(hessian: NDArray[np.float32], order: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Bring rows and columns into order, reading the lower triangle alone."""
+    size = len(order)
+    out = np.empty_like(hessian)
+    for first in range(0, size, TILE):
+        rows = order[first : first + TILE, None]
+        out[first : first + TILE] = hessian[np.maximum(rows, order), np.minimum(rows, order)]
+    return out
+
+
+def cholesky(matrix: NDArray[np.float32], pool: Executor) -> bool:
+    """Factor in place, into the lower triangle; False where the matrix is not positive definite.
+
+    Tiles are cut in the same places for any number of threads, and so the result is the same.
+    """
+    size = len(matrix)
+    for first in range(0, size, TILE):
+        stop = min(size, first + TILE)
+        try:
+            corner = np.linalg.cholesky(matrix[first:stop, first:stop])
+        except np.linalg.LinAlgError:
+            return False
+        matrix[first:stop, first:stop] = corner
+        if stop == size:
+            break
+        inverse = np.linalg.inv(corner.astype(np.float64)).T.astype(np.float32)
+        starts = range(stop, size, TILE)
+        solved = [(row, first, stop, inverse) for row in starts]
+        for _done in pool.map(lambda args: _solve(matrix, *args), solved):
+            pass
+        tiles = [(row, column, first, stop) for row in starts for column in range(stop, row + 1, TILE)]
+        for _done in pool.map(lambda args: _subtract(matrix, *args), tiles):
+            pass
+    return bool(np.isfinite(np.diagonal(matrix)).all())
+
+
+def _solve(
+    matrix: NDArray[np.float32], row: int, first: int, stop: int, inverse: NDArray[np.float32]
+) -> None:
+    matrix[row : row + TILE, first:stop] = matrix[row : row + TILE, first:stop] @ inverse
+
+
+def _subtract(matrix: NDArray[np.float32], row: int, column: int, first: int, stop: int) -> None:
+    rows, columns = matrix[row : row + TILE, first:stop], matrix[column : column + TILE, first:stop]
+    matrix[row : row + TILE, column : column + TILE] -= rows @ columns.T
