@@ -6,8 +6,10 @@ import shlex
 from typing import TYPE_CHECKING
 
 from convert.cli import color
-from convert.cli.text import count, fitting_table, one_line
+from convert.cli.text import count, fitting_table, one_line, paragraph
+from convert.publish.remedy import QUALITY, remedy
 from convert.store import REBUILT
+from verify.gates import GATES
 from verify.report import words
 from verify.report.dialogue import key
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from convert.recipe import Recipe
     from verify.report import ArtifactResult, Report
     from verify.scenarios.transcript import Transcript
     from verify.task import Subject
@@ -25,7 +28,13 @@ LEAVING = ("memory", "tok/s", "size", "ppl", "top-1", "smoke", "KL")
 MOST_DIALOGUES = 5
 
 
-def lines(report: Report, page: Path | None = None, subjects: Sequence[Subject] = ()) -> Iterator[str]:
+def lines(
+    report: Report,
+    page: Path | None = None,
+    *,
+    subjects: Sequence[Subject] = (),
+    recipe: Recipe | None = None,
+) -> Iterator[str]:
     """Write what a person reads; the transcripts are on the page, and subjects that passed can be asked."""
     right = " ".join(title for title in words.HEAD if title not in words.LEFT)
     transcripts = report.source.scenarios.transcripts if report.source.scenarios else ()
@@ -36,6 +45,7 @@ def lines(report: Report, page: Path | None = None, subjects: Sequence[Subject] 
     if failures:
         yield ""
         yield from failures
+        yield from _hints(report, recipe)
     if any(each.name == "digests" and each.measured for one in report.artifacts for each in one.failures):
         yield REBUILT
     yield ""
@@ -73,6 +83,23 @@ def _failures(artifact: ArtifactResult, passed_by_source: set[tuple[str, str, st
         yield f"{artifact.name}: {_first_wrong(each)}"
     if len(failed) > MOST_DIALOGUES:
         yield f"{artifact.name}: and {count(len(failed) - MOST_DIALOGUES, 'dialogue')} more"
+
+
+def explained() -> Iterator[str]:
+    """Say what each column means."""
+    width = max(map(len, words.HEAD))
+    for title, meaning in words.COLUMNS.items():
+        yield from paragraph(f"{title.ljust(width)}  {meaning}")
+
+
+def _hints(report: Report, recipe: Recipe | None) -> Iterator[str]:
+    """Say of each artifact what may help, by the gate that says most about it."""
+    for artifact in report.artifacts:
+        failed = {check.name for check in artifact.failures}
+        gates = [gate.name for gate in GATES if gate.name in failed]
+        if gates:
+            gate = next((each for each in gates if each in QUALITY), gates[0])
+            yield from paragraph(f"hint: {one_line(artifact.name)}: {remedy(gate, artifact.name, recipe)}")
 
 
 def _first_wrong(transcript: Transcript) -> str:

@@ -13,6 +13,7 @@ from convert.errors import Exit, Failure, Failures, UsageFailure
 from convert.formats import find_format
 from convert.progress import Progress, Silent
 from convert.publish.bundle import Candidate, Waiver
+from convert.publish.remedy import remedy
 from convert.recipe import Recipe, Target, cli_name
 from convert.source import digest_of_all
 from convert.store import MANIFEST_NAME, REBUILT, Flaw, inspect_artifact, read_manifest
@@ -127,7 +128,7 @@ def _unwaived(recipe: Recipe, candidate: Candidate, lacking: Lacking) -> Iterato
         if name in waived and is_gate:
             continue
         hint = (
-            f"leave it out with --only, or waive it: `publish: {{waive: [{{gate: {name}, reason: …}}]}}`"
+            remedy(name, candidate.target, recipe)
             if is_gate
             else f"{_rebuilding(recipe)}; this cannot be waived"
         )

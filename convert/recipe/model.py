@@ -56,6 +56,10 @@ class TargetOptions(Strict):
         """Name the option that needs the recipe's calibration text; "" where the target itself does."""
         return None
 
+    def closer(self, target: str) -> str:  # noqa: ARG002 - a format knows its own
+        """Say which options bring an artifact closer to the source; "" where none is known."""
+        return ""
+
 
 ExistingFile = Annotated[Path, AfterValidator(check_file)]
 _EACH_ONCE: dict[str, JsonValue] = {"uniqueItems": True}

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from convert.errors import Failure
 from convert.source.listing import Kind
-from convert.source.retry import RETRIED_STATUS, Transient, retry_after_s
+from convert.source.retry import RETRIED_STATUS, Transient, answered
 
+MORE = "with a token (HF_TOKEN, or `hf auth login`) the Hub allows more"
 UNTRUSTED = "the server or a proxy is broken or hostile: try again or check HF_ENDPOINT"
 
 
@@ -50,7 +51,7 @@ def refusal(request: Request, status: int, headers: Mapping[str, str]) -> Failur
     """Describe a response with this status."""
     code = headers.get("x-error-code", "")
     if status in RETRIED_STATUS:
-        return Transient(f"{request.endpoint} answered {status}", retry_after_s(headers))
+        return answered(request.endpoint, status, headers, MORE)
     if status == 401 and request.is_authorized and not code:
         return Failure(
             f"{request.where}: the Hub does not accept your token", "run `hf auth login` or renew HF_TOKEN"

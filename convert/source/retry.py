@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from threading import Event
 
 from convert.errors import Failure
+from convert.size import duration
 
+TOO_MANY = 429
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -31,10 +33,11 @@ class RetryLimits:
 class Transient(Exception):
     """The request failed, and may succeed later."""
 
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+    def __init__(self, reason: str, wait_s: float | None = None, hint: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.wait_s = wait_s
+        self.hint = hint  # in place of the hint of whoever tries again
 
 
 @dataclass
@@ -58,13 +61,23 @@ class Backoff:
         pause_s = fault.wait_s
         if pause_s is None:
             pause_s = min(self.limits.first_wait_s * 2 ** (self.failures - 1), self.limits.longest_wait_s)
+        asks = f", and asks to wait {duration(round(fault.wait_s))}" if fault.wait_s else ""
+        what, hint = f"{self.label}: {fault.reason}{asks}", fault.hint or self.hint
         if self.failures >= self.limits.tries:
-            raise Failure(f"{self.label}: {fault.reason}; gave up after {self.failures} tries", self.hint)
+            raise Failure(f"{what}; gave up after {self.failures} tries", hint)
         if self.waited_s + pause_s > self.limits.total_wait_s:
-            raise Failure(f"{self.label}: {fault.reason}, and asks to wait {pause_s:.0f} s", self.hint)
+            raise Failure(what, hint)
         self.waited_s += pause_s
         if self.stop.wait(pause_s):
             raise Stopped
+
+
+def answered(who: str, status: int, headers: Mapping[str, str], account: str) -> Transient:
+    """Describe an answer of RETRIED_STATUS; `account` says how to get one where requests are rationed."""
+    if status != TOO_MANY:
+        return Transient(f"{who} answered {status}", retry_after_s(headers))
+    hint = f"wait so long, then run the same command: it goes on where it was; {account}"
+    return Transient(f"{who} answered 429 (too many requests)", retry_after_s(headers), hint)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

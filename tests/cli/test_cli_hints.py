@@ -11,6 +11,9 @@ import pytest
 
 from convert.cli import verdict
 from convert.errors import Failure
+from convert.formats import load_recipe
+from convert.formats.gguf.options import Quant
+from convert.publish.remedy import remedy
 from convert.recipe import known_recipes
 from convert.store import REBUILT
 from tests.verify import planting, reports
@@ -73,6 +76,61 @@ def test_a_verdict_of_damage_says_how_it_is_mended() -> None:
     unread = Check("digests", None, 0, passed=False, why="m.gguf: no permission; it is not opened")
     out_of_reach = reports.artifact("gguf-Q8_0").model_copy(update={"checks": (unread,)})
     assert REBUILT not in verdict.lines(reports.report(out_of_reach))
+
+
+RECIPE_OF_ALL = """\
+model: Owner/Model
+targets:
+  gguf: {quants: [Q4_K_M, Q2_K, Q8_0, F16, IQ4_XS]}
+  onnx: {precision: [int4, fp32], block_size: 128}
+  gptq: {bits: 4}
+  awq: {}
+calibration: {packs: [searchqa]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("gate", "target", "said"),
+    [
+        ("kl_mean", "gguf-Q4_K_M", "take Q5_K_M, or an importance matrix (imatrix: calibration); or leave"),
+        ("top1", "gguf-Q2_K", "take Q3_K_M, or an importance matrix"),
+        ("top1", "gguf-IQ4_XS", "take Q4_K_M, or"),
+        ("smoke_drop", "gguf-Q8_0", "take F16; or leave it out with --only; last of all, waive it"),
+        ("top1", "gguf-F16", "take BF16 where"),
+        ("ppl_ratio", "onnx-int4-cpu", "take precision: int8, or block_size: 32, or head: int8; or"),
+        ("ppl_ratio", "onnx-fp32-cpu", "take a type with more bits; or"),
+        ("kl_p99", "gptq", "take bits: 8; or"),
+        ("kl_p99", "awq", "take group_size: 32, or more calibration samples; or"),
+        ("size_bytes", "gguf-Q8_0", "take a type with fewer bits; or"),
+        ("decode_tok_s", "gptq", "verify again on an idle machine, or take a type with fewer bits; or"),
+    ],
+)
+def test_a_failed_gate_is_mended_first_and_waived_last(
+    gate: str, target: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "all.yaml"
+    path.write_text(RECIPE_OF_ALL, "utf-8")
+    found = remedy(gate, target, load_recipe(path))
+    assert found.startswith(said)
+    assert found.endswith(f"waive it: publish: {{waive: [{{gate: {gate}, target: {target}, reason: …}}]}}")
+    assert "waive" not in remedy(gate, target)
+
+
+def test_every_type_of_gguf_has_a_better_one(tmp_path: Path) -> None:
+    path = tmp_path / "all.yaml"
+    path.write_text(f"model: Owner/Model\ntargets: {{gguf: {{quants: [{', '.join(Quant)}]}}}}\n", "utf-8")
+    options = load_recipe(path).targets["gguf"]
+    assert all(options.closer(f"gguf-{each}") for each in Quant)
+
+
+def test_the_verdict_has_a_hint_for_each_artifact_that_failed() -> None:
+    lost = Check("kl_mean", 1.7, 0.1, passed=False, why="its KL divergence is 1.7 nats")
+    slow = Check("load_s", 9.0, 1.0, passed=False, why="it loads in 9 s")
+    failed = reports.artifact("gguf-Q8_0").model_copy(update={"checks": (slow, lost)})
+    found = list(verdict.lines(reports.report(failed, reports.artifact("gguf-F16"))))
+    assert [line for line in found if line.startswith("hint: ")] == [
+        "hint: gguf-Q8_0: take a type with more bits"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_a_terminal_gets_cells_as_they_come() -> None:
     early = reports.artifact("gguf-Q8_0").model_copy(update={"speed": None, "memory": None})
     filling.found(early)
     row = next(line for line in shown[-1].splitlines() if line.startswith("gguf-Q8_0 "))
-    assert row.split() == ["gguf-Q8_0", "1.25", "GB", "100", "%", "1.025×", "0.004", "95.0", "%"]
+    assert row.split() == ["gguf-Q8_0", "1.25", "GB", "0.004", "95.0", "%", "1.025×", "100", "%"]
     filling.found(reports.artifact("gguf-[b]Q2_K", passed=False))
     assert any(line.startswith("gguf-[b]Q2_K") and "FAILED" in line for line in shown[-1].splitlines())
     assert max(len(line) for table in shown for line in table.splitlines()) <= 80
@@ -72,6 +72,6 @@ def test_a_narrow_terminal_gets_the_figures_that_fit_whole() -> None:
     filling = Filling(["gguf-Q8_0"], show, lambda: 50)
     filling.found(reports.artifact("gguf-Q8_0", passed=False))
     head, row = shown[-1].splitlines()[:2]
-    assert head.split() == ["artifact", "smoke", "ppl", "KL", "top-1", "verdict"]
-    assert row.split() == ["gguf-Q8_0", "0", "%", "1.025×", "1.700", "95.0", "%", "FAILED"]
+    assert head.split() == ["artifact", "KL", "top-1", "ppl", "smoke", "verdict"]
+    assert row.split() == ["gguf-Q8_0", "1.700", "95.0", "%", "1.025×", "0", "%", "FAILED"]
     assert "…" not in shown[-1]

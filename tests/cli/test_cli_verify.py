@@ -80,9 +80,7 @@ def test_a_failed_gate_is_exit_code_3_and_a_line(run: Run, home: Path, judged: M
     ran = run("verify", "m.yaml")
     assert ran.code == 3
     lines = ran.out.splitlines()
-    assert lines[0].split() == [
-        *["artifact", "size", "smoke", "ppl", "KL", "top-1", "tok/s", "memory", "verdict"]
-    ]
+    assert lines[0].split() == list(words.HEAD)
     assert max(map(len, lines[:3])) <= 80
     assert "gguf-Q8_0: kl_mean: its KL divergence from the source is 1.7 nats" in lines
     assert "gguf-Q8_0: searchqa-en planets, turn 1: expects: Jupiter" in lines
@@ -142,6 +140,8 @@ def test_report_renders_again(run: Run, home: Path, judged: Mapping[str, Any]) -
     assert "1 of 2 artifacts passed" in ran.out
     assert "transcripts and figures: page.html\n" in run("report", "m.yaml", "--html", "page.html").out
     assert Path("page.html").read_bytes() == before
+    *_, last = run("report", "m.yaml", "--explain").out.partition("\n\nartifact  ")
+    assert [line.split()[0] for line in last.splitlines()[1:]] == list(words.HEAD[1:])
     ran = run("report", "m.yaml", "--out", "elsewhere")
     assert (ran.code, ran.err.startswith("error: elsewhere/m/report.json: no report there\nhint: ")) == (
         1,

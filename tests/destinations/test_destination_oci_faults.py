@@ -66,7 +66,7 @@ def test_every_fault_of_every_call_ends_right_or_in_one_line(
     ("fault", "said"),
     [
         (Fault("status", status=500, times=99), "answered 500; gave up"),
-        (Fault("status", status=429, headers={"Retry-After": "900"}), "asks to wait 900 s"),
+        (Fault("status", status=429, headers={"Retry-After": "900"}), "asks to wait 15 min 00 s"),
         (Fault("status", status=403), "access refused (403)"),
         (Fault("status", status=404, path="/blobs/uploads/"), "answered 404"),
         (Fault("status", status=413, path="/blobs/uploads/", method="PUT"), "too large"),

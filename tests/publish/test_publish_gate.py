@@ -169,7 +169,7 @@ def test_every_failed_gate_is_told_at_once(tmp_path: Path) -> None:
         ["gguf-Q6_K", "kl_mean"],
         ["gguf-Q6_K", "top1"],
     ]
-    assert "waive: [{gate: kl_mean, reason: …}]" in failure.problems[0].hint
+    assert "waive: [{gate: kl_mean, target: gguf-Q6_K, reason: …}]" in failure.problems[0].hint
     assert candidates(recipe, root, TARGETS[1])
 
 

@@ -57,7 +57,7 @@ def _lines(run: Run) -> Iterator[str]:
 
     yield from convert.lines(run.converted)
     yield ""
-    yield from verdict.lines(run.report, run.page, run.subjects)
+    yield from verdict.lines(run.report, run.page, subjects=run.subjects, recipe=run.recipe)
     if run.published:
         yield ""
         yield from publish.lines(run)

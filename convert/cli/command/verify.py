@@ -11,7 +11,10 @@ from convert.cli.option import OFFLINE, ONLY, OPTION, OUT, RUNTIME, SERVE, THREA
 from convert.errors import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from convert.cli.output import Output
+    from convert.pipeline.run import Trial
     from convert.pipeline.start import Options
 
 
@@ -57,7 +60,6 @@ def command(output: Output, *, what: tuple[str, ...], options: Options, **given:
     could be measured for it: the artifact is kept, and never published.
     """
     from convert import pipeline  # noqa: PLC0415 - brings the formats and their codecs
-    from convert.cli import verdict  # noqa: PLC0415
 
     trial = pipeline.start_verification(what, options, **given)
     try:
@@ -65,7 +67,11 @@ def command(output: Output, *, what: tuple[str, ...], options: Options, **given:
             trial = after
     finally:  # what took hours to find is shown, whether or not there was room to keep it
         if trial.report:
-            output.answer(
-                trial.report.as_dict(), lambda: verdict.lines(trial.report, trial.page, trial.subjects)
-            )
+            output.answer(trial.report.as_dict(), lambda: _lines(trial))
     return Exit.DONE if trial.report.passed else Exit.GATE_FAILED
+
+
+def _lines(trial: Trial) -> Iterator[str]:
+    from convert.cli import verdict  # noqa: PLC0415 - brings the report
+
+    yield from verdict.lines(trial.report, trial.page, subjects=trial.subjects, recipe=trial.recipe)

@@ -82,6 +82,32 @@ def _check_expressions(given: dict[str, str]) -> dict[str, str]:
     return given
 
 
+# From each of these, what is next below it: coarser types of fewer bits.
+BELOW = {
+    Quant.IQ2_M: (
+        *(Quant.IQ1_S, Quant.IQ1_M, Quant.Q1_0, Quant.TQ1_0, Quant.Q2_0, Quant.TQ2_0),
+        *(Quant.IQ2_XXS, Quant.IQ2_XS, Quant.IQ2_S),
+    ),
+    Quant.Q3_K_M: (
+        *(Quant.IQ2_M, Quant.Q2_K, Quant.Q2_K_S, Quant.Q3_K_S, Quant.IQ3_XXS, Quant.IQ3_XS, Quant.IQ3_S),
+    ),
+    Quant.Q4_K_M: (
+        *(Quant.Q3_K_M, Quant.Q3_K_L, Quant.IQ3_M),
+        *(Quant.Q4_0, Quant.Q4_1, Quant.Q4_K_S, Quant.IQ4_XS, Quant.IQ4_NL),
+    ),
+    Quant.Q5_K_M: (Quant.Q4_K_M, Quant.Q5_0, Quant.Q5_1, Quant.Q5_K_S),
+    Quant.Q6_K: (Quant.Q5_K_M,),
+    Quant.Q8_0: (Quant.Q6_K, Quant.MXFP4_MOE),
+    Quant.F16: (Quant.Q8_0,),
+}
+LADDER = tuple(BELOW)
+EXACT = {
+    Quant.F16: "take BF16 where the source is of that type, or F32",
+    Quant.BF16: "take F32, and report it if that fails too: it rounds nothing",
+    Quant.F32: "report it: it rounds nothing",
+}
+
+
 class GgufOptions(TargetOptions):
     """GGUF files for llama.cpp and its kin, one artifact for each quant."""
 
@@ -157,6 +183,16 @@ class GgufOptions(TargetOptions):
     def learns_by(self) -> str | None:
         """Name imatrix where the matrix is to be learned from the calibration text."""
         return "imatrix" if self.imatrix == "calibration" else None
+
+    def closer(self, target: str) -> str:
+        """Name the next better type, and an importance matrix where none is used and rounding is coarse."""
+        quant = Quant(target.removeprefix(PREFIX))
+        better = next((each for each in LADDER if quant in BELOW[each]), None)
+        if better is None:
+            return EXACT.get(quant, "")
+        is_coarse = better not in (Quant.Q8_0, Quant.F16)
+        matrix = ", or an importance matrix (imatrix: calibration)" if is_coarse and not self.imatrix else ""
+        return f"take {better}{matrix}"
 
     @property
     def imatrix_file(self) -> Path | None:

@@ -32,6 +32,12 @@ class GptqModelOptions(TargetOptions):
         """Return "": no option, but the target itself needs the calibration text."""
         return ""
 
+    def closer(self, target: str) -> str:  # noqa: ARG002 - there is one
+        """Name smaller groups, and more text to learn from."""
+        least = GROUP_SIZES[0]
+        smaller = "" if self.group_size == least else f"group_size: {least}, or "
+        return f"take {smaller}more calibration samples"
+
 
 class GptqOptions(GptqModelOptions):
     """GPTQ weights for vLLM, SGLang, TGI and Transformers, made by GPTQModel."""
@@ -50,6 +56,10 @@ class GptqOptions(GptqModelOptions):
         description="Share of the Hessian's mean diagonal that is added to it.",
         examples=[0.01],
     )
+
+    def closer(self, target: str) -> str:
+        """Name the eight bits before what both methods have."""
+        return "take bits: 8" if self.bits == 4 else super().closer(target)
 
 
 OPTIONS = GptqOptions

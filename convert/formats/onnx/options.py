@@ -117,6 +117,18 @@ class OnnxOptions(TargetOptions):
             for precision in self.precision
         }
 
+    def closer(self, target: str) -> str:
+        """Name the next better precision."""
+        precision, provider = parts(target)
+        if precision is Precision.INT4:
+            smaller = ", or block_size: 32" if self.block_size > 32 else ""
+            head = ", or head: int8" if self.head in (None, "int4") else ""
+            return f"take precision: int8{smaller}{head}"
+        if precision is Precision.INT8:
+            return "take precision: fp16"
+        is_widest = precision is Precision.FP32 or provider is Provider.CUDA
+        return "" if is_widest else "take precision: fp32"
+
     def level(self, provider: Provider) -> int:
         """Choose MatMulNBits' accuracy level."""
         if self.accuracy_level is not None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from convert.errors import Failure, UsageFailure
 from convert.publish.destination import RERUN, Moved
+from convert.size import duration
 from convert.source.hub import client
 from convert.source.refusal import broken
-from convert.source.retry import RETRIED_STATUS, Backoff, Transient, retry_after_s
+from convert.source.retry import RETRIED_STATUS, Backoff, Transient, answered, retry_after_s
 from convert.store.fault import failure_from
 
 if TYPE_CHECKING:
@@ -169,7 +170,8 @@ def _http_client(hub: Hub, answer_s: float) -> httpx2.Client:
     def after(response: httpx2.Response) -> None:
         wait_s = retry_after_s(response.headers) if response.status_code in (429, 503) else None
         if wait_s is not None and wait_s > hub.retry.total_wait_s:
-            raise Failure(f"{hub.endpoint}: it asks for a wait of {wait_s:.0f} s", f"after that, {RERUN}")
+            said = f"answered {response.status_code}, and asks to wait {duration(round(wait_s))}"
+            raise Failure(f"{hub.endpoint} {said}", f"after that, {RERUN}")
 
     return httpx2.Client(
         follow_redirects=True, timeout=None, event_hooks={"request": [before], "response": [after]}
@@ -181,7 +183,7 @@ def _refusal(endpoint: str, repo: str, file: str, answer: httpx2.Response, said:
     status, headers = answer.status_code, answer.headers
     where = f"{repo}/{file}" if file else repo
     if status in RETRIED_STATUS:
-        return Transient(f"{endpoint} answered {status}", retry_after_s(headers))
+        return answered(endpoint, status, headers, "the Hub allows more to paying accounts")
     if status == 422:
         return Damaged("what arrived is not what was sent")
     if status == 412:

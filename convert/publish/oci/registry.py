@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from convert.errors import Failure
 from convert.publish.destination import RERUN
 from convert.publish.oci.login import Login, answering_host
-from convert.source.retry import RETRIED_STATUS, Backoff, RetryLimits, Transient, retry_after_s
+from convert.source.retry import RETRIED_STATUS, Backoff, RetryLimits, Transient, answered
 
 if TYPE_CHECKING:
     import ssl
@@ -266,7 +266,8 @@ class Registry:
     def _refusal(self, answer: Answer) -> Transient | Failure:
         status = answer.status
         if status in RETRIED_STATUS:
-            return Transient(f"{self.host} answered {status}", retry_after_s(answer.headers))
+            more = f"a registry may allow more to who logs in (`docker login {self.host}`)"
+            return answered(self.host, status, answer.headers, more)
         if status == 401:
             return self._unauthorized()
         code = _error_code(answer.content)

@@ -1,0 +1,25 @@
+"""What to do about a gate that failed: first what makes the artifact better, a waiver last."""
+
+from convert.recipe import Recipe
+
+# Of an answer, how far it is from the source's.
+QUALITY = frozenset({"smoke_drop", "ppl_ratio", "kl_mean", "kl_p99", "top1"})
+ROOM = frozenset({"size_bytes", "peak_rss_bytes", "peak_anon_bytes", "load_s"})
+FORMATS_APART = "-"
+
+
+def remedy(gate: str, target: str, recipe: Recipe | None = None) -> str:
+    """Say what may help; a foreign artifact has no recipe to change."""
+    if gate in QUALITY:
+        options = recipe.targets.get(target.partition(FORMATS_APART)[0]) if recipe else None
+        found = (options.closer(target) if options else "") or "take a type with more bits"
+    elif gate in ROOM:
+        found = "take a type with fewer bits"
+    else:
+        found = "verify again on an idle machine, or take a type with fewer bits"
+    if recipe is None:
+        return found
+    return (
+        f"{found}; or leave it out with --only; last of all, waive it: "
+        f"publish: {{waive: [{{gate: {gate}, target: {target}, reason: …}}]}}"
+    )
