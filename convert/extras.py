@@ -31,6 +31,8 @@ PACKAGES = (
     Package("gptqmodel", "GPTQModel", "gptq"),
     Package("pyarrow", "pyarrow", "parquet"),
     Package("cryptography", "cryptography", "sign"),
+    Package("mlx", "mlx", "mlx"),
+    Package("mlx_lm", "mlx-lm", "mlx"),
     Package("onnxruntime", "onnxruntime", "verify"),
     Package("onnxruntime_genai", "onnxruntime-genai", "verify"),
     Package("peft", "peft", "verify"),

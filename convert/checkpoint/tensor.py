@@ -18,6 +18,7 @@ STORED_AS: dict[str, np.dtype[np.generic]] = {
     "F8_E8M0": np.dtype("u1"),
     "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
+    "U32": np.dtype("<u4"),
     "I16": np.dtype("<i2"),
     "I8": np.dtype("i1"),
     "U8": np.dtype("u1"),

@@ -118,6 +118,32 @@ class Gguf:
 
 
 @dataclass(frozen=True, slots=True)
+class Mlx:
+    """What mlx-lm has for a family: the features that its model file computes, and its own names of tensors.
+
+    A mixture's experts are stacked, and matrices are (out, in), whatever the checkpoint has.
+    """
+
+    renders: frozenset[Feature] = frozenset()  # that the model file computes, beyond the plain case
+    # Names that are not the checkpoint's, each of a module.
+    names: Mapping[Role, str] = field(default_factory=dict)
+    prefix: str | None = None  # the outer module, where it is not the checkpoint's
+    bare: frozenset[Role] = frozenset()  # matrices that no module multiplies by: never quantized
+    # Matrices that have 8 bits in groups of 64, whatever the others have.
+    wide: frozenset[Role] = frozenset()
+    exact: frozenset[Role] = frozenset()  # tensors that keep the type that they are stored in
+    arranged: Mapping[Role, Arrange] = field(default_factory=dict)  # what is done to a role's rows
+    # Features that the model file leaves out, each with the reason to record.
+    lost: Mapping[Feature, str] = field(default_factory=dict)
+    # Keys that a config may have in another form, or not.
+    keys: Callable[[Decoder], Mapping[str, Any]] | None = None
+    # Keys that the model file asks for and a config may leave out.
+    defaults: Callable[[Decoder], Mapping[str, Any]] | None = None
+    # What the model file cannot express of a decoder whose features it has, in words.
+    limits: Callable[[Decoder], Iterable[str]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Genai:
     """A type of onnxruntime-genai's that keeps other states than keys and values, or reads texts again."""
 
@@ -178,6 +204,7 @@ class Family:
     gguf: Gguf | None = None  # None: llama.cpp has no graph
     tokenizer: Tokenizer = Tokenizer()
     genai: Genai | None = None
+    mlx: Mlx | None = None  # None: mlx-lm has no model file
     canonical: Canonical | None = None
     reference: Reference | None = None
     runs_in: frozenset[str] = frozenset()  # runtimes that open it, besides those that verification drives

@@ -55,8 +55,24 @@ def with_windows(
     return replace(decoder, layers=layers)
 
 
+def windowed(decoder: Decoder) -> list[bool]:
+    """Tell of each layer whether it sees a window alone."""
+    return [attention.window is not None for attention in decoder.attentions]
+
+
+def window_period(decoder: Decoder) -> int | None:
+    """Count the layers of which the last alone sees everything; None where there is no such period."""
+    found = windowed(decoder)
+    periods = (period for period in range(1, len(found) + 1) if found == _windowed(period, len(found)))
+    return next(periods, None)
+
+
+def _windowed(period: int, count: int) -> list[bool]:
+    return [kind == SLIDING for kind in every(period, count)]
+
+
 def window_keys(decoder: Decoder, period: int) -> dict[str, object]:
     """Write for llama.cpp which layers have windows, where that is not the pattern built into a graph."""
-    windowed = [attention.window is not None for attention in decoder.attentions]
-    own = [kind == SLIDING for kind in every(period, decoder.layer_count)]
-    return {"attention.sliding_window_pattern": windowed} if any(windowed) and windowed != own else {}
+    found = windowed(decoder)
+    is_own = found == _windowed(period, decoder.layer_count)
+    return {"attention.sliding_window_pattern": found} if any(found) and not is_own else {}

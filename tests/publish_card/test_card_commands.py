@@ -100,27 +100,27 @@ def test_a_template_that_is_not_the_one_that_was_built_is_refused(artifacts: Art
 
 
 def test_an_unknown_format_is_refused_by_name(artifacts: Artifacts) -> None:
-    with pytest.raises(Failure, match="there is no format 'mlx'") as caught:
-        artifacts.card(artifacts.candidate("hf", manifest={"format": "mlx"}))
-    assert caught.value.hint == "the formats are awq, gguf, gptq, hf, onnx"
+    with pytest.raises(Failure, match="there is no format 'exl3'") as caught:
+        artifacts.card(artifacts.candidate("hf", manifest={"format": "exl3"}))
+    assert caught.value.hint == "the formats are awq, gguf, gptq, hf, mlx, onnx"
 
 
 SHIPPING = """
 from convert.formats.shipping import Guide, Shipping
 
 SHIPPING = Shipping(
-    label="MLX",
-    suffix="MLX-{bits}bit",
+    label="EXL3",
+    suffix="EXL3-{bits}bit",
     weights=r".*\\.safetensors",
-    library="mlx",
-    tags=("mlx",),
-    guides=(Guide("mlx/mlx-lm"), Guide("mlx/unknown", needs=("mlx",))),
+    library="exl3",
+    tags=("exl3",),
+    guides=(Guide("exl3/exl3-run"), Guide("exl3/unknown", needs=("exl3",))),
 )
 """
-TEMPLATE = """### mlx-lm
+TEMPLATE = """### exl3-run
 
 {% filter fence("sh") %}
-mlx_lm.generate --model {{ repo | sh }} --prompt {{ prompt | sh }}
+exl3_run --model {{ repo | sh }} --prompt {{ prompt | sh }}
 {% endfilter %}
 """
 
@@ -128,24 +128,24 @@ mlx_lm.generate --model {{ repo | sh }} --prompt {{ prompt | sh }}
 def test_a_format_is_one_folder(
     artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guides = tmp_path / "mlx" / "guides"
+    guides = tmp_path / "exl3" / "guides"
     guides.mkdir(parents=True)
-    (tmp_path / "mlx" / "__init__.py").write_text("")
-    (tmp_path / "mlx" / "shipping.py").write_text(SHIPPING)
-    for name in ("mlx-lm", "unknown"):
+    (tmp_path / "exl3" / "__init__.py").write_text("")
+    (tmp_path / "exl3" / "shipping.py").write_text(SHIPPING)
+    for name in ("exl3-run", "unknown"):
         (guides / f"{name}.md.j2").write_text(TEMPLATE)
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
     options = {"bits": 4}
     card = artifacts.card(
-        artifacts.candidate("hf", target="mlx", manifest={"format": "mlx", "options": options})
+        artifacts.candidate("hf", target="exl3", manifest={"format": "exl3", "options": options})
     )
-    assert card.bundle.repo == "someone/tiny-MLX-4bit"
-    assert card.titles == ["mlx-lm"]
-    asked = "mlx_lm.generate --model someone/tiny-MLX-4bit --prompt '什么是行星？'"
+    assert card.bundle.repo == "someone/tiny-EXL3-4bit"
+    assert card.titles == ["exl3-run"]
+    asked = "exl3_run --model someone/tiny-EXL3-4bit --prompt '什么是行星？'"
     assert card.blocks("sh")[0].strip() == asked
-    assert "library_name: mlx\n" in card.readme
-    assert "as MLX, made by" in card.body
-    for name in [name for name in sys.modules if name.startswith("convert.formats.mlx")]:
+    assert "library_name: exl3\n" in card.readme
+    assert "as EXL3, made by" in card.body
+    for name in [name for name in sys.modules if name.startswith("convert.formats.exl3")]:
         monkeypatch.delitem(sys.modules, name)
 
 

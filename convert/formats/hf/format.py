@@ -28,7 +28,7 @@ TORCH_NAMES: dict[str, str] = {own: torch for torch, own in OWN_NAMES.items()}
 FLAGS: dict[str, Float] = {"bf16": "BF16", "fp16": "F16"}
 # Below so many bytes a weight they have 16 bits or fewer, even where a tied head is stored once more.
 NARROW_BYTES = 3
-_ASKED = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
+ASKED: dict[str, Float] = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class HfFormat(Format[HfOptions, StoredTensors]):
         self, decoder: Decoder, options: HfOptions, target: str, native: str
     ) -> Iterable[Weight] | None:
         """Count every tensor in the type that it is stored in."""
-        width = WIDTH_BYTES[_ASKED.get(options.dtype) or KEPT_AS.get(native, "F32")]
+        width = WIDTH_BYTES[ASKED.get(options.dtype) or KEPT_AS.get(native, "F32")]
         return [Weight(each.pieces[0].ref, width * math.prod(each.shape)) for each in stored_tensors(decoder)]
 
 
@@ -119,7 +119,7 @@ def promised_type(model: Model) -> Float:
 def stored_types(prepared: StoredTensors, dtype: str) -> dict[str, str]:
     """Say what each tensor will be stored as."""
     return {
-        name: _ASKED.get(dtype) or KEPT_AS.get(found, "F32") for name, found in prepared.source_types.items()
+        name: ASKED.get(dtype) or KEPT_AS.get(found, "F32") for name, found in prepared.source_types.items()
     }
 
 

@@ -77,13 +77,13 @@ def index(shards: Mapping[str, Sequence[Entry]]) -> dict[str, bytes]:
     return {INDEX_NAME: to_json({"metadata": {"total_size": total_bytes}, "weight_map": names})}
 
 
-def pack_header(entries: Sequence[Entry]) -> tuple[bytes, dict[str, int]]:
-    """Pack a header, and say where in the file each tensor begins.
+def pack_header(entries: Sequence[Entry], framework: str = "pt") -> tuple[bytes, dict[str, int]]:
+    """Pack a header, which says whose tensors these are, and say where in the file each begins.
 
     The order is the library's own, wide types first, so that each tensor is aligned; then by name. A second
     key of metadata would come out of the library in any order, so there is one.
     """
-    content: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    content: dict[str, Any] = {"__metadata__": {"format": framework}}
     places: dict[str, int] = {}
     at = 0
     for entry in sorted(entries, key=lambda each: (-_rank(each.dtype), each.name)):
@@ -101,7 +101,7 @@ def pack_header(entries: Sequence[Entry]) -> tuple[bytes, dict[str, int]]:
 
 
 # The library's own order of types, in which it sorts them, wide ones first; those that a checkpoint may have.
-_ORDER = ("BOOL", "U8", "I8", "I16", "F16", "BF16", "I32", "F32", "I64")
+_ORDER = ("BOOL", "U8", "I8", "I16", "F16", "BF16", "I32", "U32", "F32", "I64")
 
 
 def _rank(dtype: str) -> int:

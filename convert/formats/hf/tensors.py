@@ -42,14 +42,14 @@ class Stored:
 def stored_tensors(decoder: Decoder, *, has_next_layers: bool = False) -> tuple[Stored, ...]:
     """List them in the model's order, by the naming of the family's own architecture."""
     naming = family(decoder.family).naming.of(decoder)
-    found = _stored(naming, ((ref, ref, shape) for ref, shape in decoder.shapes()))
+    found = named_tensors(naming, ((ref, ref, shape) for ref, shape in decoder.shapes()))
     if not (has_next_layers and naming.next):
         return found
     further = ((ref, after(decoder, ref), shape) for ref, shape in next_shapes(decoder))
-    return (*found, *_stored(naming.next, further))
+    return (*found, *named_tensors(naming.next, further))
 
 
-def _stored(naming: Naming, shapes: Iterable[tuple[Ref, Ref, tuple[int, ...]]]) -> tuple[Stored, ...]:
+def named_tensors(naming: Naming, shapes: Iterable[tuple[Ref, Ref, tuple[int, ...]]]) -> tuple[Stored, ...]:
     """List tensors, each by its own layer's number in the naming and in the whole model."""
     pieces: dict[str, list[Piece]] = defaultdict(list)
     ranks: dict[str, int] = {}

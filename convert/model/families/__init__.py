@@ -1,7 +1,7 @@
 """The model families: one file per model_type, and its name is the registry.
 
 A file defines `CLASSES`, `NAMING`, `describe(config)` and `EXAMPLE`, and where it has something to say
-`GGUF`, `TOKENIZER`, `GENAI`, `CANONICAL`, `REFERENCE`, `VARIANTS`, `RUNS_IN` and so on: the fields of
+`GGUF`, `MLX`, `TOKENIZER`, `GENAI`, `CANONICAL`, `REFERENCE`, `VARIANTS`, `RUNS_IN` and so on: the fields of
 `Family`.
 """
 
@@ -16,7 +16,7 @@ from convert.model.family import Family
 from convert.model.kind import refuse_other_kinds
 
 _OPTIONAL = (
-    "variants", "gguf", "tokenizer", "genai", "canonical", "reference", "runs_in", "fastchat_prompt",
+    "variants", "gguf", "mlx", "tokenizer", "genai", "canonical", "reference", "runs_in", "fastchat_prompt",
     "may_have_experts", "unquantized",
 )  # fmt: skip
 # What a multimodal model's config says for its text decoder too.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Norm
 from convert.model.families import gemma, llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("CohereForCausalLM",)
@@ -70,4 +70,10 @@ GGUF = Gguf(
     }),
     limits=_limits,
     keys=lambda _decoder: {"rope.scaling.type": "none"},
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.INTERLEAVED_ROTARY, Feature.LAYER_NORM, Feature.UNBIASED_LAYER_NORM, Feature.LOGIT_SCALE,
+        Feature.PARALLEL_MLP, Feature.QK_NORM, Feature.QK_NORM_HEADS,
+    }),
 )  # fmt: skip

@@ -6,9 +6,9 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.families import cohere, gemma, llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
-from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_keys, with_windows
+from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_keys, window_period, with_windows
 
 CLASSES = ("Cohere2ForCausalLM",)
 NAMING = cohere.NAMING
@@ -52,4 +52,24 @@ GGUF = Gguf(
     always=frozenset({"key_length"}),
     limits=_limits,
     keys=lambda decoder: {"rope.scaling.type": "none", **window_keys(decoder, PERIOD)},
+)  # fmt: skip
+
+
+def _mlx_limits(decoder: Decoder) -> Iterator[str]:
+    """Name what mlx-lm's file of the family has built in."""
+    if decoder.attention.head_count * decoder.attention.head_size != decoder.hidden_size:
+        yield "heads that are not as wide as hidden states together"
+    if window_period(decoder) is None:
+        yield "windows that follow no period"
+
+
+MLX = Mlx(
+    renders=frozenset({
+        Feature.LAYER_NORM, Feature.UNBIASED_LAYER_NORM, Feature.PARALLEL_MLP, Feature.INTERLEAVED_ROTARY,
+        Feature.LOGIT_SCALE, Feature.WINDOW, Feature.MIXED_WINDOWS, Feature.MIXED_ROTARY,
+        Feature.NO_POSITIONS,
+    }),
+    keys=lambda decoder: {"sliding_window_pattern": window_period(decoder)},
+    defaults=lambda decoder: {"head_dim": decoder.attention.head_size},
+    limits=_mlx_limits,
 )  # fmt: skip

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 from convert.errors import Failure
 from convert.model.config import Config
-from convert.model.decoder import Decoder, Experts
+from convert.model.decoder import Decoder, Experts, Role
 from convert.model.families import deepseek_v3
+from convert.model.family import Mlx
+from convert.model.feature import Feature
 
 CLASSES = ("DeepseekV2ForCausalLM",)
 RUNS_IN = deepseek_v3.RUNS_IN
@@ -14,6 +16,17 @@ GGUF = replace(
     deepseek_v3.GGUF,
     always=deepseek_v3.GGUF.always - {"expert_weights_norm"},
 )
+MLX = Mlx(
+    renders=frozenset({
+        Feature.EXPERTS, Feature.EXPERT_GROUPS, Feature.EXPERT_SCALE, Feature.INTERLEAVED_ROTARY,
+        Feature.LATENT_ATTENTION, Feature.MIXED_MLPS, Feature.ROPE_YARN, Feature.SHARED_EXPERTS,
+        Feature.UNNORMALIZED_EXPERTS,
+    }),
+    bare=frozenset({Role.ROUTER}),
+    limits=lambda decoder: (
+        [] if decoder.rope and decoder.rope.scaling else ["rotary positions without YaRN scaling"]
+    ),
+)  # fmt: skip
 EXAMPLE = {
     **deepseek_v3.SIZES,
     "architectures": list(CLASSES),

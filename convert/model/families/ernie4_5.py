@@ -5,7 +5,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import QKV, Decoder, Part, Role
 from convert.model.families import llama
-from convert.model.family import Gguf, Naming
+from convert.model.family import Gguf, Mlx, Naming
 from convert.model.feature import Feature
 
 CLASSES = ("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM")
@@ -34,6 +34,7 @@ GGUF = Gguf(
     renders=frozenset({Feature.INTERLEAVED_ROTARY, Feature.ROPE_LINEAR, Feature.ROPE_YARN}),
     is_interleaved=True,
 )
+MLX = Mlx(renders=frozenset({Feature.INTERLEAVED_ROTARY}))
 SIZES = {
     **llama.SIZES,
     "intermediate_size": 512,

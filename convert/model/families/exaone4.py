@@ -7,9 +7,9 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.families import llama, olmo2
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
-from convert.model.pattern import FULL, SLIDING, every, read_kinds, with_windows
+from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_period, windowed, with_windows
 
 CLASSES = ("Exaone4ForCausalLM",)
 NAMING = olmo2.NAMING
@@ -101,4 +101,25 @@ GGUF = Gguf(
     }),
     limits=_limits,
     keys=_keys,
+)  # fmt: skip
+
+
+def _mlx_keys(decoder: Decoder) -> dict[str, object]:
+    """Write which layers see a window alone as mlx-lm's file reads it: a letter for each of a period."""
+    found = windowed(decoder)
+    letters = "".join("L" if is_windowed else "G" for is_windowed in found)
+    return {
+        "sliding_window_pattern": letters[: window_period(decoder)] if any(found) else None,
+        # Transformers counts by the pattern where it finds no list.
+        "layer_types": [SLIDING if is_windowed else FULL for is_windowed in found],
+    }
+
+
+MLX = Mlx(
+    renders=frozenset({
+        Feature.NO_INPUT_NORM, Feature.POST_NORM, Feature.QK_NORM, Feature.ROPE_LLAMA3, Feature.WINDOW,
+        Feature.MIXED_WINDOWS, Feature.MIXED_ROTARY, Feature.NO_POSITIONS,
+    }),
+    keys=_mlx_keys,
+    limits=lambda decoder: ["windows in all layers"] if all(windowed(decoder)) else [],
 )  # fmt: skip

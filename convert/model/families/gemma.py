@@ -7,7 +7,7 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.families import llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("GemmaForCausalLM",)
@@ -30,6 +30,10 @@ GGUF = Gguf(
     always=frozenset({"key_length"}),
     limits=limits,
 )  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({Feature.EMBEDDING_SCALE, Feature.OFFSET_NORM}),
+    lost={Feature.GELU_TANH: "mlx-lm computes GELU exactly"},
+)
 EXAMPLE = {
     **llama.SIZES,
     "architectures": list(CLASSES),

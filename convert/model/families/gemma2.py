@@ -6,7 +6,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Role
 from convert.model.families import gemma, llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_keys, with_windows
 
@@ -92,4 +92,13 @@ GGUF = Gguf(
     always=gemma.GGUF.always,
     limits=_limits,
     keys=lambda decoder: {"attention.scale": None, **window_keys(decoder, 2)},
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.EMBEDDING_SCALE, Feature.GELU_TANH, Feature.LOGIT_SOFTCAP, Feature.OFFSET_NORM,
+        Feature.POST_NORM, Feature.SOFTCAP, Feature.ATTENTION_SCALE,
+    }),
+    lost=dict.fromkeys(
+        (Feature.WINDOW, Feature.MIXED_WINDOWS), "mlx-lm's file of the family knows no windows"
+    ),
 )  # fmt: skip

@@ -7,9 +7,9 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Rope
 from convert.model.families import gemma, gemma2
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
-from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_keys, with_windows
+from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_keys, window_period, with_windows
 from convert.model.rotary import read_rope
 from convert.model.towers import siglip
 
@@ -116,4 +116,29 @@ GGUF = Gguf(
     projector=siglip.PROJECTOR,
     limits=_limits,
     keys=lambda decoder: {"attention.scale": None, **window_keys(decoder, PERIOD)},
+)  # fmt: skip
+
+
+def _mlx_keys(decoder: Decoder) -> dict[str, object]:
+    """Write as older configs do how positions turn, and which layers see a window alone."""
+    local, everywhere = (
+        next((each.rope for each in decoder.attentions if (each.window is not None) is is_local), None)
+        for is_local in (True, False)
+    )
+    scaling = everywhere.scaling if everywhere else None
+    return {
+        **({"rope_local_base_freq": local.theta} if local else {}),
+        **({"rope_theta": everywhere.theta} if everywhere else {}),
+        "rope_scaling": {"rope_type": scaling.kind, "factor": scaling.factor} if scaling else None,
+        "sliding_window_pattern": window_period(decoder),
+    }
+
+
+MLX = Mlx(
+    renders=gemma2.MLX.renders - {Feature.SOFTCAP, Feature.LOGIT_SOFTCAP}
+    | {
+        Feature.QK_NORM, Feature.ROPE_LINEAR, Feature.WINDOW, Feature.MIXED_WINDOWS, Feature.MIXED_ROTARY,
+    },
+    keys=_mlx_keys,
+    limits=lambda decoder: [] if window_period(decoder) else ["windows that follow no period"],
 )  # fmt: skip

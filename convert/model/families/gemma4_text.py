@@ -21,7 +21,7 @@ from convert.model.decoder import (
     Rope,
 )
 from convert.model.families import gemma, gemma2
-from convert.model.family import TOWERS, Gguf
+from convert.model.family import TOWERS, Gguf, Mlx
 from convert.model.feature import Feature
 from convert.model.pattern import FULL, SLIDING, every, read_kinds
 from convert.model.rotary import read_rope
@@ -284,4 +284,13 @@ GGUF = Gguf(
     computed=_computed,
     limits=_limits,
     keys=_keys,
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.ATTENTION_SCALE, Feature.EMBEDDING_SCALE, Feature.GELU_TANH, Feature.KEYS_AS_VALUES,
+        Feature.LAYER_INPUTS, Feature.LAYER_SCALE, Feature.LOGIT_SOFTCAP, Feature.MIXED_MIXERS,
+        Feature.MIXED_MLPS, Feature.MIXED_ROTARY, Feature.MIXED_WINDOWS, Feature.PARTIAL_ROTARY,
+        Feature.POST_NORM, Feature.PROPORTIONAL_ROTARY, Feature.QK_NORM, Feature.SHARED_KEYS_VALUES,
+        Feature.V_NORM, Feature.WEIGHTLESS_NORM, Feature.WINDOW,
+    }),
 )  # fmt: skip

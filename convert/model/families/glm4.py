@@ -5,7 +5,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Role
 from convert.model.families import llama, phi3
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("Glm4ForCausalLM",)
@@ -28,6 +28,11 @@ GGUF = Gguf(
     names={Role.MLP_GATE: "ffn_up"},
     is_interleaved=True,
     always=frozenset({"key_length"}),
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.INTERLEAVED_ROTARY, Feature.PARTIAL_ROTARY, Feature.POST_NORM, Feature.QKV_BIAS,
+    }),
 )  # fmt: skip
 EXAMPLE = {
     **llama.SIZES,

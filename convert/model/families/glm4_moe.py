@@ -5,7 +5,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Role
 from convert.model.families import deepseek_v3, llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("Glm4MoeForCausalLM",)
@@ -26,6 +26,16 @@ GGUF = Gguf(
     keys=lambda _decoder: {"expert_shared_feed_forward_length": None},
     always=deepseek_v3.GGUF.always | {"key_length"},
     has_next_layers=True,
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.EXPERTS, Feature.SHARED_EXPERTS, Feature.SIGMOID_ROUTING, Feature.SELECTION_BIAS,
+        Feature.EXPERT_GROUPS, Feature.EXPERT_SCALE, Feature.MIXED_MLPS, Feature.QK_NORM, Feature.QKV_BIAS,
+        Feature.PARTIAL_ROTARY,
+    }),
+    bare=frozenset({Role.ROUTER}),
+    exact=frozenset({Role.ROUTER_SELECTION}),
+    defaults=lambda _decoder: {"rope_scaling": None},
 )  # fmt: skip
 EXAMPLE = {
     **llama.SIZES,

@@ -3,7 +3,7 @@
 from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import QKV, Attention, Decoder, Dense, Layer, Norm, Role
-from convert.model.family import Gguf, Naming, Split, Tokenizer
+from convert.model.family import Gguf, Mlx, Naming, Split, Tokenizer
 from convert.model.feature import Feature
 
 CLASSES = ("GPT2LMHeadModel",)
@@ -34,6 +34,15 @@ GGUF = Gguf(
         Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS,
     }),
     names=dict.fromkeys(QKV, "attn_qkv"),
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.LEARNED_POSITIONS, Feature.LAYER_NORM, Feature.UNGATED_MLP, Feature.GELU_TANH,
+        Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS,
+    }),
+    prefix="model.",
+    keys=lambda decoder: {"n_ctx": decoder.context_length},
+    limits=lambda decoder: [] if decoder.is_tied else ["a head apart from the embedding"],
 )  # fmt: skip
 TOKENIZER = Tokenizer(classes=("GPT2Tokenizer",), split=Split())
 EXAMPLE = {

@@ -6,7 +6,7 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import QKV, Activation, Attention, Decoder, Dense, Layer, Norm, Role
 from convert.model.families import gpt2, stablelm
-from convert.model.family import Gguf, Naming
+from convert.model.family import Gguf, Mlx, Naming
 from convert.model.feature import Feature
 from convert.model.rotary import read_deviations, read_rope
 
@@ -54,6 +54,24 @@ GGUF = Gguf(
     lost={Feature.GELU: EXACT_GELU},
     limits=stablelm.limits,
     keys=lambda decoder: {"use_parallel_residual": decoder.layer.is_parallel},
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.LAYER_NORM, Feature.UNGATED_MLP, Feature.GELU_TANH, Feature.QKV_BIAS, Feature.OUT_BIAS,
+        Feature.MLP_BIAS, Feature.PARTIAL_ROTARY, Feature.PARALLEL_MLP, Feature.PARALLEL_MLP_NORM,
+    }),
+    names={
+        role: f"model.{name.replace('layers.', 'h.')}"
+        for role, name in NAMING.names.items()
+        if isinstance(role, Role)
+    },
+    prefix="",
+    lost={Feature.GELU: "mlx-lm computes GELU by its tanh form"},
+    limits=lambda decoder: [
+        "MLPs that are not four times as wide"
+        for layer in decoder.kinds
+        if layer.dense and layer.dense.size != 4 * decoder.hidden_size
+    ],
 )  # fmt: skip
 EXAMPLE = {
     "architectures": list(CLASSES),

@@ -7,7 +7,7 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Experts, Layer, Role
 from convert.model.families import llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_keys, with_windows
 
@@ -68,6 +68,20 @@ GGUF = Gguf(
     limits=_limits,
     keys=lambda decoder: window_keys(decoder, PERIOD),
     always=frozenset({"key_length", "sliding_window"}),
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.EXPERTS, Feature.EXPERT_BIAS, Feature.ROUTER_BIAS, Feature.SOFTMAX_OF_CHOSEN,
+        Feature.CLAMPED_SWIGLU, Feature.SINKS, Feature.WINDOW, Feature.MIXED_WINDOWS, Feature.QKV_BIAS,
+        Feature.OUT_BIAS, Feature.ROPE_YARN,
+    }),
+    names={
+        Role.EXPERT_GATE: "layers.{layer}.mlp.experts.gate_proj",
+        Role.EXPERT_UP: "layers.{layer}.mlp.experts.up_proj",
+        Role.EXPERT_DOWN: "layers.{layer}.mlp.experts.down_proj",
+    },
+    wide=frozenset({Role.ROUTER}),
+    lost={Feature.EXACT_YARN: "mlx-lm begins and ends YaRN's scaling at whole dimensions"},
 )  # fmt: skip
 EXAMPLE = {
     **llama.SIZES,

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from convert.model.config import Config
-from convert.model.decoder import Decoder
+from convert.model.decoder import Decoder, Role
 from convert.model.families import llama
+from convert.model.family import Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("GraniteForCausalLM",)
@@ -72,4 +73,11 @@ GGUF = replace(
     keys=keys,
     lost={},
     large_layers=0,
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.ATTENTION_SCALE, Feature.EMBEDDING_SCALE, Feature.LOGIT_SCALE, Feature.RESIDUAL_SCALE,
+        Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS,
+    }),
+    wide=frozenset({Role.ATTN_OUT, Role.MLP_DOWN, Role.HEAD}),
 )  # fmt: skip

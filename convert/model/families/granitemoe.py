@@ -32,6 +32,16 @@ GGUF = replace(
     renders=granite.GGUF.renders - {Feature.MLP_BIAS} | {Feature.EXPERTS},
     keys=keys,
 )
+MLX = replace(
+    granite.MLX,
+    renders=granite.MLX.renders - {Feature.MLP_BIAS} | {Feature.EXPERTS},
+    names={
+        Role.EXPERT_GATE: "layers.{layer}.block_sparse_moe.switch_mlp.gate_proj",
+        Role.EXPERT_UP: "layers.{layer}.block_sparse_moe.switch_mlp.up_proj",
+        Role.EXPERT_DOWN: "layers.{layer}.block_sparse_moe.switch_mlp.down_proj",
+    },
+    wide=frozenset({Role.ROUTER, Role.ATTN_OUT, Role.EXPERT_DOWN, Role.HEAD}),
+)
 EXAMPLE = {
     **{key: value for key, value in granite.EXAMPLE.items() if key != "mlp_bias"},
     "architectures": list(CLASSES),

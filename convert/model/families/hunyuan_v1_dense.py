@@ -5,7 +5,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Role
 from convert.model.families import llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("HunYuanDenseV1ForCausalLM",)
@@ -23,6 +23,7 @@ GGUF = Gguf(
     renders=frozenset({Feature.QK_NORM, Feature.LATE_QK_NORM, Feature.ROPE_LINEAR, Feature.ROPE_YARN}),
     always=frozenset({"key_length"}),
 )
+MLX = Mlx(renders=frozenset({Feature.QK_NORM, Feature.LATE_QK_NORM}))
 EXAMPLE = {**llama.SIZES, "architectures": list(CLASSES), "head_dim": 64, "attention_bias": False}
 VARIANTS = {
     "stretched": {

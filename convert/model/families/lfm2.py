@@ -5,7 +5,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Role, ShortConvolution
 from convert.model.families import llama
-from convert.model.family import Genai, Gguf
+from convert.model.family import Genai, Gguf, Mlx
 from convert.model.feature import Feature
 from convert.model.pattern import FULL, read_kinds
 
@@ -37,6 +37,25 @@ GGUF = Gguf(
     }),
     names={Role.FINAL_NORM: "token_embd_norm"},
 )  # fmt: skip
+
+
+def _mlx_defaults(decoder: Decoder) -> dict[str, object]:
+    """Write how wide MLPs are as mlx-lm's file reads it."""
+    sizes = [layer.dense.size for layer in decoder.kinds if layer.dense]
+    return {
+        "block_dim": decoder.hidden_size,
+        "block_ff_dim": sizes[0],
+        "block_auto_adjust_ff_dim": False,
+        "block_multiple_of": 1,
+        "block_ffn_dim_multiplier": 1.0,
+    }
+
+
+MLX = Mlx(
+    renders=frozenset({Feature.MIXED_MIXERS, Feature.QK_NORM, Feature.SHORT_CONVOLUTION}),
+    defaults=_mlx_defaults,
+    limits=lambda decoder: [] if decoder.is_tied else ["a head apart from the embedding"],
+)
 SIZES = {
     **{key: value for key, value in llama.SIZES.items() if key not in ("rms_norm_eps", "hidden_act")},
     "num_hidden_layers": 5,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Dense, Experts, Role
 from convert.model.families import lfm2
-from convert.model.family import Genai
+from convert.model.family import Genai, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("Lfm2MoeForCausalLM",)
@@ -44,6 +44,23 @@ GGUF = replace(
     always=frozenset({"leading_dense_block_count"}),
     limits=_limits,
     keys=_keys,
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.EXPERTS, Feature.MIXED_MIXERS, Feature.MIXED_MLPS, Feature.QK_NORM, Feature.SELECTION_BIAS,
+        Feature.SHORT_CONVOLUTION, Feature.SIGMOID_ROUTING,
+    }),
+    names={
+        Role.MLP_GATE: "layers.{layer}.feed_forward.gate_proj",
+        Role.MLP_UP: "layers.{layer}.feed_forward.up_proj",
+        Role.MLP_DOWN: "layers.{layer}.feed_forward.down_proj",
+        Role.EXPERT_GATE: "layers.{layer}.feed_forward.switch_mlp.gate_proj",
+        Role.EXPERT_UP: "layers.{layer}.feed_forward.switch_mlp.up_proj",
+        Role.EXPERT_DOWN: "layers.{layer}.feed_forward.switch_mlp.down_proj",
+    },
+    wide=frozenset({Role.ROUTER}),
+    exact=frozenset({Role.ROUTER_SELECTION}),
+    limits=lambda decoder: [] if decoder.is_tied else ["a head apart from the embedding"],
 )  # fmt: skip
 GENAI = Genai("lfm2_moe")
 EXAMPLE = {

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Attention, Decoder, Dense, Layer, Norm, Role
-from convert.model.family import Gguf, Naming
+from convert.model.family import Gguf, Mlx, Naming
 from convert.model.feature import Feature
 from convert.model.rotary import read_deviations, read_rope
 
@@ -63,6 +63,13 @@ GGUF = Gguf(
     },
     large_layers=80,
     large_shares_heads=True,
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3,
+        Feature.ROPE_YARN, Feature.MIXED_WINDOWS,
+    }),
+    lost={Feature.WINDOW: "mlx-lm's file of the family wants a layer without a window"},
 )  # fmt: skip
 
 SIZES = {

@@ -7,7 +7,7 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Experts, Part, Role
 from convert.model.families import llama, mixtral
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("MiniMaxM2ForCausalLM",)
@@ -36,6 +36,16 @@ GGUF = Gguf(
     }),
     limits=_limits,
     always=frozenset({"key_length"}),
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.QK_NORM, Feature.QK_NORM_ROW, Feature.PARTIAL_ROTARY, Feature.EXPERTS,
+        Feature.SIGMOID_ROUTING, Feature.SELECTION_BIAS,
+    }),
+    names=mixtral.MLX.names,
+    wide=frozenset({Role.ROUTER}),
+    exact=frozenset({Role.ROUTER_SELECTION}),
+    defaults=lambda _decoder: {"shared_intermediate_size": 0},
 )  # fmt: skip
 EXAMPLE = {
     **llama.SIZES,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Temperature
 from convert.model.families import llama, mistral
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("Ministral3ForCausalLM",)
@@ -95,3 +95,4 @@ GGUF = Gguf(
     limits=_limits,
     keys=_keys,
 )  # fmt: skip
+MLX = Mlx(renders=frozenset({Feature.QUERY_TEMPERATURE, Feature.ROPE_YARN, Feature.YARN_TURNS}))

@@ -10,6 +10,7 @@ CLASSES = ("MistralForCausalLM",)
 NAMING = llama.NAMING
 RUNS_IN = llama.RUNS_IN
 GGUF = llama.GGUF
+MLX = llama.MLX
 EXAMPLE = {
     **llama.SIZES,
     "architectures": list(CLASSES),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Experts, Role
 from convert.model.families import llama, mistral, qwen2_moe
+from convert.model.family import Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("MixtralForCausalLM",)
@@ -26,6 +27,14 @@ GGUF = replace(
     renders=llama.GGUF.renders | {Feature.EXPERTS},
     # The experts are as wide as this graph's MLPs.
     keys=lambda _decoder: {"expert_feed_forward_length": None},
+)
+MLX = Mlx(
+    renders=frozenset({Feature.EXPERTS}),
+    names={
+        Role.EXPERT_GATE: "layers.{layer}.block_sparse_moe.switch_mlp.gate_proj",
+        Role.EXPERT_UP: "layers.{layer}.block_sparse_moe.switch_mlp.up_proj",
+        Role.EXPERT_DOWN: "layers.{layer}.block_sparse_moe.switch_mlp.down_proj",
+    },
 )
 EXAMPLE = {
     **mistral.EXAMPLE,

@@ -7,7 +7,7 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Norm
 from convert.model.families import llama, stablelm
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("NemotronForCausalLM",)
@@ -64,4 +64,10 @@ GGUF = Gguf(
     always=frozenset({"key_length"}),
     limits=_limits,
     keys=_keys,
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.LAYER_NORM, Feature.OFFSET_NORM, Feature.PARTIAL_ROTARY, Feature.RELU2, Feature.UNGATED_MLP,
+        Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS,
+    }),
 )  # fmt: skip

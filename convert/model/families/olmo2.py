@@ -6,7 +6,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Role
 from convert.model.families import llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("Olmo2ForCausalLM",)
@@ -49,4 +49,9 @@ GGUF = Gguf(
         Feature.ROPE_LINEAR, Feature.ROPE_YARN,
     }),
     limits=limits,
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.NO_INPUT_NORM, Feature.POST_NORM, Feature.QK_NORM, Feature.QK_NORM_ROW,
+    }),
 )  # fmt: skip

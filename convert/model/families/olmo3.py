@@ -85,3 +85,8 @@ GGUF = replace(
     limits=_limits,
     keys=_keys,
 )
+MLX = replace(
+    olmo2.MLX,
+    renders=olmo2.MLX.renders
+    | {Feature.WINDOW, Feature.MIXED_WINDOWS, Feature.MIXED_ROTARY, Feature.ROPE_YARN},
+)

@@ -6,7 +6,7 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Attention, Decoder, Dense, Layer, Norm, Role
 from convert.model.families import gpt2, llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 from convert.model.rotary import read_deviations, read_rope
 
@@ -30,6 +30,12 @@ GGUF = Gguf(
         Feature.PARALLEL_MLP, Feature.LAYER_NORM, Feature.UNGATED_MLP, Feature.GELU_TANH,
         Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.HEAD_BIAS,
         Feature.PARTIAL_ROTARY, Feature.ROPE_LINEAR, Feature.ROPE_YARN,
+    }),
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.PARALLEL_MLP, Feature.PARTIAL_ROTARY, Feature.LAYER_NORM, Feature.UNGATED_MLP,
+        Feature.GELU_TANH, Feature.HEAD_BIAS, Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS,
     }),
 )  # fmt: skip
 TOKENIZER = replace(gpt2.TOKENIZER, classes=("CodeGenTokenizer",))

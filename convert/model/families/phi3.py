@@ -5,7 +5,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import QKV, Decoder, Part, Role
 from convert.model.families import llama
-from convert.model.family import Genai, Gguf
+from convert.model.family import Genai, Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("Phi3ForCausalLM",)
@@ -28,6 +28,7 @@ GGUF = Gguf(
     # Phi-4 has a window of zero, unlike the models that look back over one.
     always=frozenset({"sliding_window", "original_context_length"}),
 )  # fmt: skip
+MLX = Mlx()
 GENAI = Genai("phi3", reread_length=4096)
 EXAMPLE = {
     **llama.SIZES,

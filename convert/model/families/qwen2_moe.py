@@ -7,7 +7,7 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Dense, Experts, Layer, Part, Role
 from convert.model.families import llama, qwen2
-from convert.model.family import Gguf, Naming
+from convert.model.family import Gguf, Mlx, Naming
 from convert.model.feature import Feature
 from convert.model.pattern import FULL, SLIDING
 
@@ -46,6 +46,12 @@ GGUF = Gguf(
         Feature.EXPERTS, Feature.UNNORMALIZED_EXPERTS, Feature.SHARED_EXPERTS, Feature.GATED_SHARED_EXPERT,
     }),
     limits=_limits,
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.EXPERTS, Feature.SHARED_EXPERTS, Feature.GATED_SHARED_EXPERT, Feature.UNNORMALIZED_EXPERTS,
+        Feature.QKV_BIAS,
+    }),
 )  # fmt: skip
 
 SIZES = {

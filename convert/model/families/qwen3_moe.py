@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from convert.model.config import Config
-from convert.model.decoder import Decoder
+from convert.model.decoder import Decoder, Role
 from convert.model.families import qwen2, qwen2_moe, qwen3
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 from convert.model.pattern import SLIDING
 
@@ -16,6 +16,13 @@ RUNS_IN = qwen2_moe.RUNS_IN
 FASTCHAT_PROMPT = qwen3.FASTCHAT_PROMPT
 TOKENIZER = qwen3.TOKENIZER
 GGUF = Gguf("qwen3moe", renders=qwen3.GGUF.renders | {Feature.EXPERTS}, always=frozenset({"key_length"}))
+MLX = Mlx(
+    renders=frozenset({
+        Feature.EXPERTS, Feature.MIXED_MLPS, Feature.QK_NORM, Feature.ROPE_YARN,
+        Feature.UNNORMALIZED_EXPERTS,
+    }),
+    wide=frozenset({Role.ROUTER}),
+)  # fmt: skip
 EXAMPLE = {
     **qwen2_moe.SIZES,
     "architectures": list(CLASSES),

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+from convert.model.arrange import AddOne
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Delta, Role
 from convert.model.families import qwen2_moe, qwen3_5_text
+from convert.model.family import Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("Qwen3NextForCausalLM",)
@@ -69,6 +71,17 @@ GGUF = replace(
     runs=SCALAR_RUNS,
     arranged={Role.DELTA_DECAY: qwen3_5_text.GGUF.arranged[Role.DELTA_DECAY]},
 )
+MLX = Mlx(
+    renders=frozenset({
+        Feature.DELTA_RULE, Feature.EXPERTS, Feature.GATED_ATTENTION, Feature.GATED_SHARED_EXPERT,
+        Feature.MIXED_MIXERS, Feature.OFFSET_NORM, Feature.PARTIAL_ROTARY, Feature.QK_NORM,
+        Feature.SHARED_EXPERTS,
+    }),
+    wide=frozenset({Role.ROUTER, Role.SHARED_ROUTER}),
+    arranged=dict.fromkeys(
+        (Role.ATTN_NORM, Role.MLP_NORM, Role.ATTN_Q_NORM, Role.ATTN_K_NORM, Role.FINAL_NORM), AddOne()
+    ),
+)  # fmt: skip
 EXAMPLE = {
     **qwen2_moe.SIZES,
     **qwen3_5_text.DELTA_SIZES,

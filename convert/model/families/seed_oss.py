@@ -5,7 +5,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Role
 from convert.model.families import llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("SeedOssForCausalLM",)
@@ -16,6 +16,7 @@ GGUF = Gguf(
     renders=frozenset({Feature.QKV_BIAS, Feature.ROPE_LINEAR, Feature.ROPE_YARN}),
     names={Role.MLP_NORM: "post_attention_norm"},
 )
+MLX = Mlx(renders=frozenset({Feature.QKV_BIAS}))
 EXAMPLE = {**llama.SIZES, "architectures": list(CLASSES), "head_dim": 64, "attention_bias": True}
 
 

@@ -7,6 +7,7 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.families import llama
+from convert.model.family import Mlx
 from convert.model.feature import Feature
 from convert.model.pattern import FULL, SLIDING, read_kinds, with_windows
 
@@ -77,3 +78,4 @@ GGUF = replace(
     lost={},
     large_layers=0,
 )  # fmt: skip
+MLX = Mlx(renders=frozenset({Feature.MIXED_ROTARY, Feature.NO_POSITIONS}))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Norm, Role
 from convert.model.families import llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("StableLmForCausalLM",)
@@ -61,4 +61,10 @@ GGUF = Gguf(
     }),
     limits=limits,
     keys=lambda decoder: {"use_parallel_residual": decoder.layer.is_parallel},
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.LAYER_NORM, Feature.PARTIAL_ROTARY, Feature.QKV_BIAS, Feature.MIXED_NORMS,
+        Feature.PARALLEL_MLP, Feature.QK_NORM, Feature.QK_NORM_HEADS, Feature.UNBIASED_LAYER_NORM,
+    }),
 )  # fmt: skip

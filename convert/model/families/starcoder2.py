@@ -6,7 +6,7 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Norm, Role
 from convert.model.families import gpt2, llama
-from convert.model.family import Gguf
+from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("Starcoder2ForCausalLM",)
@@ -28,6 +28,12 @@ GGUF = Gguf(
     lost={Feature.WINDOW: "llama.cpp's graph for this architecture knows no window"},
     # The graph has no place for matrices without biases.
     limits=lambda decoder: () if decoder.attention.has_out_bias else ("a model without biases",),
+)  # fmt: skip
+MLX = Mlx(
+    renders=frozenset({
+        Feature.LAYER_NORM, Feature.UNGATED_MLP, Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS,
+    }),
+    lost={Feature.GELU_TANH: "mlx-lm computes GELU exactly"},
 )  # fmt: skip
 EXAMPLE = {
     **{key: value for key, value in llama.SIZES.items() if key != "rms_norm_eps"},

@@ -1,0 +1,1 @@
+"""MLX's checkpoints, as mlx-lm reads them."""

@@ -1,0 +1,153 @@
+"""MLX: what `mlx_lm.convert` writes, tensor by tensor, without MLX."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from convert.deviation import AS_SOURCE, Deviation
+from convert.formats.base import Format, Planned, Weight
+from convert.formats.hf.companions import companion_files, is_relabeled
+from convert.formats.hf.format import ASKED, OWN_NAMES, StoredTensors, promised_type, torch_name
+from convert.formats.hf.tensors import KEPT_AS, Float, source_types
+from convert.formats.mlx.config import written_config
+from convert.formats.mlx.options import PREFIX, MlxOptions, Quant
+from convert.formats.mlx.tensors import (
+    Packed,
+    Tensor,
+    float_types,
+    layouts,
+    model_of,
+    packed,
+    stored_tensors,
+    tensors,
+)
+from convert.model.decoder import Decoder
+from convert.model.families import family
+from convert.model.feature import Feature
+from convert.model.source import Model, Weights
+from convert.progress import Progress
+from convert.recipe import Recipe
+from convert.writer.codecs.plain import Plain
+
+
+class MlxFormat(Format[MlxOptions, StoredTensors]):
+    """Checkpoints for mlx-lm: matrices in groups with scales, the rest as floats."""
+
+    name = "mlx"
+    REVISION = 1
+    RENDERS: frozenset[Feature] = frozenset()  # each model file has its own
+
+    def renders(self, decoder: Decoder, options: MlxOptions | None = None) -> frozenset[Feature] | None:
+        """Express what mlx-lm's file of the family computes."""
+        return found.renders | found.lost.keys() if (found := family(decoder.family).mlx) else None
+
+    def limits(self, decoder: Decoder) -> tuple[str, ...]:
+        """Say what that file has built in."""
+        mlx = model_of(decoder)
+        return tuple(mlx.limits(decoder)) if mlx.limits else ()
+
+    def prepare(self, model: Model, options: MlxOptions, recipe: Recipe) -> StoredTensors:
+        """List the tensors, each of the type that config.json promises until their headers are here."""
+        stored = stored_tensors(model.decoder)
+        return StoredTensors(stored, dict.fromkeys((each.name for each in stored), promised_type(model)))
+
+    def learn(
+        self,
+        prepared: StoredTensors,
+        model: Model,
+        options: MlxOptions,
+        recipe: Recipe,
+        *,
+        weights: Weights,
+        progress: Progress,
+    ) -> StoredTensors:
+        """Read in the headers what each tensor is stored as."""
+        return replace(prepared, source_types=source_types(prepared.stored, weights))
+
+    def lay_out(self, model: Model, options: MlxOptions, target: str, prepared: StoredTensors) -> Planned:
+        """Plan the files of weights, and write the small ones."""
+        decoder, how = model.decoder, _packed(options, target)
+        kept = {name: KEPT_AS.get(each, "F32") for name, each in prepared.source_types.items()}
+        dtype = _asked(options, target) or OWN_NAMES[torch_name(prepared.stored, kept)]
+        types = float_types(prepared.source_types, prepared.stored, decoder, dtype)
+        found = tensors(prepared.stored, decoder, how, types)
+        files, more = layouts(found, options.max_shard_bytes)
+        config = written_config(model, torch_name(prepared.stored, types), how, found)
+        is_asked = _asked(options, target) is not None
+        return Planned(
+            target,
+            files,
+            files={**companion_files(model, config), **more},
+            encodings={each.name: each.slot.codec.name for each in found},
+            deviations=(
+                *_lost(decoder),
+                *_unpacked(found, how),
+                *(() if is_asked else _retyped(prepared.source_types, found)),
+            ),
+            keeps_config=not is_relabeled(model),
+        )
+
+    def weigh(
+        self, decoder: Decoder, options: MlxOptions, target: str, native: str
+    ) -> Iterable[Weight] | None:
+        """Count every tensor with its scales."""
+        stored = stored_tensors(decoder)
+        dtype = _asked(options, target) or KEPT_AS.get(native, "F32")
+        types: dict[str, Float] = dict.fromkeys((each.name for each in stored), dtype)
+        found = tensors(stored, decoder, _packed(options, target), types)
+        return [Weight(each.slot.pieces[0].ref, sum(each.slot.sizes_bytes)) for each in found]
+
+
+def _quant(target: str) -> Quant:
+    return Quant(target.removeprefix(PREFIX))
+
+
+def _packed(options: MlxOptions, target: str) -> Packed | None:
+    return packed(_quant(target), options.group_size)
+
+
+def _asked(options: MlxOptions, target: str) -> Float | None:
+    """Return the type that was asked for; None for the source's."""
+    quant = _quant(target)
+    return ASKED.get(quant.value if quant.is_plain else options.dtype)
+
+
+def _lost(decoder: Decoder) -> Iterator[Deviation]:
+    """Record what mlx-lm's file of the family leaves out."""
+    mlx, windows = model_of(decoder), {Feature.WINDOW, Feature.MIXED_WINDOWS}
+    for feature, why in mlx.lost.items():
+        if feature in decoder.features - windows:
+            yield Deviation(str(feature), AS_SOURCE, "mlx-lm's reading", why)
+    why = mlx.lost.get(Feature.WINDOW, "")
+    window = min((each.window for each in decoder.attentions if each.window is not None), default=None)
+    is_kept = Feature.MIXED_WINDOWS in decoder.features & mlx.renders
+    if why and window is not None and window < decoder.context_length and not is_kept:
+        yield Deviation("attention", f"over the last {window} tokens", "over all tokens", why)
+
+
+def _unpacked(found: Iterable[Tensor], how: Packed | None) -> tuple[Deviation, ...]:
+    """Name the matrices that stay as they are because their rows cannot be cut into groups."""
+    if how is None:
+        return ()
+    why = f"its rows are no multiple of {how.group_size}"
+    return tuple(
+        Deviation(each.name, how.codec("F32").name, each.slot.codec.name, why)
+        for each in found
+        if each.is_left
+    )
+
+
+def _retyped(source: Mapping[str, str], found: Iterable[Tensor]) -> tuple[Deviation, ...]:
+    """Count the plain tensors that have another type than in the source."""
+    changed = Counter(
+        (source[each.name], each.slot.codec.name)
+        for each in found
+        if isinstance(each.slot.codec, Plain) and each.slot.codec.name != source[each.name]
+    )
+    return tuple(
+        Deviation(f"{count} tensor{'' if count == 1 else 's'}", *types, "mlx-lm computes in one type")
+        for types, count in changed.items()
+    )
+
+
+FORMAT = MlxFormat()
