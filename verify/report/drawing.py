@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from verify.report import ArtifactResult, Report
     from verify.report.choice import Choice
 
-MOST_GUESSES = 24  # in one plot: with more, none could be told from the others
+MOST_GUESSES = 24  # in one plot, so that they can be distinguished
 CONTEXTS = tuple(1 << power for power in range(9, 16))
 
 

@@ -77,7 +77,7 @@ def render(*reports: Report, choice: Choice | None = None) -> str:
 
 
 def _script(choice: Choice | None) -> str:
-    """Put the page's script together: strict, and in a scope of its own."""
+    """Put the page's script together, in strict mode and a function."""
     own = (HERE / "page.js").read_text("utf-8")
     return f'"use strict";\n(() => {{\n{choice.script if choice else ""}\n{own}}})();\n'
 
