@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convert.cli.text import count, fitting_table, paragraph
+from convert.cli.text import fitting_table, paragraph
 from convert.pick import commands
+from convert.pick.sentence import figures, heading, rate, reason
 from convert.size import size
 
 if TYPE_CHECKING:
@@ -20,20 +21,6 @@ RIGHT = "weights KV total room tok/s KL"
 LEAVING = ("KL", "KV", "weights")
 # Rows of those that could be the answer, and of those that could not.
 SHOWN, MISSED = 8, 4
-LANGUAGES = {
-    "ar": "Arabic", "de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian",
-    "ja": "Japanese", "ko": "Korean", "pt": "Portuguese", "ru": "Russian", "zh": "Chinese",
-}  # fmt: skip
-
-
-def heading(found: Answer) -> str:
-    """Say for what machine and need it was chosen."""
-    need, machine = found.need, found.machine
-    room = f": {size(machine.room_bytes)} for the model" if not machine.gpus else ""
-    parts = [f"{machine}{room}", f"{need.context:,} tokens", count(need.users, "user")]
-    if need.language:
-        parts.append(LANGUAGES.get(need.language, need.language))
-    return " · ".join(parts)
 
 
 def lines(found: Answer) -> Iterator[str]:
@@ -68,13 +55,7 @@ def _shown(fits: Sequence[Fit]) -> list[Fit]:
 
 def _taken(found: Answer, best: Fit) -> Iterator[str]:
     candidate = best.candidate
-    is_estimate = not best.speed.is_measured
-    speed = f"{'about ' if is_estimate else ''}{_speed(best.speed.user_tok_s)} tok/s"
-    if found.need.users > 1:
-        speed += f" each, {_speed(best.speed.total_tok_s)} in all"
-    kl = "KL not measured" if candidate.kl is None else f"KL {candidate.kl:.3f}"
-    room = f"{best.memory.total_bytes / 1e9:.1f} GB of {best.room_bytes / 1e9:.1f}"
-    yield f"take  {best.title}   {room}   {speed}   {kl}"
+    yield "   ".join([f"take  {best.title}", *figures(found, best)])
     if built := commands.build(candidate):
         load = size(candidate.model.download_bytes)
         download = f"{load} to download" if candidate.model.download_bytes and not candidate.is_built else ""
@@ -85,37 +66,6 @@ def _taken(found: Answer, best: Fit) -> Iterator[str]:
     if best.runtime.note:
         yield f"      # {best.runtime.note}"
     yield from paragraph(f"why   {reason(found, best)}")
-
-
-def reason(found: Answer, best: Fit) -> str:
-    """Say why it is the answer, and what was passed over."""
-    goal = {
-        "quality": "the best expected quality of those that fit",
-        "speed": "the quickest of those that fit",
-        "size": "the smallest of those that fit",
-    }
-    said = [f"{goal[found.need.goal]} in {best.runtime.title}, with the error of the estimate"]
-    if best.parallel > 1:
-        said.append(
-            f"{best.parallel} GPUs share it, as one has too little room"
-            + (f", {best.replicas} times" if best.replicas > 1 else "")
-        )
-    elif best.replicas > 1:
-        said.append(f"one GPU holds it: {best.replicas} replicas behind a load balancer")
-    if found.machine.gpus:
-        said.append(f"{count(best.sequences, 'text')} of {found.need.context:,} tokens fit at once")
-    better = [
-        each for each in found.fits
-        if each.loss < best.loss and each.is_suited and found.need.goal == "quality"
-    ]  # fmt: skip
-    for each in sorted(better, key=lambda one: one.memory.total_bytes)[:2]:
-        why = each.why_not or (
-            "may be too slow" if not each.is_surely_quick else f"runs in {each.runtime.title}"
-        )
-        if why == "too close to the limit":
-            why = "fits only with everything else closed"
-        said.append(f"{each.title}: {why}")
-    return "; ".join(said)
 
 
 def _nothing(found: Answer) -> Iterator[str]:
@@ -133,7 +83,7 @@ def _row(each: Fit) -> tuple[str, ...]:
     candidate, memory = each.candidate, each.memory
     mark = "" if memory.is_measured else " ~"
     kl = f"{candidate.kl:.3f}" if candidate.kl is not None else f"{each.expected_kl:.3f} ~"
-    speed = f"{_speed(each.speed.user_tok_s)}{'' if each.speed.is_measured else ' ~'}"
+    speed = f"{rate(each.speed.user_tok_s)}{'' if each.speed.is_measured else ' ~'}"
     return (
         each.title,
         f"{memory.weights_bytes / 1e9:.2f}",
@@ -144,10 +94,6 @@ def _row(each: Fit) -> tuple[str, ...]:
         kl,
         each.why_not or candidate.state,
     )
-
-
-def _speed(tokens: float) -> str:
-    return f"{tokens:.0f}" if tokens >= 10 else f"{tokens:.1f}"
 
 
 def data(found: Answer) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def _servers(_: click.Context, __: click.Parameter, incomplete: str) -> list[str
 
 
 RECIPE = click.argument("recipe", shell_complete=_recipes)
+RECIPES = click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", shell_complete=_recipes)
 WHAT = click.argument("what", nargs=-1, required=True, metavar="RECIPE|ARTIFACT...", shell_complete=_recipes)
 ONLY = click.option(
     "--only",

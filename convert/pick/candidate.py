@@ -9,6 +9,7 @@ from pathlib import Path
 
 from convert.errors import Failure, UsageFailure
 from convert.formats import find_format, load_recipe, option_models
+from convert.model.decoder import Decoder
 from convert.pick.known import Known, find_model
 from convert.pick.memory import Weighed, weigh
 from convert.recipe import Recipe, TargetOptions, choose, cli_name, find, known_recipes
@@ -21,6 +22,8 @@ from verify.report import read as read_report
 
 # A model below this size answers nothing of use; one is a candidate only where somebody names it.
 LEAST_WEIGHTS = 50e6
+# Candidates that a recipe and a runtime's menu name are the same.
+_WEIGHED: dict[tuple[Decoder, str, str, str], Weighed | None] = {}
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,12 @@ class Candidate:
     @cached_property
     def weighed(self) -> Weighed | None:
         """Weigh it; None where its format cannot tell, or cannot express the model."""
+        key = (self.model.decoder, self.model.native, self.target, self.options.model_dump_json())
+        if key not in _WEIGHED:
+            _WEIGHED[key] = self._weigh()
+        return _WEIGHED[key]
+
+    def _weigh(self) -> Weighed | None:
         format_ = find_format(self.format_name)
         decoder = self.model.decoder
         rendered = format_.renders(decoder, self.options)
@@ -112,7 +121,7 @@ def gather(what: Sequence[str], out: Path, hub: Hub | None = None) -> tuple[Cand
     for path in known_recipes().values():
         try:
             recipe = load_recipe(path)
-            found += _of_recipe(recipe, out, hub, online=False)
+            found += of_recipe(recipe, out, hub, online=False)
         except Failure:
             continue  # `list` says what is wrong with a recipe
     return tuple(each for each in found if each.model.parameter_count >= LEAST_WEIGHTS)
@@ -125,14 +134,15 @@ def _named(word: str, out: Path, hub: Hub | None) -> Iterator[Candidate]:
     elif (path / MANIFEST_NAME).is_file():
         yield from _of_artifact(path, hub)
     elif word in known_recipes() or path.suffix in (".yaml", ".yml"):
-        yield from _of_recipe(load_recipe(find(word)), out, hub)
+        yield from of_recipe(load_recipe(find(word)), out, hub)
     elif "/" in word or path.is_dir():
         yield from offered(find_model(word, Path(), hub), ())
     else:
         load_recipe(word)  # which names the recipe that was probably meant
 
 
-def _of_recipe(recipe: Recipe, out: Path, hub: Hub | None, *, online: bool = True) -> list[Candidate]:
+def of_recipe(recipe: Recipe, out: Path, hub: Hub | None, *, online: bool = True) -> list[Candidate]:
+    """List a recipe's artifacts, with what its report says of them."""
     hub = hub or Hub.from_environment(is_offline=None if online else True)
     model = find_model(recipe.model, recipe.path.parent, hub)
     made = _report(out / recipe.name / REPORT)

@@ -26,21 +26,27 @@ def build(candidate: Candidate) -> str | None:
     return f"modelwright run {model} --to {candidate.spelled}"
 
 
-def run(fit: Fit, need: Need) -> str:
-    """Return what runs it, in the runtime that was chosen."""
-    candidate = fit.candidate
+def names(candidate: Candidate) -> dict[str, str]:
+    """Return what commands call it: its folder, its file where it has one, and a short name."""
     folder = _folder(candidate)
     title = candidate.model.name.rpartition("/")[2]
     file_name = f"{title}-{candidate.target.partition('-')[2]}.gguf"
     if candidate.is_built and candidate.folder:
         found = sorted(candidate.folder.glob("*.gguf"))
         file_name = found[0].name if found else file_name
+    return {
+        "folder": shlex.quote(str(folder)),
+        "file": shlex.quote(str(folder / file_name)),
+        "file_name": shlex.quote(file_name),
+        "name": name_for(candidate.label),
+    }
+
+
+def run(fit: Fit, need: Need) -> str:
+    """Return what runs it, in the runtime that was chosen."""
     template = fit.runtime.serve if need.users > 1 and fit.runtime.serve else fit.runtime.run
     return template.format(
-        folder=shlex.quote(str(folder)),
-        file=shlex.quote(str(folder / file_name)),
-        file_name=file_name,
-        name=name_for(candidate.label),
+        **names(fit.candidate),
         context=need.context,
         users=need.users,
         all_tokens=need.context * need.users,

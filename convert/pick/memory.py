@@ -1,5 +1,7 @@
 """Memory that a model takes: exact weights and caches, and what its runtime was found to hold besides."""
 
+import functools
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -58,47 +60,63 @@ def weigh(decoder: Decoder, weights: Iterable[Weight]) -> Weighed:
     )
 
 
+@dataclass(frozen=True)
+class Cache:
+    """What all layers of a model keep of a text, by the way it grows with the text."""
+
+    full: int = 0  # numbers for each token
+    windows: tuple[tuple[int, int], ...] = ()  # tokens that are seen, and numbers for each of them
+    narrow: int = 0  # numbers for each token of latent attention, as rows
+    wide: int = 0  # and as heads
+    state_bytes: int = 0  # however long the text is
+
+    def size_bytes(self, tokens: int, holds: Holds) -> float:
+        """Count what one user's text takes in a runtime, to the byte."""
+        numbers = tokens * (self.full + (self.narrow if holds.latent == "narrow" else self.wide))
+        for seen, each in self.windows:
+            # A batch is written before what it pushes out is dropped.
+            kept = min(tokens, seen + holds.batch_tokens) if holds.windows == "kept" else tokens
+            numbers += kept * each
+        return numbers * holds.cache_value_bytes + self.state_bytes
+
+
+@functools.cache
+def cache_of(decoder: Decoder) -> Cache:
+    """Add up the layers of a model."""
+    full = narrow = wide = state_bytes = 0
+    windows: Counter[int] = Counter()
+    for layer in decoder.layers:
+        mixer = layer.mixer
+        attention = mixer.attention if isinstance(mixer, Parallel) else mixer
+        if isinstance(attention, Attention) and attention.kv_layer is None:  # else it reads another layer's
+            seen = attention.window or attention.chunk
+            if seen is None:
+                full += 2 * attention.kv_size
+            else:
+                windows[seen] += 2 * attention.kv_size
+        if isinstance(mixer, Latent):
+            narrow += mixer.kv_rank + mixer.rope.dimensions
+            wide += mixer.head_count * (mixer.head_size + mixer.value_size)
+        state_bytes += _state_bytes(layer, decoder.hidden_size)
+    return Cache(full, tuple(sorted(windows.items())), narrow, wide, state_bytes)
+
+
 def cache_bytes(decoder: Decoder, tokens: int, holds: Holds) -> float:
     """Count what one user's texts take in the cache of all layers, to the byte."""
-    return sum(_layer_bytes(layer, decoder.hidden_size, tokens, holds) for layer in decoder.layers)
+    return cache_of(decoder).size_bytes(tokens, holds)
 
 
-def _layer_bytes(layer: Layer, hidden: int, tokens: int, holds: Holds) -> float:
+def _state_bytes(layer: Layer, hidden: int) -> int:
     match layer.mixer:
-        case Parallel(attention=attention, state=state):
-            found = _attention_bytes(attention, tokens, holds) + _state_bytes(state)
-        case Attention() as attention:
-            found = _attention_bytes(attention, tokens, holds)
-        case Latent() as latent:
-            narrow = latent.kv_rank + latent.rope.dimensions
-            wide = latent.head_count * (latent.head_size + latent.value_size)
-            found = tokens * (narrow if holds.latent == "narrow" else wide) * holds.cache_value_bytes
+        case Parallel(state=state) | (StateSpace() as state):
+            matrix = state.inner_size * state.state_size
+            return STATE_BYTES * (matrix + state.conv_size * (state.kernel - 1))
         case Delta() as delta:
             matrix = delta.value_head_count * delta.key_size * delta.value_size
-            found = STATE_BYTES * (matrix + (2 * delta.keys_size + delta.values_size) * (delta.kernel - 1))
-        case StateSpace() as state:
-            found = _state_bytes(state)
+            return STATE_BYTES * (matrix + (2 * delta.keys_size + delta.values_size) * (delta.kernel - 1))
         case ShortConvolution(kernel=kernel):
-            found = STATE_BYTES * hidden * (kernel - 1)
-        case _:
-            found = 0.0
-    return found
-
-
-def _attention_bytes(attention: Attention, tokens: int, holds: Holds) -> float:
-    if attention.kv_layer is not None:  # it reads those of another layer
-        return 0.0
-    seen = attention.window or attention.chunk
-    if seen is not None and holds.windows == "kept":
-        tokens = min(
-            tokens, seen + holds.batch_tokens
-        )  # a batch is written before what it pushes out is dropped
-    return 2 * tokens * attention.kv_size * holds.cache_value_bytes
-
-
-def _state_bytes(state: StateSpace) -> float:
-    matrix = state.inner_size * state.state_size
-    return STATE_BYTES * (matrix + state.conv_size * (state.kernel - 1))
+            return STATE_BYTES * hidden * (kernel - 1)
+    return 0
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,16 @@ class Offer:
     state: str
     fault: str  # why it is not the answer; empty where it could be
     weights_bytes: float
-    total_bytes: float
+    total_bytes: float | None  # none where nothing opens it there
     is_memory_measured: bool
-    tok_s: float
+    tok_s: float | None
     is_speed_measured: bool
     kl: float | None  # measured
     expected_kl: float
     commands: tuple[Command, ...] = ()  # that run it
     differs: tuple[str, ...] = ()  # from its source
     memory: tuple[tuple[int, float], ...] = ()  # bytes by tokens of context
+    is_named: bool = True  # else it is shown for machines whose runtimes offer it
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Choice:
 
     heading: str  # machine and need
     sentence: str
+    reason: str
+    answer: str  # the key of what to take; empty where nothing fits
     commands: tuple[str, ...]
     offers: tuple[Offer, ...]
     machines: Mapping[str, str]  # titles by name
@@ -50,4 +53,4 @@ class Choice:
 
     def unbuilt(self, known: Sequence[str]) -> list[Offer]:
         """List what no report has measured."""
-        return [each for each in self.offers if each.key not in known]
+        return [each for each in self.offers if each.key not in known and each.is_named]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from verify.report.choice import Choice
 
 MOST_GUESSES = 24  # in one plot, so that they can be distinguished
+MOST_LINES = 10
 CONTEXTS = tuple(1 << power for power in range(9, 16))
 
 
@@ -95,10 +96,10 @@ def _memory(reports: Sequence[Report], anchors: Mapping[str, str], choice: Choic
             link = anchors[key(report, each.name)]
             drawn.append(Line(name, points, "estimated", [(context, peak)], hover, link))
     known = [*anchors]
-    for offer in (choice.unbuilt(known) if choice else [])[: MOST_GUESSES // 2]:
+    for offer in (choice.unbuilt(known) if choice else [])[:MOST_LINES]:
         name = f"{offer.recipe} {offer.name}"
         if offer.memory:
-            hover = f"{name}: about {words.size(offer.total_bytes)}"
+            hover = f"{name}: about {words.size(offer.memory[-1][1])} at {offer.memory[-1][0]:,} tokens"
             drawn.append(Line(name, list(offer.memory), "estimated", (), hover, "field"))
     limits = sorted(
         {

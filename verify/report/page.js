@@ -38,7 +38,7 @@ const filter = () => {
   const [scenario, language] = [wanted("scenario"), wanted("spoken")];
   for (const row of rows) {
     const isSource = row.classList.contains("source");
-    row.hidden = !isSource && ["format", "verdict", "runtime"].some((name) => {
+    row.hidden = "absent" in row.dataset || !isSource && ["format", "verdict", "runtime"].some((name) => {
       const has = name === "runtime" ? row.dataset[name].split(", ") : [row.dataset[name]];
       return wanted(name) && !has.includes(wanted(name));
     });
@@ -126,8 +126,8 @@ const go = (anchor) => {
 };
 
 const update = () => {
-  filter();
   if (typeof chosen === "function") chosen();
+  filter();
   sort();
 };
 

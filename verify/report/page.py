@@ -96,6 +96,12 @@ def _held(report: Report, places: Anchors) -> list[tuple[str, Dialogue]]:
     return [(places.name(report.recipe or "", *each.key), each) for each in dialogues(report)]
 
 
+def _rate(offer: Offer) -> str:
+    speed = offer.tok_s or 0.0
+    shown = f"{speed:.0f}" if speed >= 10 else f"{speed:.1f}"
+    return f"{'' if offer.is_speed_measured else 'about '}{shown} tok/s"
+
+
 def _others(found: Circumstances) -> str:
     return (
         "an unknown number of" if found.others_cores is None else f"{found.others_cores:.1f} of {found.cores}"
@@ -115,7 +121,7 @@ def _environment() -> Environment:
     )
     filters: dict[str, Any] = {
         "size": words.size,
-        "rate": lambda value: f"about {value:.0f} tok/s" if value >= 10 else f"about {value:.1f} tok/s",
+        "rate": _rate,
         "unmeasured": words.unmeasured,
         "verdict": words.verdict,
         "limits": markdown.LIMITS.get,

@@ -18,7 +18,7 @@ __all__ = ["HEIGHT", "STYLE", "WIDTH", "Point", "by_size", "by_speed", "by_users
 SMALLEST_KL = 1e-6
 # A source further to the right than this would press all artifacts against the axis.
 FARTHEST_SOURCE = 8.0
-NAMED = 180  # to the right of lines, for their names
+NAMED = 226  # to the right of lines, for their names
 TITLE = "Size and distance from the source"
 SUBTITLE = "mean KL divergence in nats, logarithmic: lower is closer"
 STYLE = """

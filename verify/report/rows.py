@@ -97,7 +97,9 @@ def rows(reports: Sequence[Report], choice: Choice | None, anchors: dict[str, st
         for artifact in report.artifacts:
             which = key(report, artifact.name)
             yield _artifact(report, artifact, choice.offer(which) if choice else None, anchors[which])
-    for offer in choice.unbuilt([*anchors]) if choice else ():
+    for offer in choice.offers if choice else ():
+        if offer.key in anchors:
+            continue
         yield _offer(offer)
 
 

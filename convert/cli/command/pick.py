@@ -71,8 +71,16 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the recipe that builds the answer.",
 )
+@click.option(
+    "--page",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page to choose on: for other machines and needs, with what reports have measured.",
+)
 @OUT
-def command(output: Output, *, what: tuple[str, ...], write: Path | None, **given: Any) -> Exit:
+def command(
+    output: Output, *, what: tuple[str, ...], write: Path | None, page: Path | None, **given: Any
+) -> Exit:
     """Choose a model and a format for a machine.
 
     All recipes and artifacts here are weighed, or those that are named; a MODEL is a Hub repo or a
@@ -86,8 +94,10 @@ def command(output: Output, *, what: tuple[str, ...], write: Path | None, **give
     from convert.pick.candidate import gather  # noqa: PLC0415
     from convert.pick.machine import overridden  # noqa: PLC0415
     from convert.pick.need import Need, read_tokens  # noqa: PLC0415
+    from convert.pick.page import render_page  # noqa: PLC0415
     from convert.pick.profile import find_machine  # noqa: PLC0415
     from convert.pick.rank import rank  # noqa: PLC0415
+    from convert.pick.sentence import heading  # noqa: PLC0415
     from verify.report import write as write_file  # noqa: PLC0415
 
     machine = overridden(
@@ -102,11 +112,15 @@ def command(output: Output, *, what: tuple[str, ...], write: Path | None, **give
         max_kl=given["max_kl"],
         goal=given["goal"],
     )
-    found = rank(gather(what, given["out"]), machine, need)
+    candidates = gather(what, given["out"])
+    found = rank(candidates, machine, need)
     output.answer(choice.data(found), lambda: choice.lines(found))
+    if page:
+        write_file(page, render_page(candidates, machine, need))
+        output.remark(f"{page}: written")
     if found.answer is None:
         return Exit.GATE_FAILED
     if write:
-        write_file(write, commands.recipe(found.answer, f"Chosen for {choice.heading(found)}."))
+        write_file(write, commands.recipe(found.answer, f"Chosen for {heading(found)}."))
         output.remark(f"{write}: written; modelwright run {write}")
     return Exit.DONE

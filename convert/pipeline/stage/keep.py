@@ -1,12 +1,15 @@
 """Keep the report: its three files on disk, and what is still true of an earlier one."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from convert.digest import sha256_of
 from convert.errors import Failure
+from convert.pick.page import for_recipes
 from convert.pipeline.run import AnyTrial
+from convert.recipe import Recipe
 from convert.store import MANIFEST_NAME
 from verify.report import NAME, ArtifactResult, Report, markdown, page, read, write, write_json
 
@@ -18,24 +21,20 @@ def keep(trial: AnyTrial) -> AnyTrial:
         return trial
     whole = joined(_earlier(folder / NAME), trial.report, folder)
     write_json(folder / NAME, whole)
-    return replace(trial, page=render(whole, folder))
+    return replace(trial, page=render(whole, folder, [trial.recipe] if trial.recipe else []))
 
 
-def render_again(folder: Path, html: Path | None = None) -> tuple[Report, Path, tuple[str, ...]]:
-    """Render report.json again; return it, where the page is, and the artifacts that were rebuilt since."""
-    report = read(folder / NAME)
-    if html:
-        write(html, page.render(report))
-    else:
-        html = render(report, folder)
-    return report, html, tuple(each.name for each in report.artifacts if is_newer(each, folder))
-
-
-def render(report: Report, folder: Path) -> Path:
-    """Write report.md and report.html; return the latter."""
+def render(report: Report, folder: Path, recipes: Sequence[Recipe]) -> Path:
+    """Write report.md and report.html, with a choice by the recipe of that folder; return the latter."""
+    own = [each for each in recipes if each.name == folder.name]
     write(folder / "report.md", markdown.render(report))
-    write(folder / "report.html", page.render(report))
+    write(folder / "report.html", render_page([report], own, folder.parent))
     return folder / "report.html"
+
+
+def render_page(reports: Sequence[Report], recipes: Sequence[Recipe], out: Path) -> str:
+    """Render one page of all these reports, with what there is to choose between."""
+    return page.render(*reports, choice=for_recipes(recipes, out) if recipes else None)
 
 
 def joined(earlier: Report | None, report: Report, folder: Path) -> Report:

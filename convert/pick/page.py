@@ -1,0 +1,287 @@
+"""What the page needs to choose by itself: candidates, machines and runtimes as data, and the first answer.
+
+`pick.js` does with the data what `fit` and `rank` do here; a test compares the two over a grid of needs.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from convert.deviation import count_matrices, grouped, summed
+from convert.errors import Failure, UsageFailure
+from convert.pick import commands, data
+from convert.pick.candidate import Candidate, of_recipe, offered
+from convert.pick.fit import NONE, NOT_RUN, PARALLEL, Fit, divides, fit
+from convert.pick.machine import Machine
+from convert.pick.memory import cache_of
+from convert.pick.need import Need
+from convert.pick.profile import Profile
+from convert.pick.rank import Answer, rank
+from convert.pick.runtime import Holds, Runs, Runtime, find_runtime
+from convert.pick.sentence import GOALS, LANGUAGES, heading, reason, sentence
+from convert.recipe import Recipe
+from convert.source import Hub
+from convert.store import MANIFEST_NAME, read_manifest
+from verify.report import read as read_report
+from verify.report.choice import Choice, Command, Offer
+from verify.report.page import render
+
+Further = dict[str, dict[str, Candidate]]
+SCRIPT = Path(__file__).with_name("pick.js")
+# The machines that the page of a recipe begins with: the first that opens any of its artifacts.
+FIRST = ("laptop-16gb", "macbook-16gb", "rtx-4090", "browser")
+NOT_THERE = "opens in no runtime for this machine"
+CONTEXTS = tuple(1 << power for power in range(9, 16))
+
+
+def choice(candidates: Sequence[Candidate], machine: Machine, need: Need) -> Choice:
+    """Describe the choice on a machine, and what it takes to choose for each machine that is shipped.
+
+    Other profiles of a person's are left out: a page travels.
+    """
+    machines = {machine.name: machine} | {
+        name: _shipped(name) for name in _profiles() if name != machine.name
+    }
+    runtimes = {name: find_runtime(name) for each in machines.values() for name in each.runtimes}
+    found = rank(candidates, machine, need)
+    best = found.answer
+    further = _further(candidates, runtimes)
+    typed = (commands.build(best.candidate), commands.run(best, need)) if best else ()
+    return Choice(
+        heading=heading(found),
+        sentence=sentence(found),
+        reason=reason(found, best) if best else "",
+        answer=key(best.candidate) if best else "",
+        commands=tuple(filter(None, typed)),
+        offers=tuple(_offers(candidates, further, found, runtimes)),
+        machines={name: each.title for name, each in machines.items()},
+        languages=LANGUAGES,
+        settings={"on": machine.name, **vars(need)},
+        data={
+            "machines": {name: _machine(each) for name, each in machines.items()},
+            "runtimes": {name: _runtime(each) for name, each in runtimes.items()},
+            "models": _models(candidates),
+            "candidates": [_candidate(each, runtimes) for each in candidates],
+            "further": {
+                label: {text: _candidate(each, runtimes) for text, each in found_.items()}
+                for label, found_ in further.items()
+            },
+            "languages": LANGUAGES,
+            "goals": GOALS,
+            "need": vars(need),
+        },
+        script=SCRIPT.read_text("utf-8"),
+    )
+
+
+def render_page(candidates: Sequence[Candidate], machine: Machine, need: Need) -> str:
+    """Render the page of a choice, with all that the candidates' reports have measured."""
+    paths = dict.fromkeys(each.found.path for each in candidates if each.found)
+    return render(*map(read_report, paths), choice=choice(candidates, machine, need))
+
+
+def for_recipes(recipes: Iterable[Recipe], out: Path) -> Choice | None:
+    """Describe the choice between the artifacts of these recipes and no others, without a network.
+
+    None where a model is not at hand, or where nothing opens an artifact on any machine.
+    """
+    hub = Hub.from_environment(is_offline=True)
+    with suppress(Failure):
+        found = [replace(each, is_alone=True) for recipe in recipes for each in of_recipe(recipe, out, hub)]
+        for name in FIRST:
+            with suppress(UsageFailure):
+                return choice(found, _shipped(name), Need())
+    return None
+
+
+def _shipped(name: str) -> Machine:
+    return data.read(data.SHIPPED / "profiles" / f"{name}.yaml", "machine", Profile).machine(name)
+
+
+def key(candidate: Candidate) -> str:
+    """Name a candidate as the rows of reports are named."""
+    return f"{candidate.label}/{candidate.target}"
+
+
+def _profiles() -> list[str]:
+    return sorted(path.stem for path in (data.SHIPPED / "profiles").glob("*.yaml"))
+
+
+def _offers(
+    candidates: Sequence[Candidate], further: Further, found: Answer, runtimes: dict[str, Runtime]
+) -> Iterator[Offer]:
+    """Describe each candidate by its place on the first machine; those that have none there come last."""
+    placed: dict[str, Fit] = {}
+    for each in found.fits:
+        placed.setdefault(key(each.candidate), each)
+    for place in placed.values():
+        yield _offer(place, found, runtimes)
+    named = {key(each): each for each in candidates}
+    menu = {text for each in runtimes.values() for text in each.menu}
+    is_wide = not all(each.is_alone for each in candidates)  # and other formats of their models are meant
+    others = {
+        key(each): each
+        for by_text in further.values()
+        for text, each in by_text.items()
+        if text in menu and is_wide
+    }
+    for which, candidate in {**others, **named}.items():
+        opening = next((pair for pair in runtimes.items() if candidate.format_name in pair[1].formats), None)
+        if which not in placed and opening and candidate.weighed:
+            nowhere = replace(NONE, weights_bytes=float(candidate.weighed.size_bytes))
+            place = Fit(candidate, *opening, nowhere, NOT_RUN, 0.0, fault=NOT_THERE)
+            offer = _offer(place, found, runtimes)
+            yield replace(offer, total_bytes=None, tok_s=None, memory=(), is_named=which in named)
+
+
+def _offer(place: Fit, found: Answer, runtimes: dict[str, Runtime]) -> Offer:
+    candidate, need = place.candidate, found.need
+    lengths = [tokens for tokens in CONTEXTS if tokens <= candidate.model.decoder.context_length]
+    fits = [
+        (
+            tokens,
+            fit(candidate, place.runtime_name, place.runtime, found.machine, replace(need, context=tokens)),
+        )
+        for tokens in lengths
+    ]
+    memory = [(tokens, each.memory) for tokens, each in fits if each and not each.memory.is_measured]
+    return Offer(
+        key=key(candidate),
+        recipe=candidate.label,
+        name=candidate.target,
+        format_name=candidate.format_name,
+        runtimes=tuple(each.title for each in runtimes.values() if candidate.format_name in each.formats),
+        state=candidate.state,
+        fault=place.why_not,
+        weights_bytes=place.memory.weights_bytes,
+        total_bytes=place.memory.total_bytes,
+        is_memory_measured=place.memory.is_measured,
+        tok_s=place.speed.user_tok_s,
+        is_speed_measured=place.speed.is_measured,
+        kl=candidate.kl,
+        expected_kl=place.expected_kl,
+        commands=tuple(_commands(place, need, runtimes)) if candidate.is_built else (),
+        differs=tuple(_differs(candidate)),
+        memory=tuple((tokens, each.total_bytes) for tokens, each in memory),
+    )
+
+
+def _commands(place: Fit, need: Need, runtimes: dict[str, Runtime]) -> Iterator[Command]:
+    """Yield the command in each runtime that opens it, the first machine's first; each once."""
+    ordered = {place.runtime_name: place.runtime, **runtimes}
+    seen: set[str] = set()
+    for name, runtime in ordered.items():
+        if place.candidate.format_name in runtime.formats:
+            command = commands.run(replace(place, runtime_name=name, runtime=runtime), need)
+            if command not in seen:
+                seen.add(command)
+                yield runtime.title, command
+
+
+def _differs(candidate: Candidate) -> Iterable[str]:
+    """Read from the manifest what is not as in the source."""
+    if candidate.folder is None or not (candidate.folder / MANIFEST_NAME).is_file():
+        return ()
+    manifest = read_manifest(candidate.folder)
+    sums, others = summed((candidate.target, each) for each in manifest.deviations)
+    matrices = count_matrices(manifest.tensors)
+    return [
+        *(each.sentence(matrices, None) for each in sums),
+        *(f"{each.pattern}: {each.what}" for each in grouped(others)),
+    ]
+
+
+def _machine(machine: Machine) -> dict[str, Any]:
+    return {**asdict(machine), "text": str(machine)}
+
+
+def _runtime(runtime: Runtime) -> dict[str, Any]:
+    said = runtime.model_dump(
+        include={"title", "kinds", "systems", "formats", "needs", "menu", "always", "smaller", "verified_by",
+                 "bits", "parallel", "run", "serve", "note"}
+    )  # fmt: skip
+    return {**said, "holds": _plain(runtime.holds), "runs": _plain(runtime.runs)}
+
+
+def _plain(figures: Holds | Runs) -> dict[str, Any]:
+    """Return numbers without where they come from."""
+    said = figures.model_dump()
+    return {name: each["value"] if isinstance(each, dict) else each for name, each in said.items()}
+
+
+def _further(candidates: Sequence[Candidate], runtimes: dict[str, Runtime]) -> Further:
+    """List by model and target what runtimes offer of it, and what they would take where nothing fits."""
+    menu = {text for each in runtimes.values() for text in each.smaller}
+    if not all(each.is_alone for each in candidates):
+        menu |= {text for each in runtimes.values() for text in each.menu}
+    likes = {each.label: each for each in candidates}
+    likes |= {each.label: each for each in candidates if not each.is_alone}
+    return {
+        label: {text: each for text in sorted(menu) for each in offered(like.model, (text,), like)}
+        for label, like in likes.items()
+    }
+
+
+def _models(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    return {each.label: _model(each) for each in candidates}
+
+
+def _model(candidate: Candidate) -> dict[str, Any]:
+    model, decoder = candidate.model, candidate.model.decoder
+    return {
+        "vocab": decoder.vocab_size,
+        "hidden": decoder.hidden_size,
+        "context": decoder.context_length,
+        "languages": model.languages,
+        "is_chat": model.is_chat,
+        "active": model.active_count,
+        "kv_heads": max((each.kv_head_count for each in decoder.attentions), default=0),
+        "shares": [number for number in PARALLEL if divides(candidate, number)],
+        "cache": asdict(cache_of(decoder)),
+    }
+
+
+def _candidate(candidate: Candidate, runtimes: dict[str, Runtime]) -> dict[str, Any]:
+    result = candidate.found.result if candidate.found else None
+    opens = [each for each in runtimes.items() if candidate.format_name in each[1].formats]
+    by_bits = {}
+    for name, runtime in opens:
+        bits = "" if candidate.format_name != "hf" or runtime.bits is None else f"{runtime.bits:g}"
+        place = Fit(candidate, name, runtime, NONE, NOT_RUN, 0.0)
+        by_bits[bits] = {"loss": place.loss, "kl": place.expected_kl}
+    measured = None
+    if result and result.memory and result.opened:
+        measured = {
+            "runtime": result.opened.runtime,
+            "context": result.opened.context,
+            "weights": float(result.size_bytes or 0),
+            "rest": max(0.0, result.memory.peak_rss_bytes - float(result.size_bytes or 0)),
+        }
+    timed = None
+    if candidate.found and result and result.speed and result.speed.decode_tok_s and result.opened:
+        timed = {
+            "machine": candidate.found.machine,
+            "cores": candidate.found.cores,
+            "runtime": result.opened.runtime,
+            "decode": result.speed.decode_tok_s.median,
+            "first": result.speed.ttft_s.median,
+        }
+    return {
+        "key": key(candidate),
+        "label": candidate.label,
+        "target": candidate.target,
+        "title": f"{candidate.label} {candidate.shown_target}",
+        "format": candidate.format_name,
+        "is_alone": candidate.is_alone,
+        "state": candidate.state,
+        "is_failed": candidate.is_failed,
+        "kl": candidate.kl,
+        "weighed": asdict(candidate.weighed) if candidate.weighed else None,
+        "by_bits": by_bits,
+        "measured": measured,
+        "timed": timed,
+        "build": commands.build(candidate),
+        "names": commands.names(candidate),
+    }
