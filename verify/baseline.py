@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from convert.errors import Failure
 from convert.store import require_space
 from verify.answer_cache import cached
 from verify.answerer import WorkerAnswerer
+from verify.forecast import Forecast
 from verify.logprobs import Reference, Windows, cut, save_reference
 from verify.parity import Profile, read_profile
 from verify.report import Opened, Scenarios, SourceResult
@@ -19,6 +21,8 @@ from verify.runtimes import RuntimeSettings
 from verify.scenarios.prompt import Answerer
 from verify.scenarios.running import run
 from verify.scenarios.score import scores, smoke
+from verify.scope import Scope
+from verify.survey import Others, announce, settle
 from verify.task import Plan, Watch
 from verify.worker import Launch, Worker
 
@@ -50,11 +54,16 @@ class Baseline:
     result: SourceResult
     profile: Profile
     reference: Reference
+    plan: Plan  # what fits of what was to be asked
+    scope: Scope
 
 
-def question_source(source: Source, plan: Plan, cache: Path, watch: Watch) -> Baseline:
-    """Run the source in Transformers, and ask it everything; its own failure ends the verification."""
-    watch.doing(NAME, "opening")
+def question_source(
+    source: Source, plan: Plan, cache: Path, watch: Watch, others: Others = MappingProxyType({})
+) -> Baseline:
+    """Run the source in Transformers, and ask it what fits; its own failure ends the verification."""
+    forecast = watch if isinstance(watch, Forecast) else Forecast(watch)
+    forecast.doing(NAME, "opening")
     # The child works in a scratch folder, where a relative path leads nowhere.
     options = {"tokenizer": str(source.tokenizer.absolute())}
     if source.adapter:
@@ -62,15 +71,20 @@ def question_source(source: Source, plan: Plan, cache: Path, watch: Watch) -> Ba
     settings = RuntimeSettings(plan.context, plan.threads, options)
     try:
         with Worker(Launch("transformers", source.folder.absolute(), settings, plan.limits)) as worker:
-            watch.doing(NAME, "tokens and template")
+            forecast.doing(NAME, "tokens and template")
             profile = read_profile(worker)
-            watch.doing(NAME, "logits")
             windows = _windows(worker, plan)
+            fitted = settle(worker, plan, len(windows.ids), others, forecast)
+            plan, windows = fitted.plan, windows.only(fitted.windows)
+            forecast.expect(fitted.expected)
+            announce(fitted, forecast)
+            forecast.doing(NAME, "logits")
             reference = save_reference(worker, windows, _logits_path(cache, source, worker, windows))
+            forecast.done(NAME, "odds")
             _prune(cache, reference.path)
             model = WorkerAnswerer(worker)
             with cached(model, cache / f"{_key(source, worker, model.seats)}.answers") as answerer:
-                answers = converse(answerer, plan, watch, NAME)
+                answers = converse(answerer, plan, forecast, NAME)
             require_alive(worker)
             opened = describe(worker)
     except ChildFailure as failure:
@@ -87,7 +101,7 @@ def question_source(source: Source, plan: Plan, cache: Path, watch: Watch) -> Ba
         opened=opened,
         scenarios=answers,
     )
-    return Baseline(result, profile, reference)
+    return Baseline(result, profile, reference, plan, fitted.scope)
 
 
 def describe(worker: Worker) -> Opened:
@@ -102,16 +116,19 @@ def describe(worker: Worker) -> Opened:
     )
 
 
-def converse(model: Answerer, plan: Plan, watch: Watch, name: str) -> Scenarios | None:
+def converse(model: Answerer, plan: Plan, forecast: Forecast, name: str) -> Scenarios | None:
     """Go through every dialogue with an open model; one that dies in between leaves the rest unanswered."""
     total, done = sum(len(pack.dialogues) for pack in plan.packs), 0
     if not total:
         return None
 
+    forecast.doing(name, f"dialogue 0 of {total}")
+
     def note(_: object) -> None:
         nonlocal done
         done += 1
-        watch.doing(name, f"dialogue {done} of {total}")
+        forecast.done(name, "dialogues", done / total)
+        forecast.doing(name, f"dialogue {done} of {total}")
 
     transcripts = run(plan.packs, model, note)
     return Scenarios(smoke=smoke(transcripts), scores=scores(transcripts), transcripts=transcripts)

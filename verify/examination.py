@@ -3,17 +3,19 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convert.child import ChildFailure, Fault
 from convert.errors import Failure
-from verify import files, gates
+from verify import files, gates, measure
 from verify.answerer import WorkerAnswerer
 from verify.baseline import Baseline, converse, describe, require_alive
 from verify.counts import compare_counts
+from verify.forecast import Forecast
 from verify.gates import Check
 from verify.judgment import figures, smoke_drop
 from verify.parity import compare, read_profile
+from verify.pilot import Rates, pilot
 from verify.quality import quality
 from verify.report import ArtifactResult
 from verify.runtimes import RuntimeSettings, choose_runtime
@@ -22,19 +24,25 @@ from verify.servers import choose_server
 from verify.task import Plan, Subject, Watch
 from verify.worker import Launch, Worker
 
+if TYPE_CHECKING:
+    from verify.scope import Scope
+
 
 class Examination:
     """One artifact's checks and figures so far."""
 
-    def __init__(self, subject: Subject, plan: Plan, watch: Watch) -> None:
+    def __init__(self, subject: Subject, plan: Plan, watch: Watch | Forecast) -> None:
         self.name = subject.name
         self.launch = Launch("", subject.path)
         self.is_alive = False  # it was opened, and has not failed since in a way that ends a process
-        self._subject, self._plan, self._watch = subject, plan, watch
+        self._subject, self._plan = subject, plan
+        self._watch = watch if isinstance(watch, Forecast) else Forecast(watch)
         self._files = files.Files()
         self._resources = ExitStack()
         self._checks: list[Check] = []
         self._smoke_drop: float | None = None
+        self._others: tuple[str, ...] = ()
+        self._scope: Scope | None = None  # what was asked, once that is known
         self._found: dict[str, Any] = {}  # the result's other fields, as far as they are known
 
     def close(self) -> None:
@@ -50,24 +58,46 @@ class Examination:
 
     def question(self, baseline: Baseline) -> None:
         """Open it, compare tokens, template and logits with the source's, and have the dialogues."""
+        self._scope = baseline.scope
         if not all(check.passed for check in self._checks):
             return
         if self._files.size_bytes is not None:
             self._checks.append(gates.size_ratio(self._files.size_bytes, baseline.result.size_bytes))
         self._step("opens", "opening", lambda: self._open(baseline), limit="a runtime")
 
-    def _open(self, baseline: Baseline) -> None:
+    def measure(self) -> Rates | None:
+        """Open it for a few seconds to see how fast it is; None where that fails, or takes much memory."""
+        if not all(check.passed for check in self._checks):
+            return None
+        self._watch.doing(self.name, "short measurement")
+        try:
+            self._choose()
+            if not measure.fits_together([self.launch]):
+                return None
+            with Worker(self.launch) as worker:
+                return pilot(worker, self._plan)
+        except Failure:  # it will fail again, as a check with a name
+            return None
+
+    def _choose(self) -> tuple[str, ...]:
+        """Choose the runtime, and return the others that could open it too."""
         plan, subject = self._plan, self._subject
+        if self.launch.runtime:
+            return self._others
         options = dict(subject.options) | ({"server": subject.server} if subject.server else {})
         settings = RuntimeSettings(plan.context, plan.threads, options)
         format_name = self._files.manifest.format if self._files.manifest else None
         choose = choose_server if subject.server else choose_runtime
-        runtime, others = choose(subject.path, format_name, subject.server or subject.runtime)
-        self._found["other_runtimes"] = others
+        runtime, self._others = choose(subject.path, format_name, subject.server or subject.runtime)
         path = subject.path if isinstance(subject.path, str) else subject.path.absolute()
         if self._files.manifest and isinstance(path, Path):
             path = self._resources.enter_context(files.named_only(path, self._files.manifest))
         self.launch = Launch(runtime, path, settings, plan.limits, subject.secret_names)
+        return self._others
+
+    def _open(self, baseline: Baseline) -> None:
+        others = self._choose()
+        self._found["other_runtimes"] = others
         with Worker(self.launch) as worker:
             self._question_open(worker, baseline, others)
 
@@ -84,12 +114,13 @@ class Examination:
         if {"logits", "top_logprobs"} & {*can} and worker.fault is None:
             self._step("quality", "logits", lambda: self._compare_logits(worker, baseline))
         if worker.fault is None:
-            self._step("answers", "dialogues", lambda: self._have_dialogues(worker, baseline))
+            self._step("answers", "", lambda: self._have_dialogues(worker, baseline))
         self.is_alive = worker.fault is None
 
     def _step(self, name: str, what: str, step: Callable[[], None], limit: str | None = None) -> None:
         """Take a step; if it fails, that is a failed check of its name."""
-        self._watch.doing(self.name, what)
+        if what:
+            self._watch.doing(self.name, what)
         try:
             step()
         except ChildFailure as failure:
@@ -107,10 +138,11 @@ class Examination:
 
     def _compare_logits(self, worker: Worker, baseline: Baseline) -> None:
         self._found["quality"] = quality(worker, baseline.reference)
+        self._watch.done(self.name, "odds")
 
     def _have_dialogues(self, worker: Worker, baseline: Baseline) -> None:
         answerer = WorkerAnswerer(worker, may_chat=baseline.profile.chats is not None)
-        answers = converse(answerer, self._plan, self._watch, self.name)
+        answers = converse(answerer, baseline.plan, self._watch, self.name)
         source = baseline.result.scenarios
         if answers is None or source is None:
             return
@@ -132,7 +164,8 @@ class Examination:
     def result(self) -> ArtifactResult:
         """Return everything so far, with the gates that can be judged."""
         target = self._files.manifest.target if self._files.manifest else ""
-        limits, figures = gates.limits_for(self._subject.gates, target), self._figures()
+        limits = gates.limits_for(self._subject.gates, target, self._scope.dialogues if self._scope else None)
+        figures = self._figures()
         return ArtifactResult(
             name=self.name,
             manifest_sha256=self._files.manifest_sha256,

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from convert.child import Fault
 from convert.recipe import Gates
+from verify.scope import Part
 
 Value: TypeAlias = bool | int | float | str | None
 
@@ -67,10 +68,17 @@ BY_ENCODING: Mapping[str, Mapping[str, float]] = {
 }
 
 
-def limits_for(gates: Gates, target: str) -> Gates:
-    """Return the recipe's limits, and where it sets none those of the target's encoding."""
+def limits_for(gates: Gates, target: str, dialogues: Part | None = None) -> Gates:
+    """Return the recipe's limits, and where it sets none those of the target's encoding.
+
+    Where not all `dialogues` were asked, one of a few may be lost: it says little, however much its share is.
+    """
     own = next((limits for name, limits in BY_ENCODING.items() if target.endswith(f"-{name}")), {})
-    return gates.model_copy(update={k: v for k, v in own.items() if k not in gates.model_fields_set})
+    limits = gates.model_copy(update={k: v for k, v in own.items() if k not in gates.model_fields_set})
+    if dialogues and limits.smoke_drop is not None and 0 < dialogues.asked < dialogues.of:
+        one = 1 / dialogues.asked
+        limits = limits.model_copy(update={"smoke_drop": max(limits.smoke_drop, one)})
+    return limits
 
 
 def judge(limits: Gates, measured: Mapping[str, float | None]) -> tuple[Check, ...]:

@@ -47,6 +47,10 @@ class Windows:
         """Count the scored positions of all windows."""
         return len(self.ids) * len(self.scored)
 
+    def only(self, kept: Sequence[int]) -> "Windows":
+        """Return some of them."""
+        return Windows(tuple(self.ids[number] for number in kept))
+
     def targets(self) -> NDArray[np.int64]:
         """Return the tokens that come next: (windows, scored)."""
         first = self.scored.start

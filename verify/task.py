@@ -43,6 +43,8 @@ class Plan:
     context: int = 2048
     threads: int | None = None
     speed: measure.SpeedPlan = field(default_factory=measure.SpeedPlan)
+    # For all of it; infinite: everything is asked. None: everything, and no time is measured first.
+    budget_s: float | None = None
     limits: Limits = field(default_factory=Limits)
     asked_sha256: str | None = None  # of the recipe and its files, when these questions were read
     cache: Path | None = None  # for the source's logits; none: a temporary folder

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from convert.recipe import Recipe
@@ -10,6 +11,7 @@ from convert.version import version
 from verify import measure
 from verify.baseline import Baseline, Source, question_source
 from verify.examination import Examination
+from verify.forecast import Forecast
 from verify.machine import describe_machine
 from verify.report import Report
 from verify.revision import REVISION
@@ -25,7 +27,7 @@ def verify_artifacts(
     watch: Watch | None = None,
 ) -> Report:
     """Judge each artifact against the source; what fails in one is a failed check, and the others go on."""
-    watch = watch or Silence()
+    watch = Forecast(watch or Silence())
     # Before anything is asked: a file that the recipe names may change while it is.
     asked_sha256 = plan.asked_sha256 or (recipe.asked_sha256 if recipe else None)
     examinations = [Examination(subject, plan, watch) for subject in subjects]
@@ -37,10 +39,11 @@ def verify_artifacts(
         cache = plan.cache or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="modelwright-logits-"))
         )
-        baseline = question_source(source, plan, cache, watch)
+        others = {examination.name: examination.measure for examination in examinations}
+        baseline = question_source(source, plan, cache, watch, others)
         for examination in examinations:
             examination.question(baseline)
-        measure_speed(examinations, plan, watch)
+        measure_speed(examinations, baseline.plan, watch)
     return Report(
         tool=version(),
         revision=REVISION,
@@ -48,12 +51,13 @@ def verify_artifacts(
         recipe_sha256=asked_sha256,
         machine=describe_machine(),
         text=_text(plan, baseline),
+        scope=replace(baseline.scope, took_s=round(watch.elapsed_s(), 1)),
         source=baseline.result,
         artifacts=tuple(examination.result() for examination in examinations),
     )
 
 
-def measure_speed(examinations: Sequence[Examination], plan: Plan, watch: Watch) -> None:
+def measure_speed(examinations: Sequence[Examination], plan: Plan, watch: Watch | Forecast) -> None:
     """Measure those that could be opened, in turns."""
     ready = {each.name: each for each in examinations if each.is_alive}
     for name in ready:

@@ -112,6 +112,22 @@ OPTION = click.option(
 VERBOSE = click.option(
     "-v", "--verbose", "is_verbose", is_flag=True, help="Name every tensor that is not as was asked for."
 )
+
+
+def _time_span(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    from convert.recipe.span import HINT, is_span  # noqa: PLC0415 - pydantic
+
+    if given is not None and not is_span(given):
+        raise click.BadParameter(f"{given!r} is not a time span: {HINT}")
+    return given
+
+
+BUDGET = click.option(
+    "--budget",
+    metavar="TIME",
+    callback=_time_span,
+    help="The most time that verification takes, such as 2min, or none to ask everything; 30min by default.",
+)
 RUNTIME = click.option(
     "--runtime",
     metavar="NAME",
@@ -133,7 +149,7 @@ def asked(recipe: str, targets: str | None) -> Recipe:
 
 
 # What every run of stages may be given: the keys of `Options`.
-_RUN_OPTIONS = {"only", "out", "packs", "report_folder", "runtime", "serve", "text", "threads"}
+_RUN_OPTIONS = {"budget", "only", "out", "packs", "report_folder", "runtime", "serve", "text", "threads"}
 
 
 def answering(function: Callable[..., Any]) -> click.Command:

@@ -50,6 +50,8 @@ def lines(
         yield REBUILT
     yield ""
     count_passed = sum(artifact.passed for artifact in report.artifacts)
+    if report.scope and not report.scope.is_whole:
+        yield f"asked: {words.scope(report.scope)}"
     source = report.source.repo or "a local folder"
     yield f"{count_passed} of {count(len(report.artifacts), 'artifact')} passed, against {source}"
     if page:

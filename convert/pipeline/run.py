@@ -104,6 +104,7 @@ class Trial:
     text: Path | None = None
     runtime: str | None = None
     serve: str | None = None  # the server to start
+    budget: str | None = None
 
     subjects: tuple[Subject, ...] = ()
     listing: Listing = NOT_YET

@@ -32,6 +32,7 @@ class Options(TypedDict, total=False):
     # In place of what the recipe has under `verify`:
     packs: Sequence[str]
     text: Path | None
+    budget: str | None  # the most time that verification takes: "2min", or "none"
     runtime: str | None  # a name, or the path of a Python file
     serve: str | None  # the server that is started for artifacts, and asked in a runtime's place
     report_folder: Path  # artifacts/<recipe>/ by default

@@ -15,8 +15,10 @@ from convert.progress import Progress, Silent
 from convert.publish.bundle import Candidate, Waiver
 from convert.publish.remedy import remedy
 from convert.recipe import Recipe, Target, cli_name
+from convert.recipe.span import span_s
 from convert.source import digest_of_all
 from convert.store import MANIFEST_NAME, REBUILT, Flaw, inspect_artifact, read_manifest
+from verify.choice import chosen
 from verify.gates import GATES, limits_for
 from verify.judgment import shortfalls
 from verify.report import NAME as REPORT_NAME
@@ -50,6 +52,8 @@ def examine(
     if unknown:
         raise Failure(f"{', '.join(unknown)}: not verified yet", _verifying(recipe))
     packs = load_packs(recipe.verify.scenarios, recipe.path.parent)
+    if report.scope:
+        packs = chosen(packs, report.scope.dialogues.asked)
     found = [
         _candidate(recipe, each, folder / each.name, report, results[each.name], packs=packs)
         for each in targets
@@ -80,6 +84,8 @@ def _report(recipe: Recipe, folder: Path) -> Report:
     report = read_report(path)
     if report.revision != REVISION:
         raise Failure(f"{path}: modelwright {report.tool} made it by other checks or measurements", again)
+    if report.scope and report.scope.limit_s != span_s(recipe.verify.budget):
+        raise Failure(f"{path}: another budget than the recipe's decided what was asked", again)
     if report.recipe_sha256 != recipe.asked_sha256:
         what = "the recipe's model, targets or verify: changed since" if report.recipe else "of no recipe"
         raise Failure(f"{path}: {what}", again)
@@ -110,7 +116,8 @@ def _candidate(
         wrong = "compared with another source than it was built from"
     if wrong:
         raise Failure(f"{target.name}: {wrong}", _rebuilding(recipe))
-    limits = limits_for(recipe.verify.gates, target.name)
+    scope = report.scope
+    limits = limits_for(recipe.verify.gates, target.name, scope.dialogues if scope else None)
     lacking = list(shortfalls(result, report.source, limits, packs, manifest.size_bytes))
     names = {name for name, _ in lacking}
     waived = tuple(

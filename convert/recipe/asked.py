@@ -18,6 +18,8 @@ def asked_sha256(recipe: Any) -> str:
         del asked["verify"]["runtime"]
     if recipe.verify.serve is None:
         del asked["verify"]["serve"]
+    if recipe.verify.budget == type(recipe.verify).model_fields["budget"].default:
+        del asked["verify"]["budget"]
     if recipe.adapter is None:
         del asked["adapter"]
     asked["targets"] = {name: each.model_dump(mode="json") for name, each in recipe.targets.items()}

@@ -24,6 +24,7 @@ from convert.recipe.check import (
 )
 from convert.recipe.explain import brief, did_you_mean
 from convert.recipe.lookup import expand_home
+from convert.recipe.span import TimeSpan
 
 
 class Strict(BaseModel):
@@ -169,6 +170,12 @@ class Verify(Strict):
         default=None,
         description="The server to start for artifacts in a runtime's place, or one for each format.",
         examples=["vllm", {"gguf": "llama-server"}],
+    )
+    budget: TimeSpan = Field(
+        default="30min",
+        description="The most time to take: what does not fit is left out, evenly, and the report says so; "
+        "none asks everything.",
+        examples=["2h", "none"],
     )
     gates: Gates = Field(default=Gates(), description="Limits that decide whether an artifact passed.")
 

@@ -20,6 +20,7 @@ from verify.quality import Quality  # noqa: TC001
 from verify.sample import Memory, Speed  # noqa: TC001
 from verify.scenarios.score import Score  # noqa: TC001
 from verify.scenarios.transcript import Transcript  # noqa: TC001
+from verify.scope import Scope  # noqa: TC001
 
 SCHEMA = 1
 Verdict = Literal["failed", "inconclusive", "passed"]  # the worst first
@@ -125,6 +126,7 @@ class Report(_Record):
     recipe_sha256: str | None  # of the parts that decide, its limits among them
     machine: Machine
     text: str  # that quality was measured on
+    scope: Scope | None = None  # how much was asked; older reports have none, and everything was
     source: SourceResult
     artifacts: tuple[Judged[ArtifactResult], ...]
 

@@ -27,6 +27,8 @@ def _lines(report: Report) -> Iterator[str]:
     parts = [machine.cpu, f"{machine.cores} cores", memory, *(each.name for each in machine.accelerators)]
     yield f"- machine: {_plain(', '.join(parts))}"
     yield f"- quality measured on: {_plain(report.text)}"
+    if report.scope:
+        yield f"- asked: {words.scope(report.scope)}"
     yield f"- modelwright: {_plain(report.tool)}"
     yield ""
     yield from _table(words.HEAD, [words.row(artifact) for artifact in report.artifacts])

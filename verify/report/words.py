@@ -1,10 +1,12 @@
 """Figures and names as people read them, the same in every rendering."""
 
+from convert.size import duration
 from convert.size import size as decimal_size
 from verify.gates import Value
 from verify.quality import Interval
 from verify.report import ArtifactResult, Verdict
 from verify.sample import Spread
+from verify.scope import Scope
 
 NONE = "—"
 # The columns of the table of verdicts, each explained; short enough for a terminal of 80.
@@ -24,6 +26,16 @@ LEFT = ("artifact", "verdict")  # the others are figures
 LEGEND = "; ".join(f"{title}: {what}" for title, what in COLUMNS.items() if title not in LEFT) + "."
 # Why an answer ended, by the runtime's word.
 ENDS = {"end": "end of turn", "stop": "stop string", "length": "token limit"}
+
+
+def scope(found: Scope) -> str:
+    """Say how much was asked, and in what time."""
+    asked = ", ".join(f"{words} {what}" for what, words in found.words().items())
+    took = f" in {duration(round(found.took_s))}" if found.took_s is not None else ""
+    if found.is_whole:
+        return f"{asked}{took}"
+    limit = f" of the {duration(round(found.limit_s))} it may take" if found.limit_s is not None else ""
+    return f"{asked}{took}{limit}; the rest was left out"
 
 
 def row(artifact: ArtifactResult) -> tuple[str, ...]:

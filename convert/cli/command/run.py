@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, RUNTIME, THREADS, TO, answering, asked
+from convert.cli.option import BUDGET, OFFLINE, ONLY, OUT, RECIPE, RUNTIME, THREADS, TO, answering, asked
 from convert.errors import Exit
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @TO
 @ONLY
 @OUT
+@BUDGET
 @RUNTIME
 @THREADS
 @OFFLINE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.cli.option import OFFLINE, ONLY, OPTION, OUT, RUNTIME, SERVE, THREADS, WHAT, answering
+from convert.cli.option import BUDGET, OFFLINE, ONLY, OPTION, OUT, RUNTIME, SERVE, THREADS, WHAT, answering
 from convert.errors import Exit
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Where to write report.json, .md and .html; a recipe's go next to its artifacts.",
 )
+@BUDGET
 @RUNTIME
 @SERVE
 @THREADS

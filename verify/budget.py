@@ -1,0 +1,162 @@
+"""What fits into the time that a verification has: fewer windows, repetitions and dialogues, evenly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING
+
+from verify.choice import chosen, ranked, spread
+from verify.scope import Part, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from verify.measure import SpeedPlan
+    from verify.pilot import Rates
+    from verify.scenarios.pack import Dialogue, Pack
+    from verify.task import Plan
+
+# Of the time: the rest is for what a short measurement does not see.
+SHARE = 0.85
+# Of what is left, at most, for odds and for speed; dialogues get the rest, and what these two leave.
+ODDS_SHARE = 0.3
+SPEED_SHARE = 0.3
+# Fewer say nothing of how figures vary.
+FEWEST_WINDOWS = 2
+# Answers end before they must: this share of the most tokens is made on average.
+USED = 0.7
+# A token takes longer with a text before it than in the short measurement.
+DEEPER = 1.5
+TURN_TOKENS = 24  # of markup around a turn's words
+START_S = 1.5  # of a process, before it opens anything
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A dialogue's tokens: read where a seat remembers the turns before, read where it does not, written."""
+
+    read: int
+    read_again: int
+    written: float
+
+
+def weigh(pack: Pack, dialogue: Dialogue, count: Callable[[str], int]) -> Weight:
+    """Count what a dialogue takes."""
+    new = again = history = 0
+    written = 0.0
+    for turn in dialogue.turns:
+        words = count(pack.user(turn, dialogue.materials)) + TURN_TOKENS
+        answer = USED * pack.max_tokens_of(turn)
+        new += words
+        again += history + words
+        history += words + int(answer)
+        written += answer
+    return Weight(new, again, written)
+
+
+def speed_plans(full: SpeedPlan) -> tuple[SpeedPlan, ...]:
+    """List plans that take less and less time; a repetition is the same in each."""
+    one = replace(full, openings=1)
+    return (
+        full,
+        replace(full, rounds=2, concurrency=full.concurrency[1:2]),
+        replace(one, rounds=2, concurrency=full.concurrency[1:2]),
+        replace(one, rounds=2, concurrency=()),
+        replace(one, rounds=1, concurrency=()),
+    )
+
+
+def speed_s(rates: Rates, plan: SpeedPlan) -> float:
+    """Compute how long one model's speed takes to measure."""
+    once = plan.prompt_tokens * rates.read_s + plan.answer_tokens * rates.alone_s
+    opening = START_S + rates.open_s + once / 2
+    together = sum(
+        count * (plan.concurrent_prompt_tokens * rates.read_s + plan.concurrent_tokens * rates.token_s)
+        for count in plan.concurrency
+    )
+    return plan.openings * (opening + plan.rounds * once) + together + (opening if plan.concurrency else 0.0)
+
+
+def dialogue_s(rates: Rates, weight: Weight) -> float:
+    """Compute how much of one model's time a dialogue takes."""
+    read = weight.read if rates.seats > 1 else weight.read_again
+    return read * rates.read_s + weight.written * rates.token_s * DEEPER
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A plan that fits, the windows that it has, and how long each step of each model takes."""
+
+    plan: Plan
+    windows: tuple[int, ...]  # which of all
+    scope: Scope
+    expected: Mapping[tuple[str, str], float]  # seconds, by model and step
+
+
+def whole(plan: Plan, windows: int) -> Fitted:
+    """Leave nothing out."""
+    return _fitted(plan, plan, windows, range(windows), {})
+
+
+def fit(
+    plan: Plan, windows: int, rates: Mapping[str, Rates], count: Callable[[str], int], left_s: float
+) -> Fitted:
+    """Leave out what does not fit into the seconds that are left."""
+    models = list(rates.values())
+    room_s = SHARE * left_s - sum(START_S + each.open_s for each in models)
+    window_s = sum(each.window_s for each in models)
+    fewest = min(windows, FEWEST_WINDOWS)
+    most = ODDS_SHARE * max(0.0, room_s) / window_s if window_s > 0 else inf
+    kept_windows = max(fewest, int(min(windows, most)))
+    room_s -= kept_windows * window_s
+    costs = [(sum(speed_s(each, speed) for each in models), speed) for speed in speed_plans(plan.speed)]
+    fitting = [speed for cost_s, speed in costs if cost_s <= SPEED_SHARE * room_s]
+    speed = fitting[0] if fitting else costs[-1][1]
+    room_s -= sum(speed_s(each, speed) for each in models)
+    dialogues = 0
+    for pack, dialogue in ranked(plan.packs):
+        weight = weigh(pack, dialogue, count)
+        room_s -= sum(dialogue_s(each, weight) for each in models)
+        if room_s < 0:
+            break
+        dialogues += 1
+    smaller = replace(plan, packs=chosen(plan.packs, dialogues), speed=speed)
+    expected = _expected(smaller, kept_windows, rates, count)
+    return _fitted(plan, smaller, windows, sorted(spread(windows)[:kept_windows]), expected)
+
+
+def full_s(plan: Plan, windows: int, rates: Rates, count: Callable[[str], int]) -> float:
+    """Compute how long one model takes if nothing is left out."""
+    return sum(_expected(plan, windows, {"": rates}, count).values())
+
+
+def _expected(
+    plan: Plan, windows: int, rates: Mapping[str, Rates], count: Callable[[str], int]
+) -> dict[tuple[str, str], float]:
+    weights = [weigh(pack, dialogue, count) for pack in plan.packs for dialogue in pack.dialogues]
+    found: dict[tuple[str, str], float] = {}
+    for name, each in rates.items():
+        found[name, "opening"] = START_S + each.open_s
+        found[name, "odds"] = windows * each.window_s
+        found[name, "dialogues"] = sum(dialogue_s(each, weight) for weight in weights)
+        found[name, "speed"] = speed_s(each, plan.speed)
+    return found
+
+
+def _fitted(
+    full: Plan, plan: Plan, windows: int, kept: Sequence[int], expected: Mapping[tuple[str, str], float]
+) -> Fitted:
+    scope = Scope(
+        limit_s=full.budget_s if full.budget_s not in (None, inf) else None,
+        expected_s=round(sum(expected.values()), 1) if expected else None,
+        took_s=None,
+        dialogues=Part(_count(plan), _count(full)),
+        windows=Part(len(kept), windows),
+        repetitions=Part(plan.speed.openings * plan.speed.rounds, full.speed.openings * full.speed.rounds),
+    )
+    return Fitted(plan, tuple(kept), scope, expected)
+
+
+def _count(plan: Plan) -> int:
+    return sum(len(pack.dialogues) for pack in plan.packs)

@@ -1,0 +1,55 @@
+"""Before anything is asked: a short measurement, and what fits into the time by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from convert.size import duration
+from verify.budget import Fitted, fit, full_s, whole
+from verify.pilot import Rates, pilot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from verify.forecast import Forecast
+    from verify.task import Plan
+    from verify.worker import Worker
+
+# Each artifact's own measurement; one without any is taken to be as fast as the source.
+Others: TypeAlias = "Mapping[str, Callable[[], Rates | None]]"
+NAME = "source"
+# Where everything takes less by the source's measurement alone, no artifact is opened for it.
+QUICK_S = 600.0
+# An artifact may be slower than its source.
+SLOWER = 2.0
+
+
+def settle(worker: Worker, plan: Plan, windows: int, others: Others, forecast: Forecast) -> Fitted:
+    """Choose what is asked of every model."""
+    if plan.budget_s is None:
+        return whole(plan, windows)
+    forecast.doing(NAME, "short measurement")
+    rates = pilot(worker, plan)
+    counted: dict[str, int] = {}
+
+    def count(text: str) -> int:
+        if text not in counted:
+            counted[text] = len(worker.tokenize(text))
+        return counted[text]
+
+    alone_s = full_s(plan, windows, rates, count)
+    is_quick = alone_s * (1 + SLOWER * len(others)) <= min(QUICK_S, plan.budget_s)
+    all_rates = {NAME: rates}
+    for name, measure in others.items():
+        all_rates[name] = (None if is_quick else measure()) or rates
+    left_s = plan.budget_s - forecast.elapsed_s()
+    return fit(plan, windows, all_rates, count, left_s)
+
+
+def announce(fitted: Fitted, forecast: Forecast) -> None:
+    """Say what is asked, and how long that takes."""
+    scope = fitted.scope
+    if scope.expected_s is None:
+        return
+    asked = ", ".join(f"{words} {what}" for what, words in scope.words().items())
+    forecast.doing("verification", f"{asked}; about {duration(round(scope.expected_s))}")
