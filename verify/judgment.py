@@ -11,14 +11,21 @@ from typing import Any
 
 from convert.recipe import Gates
 from verify import gates
+from verify.choice import chosen
 from verify.gates import Check
 from verify.report import ArtifactResult, Scenarios, SourceResult
 from verify.sample import Spread
 from verify.scenarios.pack import Dialogue, Pack
 from verify.scenarios.score import scores, smoke
 from verify.scenarios.transcript import Transcript
+from verify.scope import Scope
 
 ANSWERED = "answered"  # the failed check of a turn without an answer, which ends a dialogue
+
+
+def asked_of(packs: Sequence[Pack], scope: Scope | None) -> tuple[Pack, ...]:
+    """Return the packs with the dialogues that were to be asked: those that fit, by their number alone."""
+    return chosen(packs, scope.dialogues.asked) if scope else tuple(packs)
 
 
 def smoke_drop(source: Scenarios | None, found: Scenarios | None) -> float | None:

@@ -18,9 +18,8 @@ from convert.recipe import Recipe, Target, cli_name
 from convert.recipe.span import span_s
 from convert.source import digest_of_all
 from convert.store import MANIFEST_NAME, REBUILT, Flaw, inspect_artifact, read_manifest
-from verify.choice import chosen
 from verify.gates import GATES, limits_for
-from verify.judgment import shortfalls
+from verify.judgment import asked_of, shortfalls
 from verify.report import NAME as REPORT_NAME
 from verify.report import ArtifactResult, Report
 from verify.report import read as read_report
@@ -51,9 +50,7 @@ def examine(
     unknown = [each.name for each in targets if each.name not in results]
     if unknown:
         raise Failure(f"{', '.join(unknown)}: not verified yet", _verifying(recipe))
-    packs = load_packs(recipe.verify.scenarios, recipe.path.parent)
-    if report.scope:
-        packs = chosen(packs, report.scope.dialogues.asked)
+    packs = asked_of(load_packs(recipe.verify.scenarios, recipe.path.parent), report.scope)
     found = [
         _candidate(recipe, each, folder / each.name, report, results[each.name], packs=packs)
         for each in targets
