@@ -39,6 +39,7 @@ STEPS = (
     ("writer.codecs",),
     ("writer.layout",),
     ("writer.engine", "model.forward", "quantizer"),
+    ("learning",),
     ("writer.speed",),
     ("formats",),
     ("store",),

@@ -87,7 +87,10 @@ class Planned:
     deviations: tuple[Deviation, ...] = ()
     keeps_config: bool = False  # whether it ships the source's own config.json
     kept: frozenset[str] = frozenset()  # parts of the source besides its text decoder that it has too
-    learning: float = 0.0  # an estimate: operations that it costs to learn from the weights, once
+    # Estimates of what it takes to learn from the weights, once, however many artifacts need it.
+    learning: float = 0.0  # operations
+    learning_memory_bytes: int = 0
+    learning_disk_bytes: int = 0
     finish: Finish | None = None  # where a tool makes the big files, after the pass
     notes: Mapping[str, JsonValue] = field(default_factory=dict)  # for the manifest's options
 

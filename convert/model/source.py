@@ -64,6 +64,7 @@ class Weights:
     checkpoint: Checkpoint
     binding: Binding
     is_canonical: bool = False  # whether the tensors are named as the family's own class names them
+    lessons: Path | None = None  # a folder for what is learned of them, until the artifacts are built
 
     @property
     def origins(self) -> Mapping[Ref, Origin]:

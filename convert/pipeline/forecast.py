@@ -59,7 +59,7 @@ class Forecast:
             yield PlannedStep("check", seconds, core_s, "SHA-256")
         if learning := max((job.planned.learning for job in jobs), default=0.0):
             core_s = FORWARD_SLOWNESS * self._speeds.products_s(learning)
-            yield PlannedStep("importance matrix", core_s / self._threads, core_s, self._cores("multiplying"))
+            yield PlannedStep("learning", core_s / self._threads, core_s, self._cores("multiplying"))
         layouts = [layout for job in jobs for layout in job.planned.layouts]
         scratch = {id(job.planned.finish): job.planned.finish for job in jobs if job.planned.finish}
         scratch_layouts = [layout for finish in scratch.values() for layout in finish.scratch.layouts]

@@ -1,5 +1,7 @@
 """The weights of a run: opened, bound to the decoder's roles, and read once for all files that want them."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +10,7 @@ from convert.checkpoint import open_checkpoint
 from convert.model.binding import bind
 from convert.model.config import read_config
 from convert.model.families import family
+from convert.model.forward.blas import single_threaded
 from convert.model.further import bind_next_layers
 from convert.model.source import Weights
 from convert.pipeline.adapter import merge
@@ -15,6 +18,7 @@ from convert.pipeline.parts import name_parts
 from convert.pipeline.run import Run
 from convert.pipeline.tied import require_tied
 from convert.source import is_legal
+from convert.version import changed_code, version
 from convert.writer import engine
 from convert.writer.codecs.lanes.prepare import preparing
 from convert.writer.layout import weights as weights_of
@@ -30,10 +34,17 @@ def opened(run: Run) -> Iterator[tuple[Run, Weights]]:
             further = bind_next_layers(run.model.decoder, run.family.naming, checkpoint.tensors)
             binding = replace(binding, origins={**binding.origins, **further})
         canonical = family(run.model.decoder.family).naming.of(run.model.decoder)
-        weights = Weights(checkpoint, binding, binding.naming is canonical)
+        is_canonical = binding.naming is canonical
+        weights = Weights(checkpoint, binding, is_canonical, run.store.lessons(_identity(run)))
         # Now that the tensors are here, whatever was known of them before.
         run = replace(run, model=replace(run.model, parts=name_parts(binding.left_out)))
         yield run, weights
+
+
+def _identity(run: Run) -> str:
+    """Tell apart what is learned of different weights, or by different code."""
+    asked = json.dumps([run.source.digests, run.title, version(), changed_code()], sort_keys=True)
+    return hashlib.sha256(asked.encode()).hexdigest()[:24]
 
 
 def fill(run: Run, weights: Weights, outputs: list[engine.Output], part: engine.Part = engine.WHOLE) -> None:
@@ -48,6 +59,7 @@ def fill(run: Run, weights: Weights, outputs: list[engine.Output], part: engine.
     with (
         preparing(work, run.hub.notes, run.remark),
         run.progress.stage("convert", total) as advance,
+        single_threaded(),  # products of numpy's, so that they add alike for any number of threads
     ):
         engine.run(
             weights.checkpoint, weights.origins, outputs, threads=run.threads, advance=advance, part=part

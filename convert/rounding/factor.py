@@ -29,7 +29,7 @@ class Part:
     """
 
     first: int  # of the matrix's columns
-    order: NDArray[np.int32]  # which of its own columns each is
+    order: NDArray[np.int32]  # which of these columns each is
     weights: NDArray[np.float32]  # D: what an error of each costs
     panels: tuple[NDArray[np.float32], ...]
 
@@ -42,7 +42,7 @@ class Part:
 class Factor:
     """What the columns of a matrix can do for each other: all of them, or within parts of a wide one."""
 
-    key: str  # tells factors apart: equal ones round to equal bytes
+    key: str  # distinguishes factors: equal ones round to equal bytes
     damp: float = field(compare=False)
     parts: tuple[Part, ...] = field(compare=False, repr=False)
 

@@ -27,7 +27,7 @@ class Grid:
     """The numbers that a format can store: codes with a scale for each group of a row.
 
     `zero` says where nothing is: in the "middle" of the codes, at a "whole" code of each group, or "free",
-    where each group has an offset of its own. A weight is (code - zero) * scale, or code * scale + offset;
+    where each group has an offset. A weight is (code - zero) * scale, or code * scale + offset;
     with a table of `levels`, levels[code] * scale.
     """
 

@@ -32,6 +32,7 @@ from convert.store.manifest import (
     read_manifest,
 )
 from convert.store.model_file import FileReport, Tally, inspect_file
+from convert.store.part import remove_lessons
 from convert.store.paths import Paths, Removed
 from convert.store.space import allocate, free_bytes, require_space
 from convert.store.staging import Staging, seal
@@ -66,6 +67,7 @@ __all__ = [
     "inspect_file",
     "list_artifacts",
     "read_manifest",
+    "remove_lessons",
     "require_space",
     "seal",
 ]

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,16 +88,25 @@ def parts(paths: Paths, recipe: str, keys: Iterable[str]) -> Parts:
     return Parts(paths.root / ".parts" / f"{checked_name(recipe, 'recipe')}-{digest[:16]}")
 
 
+def remove_lessons(folder: Path) -> None:
+    """Remove what was learned for artifacts that are built."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # others are learning
+        folder.parent.rmdir()
+
+
 def sweep_parts(paths: Paths, *, dry_run: bool = False) -> tuple[Removed, ...]:
-    """Remove parts that were given up."""
+    """Remove parts, and what was learned, where that was given up."""
     removed: list[Removed] = []
     with explained(paths.root):
-        folders = sorted((paths.root / ".parts").glob("*"))
+        folders = sorted(
+            each for hidden in (".parts", ".lessons") for each in (paths.root / hidden).glob("*")
+        )
         for folder in folders:
             files = [path.lstat() for path in (folder, *folder.rglob("*"))]
             if time.time() - max(about.st_mtime for about in files) > ABANDONED_S:
                 size_bytes = sum(about.st_size for about in files)
-                removed.append(Removed(folder, "parts that nobody has worked on for a day", size_bytes))
+                removed.append(Removed(folder, "work that nobody has gone on with for a day", size_bytes))
                 if not dry_run:
                     shutil.rmtree(folder, ignore_errors=True)
     return tuple(removed)

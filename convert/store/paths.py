@@ -37,6 +37,10 @@ class Paths:
         """Return the lock under which finished artifacts are moved."""
         return self.staging / ".turn"
 
+    def lessons(self, identity: str) -> Path:
+        """Return the folder for what is learned of a source, until the artifacts are built."""
+        return self.root / ".lessons" / identity
+
     def folder(self, recipe: str, target: str) -> Path:
         """Return the folder of this artifact, built or not."""
         return self.root / checked_name(recipe, "recipe") / checked_name(target, "target")

@@ -160,7 +160,7 @@ def test_spilt_and_batched_gives_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"num_hidden_layers": 2})))
     texts = windows(decoder.vocab_size)
     wanted = compute_importance(decoder, weights, texts)
-    monkeypatch.setattr("convert.formats.gguf.importance.BATCH_TOKENS", 128)
+    monkeypatch.setattr("convert.learning.batch.BATCH_TOKENS", 128)
     monkeypatch.setattr("convert.model.forward.spill.MAX_MEMORY_BYTES", 0)
     done: list[int] = []
     scratch = tmp_path / "scratch"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from convert.formats.gguf.options import PREFIX, GgufOptions
 from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
 from convert.formats.hf.format import promised_type
 from convert.formats.hf.tensors import KEPT_AS
+from convert.learning.asking import forward_operations
 from convert.model.family import HEADS
 from convert.model.feature import Feature
 from convert.model.tensor import Ref, Role
@@ -110,7 +110,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
             vocabulary_deviations(model.tokenizer),
             options.imatrix is not None,
             part=projector.find_part(model) if options.mmproj else None,
-            learning=_operations(model.decoder, recipe) if options.learns_by else 0.0,
+            learning=forward_operations(model.decoder, recipe) if options.learns_by else 0.0,
             native=promised_type(model) if options.leave_output_tensor else "",
         )
 
@@ -229,20 +229,6 @@ def _require_importance(quant: str, types: Mapping[str, str], importance: Import
             f"{importance.file_name}: it says nothing of {name}, and {types[name]} needs it",
             f"take a matrix that does, or give this tensor another type: tensor_types: {{{name}: Q4_K}}",
         )
-
-
-def _operations(decoder: Decoder, recipe: Recipe) -> float:
-    """Bound the operations that all windows of the calibration text cost: two for each weight of a layer."""
-    if recipe.calibration is None:
-        return 0.0
-    tokens = recipe.calibration.samples * min(recipe.calibration.length, decoder.context_length)
-    return (
-        2.0
-        * tokens
-        * sum(
-            math.prod(shape) * decoder.reach(ref) for ref, shape in decoder.shapes() if ref.layer is not None
-        )
-    )
 
 
 def _learned(prepared: Shared) -> Mapping[str, str | int]:

@@ -2,9 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from convert.formats.gguf.imatrix_file import ImatrixFile, Sum, imatrix_bytes, r
 from convert.formats.gguf.mixture import UNQUANTIZED
 from convert.formats.gguf.options import GgufOptions
 from convert.formats.gguf.tensors import file_tensors
+from convert.learning.batch import batches
 from convert.model.arrange import TileColumns
 from convert.model.decoder import Decoder, Ref, Role
 from convert.model.forward import Forward
@@ -25,8 +25,6 @@ from convert.model.source import Model, Weights
 from convert.progress import Progress
 from convert.recipe import Recipe
 
-# Tokens that pass through a layer together; a longer window passes alone.
-BATCH_TOKENS = 2048
 # What a matrix that is computed here is called where llama-quantize names the file.
 COMPUTED_NAME = "imatrix.gguf"
 # llama-imatrix leaves these out, and llama-quantize does without.
@@ -128,10 +126,10 @@ def compute_importance(
     """
     forward = Forward(decoder, weights.checkpoint, weights.origins, threads)
     tally = _Tally(decoder)
-    batches = list(_batches(windows))
-    with states([(*batch.shape, decoder.hidden_size) for batch in batches], scratch) as hidden:
+    parts = list(batches(windows))
+    with states([(*batch.shape, decoder.hidden_size) for batch in parts], scratch) as hidden:
         for layer in range(decoder.layer_count):
-            for index, batch in enumerate(batches):
+            for index, batch in enumerate(parts):
                 before = hidden.load(index) if layer else forward.embed(batch)
                 after = forward.layer(layer, before, tally.observe)
                 hidden.store(index, after)
@@ -182,15 +180,6 @@ def _columns(decoder: Decoder) -> dict[str, int]:
         for tensor in file_tensors(decoder)
         if tensor.is_matrix and tensor.name.endswith("weight")
     }
-
-
-def _batches(windows: Windows) -> Iterator[NDArray[np.int32]]:
-    """Stack windows of one length, (texts, positions)."""
-    for length, group in groupby(windows.tokens, key=len):
-        alike = list(group)
-        step = max(1, BATCH_TOKENS // length)
-        for first in range(0, len(alike), step):
-            yield np.stack(alike[first : first + step])
 
 
 class _Tally:

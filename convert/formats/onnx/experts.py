@@ -167,8 +167,16 @@ def _pieces(
         for expert in range(experts.count)
         for lane, role in enumerate(roles)
     ]
+    storage = network.storage
     return [
-        Piece(ref, network.shapes[ref][0], (*network.shapes[ref], 1)[1], lane=lane, lanes=len(roles))
+        Piece(
+            ref,
+            network.shapes[ref][0],
+            (*network.shapes[ref], 1)[1],
+            codec=storage.rounding(ref, storage.body) if part == "weight" else None,
+            lane=lane,
+            lanes=len(roles),
+        )
         for ref, lane in refs
     ]
 

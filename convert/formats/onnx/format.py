@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from convert.deviation import Deviation
 from convert.extras import installed, require
@@ -11,6 +11,8 @@ from convert.formats.hf.format import promised_type
 from convert.formats.hf.tensors import KEPT_AS, Float
 from convert.formats.onnx.options import BITS, OnnxOptions, Precision, Provider, parts
 from convert.formats.onnx.weights import Storage
+from convert.learning import Lessons
+from convert.learning.asking import Cost, cost, deviations, lessons, require_text
 from convert.model.decoder import Decoder, Ref, Role
 from convert.model.feature import Feature
 from convert.model.source import Model, Weights
@@ -19,6 +21,7 @@ from convert.recipe import Recipe
 from convert.writer.codecs import Codec
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
+from convert.writer.layout import Slot
 
 # Written into each graph: modelwright's own version would change the bytes with every commit.
 PRODUCER_VERSION = "0.1.0"
@@ -31,6 +34,8 @@ class Native:
     """What all artifacts share: the float that keeps the source's numbers exactly."""
 
     native: Float
+    cost: Cost | None = None  # of learning from the calibration text
+    lessons: Lessons | None = None  # once the text has been through the model
 
 
 class OnnxFormat(Format[OnnxOptions, Native]):
@@ -63,6 +68,14 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         Feature.LOGIT_SOFTCAP, Feature.LOGIT_SCALE,
     })  # fmt: skip
 
+    def renders(self, decoder: Decoder, options: OnnxOptions | None = None) -> frozenset[Feature]:
+        """Express all, but for a rounding what the calibration text can pass through."""
+        if not (options and options.learns_by):
+            return self.RENDERS
+        from convert.model.forward import RENDERS as LEARNED  # noqa: PLC0415 - for the few that learn
+
+        return self.RENDERS & LEARNED
+
     def limits(self, decoder: Decoder) -> tuple[str, ...]:
         require("onnx")
         from convert.formats.onnx.positions import limits  # noqa: PLC0415 - without onnx other formats work
@@ -74,7 +87,10 @@ class OnnxFormat(Format[OnnxOptions, Native]):
 
     def prepare(self, model: Model, options: OnnxOptions, recipe: Recipe) -> Native:
         """Take the source's float from what is known of it without its weights."""
-        return Native(promised_type(model))
+        if options.learns_by is None:
+            return Native(promised_type(model))
+        require_text(recipe, f"{self.name}.rounding")
+        return Native(promised_type(model), cost(model.decoder, recipe))
 
     def learn(
         self,
@@ -91,6 +107,8 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         tables = [origins[ref].name for ref in (Ref(Role.EMBED), Ref(Role.HEAD)) if ref in origins]
         stored: set[Float] = {KEPT_AS.get(tensors[name].dtype, "F32") for name in tables}
         native = stored.pop() if len(stored) == 1 else "F32"  # which holds both, where they differ
+        if options.learns_by:
+            prepared = replace(prepared, lessons=lessons(model, recipe, weights, progress))
         return prepared if native == prepared.native else replace(prepared, native=native)
 
     def lay_out(self, model: Model, options: OnnxOptions, target: str, prepared: Native) -> Planned:
@@ -110,8 +128,11 @@ class OnnxFormat(Format[OnnxOptions, Native]):
                 **genai.files(model, provider),
                 **vocabulary.files(model.tokenizer),
             },
-            encodings={slot.name: slot.codec.name for slot in layout.slots},
+            encodings={slot.name: _encoding(slot) for slot in layout.slots},
+            **_learning(prepared),
+            notes={"calibration": dict(prepared.lessons.record)} if prepared.lessons else {},
             deviations=(
+                *(deviations(prepared.lessons) if prepared.lessons else ()),
                 *_rounded(options, target, prepared),
                 *_experts(model.decoder, options, target),
                 *genai.deviations(model),
@@ -152,10 +173,28 @@ def _storage(options: OnnxOptions, target: str, prepared: Native) -> Storage:
     return Storage(
         float_name,
         body=stored(precision),
-        head=stored(options.head or precision),
+        head=stored(options.head_of(precision)),
         embedding=stored(options.embedding),
         accuracy_level=level,
+        factors=(prepared.lessons.factors if prepared.lessons else {}) if options.learns_by else None,
     )
+
+
+def _learning(prepared: Native) -> dict[str, Any]:
+    """Plan what is yet to be learned."""
+    cost = prepared.cost
+    if cost is None or prepared.lessons:
+        return {}
+    return {
+        "learning": cost.operations,
+        "learning_memory_bytes": cost.memory_bytes,
+        "learning_disk_bytes": cost.disk_bytes,
+    }
+
+
+def _encoding(slot: Slot) -> str:
+    """Name how a tensor is stored, and rounded."""
+    return (slot.pieces[0].codec or slot.codec).name
 
 
 def _rounded(options: OnnxOptions, target: str, prepared: Native) -> tuple[Deviation, ...]:

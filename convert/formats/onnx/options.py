@@ -96,7 +96,8 @@ class OnnxOptions(TargetOptions):
     )
     head: Stored | None = Field(
         default=None,
-        description="How int4 and int8 artifacts store the output matrix; as the others, unless it is said.",
+        description="How int4 and int8 artifacts store the output matrix; unless it is said, as the others, "
+        "and as int8 where these are rounded by gptq, which cannot round it.",
         examples=["int8"],
     )
     embedding: Stored = Field(
@@ -104,6 +105,18 @@ class OnnxOptions(TargetOptions):
         description="How int4 and int8 artifacts store the embedding; native keeps the source's own numbers.",
         examples=["int8"],
     )
+
+    rounding: Literal["plain", "gptq"] = Field(
+        default="plain",
+        description="How int4 and int8 are rounded: each weight to the nearest, or so that what one column "
+        "loses on the calibration text others make up for.",
+        examples=["gptq"],
+    )
+
+    @property
+    def learns_by(self) -> str | None:
+        """Name the option that needs the calibration text."""
+        return "rounding" if self.rounding == "gptq" else None
 
     def by_target(self) -> dict[str, dict[str, JsonValue]]:
         """Name an artifact for each precision and provider."""
@@ -135,16 +148,24 @@ class OnnxOptions(TargetOptions):
             return self.accuracy_level
         return 4 if provider is Provider.CPU else 0
 
+    def head_of(self, precision: Precision) -> Stored:
+        """Choose how the output matrix is stored."""
+        if self.head is not None:
+            return self.head
+        return "int8" if self.learns_by or precision is Precision.INT8 else "int4"
+
     def _packing(self, precision: Precision, provider: Provider) -> dict[str, JsonValue]:
         return {
             "block_size": self.block_size,
             "symmetric": self.symmetric,
             "accuracy_level": self.level(provider),
-            "head": self.head or precision.value,
+            "head": self.head_of(precision),
             "embedding": self.embedding,
+            # Only where it is not plain: else artifacts made before it could be said would be made again.
+            **({"rounding": self.rounding} if self.learns_by else {}),
         }
 
-    @field_validator("block_size", "symmetric", "accuracy_level", "head", "embedding")
+    @field_validator("block_size", "symmetric", "accuracy_level", "head", "embedding", "rounding")
     @classmethod
     def _reaches_an_artifact(cls, value: object, info: ValidationInfo) -> object:
         asked = info.data.get("precision", BITS)

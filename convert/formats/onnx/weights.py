@@ -1,11 +1,14 @@
 """Weights in the graph: how each is stored, and how rows are multiplied by it or taken out of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from convert.formats.onnx.graph import CONTRIB, FLOATS, Graph, Matrix
 from convert.model.arrange import AddOne, Arrange
 from convert.model.decoder import Decoder, Norm, Ref
+from convert.rounding import Factor
 from convert.writer.codecs import Codec
+from convert.writer.codecs.compensated import Compensated
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Piece
@@ -20,6 +23,13 @@ class Storage:
     head: Codec
     embedding: Codec
     accuracy_level: int
+    factors: Mapping[Ref, Factor | None] | None = None  # by which quantized matrices are rounded; None: plain
+
+    def rounding(self, ref: Ref, codec: Codec) -> Codec | None:
+        """Find how a matrix is rounded, if not as all that are stored so."""
+        if self.factors is None or ref.layer is None or not isinstance(codec, NBits):
+            return None
+        return Compensated(codec, self.factors.get(ref))
 
     @property
     def vector(self) -> Codec:
@@ -115,7 +125,10 @@ def rows_of(network: Network, table: Matrix, indices: str, name: str) -> str:
 
 def matrix(network: Network, refs: tuple[Ref, ...], codec: Codec, name: str) -> Matrix:
     """Store a matrix, or several as one."""
-    pieces = [Piece(ref, network.shapes[ref][0], network.shapes[ref][1]) for ref in refs]
+    rounding = network.storage.rounding
+    pieces = [
+        Piece(ref, network.shapes[ref][0], network.shapes[ref][1], codec=rounding(ref, codec)) for ref in refs
+    ]
     return network.graph.matrix(f"{name}.weight", pieces, codec)
 
 

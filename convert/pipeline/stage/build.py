@@ -11,7 +11,7 @@ from convert.model.source import Weights
 from convert.pipeline.record import manifest
 from convert.pipeline.run import Job, Run
 from convert.pipeline.weights import fill, legal_files, opened
-from convert.store import Staging, seal
+from convert.store import Staging, remove_lessons, seal
 from convert.writer import engine
 from convert.writer.layout import Layout
 
@@ -20,6 +20,8 @@ def build(run: Run) -> Run:
     """Learn from the weights what a format asks for, then fill and place every artifact."""
     with opened(run) as (known, weights):
         _fill(known, weights, [*learn(known, weights)])
+        if weights.lessons:
+            remove_lessons(weights.lessons)
     return known
 
 

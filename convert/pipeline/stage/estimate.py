@@ -40,6 +40,7 @@ def estimate(run: Run) -> Run:
     pass_bytes = PROGRAM_BYTES + engine.peak_bytes(threads, widest_row) + held_bytes
     if run.lora:
         pass_bytes += cost.memory_bytes(run.lora, slices=threads, slice_weights=engine.SLICE_WEIGHTS)
+    learning_bytes = PROGRAM_BYTES + max((job.planned.learning_memory_bytes for job in missing), default=0)
     advise(weights(layout for job in missing for layout in job.planned.layouts), run.remark)
     tools = [job.planned.finish for job in missing if job.planned.finish]
     # A conversion describes the source, and lays out the artifacts, as was just done here.
@@ -57,7 +58,7 @@ def estimate(run: Run) -> Run:
         read_bytes=run.source.weight_bytes if missing else 0,
         download_bytes=missing_bytes(run.listing, run.source.weights, hub=run.hub) if missing else 0,
         targets=tuple(_target(run, job, forecast, missing) for job in run.jobs),
-        peak_memory_bytes=max([pass_bytes, *(tool.memory_bytes for tool in tools)]),
+        peak_memory_bytes=max([pass_bytes, learning_bytes, *(tool.memory_bytes for tool in tools)]),
         written_bytes=written_bytes,
         disk_needed_bytes=disk_bytes(missing),
         disk_free_bytes=free_bytes(run.store.root),

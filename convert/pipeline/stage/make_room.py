@@ -20,5 +20,7 @@ def make_room(run: Run) -> Run:
 
 def disk_bytes(jobs: Iterable[Job]) -> int:
     """Add up what must be free on the disk while these are built."""
-    needed_bytes = sum(job.planned.disk_bytes for job in jobs)
+    planned = [job.planned for job in jobs]
+    needed_bytes = sum(each.disk_bytes for each in planned)
+    needed_bytes += max((each.learning_disk_bytes for each in planned), default=0)
     return needed_bytes + SPARE_BYTES if needed_bytes else 0

@@ -1,0 +1,150 @@
+"""Learn from text, layer by layer, how the columns of each matrix can make up for each other's rounding.
+
+All formats share what is learned. It is kept in files, a layer each, until the artifacts are built: a pass
+that was killed goes on with the layer that it was in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convert.learning.batch import batches
+from convert.learning.hessian import Inputs, Tally
+from convert.learning.layer_file import Learned, read_layer, write_layer
+from convert.model.forward import Forward
+from convert.model.forward.blas import single_threaded
+from convert.model.forward.spill import states
+from convert.rounding import Factor, factorize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from convert.calibration import Windows
+    from convert.model.decoder import Decoder, Ref
+    from convert.model.forward.spill import States
+    from convert.model.source import Weights
+
+# Part of the key of what is kept: raise it when the same text gives other factors.
+REVISION = 1
+# Share of the Hessian's mean diagonal that is added to it.
+DAMP = 0.01
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What was learned of each matrix, and from which text."""
+
+    factors: Mapping[Ref, Factor] = field(repr=False)
+    damp: float  # as it was asked for; a factor says if it took more
+    unseen: tuple[Ref, ...]  # matrices that no token reached
+    record: Mapping[str, str | int]  # of the windows
+
+
+def learn(
+    decoder: Decoder,
+    weights: Weights,
+    windows: Windows,
+    folder: Path,
+    *,
+    damp: float = DAMP,
+    advance: Callable[[int], None] = lambda _bytes: None,
+    threads: int | None = None,
+) -> Lessons:
+    """Run the windows through the model, and factor the Hessian of what goes into each matrix."""
+    place = folder / _key(windows, damp)
+    place.mkdir(parents=True, exist_ok=True)
+    forward = Forward(decoder, weights.checkpoint, weights.origins, threads)
+    parts = list(batches(windows))
+    shapes = [(*part.shape, decoder.hidden_size) for part in parts]
+    layer_bytes = 4 * decoder.hidden_size * windows.token_count
+    first = _layers_done(place)
+    advance(first * layer_bytes)
+    if first < decoder.layer_count:
+        with states(shapes, place) as hidden:
+            _load(place, first, shapes, hidden)
+            for layer in range(first, decoder.layer_count):
+                tally = Tally(forward.pool)
+                for index, part in enumerate(parts):
+                    before = hidden.load(index) if layer else forward.embed(part)
+                    after = forward.layer(layer, before, tally.observe)
+                    hidden.store(index, after)
+                    advance(after.nbytes)
+                learned = [_factored(each, damp, place.name, forward) for each in tally.inputs.values()]
+                _save(place, layer, (hidden.load(index) for index in range(len(parts))))
+                write_layer(_layer_path(place, layer), learned)
+                _states_path(place, layer - 1).unlink(missing_ok=True)
+    return _lessons(place, decoder, windows, damp)
+
+
+def _lessons(place: Path, decoder: Decoder, windows: Windows, damp: float) -> Lessons:
+    found = [each for layer in range(decoder.layer_count) for each in read_layer(_layer_path(place, layer))]
+    factors = {ref: each.factor for each in found if each.factor for ref in each.refs}
+    unseen = tuple(ref for each in found if each.factor is None for ref in each.refs)
+    return Lessons(factors, damp, unseen, windows.record())
+
+
+def _factored(inputs: Inputs, damp: float, key: str, forward: Forward) -> Learned:
+    """Factor the Hessian of one group of matrices, part by part; its memory is given back."""
+    found = []
+    first = 0
+    with single_threaded():
+        while inputs.hessians:
+            hessian = inputs.hessians.pop(0)
+            found.append(factorize(hessian, damp, forward.pool, first))
+            first += len(hessian)
+    parts = [each for each in found if each is not None]
+    if len(parts) < len(found):
+        return Learned(inputs.refs, inputs.token_count, None)
+    ref = inputs.refs[0]
+    name = f"{key} {ref.role} {ref.layer} {ref.expert}"
+    factor = Factor(name, max(damp for _, damp in parts), tuple(part for part, _ in parts))
+    return Learned(inputs.refs, inputs.token_count, factor)
+
+
+def _key(windows: Windows, damp: float) -> str:
+    """Tell apart what is learned of one source: by the text, and how."""
+    asked = json.dumps([REVISION, windows.digest, damp, np.__version__])
+    return hashlib.sha256(asked.encode()).hexdigest()[:24]
+
+
+def _layer_path(place: Path, layer: int) -> Path:
+    return place / f"layer-{layer:05}"
+
+
+def _states_path(place: Path, layer: int) -> Path:
+    return place / f"states-{layer:05}"
+
+
+def _layers_done(place: Path) -> int:
+    """Count the layers that need not be done again: the last of them left what goes into the next."""
+    done = 0
+    while _layer_path(place, done).is_file():
+        done += 1
+    return done
+
+
+def _save(place: Path, layer: int, found: Iterable[NDArray[np.float32]]) -> None:
+    path = _states_path(place, layer)
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        for batch in found:
+            file.write(np.ascontiguousarray(batch).data)
+    part.replace(path)
+
+
+def _load(place: Path, layer: int, shapes: Sequence[tuple[int, ...]], hidden: States) -> None:
+    """Go on with what the layer before left."""
+    if not layer:
+        return
+    with _states_path(place, layer - 1).open("rb") as file:
+        for index, shape in enumerate(shapes):
+            values = np.fromfile(file, np.float32, int(np.prod(shape)))
+            hidden.store(index, values.reshape(shape))

@@ -1,0 +1,157 @@
+"""What formats ask: the lessons of a recipe's text, what they cost, and what a manifest says of them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from convert.calibration import windows as cut_windows
+from convert.deviation import Deviation
+from convert.errors import UsageFailure
+from convert.learning import DAMP, learn
+from convert.learning.hessian import LEFT_OUT, parts_of
+from convert.model.decoder import Role
+from convert.model.forward.spill import MAX_MEMORY_BYTES
+
+if TYPE_CHECKING:
+    from convert.learning import Lessons
+    from convert.model.decoder import Decoder, Ref
+    from convert.model.source import Model, Weights
+    from convert.progress import Progress
+    from convert.recipe import Recipe
+
+# Matrices that are multiplied with what another is.
+SAME_INPUT = {
+    Role.ATTN_K: Role.ATTN_Q,
+    Role.ATTN_V: Role.ATTN_Q,
+    Role.MLP_GATE: Role.MLP_UP,
+    Role.EXPERT_GATE: Role.EXPERT_UP,
+    Role.SHARED_GATE: Role.SHARED_UP,
+    **dict.fromkeys((Role.DELTA_K, Role.DELTA_V, Role.DELTA_GATE), Role.DELTA_Q),
+}
+# What some tokens are between the matrices of a layer.
+ACTIVATION_BYTES = 256 << 20
+# A Cholesky is a third of what a product of matrices costs, and goes through memory more often.
+FACTORING = 0.5
+SAME_KIND = Deviation(
+    "weights",
+    "the same bits on every machine",
+    "the same bits on machines of one kind",
+    "what was learned from the text rounds as the kernels of a CPU do",
+)
+
+
+def require_text(recipe: Recipe, option: str) -> None:
+    """Refuse an option that learns where there is no text."""
+    if recipe.calibration is None:
+        raise UsageFailure(
+            f"targets.{option}: gptq, and the recipe has no calibration text",
+            "add e.g. calibration: {packs: [searchqa, lessonpack]}",
+        )
+
+
+def lessons(
+    model: Model, recipe: Recipe, weights: Weights, progress: Progress, damp: float = DAMP
+) -> Lessons:
+    """Learn from the recipe's calibration text, or take what another format has learned from it."""
+    if recipe.calibration is None or weights.lessons is None:
+        raise ValueError("nothing to learn from, or no folder to keep it in")
+    decoder = model.decoder
+    windows = cut_windows(
+        recipe.calibration,
+        recipe.path.parent,
+        model.tokenizer,
+        decoder.context_length,
+        source=model.texts,
+        progress=progress,
+    )
+    work_bytes = 4 * decoder.hidden_size * decoder.layer_count * windows.token_count
+    with progress.stage("learning to round", work_bytes) as advance:
+        return learn(decoder, weights, windows, weights.lessons, damp=damp, advance=advance)
+
+
+def deviations(learned: Lessons) -> tuple[Deviation, ...]:
+    """Say what no text reached, where damping was raised, and where errors stay within parts of a row."""
+    unseen = tuple(
+        Deviation(
+            _named(ref), "solved by calibration", "rounded to nearest", "no token of the text reached it"
+        )
+        for ref in learned.unseen
+    )
+    asked = f"damp {learned.damp:g}"
+    damped = tuple(
+        Deviation(_named(ref), asked, f"damp {factor.damp:g}", "with less its Hessian could not be factored")
+        for ref, factor in learned.factors.items()
+        if factor.damp > learned.damp
+    )
+    parted = tuple(
+        Deviation(
+            _named(ref),
+            "one Hessian",
+            f"{len(factor.parts)} parts of its columns",
+            "a Hessian of all its columns takes too much memory",
+        )
+        for ref, factor in learned.factors.items()
+        if len(factor.parts) > 1
+    )
+    return (SAME_KIND, *unseen, *damped, *parted)
+
+
+def _named(ref: Ref) -> str:
+    expert = "" if ref.expert is None else f".{ref.expert}"
+    return f"layers.{ref.layer}.{ref.role}{expert}"
+
+
+def token_count(decoder: Decoder, recipe: Recipe) -> int:
+    """Bound the tokens that a recipe's text has."""
+    if recipe.calibration is None:
+        return 0
+    return recipe.calibration.samples * min(recipe.calibration.length, decoder.context_length)
+
+
+def forward_operations(decoder: Decoder, recipe: Recipe) -> float:
+    """Bound the operations that all windows cost: two for each weight of a layer that a token reaches."""
+    reached = sum(
+        math.prod(shape) * decoder.reach(ref) for ref, shape in decoder.shapes() if ref.layer is not None
+    )
+    return 2.0 * token_count(decoder, recipe) * reached
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What it takes to learn, as far as the description says."""
+
+    operations: float
+    memory_bytes: int  # over that of the program
+    disk_bytes: int
+
+
+def cost(decoder: Decoder, recipe: Recipe) -> Cost:
+    """Bound the text's way through the model, the Hessians of a layer, and all factors."""
+    tokens = token_count(decoder, recipe)
+    found = forward_operations(decoder, recipe)
+    disk_bytes = 0
+    held_bytes: defaultdict[int, int] = defaultdict(int)
+    widest = 0
+    for (layer, *_), (columns, reach) in _inputs(decoder).items():
+        parts = [len(part) for part in parts_of(columns)]
+        squares = sum(part**2 for part in parts)
+        found += tokens * reach * squares + FACTORING * sum(part**3 for part in parts)
+        held_bytes[layer] += 4 * squares
+        disk_bytes += 2 * squares
+        widest = max(widest, *parts)
+    states_bytes = 4 * tokens * decoder.hidden_size
+    # A Hessian in its order, and its panels.
+    memory_bytes = max(held_bytes.values(), default=0) + 6 * widest**2 + min(states_bytes, MAX_MEMORY_BYTES)
+    return Cost(found, memory_bytes + ACTIVATION_BYTES, disk_bytes + 2 * states_bytes)
+
+
+def _inputs(decoder: Decoder) -> dict[tuple[int, int | None, Role], tuple[int, float]]:
+    """List the inputs that have a Hessian: its columns, and the share of the tokens that reach it."""
+    return {
+        (ref.layer, ref.expert, SAME_INPUT.get(ref.role, ref.role)): (shape[1], decoder.reach(ref))
+        for ref, shape in decoder.shapes()
+        if ref.layer is not None and ref.part == "weight" and len(shape) == 2 and ref.role not in LEFT_OUT
+    }
