@@ -58,6 +58,7 @@ class Server:
             "advance": lambda: self._advance(args["added"]),
             "cache": lambda: {"bytes": runtime.cache_bytes()},
             "top_logprobs": lambda: _in_blocks(runtime.top_logprobs(**args)),
+            "load": lambda: self._load(**args),
             "count": lambda: {"tokens": runtime.count(self._request(args))},
             "force": lambda: dict(zip(("text", "end"), runtime.force(**args), strict=True)),
         }
@@ -84,6 +85,10 @@ class Server:
         # What was taken goes on with the next call, which adds nothing new to it.
         done = self._runtime.advance(requests) if requests or not refused else []
         return {"finished": [asdict(each) for each in (*refused, *done)]}
+
+    def _load(self, requests: list[Header], users: int | None, due_s: list[float]) -> Parts:
+        """Answer many requests; each is handed on as it ends."""
+        return _batched(self._runtime.load(list(map(self._request, requests)), users, due_s))
 
     def _request(self, args: Header) -> Request:
         """Read a request, with ids for a runtime with a tokenizer, unless that is to be judged as well."""

@@ -14,6 +14,7 @@ from verify.counts import compare_counts
 from verify.forecast import Forecast
 from verify.gates import Check
 from verify.judgment import figures, smoke_drop
+from verify.load import LoadPlan, launch_for, load_check, measure_load
 from verify.parity import compare, read_profile
 from verify.pilot import Rates, pilot
 from verify.quality import quality
@@ -34,6 +35,7 @@ class Examination:
     def __init__(self, subject: Subject, plan: Plan, watch: Watch | Forecast) -> None:
         self.name = subject.name
         self.launch = Launch("", subject.path)
+        self._can: tuple[str, ...] = ()
         self.is_alive = False  # it was opened, and has not failed since in a way that ends a process
         self._subject, self._plan = subject, plan
         self._watch = watch if isinstance(watch, Forecast) else Forecast(watch)
@@ -106,7 +108,7 @@ class Examination:
         also = f", and so could {' or '.join(others)}" if others else ""
         why = f"{worker.info.runtime} opens it{also}"
         self._checks.append(Check("opens", worker.info.runtime, "a runtime", passed=True, why=why))
-        can = worker.info.can
+        can = self._can = worker.info.can
         if "tokenize" in can:
             self._step("parity", "tokens and template", lambda: self._compare_tokens(worker, baseline))
         elif "count" in can:
@@ -152,6 +154,20 @@ class Examination:
         count = len(answers.transcripts)
         why = f"{count} dialogues without a crash"
         self._checks.append(Check("answers", count, count, passed=True, why=why))
+
+    def take_load(self, baseline: Baseline) -> None:
+        """Ask a server as many users do, if that is planned."""
+        plan = self._plan.load
+        if plan and self.is_alive and "load" in self._can:
+            self._step("load", "load of many users", lambda: self._load(plan, baseline))
+
+    def _load(self, plan: LoadPlan, baseline: Baseline) -> None:
+        with Worker(launch_for(self.launch, plan)) as worker:
+            is_chat = baseline.profile.chats is not None
+            found = measure_load(worker, plan, self._plan.text, is_chat=is_chat)
+            require_alive(worker)
+        self._found["load"] = found
+        self._checks.append(load_check(found))
 
     def take_speed(self, found: Measured | Fault) -> None:
         """Add the measurements that were taken in turns with the others."""

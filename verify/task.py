@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from verify.load import LoadPlan
     from verify.report import ArtifactResult
     from verify.scenarios.pack import Pack
 
@@ -45,6 +46,7 @@ class Plan:
     speed: measure.SpeedPlan = field(default_factory=measure.SpeedPlan)
     # For all of it; infinite: everything is asked. None: everything, and no time is measured first.
     budget_s: float | None = None
+    load: LoadPlan | None = None  # none: no server is asked by many at once
     limits: Limits = field(default_factory=Limits)
     asked_sha256: str | None = None  # of the recipe and its files, when these questions were read
     cache: Path | None = None  # for the source's logits; none: a temporary folder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from convert.child import Child, Limits
 from verify.protocol import unpack
-from verify.runtimes import Finished, Info, Piece, Request, RuntimeSettings, Tick
+from verify.runtimes import Finished, Info, Outcome, Piece, Request, RuntimeSettings, Tick
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -105,6 +105,16 @@ class Worker(Child):
         """Return the logprobs of the likeliest tokens from a position on; -inf where they are not known."""
         args = {"ids": list(ids), "first": first}
         return self.stream("top_logprobs", args, lambda header, data: [unpack(header, data)])
+
+    def load(
+        self, requests: Sequence[Request], users: int | None, due_s: Sequence[float] = ()
+    ) -> Generator[Outcome, None, None]:
+        """Ask a server many requests, of so many users or each when it is due; return them as they end."""
+        args = {"requests": [asdict(one) for one in requests], "users": users, "due_s": list(due_s)}
+        seconds = self._limits.request_s * max(1, len(requests))
+        return self.stream(
+            "load", args, lambda part, _: [Outcome(**one) for one in part["items"]], seconds=seconds
+        )
 
     def count(self, request: Request) -> int | None:
         """Return how many tokens a server says a prompt has."""

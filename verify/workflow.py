@@ -44,6 +44,8 @@ def verify_artifacts(
         for examination in examinations:
             examination.question(baseline)
         measure_speed(examinations, baseline.plan, watch)
+        for examination in examinations:
+            examination.take_load(baseline)
     return Report(
         tool=version(),
         revision=REVISION,

@@ -149,7 +149,19 @@ def asked(recipe: str, targets: str | None) -> Recipe:
 
 
 # What every run of stages may be given: the keys of `Options`.
-_RUN_OPTIONS = {"budget", "only", "out", "packs", "report_folder", "runtime", "serve", "text", "threads"}
+_RUN_OPTIONS = {
+    "budget",
+    "only",
+    "out",
+    "packs",
+    "report_folder",
+    "runtime",
+    "serve",
+    "load",
+    "concurrency",
+    "text",
+    "threads",
+}
 
 
 def answering(function: Callable[..., Any]) -> click.Command:

@@ -105,6 +105,8 @@ class Trial:
     runtime: str | None = None
     serve: str | None = None  # the server to start
     budget: str | None = None
+    load: str | None = None  # the profile of a load
+    concurrency: Sequence[int] = ()
 
     subjects: tuple[Subject, ...] = ()
     listing: Listing = NOT_YET

@@ -35,6 +35,8 @@ class Options(TypedDict, total=False):
     budget: str | None  # the most time that verification takes: "2min", or "none"
     runtime: str | None  # a name, or the path of a Python file
     serve: str | None  # the server that is started for artifacts, and asked in a runtime's place
+    load: str | None  # what the users of a server ask: the name of a profile
+    concurrency: Sequence[int]  # how many of them there are, level by level
     report_folder: Path  # artifacts/<recipe>/ by default
 
 

@@ -16,8 +16,9 @@ def asked_sha256(recipe: Any) -> str:
     # As before these keys were added.
     if recipe.verify.runtime is None:
         del asked["verify"]["runtime"]
-    if recipe.verify.serve is None:
-        del asked["verify"]["serve"]
+    for key in ("serve", "load"):
+        if getattr(recipe.verify, key) is None:
+            del asked["verify"][key]
     if recipe.verify.budget == type(recipe.verify).model_fields["budget"].default:
         del asked["verify"]["budget"]
     if recipe.adapter is None:

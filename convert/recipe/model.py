@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, model_validator
 
@@ -68,6 +68,7 @@ _Packs = Annotated[
     tuple[Pack, ...], Field(min_length=1, json_schema_extra=_EACH_ONCE), AfterValidator(unique)
 ]
 _Runtimes = Annotated[str | dict[str, str] | None, AfterValidator(check_runtimes)]
+_Users = Annotated[int, Field(ge=1, le=1000)]
 _Servers = Annotated[str | dict[str, str] | None, AfterValidator(check_servers)]
 _Scenario = Annotated[
     str,
@@ -145,6 +146,18 @@ class Gates(Strict):
     )
 
 
+class Load(Strict):
+    """Many users at once, whose answers a server must keep apart."""
+
+    profile: Literal["chat", "retrieval", "lesson"] = Field(
+        default="chat", description="What they ask: how long prompts and answers are.", examples=["retrieval"]
+    )
+    concurrency: Annotated[tuple[_Users, ...], Field(min_length=1, json_schema_extra=_EACH_ONCE)] = Field(
+        default=(1, 4, 20), description="How many ask at once, one level after the other."
+    )
+    rounds: int = Field(default=2, ge=1, le=1000, description="Requests of each user at each level.")
+
+
 class Verify(Strict):
     """The questions that artifacts are asked, and the gates they must pass."""
 
@@ -176,6 +189,11 @@ class Verify(Strict):
         description="The most time to take: what does not fit is left out, evenly, and the report says so; "
         "none asks everything.",
         examples=["2h", "none"],
+    )
+    load: Load | None = Field(
+        default=None,
+        description="Ask servers as many users do, in closed loops and as requests happen to come.",
+        examples=[{"profile": "retrieval", "concurrency": [1, 4, 20]}],
     )
     gates: Gates = Field(default=Gates(), description="Limits that decide whether an artifact passed.")
 

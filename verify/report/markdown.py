@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from verify.gates import Check
+from verify.load import LoadResult
 from verify.report import ArtifactResult, Report, words
 from verify.sample import Speed
 
@@ -84,6 +85,7 @@ def figures(artifact: ArtifactResult) -> Iterator[tuple[str, str]]:
             yield "time between tokens, p50 and p95", pair
         for count, rate in speed.throughput_tok_s.items():
             yield f"throughput, {count} at once", f"{words.number(rate)} tokens/s"
+    yield from map(_load, artifact.load)
     if memory := artifact.memory:
         yield "peak memory", words.size(memory.peak_rss_bytes)
         yield "peak memory without mapped files", words.size(memory.peak_anon_bytes)
@@ -100,6 +102,21 @@ def _circumstances(speed: Speed) -> Iterator[tuple[str, str]]:
             yield "cores busy with other programs", f"{around.others_cores:.1f} of {around.cores}"
     for caution in speed.cautions:
         yield "caution", caution
+
+
+def _load(level: LoadResult) -> tuple[str, str]:
+    """Sum up how users of one number, or requests that came by themselves, were served."""
+    who = (
+        f"{level.users} at once" if level.users else f"{words.number(level.arrivals_per_s)} arriving a second"
+    )
+    first = map(words.number, (level.ttft_p50_s, level.ttft_p95_s, level.ttft_p99_s))
+    parts = [
+        f"{words.number(level.throughput_tok_s)} tokens/s in all",
+        f"{words.number(level.user_tok_s)} each",
+        f"first token {', '.join(first)} s (p50, p95, p99)",
+        *([f"{level.errors} of {level.requests} without an answer"] if level.errors else []),
+    ]
+    return f"load, {level.profile}, {who}", "; ".join(parts)
 
 
 def scores(artifact: ArtifactResult) -> list[tuple[str, ...]]:

@@ -105,6 +105,19 @@ class Finished:
     tokens: int = 0
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one request of many; times count from the first."""
+
+    index: int
+    due_s: float  # when it was to be asked
+    first_s: float | None  # when its first word came
+    end_s: float
+    tokens: int
+    text: str
+    fault: str | None = None  # why there is no answer
+
+
 class Runtime(Protocol):
     """An opened artifact; a runtime has the methods whose names its `info.can` holds."""
 
@@ -145,6 +158,11 @@ class Runtime(Protocol):
 
     def count(self, request: Request) -> int | None:
         """Return how many tokens a prompt has, as a server counts them; None where it does not say."""
+
+    def load(
+        self, requests: Sequence[Request], users: int | None, due_s: Sequence[float]
+    ) -> Generator[Outcome, None, None]:
+        """Answer many requests, of so many users or each when it is due; yield them as they end."""
 
     def force(self, token: int) -> tuple[str, str]:
         """Continue with this token by a logit bias, three times; return the text, and why it ended."""

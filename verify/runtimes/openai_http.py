@@ -14,14 +14,15 @@ import queue
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from convert.errors import Failure
-from verify.runtimes import Info, Piece, Request, RuntimeSettings, Tick
+from verify.runtimes import Info, Outcome, Piece, Request, RuntimeSettings, Tick
 from verify.runtimes._events import Server
+from verify.runtimes._load import run_load
 from verify.runtimes._options import read_options
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def open_runtime(path: str, settings: RuntimeSettings) -> OpenAiHttp:
 class OpenAiHttp:
     """One of a server's models, asked over a new connection for each request."""
 
-    CALLS: ClassVar[tuple[str, ...]] = ("generate", "together", "count", "force")
+    CALLS: ClassVar[tuple[str, ...]] = ("generate", "together", "count", "force", "load")
     takes_ids: ClassVar[bool] = False  # as a prompt
 
     def __init__(self, url: str, settings: RuntimeSettings, check: Callable[[], None] = lambda: None) -> None:
@@ -149,6 +150,17 @@ class OpenAiHttp:
                     one.shutdown(socket.SHUT_RDWR)
                 one.close()
 
+    def load(
+        self, requests: Sequence[Request], users: int | None, due_s: Sequence[float]
+    ) -> Generator[Outcome, None, None]:
+        """Ask many requests, each over its own connection."""
+
+        def ask(request: Request, start: float) -> Generator[Piece, None, None]:
+            with closing(self._server.connect()) as connection:
+                yield from self._pieces(connection, request, start)
+
+        yield from run_load(ask, requests, users, due_s)
+
     def count(self, request: Request) -> int | None:
         """Ask for one token, and read how many tokens the prompt had."""
         usage = self._whole(replace(request, max_tokens=1)).get("usage")
@@ -175,8 +187,11 @@ class OpenAiHttp:
         self, connection: http.client.HTTPConnection, request: Request, start: float
     ) -> Generator[Piece, None, None]:
         path, body = self._addressed(request)
-        end, tokens, seen = None, None, 0
+        end, tokens, seen, own = None, None, 0, None
         for event in self._server.stream(connection, path, body):
+            own = own or event.get("id")
+            if own and event.get("id", own) != own:
+                raise Failure(f"{self._server.base}{path}: events of two answers came in one")
             if isinstance(usage := event.get("usage"), dict):
                 tokens = usage.get("completion_tokens", tokens)
             for text, why in _choices(event, f"{self._server.base}{path}"):

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from convert.pipeline.start import Options
 
 
+def _numbers(_: click.Context, __: click.Parameter, given: str | None) -> tuple[int, ...] | None:
+    """Read numbers of users, with commas between them."""
+    if given is None:
+        return None
+    words = given.split(",")
+    if not all(word.strip().isdecimal() and 0 < int(word) <= 1000 for word in words):
+        raise click.BadParameter(f"{given!r} is not a list of numbers such as 1,4,20")
+    return tuple(int(word) for word in words)
+
+
 @answering
 @WHAT
 @click.option(
@@ -49,6 +59,18 @@ if TYPE_CHECKING:
 @BUDGET
 @RUNTIME
 @SERVE
+@click.option(
+    "--load",
+    metavar="PROFILE",
+    type=click.Choice(("chat", "retrieval", "lesson")),
+    help="Ask a server as many users do: short chats, retrieval with 2,000 tokens, or whole lessons.",
+)
+@click.option(
+    "--concurrency",
+    metavar="N,N,…",
+    callback=_numbers,
+    help="How many ask at once, level by level: 1,4,20.",
+)
 @THREADS
 @OFFLINE
 def command(output: Output, *, what: tuple[str, ...], options: Options, **given: Any) -> Exit:

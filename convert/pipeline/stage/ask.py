@@ -3,10 +3,12 @@
 from dataclasses import replace
 from math import inf
 
-from convert.pipeline.run import AnyTrial
+from convert.pipeline.run import AnyTrial, Trial
 from convert.recipe import expand_home
 from convert.recipe.span import span_s
 from verify import scenarios
+from verify.load import LoadPlan, check_profile
+from verify.measure import SpeedPlan
 from verify.task import Plan
 from verify.text import join_packs, read_text
 
@@ -24,7 +26,22 @@ def ask(trial: AnyTrial) -> AnyTrial:
         tokens=wanted.tokens,
         budget_s=inf if budget_s is None else budget_s,
         threads=trial.threads,
+        speed=SpeedPlan(concurrency=tuple(trial.concurrency)) if trial.concurrency else SpeedPlan(),
+        load=_load(trial),
         asked_sha256=trial.recipe.asked_sha256 if trial.recipe else None,
         cache=trial.hub.notes / "odds",
     )
     return replace(trial, questions=questions)
+
+
+def _load(trial: Trial) -> LoadPlan | None:
+    """Read how many are to ask at once: the command line goes before the recipe."""
+    asked = trial.verify.load
+    if asked is None and not trial.load and not trial.concurrency:
+        return None
+    plan = LoadPlan(asked.profile, asked.concurrency, asked.rounds) if asked else LoadPlan()
+    plan = replace(
+        plan, profile=trial.load or plan.profile, concurrency=tuple(trial.concurrency) or plan.concurrency
+    )
+    check_profile(plan.profile)
+    return plan
