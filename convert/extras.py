@@ -33,6 +33,7 @@ PACKAGES = (
     Package("cryptography", "cryptography", "sign"),
     Package("mlx", "mlx", "mlx"),
     Package("mlx_lm", "mlx-lm", "mlx"),
+    Package("compressed_tensors", "compressed-tensors", "verify"),
     Package("onnxruntime", "onnxruntime", "verify"),
     Package("onnxruntime_genai", "onnxruntime-genai", "verify"),
     Package("peft", "peft", "verify"),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from convert.cli.text import count, one_line, paragraph
 from convert.deviation import Deviation, Group, grouped, summed
+from convert.formats import format_names
+from convert.recipe.shorthand import parted
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ def _whose(having: Sequence[str], artifacts: Sequence[str]) -> list[str]:
     if len(having) == len(artifacts):
         return []
     names: list[str] = []
+    formats = format_names()
     for name in having:
-        format_ = name.partition("-")[0]
-        kin = {each for each in artifacts if each.partition("-")[0] == format_}
+        format_, _ = parted(name, formats)
+        kin = {each for each in artifacts if parted(each, formats)[0] == format_}
         names.append(format_ if len(kin) > 1 and kin <= set(having) else name)
     return [", ".join(dict.fromkeys(names))]

@@ -7,6 +7,7 @@ A folder has `options.py` (`OPTIONS`: what a recipe may say), `format.py` (`FORM
 import importlib
 import pkgutil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from convert.formats.base import Format
@@ -17,19 +18,26 @@ from convert.recipe.shorthand import read_targets
 
 
 def format_names() -> tuple[str, ...]:
-    """List the formats there are."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
+    """List the formats there are, each by its folder's name, with dashes."""
+    return tuple(
+        sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if module.ispkg)
+    )
+
+
+def part_of(name: str, part: str) -> ModuleType:
+    """Import a part of a format: its options, its format, or how it is shipped."""
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}.{part}")
 
 
 def find_format(name: str) -> Format[Any, Any]:
     """Load one format."""
-    found: Format[Any, Any] = importlib.import_module(f"{__name__}.{name}.format").FORMAT
+    found: Format[Any, Any] = part_of(name, "format").FORMAT
     return found
 
 
 def option_models() -> dict[str, type[TargetOptions]]:
     """Give the recipe reader each format's options."""
-    return {name: importlib.import_module(f"{__name__}.{name}.options").OPTIONS for name in format_names()}
+    return {name: part_of(name, "options").OPTIONS for name in format_names()}
 
 
 def recipe_for(model: str, targets: str) -> Recipe:

@@ -91,6 +91,7 @@ class Planned:
     learning: float = 0.0  # operations
     learning_memory_bytes: int = 0
     learning_disk_bytes: int = 0
+    measured: int = 0  # weights that are read once before the pass, to measure them
     finish: Finish | None = None  # where a tool makes the big files, after the pass
     notes: Mapping[str, JsonValue] = field(default_factory=dict)  # for the manifest's options
 

@@ -5,7 +5,6 @@ Every format's folder has a `shipping.py` with `SHIPPING`, and `guides/`: one Ji
 
 from __future__ import annotations
 
-import importlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,5 +74,5 @@ def shipping(format_name: str) -> Shipping:
     names = formats.format_names()
     if format_name not in names:
         raise Failure(f"there is no format {format_name!r}", f"the formats are {', '.join(names)}")
-    found: Shipping = importlib.import_module(f"{formats.__name__}.{format_name}.shipping").SHIPPING
+    found: Shipping = formats.part_of(format_name, "shipping").SHIPPING
     return found

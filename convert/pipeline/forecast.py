@@ -60,6 +60,10 @@ class Forecast:
         if learning := max((job.planned.learning for job in jobs), default=0.0):
             core_s = FORWARD_SLOWNESS * self._speeds.products_s(learning)
             yield PlannedStep("learning", core_s / self._threads, core_s, self._cores("multiplying"))
+        if measured := max((job.planned.measured for job in jobs), default=0):
+            reading = self._reading(measured)
+            waits = {self._cores("reading"): reading.core_s / self._threads, "reading": reading.disk_s}
+            yield _longest("global scales", waits, reading.core_s)
         layouts = [layout for job in jobs for layout in job.planned.layouts]
         scratch = {id(job.planned.finish): job.planned.finish for job in jobs if job.planned.finish}
         scratch_layouts = [layout for finish in scratch.values() for layout in finish.scratch.layouts]

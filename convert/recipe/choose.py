@@ -1,12 +1,13 @@
 """The artifacts that a recipe asks for, and those of them that a person names with --only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from convert.errors import UsageFailure
 from convert.recipe.model import Recipe, TargetOptions
+from convert.recipe.shorthand import parted
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def choose(recipe: Recipe, only: Sequence[str] = ()) -> tuple[Target, ...]:
         for name, own_options in options.by_target().items()
     )
     known = {*recipe.targets, *(each.name for each in targets)}
-    meant = {name: _meant(name, known) for name in only}
+    meant = {name: _meant(name, known, recipe.targets) for name in only}
     for name, found in meant.items():
         if found is None:
             raise UsageFailure(
@@ -37,10 +38,10 @@ def choose(recipe: Recipe, only: Sequence[str] = ()) -> tuple[Target, ...]:
     return tuple(each for each in targets if not only or {each.name, each.format_name} & wanted)
 
 
-def _meant(name: str, known: set[str]) -> str | None:
+def _meant(name: str, known: set[str], formats: Iterable[str]) -> str | None:
     """Find the target that a person can only mean: q4_k_m is gguf-Q4_K_M where no other ends so."""
     if name in known:
         return name
     low = name.lower().replace(":", "-")
-    found = [each for each in known if each.lower() == low or each.lower().partition("-")[2] == low]
+    found = [each for each in known if low in (each.lower(), parted(each, formats)[1].lower())]
     return found[0] if len(found) == 1 else None

@@ -1,6 +1,6 @@
 """Targets in short: gguf:Q4_K_M,onnx is what a command line says in place of a recipe's `targets:`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from convert.errors import UsageFailure
@@ -35,9 +35,16 @@ def read_targets(text: str, formats: Mapping[str, type[TargetOptions]]) -> dict[
     return found
 
 
+def parted(target: str, formats: Iterable[str]) -> tuple[str, str]:
+    """Part an artifact's name in its format's and the rest: gguf and Q4_K_M."""
+    found = [name for name in formats if target == name or target.startswith(f"{name}-")]
+    name = max(found, key=len, default=target.partition("-")[0])
+    return name, target[len(name) + 1 :]
+
+
 def spell(target: str, formats: Mapping[str, type[TargetOptions]]) -> str:
     """Write one artifact's name as such a text: gguf-Q4_K_M is gguf:Q4_K_M."""
-    name, _, rest = target.partition("-")
+    name, rest = parted(target, formats)
     short = formats[name].short if name in formats else None
     word = rest.partition("-")[0] if short and short.is_list else ""
     return f"{name}:{word}" if word else name

@@ -5,7 +5,7 @@ import math
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from convert.checkpoint import Checkpoint
 from convert.checkpoint.lent import Scratch
 from convert.errors import Failure
 from convert.model.tensor import Origin, Ref
-from convert.writer.codecs import Codec
+from convert.writer.codecs import Codec, plane_rows
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Layout, Piece
 
@@ -76,10 +76,18 @@ class Target:
     turned_bytes: int = 0  # from one weight of a row to the next, where rows become columns
     phase: int = 0  # which of every `step` rows it takes
     step: int = 1
+    shared_rows: tuple[int, ...] = (1,)  # of the file, by one row of each plane
 
     @property
     def group_rows(self) -> int:
-        return self.piece.group_rows * self.step
+        return math.lcm(self.piece.group_rows, *self.shared_rows) * self.step
+
+    def is_cut_by(self, edges: Iterable[int]) -> bool:
+        """Tell whether rows that share a number would part at one of these."""
+        return max(self.shared_rows) > 1 and any(
+            self.first_row < edge < self.stop_row and (edge - self.first_row) % self.group_rows
+            for edge in edges
+        )
 
     def copies(self, stored_as: str | None) -> bool:
         """Tell whether finite numbers that are stored so go into the file as they are."""
@@ -88,7 +96,7 @@ class Target:
 
     def written(self, source_rows: int) -> int:
         """Count the rows of the file that so many source rows become."""
-        return source_rows // self.group_rows * self.piece.out_group_rows
+        return source_rows // (self.piece.group_rows * self.step) * self.piece.out_group_rows
 
 
 def available_threads() -> int:
@@ -138,12 +146,16 @@ def _targets(
         if slot.is_turned:
             row_bytes = (row_bytes[0] // slot.columns,)
         turned_bytes = slot.rows * row_bytes[0] if slot.is_turned else 0
+        shared = plane_rows(slot.codec, len(row_bytes))
         for piece in slot.pieces:
             origin = piece.origin or origins[piece.ref]
             at = row + piece.lane
             for start, count, step in _runs(origin, piece):
+                if any(at % rows for rows in shared):
+                    raise ValueError(f"{slot.name}: {piece.ref} begins within rows that share a number")
                 offsets = tuple(
-                    offset + at * size for offset, size in zip(slot.offsets_bytes, row_bytes, strict=True)
+                    offset + at // rows * size
+                    for offset, size, rows in zip(slot.offsets_bytes, row_bytes, shared, strict=True)
                 )
                 phase = start % step
                 first = start - phase
@@ -157,6 +169,7 @@ def _targets(
                     turned_bytes,
                     phase,
                     step,
+                    shared,
                 )
                 at += target.written(count * step) * piece.lanes
                 yield Place(origin.name, origin.index, origin.is_transposed), target
@@ -266,8 +279,9 @@ class Slice:
         return self.source_bytes(checkpoint)
 
     def _write(self, target: Target, planes: tuple[NDArray[np.uint8], ...], columns: int) -> None:
-        written = target.written(self.first_row - target.first_row)
-        for offset_bytes, plane in zip(target.offsets_bytes, planes, strict=True):
+        first = target.written(self.first_row - target.first_row)
+        for offset_bytes, plane, shared in zip(target.offsets_bytes, planes, target.shared_rows, strict=True):
+            written = first // shared
             row_bytes = plane.nbytes // plane.shape[0]
             if target.turned_bytes:
                 _write_turned(target, plane, columns, written)
@@ -300,6 +314,12 @@ def _slices(checkpoint: Checkpoint, place: Place, targets: Sequence[Target]) -> 
     columns = math.prod(shape) // max(1, matrix_rows)
     edges = sorted({edge for target in targets for edge in (target.first_row, target.stop_row)})
     ordered = sorted(targets, key=lambda target: target.first_row)
+    if apart := [target for target in ordered if target.is_cut_by(edges)]:
+        # Where two files cut a matrix so that neither's rows fit the other's, it is read once for each.
+        rest = [target for target in ordered if target not in apart]
+        for part in (apart[:1], apart[1:] + rest):
+            yield from _slices(checkpoint, place, part)
+        return
     for first, stop in itertools.pairwise(edges):
         here = tuple(target for target in ordered if target.first_row <= first and stop <= target.stop_row)
         if not here:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from convert.model.arrange import Arrange
 from convert.model.decoder import Decoder
 from convert.model.tensor import Origin, Ref, Role
-from convert.writer.codecs import Codec
+from convert.writer.codecs import Codec, plane_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,9 @@ class Slot:
 
     @property
     def sizes_bytes(self) -> tuple[int, ...]:
-        return tuple(self.rows * row_bytes for row_bytes in self.codec.row_bytes(self.columns))
+        widths = self.codec.row_bytes(self.columns)
+        shared = plane_rows(self.codec, len(widths))
+        return tuple(-(-self.rows // count) * width for count, width in zip(shared, widths, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RUNTIME_FORMATS = {
+    "compressed_tensors": ("compressed-tensors",),
     "gptqmodel": ("gptq", "awq"),
     "llama_cpp": ("gguf",),
     "onnxruntime_genai": ("onnx",),
@@ -47,6 +48,7 @@ def test_each_runtime_declares_the_formats_it_opens() -> None:
         ({"quantization_config": None}, {}, "transformers"),
         ({"quantization_config": {"quant_method": "gptq"}}, {"format": "pt"}, "gptqmodel"),
         ({"quantization_config": {"quant_method": "awq"}}, None, "gptqmodel"),
+        ({"quantization_config": {"quant_method": "compressed-tensors"}}, None, "compressed_tensors"),
     ],
 )
 def test_a_checkpoint_goes_to_one_runtime(
@@ -59,7 +61,6 @@ def test_a_checkpoint_goes_to_one_runtime(
 @pytest.mark.parametrize(
     ("config", "metadata", "said"),
     [
-        ({"quantization_config": {"quant_method": "compressed-tensors"}}, None, "by compressed-tensors: no"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, None, "quantized by bitsandbytes: no"),
         ({"quantization_config": {"load_in_4bit": True}}, None, "quantized by an unnamed method: no"),
         ({"quantization_config": {}}, None, "quantized by an unnamed method: no"),

@@ -116,7 +116,7 @@ def test_of_several_that_suit_the_preferred_is_used(tmp_path: Path, monkeypatch:
 def test_a_manifest_s_format_decides_and_nothing_else_is_tried(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").touch()
     assert runtimes_for(tmp_path) == ("llama_cpp",)
-    with pytest.raises(Failure, match="no runtime opens compressed-tensors"):
-        runtimes_for(tmp_path, "compressed-tensors")
+    with pytest.raises(Failure, match="no runtime opens bitsandbytes"):
+        runtimes_for(tmp_path, "bitsandbytes")
     with pytest.raises(Failure, match="llama_cpp opens gguf, and this is onnx"):
         choose_runtime(tmp_path, "onnx", "llama_cpp")

@@ -56,11 +56,22 @@ def shard_layouts(
 
 def split(entries: Sequence[Entry], max_bytes: int) -> dict[str, list[Entry]]:
     """Fill files in the model's order, by the names that Transformers gives them."""
-    shards: list[list[Entry]] = [[]]
-    for entry in entries:
-        if shards[-1] and sum(each.size_bytes for each in shards[-1]) + entry.size_bytes > max_bytes:
+    of_name = {entry.name: entry for entry in entries}
+    shards = split_whole({name: [entry] for name, entry in of_name.items()}, max_bytes)
+    return {path: [of_name[name] for name in names] for path, names in shards.items()}
+
+
+def split_whole(tensors: Mapping[str, Sequence[Entry]], max_bytes: int) -> dict[str, list[str]]:
+    """Fill files with tensors, each of which may be stored in several parts that stay together."""
+    shards: list[list[str]] = [[]]
+    filled_bytes = 0
+    for name, parts in tensors.items():
+        size_bytes = sum(entry.size_bytes for entry in parts)
+        if shards[-1] and filled_bytes + size_bytes > max_bytes:
             shards.append([])
-        shards[-1].append(entry)
+            filled_bytes = 0
+        shards[-1].append(name)
+        filled_bytes += size_bytes
     if len(shards) == 1:
         return {"model.safetensors": shards[0]}
     return {
@@ -101,7 +112,7 @@ def pack_header(entries: Sequence[Entry], framework: str = "pt") -> tuple[bytes,
 
 
 # The library's own order of types, in which it sorts them, wide ones first; those that a checkpoint may have.
-_ORDER = ("BOOL", "U8", "I8", "I16", "F16", "BF16", "I32", "U32", "F32", "I64")
+_ORDER = ("BOOL", "U8", "I8", "F8_E4M3", "I16", "F16", "BF16", "I32", "U32", "F32", "I64")
 
 
 def _rank(dtype: str) -> int:

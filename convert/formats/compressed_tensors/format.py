@@ -1,0 +1,178 @@
+"""Checkpoints in compressed-tensors' layout: Transformers' own names, packed matrices and their scales."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convert.deviation import Deviation
+from convert.formats.base import Format, Planned, Weight
+from convert.formats.compressed_tensors import matrices
+from convert.formats.compressed_tensors.options import (
+    GROUPED,
+    NAME,
+    PREFIX,
+    CompressedTensorsOptions,
+    Scheme,
+)
+from convert.formats.compressed_tensors.preset import Preset, preset_of, quantization_config
+from convert.formats.compressed_tensors.shards import shard_layouts, weigh
+from convert.formats.hf import format as hf
+from convert.formats.hf.companions import canonical_config, companion_files, is_relabeled
+from convert.formats.hf.tensors import KEPT_AS, stored_tensors
+from convert.recipe.reader import refuse_at
+from convert.writer.codecs.compressed import shared_scale
+from convert.writer.codecs.minifloat import rounded
+from convert.writer.measure import largest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from convert.formats.compressed_tensors.matrices import Choice
+    from convert.model.decoder import Decoder
+    from convert.model.source import Model, Weights
+    from convert.progress import Progress
+    from convert.recipe import Recipe
+    from convert.writer.layout import Piece
+
+# Of an artifact whose scales have a common one that is not known yet.
+UNKNOWN = 1.0
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """The tensors, and for schemes that ask for it the size of each one's largest weight."""
+
+    checkpoint: hf.StoredTensors
+    largest: Mapping[str, float] | None = None
+
+
+class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
+    """One checkpoint a scheme."""
+
+    name = NAME
+    REVISION = 1
+    RENDERS = hf.HfFormat.RENDERS  # the runtimes' own classes compute what the config says
+
+    def limits(self, decoder: Decoder) -> tuple[str, ...]:
+        """Say what no runtime reads in this layout."""
+        return tuple(dict.fromkeys(matrices.limits(decoder)))
+
+    def prepare(self, model: Model, options: CompressedTensorsOptions, recipe: Recipe) -> Matrices:
+        """List the tensors, and refuse groups that do not fit."""
+        for target in options.by_target():
+            _require_fit(model.decoder, preset_of(options, target), target, recipe)
+        return Matrices(hf.list_tensors(model))
+
+    def learn(
+        self,
+        prepared: Matrices,
+        model: Model,
+        options: CompressedTensorsOptions,
+        recipe: Recipe,
+        *,
+        weights: Weights,
+        progress: Progress,
+    ) -> Matrices:
+        """Read in the headers what each tensor is stored as; for NVFP4, measure all weights."""
+        checkpoint = hf.read_headers(prepared.checkpoint, model, weights)
+        if Scheme.NVFP4A16 not in options.scheme:
+            return replace(prepared, checkpoint=checkpoint)
+        measured = {each.name: each.pieces for each in checkpoint.stored if matrices.is_quantized(each)}
+        tensors, origins = weights.checkpoint.tensors, weights.origins
+        names = {(piece.origin or origins[piece.ref]).name for each in measured.values() for piece in each}
+        with progress.stage("global scales", sum(tensors[name].size_bytes for name in names)) as advance:
+            found = largest(weights.checkpoint, origins, measured, advance=advance)
+        return replace(prepared, checkpoint=checkpoint, largest=found)
+
+    def lay_out(
+        self, model: Model, options: CompressedTensorsOptions, target: str, prepared: Matrices
+    ) -> Planned:
+        """Plan the files of weights, and write the small ones."""
+        preset = preset_of(options, target)
+        choice = matrices.choose(model.decoder, preset)
+        types = hf.stored_types(prepared.checkpoint, "source")
+        scales = _scales(preset, choice, types, prepared.largest)
+        stored = prepared.checkpoint.stored
+        layouts, index = shard_layouts(stored, types, preset, scales, options.max_shard_bytes)
+        config = canonical_config(model, hf.torch_name(stored, types))
+        config["quantization_config"] = quantization_config(preset, choice.ignored)
+        is_measured = preset.scale == "E4M3"
+        return Planned(
+            target,
+            layouts,
+            files={**companion_files(model, config), **index},
+            encodings={slot.name: slot.codec.name for layout in layouts for slot in layout.slots},
+            deviations=(*_retyped(prepared, types, choice), *_kept(preset, choice, types)),
+            keeps_config=not is_relabeled(model),
+            measured=sum(each.rows * each.columns for each in _pieces(prepared)) if is_measured else 0,
+        )
+
+    def weigh(
+        self, decoder: Decoder, options: CompressedTensorsOptions, target: str, native: str
+    ) -> Iterable[Weight] | None:
+        """Count each matrix with its scales, and the rest as the source has it."""
+        preset = preset_of(options, target)
+        groups = matrices.choose(decoder, preset).groups
+        kept = KEPT_AS.get(native, "F32")
+        return [
+            Weight(each.pieces[0].ref, weigh(each, kept, preset, is_quantized=each.name in groups))
+            for each in stored_tensors(decoder)
+        ]
+
+
+def _pieces(prepared: Matrices) -> Iterator[Piece]:
+    return (
+        piece for each in prepared.checkpoint.stored if matrices.is_quantized(each) for piece in each.pieces
+    )
+
+
+def _require_fit(decoder: Decoder, preset: Preset, target: str, recipe: Recipe) -> None:
+    """Refuse, with the recipe's line, groups that do not divide a matrix."""
+    columns = sorted({each.shape[1] for each in stored_tensors(decoder) if matrices.is_quantized(each)})
+    step = preset.least_columns
+    if left := [count for count in columns if count % step]:
+        is_chosen = Scheme(target.removeprefix(PREFIX)) in GROUPED
+        fitting = [size for size in (64, 32) if not any(count % size for count in columns)]
+        sizes = " or ".join(map(str, [*fitting, "-1, a whole row"]))
+        refuse_at(
+            recipe,
+            ("targets", NAME, "group_size" if is_chosen else "scheme"),
+            f"{step} does not divide {left[0]}, the columns of a matrix",
+            f"use {sizes}" if is_chosen else "leave that scheme out: fp8 and w8a8 have a scale for a row",
+        )
+
+
+def _scales(
+    preset: Preset, choice: Choice, types: Mapping[str, str], sizes: Mapping[str, float] | None
+) -> dict[str, float]:
+    """Name what is quantized, each with the scale that all scales of its group have in common."""
+    if preset.scale != "E4M3" or sizes is None:
+        return dict.fromkeys(choice.groups, UNKNOWN)
+    most: dict[int, float] = defaultdict(float)
+    for name, group in choice.groups.items():
+        most[group] = max(most[group], sizes[name])
+    return {name: _shared(most[group], types[name]) for name, group in choice.groups.items()}
+
+
+def _shared(most: float, float_name: str) -> float:
+    size = rounded(np.array([most], np.float32), float_name)[0]  # type: ignore[arg-type]  # one of its three
+    return shared_scale(float(size), float_name)  # type: ignore[arg-type]
+
+
+def _retyped(prepared: Matrices, types: Mapping[str, str], choice: Choice) -> Iterator[Deviation]:
+    """Name what keeps its numbers, and is stored as another type than in the source."""
+    return (each for each in hf.retyped(prepared.checkpoint, types) if each.subject not in choice.groups)
+
+
+def _kept(preset: Preset, choice: Choice, types: Mapping[str, str]) -> Iterator[Deviation]:
+    """Name the matrices that the scheme's blocks do not fit."""
+    for name in choice.kept:
+        why = f"it is multiplied with others at once, which do not begin with blocks of {preset.rows} rows"
+        yield Deviation(name, preset.name, types[name], why)
+
+
+FORMAT = CompressedTensorsFormat()
