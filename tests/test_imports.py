@@ -40,7 +40,7 @@ STEPS = (
     ("writer.layout",),
     ("writer.engine", "model.forward", "quantizer"),
     ("learning",),
-    ("writer.speed",),
+    ("writer.measure", "writer.speed"),
     ("formats",),
     ("store",),
     ("publish", "pick"),

@@ -19,6 +19,7 @@ RUNTIME_FORMATS = {
     "compressed_tensors": ("compressed-tensors",),
     "gptqmodel": ("gptq", "awq"),
     "llama_cpp": ("gguf",),
+    "mlx_lm": ("mlx",),
     "onnxruntime_genai": ("onnx",),
     "openai_http": (),
     "served": (),
