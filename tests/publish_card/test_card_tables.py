@@ -17,8 +17,10 @@ from convert.publish.provenance.check import examine
 from convert.publish.provenance.statement import release
 from tests.provenance.publication import make_keys
 from tests.publish_card.cards import QUANTS, of_hub
+from verify.circumstances import Circumstances
 from verify.gates import Check
 from verify.report import words
+from verify.sample import Spread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,6 +125,28 @@ def test_nothing_measured_at_all_still_makes_a_card(artifacts: Artifacts) -> Non
     assert "quality.svg" not in card.made
     assert "quality.svg" not in card.readme
     assert named(card, "Files")["tiny-qwen-Q8_0.gguf"][1:5] == [words.NONE] * 4
+
+
+def test_the_page_goes_with_the_card_and_is_linked(card: Card) -> None:
+    assert "[report.html](report.html)" in card.section("Files")
+    page = card.made["report.html"].decode()
+    assert page.startswith("<!doctype html>")
+    assert all(f">{each.target}</a>" in page for each in card.bundle.candidates)
+
+
+def test_speeds_of_a_busy_machine_come_with_a_caution(artifacts: Artifacts) -> None:
+    candidate = artifacts.candidate()
+    assert candidate.result.speed
+    even = replace(candidate.result.speed, prefill_tok_s=None, decode_tok_s=Spread(25.0, 24.5, 25.5, 6))
+    busy = replace(even, circumstances=Circumstances("2026-11-26", 1.5, 2))
+    for speed, caution in (
+        (even, ""),
+        (busy, "with caution: Q8\\_0: other programs kept 1.5 of 2 cores busy"),
+    ):
+        result = candidate.result.model_copy(update={"speed": speed})
+        said = artifacts.card(replace(candidate, result=result)).section("Speed and memory")
+        assert caution in said.replace("&#95;", "\\_")
+        assert ("caution" in said) == bool(caution)
 
 
 def waived(candidate: Candidate, reason: str = "two bits are asked for") -> Candidate:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from convert.publish.bundle import README, Bundle, Candidate
 from convert.publish.card import figures, front_matter, ollama, readme, xinference
@@ -10,6 +11,8 @@ from convert.publish.card.chat import look_at
 from convert.publish.card.facts import gather
 from convert.publish.card.group import FormatGroup
 from convert.publish.card.label import label, shipping_of
+from convert.recipe.redact import redact
+from verify.report import Report, page
 
 
 def render(bundle: Bundle) -> dict[str, bytes]:
@@ -21,7 +24,7 @@ def render(bundle: Bundle) -> dict[str, bytes]:
     groups = [_group(bundle, members) for members in by_format.values()]
     # What is left out now may join the repo later, and a description for Xinference knows one format.
     is_alone = len(by_format.keys() | bundle.other_formats) == 1
-    made = {figures.PLOT: figures.plot(bundle)}
+    made = {figures.PLOT: figures.plot(bundle), readme.PAGE: page.render(_redacted(bundle.report))}
     for group in groups:
         made |= ollama.files(group) if group.shipping.runs_in_ollama else {}
         described = xinference.describe(group) if is_alone else None
@@ -31,6 +34,19 @@ def render(bundle: Bundle) -> dict[str, bytes]:
     head = front_matter.dump(front_matter.values(bundle, groups[0].facts))
     made[README] = f"---\n{head}---\n\n{body}\n"
     return {path: content.encode() for path, content in made.items() if content}
+
+
+def _redacted(report: Report) -> Report:
+    """Leave out what runtimes and models say of folders and secrets."""
+    return Report.model_validate(_plain(report.model_dump(mode="json", by_alias=True)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {redact(name): _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
 
 
 def _smallest_first(candidate: Candidate) -> tuple[str, int, str]:

@@ -36,6 +36,12 @@ def values(bundle: Bundle) -> dict[str, Any]:
         "prompt_tokens": next((each.speed.prompt_tokens for each in results if each.speed), None),
         "runtimes": ", ".join(sorted(f"{name} {version}" for name, version in versions)),
         "machine": _machine(bundle.report.machine),
+        "cautions": [
+            f"{label(each)}: {caution}"
+            for each in bundle.candidates
+            if each.result.speed
+            for caution in each.result.speed.cautions
+        ],
     }
 
 

@@ -25,6 +25,7 @@ DOCUMENTS = (
     (PROVENANCE_NAME, "provenance"),
     (BOM_NAME, "bill of materials"),
 )
+PAGE = "report.html"
 # Options that a target is named by.
 NAMED = ("quant", "precision", "provider")
 
@@ -37,6 +38,7 @@ def render(bundle: Bundle, groups: Sequence[FormatGroup], *, is_alone: bool) -> 
         "bundle": bundle,
         "candidates": bundle.candidates,
         "report": bundle.report,
+        "page_file": PAGE,
         "facts": first.facts,
         "languages": first.languages,
         "shown_prompt": first.chat.shown if first.chat else "",
