@@ -77,22 +77,18 @@ class Fit:
 
     @cached_property
     def loss(self) -> float:
-        """Return what the ranking goes by: log-perplexity, by size and age of the model and by its format."""
+        """Return what the ranking goes by: divergence from the source, less what size and age bring a model.
+
+        A source's KL is what its own texts lose in log-perplexity. A measured ratio of perplexities says
+        less: one below 1 is as far from the source as one above.
+        """
         table = read_json("quality.json")
         model = self.candidate.model
         size = float(model.sized or math.sqrt(model.parameter_count * max(model.active_count, 1.0)))
         size = min(size, float(model.parameter_count))
         years = (model.released or FIRST_YEAR) - FIRST_YEAR
         gain: float = table["scale"]["value"] * math.log(size / 1e9) + table["year"]["value"] * years
-        return math.log(self.ppl_ratio) - gain
-
-    @property
-    def ppl_ratio(self) -> float:
-        """Return the measured perplexity over the source's, or what is expected of its type."""
-        found = self.candidate.found
-        if found and found.result.quality:
-            return max(1.0, found.result.quality.ppl_ratio)
-        return self._expected["ppl_ratio"]
+        return (self.expected_kl if self.candidate.kl is None else self.candidate.kl) - gain
 
     @property
     def expected_kl(self) -> float:

@@ -90,9 +90,11 @@ def for_recipes(recipes: Iterable[Recipe], out: Path) -> Choice | None:
     hub = Hub.from_environment(is_offline=True)
     with suppress(Failure):
         found = [replace(each, is_alone=True) for recipe in recipes for each in of_recipe(recipe, out, hub)]
+        longest = max((each.model.decoder.context_length for each in found), default=0)
+        need = Need(context=min(Need().context, longest))
         for name in FIRST:
             with suppress(UsageFailure):
-                return choice(found, _shipped(name), Need())
+                return choice(found, _shipped(name), need)
     return None
 
 
@@ -164,6 +166,7 @@ def _offer(place: Fit, found: Answer, runtimes: dict[str, Runtime]) -> Offer:
         expected_kl=place.expected_kl,
         commands=tuple(_commands(place, need, runtimes)) if candidate.is_built else (),
         differs=tuple(_differs(candidate)),
+        context=candidate.model.decoder.context_length,
         memory=tuple((tokens, each.total_bytes) for tokens, each in memory),
     )
 

@@ -263,7 +263,9 @@ const sentenceOf = (found) => {
   let quick = `${speed.isMeasured ? "" : "about "}${rateOf(speed.user)} tok/s`;
   if (found.need.users > 1) quick += ` each, ${rateOf(speed.total)} in all`;
   const kl = candidate.kl === null ? "KL not measured" : `KL ${fixed(candidate.kl, 3)}`;
-  const room = `${fixed(totalOf(answer.memory) / 1e9, 1)} GB of ${fixed(answer.room / 1e9, 1)}`;
+  const total = totalOf(answer.memory);
+  const of = fixed(answer.room / 1e9, 1);
+  const room = total >= 1e8 ? `${fixed(total / 1e9, 1)} GB of ${of}` : `${sizeOf(total)} of ${of} GB`;
   return `Take ${candidate.title} in ${answer.runtime.title}: ${room}, ${quick}, ${kl}.`;
 };
 

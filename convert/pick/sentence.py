@@ -39,7 +39,10 @@ def sentence(found: Answer) -> str:
 
 def figures(found: Answer, best: Fit) -> Iterator[str]:
     """Yield room, speed and quality of the answer."""
-    yield f"{best.memory.total_bytes / 1e9:.1f} GB of {best.room_bytes / 1e9:.1f}"
+    total_bytes, room = best.memory.total_bytes, f"{best.room_bytes / 1e9:.1f}"
+    yield (
+        f"{total_bytes / 1e9:.1f} GB of {room}" if total_bytes >= 1e8 else f"{size(total_bytes)} of {room} GB"
+    )
     speed = f"{'' if best.speed.is_measured else 'about '}{rate(best.speed.user_tok_s)} tok/s"
     if found.need.users > 1:
         speed += f" each, {rate(best.speed.total_tok_s)} in all"

@@ -202,9 +202,11 @@ def scatter(
         yield linked("".join(parts), each.hover, each.link)
 
 
-def lines(chart: Chart, drawn: Sequence[Line]) -> Iterator[str]:
+def lines(chart: Chart, drawn: Sequence[Line], rules: Sequence[Rule] = ()) -> Iterator[str]:
     """Draw lines, each with its name to the right, in the order of their ends."""
     yield from _frame(chart)
+    for rule in rules:
+        yield from _rule(rule, chart, Names())
     ordered = sorted(drawn, key=lambda one: chart.at(*one.points[-1])[1])
     heights = _apart([chart.at(*each.points[-1])[1] + 5 for each in ordered])
     for each, height in zip(ordered, heights, strict=True):
@@ -260,8 +262,8 @@ def _rule(rule: Rule, chart: Chart, names: Names) -> Iterator[str]:
         yield f'<path class="{rule.kind}" d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
         yield names.write(rule.name, x, TOP + 9, "")
     else:
-        yield f'<path class="{rule.kind}" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-        yield names.write(rule.name, WIDTH - RIGHT, y - 10, "")
+        yield f'<path class="{rule.kind}" d="M{LEFT} {y:.1f}H{WIDTH - chart.right}"/>'
+        yield names.write(rule.name, WIDTH - chart.right, y - 10, "")
 
 
 def linked(inside: str, hover: str, link: str) -> str:

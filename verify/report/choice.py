@@ -27,6 +27,7 @@ class Offer:
     expected_kl: float
     commands: tuple[Command, ...] = ()  # that run it
     differs: tuple[str, ...] = ()  # from its source
+    context: int = 0  # the most tokens that its model reads
     memory: tuple[tuple[int, float], ...] = ()  # bytes by tokens of context
     is_named: bool = True  # else it is shown for machines whose runtimes offer it
 

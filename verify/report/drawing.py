@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from verify.report import plot, words
 from verify.report.chart import Line, Rule
 from verify.report.plot import Point
-from verify.report.rows import SHOWN, key
+from verify.report.rows import is_figure, key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,55 +64,58 @@ def _guessed(choice: Choice | None, known: Sequence[str]) -> list[Point]:
 
 
 def _gates(reports: Sequence[Report]) -> Iterator[Rule]:
-    """Yield each limit once, of those that the plots have an axis for."""
-    checks = [check for report in reports for each in report.artifacts for check in each.checks]
-    limits = {(check.name, check.limit) for check in checks if isinstance(check.limit, int | float)}
-    for name, limit in sorted(limits):
-        if name == "kl_mean":
-            yield Rule(f"gate {words.number(float(limit))}", "gate", y=float(limit))
-        elif name == "decode_tok_s":
-            yield Rule(f"gate {words.number(float(limit))}", "gate", x=float(limit))
+    """Yield each limit once, of those that the plots of quality have an axis for."""
+    for limit in _limits(reports, "kl_mean"):
+        yield Rule(f"gate {words.number(limit)}", "gate", y=limit)
+    for limit in _limits(reports, "decode_tok_s"):
+        yield Rule(f"gate {words.number(limit)}", "gate", x=limit)
+
+
+def _limits(reports: Sequence[Report], gate: str) -> list[float]:
+    checks = (check for report in reports for each in report.artifacts for check in each.checks)
+    return sorted({float(each.limit) for each in checks if each.name == gate and is_figure(each.limit)})
 
 
 def _memory(reports: Sequence[Report], anchors: Mapping[str, str], choice: Choice | None) -> str:
-    """Draw the memory of each artifact: the measured peak, and what the cache adds or saves from there."""
-    drawn = []
-    for report in reports:
-        for each in report.artifacts:
-            per_token = each.memory and (
-                each.memory.kv_bytes_per_token or each.memory.kv_bytes_per_token_computed
-            )
-            if not each.memory or not each.opened or not per_token:
-                continue
-            context, peak = each.opened.context, each.memory.peak_rss_bytes
-            points = [
-                (tokens, peak + (tokens - context) * per_token) for tokens in sorted({*CONTEXTS, context})
-            ]
-            name = _name(report, each, is_many=len(reports) > 1)
-            hover = (
-                f"{name}: {words.size(peak)} measured with a context of {context:,}, "
-                f"{words.size(per_token)} for each token more"
-            )
-            link = anchors[key(report, each.name)]
-            drawn.append(Line(name, points, "estimated", [(context, peak)], hover, link))
-    known = [*anchors]
-    for offer in (choice.unbuilt(known) if choice else [])[:MOST_LINES]:
+    """Draw the memory of each artifact against the length of its texts, and what it may take."""
+    drawn = [
+        line for report in reports for line in _measured_memory(report, anchors, choice, len(reports) > 1)
+    ]
+    for offer in (choice.unbuilt([*anchors]) if choice else [])[:MOST_LINES]:
         name = f"{offer.recipe} {offer.name}"
         if offer.memory:
-            hover = f"{name}: about {words.size(offer.memory[-1][1])} at {offer.memory[-1][0]:,} tokens"
+            tokens, taken = offer.memory[-1]
+            hover = f"{name}: about {words.size(taken)} at {tokens:,} tokens"
             drawn.append(Line(name, list(offer.memory), "estimated", (), hover, "field"))
-    limits = sorted(
-        {
-            check.limit
-            for report in reports
-            for each in report.artifacts
-            for check in each.checks
-            if check.name == "peak_rss_bytes" and isinstance(check.limit, int | float)
-        }
-    )
-    said = "full points were measured; lines follow the cache of each token"
-    allowed = f"; allowed: {', '.join(SHOWN['peak_rss_bytes'](each) for each in limits)}" if limits else ""
-    return plot.memory(drawn, said + allowed)
+    limits = [
+        Rule(f"gate {words.size(limit)}", "gate", y=limit) for limit in _limits(reports, "peak_rss_bytes")
+    ]
+    return plot.memory(drawn, limits, "full points were measured; lines follow the cache of each token")
+
+
+def _measured_memory(
+    report: Report,
+    anchors: Mapping[str, str],
+    choice: Choice | None,
+    is_many: bool,  # noqa: FBT001
+) -> Iterator[Line]:
+    """Yield a line through each measured peak: what the cache adds, or saves from there."""
+    for each in report.artifacts:
+        memory, opened = each.memory, each.opened
+        per_token = memory and (memory.kv_bytes_per_token or memory.kv_bytes_per_token_computed)
+        if not memory or not opened or not per_token:
+            continue
+        name, which = _name(report, each, is_many=is_many), key(report, each.name)
+        offer = choice.offer(which) if choice else None
+        most = max(opened.context, offer.context if offer else CONTEXTS[-1])
+        lengths = sorted({opened.context, *(tokens for tokens in CONTEXTS if tokens <= most)})
+        peak = memory.peak_rss_bytes
+        points = [(tokens, peak + (tokens - opened.context) * per_token) for tokens in lengths]
+        hover = (
+            f"{name}: {words.size(peak)} measured with a context of {opened.context:,}, "
+            f"{words.size(per_token)} for each token more"
+        )
+        yield Line(name, points, "estimated", [(opened.context, peak)], hover, anchors[which])
 
 
 def _load(reports: Sequence[Report], anchors: Mapping[str, str]) -> Iterator[str]:

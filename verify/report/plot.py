@@ -104,15 +104,18 @@ def by_speed(points: Sequence[Point], gates: Sequence[Rule], where: str) -> str:
     return svg(HEIGHT, scatter(chart, marks, rules, more_is_better=True, has_front=True), chart.title)
 
 
-def memory(drawn: Sequence[Line], subtitle: str) -> str:
+def memory(drawn: Sequence[Line], limits: Sequence[Rule], subtitle: str) -> str:
     """Plot the memory that each takes against the length of its texts."""
     if not drawn:
         return ""
     pairs = [pair for each in drawn for pair in (*each.points, *each.marks)]
     across = decades("tokens of context", (tokens for tokens, _ in pairs), _tokens, base=2)
-    up = Axis("", 0.0, 1.1 * max(taken for _, taken in pairs), lambda tick: words.size(tick) if tick else "0")
+    most = max(taken for _, taken in pairs)
+    rules = [each for each in limits if each.y and each.y < 2 * most]  # others would press the lines together
+    highest = 1.1 * max(most, *(each.y or 0.0 for each in rules), 0.0)
+    up = Axis("", 0.0, highest, lambda tick: words.size(tick) if tick else "0")
     title = "Memory and length of texts"
-    return svg(HEIGHT, lines(Chart(title, subtitle, across, up, NAMED), drawn), title)
+    return svg(HEIGHT, lines(Chart(title, subtitle, across, up, NAMED), drawn, rules), title)
 
 
 def by_users(drawn: Sequence[Line], title: str, subtitle: str, unit: str) -> str:

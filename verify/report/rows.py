@@ -169,7 +169,7 @@ def bar(check: Check | None) -> Bar | None:
     if check is None:
         return None
     measured, limit = check.measured, check.limit
-    if not _is_figure(measured) or not _is_figure(limit):
+    if not is_figure(measured) or not is_figure(limit):
         return None
     show = SHOWN.get(check.name, words.number)
     if check.name == "top1":
@@ -179,10 +179,11 @@ def bar(check: Check | None) -> Bar | None:
     else:
         least = 1.0 if check.name == "ppl_ratio" else 0.0
         used = (measured - least) / (limit - least) if limit > least else 2.0 * (measured > limit)
-    allowed = f"{'at least' if check.name in FLOORS else 'of'} {show(limit)}"
+    allowed = f"{'≥' if check.name in FLOORS else 'of'} {show(limit)}"
     said = f"lost {show(max(0.0, measured))}" if check.name == "smoke_drop" else show(measured)
     return Bar(max(0.0, used), said, allowed)
 
 
-def _is_figure(value: object) -> TypeGuard[float]:
+def is_figure(value: object) -> TypeGuard[float]:
+    """Say whether a check's value is a number, not a verdict or a word."""
     return isinstance(value, int | float) and not isinstance(value, bool)
