@@ -19,7 +19,7 @@ export LLAMA_CPP LLAMA_BIN
 .DEFAULT_GOAL := help
 # Prerequisites go from left to right: a wrong name comes before minutes of installing.
 .NOTPARALLEL:
-.PHONY: help named setup convert verify publish test test-slow test-families faults check style docs bench bench-parts tiny-models clean
+.PHONY: help named setup convert verify publish test test-slow test-families test-fleet faults check style docs bench bench-parts tiny-models clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -46,13 +46,17 @@ publish: named $(VENV)/.running  ## publish what passed
 	$(BIN)/modelwright publish $(MODEL)
 
 test: $(VENV)/.everything  ## the quick tests: offline, without tokens, a few minutes
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not apart"
 
 test-slow: $(VENV)/.everything  ## the slow tests
-	$(PYTEST) -m "slow and not exhaustive"
+	$(PYTEST) -m "slow and not exhaustive and not apart"
 
 test-families: $(VENV)/.everything  ## every family and variant in every format (most of an hour)
 	$(PYTEST) --dist load -m exhaustive
+
+test-fleet: $(VENV)/.everything  ## a fleet on a real cluster of Ray, on this machine
+	$(PIP) 'ray[default]'
+	$(BIN)/python -m pytest -m apart tests/fleet
 
 faults: $(VENV)/.everything  ## 2,000 mutants of each kind of file that a stranger sends, in bounded children
 	$(BIN)/python -m tests.faults

@@ -34,6 +34,7 @@ PACKAGES = (
     Package("mlx", "mlx", "mlx"),
     Package("mlx_lm", "mlx-lm", "mlx"),
     Package("compressed_tensors", "compressed-tensors", "verify"),
+    Package("ray", "ray", "fleet"),
     Package("onnxruntime", "onnxruntime", "verify"),
     Package("onnxruntime_genai", "onnxruntime-genai", "verify"),
     Package("peft", "peft", "verify"),

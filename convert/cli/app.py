@@ -19,7 +19,7 @@ _COMPLETION_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 
 # In the order in which a person meets them; each is a file of that name in command/.
 COMMANDS = (
-    *("init", "pick", "plan", "convert", "assemble", "verify", "chat", "report", "publish", "run"),
+    *("init", "pick", "plan", "convert", "assemble", "verify", "chat", "report", "publish", "run", "fleet"),
     *("list", "inspect", "clean", "completion"),
 )
 

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationInfo,
+    model_validator,
+)
 
 from convert.recipe.asked import asked_sha256
 from convert.recipe.check import (
@@ -194,6 +203,12 @@ class Verify(Strict):
         default=None,
         description="Ask servers as many users do, in closed loops and as requests happen to come.",
         examples=[{"profile": "retrieval", "concurrency": [1, 4, 20]}],
+    )
+    on: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")], ...] = Field(
+        default=(),
+        description="Classes of nodes to verify on, one report each: resources of a fleet's nodes, as "
+        "`ray start --resources` names them.",
+        examples=[["cpu-avx512", "gpu-l4"]],
     )
     gates: Gates = Field(default=Gates(), description="Limits that decide whether an artifact passed.")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.model.families import supported
+from tests.bench import fleet
 from tests.bench import table as bench
 from tests.conformance import table as conformance
 from tests.docs import overview, schema
@@ -23,6 +24,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "commands": reference,
     "families": lambda: str(len(supported())),
     "families and formats": lambda: "\n".join(conformance.lines()),
+    "fleet": lambda: "\n".join(fleet.rows()),
     "formats": overview.formats,
     "guides": overview.guides,
     "published": published.table,

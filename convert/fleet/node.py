@@ -1,0 +1,100 @@
+"""What a node does with an order: look whether it is fit for it, and run the command."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from convert.digest import sha256_of
+from convert.errors import Exit
+from convert.fleet.order import Order, Outcome
+from convert.version import version
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def perform(order: Order, wanted_version: str) -> Outcome:
+    """Carry out an order here, in a process that ends with this one."""
+    node = platform.node()
+    if fault := _unfit(order, wanted_version):
+        return Outcome(Exit.USAGE, error=f"node {node}: {fault[0]}", hint=fault[1], node=node)
+    began_s = time.monotonic()
+    command = [sys.executable, "-m", "convert.cli", *order.words, "--json"]
+    with subprocess.Popen(  # noqa: S603 - our own commands
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one thread here
+    ) as process:
+        try:
+            out, err = process.communicate()
+        except BaseException:
+            process.terminate()
+            raise
+    used = _cpu_s()
+    answer, said = _json(out), _json(err.strip().rpartition("\n")[2])
+    errors = said.get("errors") if said else None
+    first: dict[str, Any] = errors[0] if errors else {}
+    return Outcome(
+        exit_code=process.returncode,
+        answer=answer,
+        error=str(first.get("error") or (err.strip()[-300:] if process.returncode else "")),
+        hint=str(first.get("hint") or ""),
+        node=node,
+        wall_s=time.monotonic() - began_s,
+        cpu_s=used,
+    )
+
+
+def _unfit(order: Order, wanted_version: str) -> tuple[str, str] | None:
+    """Say why this node must not carry out the order."""
+    here = version()
+    if here != wanted_version:
+        return (
+            f"has modelwright {here}, and the fleet {wanted_version}",
+            "install the same version on all nodes",
+        )
+    path = Path(order.recipe_path)
+    if not path.is_file():
+        return f"does not see {path}", "put recipes and --out in a folder that all nodes share"
+    if sha256_of(path) != order.recipe_sha256:
+        return f"sees another text in {path}", "nodes must see the same files as the machine that starts them"
+    return None
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to end this process when the one that started it dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:
+        os._exit(1)
+
+
+def _cpu_s() -> float:
+    """Return what children that were waited for have used since the last call."""
+    global _seen_s
+    times = os.times()
+    total_s = times.children_user + times.children_system
+    used_s, _seen_s = total_s - _seen_s, total_s
+    return used_s
+
+
+_seen_s = 0.0
+
+
+def _json(text: str) -> dict[str, Any] | None:
+    with suppress(ValueError):
+        found = json.loads(text)
+        if isinstance(found, dict):
+            return found
+    return None

@@ -1,0 +1,175 @@
+"""From recipes to orders: what is made in one read, what by itself, and what has to wait for what."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from convert.digest import sha256_of
+from convert.errors import Failure
+from convert.fleet.order import Order
+from convert.pipeline import PLAN, fold, start
+from convert.pipeline.stage.keep import is_newer
+from convert.writer.engine import Part
+from verify.report import NAME, read
+from verify.revision import REVISION
+
+ANY = "any"  # class of nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from convert.pipeline.run import Job, Run
+    from convert.pipeline.start import Options
+    from convert.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person asks of a fleet, for every recipe."""
+
+    out: Path  # that all nodes see
+    parts: int = 1  # that one read is divided into
+    cpus: int = 1  # of a node, for one order
+    is_offline: bool = False
+    publishes: bool = True
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The orders of one recipe, and what is known of the work before it begins."""
+
+    recipe: Recipe
+    orders: tuple[Order, ...]
+    read_bytes: int
+    written_bytes: int
+    download_bytes: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether nothing is left to do."""
+        return not self.orders
+
+
+def schedule(recipe: Recipe, wish: Wish, options: Options) -> Schedule:
+    """Plan a recipe, and turn what is not there yet into orders."""
+    run = fold(start(recipe, options), PLAN)
+    makers = tuple(_makers(run, wish))
+    names = tuple(target.name for target in run.targets)
+    judges = tuple(
+        order
+        for order in _judges(run, wish, names, tuple(order.name for order in makers))
+        if makers
+        or not is_judged(recipe, names, _folder(wish, recipe, order.subject), wish.out / recipe.name)
+    )
+    senders: tuple[Order, ...] = ()
+    if recipe.publish and wish.publishes:
+        after = tuple(order.name for order in (*makers, *judges))
+        senders = (_order(run, wish, "publish", "all", ("publish",), names, after=after, is_local=True),)
+    plan = run.plan
+    return Schedule(
+        recipe,
+        (*makers, *judges, *senders),
+        plan.read_bytes if makers else 0,
+        plan.written_bytes,
+        plan.download_bytes,
+    )
+
+
+def _makers(run: Run, wish: Wish) -> Iterator[Order]:
+    """Make together what one read fills, together what one lesson teaches, and alone what a tool makes."""
+    missing = [job for job in run.jobs if not job.wanted.is_up_to_date]
+    seconds = {target.target: target.tool_s for target in run.plan.targets}
+    pass_s = max(0.0, run.plan.estimated_s - sum(seconds[job.name] for job in missing))
+    read = tuple(job.name for job in missing if not _is_whole(job))
+    if read and wish.parts > 1:
+        made = []
+        for number in range(1, wish.parts + 1):
+            part = Part(number, wish.parts)
+            words = ("convert", "--part", str(part))
+            made.append(_order(run, wish, "part", str(part), words, read, estimated_s=pass_s / wish.parts))
+        yield from made
+        after = tuple(order.name for order in made)
+        yield _order(run, wish, "assemble", "all", ("assemble",), read, after=after)
+    elif read:
+        yield _order(run, wish, "convert", "read", ("convert",), read, estimated_s=pass_s)
+    lessons: dict[int, list[str]] = defaultdict(list)
+    for job in missing:
+        if job.planned.learning and not job.planned.finish:
+            lessons[id(job.wanted.target.options)].append(job.name)
+    for names in lessons.values():
+        yield _order(run, wish, "convert", names[0], ("convert",), tuple(names), estimated_s=pass_s)
+    for job in missing:
+        if job.planned.finish is not None:
+            alone = _order(
+                run, wish, "convert", job.name, ("convert",), (job.name,), estimated_s=seconds[job.name]
+            )
+            yield replace(alone, wants_gpu=True)
+
+
+def _is_whole(job: Job) -> bool:
+    return bool(job.planned.learning or job.planned.finish)
+
+
+def _judges(run: Run, wish: Wish, names: tuple[str, ...], after: tuple[str, ...]) -> Iterator[Order]:
+    """Judge all artifacts on each class of nodes; the first class's report is the one that is published."""
+    for kind in run.recipe.verify.on or (ANY,):
+        words = ("verify", "--report", str(_folder(wish, run.recipe, kind)))
+        needs = {} if kind == ANY else {kind: 0.001}
+        yield _order(run, wish, "verify", kind, words, names, after=after, needs=needs)
+
+
+def _folder(wish: Wish, recipe: Recipe, kind: str) -> Path:
+    """Name the folder of a class's report: the first class's is where a single machine has it."""
+    folder = wish.out / recipe.name
+    return folder if kind in (recipe.verify.on or (ANY,))[:1] else folder / "reports" / kind
+
+
+def is_judged(recipe: Recipe, names: Sequence[str], folder: Path, artifacts: Path) -> bool:
+    """Say whether a report is of these very artifacts, by this recipe and by today's checks."""
+    try:
+        report = read(folder / NAME)
+    except Failure:
+        return False
+    results = {result.name: result for result in report.artifacts}
+    return (
+        report.revision == REVISION
+        and report.recipe_sha256 == recipe.asked_sha256
+        and all(name in results and not is_newer(results[name], artifacts) for name in names)
+    )
+
+
+def _order(  # noqa: PLR0917 - each has its name in the order
+    run: Run,
+    wish: Wish,
+    stage: str,
+    subject: str,
+    words: Sequence[str],
+    targets: tuple[str, ...],
+    *,
+    after: tuple[str, ...] = (),
+    needs: dict[str, float] | None = None,
+    estimated_s: float = 0.0,
+    is_local: bool = False,
+) -> Order:
+    path = run.recipe.path.absolute()
+    verb, *more = words
+    only = [word for name in targets for word in ("--only", name)]
+    threads = [] if stage == "publish" else ["--threads", str(wish.cpus)]
+    offline = ["--offline"] if wish.is_offline else []
+    return Order(
+        recipe=run.recipe.name,
+        stage=stage,
+        subject=subject,
+        words=(verb, str(path), *more, *only, "--out", str(wish.out), *threads, *offline),
+        recipe_path=str(path),
+        recipe_sha256=sha256_of(path),
+        targets=targets,
+        after=after,
+        needs=needs or {},
+        cpus=wish.cpus,
+        estimated_s=estimated_s,
+        is_local=is_local,
+    )
