@@ -12,9 +12,11 @@ from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 
 from convert.formats.compressed_tensors.options import GROUPED, CompressedTensorsOptions, Scheme
 from convert.formats.compressed_tensors.preset import preset_of
-from convert.writer.codecs.compressed import Compressed, shared_scale
+from convert.writer.codecs import lanes
+from convert.writer.codecs.compressed import KERNEL, Compressed, shared_scale
 from convert.writer.codecs.minifloat import e2m1, e4m3, from_e4m3, rounded
 from tests.compressed import library
+from tests.writer.lanes import compiled
 
 if TYPE_CHECKING:
     from convert.writer.codecs.minifloat import Float, Rows
@@ -79,6 +81,26 @@ def test_the_bytes_are_the_library_s(case: str, float_name: Float) -> None:
             assert np.array_equal(plane, bits), (shape, name)
         if "weight_global_scale" in wanted:
             assert codec.global_scale == wanted["weight_global_scale"].item()
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Any:
+    return compiled(KERNEL)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_kernel_gives_the_same_bytes(case: str, kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for float_name, dtype in TORCH.items():
+        rows = matrix(144, 384, dtype).float().numpy()
+        codec, _ = codec_of(case, float_name, float(np.abs(rows).max()))
+        # Rows that are not the float's numbers are rounded to them first.
+        for each in (rows, (rows * np.float32(1.001)).clip(-5e4, 5e4)):
+            wanted = codec.encode(each)
+            with monkeypatch.context() as patched:
+                patched.setitem(lanes.ready, KERNEL, kernel)
+                found = codec.encode(each)
+            for one, other in zip(wanted, found, strict=True):
+                assert np.array_equal(one, other), (case, float_name)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from convert.writer.codecs import lanes
 from convert.writer.codecs.minifloat import (
     E2M1_MAX,
     E4M3_MAX,
@@ -25,6 +26,8 @@ from convert.writer.codecs.minifloat import (
 )
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
     Rows = NDArray[np.float32]
@@ -42,6 +45,9 @@ TOP_EXPONENT: dict[Element, int] = {"FP8": 8, "FP4": 2}
 MANTISSA: dict[Float, tuple[int, int]] = {"F32": (23, 8), "F16": (10, 5), "BF16": (7, 8)}
 LEAST_NORMAL: dict[Float, float] = {"F32": 2.0**-126, "F16": 2.0**-14, "BF16": 2.0**-126}
 WORD_BITS = 32
+KERNEL = "Compressed"
+# What the kernel calls the elements.
+KINDS: dict[Element, int] = {"FP8": 0, "FP4": 1, "INT8": 2, "INT4": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ class Compressed:
     is_packed: bool = False  # integers without a sign, in words
     is_symmetric: bool = True
     global_scale: float = 1.0  # by which scales of E4M3 are multiplied
+    kernel: ClassVar[str] = KERNEL
+    weights_per_s: ClassVar[float] = 40e6  # that one Zen 4 core rounds without a kernel
 
     @property
     def name(self) -> str:
@@ -90,16 +98,18 @@ class Compressed:
         return -(-columns // self.columns) if self.columns else 1
 
     def encode(self, rows: Rows) -> Planes:
-        values = rounded(np.require(rows, np.float32, ("C", "A")), self.float_name)
+        values = np.require(rows, np.float32, ("C", "A"))
+        if not self._is_exact(values):
+            values = rounded(values, self.float_name)
         scales, zeros = self.fit(values)
         return self.store(values, scales, zeros)
 
     def fit(self, rows: Rows) -> tuple[Rows, Rows | None]:
         """Find each block's scale, and its zero point where it has one."""
-        low, high = self._bounds(rows)
         if not self.is_symmetric:
+            low, high = self._bounds(rows)
             return self._between(np.minimum(low, 0), np.maximum(high, 0))
-        most = np.maximum(np.abs(low), np.abs(high))
+        most = self._largest(rows)
         if self.scale == "E8M0":
             return self._power(most), None
         if self.scale == "E4M3":
@@ -118,6 +128,9 @@ class Compressed:
             divisors = scales / np.float32(self.global_scale)
         each = np.repeat(divisors, self.rows, axis=0)[: len(rows)] if self.rows > 1 else divisors
         cells, shape = self._cells(rows), rows.shape
+        if (kernel := lanes.ready.get(KERNEL)) and zeros is None and self.float_name != "F16":
+            planes = self._quick(kernel, cells, each)[:, : shape[1]], self._stored_scales(scales)
+            return np.ascontiguousarray(self._joined(planes[0])), planes[1]
         with np.errstate(over="ignore"):  # what is beyond the range is cut below
             values = cells / each[:, :, None]
         if self.scale != "E4M3":
@@ -147,6 +160,37 @@ class Compressed:
         if missing := -rows.shape[1] % width:
             rows = np.pad(rows, ((0, 0), (0, missing)))
         return rows.reshape(len(rows), -1, width)
+
+    def _is_exact(self, rows: Rows) -> bool:
+        """Tell whether all rows are BF16's numbers already, as they are where the source has it."""
+        if self.float_name != "BF16":
+            return False
+        return not np.bitwise_or.reduce(rows.view(np.uint32), axis=None) & 0xFFFF
+
+    def _largest(self, rows: Rows) -> Rows:
+        """Find the size of each block's largest weight."""
+        kernel = lanes.ready.get(KERNEL)
+        if kernel is None:
+            most: Rows = np.abs(self._bounds(rows)).max(0)
+            return most
+        cells = self._cells(rows)
+        found = np.empty(cells.shape[0] * cells.shape[1], np.uint32)
+        kernel.largest(np.ascontiguousarray(cells).reshape(len(found), -1).view(np.uint32), found)
+        sizes: Rows = found.view(np.float32).reshape(cells.shape[:2])
+        if self.rows > 1:
+            filled = np.pad(sizes, ((0, -len(rows) % self.rows), (0, 0)))
+            sizes = filled.reshape(-1, self.rows, sizes.shape[1]).max(1)
+        return sizes
+
+    def _quick(self, kernel: Any, cells: Rows, divisors: Rows) -> NDArray[np.uint8]:
+        """Encode by the kernel, a byte each; whole numbers come counted from the lowest."""
+        blocks = np.ascontiguousarray(cells).reshape(cells.shape[0] * cells.shape[1], -1)
+        out = np.empty(blocks.shape, np.uint8)
+        is_narrow = self.scale != "E4M3" and self.float_name == "BF16"
+        bounds = map(np.float32, self._range)
+        scales = np.ascontiguousarray(divisors, np.float32).reshape(-1)
+        kernel.codes(blocks, scales, is_narrow, KINDS[self.element], *bounds, out)
+        return out.reshape(len(cells), -1)
 
     def _bounds(self, rows: Rows) -> tuple[Rows, Rows]:
         cells = self._cells(rows)
@@ -193,12 +237,15 @@ class Compressed:
         if self.element == "FP8":
             return e4m3(values)
         if self.element == "FP4":
-            return _nibbles(e2m1(values))
-        whole = np.rint(values, out=values).astype(np.int8)
-        if not self.is_packed:
-            return whole.view(np.uint8)
-        shifted = whole.view(np.uint8) + np.uint8(1 << self.bits - 1)
-        return _nibbles(shifted) if self.bits == 4 else shifted
+            return self._joined(e2m1(values))
+        return self._joined((np.rint(values, out=values) - np.float32(low)).astype(np.uint8))
+
+    def _joined(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Put codes as they are stored, of a byte each: whole numbers are counted from the lowest."""
+        if self.bits == 4:
+            return _nibbles(codes)
+        is_signed = self.element == "INT8" and not self.is_packed
+        return codes ^ np.uint8(0x80) if is_signed else codes
 
     def _stored_scales(self, scales: Rows) -> NDArray[np.uint8]:
         if self.scale == "E4M3":
