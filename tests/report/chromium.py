@@ -116,9 +116,9 @@ class Chromium:
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
 
-    def open(self, path: Path, fragment: str = "") -> None:
+    def open(self, path: Path) -> None:
         """Open a file and wait until it is loaded."""
-        self._loaded("Page.navigate", url=f"{path.resolve().as_uri()}{fragment}")
+        self._loaded("Page.navigate", url=path.resolve().as_uri())
 
     def open_again(self) -> None:
         """Load the page anew."""

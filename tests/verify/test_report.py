@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 
 from convert.errors import Failure
 from tests.verify import reports
+from verify.load import LoadResult
 from verify.report import SCHEMA, Report, markdown, page, read, words, write, write_json
 
 if TYPE_CHECKING:
@@ -186,6 +187,21 @@ def test_the_page_has_what_a_reader_looks_for() -> None:
     ]
     # Numbers that a browser would not draw.
     assert not re.search(r'="[^"]*(nan|inf)[^"]*"', "".join(re.findall(r"<svg.*?</svg>", text)))
+
+
+def test_a_servers_load_is_drawn_with_the_wait_for_the_first_token() -> None:
+    levels = [
+        LoadResult(
+            "chat", users, None, 8, 0, 0, None, 120, 40.0 * users**0.5, 30.0 / users, 0.2 * users, *[None] * 4
+        )
+        for users in (1, 4, 20)
+    ]
+    made = reports.artifact("server").model_copy(update={"load": tuple(levels)})
+    text = page.render(reports.report(made))
+    for title in ("Throughput of all users", "Speed for each user", "Wait for the first token"):
+        (drawn,) = re.findall(rf'<svg viewBox[^>]*aria-label="{title}">.*?</svg>', text, re.DOTALL)
+        assert drawn.count("<circle") == 3
+    assert "server: 0.200 for 1, 0.800 for 4, 4.000 for 20" in text
 
 
 def test_a_page_without_figures_has_no_plots() -> None:

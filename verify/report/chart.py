@@ -9,8 +9,8 @@ from unicodedata import east_asian_width
 
 WIDTH, HEIGHT = 760, 394
 LEFT, RIGHT, TOP, BOTTOM = 84, 36, 80, 62
-LETTER = 8.2  # of a name, on average; wide characters take two
-LONGEST_NAME = 28
+LETTER = 8.8  # of a name, on average in a wide font; wide characters take two
+LONGEST_NAME = 26
 LINE = 17  # from one name to the next
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 # Where a name goes next to its mark: so far across, so far down, and which end of it is there.
@@ -214,8 +214,9 @@ def lines(chart: Chart, drawn: Sequence[Line], rules: Sequence[Rule] = ()) -> It
         x, y = places[-1]
         parts = [f'<path class="line {each.kind}" d="{_path(places)}"/>']
         parts += [_dot(*chart.at(*point)) for point in each.marks]
-        parts.append(f'<path class="lead" d="{_path([(x + 5, y), (x + 20, height - 5)])}"/>')
-        parts.append(text(x + 24, height, cut(each.name), "start", "name"))
+        edge = WIDTH - chart.right
+        parts.append(f'<path class="lead" d="{_path([(x + 5, y), (edge + 20, height - 5)])}"/>')
+        parts.append(text(edge + 24, height, cut(each.name), "start", "name"))
         yield linked("".join(parts), each.hover, each.link)
 
 

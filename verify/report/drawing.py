@@ -119,23 +119,36 @@ def _measured_memory(
 
 
 def _load(reports: Sequence[Report], anchors: Mapping[str, str]) -> Iterator[str]:
-    """Draw what all users get together and what each gets, by how many ask at once."""
-    together, alone = [], []
+    """Draw what all users get, what each gets and how long each waits, by how many ask at once."""
+    found: dict[str, list[Line]] = {"together": [], "each": [], "first": []}
     for report in reports:
         for each in report.artifacts:
-            rates = sorted(each.speed.throughput_tok_s.items()) if each.speed else []
             name = _name(report, each, is_many=len(reports) > 1)
-            link = anchors[key(report, each.name)]
-            hover = f"{name}: " + ", ".join(
-                f"{words.number(rate)} tokens/s for {count}" for count, rate in rates
-            )
-            together.append(Line(name, rates, "measured", rates, hover, link))
-            shares = [(count, rate / count) for count, rate in rates]
-            alone.append(Line(name, shares, "measured", shares, hover, link))
-    yield from filter(
-        None,
-        [
-            plot.by_users(together, "Throughput of all users", "tokens a second, together", ""),
-            plot.by_users(alone, "Speed for each user", "tokens a second, each", ""),
-        ],
-    )
+            for figure, rates in _rates(each).items():
+                said = ", ".join(f"{words.number(value)} for {count}" for count, value in rates)
+                line = Line(
+                    name, rates, "measured", rates, f"{name}: {said}", anchors[key(report, each.name)]
+                )
+                found[figure].append(line)
+    titles = {
+        "together": ("Throughput of all users", "tokens a second, together"),
+        "each": ("Speed for each user", "tokens a second, each"),
+        "first": ("Wait for the first token", "seconds, the median of all requests"),
+    }
+    return (drawn for figure, lines in found.items() if (drawn := plot.by_users(lines, *titles[figure])))
+
+
+def _rates(artifact: ArtifactResult) -> dict[str, list[tuple[float, float]]]:
+    """Return figures by users: those of a load on a server, else of several requests at once."""
+    levels = sorted((each for each in artifact.load if each.users), key=lambda each: each.users or 0)
+    if not levels:
+        rates = sorted(artifact.speed.throughput_tok_s.items()) if artifact.speed else []
+        return {
+            "together": [(count, rate) for count, rate in rates],
+            "each": [(count, rate / count) for count, rate in rates],
+        }
+    return {
+        "together": [(each.users or 0, each.throughput_tok_s) for each in levels],
+        "each": [(each.users or 0, each.user_tok_s) for each in levels if each.user_tok_s is not None],
+        "first": [(each.users or 0, each.ttft_p50_s) for each in levels if each.ttft_p50_s is not None],
+    }

@@ -18,13 +18,13 @@ __all__ = ["HEIGHT", "STYLE", "WIDTH", "Point", "by_size", "by_speed", "by_users
 SMALLEST_KL = 1e-6
 # A source further to the right than this would press all artifacts against the axis.
 FARTHEST_SOURCE = 8.0
-NAMED = 226  # to the right of lines, for their names
+NAMED = 255  # to the right of lines, for their names
 TITLE = "Size and distance from the source"
 SUBTITLE = "mean KL divergence in nats, logarithmic: lower is closer"
 STYLE = """
 text{font:14px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;fill:#4b5563}
 .ground{fill:#ffffff;stroke:#d1d5db}.grid{stroke:#e5e7eb}.axis,.lead{stroke:#9ca3af}
-.title{font-size:16px;font-weight:600;fill:#111827}.name{font-weight:600;fill:#111827}
+.title{font-size:16px;font-weight:600;fill:#111827}.name{font-size:13px;font-weight:600;fill:#111827}
 .good{fill:#2563eb}.waived{fill:#ffffff;stroke:#d97706;stroke-width:3}
 .source{stroke:#6b7280;stroke-dasharray:5 5}.spread{stroke:#2563eb;stroke-width:2;opacity:.45}
 @media(prefers-color-scheme:dark){
@@ -118,7 +118,7 @@ def memory(drawn: Sequence[Line], limits: Sequence[Rule], subtitle: str) -> str:
     return svg(HEIGHT, lines(Chart(title, subtitle, across, up, NAMED), drawn, rules), title)
 
 
-def by_users(drawn: Sequence[Line], title: str, subtitle: str, unit: str) -> str:
+def by_users(drawn: Sequence[Line], title: str, subtitle: str) -> str:
     """Plot a figure against how many ask at once."""
     found = [each for each in drawn if len(each.points) > 1]
     if not found:
@@ -126,7 +126,7 @@ def by_users(drawn: Sequence[Line], title: str, subtitle: str, unit: str) -> str
     pairs = [pair for each in found for pair in each.points]
     counts = tuple(sorted({users for users, _ in pairs}))
     across = Axis("requests at once", 0.0, counts[-1], _plain, only=counts)
-    up = Axis("", 0.0, 1.1 * max(value for _, value in pairs), lambda tick: f"{_plain(tick)}{unit}")
+    up = Axis("", 0.0, 1.1 * max(value for _, value in pairs), _plain)
     return svg(HEIGHT, lines(Chart(title, subtitle, across, up, NAMED), found), title)
 
 
