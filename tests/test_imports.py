@@ -38,7 +38,7 @@ STEPS = (
     ("rounding",),
     ("writer.codecs",),
     ("writer.layout",),
-    ("writer.engine", "model.forward", "quantizer"),
+    ("writer.engine", "writer.trial", "model.forward", "quantizer"),
     ("learning",),
     ("writer.measure", "writer.speed"),
     ("formats",),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from convert.model.tensor import Ref
     from convert.progress import Progress
     from convert.recipe import Recipe
+    from convert.writer.codecs import Codec
     from convert.writer.layout import Layout
     from convert.writer.speed import Speeds
 
@@ -92,6 +93,8 @@ class Planned:
     learning_memory_bytes: int = 0
     learning_disk_bytes: int = 0
     measured: int = 0  # weights that are read once before the pass, to measure them
+    # Weights on which codecs are tried before the files are planned again.
+    trials: Mapping[Codec, int] = field(default_factory=dict)
     finish: Finish | None = None  # where a tool makes the big files, after the pass
     notes: Mapping[str, JsonValue] = field(default_factory=dict)  # for the manifest's options
 

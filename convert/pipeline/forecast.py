@@ -64,6 +64,11 @@ class Forecast:
             reading = self._reading(measured)
             waits = {self._cores("reading"): reading.core_s / self._threads, "reading": reading.disk_s}
             yield _longest("global scales", waits, reading.core_s)
+        # What several budgets need is tried once.
+        trials = {codec: count for job in jobs for codec, count in job.planned.trials.items()}
+        if trials:
+            core_s = sum(self._speeds.encoding_s(codec, count) for codec, count in trials.items())
+            yield PlannedStep("measure types", core_s / self._threads, core_s, self._cores("encoding"))
         layouts = [layout for job in jobs for layout in job.planned.layouts]
         scratch = {id(job.planned.finish): job.planned.finish for job in jobs if job.planned.finish}
         scratch_layouts = [layout for finish in scratch.values() for layout in finish.scratch.layouts]

@@ -1,7 +1,8 @@
 """The keys of a recipe as strict, frozen models, each field with its bounds and an example."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, get_args
 
@@ -49,6 +50,12 @@ class Short:
     key: str
     default: str = ""  # what the name alone means; empty: the option is left out
     is_list: bool = False
+    # Other options that a word may mean, by how it looks.
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    def key_of(self, word: str) -> str:
+        """Name the option that a word means."""
+        return next((key for look, key in self.others.items() if re.fullmatch(look, word)), self.key)
 
 
 class TargetOptions(Strict):

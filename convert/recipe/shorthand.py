@@ -25,7 +25,9 @@ def read_targets(text: str, formats: Mapping[str, type[TargetOptions]]) -> dict[
         if short is None:
             raise UsageFailure(f"{part}: {name} takes no value", f"write {name}")
         typed: Any = int(value) if value.isdigit() else value
-        if short.is_list:
+        if (key := short.key_of(value)) != short.key:
+            options[key] = value
+        elif short.is_list:
             given = options.setdefault(short.key, [])
             given += [typed] if typed not in given else []
         elif options.setdefault(short.key, typed) != typed:

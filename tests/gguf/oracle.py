@@ -12,10 +12,11 @@ import numpy as np
 
 from convert.checkpoint import open_checkpoint
 from convert.checkpoint.gguf_file import TYPES, read_gguf
-from convert.formats.gguf.format import FORMAT, Shared
+from convert.formats.gguf.format import FORMAT
 from convert.formats.gguf.header import Field
 from convert.formats.gguf.mixture import MIXTURES
 from convert.formats.gguf.options import GgufOptions, Quant
+from convert.formats.gguf.shared import Shared
 from convert.formats.hf.format import promised_type
 from convert.model.binding import bind
 from convert.model.config import read_config

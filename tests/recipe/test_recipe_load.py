@@ -122,7 +122,7 @@ CASES = [
     ("model:\n" + SMALL[11:], "1: model: is empty, but must be text", "Qwen/"),
     ("model: a/b\ntargets: [gguf]", "2: targets: must be a mapping of options, not a list", "gguf"),
     (GGUF, "3: targets.gguf: is empty, but must be a mapping", "GGUF"),
-    (GGUF + "{}", "3: targets.gguf.quants: is missing", "quants: [Q4_K_M, Q8_0]"),
+    (GGUF + "{}", "3: targets.gguf: asks for nothing", "quants: [Q4_K_M, Q8_0]"),
     (GGUF + "{quants: []}", "3: targets.gguf.quants: is empty", "quants: [Q4_K_M, Q8_0]"),
     (GGUF + "{quants: Q4_0}", "3: targets.gguf.quants: must be a list, not 'Q4_0'", "[Q4_0]"),
     (GGUF + "{quants: [F16, F16]}", "3: targets.gguf.quants: F16 twice", "once"),

@@ -80,6 +80,17 @@ class Wishes:
     head_kept_as: str | None = None  # the head is not quantized, and has the source's own type
     is_pure: bool = False  # all tensors get the same type
 
+    def of(self, shape: Shape) -> str | None:
+        """Find what is said of one tensor, whatever would be chosen otherwise."""
+        return self.settled(shape) or self.named(shape.name)
+
+    def settled(self, shape: Shape) -> str | None:
+        """Find what is said of the head or the embedding, which nothing else changes."""
+        if shape.name == HEAD and (self.head_kept_as or self.output):
+            return self.head_kept_as or self.output
+        is_named = shape.name == EMBEDDINGS[1] and self.named(shape.name)
+        return self.embedding if shape.name in EMBEDDINGS and not is_named else None
+
     def named(self, name: str) -> str | None:
         """Find the type that an expression gives to a tensor."""
         return next((type_ for found, type_ in self.tensor_types if re.search(found, name)), None)
@@ -103,7 +114,7 @@ def choose(
 ) -> Choice:
     """Choose every tensor's type; refuse what llama-quantize refuses, and wishes that nothing fulfills."""
     shapes = [Shape.of(tensor) for tensor in listed]
-    _require_sense(quant, shapes, wishes)
+    require_sense(shapes, wishes, quant)
     chooser = _Chooser(quant, decoder, shapes, wishes, has_imatrix=has_imatrix)
     # llama.cpp counts tensors of a kind in this order.
     for shape in sorted(shapes, key=lambda each: (each.layer, each.name)):
@@ -118,10 +129,12 @@ def choose(
     return choice
 
 
-def _require_sense(quant: str, shapes: Sequence[Shape], wishes: Wishes) -> None:
+def require_sense(shapes: Sequence[Shape], wishes: Wishes, quant: str | None = None) -> None:
+    """Refuse wishes that nothing fulfills; None is a budget, which may give any type to any tensor."""
     names = [shape.name for shape in shapes if shape.is_quantized]
     is_tied = HEAD not in names
-    if wishes.tensor_types and MIXTURES[quant].default not in BLOCK_TYPES:
+    is_plain = quant is not None and MIXTURES[quant].default not in BLOCK_TYPES
+    if wishes.tensor_types and is_plain:
         raise UsageFailure(f"tensor_types: {quant} has one type for all", "leave them out, or quantize")
     for expression, _ in wishes.tensor_types:
         if not any(re.search(expression, name) for name in names):
@@ -133,7 +146,7 @@ def _require_sense(quant: str, shapes: Sequence[Shape], wishes: Wishes) -> None:
         raise UsageFailure(
             "leave_output_tensor: the model's head is its embedding", "write embedding_type: BF16 or F16"
         )
-    if is_tied and wishes.output and (wishes.embedding or MIXTURES[quant].default not in BLOCK_TYPES):
+    if is_tied and wishes.output and (quant is None or wishes.embedding or is_plain):
         raise UsageFailure("output_type: the model's head is its embedding", "write embedding_type alone")
 
 
@@ -161,7 +174,7 @@ class _Chooser:
 
     def choose(self, shape: Shape) -> str:
         """Name the type of one tensor, and keep it."""
-        chosen = self._wish(shape) if shape.is_quantized else "F32"
+        chosen = self.wishes.settled(shape) if shape.is_quantized else "F32"
         if chosen is None:
             wanted = self.wishes.named(shape.name)
             wanted = wanted or (self.mixture.pure if self.wishes.is_pure else self._mixed(shape))
@@ -174,16 +187,6 @@ class _Chooser:
             raise _misfit(shape, chosen)
         self.choice.types[shape.name] = chosen
         return chosen
-
-    def _wish(self, shape: Shape) -> str | None:
-        """Find what is said of the head or the embedding, which nothing else changes."""
-        wishes = self.wishes
-        if shape.name == HEAD and (wishes.head_kept_as or wishes.output):
-            return wishes.head_kept_as or wishes.output
-        is_named = shape.name == EMBEDDINGS[1] and wishes.named(shape.name)
-        if shape.name in EMBEDDINGS and wishes.embedding and not is_named:
-            return wishes.embedding
-        return None
 
     def _mixed(self, shape: Shape) -> str:
         name, mixture = shape.name, self.mixture

@@ -1,11 +1,12 @@
 """What a recipe may say under `targets: gguf:`."""
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from convert.recipe import Short, TargetOptions
 from convert.recipe.check import spelled, unique, wrong
@@ -108,17 +109,47 @@ EXACT = {
 }
 
 
+def _without_unit(bits: object) -> object:
+    """Take 4.5bpw for 4.5."""
+    if isinstance(bits, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?bpw", bits):
+        return float(bits.removesuffix("bpw"))
+    return bits
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What an artifact may weigh: so many bits for each weight, or so many bytes."""
+
+    bits: float | None = None
+    size_bytes: int | None = None
+
+
 class GgufOptions(TargetOptions):
     """GGUF files for llama.cpp and its kin, one artifact for each quant."""
 
     format_name: ClassVar[str] = "gguf"
-    short: ClassVar[Short | None] = Short("quants", "Q4_K_M", is_list=True)
+    short: ClassVar[Short | None] = Short(
+        "quants", "Q4_K_M", is_list=True, others={r"[0-9.]+bpw": "bpw", r"[0-9.]+[MG]B?": "size"}
+    )
 
     quants: Annotated[tuple[Annotated[Quant, spelled(Quant)], ...], AfterValidator(unique)] = Field(
+        default=(),
         min_length=1,
         description="File types, as llama-quantize names them.",
         examples=[["Q4_K_M", "Q8_0"]],
         json_schema_extra={"uniqueItems": True},
+    )
+    bpw: Annotated[float, BeforeValidator(_without_unit)] | None = Field(
+        default=None,
+        gt=0,
+        le=16,
+        description="One more artifact of so many bits a weight: a type for each tensor by what it loses.",
+        examples=[4.5],
+    )
+    size: FileSize | None = Field(
+        default=None,
+        description="One more artifact of at most this size: a type for each tensor by what it loses.",
+        examples=["4.5GB"],
     )
     imatrix: Annotated[Literal["calibration"] | ExistingFile | None, Field(union_mode="left_to_right")] = (
         Field(
@@ -136,7 +167,6 @@ class GgufOptions(TargetOptions):
         description="Split files above this size, in llama.cpp's naming; M is 10^6 bytes, G is 10^9.",
         examples=["4G"],
     )
-
     tensor_types: Annotated[dict[str, Type], AfterValidator(_check_expressions)] = Field(
         default={},
         description="Types of single tensors: the first expression that is found in a tensor's name decides, "
@@ -154,18 +184,36 @@ class GgufOptions(TargetOptions):
         default=False, description="Give all tensors one type, instead of the quant's mixture."
     )
 
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not self.quants and not self.budgets:
+            raise wrong("asks for nothing", "write e.g. quants: [Q4_K_M, Q8_0], or bpw: 4.5")
+        if self.pure and self.budgets:
+            raise wrong("pure: a budget chooses a type for each tensor", "leave one of them out")
+        return self
+
+    @property
+    def budgets(self) -> dict[str, Budget]:
+        """Give the budgets by the names of what they make."""
+        found = {}
+        if self.bpw is not None:
+            found[f"{self.bpw:g}bpw"] = Budget(bits=self.bpw)
+        if self.size is not None:
+            found[self.size] = Budget(size_bytes=size_in_bytes(self.size))
+        return found
+
     def by_target(self) -> dict[str, dict[str, JsonValue]]:
         """Name one artifact a quant, as `gguf-Q4_K_M`."""
         imatrix = self.imatrix_file.name if self.imatrix_file else self.learns_by and "calibration"
         return {
-            PREFIX + quant.value: {
-                "quant": quant.value,
+            PREFIX + name: {
+                "quant": name,
                 "imatrix": imatrix,
                 "split_max_bytes": self.split_max_bytes,
                 **self._wishes(),
                 **({"mmproj": True} if self.mmproj else {}),
             }
-            for quant in self.quants
+            for name in (*(quant.value for quant in self.quants), *self.budgets)
         }
 
     def _wishes(self) -> dict[str, JsonValue]:
@@ -186,7 +234,10 @@ class GgufOptions(TargetOptions):
 
     def closer(self, target: str) -> str:
         """Name the next better type, and an importance matrix where none is used and rounding is coarse."""
-        quant = Quant(target.removeprefix(PREFIX))
+        name = target.removeprefix(PREFIX)
+        if name in self.budgets:
+            return "allow more bits, or more bytes"
+        quant = Quant(name)
         better = next((each for each in LADDER if quant in BELOW[each]), None)
         if better is None:
             return EXACT.get(quant, "")

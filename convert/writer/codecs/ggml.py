@@ -5,6 +5,7 @@ Kernels of our own take its place where they are ready, several times as fast an
 
 import ctypes
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Self
@@ -104,6 +105,11 @@ class Ggml:
         return BLOCK_TYPES[self.name].weights_per_s
 
     @property
+    def weights(self) -> NDArray[np.float32] | None:
+        """Give the importance of each column."""
+        return None if self.importance is None else np.frombuffer(self.importance, np.float32)
+
+    @property
     def needs_importance(self) -> bool:
         """Tell whether nothing can be encoded without an importance, and there is none yet."""
         return self.name in WEIGHED and self.importance is None
@@ -135,6 +141,15 @@ class Ggml:
         if written != out.nbytes or not library.ggml_validate_row_data(number, out.ctypes.data, out.nbytes):
             raise Failure(f"{self.name}: a row quantizes to something that llama.cpp would refuse")
         return (out,)
+
+    def decode(self, planes: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.float32]:
+        """Read encoded rows again, as llama.cpp does."""
+        (rows,) = planes
+        out = np.empty((len(rows), columns), np.float32)
+        widen = getattr(_library(), "dequantize_row_" + self.name.lower().replace("_k", "_K"))
+        widen.restype, widen.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+        widen(np.ascontiguousarray(rows).ctypes.data, out.ctypes.data, out.size)
+        return out
 
     def _require_safe(self, source: NDArray[np.float32]) -> None:
         """Refuse what ggml would end the process for."""
