@@ -159,6 +159,7 @@ _RUN_OPTIONS = {
     "serve",
     "load",
     "concurrency",
+    "attests",
     "text",
     "threads",
 }

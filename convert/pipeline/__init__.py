@@ -55,10 +55,11 @@ require_sharable, build_part, assemble = (
     later(name, "share") for name in ("require_sharable", "build_part", "assemble")
 )
 ask, select, judge, keep = map(later, ("ask", "select", "judge", "keep"))
+note_files, attest = (later(name, "attest") for name in ("note_files", "attest"))
 connect, gather, survey, send = map(later, ("connect", "gather", "survey", "send"))
 
 FIND: tuple[Stage, ...] = (choose, pin, identify, compare)
-JUDGE = (ask, download, judge, keep)
+JUDGE = (ask, download, note_files, judge, keep, attest)
 RELEASE = (connect, gather, survey, send)
 
 PLAN = (

@@ -107,6 +107,7 @@ class Trial:
     budget: str | None = None
     load: str | None = None  # the profile of a load
     concurrency: Sequence[int] = ()
+    attests: bool = False  # an attestation of the verification is wanted
 
     subjects: tuple[Subject, ...] = ()
     listing: Listing = NOT_YET
@@ -115,6 +116,8 @@ class Trial:
     files: Pinned = NOT_YET  # all of the source
     adapter: Pinned | None = None  # the LoRA adapter that is merged into it
     report: Report = NOT_YET
+    digests: Mapping[str, Mapping[str, str]] = NOT_YET  # of what is judged, if that is to be attested
+    attestation: Path | None = None
     page: Path | None = None  # where the report was written for people
 
 

@@ -37,6 +37,7 @@ class Options(TypedDict, total=False):
     serve: str | None  # the server that is started for artifacts, and asked in a runtime's place
     load: str | None  # what the users of a server ask: the name of a profile
     concurrency: Sequence[int]  # how many of them there are, level by level
+    attests: bool  # whether to write an attestation next to the report
     report_folder: Path  # artifacts/<recipe>/ by default
 
 

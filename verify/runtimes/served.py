@@ -28,6 +28,7 @@ from convert.errors import Failure
 from verify.runtimes import RuntimeSettings
 from verify.runtimes._events import Server as Api
 from verify.runtimes._options import read_options, thread_count
+from verify.runtimes._tokenizer import read_object
 from verify.servers import HOST, Server, Start, find_server
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def open_runtime(path: str, settings: RuntimeSettings) -> OpenAiHttp:
         path=Path(path),
         ports=free_ports(server.port_count),
         model=f"modelwright-{secrets.token_hex(4)}",
-        context=settings.context,
+        context=_context(Path(path), settings),
         threads=thread_count(settings),
         home=Path.cwd(),  # the worker's own, which goes with it
         program=options["program"],
@@ -86,11 +87,21 @@ def open_runtime(path: str, settings: RuntimeSettings) -> OpenAiHttp:
         "body": {**server.body, **options["body"]},
         "endless": dict(server.endless),
     }
-    client = server.client(url, RuntimeSettings(settings.context, settings.threads, asked), programs.blame)
+    client = server.client(url, RuntimeSettings(start.context, settings.threads, asked), programs.blame)
     notes = {"server": options["server"], "version": server.version(programs.api) or "unknown"}
     known = replace(client.info, runtime=options["server"].replace("-", "_"), notes=notes)
     client.info = server.describe(known, start, programs.api)
     return client
+
+
+def _context(path: Path, settings: RuntimeSettings) -> int:
+    """Ask for no more than the model was made for: some servers refuse to start with more."""
+    config = read_object(path / "config.json")
+    inner = config.get("text_config", config)
+    made_for = (
+        inner.get("max_position_embeddings", inner.get("n_positions")) if isinstance(inner, dict) else None
+    )
+    return min(settings.context, made_for) if isinstance(made_for, int) and made_for > 0 else settings.context
 
 
 def free_ports(count: int) -> tuple[int, ...]:

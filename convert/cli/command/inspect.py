@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from convert.cli.output import Output
     from convert.publish.provenance.check import Verified
+    from convert.publish.provenance.test_result import Attested
     from convert.store import ArtifactReport, FileReport, SourceRecord
 
 
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="The publisher's public key, for --verify-signature.",
 )
+@click.option(
+    "--attestation",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Check that PATH is what a verification judged, by its verification.intoto.json.",
+)
 @THREADS
 @VERBOSE
 def command(
@@ -45,6 +52,7 @@ def command(
     path: Path,
     threads: int | None,
     key: Path | None,
+    attestation: Path | None,
     *,
     is_verified: bool,
     is_signature_verified: bool,
@@ -55,12 +63,19 @@ def command(
     PATH is an artifact's folder, its manifest, or a .gguf or .safetensors file. With --verify
     the exit code is 1 where a file is not what the manifest says. With --verify-signature PATH is
     the folder that a published repo, or some artifacts of it, was downloaded to; the exit code is
-    1 where it holds anything that the owner of --key did not sign.
+    1 where it holds anything that the owner of --key did not sign. With --attestation the code is 1
+    where PATH is not what was judged, and 3 where it did not pass.
     """
     from convert.store import ArtifactReport, inspect, inspect_artifact  # noqa: PLC0415 - pydantic
 
-    if key and not is_signature_verified:
-        raise click.UsageError("--key is of use with --verify-signature alone")
+    if key and not is_signature_verified and not attestation:
+        raise click.UsageError("--key is of use with --verify-signature or --attestation")
+    if attestation:
+        from convert.publish.provenance.test_result import check  # noqa: PLC0415 - for this alone
+
+        attested = check(path, attestation, key)
+        output.answer({**vars(attested), "passed": attested.passed}, lambda: _attested_lines(attested))
+        return Exit.DONE if attested.passed else Exit.GATE_FAILED
     if is_signature_verified:
         from convert.publish.provenance.check import examine  # noqa: PLC0415 - for this alone
 
@@ -84,6 +99,14 @@ def command(
         {**vars(found), "is_sound": found.is_sound}, lambda: _artifact_lines(found, is_verbose=is_verbose)
     )
     return Exit.DONE if found.is_sound else Exit.FAILED
+
+
+def _attested_lines(found: Attested) -> Iterator[str]:
+    yield from facts([("path", str(found.path)), ("signed by", found.key_id), ("artifact", found.artifact)])
+    yield from (one_line(f"failed: {each}") for each in found.failed)
+    yield from (one_line(f"inconclusive: {each}") for each in found.warned)
+    verdict = "passed" if found.passed else "did not pass"
+    yield f"{count(found.files, 'file')}, each as it was judged; the artifact {verdict}"
 
 
 def _verified_lines(found: Verified) -> Iterator[str]:

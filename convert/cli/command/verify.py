@@ -57,6 +57,12 @@ def _numbers(_: click.Context, __: click.Parameter, given: str | None) -> tuple[
     help="Where to write report.json, .md and .html; a recipe's go next to its artifacts.",
 )
 @BUDGET
+@click.option(
+    "--attest",
+    "attests",
+    is_flag=True,
+    help="Write verification.intoto.json next to the report, signed if MODELWRIGHT_SIGNING_KEY names a key.",
+)
 @RUNTIME
 @SERVE
 @click.option(
