@@ -153,6 +153,12 @@ class Programs:
         names = [each.get("id") for each in data or () if isinstance(each, dict)]
         return wanted if wanted in names else None
 
+    def end(self) -> None:
+        """Kill the processes; where a worker has started them, its end does it."""
+        for process in self._running:
+            process.kill()
+            process.wait()
+
     def check(self) -> None:
         """Raise why the server has ended, if one of its processes has."""
         for process in self._running:
