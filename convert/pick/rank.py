@@ -28,6 +28,17 @@ class Answer:
 
 def rank(candidates: Sequence[Candidate], machine: Machine, need: Need) -> Answer:
     """Fit every candidate into the machine's runtimes, and choose."""
+    fits = ranked(candidates, machine, need)
+    best = fits[0] if fits[0].is_answer else None
+    if best:
+        return Answer(machine, need, tuple(fits), best)
+    nearest = _nearest(fits)
+    gives = tuple(_gives(nearest, machine, need)) if nearest else ()
+    return Answer(machine, need, tuple(fits), None, nearest, gives)
+
+
+def ranked(candidates: Sequence[Candidate], machine: Machine, need: Need) -> list[Fit]:
+    """Fit every candidate into the machine's runtimes; the first is the answer if it can be one."""
     runtimes = {name: find_runtime(name) for name in machine.runtimes}
     fits = _fits(candidates, machine, need, runtimes)
     if not fits:
@@ -43,12 +54,7 @@ def rank(candidates: Sequence[Candidate], machine: Machine, need: Need) -> Answe
         return not each.is_answer, each.spare_bytes < 0, runtime, not each.is_surely_quick, _key(each, need)
 
     fits.sort(key=place)
-    best = fits[0] if fits[0].is_answer else None
-    if best:
-        return Answer(machine, need, tuple(fits), best)
-    nearest = _nearest(fits)
-    gives = tuple(_gives(nearest, machine, need)) if nearest else ()
-    return Answer(machine, need, tuple(fits), None, nearest, gives)
+    return fits
 
 
 def _key(each: Fit, need: Need) -> float:

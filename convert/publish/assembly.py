@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from convert.errors import Failure
+from convert.pick.known import Known
 from convert.publish import repo
-from convert.publish.bundle import Bundle, Candidate
+from convert.publish.bundle import Bundle, Candidate, Origin
 from convert.publish.existing import Existing
 from convert.recipe import Publish, Recipe, Target
 from verify.report import NAME as REPORT_NAME
@@ -36,6 +37,8 @@ def assemble(
     makers: Makers,
     left_out: Sequence[Target] = (),
     existing: Existing | None = None,
+    origin_of: Callable[[str, str], Origin] = lambda *_: Origin(),
+    model: Known | None = None,
 ) -> tuple[Bundle, ...]:
     """Make a bundle for each repo, by name; paths are the same whether or not artifacts are left out."""
     existing = existing or Existing()
@@ -61,6 +64,9 @@ def assemble(
             head=existing.heads.get(name),
             other_formats=frozenset(each.format_name for each in others[name])
             - {each.manifest.format for each in placed},
+            origin=origin_of(name, wanted.branch),
+            model=model,
+            options=recipe.targets,
         )
         bundles.append(_completed(bundle, makers))
     return tuple(bundles)

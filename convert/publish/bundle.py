@@ -4,8 +4,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
+from convert.pick.known import Known
+from convert.recipe import TargetOptions
 from convert.store import AdapterRecord, Manifest
 from verify.report import ArtifactResult, Report
 
@@ -78,6 +80,15 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where people get a repo's files from; a card's commands go by it."""
+
+    kind: Literal["hub", "folder", "store", "registry"] = "hub"
+    address: str = ""  # of the repo: s3://bucket/models/Model-GGUF; a folder's is no part of what is shipped
+    tag: str = ""  # a registry's, which names the newest release
+
+
+@dataclass(frozen=True)
 class Bundle:
     """One repo, as it is to be."""
 
@@ -96,6 +107,9 @@ class Bundle:
     kept: tuple[Kept, ...] = ()
     head: str | None = None  # the state of the repo that the card was made for
     other_formats: frozenset[str] = frozenset()  # of the recipe for this repo, left out now
+    origin: Origin = field(default_factory=Origin)
+    model: Known | None = field(default=None, repr=False)  # as `pick` knows it
+    options: Mapping[str, TargetOptions] = field(default_factory=dict, repr=False)  # the recipe's, by format
 
     @property
     def adapter(self) -> AdapterRecord | None:

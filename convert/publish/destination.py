@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from convert.errors import Failure
 from convert.progress import Progress
-from convert.publish.bundle import Bundle, ShippedFile
+from convert.publish.bundle import Bundle, Origin, ShippedFile
 from convert.source import Hub
 
 # Owns the repos where a destination knows no users, and where nobody is logged in.
@@ -94,6 +94,10 @@ class Destination(ABC):
     def user(self) -> str:
         """Name who publishes: `{user}` in the recipe's publish.repo."""
         return LOCAL_USER
+
+    def origin(self, repo: str, revision: str) -> Origin:  # noqa: ARG002 - a name is enough for the Hub
+        """Say where people get a repo's files from."""
+        return Origin()
 
     def unreachable(self) -> str | None:
         """Say why nobody can look there now, where a dry run should do without."""

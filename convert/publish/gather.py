@@ -2,10 +2,11 @@
 
 import hashlib
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 from convert.errors import Failure
 from convert.model.card import front_matter
+from convert.pick.known import find_model
 from convert.publish import card
 from convert.publish.assembly import Makers, assemble
 from convert.publish.bundle import README, Bundle
@@ -35,6 +36,7 @@ def gather(publication: Publication) -> tuple[Bundle, ...]:
         recipe, publication.targets, publication.folder, progress=publication.progress
     )
     existing = find_existing(publication, candidates, left_out)
+    source = _source(publication, candidates[0].manifest)
     verified = {each.target for each in existing.verified}
     return assemble(
         recipe,
@@ -42,7 +44,7 @@ def gather(publication: Publication) -> tuple[Bundle, ...]:
         report,
         (*candidates, *existing.verified),
         user=publication.user,
-        source_card=_source_card(publication, candidates[0].manifest),
+        source_card=front_matter(source)[0],  # a fault in it is among the deviations already
         makers=Makers(
             attest=lambda candidate, others: attest(candidate, signer, others),
             render=card.render,
@@ -50,11 +52,13 @@ def gather(publication: Publication) -> tuple[Bundle, ...]:
         ),
         left_out=[each for each in left_out if each.name not in verified],
         existing=existing,
+        origin_of=publication.origin_of,
+        model=find_model(str(source), Path()),
     )
 
 
-def _source_card(publication: Publication, manifest: Manifest) -> dict[str, Any]:
-    """Read the front matter of the card that the source had when it was converted."""
+def _source(publication: Publication, manifest: Manifest) -> Path:
+    """Find the source's small files, its card among them as it was when the source was converted."""
     source, recipe, pinned = manifest.source, publication.recipe, publication.source
     again = f"modelwright convert {cli_name(recipe.path)}"
     if pinned is not None and (pinned.repo, pinned.commit) == (source.repo, source.commit):
@@ -70,5 +74,4 @@ def _source_card(publication: Publication, manifest: Manifest) -> dict[str, Any]
     file = folder / README
     if recorded != (hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None):
         raise Failure(f"{file}: changed since the artifacts were built", again)
-    content, _ = front_matter(folder)  # a fault in it is among the deviations already
-    return content
+    return folder

@@ -1,9 +1,11 @@
 """A publication that is asked for: of what, where, and as whom."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from convert.progress import Progress
+from convert.publish.bundle import Origin
 from convert.publish.destination import Destination
 from convert.recipe import Publish, Recipe, Target
 from convert.source import Hub, Pinned
@@ -22,3 +24,4 @@ class Publication:
     destination: Destination | None  # None where nobody can look there
     user: str
     progress: Progress
+    origin_of: Callable[[str, str], Origin]  # of a repo at a branch

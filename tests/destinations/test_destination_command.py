@@ -90,8 +90,18 @@ def test_published_and_found_again_in_every_place(
         (again,) = run("publish", "recipe.yaml", "--to", place)["repos"]
         assert (again["is_new"], again["sent_bytes"]) == (False, 0)
         stood.append(found(tmp_path / "shelf", store, registry, str(place), str(told["revision"])))
+    fetching = (
+        b"Run these commands in the folder that holds this one",
+        b"fsspec.core.url_to_fs",
+        b"oras pull",
+    )
     for number, files in enumerate(stood):
-        assert {path: data for path, data in files.items() if path != "published.json"} == stood[-1]
+        card = files["README.md"]
+        assert [each in card for each in (*fetching, b"hf download")] == [
+            *(each == number for each in range(3)),
+            False,
+        ]
+        assert everywhere(files) == everywhere(stood[-1])
         folder = tmp_path / f"pulled{number}"
         for path, data in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +110,12 @@ def test_published_and_found_again_in_every_place(
         assert vouched["targets"] == ["gguf-F16", "gguf-Q8_0"]
         assert vouched["absent"] == []
         assert not any(str(home).encode() in data for data in files.values())
+
+
+def everywhere(files: dict[str, bytes]) -> dict[str, bytes]:
+    """What is the same in every place: a card has its own commands, and the release names the card."""
+    own = {"published.json", "README.md", "release.intoto.json"}
+    return {path: data for path, data in files.items() if path not in own}
 
 
 def found(shelf: Path, store: str, registry: RegistryServer, place: str, revision: str) -> dict[str, bytes]:

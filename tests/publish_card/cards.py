@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from convert import convert_recipe
 from convert.formats import option_models
 from convert.model.card import front_matter
+from convert.pick.known import find_model
 from convert.publish import repo
 from convert.publish.bundle import Bundle, Candidate
 from convert.publish.card import render
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 MODELS = Path(__file__).resolve().parents[2] / "recipes" / "models"
 QUANTS = ("gguf-Q6_K", "gguf-Q8_0", "gguf-F16")
 TARGETS = "{gguf: {quants: [Q6_K, Q8_0, F16]}, onnx: {precision: [int4, fp32]}, hf: {}}"
+OPTIONS = option_models()
 BASE, COMMIT = "Acme/Base-0.5B-Chat", "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -169,6 +171,8 @@ class Artifacts:
         suffix = repo.suffix(members[0])
         name = changes.pop("repo", f"someone/{title}-{suffix}")
         bundle = Bundle(name, title, suffix, members, report, card, repo.files(members))
+        recipe = load(self.root.parent / f"{members[0].folder.parent.name}.yaml", OPTIONS)
+        bundle = replace(bundle, model=find_model(recipe.model, Path()), options=recipe.targets)
         for each in members:
             own = {REPORT_NAME: b"{}", **attest(each, changes.get("signer"))}
             bundle = bundle.with_made({f"{each.documents}{path}": data for path, data in own.items()})

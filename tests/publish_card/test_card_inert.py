@@ -118,7 +118,7 @@ def test_strangers_words_are_shown_and_do_nothing(artifacts: Artifacts, words: s
     assert not any("evil" in address or "javascript" in address for address in found.addresses)
     assert card.body.count("\n## ") == artifacts.card().body.count("\n## ")
     assert len(card.table("Files")) == len(QUANTS) + 2
-    assert {len(row) for row in card.table("Files")} == {7}
+    assert {len(row) for row in card.table("Files")} == {9}
     assert {len(row) for row in card.table("Speed and memory")} == {6}
     assert "\u202e" not in card.readme
     assert "\x1b" not in card.readme

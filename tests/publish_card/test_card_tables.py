@@ -41,7 +41,7 @@ def number(cell: str) -> float:
 def named(card: Card, title: str) -> dict[str, list[str]]:
     """A table's rows by what stands first in them."""
     head, *rows = card.table(title)
-    assert head == list(QUALITY if title == "Files" else SPEED)
+    assert head == ([*QUALITY[:-1], "Needs at 1k", QUALITY[-1]] if title == "Files" else list(SPEED))
     return {row[0]: row[1:] for row in rows}
 
 
@@ -51,7 +51,7 @@ def test_the_first_tables_figures_are_the_reports(card: Card) -> None:
         quality, scenarios = candidate.result.quality, candidate.result.scenarios
         assert quality is not None
         assert scenarios is not None
-        size, ratio, kl, top1, smoke, verdict = rows[candidate.manifest.files[0].path]
+        size, width, kl, top1, ratio, smoke, needs, verdict = rows[candidate.manifest.files[0].path]
         assert number(size) == pytest.approx(candidate.manifest.size_bytes, rel=0.005)
         assert number(ratio) == pytest.approx(quality.ppl_ratio, abs=0.0005)
         assert kl == words.number(quality.kl_mean)
@@ -59,10 +59,16 @@ def test_the_first_tables_figures_are_the_reports(card: Card) -> None:
         assert number(top1) == pytest.approx(quality.top1, abs=0.0005)
         assert number(smoke) == pytest.approx(scenarios.smoke, abs=0.0005)
         assert verdict == "passed"
+        told = candidate.manifest.model
+        assert told is not None
+        bits = 8 * candidate.manifest.size_bytes / told.parameter_count
+        assert float(width) == pytest.approx(bits, abs=0.06)
+        # The window is smaller than 4,096, so there is one figure: the weights, the cache, and the runtime.
+        assert candidate.manifest.size_bytes < number(needs) < candidate.manifest.size_bytes + 250e6
     source = card.bundle.report.source
     assert source.scenarios is not None
     assert number(rows["the source"][0]) == pytest.approx(source.size_bytes, rel=0.005)
-    assert number(rows["the source"][4]) == pytest.approx(source.scenarios.smoke)
+    assert number(rows["the source"][5]) == pytest.approx(source.scenarios.smoke)
 
 
 def test_the_second_tables_figures_are_the_reports(card: Card) -> None:
@@ -107,8 +113,8 @@ def test_what_was_not_measured_is_a_dash_and_is_said(artifacts: Artifacts, missi
     whole, bare = artifacts.candidate("gguf-Q6_K"), artifacts.candidate("gguf-Q8_0")
     card = artifacts.card(whole, replace(bare, result=bare.result.model_copy(update={missing: None})))
     quality, speed = named(card, "Files")["tiny-qwen-Q8_0.gguf"], named(card, "Speed and memory")["Q8_0"]
-    assert (words.NONE in quality[1:4]) == (missing == "quality")
-    assert (quality[4] == words.NONE) == (missing == "scenarios")
+    assert (words.NONE in quality[2:5]) == (missing == "quality")
+    assert (quality[5] == words.NONE) == (missing == "scenarios")
     assert (speed[0] == words.NONE) == (missing == "memory")
     assert (speed[1:] == [words.NONE] * 4) == (missing == "speed")
     said = {"scenarios": "dialogues"}.get(missing, missing)
@@ -124,7 +130,7 @@ def test_nothing_measured_at_all_still_makes_a_card(artifacts: Artifacts) -> Non
     assert card.section("Speed and memory").strip() == "Not measured."
     assert "quality.svg" not in card.made
     assert "quality.svg" not in card.readme
-    assert named(card, "Files")["tiny-qwen-Q8_0.gguf"][1:5] == [words.NONE] * 4
+    assert named(card, "Files")["tiny-qwen-Q8_0.gguf"][2:6] == [words.NONE] * 4
 
 
 def test_the_page_goes_with_the_card_and_is_linked(card: Card) -> None:

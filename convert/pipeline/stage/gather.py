@@ -20,6 +20,7 @@ def gather(run: Run) -> Run:
             destination=run.destination if run.is_reachable else None,
             user=run.user,
             progress=run.progress,
+            origin_of=run.destination.origin,
         )
     )
     for bundle in bundles:

@@ -27,7 +27,7 @@ def render(bundle: Bundle) -> dict[str, bytes]:
     made = {figures.PLOT: figures.plot(bundle), readme.PAGE: page.render(_redacted(bundle.report))}
     for group in groups:
         made |= ollama.files(group) if group.shipping.runs_in_ollama else {}
-        described = xinference.describe(group) if is_alone else None
+        described = xinference.describe(group) if is_alone and group.is_on_hub else None
         if described:
             made[xinference.NAME] = json.dumps(described, ensure_ascii=False, indent=2) + "\n"
     body = readme.render(bundle, groups, is_alone=is_alone)

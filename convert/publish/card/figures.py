@@ -4,30 +4,44 @@ from collections.abc import Iterator
 from typing import Any
 
 from convert.publish.bundle import Bundle, Candidate
-from convert.publish.card import markdown
+from convert.publish.card import advice, markdown
 from convert.publish.card.label import label, weights
+from convert.store import Manifest
 from verify.machine import Machine
 from verify.report import plot as plots
 from verify.report import words
 from verify.sample import Spread
 
 WORDS = ("File", "Verdict")
-QUALITY = ("File", "Size", "Perplexity", "KL divergence", "Top-1", "Dialogues", "Verdict")
+QUALITY = ("File", "Size", "Bits", "KL divergence", "Top-1", "Perplexity", "Dialogues", "Verdict")
+# Before the verdict, where it can be estimated.
+NEEDS = "Needs at {}"
 NO_BREAK = "\u00a0"
 SPEED = ("File", "Memory", "Load", "First token", "Prefill", "Decode")
 PLOT = "quality.svg"
 
 
-def values(bundle: Bundle) -> dict[str, Any]:
-    """Return the tables and the figures that the card's text mentions."""
+def values(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
+    """Return the tables and the figures that the card's text mentions; `context` is the model's own."""
     results = [candidate.result for candidate in bundle.candidates]
     positions = {each.quality.positions for each in results if each.quality}
     versions = {item for each in results if each.opened for item in each.opened.versions.items()}
     is_timed = any(each.speed or each.memory for each in results)
-    rows = [*map(_quality_row, bundle.candidates), _source_row(bundle)]
+    rows: list[tuple[str, ...]] = [*map(_quality_row, bundle.candidates), _source_row(bundle)]
+    needs = [advice.needs(bundle, each, context) for each in bundle.candidates]
+    head: tuple[str, ...] = QUALITY
+    if known := [each for each in needs if each]:
+        shown = " / ".join(map(_tokens, advice.contexts(context)))
+        head = (*QUALITY[:-1], NEEDS.format(_whole(shown)), QUALITY[-1])
+        cells = [
+            _whole(" / ".join(map(words.size, each.size_bytes.values()))) if each else "" for each in needs
+        ]
+        rows = [(*row[:-1], cell, row[-1]) for row, cell in zip(rows, [*cells, ""], strict=True)]
     speed_rows = [_speed_row(each) for each in bundle.candidates if is_timed]
     return {
-        "quality_table": markdown.table(QUALITY, rows, words=WORDS),
+        "quality_table": markdown.table(head, rows, words=WORDS),
+        "needs_in": sorted({each.runtime for each in known}),
+        "needs_error": max((each.error for each in known), default=0.0),
         "speed_table": markdown.table(SPEED, speed_rows, words=WORDS) if is_timed else "",
         "plot_file": PLOT,
         "has_plot": any(_points(bundle)),
@@ -78,9 +92,10 @@ def _quality_row(candidate: Candidate) -> tuple[str, ...]:
     return (
         _name(candidate),
         _whole(words.size(candidate.manifest.size_bytes)),
-        f"{found.ppl_ratio:.3f}×" if found else words.NONE,
+        words.NONE if (width := bits(candidate.manifest)) is None else f"{width:.1f}",
         words.number(found.kl_mean if found else None),
         _whole(words.share(found.top1 if found else None)),
+        f"{found.ppl_ratio:.3f}×" if found else words.NONE,
         _whole(words.share(scenarios.smoke if scenarios else None)),
         _verdict(candidate),
     )
@@ -90,8 +105,28 @@ def _source_row(bundle: Bundle) -> tuple[str, ...]:
     source = bundle.report.source
     smoke = source.scenarios.smoke if source.scenarios else None
     has_quality = any(candidate.result.quality for candidate in bundle.candidates)
-    same = ("1.000×", "0.000", _whole("100 %")) if has_quality else (words.NONE,) * 3
-    return ("*the source*", _whole(words.size(source.size_bytes)), *same, _whole(words.share(smoke)), "")
+    same = ("0.000", _whole("100 %"), "1.000×") if has_quality else (words.NONE,) * 3
+    manifest = bundle.candidates[0].manifest
+    width = _bits(source.size_bytes, manifest)
+    stored = words.NONE if width is None else f"{width:.1f}"
+    return (
+        *("*the source*", _whole(words.size(source.size_bytes)), stored, *same),
+        *(_whole(words.share(smoke)), ""),
+    )
+
+
+def bits(manifest: Manifest) -> float | None:
+    """Return how many bits a weight takes, all of the artifact's files counted."""
+    return _bits(manifest.size_bytes, manifest)
+
+
+def _bits(size_bytes: int, manifest: Manifest) -> float | None:
+    count = manifest.model.parameter_count if manifest.model else None
+    return 8 * size_bytes / count if count else None
+
+
+def _tokens(count: int) -> str:
+    return f"{count // 1024}k" if count % 1024 == 0 else f"{count:,}"
 
 
 def _speed_row(candidate: Candidate) -> tuple[str, ...]:

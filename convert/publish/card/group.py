@@ -46,7 +46,12 @@ class FormatGroup:
     @property
     def revision(self) -> str | None:
         """Return the branch, where it is not the one that every tool takes by default."""
-        return None if self.bundle.revision == "main" else self.bundle.revision
+        return None if self.bundle.revision == "main" or not self.is_on_hub else self.bundle.revision
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Return whether tools find the repo by its name."""
+        return self.bundle.origin.kind == "hub"
 
     @property
     def folder(self) -> str:
@@ -58,7 +63,10 @@ class FormatGroup:
         manifest, layout = self.candidate.manifest, self.chat.layout if self.chat else None
         files = [self.candidate.shipped_path(file.path) for file in weights(self.candidate)]
         return {
-            "repo": self.bundle.repo,
+            # What tools take: the Hub's name, or the folder that a download makes.
+            "repo": self.bundle.repo if self.is_on_hub else self.folder,
+            "origin": self.bundle.origin,
+            "is_on_hub": self.is_on_hub,
             "title": self.bundle.title,
             "revision": self.revision,
             "folder": self.folder,

@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from convert.deviation import grouped
+from convert.deviation import Deviation, count_matrices, grouped, summed
 from convert.publish.bundle import Bundle, Candidate
-from convert.publish.card import figures, markdown, ollama, xinference
+from convert.publish.card import advice, figures, markdown, ollama, xinference
 from convert.publish.card.group import FormatGroup
 from convert.publish.card.label import label, shipping_of, weights
 from convert.publish.card.license import HUB, license_values
@@ -26,6 +26,11 @@ DOCUMENTS = (
     (BOM_NAME, "bill of materials"),
 )
 PAGE = "report.html"
+# Runtimes whose commands are shown; those of the others are folded.
+MOST_GUIDES = 3
+DOWNLOAD = "Download"
+# Where no tool of the runtimes' looks for files by itself.
+FETCHED = ("store", "registry")
 # Options that a target is named by.
 NAMED = ("quant", "precision", "provider")
 
@@ -48,11 +53,14 @@ def render(bundle: Bundle, groups: Sequence[FormatGroup], *, is_alone: bool) -> 
                 "format": group.shipping.label,
                 "named": label(group.candidate),
                 "others": [label(each) for each in group.members if each is not group.candidate],
-                "guides": list(_guides(group, is_alone=is_alone)),
+                **_shown_guides(group, is_alone=is_alone),
             }
             for group in groups
         ],
-        **figures.values(bundle),
+        **figures.values(bundle, first.facts.context),
+        "advice": advice.sentence(bundle),
+        "has_ollama": any(group.shipping.runs_in_ollama for group in groups),
+        "sampling": [f"{name} {value:g}" for name, value in first.facts.sampling.items()],
         **_notes(bundle),
         **_origin(bundle, first),
         **license_values(bundle),
@@ -60,9 +68,22 @@ def render(bundle: Bundle, groups: Sequence[FormatGroup], *, is_alone: bool) -> 
     return environment().get_template("README.md.j2").render(values)
 
 
+def _shown_guides(group: FormatGroup, *, is_alone: bool) -> dict[str, Any]:
+    """Show how to get the files and the first runtimes; fold the others, by their names."""
+    guides = list(_guides(group, is_alone=is_alone))
+    if group.bundle.origin.kind in FETCHED and not guides[0].startswith(f"### {DOWNLOAD}"):
+        files = group.candidate.manifest.files if group.candidate.prefix else ()
+        paths = [group.candidate.shipped_path(file.path) for file in files]
+        section = environment().get_template("download.md.j2").render({**group.values(), "paths": paths})
+        guides.insert(0, section.strip())
+    titles = [guide.removeprefix("### ").partition("\n")[0] for guide in guides]
+    most = MOST_GUIDES + (DOWNLOAD in titles)
+    return {"guides": guides[:most], "folded": guides[most:], "folded_titles": titles[most:]}
+
+
 def _guides(group: FormatGroup, *, is_alone: bool) -> Iterator[str]:
     """Render a section for each runtime that opens the artifact; `is_alone` in a repo of one format."""
-    described = xinference.launch(group) if is_alone else None
+    described = xinference.launch(group) if is_alone and group.is_on_hub else None
     values = {**group.values(), "modelfile": ollama.MODELFILE, "xinference": described}
     for guide in group.shipping.guides:
         known = group.facts.runs_in
@@ -77,7 +98,7 @@ def _notes(bundle: Bundle) -> dict[str, Any]:
     unmeasured = [(label(each), list(_missing(each))) for each in bundle.candidates]
     return {
         "waived": list(_waived(bundle)),
-        "deviations": list(_deviations(bundle.candidates)),
+        **_differing(bundle.candidates),
         "window": max((each.context for each in opened), default=None),
         "unmeasured": [each for each in unmeasured if each[1]],
     }
@@ -96,11 +117,27 @@ def _waived(bundle: Bundle) -> Iterator[str]:
             yield f"{where}: {found}. Waived: {markdown.text(waiver.reason)}"
 
 
-def _deviations(candidates: Sequence[Candidate]) -> Iterator[str]:
-    """Say what differs from the source or from the name; tensors that differ alike share a line."""
-    for found in grouped(
-        (label(candidate), each) for candidate in candidates for each in candidate.manifest.deviations
-    ):
+def _differing(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Say what differs from the source or from the name, and in one sentence what many tensors share."""
+    found = [(label(candidate), each) for candidate in candidates for each in candidate.manifest.deviations]
+    sums, rest = summed(found)
+    manifests = {label(candidate): candidate.manifest for candidate in candidates}
+    said = []
+    for each in sums:
+        manifest = manifests[each.artifact]
+        where = "" if len(candidates) == 1 else f"{markdown.code(each.artifact)}: "
+        sentence = each.sentence(count_matrices(manifest.tensors), figures.bits(manifest))
+        said.append(f"{where}{markdown.text(sentence)}.")
+    alone = [pair for pair in found if pair not in rest]
+    return {
+        "deviations": [*said, *_deviations(rest, candidates)],
+        "folded_deviations": list(_deviations(alone, candidates)),
+    }
+
+
+def _deviations(listed: Sequence[tuple[str, Deviation]], candidates: Sequence[Candidate]) -> Iterator[str]:
+    """Write a line for the tensors that differ alike."""
+    for found in grouped(listed):
         subject = markdown.code(found.pattern)
         if len(found.subjects) > 1:
             subject = f"{subject} ({len(found.subjects)} tensors)"

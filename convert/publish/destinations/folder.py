@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from convert.errors import Failure, UsageFailure
 from convert.progress import Progress
-from convert.publish.bundle import Bundle, ShippedFile
+from convert.publish.bundle import Bundle, Origin, ShippedFile
 from convert.publish.destination import Contents, Destination, Moved, Sent, Survey
 from convert.publish.listing import (
     LARGEST_BYTES,
@@ -70,6 +70,10 @@ class FolderDestination(Destination):
     def at(cls, address: str, hub: Hub) -> Self:  # noqa: ARG003 - the Hub's alone
         scheme, mark, path = address.partition("://")
         return cls(expanded_folder(unquote(path) if mark and scheme.lower() in cls.SCHEMES else address))
+
+    def origin(self, repo: str, revision: str) -> Origin:  # noqa: ARG002
+        """Say that the files are there already."""
+        return Origin("folder")
 
     def look(self, repo: str, revision: str) -> Contents:  # noqa: ARG002 - a folder has no branches
         """See what the folder holds; no content is read that its list has a digest of."""

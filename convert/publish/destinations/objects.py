@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from convert.errors import Failure, UsageFailure
 from convert.progress import Progress
-from convert.publish.bundle import Bundle, ShippedFile
+from convert.publish.bundle import Bundle, Origin, ShippedFile
 from convert.publish.destination import ANY_SCHEME, RERUN, Contents, Destination, Moved, Sent, Survey
 from convert.publish.listing import (
     LARGEST_BYTES,
@@ -97,6 +97,10 @@ class ObjectDestination(Destination):
         if not root.strip("/"):
             raise UsageFailure(f"publish.to: {shown} names no place", "name a bucket or a folder after it")
         return cls(shown.rstrip("/"), files, root.rstrip("/"))
+
+    def origin(self, repo: str, revision: str) -> Origin:  # noqa: ARG002
+        """Name the address, without a password."""
+        return Origin("store", self._place(repo))
 
     def look(self, repo: str, revision: str) -> Contents:  # noqa: ARG002 - a store has no branches
         """See what the current release holds, according to its list."""

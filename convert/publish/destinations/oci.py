@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from convert.errors import Failure, UsageFailure
 from convert.progress import Progress
-from convert.publish.bundle import Bundle, ShippedFile
+from convert.publish.bundle import Bundle, Origin, ShippedFile
 from convert.publish.destination import RERUN, Contents, Destination, Moved, Sent, Survey
 from convert.publish.listing import differs, name_of
 from convert.publish.oci.blob import CHUNK_BYTES, Push
@@ -58,6 +58,10 @@ class OciDestination(Destination):
                 "write oci://registry.example/models; the repo's name and its tag are appended",
             )
         return cls(host, namespace)
+
+    def origin(self, repo: str, revision: str) -> Origin:
+        """Name the repository and the tag that moves."""
+        return Origin("registry", f"{self.host}/{self._repository(repo)}", newest_tag(revision))
 
     def look(self, repo: str, revision: str) -> Contents:
         """See which layers the newest release's tag names."""
@@ -127,8 +131,11 @@ class OciDestination(Destination):
     def _find_login(self) -> Callable[[], Login | None]:
         return remembered(self.host)
 
+    def _repository(self, repo: str) -> str:
+        return "/".join(part for part in (self.namespace, name_of(repo)) if part).lower()
+
     def _registry(self, repo: str) -> Registry:
-        repository = "/".join(part for part in (self.namespace, name_of(repo)) if part).lower()
+        repository = self._repository(repo)
         if not _REPOSITORY.fullmatch(repository):
             raise UsageFailure(
                 f"publish.to: {repository!r} cannot name a repository of a registry",
