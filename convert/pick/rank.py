@@ -28,7 +28,7 @@ class Answer:
 
 def rank(candidates: Sequence[Candidate], machine: Machine, need: Need) -> Answer:
     """Fit every candidate into the machine's runtimes, and choose."""
-    fits = ranked(candidates, machine, need)
+    fits = ranked(candidates, machine, need, {name: find_runtime(name) for name in machine.runtimes})
     best = fits[0] if fits[0].is_answer else None
     if best:
         return Answer(machine, need, tuple(fits), best)
@@ -37,9 +37,10 @@ def rank(candidates: Sequence[Candidate], machine: Machine, need: Need) -> Answe
     return Answer(machine, need, tuple(fits), None, nearest, gives)
 
 
-def ranked(candidates: Sequence[Candidate], machine: Machine, need: Need) -> list[Fit]:
+def ranked(
+    candidates: Sequence[Candidate], machine: Machine, need: Need, runtimes: dict[str, Runtime]
+) -> list[Fit]:
     """Fit every candidate into the machine's runtimes; the first is the answer if it can be one."""
-    runtimes = {name: find_runtime(name) for name in machine.runtimes}
     fits = _fits(candidates, machine, need, runtimes)
     if not fits:
         opened = sorted({name for each in runtimes.values() for name in each.formats})

@@ -5,14 +5,13 @@ from convert.recipe import Recipe
 # Of an answer, how far it is from the source's.
 QUALITY = frozenset({"smoke_drop", "ppl_ratio", "kl_mean", "kl_p99", "top1"})
 ROOM = frozenset({"size_bytes", "peak_rss_bytes", "peak_anon_bytes", "load_s"})
-FORMATS_APART = "-"
 
 
 def remedy(gate: str, target: str, recipe: Recipe | None = None) -> str:
     """Say what may help; a foreign artifact has no recipe to change."""
     if gate in QUALITY:
-        options = recipe.targets.get(target.partition(FORMATS_APART)[0]) if recipe else None
-        found = (options.closer(target) if options else "") or "take a type with more bits"
+        options = [each for each in recipe.targets.values() if target in each.by_target()] if recipe else []
+        found = "".join(each.closer(target) for each in options) or "take a type with more bits"
     elif gate in ROOM:
         found = "take a type with fewer bits"
     else:

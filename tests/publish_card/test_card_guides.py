@@ -27,7 +27,7 @@ TEMPLATES = (*GUIDES, ROOT.parent / "publish" / "card" / "macros.j2")
 # This project's own words and figures, and what filters have quoted already.
 OURS = re.compile(
     r'(answer_tokens|context|modelfile|port|path|where|xinference\.file)|"[^"]*"( if .*)?'
-    r"|(download|curl|generate|at_revision|model)\(.*\)"
+    r"|(client|download|curl|generate|at_revision|model)\(.*\)"
 )
 QUOTED = re.compile(r"\| (sh|py|json)$")
 NASTY = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from convert.errors import UsageFailure
 from convert.pick import candidate as pick
@@ -11,7 +12,7 @@ from convert.pick.memory import estimate
 from convert.pick.need import Need
 from convert.pick.profile import Profile
 from convert.pick.rank import ranked
-from convert.pick.runtime import Runtime, find_runtime
+from convert.pick.runtime import Runtime
 from convert.publish.bundle import Bundle, Candidate
 from convert.publish.card import markdown
 from convert.publish.card.label import label
@@ -52,15 +53,15 @@ def needs(bundle: Bundle, candidate: Candidate, full: int | None) -> Needs | Non
 
 def sentence(bundle: Bundle) -> str:
     """Say which file to take on which machine; nothing where none of them fits any."""
-    told = bundle.candidates[0].manifest.model
-    need = Need(context=contexts(told.context_length if told else None)[0])
+    described = bundle.candidates[0].manifest.model
+    need = Need(context=contexts(described.context_length if described else None)[0])
     offered = {each.target: _offered(bundle, each) for each in bundle.candidates}
     named = {each.target: markdown.code(label(each)) for each in bundle.candidates}
     known = [each for each in offered.values() if each is not None]
     answers: dict[str, list[str]] = {}
     for machine in _machines() if known else ():
         try:
-            best = ranked(known, machine, need)[0]
+            best = ranked(known, machine, need, {name: _read(name) for name in machine.runtimes})[0]
         except UsageFailure:  # none of its runtimes opens any of them
             continue
         if best.is_answer:
@@ -90,11 +91,17 @@ def _offered(bundle: Bundle, candidate: Candidate) -> pick.Candidate | None:
 def _runtime(format_name: str) -> Runtime | None:
     """Find the runtime that opens the format on the smallest of the machines that have one."""
     names = [name for machine in (*_machines(), *_machines(MORE)) for name in machine.runtimes]
-    runtimes = map(find_runtime, dict.fromkeys(names))
+    runtimes = map(_read, dict.fromkeys(names))
     return next((each for each in runtimes if format_name in each.formats), None)
 
 
+@cache
+def _read(runtime: str) -> Runtime:
+    """Read a shipped runtime: a person's own are no part of a card, which is the same wherever it is made."""
+    return data.read(data.SHIPPED / "runtimes" / f"{runtime}.yaml", "runtime", Runtime)
+
+
 def _machines(names: Sequence[str] = MACHINES) -> list[Machine]:
-    """Read the shipped profiles: a person's own are no part of a card."""
+    """Read the shipped profiles, likewise."""
     folder = data.SHIPPED / "profiles"
     return [data.read(folder / f"{name}.yaml", "machine", Profile).machine(name) for name in names]
