@@ -6,7 +6,7 @@ Every format's folder has a `shipping.py` with `SHIPPING`, and `guides/`: one Ji
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from convert import formats
@@ -56,6 +56,8 @@ class Shipping:
     favorite: str = ""  # the label that people expect to be preselected
     runs_in_ollama: bool = False  # the repo gets Ollama's files
     xinference: Xinference | None = None
+    # By an artifact's option of that name, where another layout is shipped otherwise.
+    layouts: Mapping[str, Shipping] = field(default_factory=dict)
 
     def folders(self, target: str, options: Mapping[str, JsonValue], *, is_alone: bool) -> tuple[str, str]:
         """Return where in the repo an artifact's files go, and where its documents."""
@@ -69,10 +71,10 @@ class Shipping:
         return re.compile(self.weights.replace("{label}", re.escape(label)))
 
 
-def shipping(format_name: str) -> Shipping:
-    """Return how a format is shipped, or refuse one that is unknown."""
+def shipping(format_name: str, options: Mapping[str, JsonValue] | None = None) -> Shipping:
+    """Return how an artifact of a format is shipped, or refuse a format that is unknown."""
     names = formats.format_names()
     if format_name not in names:
         raise Failure(f"there is no format {format_name!r}", f"the formats are {', '.join(names)}")
     found: Shipping = formats.part_of(format_name, "shipping").SHIPPING
-    return found
+    return found.layouts.get(str((options or {}).get("layout")), found)

@@ -23,13 +23,13 @@ _T = TypeVar("_T", "Candidate", "Target")
 def suffix(artifact: Candidate | Target) -> str:
     """Return the end of its repo's name: GGUF, ONNX, GPTQ-Int4."""
     _, format_name, options = _facts(artifact)
-    return shipping(format_name).suffix.format(**options)
+    return shipping(format_name, options).suffix.format(**options)
 
 
 def folders(artifact: Candidate | Target, *, is_alone: bool) -> tuple[str, str]:
     """Return where in the repo its files go, and where its documents."""
     target, format_name, options = _facts(artifact)
-    return shipping(format_name).folders(target, options, is_alone=is_alone)
+    return shipping(format_name, options).folders(target, options, is_alone=is_alone)
 
 
 def _facts(artifact: Candidate | Target) -> tuple[str, str, Mapping[str, JsonValue]]:

@@ -301,8 +301,9 @@ def test_native_rounds_neither_table_where_they_differ(tmp_path: Path) -> None:
     assert np.array_equal(stored["head.weight"], head["lm_head.weight"])
 
 
-def test_what_is_native_but_for_rounding_is_said() -> None:
-    model = Model("Tiny", None, LARGE, genai.NUMBERS, Path())
+def test_what_is_native_but_for_rounding_is_said(tmp_path: Path) -> None:
+    folder = tiny.make_blank(tmp_path, tiny.Recipe("qwen2"))
+    model = Model("Tiny", None, LARGE, genai.NUMBERS, folder)
     options = OnnxOptions.model_validate(
         {"precision": ["int4", "fp16"], "provider": ["cpu", "cuda"], "head": "native"}, strict=False
     )

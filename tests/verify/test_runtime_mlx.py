@@ -70,9 +70,9 @@ def test_it_says_what_it_has_opened_and_agrees_with_the_source(mlx: Worker, chat
 def test_widened_weights_answer_as_packed_ones(made: Path) -> None:
     ids = list(range(3, 40))
     found = {}
-    for weights in ("auto", "packed"):
+    for weights, said in (("auto", "widened to float32"), ("packed", "as stored")):
         with opened("mlx_lm", made / "mlx-4bit", weights=weights) as worker:
-            assert worker.info.notes["weights"] == {"auto": "widened", "packed": "as stored"}[weights]
+            assert worker.info.notes["weights"] == said
             found[weights] = logits(worker, ids)
     assert np.abs(found["auto"] - found["packed"]).max() < 1e-3
 

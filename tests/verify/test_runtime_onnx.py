@@ -69,7 +69,7 @@ def source(chat: Made) -> Iterator[Worker]:
 
 
 def test_a_folder_finds_its_runtime(artifact: Path, chat: Made) -> None:
-    assert runtimes_for(artifact) == ("onnxruntime_genai",)
+    assert runtimes_for(artifact) == ("onnxruntime_genai", "onnxruntime")
     assert runtimes_for(chat.source) == ("transformers",)
 
 

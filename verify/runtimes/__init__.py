@@ -200,12 +200,16 @@ def runtimes_for(artifact: str | Path, format_name: str | None = None) -> tuple[
     """
     modules = {name: find_runtime(name) for name in runtime_names()}
     refusals: list[Failure] = []
+    # One format may have folders of several kinds, each for some of its runtimes.
+    is_parted = (
+        Path(artifact).is_dir() and sum(format_name in module.FORMATS for module in modules.values()) > 1
+    )
 
     def opens(module: ModuleType) -> bool:
         if is_address(artifact):
             return str(artifact).partition("://")[0] in getattr(module, "SCHEMES", ())
         if format_name is not None:
-            return format_name in module.FORMATS
+            return format_name in module.FORMATS and (not is_parted or module.suits(Path(artifact)))
         try:
             return bool(module.suits(Path(artifact)))
         except Failure as refusal:  # it knows the kind of folder, and cannot open this one

@@ -1,7 +1,7 @@
 """MLX's checkpoints through mlx-lm, on a Mac's GPU or, where there is none, on the CPU.
 
-MLX multiplies packed weights slowly on a CPU. Where they fit they are widened there, once a few tokens have
-shown that both give the same.
+On a CPU, MLX multiplies packed weights slowly, and sums in the type of the scales. There, weights that fit
+are widened to float32, once a few tokens have shown that both give the same.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OPTIONS: dict[str, Any] = {"device": ("auto", "cpu", "gpu"), "weights": ("auto",
 # The share of spare memory that widened weights may take.
 SHARE = 0.6
 # What is asked of the packed and of the widened weights, and how far the answers may be apart, as a share.
-PROBE, CLOSE = (1, 2, 3), 0.05
+PROBE, CLOSE = (1, 2, 3), 1e-3
 # What model files call the length of the texts that a model was trained on.
 LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length")
 
@@ -75,13 +75,13 @@ class MlxLm(LocalRuntime[FolderVocabulary]):
         self._cache: list[Any] = []
         try:
             self._model, _ = load_model(folder)
-            packed = self._probe()
+            rows = self._probe()
         except Exception as fault:  # noqa: BLE001  (its model files raise whatever they meet)
             said = f"{type(fault).__name__}: {one_line(str(fault))}"
             raise Failure(f"{folder.name}: mlx-lm refuses it: {said}") from None
         quantized = config.get("quantization") or {}
-        is_wide = bool(quantized) and options["weights"] == "auto" and self._widen(folder, packed)
-        self.vocab_size = packed.shape[-1]  # as the head has it
+        is_wide = options["weights"] == "auto" and self._widen(folder)
+        self.vocab_size = rows.shape[-1]  # as the head has it
         self.info = self.describe(
             "mlx_lm",
             settings,
@@ -91,7 +91,7 @@ class MlxLm(LocalRuntime[FolderVocabulary]):
             ),
             notes={
                 "device": self._device,
-                "weights": "widened" if is_wide else "as stored",
+                "weights": "widened to float32" if is_wide else "as stored",
                 "mode": str(quantized.get("mode", "plain")),
                 "bits": str(quantized.get("bits", "")),
                 "group_size": str(quantized.get("group_size", "")),
@@ -102,12 +102,21 @@ class MlxLm(LocalRuntime[FolderVocabulary]):
     def _device(self) -> str:
         return str(self._mx.default_device().type).removeprefix("DeviceType.")
 
-    def _widen(self, folder: Path, packed: NDArray[np.float32]) -> bool:
+    def _widen(self, folder: Path) -> bool:
         """Widen the weights if they fit and this is a CPU; refuse them if they give something else."""
+        from mlx.utils import tree_map
         from mlx_lm.utils import dequantize_model, get_total_parameters
 
-        if self._device != "cpu" or 2 * get_total_parameters(self._model) > SHARE * available_memory():
+        if self._device != "cpu" or 4 * get_total_parameters(self._model) > SHARE * available_memory():
             return False
+        floats, wide = self._mx.floating, self._mx.float32
+        self._model.update(
+            tree_map(
+                lambda each: each.astype(wide) if self._mx.issubdtype(each.dtype, floats) else each,
+                self._model.parameters(),
+            )
+        )
+        packed = self._probe()
         dequantize_model(self._model)
         apart = np.abs(self._probe() - packed).max()
         if not apart <= CLOSE * np.abs(packed).max():

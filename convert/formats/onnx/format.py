@@ -7,13 +7,15 @@ from typing import Any, Literal
 from convert.deviation import Deviation
 from convert.extras import installed, require
 from convert.formats.base import Format, Planned, Weight
+from convert.formats.hf.companions import canonical_config, to_json
 from convert.formats.hf.format import promised_type
 from convert.formats.hf.tensors import KEPT_AS, Float
-from convert.formats.onnx.options import BITS, OnnxOptions, Precision, Provider, parts
+from convert.formats.onnx.options import BITS, Folder, OnnxOptions, Precision, Provider, parts
 from convert.formats.onnx.weights import Storage
 from convert.learning import Lessons
 from convert.learning.asking import Cost, cost, deviations, lessons, require_text
 from convert.model.decoder import Decoder, Ref, Role
+from convert.model.families import family
 from convert.model.feature import Feature
 from convert.model.source import Model, Weights
 from convert.progress import Progress
@@ -26,6 +28,8 @@ from convert.writer.layout import Slot
 # Written into each graph: modelwright's own version would change the bytes with every commit.
 PRODUCER_VERSION = "0.1.0"
 FLOATS: dict[Precision, Literal["F32", "F16"]] = {Precision.FP16: "F16", Precision.FP32: "F32"}
+# What families are said to run in.
+JS = "transformers.js"
 EIGHT_BITS, NOISY_LEVEL = 8, 4
 
 
@@ -42,7 +46,7 @@ class OnnxFormat(Format[OnnxOptions, Native]):
     """One folder a precision and provider, as `onnx-int4-cpu`."""
 
     name = "onnx"
-    REVISION = 2
+    REVISION = 3
     RENDERS = frozenset({
         Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
         Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
@@ -68,8 +72,13 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         Feature.LOGIT_SOFTCAP, Feature.LOGIT_SCALE,
     })  # fmt: skip
 
-    def renders(self, decoder: Decoder, options: OnnxOptions | None = None) -> frozenset[Feature]:
-        """Express all, but for a rounding what the calibration text can pass through."""
+    def renders(self, decoder: Decoder, options: OnnxOptions | None = None) -> frozenset[Feature] | None:
+        """Express all, but for a rounding what the calibration text can pass through.
+
+        For transformers.js, of the families that it has.
+        """
+        if options and options.layout is Folder.TRANSFORMERS_JS and JS not in family(decoder.family).runs_in:
+            return None
         if not (options and options.learns_by):
             return self.RENDERS
         from convert.model.forward import RENDERS as LEARNED  # noqa: PLC0415 - for the few that learn
@@ -114,20 +123,31 @@ class OnnxFormat(Format[OnnxOptions, Native]):
     def lay_out(self, model: Model, options: OnnxOptions, target: str, prepared: Native) -> Planned:
         """Build the graph and plan the file of weights; nothing is read for it."""
         require("onnx")
-        from convert.formats.onnx import genai, vocabulary  # noqa: PLC0415 - without onnx other formats work
+        from convert.formats.onnx import (  # noqa: PLC0415 - without onnx other formats work
+            genai,
+            transformers_js,
+            vocabulary,
+        )
         from convert.formats.onnx.graph import MODEL_FILE  # noqa: PLC0415
         from convert.formats.onnx.network import build  # noqa: PLC0415
 
-        _, provider = parts(target)
+        precision, provider = parts(target)
         graph, layout = build(model.decoder, _storage(options, target, prepared), PRODUCER_VERSION)
+        is_js = options.layout is Folder.TRANSFORMERS_JS
+        if is_js:
+            layout, files = transformers_js.arrange(model, graph, layout, precision, provider)
+        else:
+            config = canonical_config(model, "float16" if provider is Provider.CUDA else "float32")
+            files = {
+                MODEL_FILE: graph.SerializeToString(deterministic=True),
+                "config.json": to_json(config),
+                **genai.files(model, provider),
+                **vocabulary.files(model.tokenizer),
+            }
         return Planned(
             target,
             (layout,),
-            files={
-                MODEL_FILE: graph.SerializeToString(deterministic=True),
-                **genai.files(model, provider),
-                **vocabulary.files(model.tokenizer),
-            },
+            files=files,
             encodings={slot.name: _encoding(slot) for slot in layout.slots},
             **_learning(prepared),
             notes={"calibration": dict(prepared.lessons.record)} if prepared.lessons else {},
@@ -135,8 +155,7 @@ class OnnxFormat(Format[OnnxOptions, Native]):
                 *(deviations(prepared.lessons) if prepared.lessons else ()),
                 *_rounded(options, target, prepared),
                 *_experts(model.decoder, options, target),
-                *genai.deviations(model),
-                *vocabulary.deviations(model.tokenizer),
+                *(() if is_js else (*genai.deviations(model), *vocabulary.deviations(model.tokenizer))),
             ),
         )
 

@@ -33,6 +33,13 @@ class Provider(StrEnum):
     CUDA = "cuda"  # float16
 
 
+class Folder(StrEnum):
+    """Who finds its way in the folder."""
+
+    GENAI = "genai"
+    TRANSFORMERS_JS = "transformers.js"
+
+
 Stored = Literal["int4", "int8", "native"]
 # What is packed in blocks; the rest has no block, no scale and no part that is stored apart.
 BITS: dict[str, Literal[4, 8]] = {Precision.INT4: 4, Precision.INT8: 8}
@@ -81,6 +88,12 @@ class OnnxOptions(TargetOptions):
         description="Where it is to run, or a list of such: cpu computes in 32 bits, cuda in 16.",
         examples=["cpu", ["cpu", "cuda"]],
     )
+    layout: Folder = Field(
+        default=Folder.GENAI,
+        description="Whose folders these are: genai for onnxruntime-genai, transformers.js for that library, "
+        "where cpu and cuda mean 32 and 16 bits.",
+        examples=["transformers.js"],
+    )
     block_size: Literal[32, 64, 128] = Field(
         default=32,
         description="Weights that share a scale, of int4 and int8; larger ones are faster and coarser.",
@@ -124,6 +137,7 @@ class OnnxOptions(TargetOptions):
             f"{PREFIX}{precision}-{provider}": {
                 "precision": precision.value,
                 "provider": provider.value,
+                **({} if self.layout is Folder.GENAI else {"layout": self.layout.value}),
                 **(self._packing(precision, provider) if precision.value in BITS else {}),
             }
             for provider in self.provider
@@ -182,6 +196,15 @@ class OnnxOptions(TargetOptions):
             raise wrong(
                 "fp32 for cuda cannot be built: onnxruntime's attention runs in 16 bits there",
                 "take fp16 for cuda; fp32 is for cpu",
+            )
+        if (
+            self.layout is Folder.TRANSFORMERS_JS
+            and Precision.INT8 in self.precision
+            and Provider.CUDA in self.provider
+        ):
+            raise wrong(
+                "int8 in 16 bits cannot be built: transformers.js has no name for it",
+                "take int4 or fp16 for cuda; int8 is for cpu",
             )
         return self
 

@@ -9,7 +9,7 @@ from convert.model.families import llama
 from convert.model.feature import Feature
 
 CLASSES = ("ArceeForCausalLM",)
-RUNS_IN = frozenset({"vllm"})
+RUNS_IN = frozenset({"vllm", "transformers.js"})
 NAMING = llama.NAMING
 GGUF = replace(
     llama.GGUF,

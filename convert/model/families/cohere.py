@@ -11,7 +11,7 @@ from convert.model.feature import Feature
 
 CLASSES = ("CohereForCausalLM",)
 NAMING = llama.NAMING
-RUNS_IN = frozenset({"vllm", "sglang", "tgi"})
+RUNS_IN = frozenset({"vllm", "sglang", "tgi", "transformers.js"})
 # The graph looks for norms of queries and keys in models of so many layers, and only there.
 NORMED_LAYERS = 64
 EXAMPLE = {

@@ -13,7 +13,7 @@ from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_keys,
 CLASSES = ("Cohere2ForCausalLM",)
 NAMING = cohere.NAMING
 UNQUANTIZED = {"awq": "norms of a class that GPTQModel does not know"}
-RUNS_IN = frozenset({"vllm", "sglang"})
+RUNS_IN = frozenset({"vllm", "sglang", "transformers.js"})
 PERIOD = 4
 EXAMPLE = {
     **{key: value for key, value in cohere.EXAMPLE.items() if key != "use_qk_norm"},

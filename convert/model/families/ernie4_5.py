@@ -9,7 +9,7 @@ from convert.model.family import Gguf, Mlx, Naming
 from convert.model.feature import Feature
 
 CLASSES = ("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM")
-RUNS_IN = frozenset({"vllm"})
+RUNS_IN = frozenset({"vllm", "transformers.js"})
 _FUSED: dict[Role | tuple[Role, Part], str] = {
     **dict.fromkeys(QKV, "layers.{layer}.self_attn.qkv_proj"),
     **dict.fromkeys((Role.MLP_GATE, Role.MLP_UP), "layers.{layer}.mlp.up_gate_proj"),

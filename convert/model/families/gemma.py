@@ -12,7 +12,7 @@ from convert.model.feature import Feature
 
 CLASSES = ("GemmaForCausalLM",)
 NAMING = llama.NAMING
-RUNS_IN = frozenset({"transformers-packed", "vllm", "sglang", "tgi"})
+RUNS_IN = frozenset({"transformers-packed", "vllm", "sglang", "tgi", "transformers.js"})
 
 
 def limits(decoder: Decoder) -> Iterator[str]:

@@ -8,7 +8,7 @@ from convert.model.feature import Feature
 
 CLASSES = ("GPT2LMHeadModel",)
 # Not "transformers-packed": Transformers' layers for it are transposed, and look for plain weights.
-RUNS_IN = frozenset({"transformers-gguf", "vllm", "sglang", "tgi"})
+RUNS_IN = frozenset({"transformers-gguf", "vllm", "sglang", "tgi", "transformers.js"})
 
 NAMING = Naming(
     prefix="transformer.",

@@ -11,7 +11,7 @@ from convert.model.feature import Feature
 from convert.model.rotary import read_deviations, read_rope
 
 CLASSES = ("GPTNeoXForCausalLM",)
-RUNS_IN = frozenset({"vllm"})
+RUNS_IN = frozenset({"vllm", "transformers.js"})
 
 
 EXACT_GELU = "llama.cpp computes GELU by its tanh form"

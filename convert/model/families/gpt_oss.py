@@ -12,7 +12,7 @@ from convert.model.feature import Feature
 from convert.model.pattern import FULL, SLIDING, every, read_kinds, window_keys, with_windows
 
 CLASSES = ("GptOssForCausalLM",)
-RUNS_IN = frozenset({"vllm", "sglang"})
+RUNS_IN = frozenset({"vllm", "sglang", "transformers.js"})
 NAMING = replace(
     llama.NAMING,
     names={

@@ -11,7 +11,7 @@ from convert.model.feature import Feature
 
 CLASSES = ("GraniteForCausalLM",)
 NAMING = llama.NAMING
-RUNS_IN = frozenset({"vllm", "sglang", "tgi"})
+RUNS_IN = frozenset({"vllm", "sglang", "tgi", "transformers.js"})
 EXAMPLE = {
     **llama.SIZES,
     "architectures": list(CLASSES),

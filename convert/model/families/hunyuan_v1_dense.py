@@ -9,7 +9,7 @@ from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("HunYuanDenseV1ForCausalLM",)
-RUNS_IN = frozenset({"vllm"})
+RUNS_IN = frozenset({"vllm", "transformers.js"})
 NAMING = replace(
     llama.NAMING,
     names={

@@ -20,6 +20,7 @@ RUNS_IN = frozenset(
         "sglang",
         "tgi",
         "lmdeploy",
+        "transformers.js",
     }
 )
 

@@ -11,7 +11,7 @@ from convert.model.feature import Feature
 
 CLASSES = ("Ministral3ForCausalLM",)
 NAMING = llama.NAMING
-RUNS_IN = frozenset({"vllm", "sglang"})
+RUNS_IN = frozenset({"vllm", "sglang", "transformers.js"})
 # Transformers takes these for granted.
 ROPE = {
     "rope_type": "yarn",

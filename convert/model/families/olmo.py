@@ -10,7 +10,7 @@ from convert.model.feature import Feature
 
 CLASSES = ("OlmoForCausalLM",)
 NAMING = llama.NAMING
-RUNS_IN = frozenset({"vllm", "sglang"})
+RUNS_IN = frozenset({"vllm", "sglang", "transformers.js"})
 GGUF = Gguf(
     "olmo",
     renders=frozenset({

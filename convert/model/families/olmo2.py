@@ -18,7 +18,7 @@ NAMING = replace(
         Role.MLP_POST_NORM: "layers.{layer}.post_feedforward_layernorm",
     },
 )
-RUNS_IN = frozenset({"vllm", "sglang"})
+RUNS_IN = frozenset({"vllm", "sglang", "transformers.js"})
 EXAMPLE = {**llama.SIZES, "architectures": list(CLASSES), "num_key_value_heads": 8, "rope_theta": 500000.0}
 VARIANTS = {"grouped": {"num_key_value_heads": 2}}
 

@@ -9,7 +9,7 @@ from convert.model.families import gpt_neox
 from convert.model.family import Naming, Split, Tokenizer
 
 CLASSES = ("OPTForCausalLM",)
-RUNS_IN = frozenset({"vllm"})
+RUNS_IN = frozenset({"vllm", "transformers.js"})
 NAMING = Naming(
     prefix="model.decoder.",
     names={

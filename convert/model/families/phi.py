@@ -11,7 +11,7 @@ from convert.model.feature import Feature
 from convert.model.rotary import read_deviations, read_rope
 
 CLASSES = ("PhiForCausalLM",)
-RUNS_IN = frozenset({"vllm", "sglang"})
+RUNS_IN = frozenset({"vllm", "sglang", "transformers.js"})
 NAMING = replace(
     llama.NAMING,
     names={

@@ -9,7 +9,7 @@ from convert.model.family import Genai, Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("Phi3ForCausalLM",)
-RUNS_IN = frozenset({"transformers-gguf", "transformers-packed", "vllm", "sglang", "tgi"})
+RUNS_IN = frozenset({"transformers-gguf", "transformers-packed", "vllm", "sglang", "tgi", "transformers.js"})
 # As tools write it that quantize gate and up by themselves.
 APART = replace(
     llama.NAMING,

@@ -12,7 +12,7 @@ from convert.model.feature import Feature
 from convert.model.pattern import FULL, SLIDING
 
 CLASSES = ("Qwen2MoeForCausalLM",)
-RUNS_IN = frozenset({"vllm", "sglang"})
+RUNS_IN = frozenset({"vllm", "sglang", "transformers.js"})
 FASTCHAT_PROMPT = qwen2.FASTCHAT_PROMPT
 TOKENIZER = qwen2.TOKENIZER
 

@@ -13,7 +13,7 @@ from convert.model.pattern import FULL, SLIDING, read_kinds, with_windows
 
 CLASSES = ("SmolLM3ForCausalLM",)
 NAMING = llama.NAMING
-RUNS_IN = frozenset({"vllm", "sglang"})
+RUNS_IN = frozenset({"vllm", "sglang", "transformers.js"})
 PERIOD = 4
 EXAMPLE = {
     **llama.SIZES,

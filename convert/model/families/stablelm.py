@@ -10,7 +10,7 @@ from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("StableLmForCausalLM",)
-RUNS_IN = frozenset({"vllm"})
+RUNS_IN = frozenset({"vllm", "transformers.js"})
 NAMING = replace(
     llama.NAMING,
     names={

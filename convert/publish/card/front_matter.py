@@ -33,7 +33,7 @@ _NO_WORDS = frozenset("y n yes no on off true false null".split())  # noqa: SIM9
 def values(bundle: Bundle, facts: Facts) -> dict[str, Any]:
     """Return every key, in the order in which people read them."""
     manifest = bundle.candidates[0].manifest
-    format_ = shipping(manifest.format)
+    format_ = shipping(manifest.format, manifest.options)
     card = bundle.source_card
     bases = [repo for repo in (manifest.source.repo, bundle.adapter.repo if bundle.adapter else None) if repo]
     owner, _, name = bundle.repo.rpartition("/")
@@ -72,8 +72,8 @@ def languages_of(card: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 def tags(bundle: Bundle, *, is_chat: bool) -> list[str]:
     """Return our tags, then the source's about the model itself."""
-    formats = dict.fromkeys(candidate.manifest.format for candidate in bundle.candidates)
-    ours = [tag for name in formats for tag in shipping(name).tags]
+    manifests = [candidate.manifest for candidate in bundle.candidates]
+    ours = [tag for each in manifests for tag in shipping(each.format, each.options).tags]
     ours += ["conversational"] if is_chat else []
     theirs = [
         tag

@@ -13,7 +13,7 @@ def label(candidate: Candidate) -> str:
 
 def shipping_of(candidate: Candidate) -> Shipping:
     """Return how the artifact's format is shipped."""
-    return shipping(candidate.manifest.format)
+    return shipping(candidate.manifest.format, candidate.manifest.options)
 
 
 def weights(candidate: Candidate) -> tuple[FileEntry, ...]:
