@@ -1,4 +1,7 @@
-"""How a candidate fits a machine in a runtime: memory, speed, and why it cannot be the answer."""
+"""How a candidate fits a machine in a runtime: memory, speed, and why it cannot be the answer.
+
+The page does the same by `pick.js`; a test compares the two.
+"""
 
 import math
 from collections.abc import Iterator

@@ -5,21 +5,20 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from convert.deviation import count_matrices, grouped, summed
 from convert.errors import Failure, UsageFailure
 from convert.pick import commands, data
 from convert.pick.candidate import Candidate, of_recipe, offered
-from convert.pick.fit import NONE, NOT_RUN, PARALLEL, Fit, divides, fit
+from convert.pick.fit import NONE, NOT_RUN, Fit, fit
 from convert.pick.machine import Machine
-from convert.pick.memory import cache_of
 from convert.pick.need import Need
+from convert.pick.page_data import data_of_candidate, data_of_machine, data_of_model, data_of_runtime, key
 from convert.pick.profile import Profile
 from convert.pick.rank import Answer, rank
-from convert.pick.runtime import Holds, Runs, Runtime, find_runtime
+from convert.pick.runtime import Runtime, find_runtime
 from convert.pick.sentence import GOALS, LANGUAGES, heading, reason, sentence
 from convert.recipe import Recipe
 from convert.source import Hub
@@ -60,12 +59,12 @@ def choice(candidates: Sequence[Candidate], machine: Machine, need: Need) -> Cho
         languages=LANGUAGES,
         settings={"on": machine.name, **vars(need)},
         data={
-            "machines": {name: _machine(each) for name, each in machines.items()},
-            "runtimes": {name: _runtime(each) for name, each in runtimes.items()},
-            "models": _models(candidates),
-            "candidates": [_candidate(each, runtimes) for each in candidates],
+            "machines": {name: data_of_machine(each) for name, each in machines.items()},
+            "runtimes": {name: data_of_runtime(each) for name, each in runtimes.items()},
+            "models": {each.label: data_of_model(each) for each in candidates},
+            "candidates": [data_of_candidate(each, runtimes) for each in candidates],
             "further": {
-                label: {text: _candidate(each, runtimes) for text, each in found_.items()}
+                label: {text: data_of_candidate(each, runtimes) for text, each in found_.items()}
                 for label, found_ in further.items()
             },
             "languages": LANGUAGES,
@@ -100,11 +99,6 @@ def for_recipes(recipes: Iterable[Recipe], out: Path) -> Choice | None:
 
 def _shipped(name: str) -> Machine:
     return data.read(data.SHIPPED / "profiles" / f"{name}.yaml", "machine", Profile).machine(name)
-
-
-def key(candidate: Candidate) -> str:
-    """Name a candidate as the rows of reports are named."""
-    return f"{candidate.label}/{candidate.target}"
 
 
 def _profiles() -> list[str]:
@@ -196,24 +190,6 @@ def _differs(candidate: Candidate) -> Iterable[str]:
     ]
 
 
-def _machine(machine: Machine) -> dict[str, Any]:
-    return {**asdict(machine), "text": str(machine)}
-
-
-def _runtime(runtime: Runtime) -> dict[str, Any]:
-    said = runtime.model_dump(
-        include={"title", "kinds", "systems", "formats", "needs", "menu", "always", "smaller", "verified_by",
-                 "bits", "parallel", "run", "serve", "note"}
-    )  # fmt: skip
-    return {**said, "holds": _plain(runtime.holds), "runs": _plain(runtime.runs)}
-
-
-def _plain(figures: Holds | Runs) -> dict[str, Any]:
-    """Return numbers without where they come from."""
-    said = figures.model_dump()
-    return {name: each["value"] if isinstance(each, dict) else each for name, each in said.items()}
-
-
 def _further(candidates: Sequence[Candidate], runtimes: dict[str, Runtime]) -> Further:
     """List by model and target what runtimes offer of it, and what they would take where nothing fits."""
     menu = {text for each in runtimes.values() for text in each.smaller}
@@ -224,67 +200,4 @@ def _further(candidates: Sequence[Candidate], runtimes: dict[str, Runtime]) -> F
     return {
         label: {text: each for text in sorted(menu) for each in offered(like.model, (text,), like)}
         for label, like in likes.items()
-    }
-
-
-def _models(candidates: Sequence[Candidate]) -> dict[str, Any]:
-    return {each.label: _model(each) for each in candidates}
-
-
-def _model(candidate: Candidate) -> dict[str, Any]:
-    model, decoder = candidate.model, candidate.model.decoder
-    return {
-        "vocab": decoder.vocab_size,
-        "hidden": decoder.hidden_size,
-        "context": decoder.context_length,
-        "languages": model.languages,
-        "is_chat": model.is_chat,
-        "active": model.active_count,
-        "kv_heads": max((each.kv_head_count for each in decoder.attentions), default=0),
-        "shares": [number for number in PARALLEL if divides(candidate, number)],
-        "cache": asdict(cache_of(decoder)),
-    }
-
-
-def _candidate(candidate: Candidate, runtimes: dict[str, Runtime]) -> dict[str, Any]:
-    result = candidate.found.result if candidate.found else None
-    opens = [each for each in runtimes.items() if candidate.format_name in each[1].formats]
-    by_bits = {}
-    for name, runtime in opens:
-        bits = "" if candidate.format_name != "hf" or runtime.bits is None else f"{runtime.bits:g}"
-        place = Fit(candidate, name, runtime, NONE, NOT_RUN, 0.0)
-        by_bits[bits] = {"loss": place.loss, "kl": place.expected_kl}
-    measured = None
-    if result and result.memory and result.opened:
-        measured = {
-            "runtime": result.opened.runtime,
-            "context": result.opened.context,
-            "weights": float(result.size_bytes or 0),
-            "rest": max(0.0, result.memory.peak_rss_bytes - float(result.size_bytes or 0)),
-        }
-    timed = None
-    if candidate.found and result and result.speed and result.speed.decode_tok_s and result.opened:
-        timed = {
-            "machine": candidate.found.machine,
-            "cores": candidate.found.cores,
-            "runtime": result.opened.runtime,
-            "decode": result.speed.decode_tok_s.median,
-            "first": result.speed.ttft_s.median,
-        }
-    return {
-        "key": key(candidate),
-        "label": candidate.label,
-        "target": candidate.target,
-        "title": f"{candidate.label} {candidate.shown_target}",
-        "format": candidate.format_name,
-        "is_alone": candidate.is_alone,
-        "state": candidate.state,
-        "is_failed": candidate.is_failed,
-        "kl": candidate.kl,
-        "weighed": asdict(candidate.weighed) if candidate.weighed else None,
-        "by_bits": by_bits,
-        "measured": measured,
-        "timed": timed,
-        "build": commands.build(candidate),
-        "names": commands.names(candidate),
     }

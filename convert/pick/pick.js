@@ -231,7 +231,7 @@ const givesOf = (nearest, machine, need) => {
   }
   const lacking = mostOf(nearest.memory) - nearest.room;
   if (lacking > 0) found.push(`+${sizeOf(lacking)} of ${machine.gpus ? "GPU " : ""}memory`);
-  else if (!nearest.isSuited) found.push(nearest.fault);
+  else if (!found.length && !nearest.isSuited) found.push(nearest.fault);
   if (need.min_speed > asked.min_speed) {
     const slower = `${+need.min_speed} → ${fixed(nearest.speed.user, 1)} tok/s`;
     return found.length ? found.map((each) => `${each} and ${slower}`) : [slower];

@@ -1,4 +1,7 @@
-"""The ranking: which candidate is the answer, and what would have to give where none fits."""
+"""The ranking: which candidate is the answer, and what would have to give where none fits.
+
+The page does the same by `pick.js`; a test compares the two.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -131,7 +134,7 @@ def _gives(nearest: Fit, machine: Machine, need: Need) -> list[str]:
     lacking = nearest.memory.most_bytes - nearest.room_bytes
     if lacking > 0:
         found.append(f"+{size(lacking)} of {'GPU ' if machine.gpus else ''}memory")
-    elif not nearest.is_suited:
+    elif not found and not nearest.is_suited:
         found.append(nearest.fault)
     if need.min_speed > asked.min_speed:
         slower = f"{need.min_speed:g} → {nearest.speed.user_tok_s:.1f} tok/s"

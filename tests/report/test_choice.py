@@ -14,7 +14,8 @@ from convert.pick import commands
 from convert.pick.candidate import gather
 from convert.pick.machine import overridden
 from convert.pick.need import Need
-from convert.pick.page import choice, key
+from convert.pick.page import choice
+from convert.pick.page_data import key
 from convert.pick.profile import find_machine
 from convert.pick.rank import rank
 from convert.pick.sentence import heading, reason, sentence

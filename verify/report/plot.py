@@ -11,7 +11,8 @@ from typing import Self
 
 from verify.quality import Quality
 from verify.report import words
-from verify.report.chart import HEIGHT, WIDTH, Axis, Chart, Line, Mark, Rule, decades, lines, scatter, svg
+from verify.report.chart import Axis, Chart, Line, Mark, Rule, decades, lines, scatter
+from verify.report.svg import HEIGHT, WIDTH, svg
 
 __all__ = ["HEIGHT", "STYLE", "WIDTH", "Point", "by_size", "by_speed", "by_users", "memory", "quality"]
 # Below it a divergence is rounding, and a logarithm would make it look like a difference.
