@@ -53,9 +53,10 @@ class Baseline:
 
     result: SourceResult
     profile: Profile
-    reference: Reference
+    reference: Reference | None  # None where only speed is measured
     plan: Plan  # what fits of what was to be asked
     scope: Scope
+    launch: Launch  # how the source was opened
 
 
 def question_source(
@@ -69,19 +70,22 @@ def question_source(
     if source.adapter:
         options["adapter"] = str(source.adapter.absolute())
     settings = RuntimeSettings(plan.context, plan.threads, options)
+    launch = Launch("transformers", source.folder.absolute(), settings, plan.limits)
     try:
-        with Worker(Launch("transformers", source.folder.absolute(), settings, plan.limits)) as worker:
+        with Worker(launch) as worker:
             forecast.doing(NAME, "tokens and template")
             profile = read_profile(worker)
-            windows = _windows(worker, plan)
+            windows = _windows(worker, plan) if plan.measures != "speed" else Windows(())
             fitted = settle(worker, plan, len(windows.ids), others, forecast)
             plan, windows = fitted.plan, windows.only(fitted.windows)
             forecast.expect(fitted.expected)
             announce(fitted, forecast)
-            forecast.doing(NAME, "logits")
-            reference = save_reference(worker, windows, _logits_path(cache, source, worker, windows))
-            forecast.done(NAME, "odds")
-            _prune(cache, reference.path)
+            reference = None
+            if windows.ids:
+                forecast.doing(NAME, "logits")
+                reference = save_reference(worker, windows, _logits_path(cache, source, worker, windows))
+                forecast.done(NAME, "odds")
+                _prune(cache, reference.path)
             model = WorkerAnswerer(worker)
             with cached(model, cache / f"{_key(source, worker, model.seats)}.answers") as answerer:
                 answers = converse(answerer, plan, forecast, NAME)
@@ -101,7 +105,12 @@ def question_source(
         opened=opened,
         scenarios=answers,
     )
-    return Baseline(result, profile, reference, plan, fitted.scope)
+    return Baseline(result, profile, reference, plan, fitted.scope, launch)
+
+
+def is_offloaded(result: SourceResult) -> bool:
+    """Tell whether the source's weights stay on disk while it works, so that its speed says nothing."""
+    return result.opened is not None and result.opened.notes.get("offload", "none") != "none"
 
 
 def describe(worker: Worker) -> Opened:

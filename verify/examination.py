@@ -15,6 +15,7 @@ from verify.forecast import Forecast
 from verify.gates import Check
 from verify.judgment import figures, smoke_drop
 from verify.load import LoadPlan, launch_for, load_check, measure_load
+from verify.logprobs import Reference
 from verify.parity import compare, read_profile
 from verify.pilot import Rates, pilot
 from verify.quality import quality
@@ -113,8 +114,9 @@ class Examination:
             self._step("parity", "tokens and template", lambda: self._compare_tokens(worker, baseline))
         elif "count" in can:
             self._step("parity", "token counts and ends", lambda: self._compare_counts(worker, baseline))
-        if {"logits", "top_logprobs"} & {*can} and worker.fault is None:
-            self._step("quality", "logits", lambda: self._compare_logits(worker, baseline))
+        reference = baseline.reference
+        if reference and {"logits", "top_logprobs"} & {*can} and worker.fault is None:
+            self._step("quality", "logits", lambda: self._compare_logits(worker, reference))
         if worker.fault is None:
             self._step("answers", "", lambda: self._have_dialogues(worker, baseline))
         self.is_alive = worker.fault is None
@@ -138,8 +140,8 @@ class Examination:
     def _compare_counts(self, worker: Worker, baseline: Baseline) -> None:
         self._checks += compare_counts(worker, baseline.profile)
 
-    def _compare_logits(self, worker: Worker, baseline: Baseline) -> None:
-        self._found["quality"] = quality(worker, baseline.reference)
+    def _compare_logits(self, worker: Worker, reference: Reference) -> None:
+        self._found["quality"] = quality(worker, reference)
         self._watch.done(self.name, "odds")
 
     def _have_dialogues(self, worker: Worker, baseline: Baseline) -> None:

@@ -39,6 +39,14 @@ class Quality:
     window: int  # tokens in each
     intervals: dict[str, Interval]  # by the figure's name; empty where there is only one window
     kl_tokens: int | None = None  # KL over so many likeliest tokens and the rest as one: at least so much
+    # As llama-perplexity names them; older reports have none.
+    kl_median: float | None = None
+    kl_p90: float | None = None
+    kl_p95: float | None = None
+    kl_p999: float | None = None
+    kl_max: float | None = None
+    dp_mean: float | None = None  # the change of the right token's probability
+    dp_rms: float | None = None
 
 
 def quality(worker: Worker, reference: Reference) -> Quality:
@@ -64,8 +72,15 @@ FIGURES: dict[str, Callable[[Comparison], float]] = {
     "ppl": lambda comparison: _exp(comparison.surprisal.mean()),
     "ppl_ratio": lambda comparison: _exp((comparison.surprisal - comparison.source_surprisal).mean()),
     "kl_mean": lambda comparison: float(comparison.divergence.mean()),
-    "kl_p99": lambda comparison: float(np.quantile(comparison.divergence, 0.99)),
+    "kl_p99": lambda comparison: _quantile(comparison, 0.99),
     "top1": lambda comparison: float(comparison.is_same_top.mean()),
+    "kl_median": lambda comparison: _quantile(comparison, 0.5),
+    "kl_p90": lambda comparison: _quantile(comparison, 0.9),
+    "kl_p95": lambda comparison: _quantile(comparison, 0.95),
+    "kl_p999": lambda comparison: _quantile(comparison, 0.999),
+    "kl_max": lambda comparison: float(comparison.divergence.max()),
+    "dp_mean": lambda comparison: float(_change(comparison).mean()),
+    "dp_rms": lambda comparison: float(np.sqrt(np.square(_change(comparison)).mean())),
 }
 
 
@@ -79,6 +94,16 @@ def intervals(comparison: Comparison) -> dict[str, Interval]:
     rows = [[figure(each) for figure in FIGURES.values()] for each in drawn]
     bounds = np.quantile(rows, (0.025, 0.975), axis=0).T.tolist()
     return {name: Interval(*pair) for name, pair in zip(FIGURES, bounds, strict=True)}
+
+
+def _quantile(comparison: Comparison, rank: float) -> float:
+    return float(np.quantile(comparison.divergence, rank))
+
+
+def _change(comparison: Comparison) -> NDArray[np.float64]:
+    """Return by how much the artifact finds the right token likelier than the source does."""
+    found: NDArray[np.float64] = np.exp(-comparison.surprisal) - np.exp(-comparison.source_surprisal)
+    return found
 
 
 def _exp(value: float) -> float:

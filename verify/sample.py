@@ -59,6 +59,11 @@ class Speed:
     circumstances: Circumstances | None = None  # older reports have none
 
     @property
+    def is_busy(self) -> bool:
+        """Return whether other programs took more than half of the cores meanwhile."""
+        return self.circumstances is not None and self.circumstances.is_busy
+
+    @property
     def cautions(self) -> tuple[str, ...]:
         """Say why these figures are to be read with caution; empty where nothing disturbed them."""
         found = []

@@ -12,6 +12,12 @@ class Part:
     asked: int
     of: int
 
+    def words(self) -> str:
+        """Write it as "all 8", "4 of 8" or "no"."""
+        if self.asked < self.of:
+            return f"{self.asked} of {self.of}"
+        return f"all {self.of}" if self.of else "no"
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -31,10 +37,7 @@ class Scope:
             "windows of text": self.windows,
             "repetitions for speed": self.repetitions,
         }
-        return {
-            what: f"all {part.of}" if part.asked >= part.of else f"{part.asked} of {part.of}"
-            for what, part in parts.items()
-        }
+        return {what: part.words() for what, part in parts.items()}
 
     @property
     def is_whole(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from convert.size import duration
@@ -26,6 +27,7 @@ SLOWER = 2.0
 
 def settle(worker: Worker, plan: Plan, windows: int, others: Others, forecast: Forecast) -> Fitted:
     """Choose what is asked of every model."""
+    plan = _wanted(plan)
     if plan.budget_s is None:
         return whole(plan, windows)
     forecast.doing(NAME, "short measurement")
@@ -44,6 +46,15 @@ def settle(worker: Worker, plan: Plan, windows: int, others: Others, forecast: F
         all_rates[name] = (None if is_quick else measure()) or rates
     left_s = plan.budget_s - forecast.elapsed_s()
     return fit(plan, windows, all_rates, count, left_s)
+
+
+def _wanted(plan: Plan) -> Plan:
+    """Leave out what is not to be measured."""
+    if plan.measures == "speed":
+        return replace(plan, packs=())
+    if plan.measures == "quality":
+        return replace(plan, speed=replace(plan.speed, openings=0, concurrency=()))
+    return plan
 
 
 def announce(fitted: Fitted, forecast: Forecast) -> None:

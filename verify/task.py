@@ -47,6 +47,7 @@ class Plan:
     # For all of it; infinite: everything is asked. None: everything, and no time is measured first.
     budget_s: float | None = None
     load: LoadPlan | None = None  # none: no server is asked by many at once
+    measures: Literal["all", "quality", "speed"] = "all"
     limits: Limits = field(default_factory=Limits)
     asked_sha256: str | None = None  # of the recipe and its files, when these questions were read
     cache: Path | None = None  # for the source's logits; none: a temporary folder

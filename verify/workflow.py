@@ -9,13 +9,17 @@ from pathlib import Path
 from convert.recipe import Recipe
 from convert.version import version
 from verify import measure
-from verify.baseline import Baseline, Source, question_source
+from verify.baseline import Baseline, Source, is_offloaded, question_source
 from verify.examination import Examination
 from verify.forecast import Forecast
 from verify.machine import describe_machine
-from verify.report import Report
+from verify.report import Report, SourceResult
 from verify.revision import REVISION
+from verify.sample import Measured
 from verify.task import Plan, Silence, Subject, Watch
+
+# No artifact has it: names of targets have no brackets.
+SOURCE = "(source)"
 
 
 def verify_artifacts(
@@ -43,7 +47,7 @@ def verify_artifacts(
         baseline = question_source(source, plan, cache, watch, others)
         for examination in examinations:
             examination.question(baseline)
-        measure_speed(examinations, baseline.plan, watch)
+        source_result = measure_speed(examinations, baseline, watch)
         for examination in examinations:
             examination.take_load(baseline)
     return Report(
@@ -54,22 +58,34 @@ def verify_artifacts(
         machine=describe_machine(),
         text=_text(plan, baseline),
         scope=replace(baseline.scope, took_s=round(watch.elapsed_s(), 1)),
-        source=baseline.result,
+        source=source_result,
         artifacts=tuple(examination.result() for examination in examinations),
     )
 
 
-def measure_speed(examinations: Sequence[Examination], plan: Plan, watch: Watch | Forecast) -> None:
-    """Measure those that could be opened, in turns."""
-    ready = {each.name: each for each in examinations if each.is_alive}
+def measure_speed(
+    examinations: Sequence[Examination], baseline: Baseline, forecast: Forecast
+) -> SourceResult:
+    """Measure those that could be opened, in turns, and return the source's result with its speed."""
+    is_wanted = baseline.plan.measures != "quality"
+    ready = {each.name: each for each in examinations if each.is_alive and is_wanted}
+    launches = {name: each.launch for name, each in ready.items()}
+    source, is_on_disk = baseline.result, is_offloaded(baseline.result)
+    if ready and not is_on_disk:
+        launches[SOURCE] = baseline.launch
     for name in ready:
-        watch.doing(name, "speed, in turns")
-    measured = measure.measure_in_turns({name: each.launch for name, each in ready.items()}, plan.speed)
-    for name, figures in measured.items():
-        ready[name].take_speed(figures)
+        forecast.doing(name, "speed, in turns")
+    for name, figures in measure.measure_in_turns(launches, baseline.plan.speed).items():
+        if name in ready:
+            ready[name].take_speed(figures)
+        elif isinstance(figures, Measured):
+            source = source.model_copy(update=vars(figures))
+    return source
 
 
 def _text(plan: Plan, baseline: Baseline) -> str:
+    if baseline.reference is None:
+        return "nothing: only speed was measured"
     windows = baseline.reference.windows
     count, length = len(windows.ids), windows.length
     return f"{plan.text_name}, {count} windows of {length} tokens, the second half of each scored"

@@ -122,6 +122,12 @@ def _time_span(_: click.Context, __: click.Parameter, given: str | None) -> str 
     return given
 
 
+ONLY_SPEED = click.option(
+    "--only-speed", "measures", flag_value="speed", help="Measure speed and memory alone, and ask nothing."
+)
+ONLY_QUALITY = click.option(
+    "--only-quality", "measures", flag_value="quality", help="Ask and compare, and measure no speed."
+)
 BUDGET = click.option(
     "--budget",
     metavar="TIME",
@@ -150,6 +156,7 @@ def asked(recipe: str, targets: str | None) -> Recipe:
 
 # What every run of stages may be given: the keys of `Options`.
 _RUN_OPTIONS = {
+    "measures",
     "budget",
     "only",
     "out",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from convert.progress import Progress, Silent
 from convert.recipe import Verify
@@ -108,6 +108,7 @@ class Trial:
     load: str | None = None  # the profile of a load
     concurrency: Sequence[int] = ()
     attests: bool = False  # an attestation of the verification is wanted
+    measures: Literal["all", "quality", "speed"] = "all"
 
     subjects: tuple[Subject, ...] = ()
     listing: Listing = NOT_YET

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from convert.errors import Failure, UsageFailure
 from convert.formats import load_recipe
@@ -33,6 +33,7 @@ class Options(TypedDict, total=False):
     packs: Sequence[str]
     text: Path | None
     budget: str | None  # the most time that verification takes: "2min", or "none"
+    measures: Literal["all", "quality", "speed"]  # of a verification
     runtime: str | None  # a name, or the path of a Python file
     serve: str | None  # the server that is started for artifacts, and asked in a runtime's place
     load: str | None  # what the users of a server ask: the name of a profile

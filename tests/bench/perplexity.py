@@ -27,6 +27,22 @@ from verify.worker import Launch, Worker
 ROOT = Path(__file__).resolve().parents[2]
 QUANTS = ("F32", "F16", "Q8_0", "Q4_K_M")
 ALLOWED = 0.001  # of the value, for perplexity
+ALLOWED_KL = 0.01
+NUMBER = r"\s*(-?[\d.]+)"
+THEIRS = {
+    "kl_mean": r"Mean\s+KLD:",
+    "kl_median": r"Median\s+KLD:",
+    "kl_p90": r"90\.0%\s+KLD:",
+    "kl_p95": r"95\.0%\s+KLD:",
+    "kl_p99": r"99\.0%\s+KLD:",
+    "kl_p999": r"99\.9%\s+KLD:",
+    "kl_max": r"Maximum KLD:",
+    "dp_mean": r"Mean\s+Δp:",
+    "dp_rms": r"RMS Δp\s*:",
+    "top1": r"Same top p:",
+}
+# Those that must agree: a maximum, and what lies around zero, move with the 16 bits that it keeps.
+HELD = ("kl_mean", "kl_median", "kl_p90", "kl_p95", "kl_p99", "dp_rms", "top1")
 
 
 def main() -> None:
@@ -71,12 +87,17 @@ def compare(model: Path, base: Path, tool: Tool, folder: Path) -> bool:
     theirs = tool.perplexity(model)
     apart = abs(ours / theirs - 1)
     print(f"{model.name}: perplexity {ours:.4f}, llama-perplexity {theirs:.4f}, {100 * apart:.4f} % apart")
-    if model != base:
-        found = against(model, base, windows, folder)
-        kl, same = tool.divergence(model, base, folder / "base.kld")
-        print(f"{model.name}: KL {found.kl_mean:.6f}, llama-perplexity {kl:.6f}", end="; ")
-        print(f"same top {100 * found.top1:.3f} %, llama-perplexity {same:.3f} %")
-    return apart < ALLOWED
+    if model == base:
+        return apart < ALLOWED
+    found = against(model, base, windows, folder)
+    theirs_by_name = tool.divergence(model, base, folder / "base.kld")
+    is_near = True
+    for name, value in theirs_by_name.items():
+        mine = getattr(found, name) * (1 if name.startswith("kl_") else 100)
+        share = abs(mine / value - 1) if value else abs(mine)
+        print(f"{model.name}: {name} {mine:.6f}, llama-perplexity {value:.6f}, {100 * share:.3f} % apart")
+        is_near &= name not in HELD or share < ALLOWED_KL
+    return apart < ALLOWED and is_near
 
 
 def measured(model: Path, tool: Tool) -> tuple[float, Windows]:
@@ -110,12 +131,12 @@ class Tool:
         """Its final estimate."""
         return _number(r"Final estimate: PPL = ([\d.]+)", self._run(model))
 
-    def divergence(self, model: Path, base: Path, kept: Path) -> tuple[float, float]:
-        """Its mean divergence, and the share of the same most likely token in percent."""
+    def divergence(self, model: Path, base: Path, kept: Path) -> dict[str, float]:
+        """Its figures by our names: divergences in nats, shares and changes in percent."""
         if not kept.exists():
             self._run(base, "--kl-divergence-base", str(kept))
         said = self._run(model, "--kl-divergence-base", str(kept), "--kl-divergence")
-        return _number(r"Mean\s+KLD:\s+(-?[\d.]+)", said), _number(r"Same top p:\s+([\d.]+)", said)
+        return {name: _number(pattern + NUMBER, said) for name, pattern in THEIRS.items()}
 
     def _run(self, model: Path, *more: str) -> str:
         line = [str(self._path), "-m", str(model), "-f", str(self.text), "-c", str(self.window)]

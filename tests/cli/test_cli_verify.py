@@ -215,6 +215,27 @@ def test_the_whole_way(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "has_quality", "has_speed"), [("quality", True, False), ("speed", False, True)]
+)
+def test_a_part_alone_is_measured_and_is_no_verdict(
+    option: str, run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, *, has_quality: bool, has_speed: bool
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    ran = run("verify", "m.yaml", "--only", "gguf-F16", f"--only-{option}", "--budget", "none")
+    report = read(home / "artifacts" / "m" / "report.json")
+    (one,) = report.artifacts
+    assert (one.quality is not None, one.scenarios is not None, one.speed is not None) == (
+        has_quality,
+        has_quality,
+        has_speed,
+    )
+    assert (report.source.speed is not None) == has_speed
+    assert report.recipe_sha256 is None
+    assert has_quality or ran.code == 3, ran.out
+
+
+@pytest.mark.slow
 def test_anybodys_artifacts_are_judged(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stranger's file without a manifest, and a damaged artifact with it."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -174,7 +174,9 @@ def test_a_source_that_passes_nothing_is_inconclusive(tmp_path: Path) -> None:
     lost = result(recipe, root / recipe.name / TARGETS[0], {**GOOD, "smoke_drop": 1.0}).scenarios
     source = report.source.model_copy(update={"scenarios": lost})
     write_json(root / recipe.name / NAME, report.model_copy(update={"source": source}))
-    assert "smoke_drop: the source passes no dialogue, and the recipe sets a limit" in refused(recipe, root)
+    assert "smoke_drop: the source passes next to no dialogue, and the recipe sets a limit" in refused(
+        recipe, root
+    )
     waived = write_recipe(tmp_path, "{waive: [{gate: smoke_drop, reason: it is tiny}]}")
     assert len(examine(waived, asked(waived), root / waived.name)[1]) == 2
 

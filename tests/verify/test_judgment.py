@@ -11,8 +11,11 @@ from convert.pipeline.start import start_trial
 from convert.recipe import Gates
 from tests.publish.artifacts import TARGETS, stand
 from tests.verify import reports
+from verify.circumstances import Circumstances
+from verify.gates import unmeasured
 from verify.judgment import figures, smoke_drop
-from verify.report import ArtifactResult, Scenarios, markdown, page, words
+from verify.report import ArtifactResult, Scenarios, SourceResult, markdown, page, words
+from verify.scenarios.score import flips
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +62,43 @@ def test_a_source_that_passes_nothing_has_nothing_to_lose() -> None:
     for source, found in ((bad, good), (bad, bad), (empty, empty), (None, good), (good, None)):
         assert smoke_drop(source, found) is None
     assert "smoke_drop" not in figures(1, None)
+
+
+def test_a_source_that_fails_nearly_all_its_questions_makes_no_measurement() -> None:
+    found = reports.scenarios("x", passed=True)
+    many = [replace(found.transcripts[0], dialogue=str(number)) for number in range(20)]
+    lost = replace(many[0], exchanges=reports.scenarios("x", passed=False).transcripts[0].exchanges)
+
+    def with_passed(count: int) -> Scenarios:
+        held = tuple(each if at < count else replace(lost, dialogue=str(at)) for at, each in enumerate(many))
+        return Scenarios(smoke=count / 20, scores=(), transcripts=held)
+
+    assert smoke_drop(with_passed(1), with_passed(0)) is None
+    assert smoke_drop(with_passed(2), with_passed(0)) == pytest.approx(0.1)
+    assert flips(with_passed(6).transcripts, with_passed(4).transcripts) == (2, 0)
+    assert flips(with_passed(4).transcripts, with_passed(5).transcripts) == (0, 1)
+    report = reports.report(reports.artifact("a").model_copy(update={"scenarios": with_passed(3)}))
+    text = markdown.render(report.model_copy(update={"source": source_with(with_passed(5))}))
+    assert "turned wrong, and right | 2 and 0 of 20" in text
+
+
+def source_with(found: Scenarios) -> SourceResult:
+    return reports.report().source.model_copy(update={"scenarios": found})
+
+
+def test_a_speed_on_a_busy_machine_is_shown_and_not_gated() -> None:
+    made = reports.artifact("a")
+    assert made.speed is not None
+    busy = replace(made.speed, circumstances=Circumstances("2026-11-26", 1.5, 2))
+    quiet = replace(made.speed, circumstances=Circumstances("2026-11-26", 0.1, 2))
+    limits = Gates(decode_tok_s=10.0, load_s=1.0)
+    assert {"decode_tok_s", "load_s"} <= figures(1, None, quiet).keys()
+    assert not {"decode_tok_s", "load_s"} & figures(1, None, busy).keys()
+    lacking = unmeasured(limits, figures(1, 0.0, made.quality, busy, made.memory))
+    assert lacking == ("load_s", "decode_tok_s")
+    found = made.model_copy(update={"speed": busy, "unmeasured": lacking})
+    assert found.verdict == "inconclusive"
+    assert "decode_tok_s (other programs kept the machine busy)" in words.unmeasured(found)
 
 
 def test_a_verdict_in_a_file_is_not_read_back() -> None:

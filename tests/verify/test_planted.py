@@ -57,6 +57,34 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     return Ground(home, source, sound, plan, baseline)
 
 
+@pytest.fixture(scope="module")
+def hurried(ground: Ground) -> Ground:
+    """The same in a time that is long over: what is never left out is all that is asked."""
+    plan = replace(ground.plan, budget_s=1.0)
+    asked = Source(ground.source, ground.home / "tokenizer", None, None, "0" * 64, size_of(ground.source))
+    baseline = question_source(asked, plan, ground.home / "cache", Silence())
+    scope = baseline.scope
+    assert (scope.windows.asked, scope.windows.of, scope.repetitions.asked) == (2, 4, 1)
+    assert scope.limit_s == 1.0
+    return replace(ground, plan=plan, baseline=baseline)
+
+
+@pytest.mark.slow
+def test_the_smallest_budget_catches_the_same(hurried: Ground) -> None:
+    for quant in ("F16", "Q8_0"):
+        assert caught(hurried.examine(hurried.sound[quant])) == {}
+    for name in ("permuted", "gate and up swapped"):
+        assert {"kl_mean", "top1"} <= set(caught(hurried.examine(weights(hurried, name, "hurried"))))
+    coarse = caught(hurried.examine(hurried.sound["Q2_K"], gates=Gates()))
+    assert {"kl_mean", "top1"} <= set(coarse)
+    for name, check in (
+        ("off by one", "tokenizer"),
+        ("end lost", "end_of_turn"),
+        ("context", "context_length"),
+    ):
+        assert check in caught(hurried.examine(edited(hurried, name)))
+
+
 def size_of(folder: Path) -> int:
     return sum(each.stat().st_size for each in folder.iterdir())
 
@@ -91,7 +119,7 @@ def test_a_sound_artifact_passes(quant: str, ground: Ground) -> None:
     assert result.quality.positions == 4 * 63
 
 
-def weights(ground: Ground, name: str) -> Path:
+def weights(ground: Ground, name: str, home: str = "") -> Path:
     """A conversion that got the weights wrong."""
     made = tiny.tensors(planting.MODEL)
     layer = "model.layers.2"
@@ -101,8 +129,8 @@ def weights(ground: Ground, name: str) -> Path:
     else:
         gate, up = (f"{layer}.mlp.{part}_proj.weight" for part in ("gate", "up"))
         wrong = {gate: made[up], up: made[gate]}
-    changed = planting.copy_with(ground.source, ground.home / f"{name}-source", wrong)
-    return planting.convert(changed, ground.home / name, ["F16"])["F16"]
+    changed = planting.copy_with(ground.source, ground.home / f"{home}{name}-source", wrong)
+    return planting.convert(changed, ground.home / f"{home}{name}", ["F16"])["F16"]
 
 
 @pytest.mark.parametrize("name", ["permuted", "gate and up swapped"])

@@ -150,6 +150,24 @@ def test_intervals_hold_the_figure_and_do_not_change() -> None:
     assert intervals(one) == {}
 
 
+def test_the_names_of_llama_perplexity_have_its_meanings() -> None:
+    random = np.random.default_rng(3)
+    divergence = random.gamma(0.5, 0.1, (4, 50))
+    before, after = random.gamma(2.0, 1.0, (4, 50)), random.gamma(2.0, 1.0, (4, 50))
+    found = summarize(Comparison(before, after, divergence, divergence < 0.1), 64)
+    ordered = sorted(divergence.ravel())
+    for name, rank in (("median", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)):
+        place = rank * (len(ordered) - 1)
+        low, share = ordered[int(place)], place - int(place)
+        wanted = low + share * (ordered[min(len(ordered) - 1, int(place) + 1)] - low)
+        assert getattr(found, f"kl_{name}") == pytest.approx(wanted)
+    changes = [math.exp(-b) - math.exp(-a) for a, b in zip(before.ravel(), after.ravel(), strict=True)]
+    assert found.kl_max == ordered[-1]
+    assert found.dp_mean == pytest.approx(sum(changes) / len(changes))
+    assert found.dp_rms == pytest.approx(math.sqrt(sum(each**2 for each in changes) / len(changes)))
+    assert {"kl_median", "kl_max", "dp_rms"} <= found.intervals.keys()
+
+
 def test_a_hopeless_model_has_a_perplexity_all_the_same() -> None:
     hopeless = np.full((2, 4), 1e5)
     figures = summarize(Comparison(np.zeros((2, 4)), hopeless, hopeless, hopeless < 0), 16)

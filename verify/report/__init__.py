@@ -81,6 +81,8 @@ class SourceResult(_Record):
     opened: Opened | None
     scenarios: Scenarios | None
     adapter: str | None = None  # the LoRA adapter that was put on it: a repo at a commit, or a local folder
+    speed: Speed | None = None  # measured in turns with the artifacts'; None where its weights stay on disk
+    memory: Memory | None = None
 
 
 class ArtifactResult(_Record):

@@ -4,11 +4,22 @@ from collections.abc import Iterator, Sequence
 
 from verify.gates import Check
 from verify.load import LoadResult
-from verify.report import ArtifactResult, Report, words
+from verify.quality import Quality
+from verify.report import ArtifactResult, Report, Scenarios, SourceResult, words
 from verify.sample import Speed
+from verify.scenarios.score import flips
 
 # Characters in a cell.
 LONGEST_CELL = 300
+ODDS = {
+    "kl_median": "KL divergence, median",
+    "kl_p90": "KL divergence, 90th percentile",
+    "kl_p95": "KL divergence, 95th percentile",
+    "kl_p999": "KL divergence, 99.9th percentile",
+    "kl_max": "KL divergence, largest",
+    "dp_mean": "Δp of the right token, mean",
+    "dp_rms": "Δp of the right token, RMS",
+}
 LIMITS = {"recipe": "the recipe", "default": "modelwright itself, for it is not of a given recipe"}
 
 
@@ -32,14 +43,14 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"- asked: {words.scope(report.scope)}"
     yield f"- modelwright: {_plain(report.tool)}"
     yield ""
-    yield from _table(words.HEAD, [words.row(artifact) for artifact in report.artifacts])
+    yield from _table(words.HEAD, [words.source_row(source), *map(words.row, report.artifacts)])
     yield ""
     yield words.LEGEND
     for artifact in report.artifacts:
-        yield from _section(artifact)
+        yield from _section(artifact, report.source)
 
 
-def _section(artifact: ArtifactResult) -> Iterator[str]:
+def _section(artifact: ArtifactResult, source: SourceResult) -> Iterator[str]:
     yield ""
     yield f"## {_plain(artifact.name)}: {words.verdict(artifact.verdict)}"
     yield ""
@@ -54,7 +65,11 @@ def _section(artifact: ArtifactResult) -> Iterator[str]:
     if artifact.limits_of:
         yield ""
         yield f"Judged by the limits of {LIMITS[artifact.limits_of]}."
-    facts = [*figures(artifact), *(_circumstances(artifact.speed) if artifact.speed else ())]
+    facts = [
+        *figures(artifact),
+        *_flips(source.scenarios, artifact.scenarios),
+        *(_circumstances(artifact.speed) if artifact.speed else ()),
+    ]
     if facts:
         yield ""
         yield from _table(("figure", "value"), facts)
@@ -71,6 +86,7 @@ def figures(artifact: ArtifactResult) -> Iterator[tuple[str, str]]:
         yield "KL divergence, mean", f"{words.within(quality.kl_mean, within('kl_mean'))} nats{least}"
         p99 = words.within(quality.kl_p99, within("kl_p99"))
         yield "KL divergence, 99th percentile", f"{p99} nats{least}"
+        yield from _spread_of_odds(quality, least)
         yield "top-1 agreement", words.within(quality.top1, within("top1"), is_share=True)
         yield "perplexity ratio", words.within(quality.ppl_ratio, within("ppl_ratio"))
         yield "perplexity", words.within(quality.ppl, within("ppl"))
@@ -92,6 +108,24 @@ def figures(artifact: ArtifactResult) -> Iterator[tuple[str, str]]:
         per_token = memory.kv_bytes_per_token or memory.kv_bytes_per_token_computed
         if per_token:
             yield "KV cache per token", words.size(per_token)
+
+
+def _spread_of_odds(quality: Quality, least: str) -> Iterator[tuple[str, str]]:
+    """Yield what else llama-perplexity says of two models' odds; older reports have none of it."""
+    for name, what in ODDS.items():
+        value, interval = getattr(quality, name), quality.intervals.get(name)
+        if value is None:
+            continue
+        is_change = name.startswith("dp_")
+        text = words.within(value, interval, is_share=is_change)
+        yield what, text if is_change else f"{text} nats{least}"
+
+
+def _flips(source: Scenarios | None, found: Scenarios | None) -> Iterator[tuple[str, str]]:
+    """Yield how many dialogues the artifact lost and won, for few of both may be luck."""
+    if source and found:
+        lost, won = flips(source.transcripts, found.transcripts)
+        yield "dialogues that turned wrong, and right", f"{lost} and {won} of {len(found.transcripts)}"
 
 
 def _circumstances(speed: Speed) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from convert.size import duration
 from convert.size import size as decimal_size
 from verify.gates import Value
 from verify.quality import Interval
-from verify.report import ArtifactResult, Verdict
+from verify.report import ArtifactResult, SourceResult, Verdict
 from verify.sample import Spread
 from verify.scope import Scope
 
@@ -22,6 +22,7 @@ COLUMNS = {
     "verdict": "passed: every check and every gate that is set; inconclusive: a gate was not measured",
 }
 HEAD = tuple(COLUMNS)
+SPEEDS = ("ttft_s", "load_s", "prefill_tok_s", "decode_tok_s")
 LEFT = ("artifact", "verdict")  # the others are figures
 LEGEND = "; ".join(f"{title}: {what}" for title, what in COLUMNS.items() if title not in LEFT) + "."
 # Why an answer ended, by the runtime's word.
@@ -54,6 +55,20 @@ def row(artifact: ArtifactResult) -> tuple[str, ...]:
     )
 
 
+def source_row(source: SourceResult) -> tuple[str, ...]:
+    """Return the source's row, which artifacts are compared with."""
+    speed, memory = source.speed, source.memory
+    return (
+        "(source)",
+        size(source.size_bytes),
+        *(NONE, NONE, NONE),
+        share(source.scenarios.smoke if source.scenarios else None),
+        number(speed.decode_tok_s.median if speed and speed.decode_tok_s else None),
+        size(memory.peak_rss_bytes if memory else None),
+        NONE,
+    )
+
+
 def verdict(found: Verdict) -> str:
     """Show a verdict, the bad one loudly."""
     return "FAILED" if found == "failed" else found
@@ -61,8 +76,10 @@ def verdict(found: Verdict) -> str:
 
 def unmeasured(artifact: ArtifactResult) -> str:
     """List the gates that nothing could be measured for, and why as far as that is known."""
-    idle = " (the source passes no dialogue, so none can be lost)" if artifact.scenarios else ""
-    return ", ".join(f"{gate}{idle if gate == 'smoke_drop' else ''}" for gate in artifact.unmeasured)
+    idle = " (the source passes next to no dialogue, so none can be lost)" if artifact.scenarios else ""
+    busy = " (other programs kept the machine busy)" if artifact.speed and artifact.speed.is_busy else ""
+    reasons = {"smoke_drop": idle} | dict.fromkeys(SPEEDS, busy)
+    return ", ".join(f"{gate}{reasons.get(gate, '')}" for gate in artifact.unmeasured)
 
 
 def size(size_bytes: float | None) -> str:

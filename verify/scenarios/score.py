@@ -42,6 +42,17 @@ def smoke(transcripts: Sequence[Transcript]) -> float:
     return _share([each.passed for each in transcripts])
 
 
+def flips(before: Sequence[Transcript], after: Sequence[Transcript]) -> tuple[int, int]:
+    """Count the dialogues that passed before and fail now, and those that failed and pass now."""
+    passed = {(each.scenario, each.language, each.dialogue): each.passed for each in before}
+    pairs = [
+        (passed[key], each.passed)
+        for each in after
+        if (key := (each.scenario, each.language, each.dialogue)) in passed
+    ]
+    return pairs.count((True, False)), pairs.count((False, True))
+
+
 def _score(scenario: str, language: Language, transcripts: list[Transcript]) -> Score:
     checks = [check for each in transcripts for check in each.checks]
     names = sorted({check.name for check in checks})

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.cli.option import BUDGET, OFFLINE, ONLY, OPTION, OUT, RUNTIME, SERVE, THREADS, WHAT, answering
+from convert.cli.option import (
+    BUDGET,
+    OFFLINE,
+    ONLY,
+    ONLY_QUALITY,
+    ONLY_SPEED,
+    OPTION,
+    OUT,
+    RUNTIME,
+    SERVE,
+    THREADS,
+    WHAT,
+    answering,
+)
 from convert.errors import Exit
 
 if TYPE_CHECKING:
@@ -63,6 +76,8 @@ def _numbers(_: click.Context, __: click.Parameter, given: str | None) -> tuple[
     is_flag=True,
     help="Write verification.intoto.json next to the report, signed if MODELWRIGHT_SIGNING_KEY names a key.",
 )
+@ONLY_QUALITY
+@ONLY_SPEED
 @RUNTIME
 @SERVE
 @click.option(

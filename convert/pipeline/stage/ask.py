@@ -28,6 +28,7 @@ def ask(trial: AnyTrial) -> AnyTrial:
         threads=trial.threads,
         speed=SpeedPlan(concurrency=tuple(trial.concurrency)) if trial.concurrency else SpeedPlan(),
         load=_load(trial),
+        measures=trial.measures,
         asked_sha256=trial.recipe.asked_sha256 if trial.recipe else None,
         cache=trial.hub.notes / "odds",
     )
