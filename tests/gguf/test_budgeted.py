@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
 import pytest
+from tokenizers import ByteLevelBPETokenizer
 
 from convert.checkpoint import open_checkpoint
 from convert.errors import Failure
@@ -24,8 +26,9 @@ from tests.gguf import oracle
 from tests.hf import describing
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from numpy.typing import NDArray
 
+TINY_GPT2 = Path(__file__).parents[2] / "recipes" / "models" / "tiny-gpt2"
 CHANGES = {"num_hidden_layers": 2}
 
 
@@ -129,6 +132,31 @@ def test_the_same_source_gives_the_same_choice(model_type: str, tmp_path: Path) 
     one, other = (_convert(tmp_path / str(threads), source, {"bpw": 4.6}, threads)[0] for threads in (1, 3))
     assert one.read_bytes() == other.read_bytes()
     assert np.isfinite(oracle.logits(one, range(3, 40))).all()
+
+
+@pytest.mark.slow
+def test_it_loses_less_than_a_mixture_of_the_same_size(tmp_path: Path) -> None:
+    stock = describing.convert_to(tmp_path, TINY_GPT2, "gguf: {quants: [F32, Q4_K_M]}")
+    (plain,), (mixture,) = (list((stock / f"gguf-{name}").glob("*.gguf")) for name in ("F32", "Q4_K_M"))
+    size_bytes = mixture.stat().st_size
+    own, _ = _convert(tmp_path / "own", TINY_GPT2, {"size": f"{size_bytes // 1000 / 1000}M"})
+    assert own.stat().st_size <= size_bytes
+    text = (TINY_GPT2.parent / "tiny-searchqa-en.yaml").read_text("utf-8")
+    vocabulary = ByteLevelBPETokenizer(*(str(TINY_GPT2 / name) for name in ("vocab.json", "merges.txt")))
+    tokens = vocabulary.encode(text).ids[:240]
+    asked, ours, theirs = (_logprobs(path, tokens) for path in (plain, own, mixture))
+    assert _divergence(asked, ours) < 0.6 * _divergence(asked, theirs)
+
+
+def _logprobs(path: Path, tokens: list[int]) -> NDArray[np.float64]:
+    found = oracle.logits(path, tokens).astype(np.float64)
+    found -= found.max(axis=-1, keepdims=True)
+    found -= np.log(np.exp(found).sum(axis=-1, keepdims=True))
+    return found
+
+
+def _divergence(asked: NDArray[np.float64], found: NDArray[np.float64]) -> float:
+    return float((np.exp(asked) * (asked - found)).sum(axis=-1).mean())
 
 
 def test_wishes_hold_under_a_budget(tmp_path: Path) -> None:
