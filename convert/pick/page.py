@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from convert.deviation import count_matrices, grouped, summed
@@ -43,7 +44,8 @@ def choice(candidates: Sequence[Candidate], machine: Machine, need: Need) -> Cho
     machines = {machine.name: machine} | {
         name: _shipped(name) for name in _profiles() if name != machine.name
     }
-    runtimes = {name: find_runtime(name) for each in machines.values() for name in each.runtimes}
+    names = dict.fromkeys(name for each in machines.values() for name in each.runtimes)
+    runtimes = {name: find_runtime(name) for name in names}
     found = rank(candidates, machine, need)
     best = found.answer
     further = _further(candidates, runtimes)
@@ -97,6 +99,7 @@ def for_recipes(recipes: Iterable[Recipe], out: Path) -> Choice | None:
     return None
 
 
+@cache
 def _shipped(name: str) -> Machine:
     return data.read(data.SHIPPED / "profiles" / f"{name}.yaml", "machine", Profile).machine(name)
 
