@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from convert.cli.text import count, one_line, paragraph
 from convert.deviation import Deviation, Group, grouped, summed
-from convert.formats import format_names
-from convert.recipe.shorthand import parted
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,9 @@ def _whose(having: Sequence[str], artifacts: Sequence[str]) -> list[str]:
     if len(having) == len(artifacts):
         return []
     names: list[str] = []
+    from convert.formats import format_names  # noqa: PLC0415 - pydantic, which `plan --help` does without
+    from convert.recipe.shorthand import parted  # noqa: PLC0415
+
     formats = format_names()
     for name in having:
         format_, _ = parted(name, formats)
