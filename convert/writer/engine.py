@@ -73,7 +73,8 @@ class Target:
     codec: Codec
     offsets_bytes: tuple[int, ...]  # of the first row, one a plane
     descriptor: int
-    turned_bytes: int = 0  # from one weight of a row to the next, where rows become columns
+    # Where rows become columns, for each plane: what stays together of a row, and how far apart such are.
+    turned_bytes: tuple[tuple[int, int], ...] = ()
     phase: int = 0  # which of every `step` rows it takes
     step: int = 1
     shared_rows: tuple[int, ...] = (1,)  # of the file, by one row of each plane
@@ -143,9 +144,11 @@ def _targets(
     for slot in layout.slots:
         row = 0
         row_bytes = slot.codec.row_bytes(slot.columns)
+        turned_bytes: tuple[tuple[int, int], ...] = ()
         if slot.is_turned:
-            row_bytes = (row_bytes[0] // slot.columns,)
-        turned_bytes = slot.rows * row_bytes[0] if slot.is_turned else 0
+            # By default, and in one plane, each weight.
+            row_bytes = getattr(slot.codec, "turned_bytes", (row_bytes[0] // slot.columns,))
+            turned_bytes = tuple((size, slot.rows * size) for size in row_bytes)
         shared = plane_rows(slot.codec, len(row_bytes))
         for piece in slot.pieces:
             origin = piece.origin or origins[piece.ref]
@@ -270,22 +273,24 @@ class Slice:
             encoded: dict[object, tuple[NDArray[np.uint8], ...]] = {}
             for target, is_same in zip(self.targets, is_copied, strict=True):
                 if is_same:
-                    self._write(target, (lent.rows.view(np.uint8),), lent.rows.shape[1])
+                    self._write(target, (lent.rows.view(np.uint8),))
                     continue
                 key = (target.codec, target.piece.arrange, target.phase, target.step)
                 if key not in encoded:
                     encoded[key] = self._encode(lent.wide()[target.phase :: target.step], target)
-                self._write(target, encoded[key], lent.rows.shape[1])
+                self._write(target, encoded[key])
         return self.source_bytes(checkpoint)
 
-    def _write(self, target: Target, planes: tuple[NDArray[np.uint8], ...], columns: int) -> None:
+    def _write(self, target: Target, planes: tuple[NDArray[np.uint8], ...]) -> None:
         first = target.written(self.first_row - target.first_row)
+        if target.turned_bytes:
+            for number, plane in enumerate(planes):
+                _write_turned(target, plane, number, first)
+            return
         for offset_bytes, plane, shared in zip(target.offsets_bytes, planes, target.shared_rows, strict=True):
             written = first // shared
             row_bytes = plane.nbytes // plane.shape[0]
-            if target.turned_bytes:
-                _write_turned(target, plane, columns, written)
-            elif target.piece.lanes > 1:
+            if target.piece.lanes > 1:
                 step_bytes = row_bytes * target.piece.lanes
                 for number, row in enumerate(plane, written):
                     _write(target.descriptor, row, offset_bytes + number * step_bytes)
@@ -338,9 +343,10 @@ def _write(descriptor: int, data: bytes | NDArray[np.uint8], offset_bytes: int) 
         offset_bytes += written
 
 
-def _write_turned(target: Target, plane: NDArray[np.uint8], columns: int, written: int) -> None:
-    """Write rows as columns: the same weight of each row side by side."""
-    weights = plane.reshape(plane.shape[0], columns, -1)
-    offset_bytes = target.offsets_bytes[0] + written * weights.shape[2]
-    for number, together in enumerate(np.ascontiguousarray(weights.swapaxes(0, 1))):
-        _write(target.descriptor, together, offset_bytes + number * target.turned_bytes)
+def _write_turned(target: Target, plane: NDArray[np.uint8], number: int, written: int) -> None:
+    """Write rows as columns: the same part of each row side by side."""
+    size_bytes, apart_bytes = target.turned_bytes[number]
+    parts = plane.reshape(plane.shape[0], -1, size_bytes)
+    offset_bytes = target.offsets_bytes[number] + written * size_bytes
+    for at, together in enumerate(np.ascontiguousarray(parts.swapaxes(0, 1))):
+        _write(target.descriptor, together, offset_bytes + at * apart_bytes)

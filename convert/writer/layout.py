@@ -68,7 +68,8 @@ class Slot:
     pieces: tuple[Piece, ...]
     codec: Codec
     offsets_bytes: tuple[int, ...]  # one a plane
-    # Stored (in, out), as a Conv1D wants it: the codec must give each weight separate bytes, in one plane.
+    # Stored (in, out): the codec gives each weight separate bytes, in one plane, or says in `turned_bytes`
+    # how much of a row stays together in each plane.
     is_turned: bool = False
 
     @property

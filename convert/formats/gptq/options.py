@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from convert.recipe import Short, TargetOptions
 
@@ -40,7 +40,7 @@ class GptqModelOptions(TargetOptions):
 
 
 class GptqOptions(GptqModelOptions):
-    """GPTQ weights for vLLM, SGLang, TGI and Transformers, made by GPTQModel."""
+    """GPTQ weights for vLLM, SGLang, TGI and Transformers."""
 
     format_name: ClassVar[str] = "gptq"
 
@@ -56,6 +56,21 @@ class GptqOptions(GptqModelOptions):
         description="Share of the Hessian's mean diagonal that is added to it.",
         examples=[0.01],
     )
+    engine: Literal["gptqmodel", "native"] = Field(
+        default="gptqmodel",
+        description="Who makes it: GPTQModel, or modelwright itself, which needs no torch and less time.",
+        examples=["native"],
+    )
+
+    @property
+    def is_native(self) -> bool:
+        """Check whether no tool is needed."""
+        return self.engine == "native"
+
+    def by_target(self) -> dict[str, dict[str, JsonValue]]:
+        """Name the one artifact; without the engine where that is GPTQModel, as before it could be said."""
+        left_out = None if self.is_native else {"engine"}
+        return {self.format_name: self.model_dump(mode="json", exclude=left_out)}
 
     def closer(self, target: str) -> str:
         """Name the eight bits before what both methods have."""

@@ -83,13 +83,16 @@ def _heads(
     roles = [Role.ATTN_Q]
     if mixer.kv_layer is None:
         roles += [Role.ATTN_K] if mixer.is_key_value else [Role.ATTN_K, Role.ATTN_V]
-    joined = linear(network, rows, tuple(Ref(role, layer) for role in roles), f"{name}.qkv")
-    if mixer.clip is not None:
-        bounds = [graph.real(-mixer.clip), graph.real(mixer.clip)]
-        joined = graph.node("Clip", [joined, *bounds], f"{name}.clipped")
-    if _is_whole(mixer):
-        return joined, "", "", None
     query, key, value = (f"{name}.{letter}" for letter in "qkv")
+    fine = network.storage.fine
+    is_apart = fine is not None and Role.ATTN_V in roles
+    if is_apart:
+        roles.remove(Role.ATTN_V)
+        value = _clipped(network, linear(network, rows, (Ref(Role.ATTN_V, layer),), value, codec=fine), mixer)
+    joined = linear(network, rows, tuple(Ref(role, layer) for role in roles), f"{name}.qkv")
+    joined = _clipped(network, joined, mixer)
+    if _is_whole(mixer) and not is_apart:
+        return joined, "", "", None
     parts = {Role.ATTN_Q: query, Role.ATTN_K: key, Role.ATTN_V: value}
     width = mixer.q_size * (2 if mixer.has_gate else 1)
     sizes = [width, mixer.kv_size, mixer.kv_size][: len(roles)]
@@ -111,6 +114,13 @@ def _heads(
         key = _normed(network, Ref(Role.ATTN_K_NORM, layer), key, mixer, positions)
         network.shared[layer] = key, value
     return query, key, value, gate
+
+
+def _clipped(network: Network, rows: str, mixer: Attention) -> str:
+    if mixer.clip is None:
+        return rows
+    bounds = [network.graph.real(-mixer.clip), network.graph.real(mixer.clip)]
+    return network.graph.node("Clip", [rows, *bounds], f"{rows.removesuffix('.qkv')}.clipped")
 
 
 def _is_whole(mixer: Attention) -> bool:

@@ -188,7 +188,8 @@ def _shared(network: Network, layer: int, rows: str, experts: Experts, name: str
     inner = linear(network, rows, (Ref(Role.SHARED_UP, layer),), f"{name}.shared.up")
     active = graph.node("QuickGelu", [gate], f"{name}.shared.act", domain=CONTRIB, alpha=1.0)
     inner = graph.node("Mul", [active, inner], f"{name}.shared.inner")
-    result = linear(network, inner, (Ref(Role.SHARED_DOWN, layer),), f"{name}.shared.down")
+    down, fine = (Ref(Role.SHARED_DOWN, layer),), network.storage.fine
+    result = linear(network, inner, down, f"{name}.shared.down", codec=fine)
     if not experts.has_shared_router:
         return result
     codec = network.storage.vector

@@ -195,6 +195,7 @@ def _storage(options: OnnxOptions, target: str, prepared: Native) -> Storage:
         head=stored(options.head_of(precision)),
         embedding=stored(options.embedding),
         accuracy_level=level,
+        fine=stored(Precision.INT8) if options.mixed and precision is Precision.INT4 else None,
         factors=(prepared.lessons.factors if prepared.lessons else {}) if options.learns_by else None,
     )
 

@@ -110,7 +110,7 @@ class OnnxOptions(TargetOptions):
     head: Stored | None = Field(
         default=None,
         description="How int4 and int8 artifacts store the output matrix; unless it is said, as the others, "
-        "and as int8 where these are rounded by gptq, which cannot round it.",
+        "and as int8 with `mixed` or `rounding: gptq`.",
         examples=["int8"],
     )
     embedding: Stored = Field(
@@ -119,6 +119,11 @@ class OnnxOptions(TargetOptions):
         examples=["int8"],
     )
 
+    mixed: bool = Field(
+        default=False,
+        description="Whether int4 artifacts store in 8 bits what loses most: the matrices of values, those "
+        "that leave an MLP (but for routed experts), and the head.",
+    )
     rounding: Literal["plain", "gptq"] = Field(
         default="plain",
         description="How int4 and int8 are rounded: each weight to the nearest, or so that what one column "
@@ -166,7 +171,7 @@ class OnnxOptions(TargetOptions):
         """Choose how the output matrix is stored."""
         if self.head is not None:
             return self.head
-        return "int8" if self.learns_by or precision is Precision.INT8 else "int4"
+        return "int8" if self.learns_by or self.mixed or precision is Precision.INT8 else "int4"
 
     def _packing(self, precision: Precision, provider: Provider) -> dict[str, JsonValue]:
         return {
@@ -175,11 +180,12 @@ class OnnxOptions(TargetOptions):
             "accuracy_level": self.level(provider),
             "head": self.head_of(precision),
             "embedding": self.embedding,
-            # Only where it is not plain: else artifacts made before it could be said would be made again.
+            # Only where they are asked for: else artifacts made before it could be said would be made again.
             **({"rounding": self.rounding} if self.learns_by else {}),
+            **({"mixed": True} if self.mixed and precision is Precision.INT4 else {}),
         }
 
-    @field_validator("block_size", "symmetric", "accuracy_level", "head", "embedding", "rounding")
+    @field_validator("block_size", "symmetric", "accuracy_level", "head", "embedding", "mixed", "rounding")
     @classmethod
     def _reaches_an_artifact(cls, value: object, info: ValidationInfo) -> object:
         asked = info.data.get("precision", BITS)
@@ -189,6 +195,12 @@ class OnnxOptions(TargetOptions):
             f"is of int4 and int8, and {' and '.join(asked)} would be built without it",
             "leave it out, or add int4 or int8 to precision",
         )
+
+    @model_validator(mode="after")
+    def _can_mix(self) -> Self:
+        if self.mixed and Precision.INT4 not in self.precision:
+            raise wrong("only int4 can be mixed with int8", "remove mixed, or add int4 to precision")
+        return self
 
     @model_validator(mode="after")
     def _can_run(self) -> Self:

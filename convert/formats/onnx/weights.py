@@ -23,6 +23,7 @@ class Storage:
     head: Codec
     embedding: Codec
     accuracy_level: int
+    fine: Codec | None = None  # of the matrices that lose most, where they are stored in more bits
     factors: Mapping[Ref, Factor | None] | None = None  # by which quantized matrices are rounded; None: plain
 
     def rounding(self, ref: Ref, codec: Codec) -> Codec | None:
