@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from convert.recipe import Recipe
 
 MAX_SHARD_BYTES = 4_000_000_000
-# Of a quantized matrix: what stands in place of its weight.
+# Of a quantized matrix, in place of its weight.
 WORDS, SCALES, ZEROS, GROUPS = "qweight", "scales", "qzeros", "g_idx"
 
 
