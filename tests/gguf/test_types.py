@@ -9,8 +9,10 @@ import pytest
 
 from convert.errors import Failure
 from convert.formats.gguf.choosing import Wishes, choose
+from convert.formats.gguf.format import FORMAT
 from convert.formats.gguf.importance import Importance
 from convert.formats.gguf.mixture import MIXTURES
+from convert.formats.gguf.options import GgufOptions, Quant
 from convert.formats.gguf.tensors import file_tensors
 from convert.writer.codecs.ggml import SEARCHED, Ggml
 from tests import tiny
@@ -147,6 +149,12 @@ def test_wishes_that_nothing_fulfills_are_refused(
     folder = tiny.make(tmp_path / "model", tiny.Recipe("qwen2", changes))
     with pytest.raises(Failure, match=said):
         oracle.convert_folder(folder, tmp_path / "out", [quant], wishes=wishes)
+
+
+def test_what_encodes_a_head_is_among_the_tools() -> None:
+    plain, other = GgufOptions(quants=(Quant.F16,)), GgufOptions(quants=(Quant.F16,), output_type="Q6_K")
+    assert "llama-cpp-python" not in FORMAT.tools(plain, "gguf-F16")
+    assert "llama-cpp-python" in FORMAT.tools(other, "gguf-F16")
 
 
 def test_a_head_is_kept_as_the_source_has_it(tmp_path: Path) -> None:

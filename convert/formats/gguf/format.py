@@ -62,7 +62,8 @@ class GgufFormat(Format[GgufOptions, Shared]):
 
     def tools(self, options: GgufOptions, target: str) -> dict[str, str]:
         names = ["gguf"]
-        if target.removeprefix(PREFIX) not in PLAIN:
+        types = (target.removeprefix(PREFIX), options.output_type, options.embedding_type)
+        if not set(filter(None, types)) <= PLAIN:
             names.append("llama-cpp-python")
         if options.learns_by is not None:
             names.append("numpy")  # computes the forward pass
