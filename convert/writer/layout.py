@@ -103,3 +103,14 @@ def weights(layouts: Iterable[Layout]) -> Iterator[tuple[Codec, int]]:
         for slot in layout.slots:
             for piece in slot.pieces:
                 yield piece.codec or slot.codec, piece.out_rows * slot.columns
+
+
+def widest(layouts: Iterable[Layout]) -> int:
+    """Count the weights of the largest group of rows that are never parted."""
+    slots = (slot for layout in layouts for slot in layout.slots)
+    return max((_together(slot) for slot in slots), default=0)
+
+
+def _together(slot: Slot) -> int:
+    shared = plane_rows(slot.codec, len(slot.codec.row_bytes(slot.columns)))
+    return min(slot.rows, max(shared)) * slot.columns

@@ -18,7 +18,7 @@ from convert.source import missing_bytes
 from convert.store import Store, free_bytes
 from convert.writer import engine
 from convert.writer.codecs.lanes.prepare import advise
-from convert.writer.layout import weights
+from convert.writer.layout import weights, widest
 
 # The interpreter, numpy and a vocabulary's tables, before the first slice is read.
 PROGRAM_BYTES = 160 << 20
@@ -32,7 +32,8 @@ def estimate(run: Run) -> Run:
     written_bytes = sum(job.planned.size_bytes for job in missing)
     threads = run.threads or engine.available_threads()
     decoder = run.model.decoder
-    widest_row = max(shape[-1] for _, shape in decoder.shapes())
+    layouts = [layout for job in missing for layout in job.planned.layouts]
+    widest_row = max([widest(layouts), *(shape[-1] for _, shape in decoder.shapes())])
     # What is computed beforehand, such as ONNX's tables of rotary positions, is held until it is written.
     held_bytes = sum(
         len(data) for job in missing for layout in job.planned.layouts for _, data in layout.fixed
@@ -41,7 +42,7 @@ def estimate(run: Run) -> Run:
     if run.lora:
         pass_bytes += cost.memory_bytes(run.lora, slices=threads, slice_weights=engine.SLICE_WEIGHTS)
     learning_bytes = PROGRAM_BYTES + max((job.planned.learning_memory_bytes for job in missing), default=0)
-    advise(weights(layout for job in missing for layout in job.planned.layouts), run.remark)
+    advise(weights(layouts), run.remark)
     tools = [job.planned.finish for job in missing if job.planned.finish]
     # A conversion describes the source, and lays out the artifacts, as was just done here.
     started_s = START_S + time.process_time() - run.described_core_s
