@@ -12,7 +12,7 @@ from convert.model.feature import Feature
 from convert.model.rotary import read_deviations, read_rope
 
 CLASSES = ("FalconForCausalLM",)
-RUNS_IN = frozenset({"vllm", "transformers.js"})
+RUNS_IN = frozenset({"vllm"})
 _NAMES: dict[Role | tuple[Role, Part], str] = {
     role: name for role, name in bloom.NAMING.names.items() if role is not Role.EMBED_NORM
 }
