@@ -21,7 +21,7 @@ from convert.errors import Failure
 from convert.model.tensor import Origin, Ref
 from convert.writer.codecs import Codec, plane_rows
 from convert.writer.codecs.plain import Plain
-from convert.writer.layout import Layout, Piece
+from convert.writer.layout import Computed, Layout, Piece
 
 # Weights in a slice: large enough that Python's share is small, small enough for a core's cache.
 SLICE_WEIGHTS = 1 << 19
@@ -132,7 +132,8 @@ def run(
             os.truncate(descriptor, output.layout.size_bytes)
             if part.number == 1:
                 for offset_bytes, data in output.layout.fixed:
-                    _write(descriptor, data, offset_bytes)
+                    made = data.make() if isinstance(data, Computed) else data
+                    _write(descriptor, made, offset_bytes)
             for place, target in _targets(output.layout, descriptor, origins):
                 targets[place].append(target)
         _pass(checkpoint, targets, count, advance, part)

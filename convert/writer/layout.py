@@ -88,12 +88,23 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
+class Computed:
+    """Bytes of a known number that are made when they are written."""
+
+    size_bytes: int
+    make: Callable[[], bytes]
+
+    def __len__(self) -> int:
+        return self.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """One file: its name in the artifact, its length, what is known beforehand, and the slots to fill."""
 
     path: str
     size_bytes: int
-    fixed: tuple[tuple[int, bytes], ...]  # (offset, bytes): headers, tables, tensors that are computed
+    fixed: tuple[tuple[int, bytes | Computed], ...]  # (offset, bytes): headers, tables
     slots: tuple[Slot, ...]
 
 

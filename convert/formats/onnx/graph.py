@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import WIDTH_BYTES
-from convert.writer.layout import Layout, Slot
+from convert.writer.layout import Computed, Layout, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ class Graph:
     nodes: list[Any] = field(default_factory=list)
     initializers: dict[str, Any] = field(default_factory=dict)
     slots: list[Slot] = field(default_factory=list)
-    fixed: list[tuple[int, bytes]] = field(default_factory=list)
+    fixed: list[tuple[int, bytes | Computed]] = field(default_factory=list)
     size_bytes: int = 0
 
     @property
@@ -106,8 +106,8 @@ class Graph:
         self._external(name, FLOATS[codec.name], (size,), offset, size * codec.row_bytes(1)[0])
         return name
 
-    def table(self, name: str, rows: int, data: bytes) -> str:
-        """Store numbers of the activations' type that are known already."""
+    def table(self, name: str, rows: int, data: Computed) -> str:
+        """Store numbers of the activations' type that no weights are needed for."""
         offset = self._reserve(len(data))
         self.fixed.append((offset, data))
         columns = len(data) // rows // WIDTH_BYTES[self.float_name]

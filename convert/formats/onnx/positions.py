@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from onnx import TensorProto
 
 from convert.formats.onnx.graph import CONTRIB, Graph
 from convert.model.decoder import Attention, Decoder, Latent, Rope, RopeScaling, Temperature
-from convert.model.forward.frequency import turning
+from convert.model.forward.frequency import frequencies_of, turning
+from convert.writer.codecs.plain import WIDTH_BYTES
+from convert.writer.layout import Computed
 
 # GroupQueryAttention takes heads of whole groups of this many dimensions, and turns so many pairs at a time.
 HEAD_STEP, PAIR_STEP = 8, 8
@@ -115,19 +117,32 @@ def _suffix(known: Sized) -> str:
     return f".{len(known)}" if known else ""
 
 
-@lru_cache(maxsize=2)
-def _tables(decoder: Decoder, rope: Rope, float_name: str) -> tuple[int, bytes, bytes]:
-    """Tabulate cosines and sines, positions below one another; with longrope for short texts, then long ones.
+def _tables(decoder: Decoder, rope: Rope, float_name: str) -> tuple[int, Computed, Computed]:
+    """Plan tables of cosines and sines, positions below one another; they are computed when written.
 
-    Kept, since they take the same megabytes in every artifact of a model.
+    With longrope those of short texts come first, and those of long ones after them.
     """
     lengths = [decoder.context_length]
     if rope.scaling is not None and rope.scaling.kind == "longrope":
         lengths = sorted({min(rope.scaling.original_context_length, *lengths), *lengths})
+    pairs = [len(frequencies_of(decoder, rope, length)[0]) for length in lengths]
+    values = sum(length * count for length, count in zip(lengths, pairs, strict=True))
+
+    def table(which: int) -> Computed:
+        made = partial(_tabulated, decoder, rope, float_name, tuple(lengths))
+        return Computed(values * WIDTH_BYTES[float_name], lambda: made()[which])
+
+    return sum(lengths), table(0), table(1)
+
+
+@lru_cache(maxsize=2)
+def _tabulated(
+    decoder: Decoder, rope: Rope, float_name: str, lengths: tuple[int, ...]
+) -> tuple[bytes, bytes]:
+    """Compute both tables; kept, since they take the same megabytes in every artifact of a model."""
     parts = [turning(decoder, rope, length) for length in lengths]
     dtype = {"F32": np.float32, "F16": np.float16}[float_name]
     return (
-        sum(lengths),
         b"".join(part.cosines.astype(dtype).tobytes() for part in parts),
         b"".join(part.sines.astype(dtype).tobytes() for part in parts),
     )

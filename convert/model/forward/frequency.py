@@ -25,8 +25,8 @@ class Turning:
     sines: NDArray[np.float32]
 
 
-def turning(decoder: Decoder, rope: Rope, length: int) -> Turning:
-    """Tabulate the first `length` positions of a text that is just as long."""
+def frequencies_of(decoder: Decoder, rope: Rope, length: int) -> tuple[NDArray[np.float64], float]:
+    """Compute how fast each pair turns in a text of that length, and the scale; refuse what is not finite."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # refused below
         frequencies, scale = _stretched(decoder, rope, length)
     if len(frequencies) * length > MAX_VALUES:
@@ -39,6 +39,12 @@ def turning(decoder: Decoder, rope: Rope, length: int) -> Turning:
         raise Failure(
             f"config.json: rotary positions of base {rope.theta:g} are not finite numbers", "it is damaged"
         )
+    return frequencies, scale
+
+
+def turning(decoder: Decoder, rope: Rope, length: int) -> Turning:
+    """Tabulate the first `length` positions of a text that is just as long."""
+    frequencies, scale = frequencies_of(decoder, rope, length)
     # The angles in 32 bits, since the models learned with these.
     angles = np.arange(length, dtype=np.float32)[:, None] * frequencies.astype(np.float32)
     return Turning(np.cos(angles) * np.float32(scale), np.sin(angles) * np.float32(scale))
