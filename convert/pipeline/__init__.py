@@ -37,11 +37,11 @@ def is_any_built(run: Run) -> bool:
     return any(run.store.holds(run.recipe.name, target.name) for target in run.targets)
 
 
-def later(name: str, module: str | None = None) -> Callable[[Any], Any]:
+def later(name: str) -> Callable[[Any], Any]:
     """Import a stage when its turn comes, so that no command waits for what only another needs."""
 
     def stage(value: Any) -> Any:
-        return getattr(importlib.import_module(f"{__name__}.stage.{module or name}"), name)(value)
+        return getattr(importlib.import_module(f"{__name__}.stage.{name}"), name)(value)
 
     stage.__name__ = name
     return stage
@@ -51,11 +51,9 @@ def later(name: str, module: str | None = None) -> Callable[[Any], Any]:
 describe, lay_out, estimate = map(later, ("describe", "lay_out", "estimate"))
 announce = later("announce")
 make_room, download, build = map(later, ("make_room", "download", "build"))
-require_sharable, build_part, assemble = (
-    later(name, "share") for name in ("require_sharable", "build_part", "assemble")
-)
+require_sharable, build_part, assemble = map(later, ("require_sharable", "build_part", "assemble"))
 ask, select, judge, keep = map(later, ("ask", "select", "judge", "keep"))
-note_files, attest = (later(name, "attest") for name in ("note_files", "attest"))
+note_files, attest = map(later, ("note_files", "attest"))
 connect, gather, survey, send = map(later, ("connect", "gather", "survey", "send"))
 
 FIND: tuple[Stage, ...] = (choose, pin, identify, compare)

@@ -15,7 +15,7 @@ import pytest
 
 from convert import pipeline
 from convert.formats import load_recipe
-from convert.pipeline import CONVERT, PLAN, PUBLISH, RUN, VERIFY, fold, start, steps, when
+from convert.pipeline import ASSEMBLE, CONVERT, PART, PLAN, PUBLISH, RUN, VERIFY, fold, start, steps, when
 from convert.pipeline.stage.choose import choose
 from tests import tiny
 from tests.hf.describing import make
@@ -65,7 +65,9 @@ def test_stages_are_applied_in_turn_and_resources_end_with_the_last(run: Run) ->
 
 
 def test_each_stage_is_a_function_in_the_file_of_its_name() -> None:
-    named = {stage.__name__ for stage in (*PLAN, *CONVERT, *VERIFY, *PUBLISH, *RUN)} - {"<lambda>"}
+    named = {stage.__name__ for stage in (*PLAN, *CONVERT, *PART, *ASSEMBLE, *VERIFY, *PUBLISH, *RUN)} - {
+        "<lambda>"
+    }
     assert {"choose", "pin", "compare", "estimate", "judge", "keep", "send"} <= named
     for name in named:
         stage = importlib.import_module(f"convert.pipeline.stage.{name}").__dict__[name]

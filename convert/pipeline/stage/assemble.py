@@ -1,49 +1,21 @@
-"""Share a conversion among machines: refuse what cannot be shared, fill one part, and put all together."""
+"""Assemble artifacts whose parts several machines have made."""
 
 from contextlib import ExitStack
 
 from convert.errors import Failure
 from convert.pipeline.run import Run
 from convert.pipeline.stage.build import commit, learn, write_files
-from convert.pipeline.weights import fill, legal_files, opened
+from convert.pipeline.stage.build_part import parts_of
+from convert.pipeline.weights import legal_files, opened
 from convert.recipe import cli_name
 from convert.store.part import Parts
-from convert.writer.engine import WHOLE, Output
-
-
-def require_sharable(run: Run) -> Run:
-    """Refuse targets that learn from the whole model or that a tool makes from a whole checkpoint."""
-    whole = [job.name for job in run.jobs if job.planned.learning or job.planned.finish]
-    if whole:
-        raise Failure(
-            f"{', '.join(whole)}: learned from the whole model, so no part of it can be made alone",
-            f"convert these whole, with --only {' --only '.join(whole)}, and the others in parts",
-        )
-    return run
-
-
-def build_part(run: Run) -> Run:
-    """Fill this part of every file, unless that is on the disk already."""
-    part, shared = run.part or WHOLE, _parts(run)
-    if shared.is_done(*part):
-        run.remark(f"part {part} is there already")
-        return run
-    with opened(run) as (known, weights):
-        outputs = [
-            Output(layout, shared.file(job.name, layout.path, layout.size_bytes))
-            for job in learn(known, weights)
-            for layout in job.planned.layouts
-        ]
-        fill(known, weights, outputs, part)
-    shared.finish(*part, (output.path for output in outputs))
-    return run
 
 
 def assemble(run: Run) -> Run:
     """Complete the artifacts whose parts are all there, and put them in place."""
     if not run.jobs:
         return run
-    shared = _parts(run)
+    shared = parts_of(run)
     counts = shared.counts()
     complete = [count for count in counts if not shared.missing(count)]
     if not complete:
@@ -58,10 +30,6 @@ def assemble(run: Run) -> Run:
         commit(known, built)
     shared.remove()
     return run
-
-
-def _parts(run: Run) -> Parts:
-    return run.store.parts(run.recipe.name, (job.wanted.key for job in run.jobs))
 
 
 def _incomplete(run: Run, shared: Parts, counts: tuple[int, ...]) -> Failure:

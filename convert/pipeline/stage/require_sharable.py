@@ -1,0 +1,15 @@
+"""Refuse to share among machines what can only be made whole."""
+
+from convert.errors import Failure
+from convert.pipeline.run import Run
+
+
+def require_sharable(run: Run) -> Run:
+    """Refuse targets that learn from the whole model or that a tool makes from a whole checkpoint."""
+    whole = [job.name for job in run.jobs if job.planned.learning or job.planned.finish]
+    if whole:
+        raise Failure(
+            f"{', '.join(whole)}: learned from the whole model, so no part of it can be made alone",
+            f"convert these whole, with --only {' --only '.join(whole)}, and the others in parts",
+        )
+    return run
