@@ -16,6 +16,7 @@ from convert.errors import Failure
 from tests.verify import reports
 from verify.load import LoadResult
 from verify.report import SCHEMA, Report, markdown, page, read, words, write, write_json
+from verify.scope import Part, Scope
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,6 +188,20 @@ def test_the_page_has_what_a_reader_looks_for() -> None:
     ]
     # Numbers that a browser would not draw.
     assert not re.search(r'="[^"]*(nan|inf)[^"]*"', "".join(re.findall(r"<svg.*?</svg>", text)))
+
+
+def test_the_page_says_how_much_was_asked_and_what_the_source_costs() -> None:
+    whole = reports.report()
+    known = whole.artifacts[0]
+    source = whole.source.model_copy(update={"speed": known.speed, "memory": known.memory})
+    scope = Scope(120.0, 110.0, 95.0, Part(12, 38), Part(4, 8), Part(3, 6))
+    text = page.render(whole.model_copy(update={"source": source, "scope": scope}))
+    assert "Asked: 12 of 38 dialogues, 4 of 8 windows of text" in text
+    assert "the rest was left out" in text
+    (row,) = re.findall(r'<tr class="source.*?</tr>', text, re.DOTALL)
+    assert ">1.50 GB<" in row
+    assert ">25.0<" in row or ">25<" in row
+    assert "Asked:" not in page.render(whole)  # of an older report
 
 
 def test_a_servers_load_is_drawn_with_the_wait_for_the_first_token() -> None:

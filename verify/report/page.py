@@ -120,6 +120,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     filters: dict[str, Any] = {
+        "scope": words.scope,
         "size": words.size,
         "rate": _rate,
         "unmeasured": words.unmeasured,

@@ -111,6 +111,11 @@ def _source(report: Report, is_named: bool) -> Row:  # noqa: FBT001
         "size": Cell(words.size(source.size_bytes), source.size_bytes),
         "smoke": Cell(words.share(smoke), smoke),
     }
+    if source.speed and source.speed.decode_tok_s:
+        rate = source.speed.decode_tok_s.median
+        cells["tok/s"] = Cell(words.number(rate), rate)
+    if source.memory:
+        cells["memory"] = Cell(words.size(source.memory.peak_rss_bytes), source.memory.peak_rss_bytes)
     if has_quality:
         cells |= {"KL": Cell("0", 0.0), "top-1": Cell("100 %", 1.0), "ppl": Cell("1×", 1.0)}
     name = f"source of {report.recipe}" if is_named and report.recipe else "source"
