@@ -70,12 +70,13 @@ owners_of = cache(metadata.packages_distributions)
 
 @pytest.mark.parametrize("module", sorted(IMPORTS))
 def test_every_import_is_declared(module: str) -> None:
-    owners = {distribution(name) for name in owners_of()[module]}
+    owners = {distribution(name) for name in owners_of().get(module, ())}
     if owners & BASE:
         return
     packages = [package for package in PACKAGES if package.module == module]
     assert packages, f"{module} is no dependency, and convert/extras.py names no extra: {IMPORTS[module]}"
-    assert distribution(packages[0].distribution) in owners
+    if owners:  # Ray is installed for its own tests alone
+        assert distribution(packages[0].distribution) in owners
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.module)

@@ -6,8 +6,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convert.formats.hf.tensors import Stored, stored_tensors
+from convert.formats.hf.tensors import Stored, named_tensors, stored_tensors
 from convert.model.decoder import Decoder, Ref, Role
+from convert.model.families import family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -82,9 +83,11 @@ def is_quantized(each: Stored) -> bool:
 
 def limits(decoder: Decoder) -> Iterator[str]:
     """Say, in words, what no runtime would read of a model."""
-    for each in stored_tensors(decoder):
-        if each.pieces[0].ref.role not in QUANTIZED or each.pieces[0].ref.part != "weight":
-            continue
+    naming = family(decoder.family).naming.of(decoder)
+    weights = (
+        (ref, ref, shape) for ref, shape in decoder.shapes() if ref.role in QUANTIZED and ref.part == "weight"
+    )
+    for each in named_tensors(naming, weights):
         if len(each.shape) == 3:
             yield "experts of a layer that are one tensor"
         elif each.is_turned:
