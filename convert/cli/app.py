@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -93,7 +94,7 @@ def run(args: Sequence[str] | None = None) -> int:
         (sys.stdout, "backslashreplace"),
         (sys.stderr, "backslashreplace"),
     ):
-        with suppress(AttributeError):
+        with suppress(AttributeError, io.UnsupportedOperation):  # there is none, or it was read before
             stream.reconfigure(errors=errors)  # type: ignore[union-attr]
     sys.unraisablehook = _hear_again
     words = list(sys.argv[1:] if args is None else args)

@@ -154,6 +154,7 @@ def test_two_at_once_make_one_commit(parts: HubServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_after_any_request_one_artifact_comes_beside_the_other(run: Run, server: HubServer) -> None:
     """By --only, into a repo that stands: what the rerun finds there makes the same card of it."""
     first, second = TARGETS

@@ -68,6 +68,7 @@ def test_a_file_is_a_runtime_from_the_command_line() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_recipe_names_a_runtime_for_a_format(home: Path) -> None:
     named = RECIPE.replace("tokens: 256,", "tokens: 256, runtime: {gguf: mine/brought.py},")
     (home / "m.yaml").write_text(named, "utf-8")

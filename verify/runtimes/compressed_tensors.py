@@ -1,7 +1,7 @@
 """compressed-tensors through Transformers, which widens the weights and rounds activations as a server does.
 
-Models with experts are read by the converter's own reader instead, since Transformers has no modules for
-their matrices: what activations are rounded to is not seen there.
+Models with experts, and what Transformers refuses, are read by the converter's own reader instead: what
+activations are rounded to is not seen there, and the report says so.
 """
 
 from __future__ import annotations
@@ -62,15 +62,17 @@ class CompressedTensors(CausalModel):
         config = read_config(folder)
         vocabulary = FolderVocabulary(folder, config)
         loader = options["loader"]
-        if loader == "auto":
-            loader = "widened" if any(map(EXPERT.fullmatch, _names(folder))) else "transformers"
-        try:
-            model = (_widened if loader == "widened" else _loaded)(folder, config)
-        except Failure:
-            raise
-        except Exception as fault:  # noqa: BLE001  (its loader raises whatever it meets)
-            said = f"{type(fault).__name__}: {one_line(str(fault))}"
-            raise Failure(f"{folder.name}: {loader} refuses it: {said}") from None
+        refusals: list[str] = []
+        model = None
+        for name in _loaders(folder, loader):
+            try:
+                model, loader = LOADERS[name](folder, config), name
+                break
+            except Exception as fault:  # noqa: BLE001  (its loader raises whatever it meets)
+                said = fault.message if isinstance(fault, Failure) else one_line(str(fault))
+                refusals.append(f"{name} refuses it: {type(fault).__name__}: {said}")
+        if model is None:
+            raise Failure(f"{folder.name}: {'; '.join(refusals)}")
         groups = config[SECTION]["config_groups"]
         rounds = loader == "transformers" and any(each.get("input_activations") for each in groups.values())
         notes = {
@@ -78,10 +80,19 @@ class CompressedTensors(CausalModel):
             "scheme": ", ".join(groups),
             "weights": "widened to float32",
             "activations": "rounded as the scheme says" if rounds else "float32",
+            **({"instead": refusals[0]} if refusals else {}),
         }
         super().__init__(
             "compressed_tensors", model.to(options["device"]).eval(), vocabulary, settings, notes
         )
+
+
+def _loaders(folder: Path, asked: str) -> tuple[str, ...]:
+    """Name the loaders to try: what Transformers has no modules for is read by our own reader."""
+    if asked != "auto":
+        return (asked,)
+    has_experts = any(map(EXPERT.fullmatch, _names(folder)))
+    return ("widened",) if has_experts else ("transformers", "widened")
 
 
 def _names(folder: Path) -> set[str]:
@@ -98,7 +109,7 @@ def _loaded(folder: Path, config: dict[str, Any]) -> Any:
     """Load by Transformers; the library widens the weights the first time that the model runs."""
     import torch
 
-    described = config_class(folder, config.get("model_type")).from_dict(config)
+    described = config_class(folder, config.get("model_type")).from_pretrained(folder)
     model, found = model_class(folder, described).from_pretrained(
         folder, config=described, dtype="auto", output_loading_info=True, use_safetensors=True
     )
@@ -113,9 +124,14 @@ def _widened(folder: Path, config: dict[str, Any]) -> Any:
     import torch
 
     weights = read_weights(folder, str(config.get("model_type")))
-    described = config_class(folder, config.get("model_type")).from_dict(without_sections(config))
+    described = config_class(folder, config.get("model_type")).from_pretrained(folder)
+    for section in config.keys() - without_sections(config).keys():
+        delattr(described, section)
     model, found = model_class(folder, described).from_pretrained(
         None, config=described, state_dict=weights, dtype=torch.float32, output_loading_info=True
     )
     require_none(folder, set(found["missing_keys"]))
     return model
+
+
+LOADERS = {"transformers": _loaded, "widened": _widened}

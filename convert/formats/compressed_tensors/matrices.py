@@ -31,6 +31,7 @@ QUANTIZED = frozenset({
 JOINED: tuple[frozenset[Role], ...] = (
     frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V}),
     frozenset({Role.LATENT_Q_DOWN, Role.LATENT_KV_DOWN}),
+    frozenset({Role.DELTA_Q, Role.DELTA_K, Role.DELTA_V, Role.DELTA_GATE}),
     frozenset({Role.MLP_GATE, Role.MLP_UP}),
     frozenset({Role.EXPERT_GATE, Role.EXPERT_UP}),
     frozenset({Role.SHARED_GATE, Role.SHARED_UP}),

@@ -20,7 +20,6 @@ from convert.formats.gguf.shared import Shared
 from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
 from convert.formats.hf.format import promised_type
 from convert.formats.hf.tensors import KEPT_AS
-from convert.learning.asking import forward_operations
 from convert.model.family import HEADS
 from convert.model.feature import Feature
 from convert.model.tensor import Ref, Role
@@ -85,7 +84,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
             vocabulary_deviations(model.tokenizer),
             options.imatrix is not None,
             part=projector.find_part(model) if options.mmproj else None,
-            learning=forward_operations(model.decoder, recipe) if options.learns_by else 0.0,
+            learning=_operations(model.decoder, recipe) if options.learns_by else 0.0,
             native=promised_type(model) if options.leave_output_tensor else "",
         )
 
@@ -169,6 +168,12 @@ class GgufFormat(Format[GgufOptions, Shared]):
 def _listed_once(decoder: Decoder) -> tuple[FileTensor, ...]:
     """List the tensors of the file; its quants are weighed one after the other."""
     return tuple(tensors.file_tensors(decoder))
+
+
+def _operations(decoder: Decoder, recipe: Recipe) -> float:
+    from convert.learning.asking import forward_operations  # noqa: PLC0415 - calibration, for whoever asks
+
+    return forward_operations(decoder, recipe)
 
 
 FORMAT = GgufFormat()
