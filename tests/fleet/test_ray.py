@@ -34,7 +34,8 @@ RECIPE = """\
 model: source
 targets: {gguf: {quants: [Q8_0, Q4_K_M]}, hf: {}}
 verify:
-  {scenarios: [pack.yaml], tokens: 256, text: text.txt, on: [cpu-a], gates: {top1: 0.1, smoke_drop: null}}
+  {scenarios: [pack.yaml], tokens: 256, text: text.txt, on: [cpu-a], gates: {
+    smoke_drop: null, top1: 0.1, kl_mean: null, ppl_ratio: null}}
 publish: {to: released}
 """
 

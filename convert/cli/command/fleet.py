@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -88,7 +90,8 @@ def command(
         planned = schedules(1)
         output.answer(_planned(planned), lambda: _planned_lines(planned))
         return Exit.DONE
-    with RayNodes(address) as nodes:
+    # What Ray prints of nodes that die is no part of the answer.
+    with redirect_stdout(sys.stderr), RayNodes(address) as nodes:
         planned = schedules(nodes.cpus())
         orders = [order for each in planned for order in each.orders]
         for order in orders:
