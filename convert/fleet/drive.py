@@ -91,8 +91,4 @@ def _without_lost(order: Order, records: Mapping[str, Record]) -> Order:
         if records[name].state not in GOOD
         for target in records[name].order.targets
     }
-    words, targets = list(order.words), [name for name in order.targets if name not in lost]
-    for name in lost & set(order.targets):
-        at = next(at for at in range(len(words) - 1) if words[at : at + 2] == ["--only", name])
-        del words[at : at + 2]
-    return replace(order, words=tuple(words), targets=tuple(targets))
+    return replace(order, targets=tuple(name for name in order.targets if name not in lost))

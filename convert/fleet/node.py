@@ -28,7 +28,7 @@ def perform(order: Order, wanted_version: str) -> Outcome:
     if fault := _unfit(order, wanted_version):
         return Outcome(Exit.USAGE, error=f"node {node}: {fault[0]}", hint=fault[1], node=node)
     began_s = time.monotonic()
-    command = [sys.executable, "-m", "convert.cli", *order.words, "--json"]
+    command = [sys.executable, "-m", "convert.cli", *order.command, "--json"]
     with subprocess.Popen(  # noqa: S603 - our own commands
         command,
         stdin=subprocess.DEVNULL,

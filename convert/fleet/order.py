@@ -20,7 +20,7 @@ class Order:
     recipe: str  # its name
     stage: str  # convert, part, assemble, verify or publish
     subject: str  # what of the recipe: targets, a part, a class of nodes
-    words: tuple[str, ...]  # of the command
+    words: tuple[str, ...]  # of the command, without its targets
     recipe_path: str
     recipe_sha256: str
     targets: tuple[str, ...] = ()  # that it makes or judges
@@ -35,6 +35,11 @@ class Order:
     def name(self) -> str:
         """Name it, as dashboards and messages do."""
         return f"{self.recipe}/{self.stage}/{self.subject}"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Write the command, with the targets that are left."""
+        return (*self.words, *(word for name in self.targets for word in ("--only", name)))
 
 
 class State(StrEnum):

@@ -11,9 +11,8 @@ from convert.errors import Failure
 from convert.fleet.order import Order
 from convert.pipeline import PLAN, fold, start
 from convert.pipeline.stage.keep import is_newer
+from convert.publish.gate import current_report
 from convert.writer.engine import Part
-from verify.report import NAME, read
-from verify.revision import REVISION
 
 ANY = "any"  # class of nodes
 
@@ -130,15 +129,11 @@ def _folder(wish: Wish, recipe: Recipe, kind: str) -> Path:
 def is_judged(recipe: Recipe, names: Sequence[str], folder: Path, artifacts: Path) -> bool:
     """Say whether a report is of these very artifacts, by this recipe and by today's checks."""
     try:
-        report = read(folder / NAME)
+        report = current_report(recipe, folder)
     except Failure:
         return False
     results = {result.name: result for result in report.artifacts}
-    return (
-        report.revision == REVISION
-        and report.recipe_sha256 == recipe.asked_sha256
-        and all(name in results and not is_newer(results[name], artifacts) for name in names)
-    )
+    return all(name in results and not is_newer(results[name], artifacts) for name in names)
 
 
 def _order(  # noqa: PLR0917 - each has its name in the order
@@ -156,14 +151,13 @@ def _order(  # noqa: PLR0917 - each has its name in the order
 ) -> Order:
     path = run.recipe.path.absolute()
     verb, *more = words
-    only = [word for name in targets for word in ("--only", name)]
     threads = [] if stage == "publish" else ["--threads", str(wish.cpus)]
     offline = ["--offline"] if wish.is_offline else []
     return Order(
         recipe=run.recipe.name,
         stage=stage,
         subject=subject,
-        words=(verb, str(path), *more, *only, "--out", str(wish.out), *threads, *offline),
+        words=(verb, str(path), *more, "--out", str(wish.out), *threads, *offline),
         recipe_path=str(path),
         recipe_sha256=sha256_of(path),
         targets=targets,

@@ -7,10 +7,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convert.calibration import windows as cut_windows
 from convert.deviation import Deviation
 from convert.errors import UsageFailure
 from convert.learning import DAMP, learn
+from convert.learning.batch import cut, work_bytes
 from convert.learning.hessian import LEFT_OUT, parts_of
 from convert.model.decoder import Role
 from convert.model.forward.spill import MAX_MEMORY_BYTES
@@ -59,16 +59,8 @@ def lessons(
     if recipe.calibration is None or weights.lessons is None:
         raise ValueError("nothing to learn from, or no folder to keep it in")
     decoder = model.decoder
-    windows = cut_windows(
-        recipe.calibration,
-        recipe.path.parent,
-        model.tokenizer,
-        decoder.context_length,
-        source=model.texts,
-        progress=progress,
-    )
-    work_bytes = 4 * decoder.hidden_size * decoder.layer_count * windows.token_count
-    with progress.stage("learning to round", work_bytes) as advance:
+    windows = cut(model, recipe, recipe.calibration, progress)
+    with progress.stage("learning to round", work_bytes(decoder, windows)) as advance:
         return learn(decoder, weights, windows, weights.lessons, damp=damp, advance=advance)
 
 

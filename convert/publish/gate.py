@@ -43,7 +43,7 @@ def examine(
     names = ", ".join(each.name for each in targets)
     if not any((folder / each.name / MANIFEST_NAME).is_file() for each in targets):
         raise Failure(f"{names}: not built yet", _rebuilding(recipe))
-    report = _report(recipe, folder)
+    report = current_report(recipe, folder)
     results = {result.name: result for result in report.artifacts}
     if len(results) < len(report.artifacts):
         raise Failure(f"{folder / REPORT_NAME}: has two results of one artifact", _verifying(recipe))
@@ -73,7 +73,7 @@ def check_waivers(recipe: Recipe, targets: Collection[str]) -> None:
             )
 
 
-def _report(recipe: Recipe, folder: Path) -> Report:
+def current_report(recipe: Recipe, folder: Path) -> Report:
     """Read the recipe's report; it must be of this recipe, by today's checks and measurements."""
     path, again = folder / REPORT_NAME, _verifying(recipe)
     if not path.is_file():

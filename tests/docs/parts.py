@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ def written(text: str) -> str:
     return MARKED.sub(lambda found: f"{found[1]}{_part(found[2])}{found[3]}", text)
 
 
+@cache
 def _part(name: str) -> str:
     made = PARTS[name]().strip("\n")
     return f"\n{made}\n" if "\n" in made else made

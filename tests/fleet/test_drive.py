@@ -18,8 +18,7 @@ DONE = Outcome(Exit.DONE, node="a", wall_s=2.0, cpu_s=1.0)
 
 
 def order(stage: str, subject: str, *targets: str, after: tuple[str, ...] = (), local: bool = False) -> Order:
-    only = tuple(word for name in targets for word in ("--only", name))
-    return Order("m", stage, subject, (stage, *only), "m.yaml", "", targets, after=after, is_local=local)
+    return Order("m", stage, subject, (stage,), "m.yaml", "", targets, after=after, is_local=local)
 
 
 READ = order("convert", "read", "gguf-Q8_0", "onnx")
@@ -75,7 +74,7 @@ def test_an_order_that_fails_for_good_takes_only_what_needs_it() -> None:
     records = drive(ALL, nodes)
     assert (records[TOOL.name].state, records[TOOL.name].tries) == (State.FAILED, MOST_TRIES)
     assert records[JUDGE.name].state is State.DONE  # of what there is
-    assert nodes.given[-1].words == ("verify", "--only", "gguf-Q8_0", "--only", "onnx")
+    assert nodes.given[-1].command == ("verify", "--only", "gguf-Q8_0", "--only", "onnx")
     assert records[SEND.name].state is State.SKIPPED
 
 

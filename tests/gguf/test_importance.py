@@ -20,10 +20,10 @@ from convert.formats.gguf.importance import (
     fit,
     pack_importance,
     read_importance,
-    work_bytes,
     write_importance,
 )
 from convert.formats.gguf.options import GgufOptions, Quant
+from convert.learning.batch import work_bytes
 from convert.model.binding import bind
 from convert.model.config import read_config
 from convert.model.families import find_family

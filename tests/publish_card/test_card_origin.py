@@ -143,10 +143,10 @@ def test_what_follows_the_first_three_runtimes_is_folded(artifacts: Artifacts) -
 
 def test_sampling_is_what_the_source_advises(artifacts: Artifacts) -> None:
     candidate = artifacts.candidate()
-    told = candidate.manifest.model
-    assert told is not None
-    advised = told.model_copy(update={"sampling": {"temperature": 0.7, "top_p": 0.8}})
+    recorded = candidate.manifest.model
+    assert recorded is not None
+    advised = recorded.model_copy(update={"sampling": {"temperature": 0.7, "top_p": 0.8}})
     changed = artifacts.candidate(manifest={"model": advised})
     assert "advise to sample with temperature 0.7, top_p 0.8" in artifacts.card(changed).section("Prompt")
-    plain = artifacts.candidate(manifest={"model": told.model_copy(update={"sampling": {}})})
+    plain = artifacts.candidate(manifest={"model": recorded.model_copy(update={"sampling": {}})})
     assert "advise to sample" not in artifacts.card(plain).body

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.calibration import Windows
-from convert.calibration import windows as cut_windows
 from convert.errors import Failure, UsageFailure
 from convert.formats.gguf.imatrix_file import ImatrixFile, Sum, imatrix_bytes, read_imatrix
 from convert.formats.gguf.mixture import UNQUANTIZED
 from convert.formats.gguf.options import GgufOptions
 from convert.formats.gguf.tensors import file_tensors
-from convert.learning.batch import batches
+from convert.learning.batch import batches, cut, work_bytes
 from convert.model.arrange import TileColumns
 from convert.model.decoder import Decoder, Ref, Role
 from convert.model.forward import Forward
@@ -60,14 +59,7 @@ def find_importance(
             "targets.gguf.imatrix: calibration, and the recipe has no calibration text",
             "add e.g. calibration: {packs: [searchqa, lessonpack]}",
         )
-    windows = cut_windows(
-        recipe.calibration,
-        recipe.path.parent,
-        model.tokenizer,
-        decoder.context_length,
-        source=model.texts,
-        progress=progress,
-    )
+    windows = cut(model, recipe, recipe.calibration, progress)
     with progress.stage("importance matrix", work_bytes(decoder, windows)) as advance:
         return compute_importance(decoder, weights, windows, advance=advance)
 
@@ -136,11 +128,6 @@ def compute_importance(
                 advance(after.nbytes)
     content = ImatrixFile(tally.sums(), (windows.source,), len(windows.tokens), windows.length)
     return replace(_from_sums(content, windows.source, COMPUTED_NAME), learned=windows.record())
-
-
-def work_bytes(decoder: Decoder, windows: Windows) -> int:
-    """Count the hidden states that a computation passes through the layers: what `advance` adds up to."""
-    return 4 * decoder.hidden_size * decoder.layer_count * windows.token_count
 
 
 def pack_importance(importance: Importance) -> bytes:
