@@ -68,11 +68,21 @@ def _where(details: ErrorDetails, document: Document) -> Where:
     return where
 
 
+def _keys(details: ErrorDetails, model: type[BaseModel]) -> Where:
+    """Find the path in the model, which is longer than the file's for what is in short: `onnx: int4`."""
+    keys: Where = ()
+    for step in details["loc"]:
+        parent = _model(model, keys)
+        if isinstance(step, int) or (parent and step in parent.model_fields):
+            keys = (*keys, step)
+    return keys
+
+
 def _words(
     details: ErrorDetails, where: Where, document: Document, model: type[BaseModel]
 ) -> tuple[str, str]:
     kind, context, given = details["type"], details.get("ctx", {}), details["input"]
-    field = _field(model, where)
+    field = _field(model, _keys(details, model))
     match kind:
         case "recipe":
             words = context["what"], context["hint"]

@@ -127,6 +127,7 @@ CASES = [
     (GGUF + "{quants: Q4_0}", "3: targets.gguf.quants: must be a list, not 'Q4_0'", "[Q4_0]"),
     (GGUF + "{quants: [F16, F16]}", "3: targets.gguf.quants: F16 twice", "once"),
     (GGUF + "{quants: [q4_km]}", "3: targets.gguf.quants[0]: 'q4_km' is not known", "did you mean Q4_K_M?"),
+    (GGUF + "[q4_km]", "3: targets.gguf[0]: 'q4_km' is not known", "did you mean Q4_K_M?"),
     (GGUF + "{quants: [F16], quant: 1}", "3: targets.gguf.quant: unknown key", "did you mean quants?"),
     (GGUF + "{quants: [F16], imatrix: 5}", "3: targets.gguf.imatrix: 5 is read as a number", '"5"'),
     (GGUF + "{quants: [F16], imatrix: no.dat}", "3: targets.gguf.imatrix: there is no file no.dat", "folder"),
