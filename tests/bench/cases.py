@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 OURS, FLOOR = "modelwright", "floor"
 LLAMA, BUILDER, GPTQMODEL = "llama.cpp", "onnxruntime-genai", "GPTQModel"
+LLMCOMPRESSOR, MLX_LM = "llmcompressor", "mlx-lm"
 HIDDEN = Shape().hidden
 THREE = ("Q4_K_M", "Q5_K_M", "Q8_0")
+FP8, MLX4 = "compressed-tensors: {scheme: [fp8]}", "mlx: {quants: [4bit]}"
 INT4 = "onnx: {precision: int4, block_size: 32, accuracy_level: 4}"
 SAME = ("int4_block_size=32", "int4_accuracy_level=4", "int4_is_symmetric=true")
 
@@ -163,16 +166,40 @@ def onnx(place: Place) -> Case:
 
 
 def together(place: Place) -> Case:
-    """One run for three formats, against a run for each."""
+    """One run for four formats, against a run for each."""
     model = place.dense()
-    targets = {"Q4_K_M": "gguf: {quants: [Q4_K_M]}", "ONNX int4": INT4, "hf": "hf: {}"}
+    targets = {
+        "Q4_K_M": "gguf: {quants: [Q4_K_M]}",
+        "ONNX int4": INT4,
+        "FP8": FP8,
+        "MLX 4-bit": MLX4,
+    }
     alone = {f"{name} alone": place.ours(model, each, name=f"{name} alone") for name, each in targets.items()}
     routes = {OURS: place.ours(model, *targets.values()), **alone}
 
     def check() -> dict[str, int]:
         return same_files(place.out(OURS), *map(place.out, alone))
 
-    return Case(f"Q4_K_M + ONNX int4 + hf in one run, {place.depth}", model, routes, check)
+    return Case(f"{' + '.join(targets)} in one run, {place.depth}", model, routes, check)
+
+
+def to_fp8(place: Place) -> Case:
+    if "LLMCOMPRESSOR" not in os.environ:
+        raise LookupError("LLMCOMPRESSOR: name the folder it is in; tests/bench/llmcompressor.py says how")
+    model, out = place.dense(), place.out("llmcompressor")
+    theirs = (sys.executable, "-m", "tests.bench.llmcompressor", str(model), str(out))
+    routes = {OURS: place.ours(model, FP8), LLMCOMPRESSOR: Route((theirs,), (out,))}
+    return Case(f"FP8, {place.depth}", model, routes)
+
+
+def mlx(place: Place) -> Case:
+    model, out = place.dense(), place.out("mlx")
+    theirs = (sys.executable, "-m", "mlx_lm", "convert", "--hf-path", str(model), "--mlx-path", str(out))
+    routes = {
+        OURS: place.ours(model, MLX4),
+        MLX_LM: Route(((*theirs, "--quantize", "--q-bits", "4"),), (out,), {"HF_HUB_OFFLINE": "1"}),
+    }
+    return Case(f"MLX 4-bit, {place.depth}", model, routes)
 
 
 def from_fp8(place: Place) -> Case:
@@ -213,6 +240,8 @@ CASES: dict[str, Callable[[Place], Case]] = {
     "together": together,
     "iq4": iq4,
     "onnx": onnx,
-    "fp8": from_fp8,
+    "fp8": to_fp8,
+    "mlx": mlx,
+    "from-fp8": from_fp8,
     "gptq": by_gptq,
 }

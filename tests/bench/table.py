@@ -76,7 +76,7 @@ def _machine(cases: dict[str, Any]) -> str:
     rounds = sorted({len(case["routes"][OURS]["rounds"]) for case in cases.values()})
     loads = [case["machine"]["load_average"] for case in cases.values()]
     dates = sorted({case["date"] for case in cases.values()})
-    packages = ("llama-cpp-python", "onnxruntime-genai", "GPTQModel", "torch", "numpy")
+    packages = ("llama-cpp-python", "onnxruntime-genai", "GPTQModel", "mlx-lm", "torch", "numpy")
     shown = ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)
     memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB"
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
