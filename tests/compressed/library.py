@@ -85,6 +85,14 @@ def compress(weight: torch.Tensor, scheme: QuantizationScheme, most: torch.Tenso
     return dict(BaseCompressor.get_value_from_registry(format_.value).compress(state, scheme))
 
 
+def decompress(state: Tensors, scheme: QuantizationScheme) -> torch.Tensor:
+    """Read a matrix back."""
+    format_ = infer_module_format(torch.nn.Linear, scheme)
+    compressor = BaseCompressor.get_value_from_registry(format_.value)
+    read: torch.Tensor = compressor.decompress(dict(state), scheme)["weight"]
+    return read
+
+
 def checkpoint(plain: Mapping[str, torch.Tensor], wanted: QuantizationConfig) -> Tensors:
     """Compress every module that has a weight, but for norms and those that are ignored."""
     (scheme,) = wanted.config_groups.values()

@@ -13,6 +13,7 @@ from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 from convert.formats.compressed_tensors.options import GROUPED, CompressedTensorsOptions, Scheme
 from convert.formats.compressed_tensors.preset import preset_of
 from convert.writer.codecs import lanes
+from convert.writer.codecs.compensated import Searched
 from convert.writer.codecs.compressed import KERNEL, Compressed, shared_scale
 from convert.writer.codecs.minifloat import e2m1, e4m3, from_e4m3, rounded
 from tests.compressed import library
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from convert.writer.codecs.minifloat import Float, Rows
 
 TORCH: dict[Float, torch.dtype] = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+NAMES = ("weight", "weight_packed", "weight_scale", "weight_zero_point")
 CASES: dict[str, dict[str, Any]] = {
     **{scheme.value: {"scheme": [scheme.value]} for scheme in Scheme},
     **{f"{scheme}-zero-points": {"scheme": [scheme], "symmetric": False} for scheme in sorted(GROUPED)},
@@ -56,7 +58,7 @@ def codec_of(case: str, float_name: Float, largest: float) -> tuple[Compressed, 
         weights=weights,
         input_activations=QuantizationArgs(**inputs) if inputs else None,
     )
-    return preset.codec(float_name, shared_scale(largest, float_name)), scheme
+    return preset.stored(float_name, shared_scale(largest, float_name)), scheme
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -72,8 +74,7 @@ def test_the_bytes_are_the_library_s(case: str, float_name: Float) -> None:
         rows = weight.float().numpy()
         codec, scheme = codec_of(case, float_name, float(np.abs(rows).max()))
         wanted = library.compress(weight, scheme)
-        names = ["weight" if "weight" in wanted else "weight_packed", "weight_scale"]
-        names += ["weight_zero_point"] if "weight_zero_point" in wanted else []
+        names = [name for name in NAMES if name in wanted]
         planes = codec.encode(rows)
         assert codec.row_bytes(shape[1]) == tuple(plane.shape[1] for plane in planes)
         for plane, name in zip(planes, names, strict=True):
@@ -134,3 +135,20 @@ def test_ties_in_four_bits_go_to_the_even_number() -> None:
     assert e2m1(np.nextafter(ties, np.float32(9))).tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert e2m1(-ties).tolist() == [8, 10, 10, 12, 12, 14, 14]
     assert e2m1(np.array([0, -0.0], np.float32)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("case", ["w4a16", "w4a16-zero-points", "nvfp4a16", "mxfp4"])
+def test_searched_scales_lose_less(case: str) -> None:
+    weight = torch.from_numpy(np.random.default_rng(0).standard_normal((64, 256), np.float32)).bfloat16()
+    weight[3] = 0
+    rows = weight.float().numpy()
+    stored, scheme = codec_of(case, "BF16", float(np.abs(rows).max()))
+    state = library.compress(weight, scheme)
+    names = [name for name in NAMES if name in state]
+    lost = []
+    for codec in (stored, Searched(stored)):
+        for name, plane in zip(names, codec.encode(rows), strict=True):
+            state[name] = torch.from_numpy(plane).view(state[name].dtype).reshape(state[name].shape)
+        read = library.decompress(state, scheme).float().numpy()
+        lost.append(float(np.square(read - rows).sum()))
+    assert lost[1] < lost[0]

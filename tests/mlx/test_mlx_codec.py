@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from convert.writer.codecs.compensated import Searched
 from convert.writer.codecs.mlx import SIZES, Affine, Mode, SmallFloat, to_e4m3
 
 TYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
@@ -73,3 +74,20 @@ def test_any_split_gives_the_same_bytes() -> None:
         for number, plane in enumerate(whole):
             assert np.array_equal(plane, np.concatenate([part[number] for part in parts]))
             assert plane.shape[1] == codec.row_bytes(rows.shape[1])[number]
+
+
+@pytest.mark.parametrize(
+    "stored", [Affine(4, 64, "BF16"), SmallFloat("mxfp4", "BF16"), SmallFloat("nvfp4", "F16")]
+)
+def test_searched_scales_lose_less(stored: Affine | SmallFloat) -> None:
+    rows = RANDOM.standard_normal((96, 512), np.float32)
+    rows[3] = 0
+    how: Any = {"mode": stored.mode} if isinstance(stored, SmallFloat) else {"group_size": 64, "bits": 4}
+    lost = []
+    for codec in (stored, Searched(stored)):
+        packed, scales, *biases = codec.encode(rows)
+        kind = TYPES[stored.dtype] if biases else mx.uint8
+        parts: Any = [mx.array(each).view(kind) for each in (scales, *biases)]
+        read = mx.dequantize(mx.array(packed).view(mx.uint32), *parts, **how).astype(mx.float32)
+        lost.append(float(np.square(np.array(read) - rows).sum()))
+    assert lost[1] < 0.95 * lost[0]

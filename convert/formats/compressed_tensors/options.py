@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationInfo, field_validator
 
-from convert.recipe import Short, TargetOptions
+from convert.formats.hf.options import Sharded
+from convert.recipe import Short
 from convert.recipe.check import spelled, unique, wrong
-from convert.recipe.size import FileSize, size_in_bytes
 
 NAME = "compressed-tensors"
 PREFIX = f"{NAME}-"
@@ -28,6 +28,8 @@ class Scheme(StrEnum):
 
 # Whose groups and zero points a recipe may choose.
 GROUPED = frozenset({Scheme.W4A16, Scheme.W8A16})
+# Whose scales may be searched for.
+SEARCHED = GROUPED | {Scheme.NVFP4A16, Scheme.MXFP4}
 
 
 def _listed(value: object) -> object:
@@ -42,7 +44,7 @@ _Schemes = Annotated[
 ]
 
 
-class CompressedTensorsOptions(TargetOptions):
+class CompressedTensorsOptions(Sharded):
     """Checkpoints for vLLM and SGLang, one artifact a scheme, as `compressed-tensors-fp8`."""
 
     format_name: ClassVar[str] = NAME
@@ -61,10 +63,11 @@ class CompressedTensorsOptions(TargetOptions):
     symmetric: bool = Field(
         default=True, description="Whether w4a16 and w8a16 do without a zero point of each group."
     )
-    max_shard_size: FileSize = Field(
-        default="4G",
-        description="Split the weights above this size; M is 10^6 bytes, G is 10^9.",
-        examples=["2G"],
+    rounding: Literal["plain", "search"] = Field(
+        default="plain",
+        description="How w4a16, w8a16, nvfp4a16 and mxfp4 are rounded: as the reference does, or by the "
+        "scale of each group that loses least of several: closer, and slower.",
+        examples=["search"],
     )
 
     def by_target(self) -> dict[str, dict[str, JsonValue]]:
@@ -75,24 +78,35 @@ class CompressedTensorsOptions(TargetOptions):
                 "scheme": scheme.value,
                 **(groups if scheme in GROUPED else {}),
                 "max_shard_bytes": self.max_shard_bytes,
+                # Only where it is asked for: else artifacts made before it could be said would be made again.
+                **({"rounding": self.rounding} if self.is_searched(scheme) else {}),
             }
             for scheme in self.scheme
         }
 
-    @property
-    def max_shard_bytes(self) -> int:
-        """Return the largest file of weights, in bytes."""
-        return size_in_bytes(self.max_shard_size)
+    def is_searched(self, scheme: Scheme) -> bool:
+        """Tell whether each group's scale is searched for."""
+        return self.rounding == "search" and scheme in SEARCHED
 
-    @field_validator("group_size", "symmetric")
+    def closer(self, target: str) -> str:
+        """Name the search for scales, and a scheme with more bits."""
+        scheme = Scheme(target.removeprefix(PREFIX))
+        if scheme not in SEARCHED:
+            return "take scheme: w8a16" if scheme is not Scheme.MXFP8 else "take scheme: fp8"
+        search = "" if self.is_searched(scheme) else "rounding: search, or "
+        return f"take {search}scheme: {'fp8' if scheme is Scheme.W8A16 else 'w8a16'}"
+
+    @field_validator("group_size", "symmetric", "rounding")
     @classmethod
     def _reaches_an_artifact(cls, value: object, info: ValidationInfo) -> object:
-        asked = info.data.get("scheme", GROUPED)
-        if GROUPED & set(asked):
+        able = SEARCHED if info.field_name == "rounding" else GROUPED
+        asked = info.data.get("scheme", able)
+        if able & set(asked):
             return value
+        names = " and ".join(sorted(able))
         raise wrong(
-            f"is of w4a16 and w8a16, and {' and '.join(asked)} would be built without it",
-            "leave it out, or add w4a16 or w8a16 to scheme",
+            f"is of {names}, and {' and '.join(asked)} would be built without it",
+            "leave it out, or add one of these to scheme",
         )
 
 

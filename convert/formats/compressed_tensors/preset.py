@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from convert.formats.compressed_tensors.options import GROUPED, PREFIX, CompressedTensorsOptions, Scheme
+from convert.writer.codecs.compensated import Searched
 from convert.writer.codecs.compressed import BITS, Compressed, Element, Scale
 
 if TYPE_CHECKING:
+    from convert.writer.codecs import Codec
     from convert.writer.codecs.minifloat import Float
 
 # Of the library whose layout this is.
@@ -33,6 +35,7 @@ class Preset:
     is_symmetric: bool = True
     activations: Literal["", "token", "group"] = ""  # what shares a scale that is found while it runs
     activation_columns: int | None = None
+    is_searched: bool = False
 
     @property
     def codes(self) -> str:
@@ -44,8 +47,13 @@ class Preset:
         """Say by how many the columns of a matrix must divide; blocks of several rows are filled up."""
         return self.columns if self.rows == 1 and self.columns else 1
 
-    def codec(self, float_name: Float, global_scale: float = 1.0) -> Compressed:
-        """Return what stores a matrix of such floats."""
+    def codec(self, float_name: Float, global_scale: float = 1.0) -> Codec:
+        """Return what encodes a matrix of such floats."""
+        stored = self.stored(float_name, global_scale)
+        return Searched(stored) if self.is_searched else stored
+
+    def stored(self, float_name: Float, global_scale: float = 1.0) -> Compressed:
+        """Return how a matrix of such floats is stored."""
         return Compressed(
             self.element,
             float_name,
@@ -105,7 +113,7 @@ PRESETS: dict[Scheme, Preset] = {
 def preset_of(options: CompressedTensorsOptions, target: str) -> Preset:
     """Find the preset of a target, with the groups that the recipe asks for."""
     scheme = Scheme(target.removeprefix(PREFIX))
-    preset = PRESETS[scheme]
+    preset = replace(PRESETS[scheme], is_searched=options.is_searched(scheme))
     if scheme not in GROUPED:
         return preset
     name = preset.name if options.symmetric else f"{preset.name}_ASYM"

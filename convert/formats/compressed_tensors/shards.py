@@ -83,7 +83,7 @@ def _tensor(
 def _parts(each: Stored, float_name: str, preset: Preset, scale: float) -> Iterator[Part]:
     """List the planes in the codec's order, then what is known beforehand."""
     module, (rows, columns) = each.name.removesuffix(".weight"), each.shape
-    codec = preset.codec(float_name)  # type: ignore[arg-type]  # one of its three
+    codec = preset.stored(float_name)  # type: ignore[arg-type]  # one of its three
     slot = Slot(each.name, each.pieces, codec, ())
     sizes = iter(slot.sizes_bytes)
     blocks = codec.blocks(columns)

@@ -103,7 +103,8 @@ def _quant(target: str) -> Quant:
 
 
 def _packed(options: MlxOptions, target: str) -> Packed | None:
-    return packed(_quant(target), options.group_size)
+    quant = _quant(target)
+    return packed(quant, options.group_size, is_searched=options.is_searched(quant))
 
 
 def _asked(options: MlxOptions, target: str) -> Float | None:

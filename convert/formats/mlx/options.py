@@ -6,9 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator
 
-from convert.recipe import Short, TargetOptions
+from convert.formats.hf.options import Sharded, shard_size
+from convert.recipe import Short
 from convert.recipe.check import spelled, unique, wrong
-from convert.recipe.size import FileSize, size_in_bytes
+from convert.recipe.size import FileSize
 
 PREFIX = "mlx-"
 AFFINE = re.compile(r"(\d)bit")
@@ -37,12 +38,17 @@ class Quant(StrEnum):
         return int(found[1]) if found else None
 
     @property
+    def is_searchable(self) -> bool:
+        """Return whether scales may be searched for: 8 bits of float are too many to try."""
+        return not (self.is_plain or self is Quant.MXFP8)
+
+    @property
     def is_plain(self) -> bool:
         """Return whether nothing is quantized."""
         return self in (Quant.BF16, Quant.FP16, Quant.FP32)
 
 
-class MlxOptions(TargetOptions):
+class MlxOptions(Sharded):
     """Checkpoints for MLX on Apple silicon, one artifact for each quant."""
 
     format_name: ClassVar[str] = "mlx"
@@ -63,11 +69,13 @@ class MlxOptions(TargetOptions):
         description="What quantized artifacts compute in: the type of scales and of all that is not packed.",
         examples=["bf16"],
     )
-    max_shard_size: FileSize = Field(
-        default="5G",
-        description="Split the weights above this size; M is 10^6 bytes, G is 10^9.",
-        examples=["2G"],
+    rounding: Literal["plain", "search"] = Field(
+        default="plain",
+        description="How 2bit to 8bit, mxfp4 and nvfp4 are rounded: as MLX does, or by the scale of each "
+        "group that loses least of several: closer, and slower.",
+        examples=["search"],
     )
+    max_shard_size: FileSize = shard_size("5G")  # as mlx_lm.convert
 
     def by_target(self) -> dict[str, dict[str, JsonValue]]:
         """Name one artifact a quant, as `mlx-4bit`."""
@@ -77,23 +85,36 @@ class MlxOptions(TargetOptions):
                 **({"bits": quant.bits, "group_size": self.group_size} if quant.bits else {}),
                 "dtype": quant.value if quant.is_plain else self.dtype,
                 "max_shard_bytes": self.max_shard_bytes,
+                # Only where it is asked for: else artifacts made before it could be said would be made again.
+                **({"rounding": self.rounding} if self.is_searched(quant) else {}),
             }
             for quant in self.quants
         }
 
-    @property
-    def max_shard_bytes(self) -> int:
-        """Return the largest file of weights, in bytes."""
-        return size_in_bytes(self.max_shard_size)
+    def is_searched(self, quant: Quant) -> bool:
+        """Tell whether each group's scale is searched for."""
+        return self.rounding == "search" and quant.is_searchable
 
-    @field_validator("group_size", "dtype")
+    def closer(self, target: str) -> str:
+        """Name the search for scales, and the quant with more bits."""
+        quant = Quant(target.removeprefix(PREFIX))
+        wider = "" if quant.is_plain else "fp32" if quant is Quant.BITS_8 else "8bit"
+        if quant in (Quant.BITS_2, Quant.BITS_3):
+            wider = "4bit"
+        search = "rounding: search, or " if quant.is_searchable and not self.is_searched(quant) else ""
+        return f"take {search}quants: [{wider}]" if wider else ""
+
+    @field_validator("group_size", "dtype", "rounding")
     @classmethod
     def _reaches_an_artifact(cls, value: object, info: ValidationInfo) -> object:
         asked: tuple[Quant, ...] = info.data.get("quants", ())
-        is_group = info.field_name == "group_size"
-        if not asked or any(quant.bits if is_group else not quant.is_plain for quant in asked):
+        which, able = {
+            "group_size": ("2bit to 8bit", [quant for quant in asked if quant.bits]),
+            "dtype": ("what is quantized", [quant for quant in asked if not quant.is_plain]),
+            "rounding": ("2bit to 8bit, mxfp4 and nvfp4", [quant for quant in asked if quant.is_searchable]),
+        }[info.field_name or ""]
+        if able or not asked:
             return value
-        which = "2bit to 8bit" if is_group else "what is quantized"
         raise wrong(f"is of {which}, and {' and '.join(asked)} would be built without it", "leave it out")
 
 

@@ -11,6 +11,7 @@ from convert.model.decoder import Decoder, Part, Ref, Role
 from convert.model.families import family
 from convert.model.family import Mlx, Naming
 from convert.writer.codecs import Codec
+from convert.writer.codecs.compensated import Searched
 from convert.writer.codecs.mlx import SIZES, Affine, SmallFloat
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Layout, Slot, by_turns
@@ -27,12 +28,16 @@ class Packed:
     mode: str
     bits: int
     group_size: int
+    is_searched: bool = False
 
     def codec(self, dtype: Float) -> Codec:
         """Return what encodes it."""
+        stored: Affine | SmallFloat
         if self.mode == "affine":
-            return Affine(self.bits, self.group_size, dtype)  # type: ignore[arg-type]  # MLX's own
-        return SmallFloat(self.mode, dtype)  # type: ignore[arg-type]  # one of its three
+            stored = Affine(self.bits, self.group_size, dtype)  # type: ignore[arg-type]  # MLX's own
+        else:
+            stored = SmallFloat(self.mode, dtype)  # type: ignore[arg-type]  # one of its three
+        return Searched(stored) if self.is_searched else stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +56,13 @@ def model_of(decoder: Decoder) -> Mlx:
     return family(decoder.family).mlx or Mlx()
 
 
-def packed(quant: Quant, group_size: int) -> Packed | None:
+def packed(quant: Quant, group_size: int, *, is_searched: bool) -> Packed | None:
     """Say how an option's matrices are quantized; None where they are not."""
+    if quant.is_plain:
+        return None
     if quant.bits:
-        return Packed("affine", quant.bits, group_size)
-    return None if quant.is_plain else Packed(quant.value, *SIZES[quant.value])  # type: ignore[index]
+        return Packed("affine", quant.bits, group_size, is_searched)
+    return Packed(quant.value, *SIZES[quant.value], is_searched)  # type: ignore[index]
 
 
 def stored_tensors(decoder: Decoder) -> tuple[Stored, ...]:
@@ -164,7 +171,7 @@ def _how(each: Stored, decoder: Decoder, mlx: Mlx, how: Packed | None) -> tuple[
     if how is None or not is_matrix:
         return None, False, False
     is_wide = columns % how.group_size == 0 and ref.role in mlx.wide
-    how = Packed("affine", WIDE_BITS, WIDE_GROUP) if is_wide else how
+    how = Packed("affine", WIDE_BITS, WIDE_GROUP, how.is_searched) if is_wide else how
     return (None, False, True) if columns % how.group_size else (how, is_wide, False)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from convert.rounding import round_rows
-from convert.writer.codecs import Codec
+from convert.writer.codecs import Codec, plane_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,22 +27,41 @@ class Packing(Codec, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Compensated:
+class Searched:
+    """Rounds to the nearest number, by the scales that lose least: no text is needed for it."""
+
+    packing: Packing
+    weights_per_s: ClassVar[float] = 5e6  # that one Zen 4 core rounds
+
+    @property
+    def name(self) -> str:
+        return f"{self.packing.name}_search"
+
+    @property
+    def plane_rows(self) -> tuple[int, ...]:
+        """Say how many rows share one of each plane's."""
+        return plane_rows(self.packing, len(self.packing.row_bytes(0)))
+
+    def row_bytes(self, columns: int) -> tuple[int, ...]:
+        return self.packing.row_bytes(columns)
+
+    def encode(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.uint8], ...]:
+        return self.packing.pack(round_rows(rows, self.packing.grid))
+
+
+@dataclass(frozen=True, slots=True)
+class Compensated(Searched):
     """Rounds by what was learned of one matrix's inputs: GPTQ, whatever the format.
 
     Without a factor scales are searched, and weights rounded to the nearest number.
     """
 
-    packing: Packing
     factor: Factor | None = None
     weights_per_s: ClassVar[float] = 5e6  # that one Zen 4 core rounds in rows of 2,048
 
     @property
     def name(self) -> str:
         return f"{self.packing.name}_gptq"
-
-    def row_bytes(self, columns: int) -> tuple[int, ...]:
-        return self.packing.row_bytes(columns)
 
     def encode(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.uint8], ...]:
         return self.packing.pack(round_rows(rows, self.packing.grid, self.factor))

@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from convert.rounding import Grid
 from convert.writer.codecs import lanes
 from convert.writer.codecs.minifloat import (
+    E2M1_CODES,
+    E2M1_LEVELS,
     E2M1_MAX,
     E4M3_MAX,
     EPSILON,
     Float,
     e2m1,
     e4m3,
+    e8m0,
     from_e4m3,
+    power_above,
     rounded,
     stored,
 )
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
+
+    from convert.rounding import Rounded
 
     Rows = NDArray[np.float32]
     Planes = tuple[NDArray[np.uint8], ...]
@@ -96,6 +103,34 @@ class Compressed:
     def blocks(self, columns: int) -> int:
         """Count the blocks of a row."""
         return -(-columns // self.columns) if self.columns else 1
+
+    @property
+    def grid(self) -> Grid:
+        """Describe the numbers that can be stored, for whoever chooses among them."""
+        if self.element == "FP4":
+            return Grid(self.bits, self.columns, levels=E2M1_LEVELS, store=self._as_scales)
+        zero: Literal["middle", "whole"] = "middle" if self.is_symmetric else "whole"
+        return Grid(self.bits, self.columns, zero, store=self._as_scales, is_signed=False)
+
+    def pack(self, chosen: Rounded) -> Planes:
+        """Store codes that were chosen elsewhere."""
+        scales, shifts = chosen.scales.scales, chosen.scales.shifts
+        codes = E2M1_CODES[chosen.codes] if self.element == "FP4" else chosen.codes
+        if self.scale == "E4M3":
+            scales = scales * np.float32(self.global_scale)
+        planes = self._joined(codes), self._stored_scales(scales)
+        if self.is_symmetric:
+            return planes
+        return (*planes, self._packed_zeros(shifts - np.float32(1 << self.bits - 1)))
+
+    def _as_scales(self, values: Rows) -> Rows:
+        """Round to what a scale can be."""
+        if self.scale == "E8M0":
+            return power_above(values)
+        if self.scale == "FLOAT":
+            return rounded(values, self.float_name)
+        whole = np.minimum(values * np.float32(self.global_scale), np.float32(E4M3_MAX))
+        return from_e4m3(e4m3(whole)) / np.float32(self.global_scale)
 
     def encode(self, rows: Rows) -> Planes:
         values = np.require(rows, np.float32, ("C", "A"))
@@ -251,7 +286,7 @@ class Compressed:
         if self.scale == "E4M3":
             return e4m3(scales)
         if self.scale == "E8M0":
-            return (np.frexp(scales)[1] + 126).astype(np.uint8)
+            return e8m0(scales)
         return stored(scales, self.float_name)
 
     def _packed_zeros(self, zeros: Rows) -> NDArray[np.uint8]:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 Float = Literal["F32", "F16", "BF16"]
 EPSILON: dict[Float, float] = {"F32": 2.0**-23, "F16": 2.0**-10, "BF16": 2.0**-7}
 E4M3_MAX, E2M1_MAX = 448.0, 6.0
+# What FP4 can be, in the order of the numbers, and the code of each.
+E2M1_LEVELS = (-6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+E2M1_CODES = np.array([15, 14, 13, 12, 11, 10, 9, 0, 1, 2, 3, 4, 5, 6, 7], np.uint8)
+LEAST_POWER = 2.0**-126
 
 
 def rounded(rows: Rows, float_name: Float) -> Rows:
@@ -59,6 +63,19 @@ def e2m1(values: Rows) -> NDArray[np.uint8]:
     codes = _codes(values, mantissa_bits=1, bias=1)
     codes |= (values < 0).astype(np.uint8) << np.uint8(3)
     return codes
+
+
+def power_above(scales: Rows) -> Rows:
+    """Round up to a power of two that a scale of 8 bits can be, the least for nothing."""
+    powers = np.zeros_like(scales)
+    np.log2(scales, out=powers, where=scales > 0)
+    exponents = np.clip(np.ceil(powers), -126, 127)
+    return np.where(scales > 0, np.exp2(exponents), np.float32(LEAST_POWER)).astype(np.float32)
+
+
+def e8m0(powers: Rows) -> NDArray[np.uint8]:
+    """Encode powers of two by their exponents."""
+    return (np.frexp(powers)[1] + 126).astype(np.uint8)
 
 
 def _codes(values: Rows, mantissa_bits: int, bias: int) -> NDArray[np.uint8]:

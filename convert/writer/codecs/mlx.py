@@ -7,14 +7,19 @@ where it makes small floats; Metal does not, and now and then comes to a neighbo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from convert.rounding import Grid
+from convert.writer.codecs.minifloat import E2M1_CODES, E2M1_LEVELS, e8m0, power_above
 from convert.writer.codecs.plain import WIDTH_BYTES, Plain, to_bf16
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from convert.rounding import Rounded
 
     Rows = NDArray[np.float32]
 
@@ -67,6 +72,16 @@ class Affine:
         return packed.reshape(count, columns * self.bits // 8), *small
 
     @property
+    def grid(self) -> Grid:
+        """Describe the numbers that can be stored, for whoever chooses among them."""
+        return Grid(self.bits, self.group_size, "free", store=partial(rounded, dtype=self.dtype))
+
+    def pack(self, chosen: Rounded) -> tuple[NDArray[np.uint8], ...]:
+        """Store codes that were chosen elsewhere."""
+        numbers = chosen.scales.scales, chosen.scales.shifts
+        return pack(chosen.codes, self.bits), *(Plain(self.dtype).encode(each)[0] for each in numbers)
+
+    @property
     def _top(self) -> int:
         return (1 << self.bits) - 1
 
@@ -117,6 +132,23 @@ class SmallFloat:
             values = rounded(values, self.dtype)
             packed[here] = pack(_nearest(values), 4) if bits == 4 else to_e4m3(values)
         return packed.reshape(count, -1), scales.reshape(count, -1)
+
+    @property
+    def grid(self) -> Grid:
+        """Describe the numbers that can be stored, where they are few."""
+        bits, group_size = SIZES[self.mode]
+        store = self._nearest_fraction if self.mode == "nvfp4" else power_above
+        return Grid(bits, group_size, levels=E2M1_LEVELS, store=store)
+
+    def pack(self, chosen: Rounded) -> tuple[NDArray[np.uint8], ...]:
+        """Store codes that were chosen elsewhere."""
+        scales = chosen.scales.scales
+        codes = to_e4m3(scales) if self.mode == "nvfp4" else e8m0(scales)
+        return pack(E2M1_CODES[chosen.codes], 4), codes
+
+    @staticmethod
+    def _nearest_fraction(scales: Rows) -> Rows:
+        return E4M3[to_e4m3(scales)]
 
     def _power(self, largest: Rows) -> tuple[NDArray[np.uint8], Rows]:
         """Take the least power of two that no weight overflows; of nothing it is one."""
