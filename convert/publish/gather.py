@@ -27,7 +27,7 @@ def gather(publication: Publication) -> tuple[Bundle, ...]:
     if wanted.signed and signer is None:
         raise Failure(
             "publish.signed: there is no key to sign with",
-            f"set {KEY_VARIABLE} to the file of an Ed25519 key, or leave `signed` out",
+            f"set {KEY_VARIABLE} to the file of a private key, or leave `signed` out",
         )
     every = choose(recipe)
     check_waivers(recipe, [each.name for each in every])

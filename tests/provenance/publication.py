@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -44,9 +45,16 @@ class Keys:
         return read_signer(self.private)
 
 
-def make_keys(folder: Path, seed: int = 0, passphrase: bytes | None = None) -> Keys:
-    """A pair that is the same for the same seed."""
-    key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"%d" % seed).digest())
+def make_keys(
+    folder: Path, seed: int = 0, passphrase: bytes | None = None, *, is_ed25519: bool = False
+) -> Keys:
+    """A pair that is the same for the same seed: of P-256, or Ed25519."""
+    secret = hashlib.sha256(b"%d" % seed).digest()
+    key = (
+        Ed25519PrivateKey.from_private_bytes(secret)
+        if is_ed25519
+        else derive_private_key(int.from_bytes(secret), SECP256R1())
+    )
     lock = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     keys = Keys(folder / f"key{seed}.pem", folder / f"public{seed}.pem")
     keys.private.touch(mode=0o600)

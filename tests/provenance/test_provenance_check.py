@@ -13,7 +13,7 @@ import pytest
 from convert.cli import app
 from convert.errors import Failure
 from convert.publish.provenance.check import examine
-from convert.publish.provenance.envelope import MalformedError, seal, unseal
+from convert.publish.provenance.envelope import MalformedError, seal, seal_bundle, unseal
 from convert.publish.provenance.statement import PROVENANCE_NAME, RELEASE_NAME, release
 from tests.provenance.publication import TARGETS, Keys, lay_out, make_bundle, make_keys
 
@@ -126,12 +126,15 @@ def test_any_flipped_byte_of_any_file_is_found(download: Path, keys: Keys) -> No
     examine(download, keys.public)
 
 
-@pytest.mark.parametrize("bit", [0x01, 0x20, 0x80])
-def test_every_byte_of_an_envelope_counts(download: Path, keys: Keys, bit: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "bit"),
+    [(f"{Q8}/{PROVENANCE_NAME}", 0x01), (RELEASE_NAME, 0x20), (f"{Q8}/{PROVENANCE_NAME}", 0x80)],
+)
+def test_every_byte_of_an_envelope_counts(download: Path, keys: Keys, name: str, bit: int) -> None:
     from convert.publish.provenance.key import read_public  # noqa: PLC0415
 
     public = read_public(keys.public)
-    data = (download / Q8 / PROVENANCE_NAME).read_bytes()
+    data = (download / name).read_bytes()
     for place in range(len(data)):
         try:
             sealed = unseal(data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :])
@@ -250,11 +253,22 @@ def test_what_is_no_envelope_is_refused(download: Path, keys: Keys, data: bytes)
 def test_a_key_twice_is_refused_in_the_statement_too(download: Path, keys: Keys) -> None:
     signer = keys.signer
     payload = b'{"_type": "https://in-toto.io/Statement/v1", "subject": [], "subject": []}'
-    from convert.publish.provenance.envelope import PAYLOAD_TYPE, _envelope  # noqa: PLC0415
+    from convert.publish.provenance.envelope import PAYLOAD_TYPE, _envelope, _written  # noqa: PLC0415
 
-    data = _envelope(payload, signer.key_id, signer.sign(payload, PAYLOAD_TYPE))
+    data = _written(_envelope(payload, signer.key_id, signer.sign(payload, PAYLOAD_TYPE)))
     (download / Q8 / PROVENANCE_NAME).write_bytes(data)
     assert "in another form" in refused(download, keys.public).message
+
+
+def test_a_release_must_list_files_by_their_digests(download: Path, keys: Keys) -> None:
+    path = download / RELEASE_NAME
+    statement = unseal(path.read_bytes()).statement()
+    for changed in ({"algorithm": "sha1"}, {"digest": 7}, {"name": None}):
+        listed = [{**each, **changed} for each in statement["predicate"]["resources"]]
+        path.write_bytes(seal_bundle({**statement, "predicate": {"resources": listed}}, keys.signer))
+        refused(download, keys.public)
+    path.write_bytes(seal_bundle({**statement, "predicate": {}}, keys.signer))
+    assert "lists no files" in refused(download, keys.public).message
 
 
 def signed_again(path: Path, keys: Keys, change: Callable[[dict[str, Any]], object]) -> None:

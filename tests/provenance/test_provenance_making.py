@@ -10,13 +10,15 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
 from convert.publish.provenance.envelope import signed_by
 from convert.publish.provenance.statement import BOM_NAME, PROVENANCE_NAME, RELEASE_NAME, attest, release_of
-from tests.provenance.publication import COMMIT, make_bundle, make_candidates, make_keys
+from tests.provenance.publication import COMMIT, lay_out, make_bundle, make_candidates, make_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,8 +63,9 @@ def test_the_predicate_says_what_a_rebuild_needs(tmp_path: Path) -> None:
     assert statement["predicate"]["runDetails"]["builder"]["version"] == {"modelwright": "0.1.0"}
 
 
-def test_others_can_check_the_signature(tmp_path: Path) -> None:
-    keys = make_keys(tmp_path)
+@pytest.mark.parametrize("is_ed25519", [False, True])
+def test_others_can_check_the_signature(tmp_path: Path, *, is_ed25519: bool) -> None:
+    keys = make_keys(tmp_path, is_ed25519=is_ed25519)
     data = attest(make_candidates(tmp_path / "artifacts")[0], keys.signer)[PROVENANCE_NAME]
     public = load_pem_public_key(keys.public.read_bytes())
     envelope = Envelope.from_dict(json.loads(data))
@@ -72,13 +75,15 @@ def test_others_can_check_the_signature(tmp_path: Path) -> None:
     content = json.loads(data)
     body, kind = base64.b64decode(content["payload"]), content["payloadType"].encode()
     signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(body), body)
-    public.verify(base64.b64decode(content["signatures"][0]["sig"]), signed)  # type: ignore[call-arg, union-attr]
+    how = () if is_ed25519 else (ECDSA(SHA256()),)
+    public.verify(base64.b64decode(content["signatures"][0]["sig"]), signed, *how)  # type: ignore[union-attr]
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
 def test_a_key_has_the_name_that_openssl_gives_it(tmp_path: Path) -> None:
     private, public = tmp_path / "key.pem", tmp_path / "public.pem"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", private], check=True)
+    kind = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    subprocess.run(["openssl", "genpkey", *kind, "-out", private], check=True)
     subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True)
     der = subprocess.run(
         ["openssl", "pkey", "-pubin", "-in", public, "-outform", "DER"], check=True, capture_output=True
@@ -97,7 +102,7 @@ def test_the_same_artifact_says_the_same_wherever_it_lies(tmp_path: Path) -> Non
 
 
 def test_the_key_is_in_nothing_that_goes_out(tmp_path: Path) -> None:
-    keys = make_keys(tmp_path)
+    keys = make_keys(tmp_path, is_ed25519=True)
     signer = keys.signer
     pem = keys.private.read_text()
     secret = base64.b64decode("".join(pem.splitlines()[1:-1]))[-32:]
@@ -120,9 +125,33 @@ def test_a_release_names_all_else(tmp_path: Path) -> None:
     files = {file.path: file for file in bundle.files}
     data = files.pop(RELEASE_NAME).read()
     assert signed_by(data) == signer.key_id
-    statement = payload(data)
-    subjects = {each["name"]: each["digest"]["sha256"] for each in statement["subject"]}
-    assert subjects == {path: file.sha256 for path, file in files.items()}
-    assert statement["predicate"]["purl"].startswith("pkg:generic/somebody/Tiny-GGUF@")
-    other = release_of(bundle.repo, {**subjects, "README.md": "0" * 64})
-    assert other["predicate"]["purl"] != statement["predicate"]["purl"]
+    statement = payload(json.dumps(json.loads(data)["dsseEnvelope"]).encode())
+    listed = {each["name"]: each["digest"] for each in statement["predicate"]["resources"]}
+    assert listed == {path: file.sha256 for path, file in files.items()}
+    (subject,) = statement["subject"]
+    assert subject["name"] == "somebody/Tiny-GGUF"
+    (other,) = release_of(bundle.repo, {**listed, "README.md": "0" * 64})["subject"]
+    assert other["digest"] != subject["digest"]
+
+
+@pytest.mark.apart
+@pytest.mark.parametrize("is_partial", [False, True])
+def test_model_signing_checks_a_release(tmp_path: Path, *, is_partial: bool) -> None:
+    """OpenSSF's own tool."""
+    verifying = pytest.importorskip("model_signing.verifying")
+    keys = make_keys(tmp_path)
+    folder = lay_out(make_bundle(tmp_path / "artifacts", keys.signer), tmp_path / "repo")
+    (folder / ".gitattributes").write_text("*.gguf filter=lfs\n")
+
+    def verify() -> None:
+        config = verifying.Config().use_elliptic_key_verifier(public_key=keys.public)
+        config.verify(folder, folder / RELEASE_NAME)
+
+    verify()
+    model = folder / "Tiny-Q8_0.gguf"
+    if is_partial:
+        model.unlink()
+    else:
+        model.write_bytes(b"another")
+    with pytest.raises(ValueError, match="Tiny-Q8_0"):
+        verify()

@@ -274,7 +274,7 @@ def test_who_signed_is_said(artifacts: Artifacts, tmp_path: Path) -> None:
     assert "--verify-signature" not in unsigned
     signer = make_keys(tmp_path).signer
     signed = artifacts.card(signer=signer).section("Check")
-    assert f"the Ed25519 key `{signer.key_id}`" in signed
+    assert f"the key `{signer.key_id}`" in signed
     assert "modelwright inspect --verify-signature --key public.pem tiny-GGUF" in signed
 
 

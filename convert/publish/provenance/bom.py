@@ -119,6 +119,11 @@ def _licenses(*names: str | None) -> dict[str, Any]:
     return {"licenses": [{"license": each} for each in listed]} if listed else {}
 
 
+def spdx(license_: str) -> str:
+    """Return a license's name in SPDX, or the Hub's where SPDX has none."""
+    return _SPDX.get(license_, license_)
+
+
 def _files(entries: Iterable[FileEntry], where: str) -> list[dict[str, Any]]:
     return [
         {

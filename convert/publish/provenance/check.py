@@ -136,7 +136,8 @@ def _opened(download: Download, name: str, sealed: Sealed, public: PublicKey) ->
             case {"predicateType": str(found), "subject": list(given), "predicate": dict(predicate)} if (
                 found == kind
             ):
-                return _Statement(name, _subjects(given), predicate)
+                listed = _resources(predicate) if kind == RELEASE_TYPE else _subjects(given)
+                return _Statement(name, listed, predicate)
     raise Failure(f"{path}: a statement of another kind than its name says", _TAMPERED)
 
 
@@ -150,6 +151,18 @@ def _subjects(given: list[Any]) -> dict[str, str]:
             case _:
                 raise MalformedError("a subject of the statement is not a file, or is there twice")
     return subjects
+
+
+def _resources(predicate: dict[str, Any]) -> dict[str, str]:
+    """Return the sha256 of each path that a release lists."""
+    match predicate:
+        case {"resources": list(given)} if all(
+            isinstance(each, dict) and each.get("algorithm") == "sha256" for each in given
+        ):
+            return _subjects(
+                [{"name": each.get("name"), "digest": {"sha256": each.get("digest")}} for each in given]
+            )
+    raise MalformedError("it lists no files, or by another digest than SHA-256")
 
 
 def _agreeing(download: Download, statement: _Statement) -> Manifest:

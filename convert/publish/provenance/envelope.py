@@ -1,10 +1,10 @@
-"""Statements on disk: in a DSSE envelope if they are signed, otherwise bare."""
+"""Statements on disk: bare, in a DSSE envelope if they are signed, or in a bundle of Sigstore's."""
 
 import base64
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from convert.publish.provenance.key import PublicKey, Signer
@@ -12,7 +12,9 @@ from convert.publish.provenance.key import PublicKey, Signer
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 
-_ED25519_SIGNATURE_BYTES = 64
+# What OpenSSF's Model Signing, and Sigstore's own tools, read a signature from.
+BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -27,10 +29,11 @@ class Sealed:
     payload: bytes
     key_id: str | None
     signature: bytes | None
+    hint: str | None = None  # the key's name in a bundle
 
     def is_signed_by(self, key: PublicKey) -> bool:
         """Say whether this key signed it, under its own name."""
-        if self.signature is None or self.key_id != key.key_id:
+        if self.signature is None or self.key_id != key.key_id or self.hint not in (None, key.hint):
             return False
         return key.has_signed(self.payload, PAYLOAD_TYPE, self.signature)
 
@@ -46,17 +49,37 @@ def seal(statement: dict[str, Any], signer: Signer | None) -> bytes:
     """Write a statement as it is published: the same bytes for the same statement and key."""
     if signer is None:  # an envelope without a signature would be malformed to every verifier
         return _written(statement)
-    payload = _compact(statement)
-    return _envelope(payload, signer.key_id, signer.sign(payload, PAYLOAD_TYPE))
+    return _written(_signed(statement, signer))
+
+
+def seal_bundle(statement: dict[str, Any], signer: Signer) -> bytes:
+    """Write a signed statement as Sigstore's bundle, with the key's name and no log."""
+    return _written(_bundle(_signed(statement, signer), signer.hint))
 
 
 def unseal(data: bytes) -> Sealed:
     """Read what `seal` wrote, to the byte: there is one way to write an envelope, so none of it is free."""
     content = _parse(data, "it", _written)
+    if content.get("mediaType") == BUNDLE_TYPE:
+        return _unbundled(content)
     if "payloadType" not in content:
         if content.get("_type") == STATEMENT_TYPE:
             return Sealed(data, None, None)
         raise MalformedError("it is neither a DSSE envelope nor an in-toto statement")
+    return _opened(content)
+
+
+def _unbundled(bundle: dict[str, Any]) -> Sealed:
+    match bundle:
+        case {
+            "dsseEnvelope": {"payloadType": str()} as envelope,
+            "verificationMaterial": {"publicKey": {"hint": str(hint)}},
+        } if bundle == _bundle(envelope, hint):
+            return replace(_opened(envelope), hint=hint)
+    raise MalformedError("it is not a bundle of one envelope and the name of one key")
+
+
+def _opened(content: dict[str, Any]) -> Sealed:
     if content["payloadType"] != PAYLOAD_TYPE:
         raise MalformedError("its payloadType is not in-toto's")
     match content:
@@ -67,9 +90,7 @@ def unseal(data: bytes) -> Sealed:
             payload, signature = _decoded(encoded), _decoded(sig)
         case _:
             raise MalformedError("it is not an envelope with one signature")
-    if len(signature) != _ED25519_SIGNATURE_BYTES:
-        raise MalformedError("its signature is not one of an Ed25519 key")
-    if _envelope(payload, key_id, signature) != data:
+    if _envelope(payload, key_id, signature) != content:
         raise MalformedError("it was written in another form since it was signed")
     return Sealed(payload, key_id, signature)
 
@@ -82,14 +103,22 @@ def signed_by(data: bytes) -> str | None:
         return None
 
 
-def _envelope(payload: bytes, key_id: str, signature: bytes) -> bytes:
-    return _written(
-        {
-            "payload": base64.b64encode(payload).decode(),
-            "payloadType": PAYLOAD_TYPE,
-            "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode()}],
-        }
-    )
+def _signed(statement: dict[str, Any], signer: Signer) -> dict[str, Any]:
+    payload = _compact(statement)
+    return _envelope(payload, signer.key_id, signer.sign(payload, PAYLOAD_TYPE))
+
+
+def _envelope(payload: bytes, key_id: str, signature: bytes) -> dict[str, Any]:
+    return {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode()}],
+    }
+
+
+def _bundle(envelope: dict[str, Any], hint: str) -> dict[str, Any]:
+    material = {"publicKey": {"hint": hint}, "tlogEntries": []}
+    return {"mediaType": BUNDLE_TYPE, "verificationMaterial": material, "dsseEnvelope": envelope}
 
 
 def _compact(content: Any) -> bytes:

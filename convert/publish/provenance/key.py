@@ -1,4 +1,4 @@
-"""Ed25519 keys in PEM files: the private one signs and is never shown, the public one checks."""
+"""Keys in PEM files: the private one signs and is never shown, the public one checks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric.ec import (
+        ECDSA,
+        EllipticCurvePrivateKey,
+        EllipticCurvePublicKey,
+    )
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+    Private = EllipticCurvePrivateKey | Ed25519PrivateKey
+    Public = EllipticCurvePublicKey | Ed25519PublicKey
 
 # The environment names the private key's file, and no recipe does: recipes are published.
 KEY_VARIABLE = "MODELWRIGHT_SIGNING_KEY"
 PASSPHRASE_VARIABLE = "MODELWRIGHT_SIGNING_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 _LARGEST_BYTES = 64 << 10
-_MAKE = "openssl genpkey -algorithm ed25519 -out key.pem"
+_MAKE = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem"
+_KINDS = "neither a key of the curves P-256, P-384 and P-521 nor an Ed25519 key"
 _PUBLIC = "openssl pkey -in key.pem -pubout -out public.pem"
 
 
@@ -32,11 +41,16 @@ class Signer:
     """A private key, ready to sign; only its id is ever printed."""
 
     key_id: str
-    _key: Ed25519PrivateKey = field(repr=False)
+    _key: Private = field(repr=False)
+
+    @property
+    def hint(self) -> str:
+        """Return the public half's name in Sigstore's bundles."""
+        return _hint_of(self._key.public_key())
 
     def sign(self, payload: bytes, payload_type: str) -> bytes:
         """Make the signature of a DSSE envelope: the same for the same payload."""
-        return self._key.sign(_encoded(payload, payload_type))
+        return self._key.sign(_encoded(payload, payload_type), *_algorithm(self._key))
 
 
 @dataclass(frozen=True)
@@ -44,14 +58,19 @@ class PublicKey:
     """A public key, ready to check a signature."""
 
     key_id: str
-    _key: Ed25519PublicKey = field(repr=False)
+    _key: Public = field(repr=False)
+
+    @property
+    def hint(self) -> str:
+        """Return its name in Sigstore's bundles."""
+        return _hint_of(self._key)
 
     def has_signed(self, payload: bytes, payload_type: str, signature: bytes) -> bool:
         """Say whether the private half made this signature of this payload."""
         from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - only to check
 
         try:
-            self._key.verify(signature, _encoded(payload, payload_type))
+            self._key.verify(signature, _encoded(payload, payload_type), *_algorithm(self._key))
         except InvalidSignature:
             return False
         return True
@@ -66,23 +85,21 @@ def signer_from_environment(environment: Mapping[str, str] | None = None) -> Sig
 
 def read_signer(path: Path, passphrase: str | None = None) -> Signer:
     """Read a private key from its PEM file, which only its owner may be able to read."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - only to sign
-
     data = _read(path, is_private=True)
     if b"PUBLIC KEY-----" in data:
         raise Failure(
             f"{path}: a public key, and signing takes the private one", f"name the file that `{_MAKE}` wrote"
         )
     private = _private(path, data, passphrase)
-    if not isinstance(private, Ed25519PrivateKey):
-        raise Failure(f"{path}: not an Ed25519 key", f"make one with `{_MAKE}`")
-    return Signer(_id_of(private.public_key()), private)
+    public: Any = private.public_key()
+    if not _is_known(public):
+        raise Failure(f"{path}: {_KINDS}", f"make one with `{_MAKE}`")
+    return Signer(_id_of(public), private)
 
 
 def read_public(path: Path) -> PublicKey:
     """Read a public key from its PEM file."""
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
 
     data = _read(path, is_private=False)
@@ -91,11 +108,11 @@ def read_public(path: Path) -> PublicKey:
             f"{path}: a private key, and checking takes the public one", f"make it with `{_PUBLIC}`"
         )
     try:
-        public = load_pem_public_key(data)
+        public: Any = load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         raise Failure(f"{path}: not a public key in PEM form", f"`{_PUBLIC}` writes one") from None
-    if not isinstance(public, Ed25519PublicKey):
-        raise Failure(f"{path}: not an Ed25519 key", "ask the publisher for the key that signed")
+    if not _is_known(public):
+        raise Failure(f"{path}: {_KINDS}", "ask the publisher for the key that signed")
     return PublicKey(_id_of(public), public)
 
 
@@ -123,7 +140,37 @@ def _encoded(payload: bytes, payload_type: str) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def _id_of(public: Ed25519PublicKey) -> str:
+def _is_known(public: object) -> bool:
+    """Say whether it is of a kind that signs here: those of OpenSSF's Model Signing, and Ed25519."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+
+    if isinstance(public, EllipticCurvePublicKey):
+        return public.curve.name in ("secp256r1", "secp384r1", "secp521r1")
+    return isinstance(public, Ed25519PublicKey)
+
+
+def _algorithm(key: Private | Public) -> tuple[ECDSA, ...]:
+    """Return what a signature is made with besides the key: a digest as long as the curve, no chance."""
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA  # noqa: PLC0415
+    from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512  # noqa: PLC0415
+
+    bits = getattr(key, "key_size", None)  # Ed25519 has one size, and names none
+    if bits is None:
+        return ()
+    digest = {256: SHA256(), 384: SHA384(), 521: SHA512()}[bits]
+    return (ECDSA(digest, deterministic_signing=hasattr(key, "sign")),)
+
+
+def _hint_of(public: Public) -> str:
+    """Name a key by the digest of its PEM form, as Model Signing does."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(pem).hexdigest()
+
+
+def _id_of(public: Public) -> str:
     """Name a key by the digest of its DER form, which openssl and sha256sum give as well."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
 

@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 from convert.publish.bundle import Bundle, Candidate
 from convert.publish.provenance.bom import PROJECT, bill_of_materials, source_purl, tool_purl
-from convert.publish.provenance.envelope import STATEMENT_TYPE, seal
+from convert.publish.provenance.envelope import STATEMENT_TYPE, seal, seal_bundle
 from convert.publish.provenance.key import Signer
 from convert.store import ADAPTER_FOLDER, MANIFEST_NAME, Manifest, SourceRecord
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
-RELEASE_TYPE = "https://in-toto.io/attestation/release/v0.2"
+RELEASE_TYPE = "https://model_signing/signature/v1.0"  # OpenSSF's Model Signing
 
 # How externalParameters are to be read; another meaning would be another number.
 BUILD_TYPE = "urn:modelwright:convert:1"
@@ -21,7 +21,9 @@ BUILDER = "urn:modelwright:local"
 
 PROVENANCE_NAME = "provenance.intoto.json"
 BOM_NAME = "bom.cdx.json"
-RELEASE_NAME = "release.intoto.json"
+RELEASE_NAME = "model.sig"
+# Of no release: the signature itself, and what the Hub's tools and other destinations put next to its files.
+NOT_RELEASED = (".cache", ".git", ".gitattributes", ".github", ".gitignore", "published.json", RELEASE_NAME)
 
 
 def attest(
@@ -40,9 +42,12 @@ def attest(
 
 
 def release(bundle: Bundle, signer: Signer | None) -> dict[str, bytes]:
-    """Make the list of all other files of the repo, so that none can be changed or added unnoticed."""
+    """Sign the list of all other files of the repo, so that none can be changed or added unnoticed.
+
+    There is none without a key: Model Signing has no unsigned form.
+    """
     subjects = {file.path: file.sha256 for file in bundle.files}
-    return {RELEASE_NAME: seal(release_of(bundle.repo, subjects), signer)}
+    return {RELEASE_NAME: seal_bundle(release_of(bundle.repo, subjects), signer)} if signer else {}
 
 
 def provenance_of(manifest: Manifest, subjects: Mapping[str, str]) -> dict[str, Any]:
@@ -72,11 +77,18 @@ def provenance_of(manifest: Manifest, subjects: Mapping[str, str]) -> dict[str, 
 
 
 def release_of(name: str, subjects: Mapping[str, str]) -> dict[str, Any]:
-    """List what a repo consists of; the digest of all files is its version, as no commit is known yet."""
-    listed = "".join(f"{subjects[path]}  {path}\n" for path in sorted(subjects))
-    version = hashlib.sha256(listed.encode()).hexdigest()
-    purl = f"pkg:generic/{quote(name, safe='/')}@{version}"
-    return _statement(subjects, RELEASE_TYPE, {"purl": purl})
+    """List what a repo consists of; its subject is the digest of all digests, as no commit is known yet."""
+    paths = sorted(subjects)
+    root = hashlib.sha256(bytes.fromhex("".join(subjects[path] for path in paths))).hexdigest()
+    serialization = {"method": "files", "hash_type": "sha256", "allow_symlinks": False}
+    return _statement(
+        {name: root},
+        RELEASE_TYPE,
+        {
+            "serialization": {**serialization, "ignore_paths": list(NOT_RELEASED)},
+            "resources": [{"name": path, "algorithm": "sha256", "digest": subjects[path]} for path in paths],
+        },
+    )
 
 
 def _statement(subjects: Mapping[str, str], kind: str, predicate: dict[str, Any]) -> dict[str, Any]:
