@@ -19,7 +19,7 @@ export LLAMA_CPP LLAMA_BIN
 .DEFAULT_GOAL := help
 # Prerequisites go from left to right: a wrong name comes before minutes of installing.
 .NOTPARALLEL:
-.PHONY: help named setup convert verify publish test test-slow test-families test-servers test-fleet node test-node faults check style docs bench bench-parts tiny-models clean
+.PHONY: help named setup convert verify publish test test-slow test-families test-servers test-fleet test-tools node test-node faults check style docs bench bench-parts tiny-models clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -58,6 +58,10 @@ test-families: $(VENV)/.everything  ## every family and variant in every format 
 test-fleet: $(VENV)/.everything  ## a fleet on a real cluster of Ray, on this machine
 	$(PIP) 'ray[default]'
 	$(BIN)/python -m pytest -m apart tests/fleet
+
+test-tools: $(VENV)/.everything  ## tools of others read what we publish: OpenSSF's model_signing, and oras
+	$(PIP) model-signing pyopenssl oras
+	$(BIN)/python -m pytest -m apart tests/provenance tests/destinations
 
 node:  ## install transformers.js in build/node, for the runtime transformers_js (474 MB)
 	npm install --prefix build/node --ignore-scripts --no-audit --no-fund @huggingface/transformers@4.3.1

@@ -34,12 +34,14 @@ class RegistryServer(HubServer):
                 ("GET", f"{_REPO}/blobs/uploads/(?P<session>\\d+)", self._status),
                 ("HEAD|GET", f"{_REPO}/manifests/(?P<reference>[^/]+)", self._manifest),
                 ("PUT", f"{_REPO}/manifests/(?P<reference>[^/]+)", self._put_manifest),
+                ("GET", f"{_REPO}/referrers/{_DIGEST}", self._referrers),
                 ("GET", "/token", self._token),
             )
         )
         self.auth = auth  # none | basic | bearer
         self.takes_chunks = True
         self.tells_digests = True
+        self.lists_referrers = True
         self.least_chunk_bytes = 0
         self.token = TOKEN
         self.tokens_given = 0
@@ -183,13 +185,40 @@ class RegistryServer(HubServer):
             request.send_json(_error("DIGEST_INVALID"), status=400)
             return
         manifest = json.loads(request.body)
-        if any(each["digest"] not in self.stored[repo] for each in (manifest["config"], *manifest["layers"])):
+        if request.headers["content-type"] != manifest["mediaType"]:
+            request.send_json(_error("MANIFEST_INVALID"), status=400)
+            return
+        blobs = (manifest["config"], *manifest["layers"]) if "config" in manifest else ()
+        if any(each["digest"] not in self.stored[repo] for each in blobs):
             request.send_json(_error("MANIFEST_BLOB_UNKNOWN"), status=404)
             return
         self.manifests[repo][digest] = request.body
         if reference != digest:
             self.tags[repo][reference] = digest
-        request.send(b"", {"Location": f"/v2/{repo}/manifests/{digest}"}, status=201)
+        told = {"Location": f"/v2/{repo}/manifests/{digest}"}
+        if self.lists_referrers and "subject" in manifest:
+            told["OCI-Subject"] = manifest["subject"]["digest"]
+        request.send(b"", told, status=201)
+
+    def _referrers(self, request: Handler, repo: str, digest: str) -> None:
+        if not self._is_let_in(request):
+            return
+        if self.lists_referrers:
+            request.send_json({"manifests": self.referring(repo, digest)})
+        else:
+            request.send_json(_error("NOT_FOUND"), status=404)
+
+    def referring(self, repo: str, digest: str) -> list[dict[str, Any]]:
+        """What refers to a manifest, as clients find it: asked for, or listed under a tag."""
+        if not self.lists_referrers:
+            tag = digest.replace(":", "-")
+            index = self.manifests[repo].get(self.tags[repo].get(tag, ""), b'{"manifests": []}')
+            return list(json.loads(index)["manifests"])
+        return [
+            {"digest": own, "size": len(data), "artifactType": json.loads(data)["artifactType"]}
+            for own, data in self.manifests[repo].items()
+            if json.loads(data).get("subject", {}).get("digest") == digest
+        ]
 
 
 def _error(code: str) -> dict[str, Any]:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from convert.errors import Failure, UsageFailure
 from convert.progress import Silent
 from convert.publish.destinations import find
-from convert.publish.destinations.oci import OciDestination, manifest_of
-from tests.destinations.bundles import FILES, NEXT, bundle_of, publish
+from convert.publish.destinations.oci import OciDestination
+from convert.publish.oci.modelpack import pack
+from tests.destinations.bundles import FILES, NEXT, bundle_of, publish, tree
 from tests.destinations.pushing import CHUNK_BYTES, REPO, place_of
+from tests.provenance.publication import make_bundle, make_keys
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.destinations.registry_server import RegistryServer
+
+HERE = Path(__file__).parent
+MODEL_DATA = "cpu-int4/model.onnx.data"
 
 
 def test_first_again_and_next(server: RegistryServer, tmp_path: Path) -> None:
@@ -44,24 +49,68 @@ def test_first_again_and_next(server: RegistryServer, tmp_path: Path) -> None:
     assert server.pulled(REPO) == NEXT
 
 
-def test_it_is_what_oras_pulls(server: RegistryServer, tmp_path: Path) -> None:
+def test_it_is_a_modelpack_artifact(server: RegistryServer, tmp_path: Path) -> None:
     sent = publish(place_of(server), bundle_of(tmp_path))
     manifest = json.loads(server.manifests[REPO][str(sent.revision)])
     assert manifest["schemaVersion"] == 2
     assert manifest["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
-    assert manifest["artifactType"].startswith("application/vnd.")
-    assert manifest["config"] == {
-        "mediaType": "application/vnd.oci.empty.v1+json",
-        "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
-        "size": 2,
-        "data": "e30=",
-    }
+    assert manifest["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
     for layer in manifest["layers"]:
         path = layer["annotations"]["org.opencontainers.image.title"]
+        assert layer["annotations"]["org.cncf.model.filepath"] == path
         assert layer["size"] == len(FILES[path])
-        assert "/" in layer["mediaType"]
-    assert manifest["annotations"]["org.opencontainers.image.licenses"] == "apache-2.0"
-    assert manifest_of(bundle_of(tmp_path / "elsewhere")) == manifest_of(bundle_of(tmp_path))
+        assert layer["mediaType"] == "application/vnd.cncf.model.doc.v1.raw"  # no manifest names it
+    assert manifest["annotations"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    again = bundle_of(tmp_path / "elsewhere")
+    assert [each.data for each in pack(again, ("latest",))] == [server.manifests[REPO][str(sent.revision)]]
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_each_artifact_has_a_tag_and_what_attests_it(
+    server: RegistryServer, tmp_path: Path, *, lists: bool
+) -> None:
+    server.lists_referrers = lists
+    bundle = make_bundle(tmp_path, make_keys(tmp_path).signer)
+    publish(place_of(server), bundle)
+    labels = {"latest", "Q8_0", "Q4_K_M", "cpu-int4"}
+    assert {tag for tag in server.tags[REPO] if not tag.startswith("sha256-")} == labels
+    assert server.pulled(REPO) == {file.path: file.read() for file in bundle.files}
+    one = server.pulled(REPO, "Q8_0")
+    assert one
+    assert {path for path in one if path.endswith((".gguf", ".data"))} == {"Tiny-Q8_0.gguf"}
+    assert {"README.md", "gguf-Q8_0/manifest.json", "NOTICE"} < set(one)
+    assert not any(path.startswith(("gguf-Q4_K_M", "cpu-int4")) for path in one)
+    schema = json.loads((HERE / "modelpack.schema.json").read_text())
+    for tag, layers in {"Q8_0": ["Tiny-Q8_0.gguf"], "cpu-int4": ["cpu-int4/model.onnx", MODEL_DATA]}.items():
+        digest = server.tags[REPO][tag]
+        manifest = json.loads(server.manifests[REPO][digest])
+        kinds = {
+            each["annotations"]["org.cncf.model.filepath"]: each["mediaType"] for each in manifest["layers"]
+        }
+        assert [path for path, kind in kinds.items() if kind.endswith(".weight.v1.raw")] == layers
+        config = json.loads(server.stored[REPO][manifest["config"]["digest"]])
+        jsonschema.validate(config, schema)
+        assert config["modelfs"]["diffIds"] == [each["digest"] for each in manifest["layers"]]
+        assert config["config"]["quantization"] == tag
+        assert config["config"]["format"] == ("gguf" if tag == "Q8_0" else "onnx")
+        assert {each["artifactType"] for each in server.referring(REPO, digest)} == {
+            "application/vnd.dsse.envelope.v1+json",
+            "application/vnd.cyclonedx+json",
+            "application/vnd.dev.sigstore.bundle.v0.3+json",
+        }
+    writes = len(server.log)
+    assert not publish(place_of(server), bundle).is_new
+    assert not any(each.method in {"POST", "PUT"} for each in server.log[writes:])
+
+
+@pytest.mark.apart
+def test_oras_pulls_it(server: RegistryServer, tmp_path: Path) -> None:
+    """The package for Python."""
+    oras = pytest.importorskip("oras.client")
+    publish(place_of(server), bundle_of(tmp_path))
+    client = oras.OrasClient(hostname=server.host, insecure=True)
+    client.pull(target=f"{server.host}/{REPO}:latest", outdir=str(tmp_path / "pulled"))
+    assert tree(tmp_path / "pulled") == FILES
 
 
 def test_large_contents_come_in_chunks_and_others_whole(server: RegistryServer, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from convert.errors import Failure
 from convert.progress import Silent
-from convert.publish.destinations.oci import manifest_of
+from convert.publish.destinations.oci import tags_of
+from convert.publish.oci.modelpack import pack
 from tests.destinations.bundles import FILES, QUICK, bundle_of, publish
 from tests.destinations.pushing import CHUNK_BYTES, REPO, outcome, place_of, refused
 from tests.destinations.registry_server import RegistryServer
@@ -140,7 +141,7 @@ def test_a_lying_registry_is_found(server: RegistryServer, tmp_path: Path) -> No
     server.lies[f"sha256:{readme.sha256}"] = b"# Evil\n"
     with pytest.raises(Failure, match=r"README.md: not what was published there"):
         place.read_back(bundle, sent, Silent())
-    server.lies = {str(sent.revision): manifest_of(bundle).replace(b"Tiny", b"Evil")}
+    server.lies = {str(sent.revision): pack(bundle, tags_of(bundle))[-1].data.replace(b"Tiny", b"Evil")}
     with pytest.raises(Failure, match=r":latest: not what was published there"):
         place.read_back(bundle, sent, Silent())
 

@@ -1,12 +1,11 @@
-"""A registry of OCI artifacts: each file is a layer, as ORAS writes and pulls them; the tags are set last."""
+"""A registry of OCI artifacts: ModelPack's, with each file as a layer; the tags are set last."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 from convert.errors import Failure, UsageFailure
 from convert.progress import Progress
@@ -15,20 +14,12 @@ from convert.publish.destination import RERUN, Contents, Destination, Moved, Sen
 from convert.publish.listing import differs, name_of
 from convert.publish.oci.blob import CHUNK_BYTES, Push
 from convert.publish.oci.login import Login, remembered
-from convert.publish.oci.registry import MANIFEST_TYPE, Registry
+from convert.publish.oci.modelpack import TITLE, Packed, pack
+from convert.publish.oci.referrer import EMPTY, are_there, attach, digest_of
+from convert.publish.oci.registry import Registry
 from convert.source import Hub
 from convert.source.retry import RetryLimits
 
-ARTIFACT_TYPE = "application/vnd.modelwright.model.v1"
-_TITLE = "org.opencontainers.image.title"  # what ORAS names a file after
-
-# The configuration that the specification has for what is no image.
-_EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
-_EMPTY = ShippedFile.made("config", b"{}")
-
-_BYTES = "application/octet-stream"
-_MEDIA_TYPES = {"json": "application/json", "md": "text/markdown", "png": "image/png"}
-_LARGEST_MANIFEST_BYTES = 4 << 20  # what every registry must take
 # As on the Hub: smaller files are fetched and hashed, of larger ones the registry's digests are compared.
 _FETCHED_BYTES = 1 << 20
 
@@ -77,12 +68,13 @@ class OciDestination(Destination):
 
     def survey(self, bundle: Bundle) -> Survey:
         """See what the tags name, and which layers the repository lacks."""
-        digest, (*fixed, newest) = digest_of(manifest_of(bundle)), tags_of(bundle)
+        whole = _packed(bundle)[-1]
+        *fixed, newest = whole.tags
         with self._registry(bundle.repo) as registry:
             head = registry.head_manifest(newest)
             for tag in fixed:
                 found = registry.head_manifest(tag)
-                if found not in (None, digest):
+                if found not in (None, whole.digest):
                     raise Failure(
                         f"{registry.name}: the tag {tag} already names something else ({found})",
                         "choose another publish.tag, or remove that one from the registry",
@@ -91,34 +83,45 @@ class OciDestination(Destination):
         return Survey(f"oci://{registry.name}", exists=head is not None, head=head, missing=missing)
 
     def send(self, bundle: Bundle, survey: Survey, progress: Progress) -> Sent:
-        """Push the layers, then the manifest by its digest, then let the tags name it."""
-        manifest, tags = manifest_of(bundle), tags_of(bundle)
-        digest = digest_of(manifest)
+        """Push the layers, then the manifests by their digests, then let the tags name them."""
+        packed = _packed(bundle)
+        whole = packed[-1]
+        newest = whole.tags[-1]
         with self._registry(bundle.repo) as registry:
-            if registry.head_manifest(tags[-1]) != survey.head:
+            if registry.head_manifest(newest) != survey.head:
                 raise Moved(survey.place)
-            missing = _lacking(registry, [*bundle.files, _EMPTY])
-            sent_bytes = sum(file.size_bytes for file in missing)
-            with progress.stage("upload", sent_bytes) as advance:
+            missing = _lacking(registry, _contents(bundle, packed))
+            with progress.stage("upload", sum(file.size_bytes for file in missing)) as advance:
                 for file in missing:
                     Push(registry, file, advance, self.chunk_bytes).run()
-            unset = [tag for tag in tags if registry.head_manifest(tag) != digest]
-            if unset:
-                registry.put_manifest(digest, manifest)
-            for tag in unset:
-                if tag == tags[-1] and registry.head_manifest(tag) != survey.head:
+            unset = [
+                (each, tag)
+                for each in packed
+                for tag in each.tags
+                if registry.head_manifest(tag) != each.digest
+            ]
+            for each in dict.fromkeys(each for each, _ in unset):
+                registry.put_manifest(each.digest, each.data)
+                attach(registry, each.digest, each.referrers)
+            for each, tag in unset:
+                if tag == newest and registry.head_manifest(tag) != survey.head:
                     raise Moved(survey.place)
-                registry.put_manifest(tag, manifest)
-        return Sent(survey.place, digest, sent_bytes, is_new=bool(unset or missing))
+                registry.put_manifest(tag, each.data)
+        sent_bytes = sum(file.size_bytes for file in missing if file in bundle.files)
+        return Sent(survey.place, whole.digest, sent_bytes, is_new=bool(unset or missing))
 
     def read_back(self, bundle: Bundle, sent: Sent, progress: Progress) -> None:
         """Fetch what the tags name and the small layers; of the others compare what the registry says."""
-        manifest, files = manifest_of(bundle), _distinct([*bundle.files, _EMPTY])
+        packed = _packed(bundle)
+        files = _distinct(_contents(bundle, packed))
         fetched = [file for file in files if file.size_bytes <= _FETCHED_BYTES]
         with self._registry(bundle.repo) as registry:
-            for tag in tags_of(bundle):
-                if registry.get_manifest(tag) != manifest:
-                    raise differs(f"{sent.place}:{tag}", RERUN)
+            for each in packed:
+                for tag in each.tags:
+                    if registry.get_manifest(tag) != each.data:
+                        raise differs(f"{sent.place}:{tag}", RERUN)
+                if not are_there(registry, each.referrers):
+                    raise differs(f"{sent.place}:{each.tags[-1]}: what attests it", RERUN)
             with progress.stage("read back", sum(file.size_bytes for file in fetched)) as advance:
                 for file in files:
                     is_there = registry.has_blob(file.sha256, file.size_bytes)
@@ -144,31 +147,17 @@ class OciDestination(Destination):
         return Registry(self.host, repository, self._find_login, self.retry)
 
 
-def manifest_of(bundle: Bundle) -> bytes:
-    """Write the artifact's manifest: the same bytes for the same files."""
-    annotations = {_TITLE: bundle.title}
-    if bundle.license:
-        annotations["org.opencontainers.image.licenses"] = bundle.license
-    content: dict[str, Any] = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_TYPE,
-        "artifactType": ARTIFACT_TYPE,
-        "config": {**_descriptor(_EMPTY, _EMPTY_TYPE), "data": "e30="},
-        "layers": [
-            {
-                **_descriptor(file, _MEDIA_TYPES.get(file.path.rpartition(".")[2], _BYTES)),
-                "annotations": {_TITLE: file.path},
-            }
-            for file in bundle.files
-        ],
-        "annotations": annotations,
-    }
-    data = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    if len(data) > _LARGEST_MANIFEST_BYTES:
-        raise Failure(
-            f"{bundle.repo}: too many files for one artifact of a registry", "publish fewer targets"
-        )
-    return data
+def _packed(bundle: Bundle) -> tuple[Packed, ...]:
+    packed = pack(bundle, tags_of(bundle))
+    for tag in (tag for each in packed for tag in each.tags):
+        _checked(tag)
+    return packed
+
+
+def _contents(bundle: Bundle, packed: Iterable[Packed]) -> list[ShippedFile]:
+    """List every content that the manifests name."""
+    configs = [each.config for each in packed]
+    return [*bundle.files, *configs, *([EMPTY] if any(each.referrers for each in packed) else [])]
 
 
 def tags_of(bundle: Bundle) -> tuple[str, ...]:
@@ -195,7 +184,7 @@ def _titled(data: bytes) -> dict[str, str]:
     """Give the digest of each layer that is named after a file; none of another kind of manifest."""
     try:
         layers = json.loads(data)["layers"]
-        return {str(layer["annotations"][_TITLE]): str(layer["digest"]) for layer in layers}
+        return {str(layer["annotations"][TITLE]): str(layer["digest"]) for layer in layers}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
 
@@ -207,14 +196,6 @@ def _lacking(registry: Registry, files: Iterable[ShippedFile]) -> list[ShippedFi
 def _distinct(files: Iterable[ShippedFile]) -> list[ShippedFile]:
     """Keep each content once, however many names it has."""
     return list({file.sha256: file for file in files}.values())
-
-
-def _descriptor(file: ShippedFile, media_type: str) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": f"sha256:{file.sha256}", "size": file.size_bytes}
-
-
-def digest_of(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 DESTINATION = OciDestination

@@ -96,15 +96,18 @@ class Registry:
         data = self.get_manifest(reference)
         return f"sha256:{hashlib.sha256(data).hexdigest()}" if data is not None else None
 
-    def get_manifest(self, reference: str) -> bytes | None:
-        """Fetch what a tag names; None where there is no such tag."""
-        answer = self._ask_for_manifest("GET", reference)
+    def get_manifest(self, reference: str, kind: str = MANIFEST_TYPE) -> bytes | None:
+        """Fetch what a tag or a digest names; None where there is none."""
+        answer = self._ask_for_manifest("GET", reference, kind)
         return answer.content if answer.status == 200 else None
 
-    def put_manifest(self, reference: str, data: bytes) -> None:
-        """Push a manifest under its digest, or let a tag name it; once or twice is the same."""
-        url, headers = self.url(f"manifests/{reference}"), {"content-type": MANIFEST_TYPE}
-        self.ask("PUT", url, headers, data, allowed=(201,))
+    def put_manifest(self, reference: str, data: bytes, kind: str = MANIFEST_TYPE) -> bool:
+        """Push a manifest under its digest, or let a tag name it; once or twice is the same.
+
+        Return whether the registry lists it among what refers to its subject.
+        """
+        url, headers = self.url(f"manifests/{reference}"), {"content-type": kind}
+        return "oci-subject" in self.ask("PUT", url, headers, data, allowed=(201,)).headers
 
     def has_blob(self, sha256: str, size_bytes: int) -> bool:
         """Ask whether the registry has this content."""
@@ -164,9 +167,8 @@ class Registry:
             except Transient as fault:
                 backoff.wait(fault)
 
-    def _ask_for_manifest(self, method: str, reference: str) -> Answer:
-        url = self.url(f"manifests/{reference}")
-        return self.ask(method, url, {"accept": MANIFEST_TYPE}, allowed=(200, 404))
+    def _ask_for_manifest(self, method: str, reference: str, kind: str = MANIFEST_TYPE) -> Answer:
+        return self.ask(method, self.url(f"manifests/{reference}"), {"accept": kind}, allowed=(200, 404))
 
     @contextmanager
     def _open(
