@@ -59,15 +59,18 @@ class Candidate:
     def state(self) -> str:
         """Say in a word or two how far it is trusted."""
         if self.found:
-            if self.found.result.passed:
+            result = self.found.result
+            if result.verdict == "passed":
                 return "passed"
-            failed = ", ".join(check.name for check in self.found.result.failures[:2])
+            if result.verdict == "inconclusive":
+                return f"inconclusive: {', '.join(result.unmeasured[:2])} not measured"
+            failed = ", ".join(check.name for check in result.failures[:2])
             return f"failed: {failed or 'nothing checked'}"
         return "built, not verified" if self.is_built else "not built"
 
     @property
     def is_failed(self) -> bool:
-        return self.found is not None and not self.found.result.passed
+        return self.found is not None and self.found.result.verdict == "failed"
 
     @property
     def kl(self) -> float | None:

@@ -29,7 +29,7 @@ from verify.report.choice import Choice, Command, Offer
 from verify.report.page import render
 
 Further = dict[str, dict[str, Candidate]]
-SCRIPT = Path(__file__).with_name("pick.js")
+SCRIPTS = tuple(Path(__file__).with_name(name) for name in ("pick.js", "plots.js"))
 # The machines that the page of a recipe begins with: the first that opens any of its artifacts.
 FIRST = ("laptop-16gb", "macbook-16gb", "rtx-4090", "browser")
 NOT_THERE = "opens in no runtime for this machine"
@@ -60,6 +60,7 @@ def choice(candidates: Sequence[Candidate], machine: Machine, need: Need) -> Cho
         machines={name: each.title for name, each in machines.items()},
         languages=LANGUAGES,
         settings={"on": machine.name, **vars(need)},
+        room_bytes=found.fits[0].room_bytes,
         data={
             "machines": {name: data_of_machine(each) for name, each in machines.items()},
             "runtimes": {name: data_of_runtime(each) for name, each in runtimes.items()},
@@ -73,7 +74,7 @@ def choice(candidates: Sequence[Candidate], machine: Machine, need: Need) -> Cho
             "goals": GOALS,
             "need": vars(need),
         },
-        script=SCRIPT.read_text("utf-8"),
+        script="\n".join(each.read_text("utf-8") for each in SCRIPTS),
     )
 
 
@@ -149,12 +150,12 @@ def _offer(place: Fit, found: Answer, runtimes: dict[str, Runtime]) -> Offer:
     return Offer(
         key=key(candidate),
         recipe=candidate.label,
-        name=candidate.target,
+        name=candidate.shown_target,
         format_name=candidate.format_name,
         runtimes=tuple(each.title for each in runtimes.values() if candidate.format_name in each.formats),
         state=candidate.state,
         fault=place.why_not,
-        weights_bytes=place.memory.weights_bytes,
+        weights_bytes=place.memory.weights_bytes * place.parallel,
         total_bytes=place.memory.total_bytes,
         is_memory_measured=place.memory.is_measured,
         tok_s=place.speed.user_tok_s,

@@ -331,8 +331,10 @@ const chosen = () => {
     each.querySelector("code").textContent = commands[at] ?? "";
   });
   const places = new Map(found.fits.map((each) => [each.candidate.key, each]));
+  const ranks = new Map(found.fits.map((each, at) => [each.candidate.key, at]));
   for (const row of document.querySelectorAll("#rows tbody tr:not(.source)")) {
     const place = places.get(row.dataset.key);
+    row.dataset.rank = ranks.get(row.dataset.key) ?? ranks.size;
     row.toggleAttribute("data-absent", "further" in row.dataset && !place);
     row.classList.toggle("chosen", Boolean(place) && place === found.answer);
     row.classList.toggle("out", !place || !place.isAnswer);

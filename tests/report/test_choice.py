@@ -18,11 +18,11 @@ from convert.pick.page import choice
 from convert.pick.page_data import key
 from convert.pick.profile import find_machine
 from convert.pick.rank import rank
-from convert.pick.sentence import heading, reason, sentence
+from convert.pick.sentence import heading, rate, reason, sentence
 from tests.report.chromium import Chromium, find_chromium
 from tests.report.test_page import choose, names
 from tests.verify.reports import artifact, report
-from verify.report import page, write_json
+from verify.report import page, words, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,6 +158,43 @@ def test_controls_change_the_answer_the_rows_and_the_address(
     browser.run("new Promise(done => setTimeout(done, 100))")
     assert browser.run(f"{button}.textContent") in ("copied", "selected")
     assert browser.errors == []
+
+
+def test_plots_follow_the_controls(
+    browser: Chromium, candidates: tuple[Candidate, ...], tmp_path: Path
+) -> None:
+    def seen(plot: str, what: str) -> list[str]:
+        found: list[str] = browser.run(
+            f"[...document.querySelectorAll('svg[data-plot={plot}] {what}')].map(one => one.textContent)"
+        )
+        return found
+
+    path = tmp_path / "pick.html"
+    path.write_text(page.render(choice=choice(candidates, find_machine("laptop-8gb"), Need())), "utf-8")
+    browser.open(path)
+    assert seen("memory", "text.room") == ["5.50 GB of room"]
+    laptop = set(seen("speed", "title"))
+    choose(browser, "on", "rtx-3060")
+    choose(browser, "context", "32768")
+    assert browser.errors == []
+    wanted = rank(candidates, find_machine("rtx-3060"), Need(32768))
+    (room,) = seen("memory", "text.room")
+    assert room.startswith(words.size(wanted.fits[0].room_bytes))
+    titles = seen("speed", ":is(a, g) > title")
+    assert not laptop & set(titles)
+    # As many as can be told apart, the best first; what is ruled out is gray, and says why.
+    known = {each.title: each for each in wanted.fits}
+    assert len(titles) > 10
+    for title in titles:
+        place = known[title.partition(":")[0]]
+        assert f"{rate(place.speed.user_tok_s)} tok/s" in title
+        assert title.endswith(place.why_not or "tok/s")
+    out = seen("speed", ".out > title")
+    assert out
+    assert {known[title.partition(":")[0]].is_answer for title in out} == {False}
+    answer = wanted.answer
+    assert answer
+    assert any(line.startswith(f"{answer.title}: ") for line in seen("memory", ":not(.out) > title"))
 
 
 def test_pick_writes_the_page_and_report_one_of_several(

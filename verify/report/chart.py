@@ -2,10 +2,24 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
-from verify.report.svg import BOTTOM, HEIGHT, LEFT, LINE, RIGHT, TOP, WIDTH, Names, cut, linked, path, text
+from verify.report.svg import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    LINE,
+    RIGHT,
+    TOP,
+    WIDTH,
+    About,
+    Names,
+    cut,
+    linked,
+    path,
+    text,
+)
 
 
 @dataclass(frozen=True)
@@ -54,15 +68,14 @@ def decades(label: str, values: Iterable[float], show: Callable[[float], str], b
 
 @dataclass(frozen=True)
 class Mark:
-    """One point: its name is written next to it, its description shows on hover, a click follows its link."""
+    """One point, with its name next to it."""
 
     name: str
     x: float
     y: float
     kind: str = "good"  # the class that draws it
     spread: tuple[float, float] | None = None  # the interval of y
-    hover: str = ""
-    link: str = ""
+    about: About = field(default_factory=About)
 
 
 @dataclass(frozen=True)
@@ -83,8 +96,7 @@ class Line:
     points: Sequence[tuple[float, float]]
     kind: str = "measured"
     marks: Sequence[tuple[float, float]] = ()  # what was measured on it
-    hover: str = ""
-    link: str = ""
+    about: About = field(default_factory=About)
 
 
 @dataclass(frozen=True)
@@ -107,7 +119,7 @@ def _frame(chart: Chart) -> Iterator[str]:
     across, up, bottom = chart.across, chart.up, HEIGHT - BOTTOM
     yield f'<rect class="ground" x=".5" y=".5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="10"/>'
     yield text(24, 32, chart.title, "start", "title")
-    yield text(24, 52, chart.subtitle, "start")
+    yield text(24, 52, chart.subtitle, "start", "label")
     for number, tick in enumerate(up.ticks()):
         y = up.place(tick, bottom, TOP)
         yield f'<path class="{"grid" if number else "axis"}" d="M{LEFT} {y:.1f}H{WIDTH - chart.right}"/>'
@@ -116,7 +128,7 @@ def _frame(chart: Chart) -> Iterator[str]:
         x = across.place(tick, LEFT, WIDTH - chart.right)
         yield f'<path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>'
         yield text(x, bottom + 22, across.show(tick), "middle")
-    yield text(WIDTH - chart.right, HEIGHT - 14, across.label, "end")
+    yield text(WIDTH - chart.right, HEIGHT - 14, across.label, "end", "label")
 
 
 def scatter(
@@ -135,7 +147,8 @@ def scatter(
     for rule in rules:
         yield from _rule(rule, chart, names)
     if has_front:
-        best = front([each for each in marks if each.kind != "failed"], more_is_better=more_is_better)
+        able = [each for each in marks if each.kind != "failed" and not each.about.why]
+        best = front(able, more_is_better=more_is_better)
         if len(best) > 1:
             corners = list(_steps([chart.at(each.x, each.y) for each in best]))
             names.avoid(corners)
@@ -148,7 +161,7 @@ def scatter(
             low, high = (chart.at(each.x, value)[1] for value in each.spread)
             parts.insert(0, f'<path class="spread" d="M{x:.1f} {high:.1f}V{low:.1f}"/>')
         parts.append(names.write(shown, x, y))
-        yield linked("".join(parts), each.hover, each.link)
+        yield linked("".join(parts), each.about)
 
 
 def lines(chart: Chart, drawn: Sequence[Line], rules: Sequence[Rule] = ()) -> Iterator[str]:
@@ -166,7 +179,18 @@ def lines(chart: Chart, drawn: Sequence[Line], rules: Sequence[Rule] = ()) -> It
         edge = WIDTH - chart.right
         parts.append(f'<path class="lead" d="{path([(x + 5, y), (edge + 20, height - 5)])}"/>')
         parts.append(text(edge + 24, height, cut(each.name), "start", "name"))
-        yield linked("".join(parts), each.hover, each.link)
+        yield linked("".join(parts), each.about)
+
+
+def room(chart: Chart, room_bytes: float, shown: str) -> str:
+    """Draw what a machine has for a model as a line, or say that it is above the chart."""
+    is_above = room_bytes > chart.up.high
+    y = TOP if is_above else chart.at(chart.across.low, room_bytes)[1]
+    said = f"{shown} of room: above this" if is_above else f"{shown} of room"
+    return (
+        f'<path class="room" d="M{LEFT} {y:.1f}H{WIDTH - chart.right}"/>'
+        f"{text(LEFT + 8, y - 7, said, 'start', 'room')}"
+    )
 
 
 def _dot(x: float, y: float) -> str:

@@ -45,6 +45,7 @@ class Choice:
     machines: Mapping[str, str]  # titles by name
     languages: Mapping[str, str]
     settings: Mapping[str, Any]
+    room_bytes: float = 0.0  # that the machine has for a model
     data: Mapping[str, Any] = field(repr=False, default_factory=dict)  # for the script
     script: str = field(repr=False, default="")
 

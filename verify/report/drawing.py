@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from verify.report import plot, words
 from verify.report.chart import Line, Rule
 from verify.report.plot import Point
 from verify.report.rows import is_figure, key
+from verify.report.svg import About
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,25 +26,33 @@ CONTEXTS = tuple(1 << power for power in range(9, 16))
 def plots(reports: Sequence[Report], anchors: Mapping[str, str], choice: Choice | None) -> Iterator[str]:
     """Yield each plot that there is something to draw for."""
     is_many = len(reports) > 1
-    points = [point for report in reports for point in _points(report, anchors, is_many=is_many)]
+    points = [point for report in reports for point in _points(report, anchors, choice, is_many=is_many)]
     source_bytes = reports[0].source.size_bytes if len(reports) == 1 else 0
     guessed = [*points, *_guessed(choice, [*anchors])]
     gates = list(_gates(reports))
     yield from filter(None, [plot.by_size(guessed, source_bytes, gates, has_front=True)])
     for machine, group in groupby(reports, lambda report: (report.machine.cpu, report.machine.cores)):
-        there = [point for report in group for point in _points(report, anchors, is_many=is_many)]
+        there = [point for report in group for point in _points(report, anchors, choice, is_many=is_many)]
         yield from filter(None, [plot.by_speed(there, gates, f" on {machine[0]}, {machine[1]} cores")])
+    if choice:
+        yield from filter(None, [plot.there([*_there(guessed, choice)])])
     yield from filter(None, [_memory(reports, anchors, choice)])
     yield from _load(reports, anchors)
 
 
-def _points(report: Report, anchors: Mapping[str, str], *, is_many: bool) -> Iterator[Point]:
+def _points(
+    report: Report, anchors: Mapping[str, str], choice: Choice | None, *, is_many: bool
+) -> Iterator[Point]:
     for each in report.artifacts:
+        which = key(report, each.name)
+        offer = choice.offer(which) if choice else None
         speed = each.speed.decode_tok_s.median if each.speed and each.speed.decode_tok_s else None
         verdict = "failed" if each.verdict == "failed" else "good"
-        link = anchors[key(report, each.name)]
         name = _name(report, each, is_many=is_many)
-        found = Point.of(name, each.size_bytes, each.quality, verdict, tok_s=speed, link=link)
+        found = Point.of(
+            name, each.size_bytes, each.quality, verdict, tok_s=speed, link=anchors[which],
+            key=which if offer else "", why=offer.fault if offer else "",
+        )  # fmt: skip
         if found:
             yield found
 
@@ -57,10 +67,19 @@ def _guessed(choice: Choice | None, known: Sequence[str]) -> list[Point]:
         return []
     return [
         Point(f"{each.recipe} {each.name}", round(each.weights_bytes), each.expected_kl, each.expected_kl,
-              each.expected_kl, "guess", link="field")
+              each.expected_kl, "guess", each.tok_s, "field", each.key, each.fault)
         for each in choice.unbuilt(known)
         if each.expected_kl > plot.SMALLEST_KL and each.weights_bytes
     ][:MOST_GUESSES]  # fmt: skip
+
+
+def _there(points: Sequence[Point], choice: Choice) -> Iterator[Point]:
+    """Yield what opens on the machine of the choice, at the speed there."""
+    for each in points:
+        offer = choice.offer(each.key)
+        if offer and offer.tok_s:
+            is_known = each.verdict != "good" or offer.is_speed_measured
+            yield replace(each, tok_s=offer.tok_s, verdict=each.verdict if is_known else "guess")
 
 
 def _gates(reports: Sequence[Report]) -> Iterator[Rule]:
@@ -84,13 +103,13 @@ def _memory(reports: Sequence[Report], anchors: Mapping[str, str], choice: Choic
     for offer in (choice.unbuilt([*anchors]) if choice else [])[:MOST_LINES]:
         name = f"{offer.recipe} {offer.name}"
         if offer.memory:
-            tokens, taken = offer.memory[-1]
-            hover = f"{name}: about {words.size(taken)} at {tokens:,} tokens"
-            drawn.append(Line(name, list(offer.memory), "estimated", (), hover, "field"))
+            about = About(f"{name}, estimated", "field", offer.key, offer.fault)
+            drawn.append(Line(name, list(offer.memory), "estimated", (), about))
     limits = [
         Rule(f"gate {words.size(limit)}", "gate", y=limit) for limit in _limits(reports, "peak_rss_bytes")
     ]
-    return plot.memory(drawn, limits, "full points were measured; lines follow the cache of each token")
+    subtitle = "full points were measured; lines follow the cache of each token"
+    return plot.memory(drawn, limits, subtitle, choice.room_bytes if choice else 0.0)
 
 
 def _measured_memory(
@@ -115,7 +134,8 @@ def _measured_memory(
             f"{name}: {words.size(peak)} measured with a context of {opened.context:,}, "
             f"{words.size(per_token)} for each token more"
         )
-        yield Line(name, points, "estimated", [(opened.context, peak)], hover, anchors[which])
+        about = About(hover, anchors[which], which if offer else "", offer.fault if offer else "")
+        yield Line(name, points, "estimated measured", [(opened.context, peak)], about)
 
 
 def _load(reports: Sequence[Report], anchors: Mapping[str, str]) -> Iterator[str]:
@@ -126,10 +146,8 @@ def _load(reports: Sequence[Report], anchors: Mapping[str, str]) -> Iterator[str
             name = _name(report, each, is_many=len(reports) > 1)
             for figure, rates in _rates(each).items():
                 said = ", ".join(f"{words.number(value)} for {count}" for count, value in rates)
-                line = Line(
-                    name, rates, "measured", rates, f"{name}: {said}", anchors[key(report, each.name)]
-                )
-                found[figure].append(line)
+                about = About(f"{name}: {said}", anchors[key(report, each.name)])
+                found[figure].append(Line(name, rates, "measured", rates, about))
     titles = {
         "together": ("Throughput of all users", "tokens a second, together"),
         "each": ("Speed for each user", "tokens a second, each"),

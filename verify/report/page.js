@@ -94,7 +94,9 @@ const sort = () => {
   };
   const isSource = (row) => row.classList.contains("source");
   const listed = [...rows];
-  if (place >= 0) listed.sort((one, other) => isSource(other) - isSource(one) || compared(one, other));
+  // Unless a reader sorts, the best on the chosen machine come first.
+  const ranked = (one, other) => Number(one.dataset.rank ?? 0) - Number(other.dataset.rank ?? 0);
+  listed.sort((one, other) => isSource(other) - isSource(one) || (place >= 0 ? compared : ranked)(one, other));
   $("tbody", table).append(...listed);
 };
 
@@ -126,7 +128,7 @@ const go = (anchor) => {
 };
 
 const update = () => {
-  if (typeof chosen === "function") chosen();
+  if (typeof chosen === "function") plotted(chosen());
   filter();
   sort();
 };

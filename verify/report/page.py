@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from verify.gates import GATES
 from verify.report import Verdict, drawing, markdown, words
 from verify.report.dialogue import Dialogue, dialogues
-from verify.report.rows import Anchors, Bar, Cell, bar, key, rows
+from verify.report.rows import Anchors, Bar, Cell, Row, bar, key, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,8 @@ def render(*reports: Report, choice: Choice | None = None) -> str:
             title=f"{', '.join(names)}: {words.verdict(verdict)}" if names else "What to take",
             verdict=verdict,
             plots=[Markup(drawn) for drawn in drawing.plots(reports, anchors, choice)],  # noqa: S704 - escaped there
-            columns=sorted(words.COLUMNS.items(), key=lambda item: item[0] not in words.LEFT),
+            columns=_columns(listed),
+            further=words.CHOSEN.items() if choice else (),
             left=words.LEFT,
             style=Markup((HERE / "page.css").read_text("utf-8")),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own files
@@ -74,6 +75,13 @@ def render(*reports: Report, choice: Choice | None = None) -> str:
             data=Markup(data),  # noqa: S704 - nothing in it can end the element
         )
     )
+
+
+def _columns(listed: list[Row]) -> list[tuple[str, str]]:
+    """List the columns that say something of any row, those of words first."""
+    said = {*words.LEFT, *(title for row in listed for title in row.cells)}
+    found = [(title, what) for title, what in words.COLUMNS.items() if title in said]
+    return sorted(found, key=lambda item: item[0] not in words.LEFT)
 
 
 def _script(choice: Choice | None) -> str:

@@ -4,17 +4,29 @@ The card's picture by itself, as the Hub shows it through <img>, carries STYLE, 
 light or dark and draws its own ground. A page brings its own style.
 """
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from verify.quality import Quality
 from verify.report import words
-from verify.report.chart import Axis, Chart, Line, Mark, Rule, decades, lines, scatter
-from verify.report.svg import HEIGHT, WIDTH, svg
+from verify.report.chart import Axis, Chart, Line, Mark, Rule, decades, lines, room, scatter
+from verify.report.svg import HEIGHT, WIDTH, About, svg
 
-__all__ = ["HEIGHT", "STYLE", "WIDTH", "Point", "by_size", "by_speed", "by_users", "memory", "quality"]
+__all__ = [
+    "HEIGHT",
+    "STYLE",
+    "WIDTH",
+    "Point",
+    "by_size",
+    "by_speed",
+    "by_users",
+    "memory",
+    "quality",
+    "there",
+]
 # Below it a divergence is rounding, and a logarithm would make it look like a difference.
 SMALLEST_KL = 1e-6
 # A source further to the right than this would press all artifacts against the axis.
@@ -47,26 +59,27 @@ class Point:
     verdict: str  # the class that draws it: good, waived, failed, or guess where nothing was measured
     tok_s: float | None = None
     link: str = ""
+    key: str = ""  # of its row on the page
+    why: str = ""  # it is ruled out
 
     @classmethod
     def of(
-        cls, name: str, size_bytes: int | None, quality: Quality | None, verdict: str, *,
-        tok_s: float | None = None, link: str = "",
-    ) -> Self | None:  # fmt: skip
+        cls, name: str, size_bytes: int | None, quality: Quality | None, verdict: str, **more: Any
+    ) -> Self | None:
         """Make a point of what was measured; None where that cannot be drawn."""
         if quality is None or not size_bytes or not math.isfinite(quality.kl_mean):
             return None
         interval = quality.intervals.get("kl_mean")
         low, high = (interval.low, interval.high) if interval else (quality.kl_mean, quality.kl_mean)
         kl, low, high = (max(SMALLEST_KL, each) for each in (quality.kl_mean, low, high))
-        return cls(name, size_bytes, kl, low, high, verdict, tok_s, link)
+        return cls(name, size_bytes, kl, low, high, verdict, **more)
 
     def mark(self, x: float, what: str) -> Mark:
         """Draw it at a place across; `what` says what that is."""
         about = "" if self.verdict != "guess" else "about "
-        hover = f"{self.name}: KL {about}{words.number(self.kl)}, {what}" if self.link else ""
+        hover = f"{self.name}: KL {about}{words.number(self.kl)}{what and ', '}{what}" if self.link else ""
         spread = (self.low, self.high) if self.high > self.low else None
-        return Mark(self.name, x, self.kl, self.verdict, spread, hover, self.link)
+        return Mark(self.name, x, self.kl, self.verdict, spread, About(hover, self.link, self.key, self.why))
 
 
 def quality(found: Iterable[Point | None], source_bytes: int, style: str = "") -> str:
@@ -90,7 +103,8 @@ def by_size(
         rules.append(Rule(f"source, {words.size(source_bytes)}", "source", x=float(source_bytes)))
     marks = [each.mark(each.size_bytes, words.size(each.size_bytes)) for each in _ordered(points)]
     chart = Chart(TITLE, SUBTITLE, across, _kl_axis(points, rules))
-    return svg(HEIGHT, scatter(chart, marks, rules, has_front=has_front), TITLE, style)
+    kept = None if style else _data("size", marks, rules)
+    return svg(HEIGHT, scatter(chart, marks, rules, has_front=has_front), TITLE, style, kept)
 
 
 def by_speed(points: Sequence[Point], gates: Sequence[Rule], where: str) -> str:
@@ -105,18 +119,43 @@ def by_speed(points: Sequence[Point], gates: Sequence[Rule], where: str) -> str:
     return svg(HEIGHT, scatter(chart, marks, rules, more_is_better=True, has_front=True), chart.title)
 
 
-def memory(drawn: Sequence[Line], limits: Sequence[Rule], subtitle: str) -> str:
-    """Plot the memory that each takes against the length of its texts."""
+def there(points: Sequence[Point]) -> str:
+    """Plot the speed on the machine that a reader chooses against divergence."""
+    timed = [each for each in points if each.tok_s]
+    if not timed:
+        return ""
+    across = Axis("tokens a second for each user", 0.0, 1.12 * max(each.tok_s or 0 for each in timed), _plain)
+    marks = [each.mark(each.tok_s or 0, "") for each in _ordered(timed)]
+    chart = Chart("Speed on the chosen machine", SUBTITLE, across, _kl_axis(timed, ()))
+    drawn = scatter(chart, marks, more_is_better=True, has_front=True)
+    own = [mark for mark in marks if mark.kind != "guess"]
+    return svg(HEIGHT, drawn, chart.title, data=_data("speed", own, ()))
+
+
+def memory(drawn: Sequence[Line], limits: Sequence[Rule], subtitle: str, room_bytes: float = 0.0) -> str:
+    """Plot the memory that each takes against the length of its texts, and what a machine has."""
     if not drawn:
         return ""
     pairs = [pair for each in drawn for pair in (*each.points, *each.marks)]
     across = decades("tokens of context", (tokens for tokens, _ in pairs), _tokens, base=2)
     most = max(taken for _, taken in pairs)
     rules = [each for each in limits if each.y and each.y < 2 * most]  # others would press the lines together
-    highest = 1.1 * max(most, *(each.y or 0.0 for each in rules), 0.0)
+    near = room_bytes if room_bytes < 2 * most else 0.0
+    highest = 1.1 * max(most, near, *(each.y or 0.0 for each in rules), 0.0)
     up = Axis("", 0.0, highest, lambda tick: words.size(tick) if tick else "0")
-    title = "Memory and length of texts"
-    return svg(HEIGHT, lines(Chart(title, subtitle, across, up, NAMED), drawn, rules), title)
+    chart = Chart("Memory and length of texts", subtitle, across, up, NAMED)
+    parts = [*lines(chart, drawn, rules)]
+    if room_bytes:
+        parts.append(room(chart, room_bytes, words.size(room_bytes)))
+    measured = [each for each in drawn if each.marks]
+    return svg(HEIGHT, parts, chart.title, data=_data("memory", measured, rules))
+
+
+def _data(name: str, drawn: Sequence[Mark | Line], rules: Sequence[Rule]) -> dict[str, str]:
+    """Describe what was measured, and limits, for a script that draws the plot for other machines."""
+    measured = [asdict(each) for each in drawn if each.kind != "guess"]
+    spec = {"drawn": measured, "rules": [asdict(each) for each in rules]}
+    return {"plot": name, "spec": json.dumps(spec, ensure_ascii=False)}
 
 
 def by_users(drawn: Sequence[Line], title: str, subtitle: str) -> str:

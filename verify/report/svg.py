@@ -1,7 +1,7 @@
 """What charts are drawn with: names that do not cover each other, links, and text that is only text."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
@@ -63,17 +63,32 @@ def path(places: Iterable[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
 
 
-def linked(inside: str, hover: str, link: str) -> str:
+@dataclass(frozen=True)
+class About:
+    """What a reader learns of what is drawn."""
+
+    hover: str = ""  # shows under the pointer
+    link: str = ""  # a click goes there
+    key: str = ""  # of its row in the table
+    why: str = ""  # it is ruled out
+
+
+def linked(inside: str, about: About) -> str:
     """Wrap what is drawn, so that its description shows on hover and a click follows its link."""
-    if not hover and not link:
+    if about == About():
         return inside
-    title = f"<title>{_visible(hover)}</title>" if hover else ""
-    return f'<a href="#{escape(link)}">{title}{inside}</a>' if link else f"<g>{title}{inside}</g>"
+    said = f"{about.hover}: {about.why}" if about.why else about.hover
+    title = f"<title>{_visible(said)}</title>" if said else ""
+    out = ' class="out"' if about.why else ""
+    if about.link:
+        return f'<a href="#{escape(about.link)}"{out}>{title}{inside}</a>'
+    return f"<g{out}>{title}{inside}</g>"
 
 
 def cut(name: str) -> str:
     """Shorten a name that is too long for a chart."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    short = name.replace("compressed-tensors-", "")  # its schemes are names of their own
+    return short if len(short) <= LONGEST_NAME else f"{short[: LONGEST_NAME - 1]}…"
 
 
 def text(x: float, y: float, shown: str, anchor: str, kind: str = "") -> str:
@@ -86,12 +101,15 @@ def _visible(shown: str) -> str:
     return escape("".join(char if char.isprintable() else "\ufffd" for char in shown))
 
 
-def svg(height: float, parts: Iterable[str], title: str, style: str = "") -> str:
+def svg(
+    height: float, parts: Iterable[str], title: str, style: str = "", data: Mapping[str, str] | None = None
+) -> str:
     """Put the parts together; one with a style is a file, and one without goes into a page."""
     file = f' xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height:g}"' if style else ""
+    kept = "".join(f' data-{name}="{_visible(value)}"' for name, value in (data or {}).items())
     return "\n".join(
         [
-            f'<svg{file} viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(title)}">',
+            f'<svg{file} viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(title)}"{kept}>',
             f"<title>{escape(title)}</title>{f'<style>{style}</style>' if style else ''}",
             *parts,
             "</svg>\n",

@@ -21,6 +21,11 @@ COLUMNS = {
     "memory": "at its peak with one request, mapped files included",
     "verdict": "passed: every check and every gate that is set; inconclusive: a gate was not measured",
 }
+# Those of a page to choose on.
+CHOSEN = {
+    "needs": "memory on the chosen machine at the chosen context; ~ where it is estimated",
+    "there": "its speed on the chosen machine for each user, or why it is not the answer",
+}
 HEAD = tuple(COLUMNS)
 SPEEDS = ("ttft_s", "load_s", "prefill_tok_s", "decode_tok_s")
 LEFT = ("artifact", "verdict")  # the others are figures
