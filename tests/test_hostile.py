@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -22,9 +22,6 @@ from tests.publish.artifacts import TARGETS, stand
 from verify.atomic import ABANDONED_S, replacing
 from verify.files import VIEW, named_only
 from verify.scenarios.loading import _SHIPPED, read
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CHAT = [{"role": "user", "content": "x"}]
 
@@ -80,7 +77,7 @@ def rewritten(root: Path, old: str, new: str) -> Path:
 def test_a_path_that_no_file_system_has_stops_no_other_artifact(artifacts: Path) -> None:
     rewritten(artifacts, '"LICENSE"', json.dumps("x" * 300))
     assert [str(each.state) for each in list_artifacts(artifacts)] == ["incomplete", "complete"]
-    assert [each.path.name for each in clean(artifacts)] == [TARGETS[0]]
+    assert [Path(each.path).name for each in clean(artifacts)] == [TARGETS[0]]
     assert [each.target for each in list_artifacts(artifacts)] == [TARGETS[1]]
 
 

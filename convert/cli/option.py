@@ -78,6 +78,13 @@ OUT = click.option(
     show_default=True,
     help="The folder of all artifacts.",
 )
+STORE = click.option(
+    "--store",
+    "store_url",
+    metavar="URL",
+    help="An object store that other machines see too, such as s3://bucket/models; --out is then this "
+    "machine's own.",
+)
 OFFLINE = click.option(
     "--offline", "is_offline", is_flag=True, help="Use what was downloaded before; no network."
 )
@@ -164,6 +171,7 @@ _RUN_OPTIONS = {
     "report_folder",
     "runtime",
     "serve",
+    "store_url",
     "load",
     "concurrency",
     "attests",

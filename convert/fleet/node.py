@@ -9,8 +9,10 @@ import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,13 @@ from convert.version import version
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-def perform(order: Order, wanted_version: str) -> Outcome:
+def perform(order: Order, wanted_version: str, gpus: int = 0) -> Outcome:
     """Carry out an order here, in a process that ends with this one."""
     node = platform.node()
     if fault := _unfit(order, wanted_version):
         return Outcome(Exit.USAGE, error=f"node {node}: {fault[0]}", hint=fault[1], node=node)
     began_s = time.monotonic()
-    command = [sys.executable, "-m", "convert.cli", *order.command, "--json"]
+    command = [sys.executable, "-m", "convert.cli", *_with_recipe(order), "--json"]
     with subprocess.Popen(  # noqa: S603 - our own commands
         command,
         stdin=subprocess.DEVNULL,
@@ -42,7 +44,7 @@ def perform(order: Order, wanted_version: str) -> Outcome:
         except BaseException:
             process.terminate()
             raise
-    used = _cpu_s()
+    used, wall_s = _cpu_s(), time.monotonic() - began_s
     answer, said = _json(out), _json(err.strip().rpartition("\n")[2])
     errors = said.get("errors") if said else None
     first: dict[str, Any] = errors[0] if errors else {}
@@ -52,8 +54,9 @@ def perform(order: Order, wanted_version: str) -> Outcome:
         error=str(first.get("error") or (err.strip()[-300:] if process.returncode else "")),
         hint=str(first.get("hint") or ""),
         node=node,
-        wall_s=time.monotonic() - began_s,
+        wall_s=wall_s,
         cpu_s=used,
+        gpu_s=gpus * wall_s,
     )
 
 
@@ -65,12 +68,40 @@ def _unfit(order: Order, wanted_version: str) -> tuple[str, str] | None:
             f"has modelwright {here}, and the fleet {wanted_version}",
             "install the same version on all nodes",
         )
+    for name, wanted in order.tools.items():
+        if (found := _installed(name)) != wanted:
+            return (
+                f"has {name} {found or 'not at all'}, and the fleet {wanted}",
+                "install the same versions on all nodes",
+            )
     path = Path(order.recipe_path)
+    if order.recipe_text:
+        return None
     if not path.is_file():
         return f"does not see {path}", "put recipes and --out in a folder that all nodes share"
     if sha256_of(path) != order.recipe_sha256:
         return f"sees another text in {path}", "nodes must see the same files as the machine that starts them"
     return None
+
+
+def _installed(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _with_recipe(order: Order) -> tuple[str, ...]:
+    """Put the recipe where this node sees it, if it does not see the file."""
+    path = Path(order.recipe_path)
+    if not order.recipe_text or (path.is_file() and sha256_of(path) == order.recipe_sha256):
+        return order.command
+    here = Path(tempfile.gettempdir()) / f"modelwright-{os.getuid()}" / order.recipe_sha256 / path.name
+    here.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    unseen = here.with_name(f".{os.getpid()}")
+    unseen.write_text(order.recipe_text, encoding="utf-8")
+    unseen.replace(here)
+    return tuple(str(here) if word == order.recipe_path else word for word in order.command)
 
 
 def _end_with_parent() -> None:

@@ -26,6 +26,8 @@ class Order:
     targets: tuple[str, ...] = ()  # that it makes or judges
     after: tuple[str, ...] = ()  # the names of orders that must be over
     needs: Mapping[str, float] = field(default_factory=dict)  # resources by name, besides CPUs
+    tools: Mapping[str, str] = field(default_factory=dict)  # versions that decide the bytes
+    recipe_text: str = ""  # for nodes that do not see the file, where artifacts are in an object store
     cpus: int = 1
     estimated_s: float = 0.0
     wants_gpu: bool = False  # where any node has one
@@ -64,6 +66,7 @@ class Outcome:
     node: str = ""
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    gpu_s: float = 0.0
 
 
 @dataclass
@@ -76,9 +79,11 @@ class Record:
     outcome: Outcome | None = None
     wall_s: float = 0.0  # of all tries
     cpu_s: float = 0.0
+    gpu_s: float = 0.0
 
     def add(self, outcome: Outcome) -> None:
         """Count what a try has cost."""
         self.outcome = outcome
         self.wall_s += outcome.wall_s
         self.cpu_s += outcome.cpu_s
+        self.gpu_s += outcome.gpu_s

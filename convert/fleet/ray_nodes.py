@@ -85,7 +85,7 @@ class RayNodes:
         task = self._perform.options(
             name=order.name, num_cpus=order.cpus, num_gpus=gpus, resources=needs, max_retries=0
         )
-        self._remote[task.remote(order, version())] = order.name
+        self._remote[task.remote(order, version(), gpus)] = order.name
 
     def next(self) -> tuple[str, Outcome | None]:
         """Wait until one of them has ended, and forget it."""

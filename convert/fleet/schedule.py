@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from convert.digest import sha256_of
@@ -12,7 +13,7 @@ from convert.fleet.order import Order
 from convert.pipeline import PLAN, fold, start
 from convert.pipeline.stage.keep import is_newer
 from convert.publish.gate import current_report
-from convert.writer.engine import Part
+from convert.writer.share import Part
 
 ANY = "any"  # class of nodes
 
@@ -34,6 +35,7 @@ class Wish:
     cpus: int = 1  # of a node, for one order
     is_offline: bool = False
     publishes: bool = True
+    store_url: str | None = None  # in place of a folder that all nodes see
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,7 @@ def schedule(recipe: Recipe, wish: Wish, options: Options) -> Schedule:
     judges = tuple(
         order
         for order in _judges(run, wish, names, tuple(order.name for order in makers))
-        if makers
-        or not is_judged(recipe, names, _folder(wish, recipe, order.subject), wish.out / recipe.name)
+        if makers or not is_judged(run, names, _folder(wish, recipe, order.subject))
     )
     senders: tuple[Order, ...] = ()
     if recipe.publish and wish.publishes:
@@ -126,14 +127,21 @@ def _folder(wish: Wish, recipe: Recipe, kind: str) -> Path:
     return folder if kind in (recipe.verify.on or (ANY,))[:1] else folder / "reports" / kind
 
 
-def is_judged(recipe: Recipe, names: Sequence[str], folder: Path, artifacts: Path) -> bool:
+def is_judged(run: Run, names: Sequence[str], folder: Path) -> bool:
     """Say whether a report is of these very artifacts, by this recipe and by today's checks."""
+    recipe, root = run.recipe, run.store.root
+    if run.remote is not None:
+        run.remote.pull_reports(root, folder)
     try:
         report = current_report(recipe, folder)
     except Failure:
         return False
     results = {result.name: result for result in report.artifacts}
-    return all(name in results and not is_newer(results[name], artifacts) for name in names)
+    if run.remote is None:
+        return all(name in results and not is_newer(results[name], root / recipe.name) for name in names)
+    found = {name: run.remote.manifest(recipe.name, name) for name in names}
+    digests = {name: sha256(each[0]).hexdigest() for name, each in found.items() if each}
+    return all(name in results and results[name].manifest_sha256 == digests.get(name, "") for name in names)
 
 
 def _order(  # noqa: PLR0917 - each has its name in the order
@@ -153,14 +161,23 @@ def _order(  # noqa: PLR0917 - each has its name in the order
     verb, *more = words
     threads = [] if stage == "publish" else ["--threads", str(wish.cpus)]
     offline = ["--offline"] if wish.is_offline else []
+    store = ["--store", wish.store_url] if wish.store_url else []
+    tools = {
+        name: version
+        for job in run.jobs
+        if stage != "verify" and job.name in targets
+        for name, version in job.wanted.format.tools(job.wanted.target.options, job.name).items()
+    }
     return Order(
         recipe=run.recipe.name,
         stage=stage,
         subject=subject,
-        words=(verb, str(path), *more, "--out", str(wish.out), *threads, *offline),
+        words=(verb, str(path), *more, "--out", str(wish.out), *store, *threads, *offline),
         recipe_path=str(path),
         recipe_sha256=sha256_of(path),
+        recipe_text=run.recipe.text if wish.store_url else "",
         targets=targets,
+        tools=tools,
         after=after,
         needs=needs or {},
         cpus=wish.cpus,

@@ -34,7 +34,12 @@ def when(condition: Callable[[Run], object], *stages: Stage) -> tuple[Stage, ...
 
 def is_any_built(run: Run) -> bool:
     """Say whether an artifact is there that could be up to date."""
-    return any(run.store.holds(run.recipe.name, target.name) for target in run.targets)
+    return run.remote is not None or any(run.store.holds(run.recipe.name, each.name) for each in run.targets)
+
+
+def is_shared(run: Run) -> bool:
+    """Say whether artifacts are in an object store, besides the folder."""
+    return run.remote is not None
 
 
 def later(name: str) -> Callable[[Any], Any]:
@@ -52,6 +57,7 @@ describe, lay_out, estimate = map(later, ("describe", "lay_out", "estimate"))
 announce = later("announce")
 make_room, download, build = map(later, ("make_room", "download", "build"))
 require_sharable, build_part, assemble = map(later, ("require_sharable", "build_part", "assemble"))
+push, pull, push_report = map(later, ("push", "pull", "push_report"))
 ask, select, judge, keep = map(later, ("ask", "select", "judge", "keep"))
 note_files, attest = map(later, ("note_files", "attest"))
 connect, gather, survey, send = map(later, ("connect", "gather", "survey", "send"))
@@ -67,9 +73,10 @@ PLAN = (
 CONVERT = (
     *(*FIND, skip_built),
     *when(lambda run: run.pending, describe, lay_out, make_room, estimate, announce, download, build),
+    *when(is_shared, push),
     summarize,
 )
-# One conversion by several machines, over a folder that all of them see.
+# One conversion by several machines, over a folder or a store that all of them see.
 PART = (
     *(*FIND, skip_built),
     *when(lambda run: run.pending, describe, lay_out, require_sharable, download, build_part),
@@ -77,11 +84,13 @@ PART = (
 ASSEMBLE = (
     *(*FIND, skip_built),
     *when(lambda run: run.pending, describe, lay_out, require_sharable, download, assemble),
+    *when(is_shared, push),
     summarize,
 )
-VERIFY: tuple[Stage, ...] = (*FIND, select, *JUDGE)
-PUBLISH: tuple[Stage, ...] = (choose, *RELEASE)
-RUN: tuple[Stage, ...] = (*CONVERT, select, *JUDGE, *when(lambda run: run.recipe.publish, *RELEASE))
+_VERDICT: tuple[Stage, ...] = (*when(is_shared, pull), select, *JUDGE, *when(is_shared, push_report))
+VERIFY: tuple[Stage, ...] = (*FIND, *_VERDICT)
+PUBLISH: tuple[Stage, ...] = (choose, *when(is_shared, pull), *RELEASE)
+RUN: tuple[Stage, ...] = (*CONVERT, *_VERDICT, *when(lambda run: run.recipe.publish, *RELEASE))
 # Artifacts that are named one by one, whoever made them.
 TRIAL: tuple[Callable[[Trial], Trial], ...] = JUDGE
 

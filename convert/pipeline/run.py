@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from convert.publish.destination import Destination, Sent, Survey
     from convert.recipe import Publish, Recipe, Target
     from convert.source import Hub, Listing, Pinned
-    from convert.store import Store
-    from convert.writer.engine import Part
+    from convert.store import Manifest, Remote, Store
+    from convert.writer.share import Part
     from verify.report import Report
     from verify.task import Plan as Questions
     from verify.task import Subject, Watch
@@ -131,6 +131,7 @@ class Run(Trial):
 
     recipe: Recipe
     store: Store
+    remote: Remote | None = None  # that other machines see, too
     only: Sequence[str] = ()
     to: str | None = None  # in place of the recipe's publish.to
     is_dry: bool = False
@@ -155,6 +156,12 @@ class Run(Trial):
     bundles: tuple[Bundle, ...] = NOT_YET
     surveys: tuple[Survey | None, ...] = ()
     published: tuple[Sent, ...] = ()
+
+    def current(self, target: str) -> Manifest | None:
+        """Read the manifest of an artifact, wherever it is."""
+        if self.remote is not None and (found := self.remote.manifest(self.recipe.name, target)):
+            return found[1]
+        return self.store.current(self.recipe.name, target)
 
     @property
     def title(self) -> str:

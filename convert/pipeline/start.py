@@ -13,7 +13,7 @@ from convert.pipeline.run import Run, Trial
 from convert.progress import Progress
 from convert.recipe import Recipe, expand_home, known_recipes
 from convert.source import Hub, Listing, list_source
-from convert.store import Manifest, Store, read_manifest
+from convert.store import Manifest, Remote, Store, read_manifest
 from verify.runtimes import check_runtime, is_address
 from verify.servers import check_server
 from verify.task import Subject, Watch
@@ -23,6 +23,7 @@ class Options(TypedDict, total=False):
     """What may be said of any run; a stage reads what concerns it."""
 
     out: Path  # the folder of all artifacts; artifacts/ by default
+    store_url: str | None  # an object store that several machines share
     only: Sequence[str]  # targets or formats; all by default
     threads: int | None  # all cores by default
     offline: bool | None  # by default as HF_HUB_OFFLINE says
@@ -47,6 +48,8 @@ def start(recipe: Recipe, options: Options, **more: Any) -> Run:
     given: dict[str, Any] = {**options, **more}
     out = given.pop("out", Path("artifacts"))
     hub = Hub.from_environment(is_offline=given.pop("offline", None))
+    address = given.pop("store_url", None)
+    given = {"remote": Remote.at(address) if address else None, **given}
     given = {"verify": recipe.verify, "base": recipe.path.parent, "report_folder": out / recipe.name, **given}
     return Run(recipe=recipe, store=Store(out), hub=hub, **given)
 
@@ -60,7 +63,7 @@ def start_trial(
     """
     given: dict[str, Any] = {"report_folder": None, **options}
     hub = Hub.from_environment(is_offline=given.pop("offline", None))
-    for name in ("out", "only"):
+    for name in ("out", "only", "store_url"):
         given.pop(name, None)
     manifests = {place: _manifest(place) for place in places}
     names, chosen = _names(places), dict(map(read_option, runtime_options))

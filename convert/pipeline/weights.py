@@ -22,6 +22,7 @@ from convert.version import changed_code, version
 from convert.writer import engine
 from convert.writer.codecs.lanes.prepare import preparing
 from convert.writer.layout import weights as weights_of
+from convert.writer.share import WHOLE, Part
 
 
 @contextmanager
@@ -47,10 +48,12 @@ def _identity(run: Run) -> str:
     return hashlib.sha256(asked.encode()).hexdigest()[:24]
 
 
-def fill(run: Run, weights: Weights, outputs: list[engine.Output], part: engine.Part = engine.WHOLE) -> None:
-    """Fill the files in one pass, or a part of each."""
+def fill(
+    run: Run, weights: Weights, outputs: list[engine.Output], part: Part = WHOLE
+) -> tuple[tuple[int, ...], ...]:
+    """Fill the files in one pass, or a part of each; return the stretches of each that are whole."""
     if not outputs:
-        return
+        return ()
     # However many roles a source tensor fills, it is read once.
     slots = (slot for output in outputs for slot in output.layout.slots)
     used = {(each.origin or weights.origins[each.ref]).name for slot in slots for each in slot.pieces}
@@ -61,7 +64,7 @@ def fill(run: Run, weights: Weights, outputs: list[engine.Output], part: engine.
         run.progress.stage("convert", total) as advance,
         single_threaded(),  # products of numpy's, so that they add alike for any number of threads
     ):
-        engine.run(
+        return engine.run(
             weights.checkpoint, weights.origins, outputs, threads=run.threads, advance=advance, part=part
         )
 

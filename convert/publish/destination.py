@@ -14,7 +14,6 @@ from convert.source import Hub
 LOCAL_USER = "local"
 # In SCHEMES: every scheme that no other destination has.
 ANY_SCHEME = "*"
-RERUN = "run the same command again: what has arrived is not sent twice"
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,12 @@ from convert.store.manifest import (
     read_manifest,
 )
 from convert.store.model_file import FileReport, Tally, inspect_file
-from convert.store.part import remove_lessons
+from convert.store.part import Parts, remove_lessons
 from convert.store.paths import Paths, Removed
+from convert.store.remote import Remote
 from convert.store.space import allocate, free_bytes, require_space
 from convert.store.staging import Staging, seal
+from convert.store.upload import Work
 
 __all__ = [
     "ADAPTER_FOLDER",
@@ -51,6 +53,8 @@ __all__ = [
     "MissingManifest",
     "ModelRecord",
     "NewerManifest",
+    "Parts",
+    "Remote",
     "Removed",
     "SourceRecord",
     "Staging",
@@ -58,6 +62,7 @@ __all__ = [
     "Store",
     "Tally",
     "TokenRecord",
+    "Work",
     "allocate",
     "artifact_key",
     "clean",

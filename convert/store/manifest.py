@@ -32,7 +32,7 @@ MANIFEST_NAME = "manifest.json"
 ADAPTER_FOLDER = "adapter/"
 
 # Far above any real one: 10,000 tensors make about 1 MB.
-_LARGEST_BYTES = 64 << 20
+LARGEST_BYTES = 64 << 20
 
 
 class MissingManifest(Failure):
@@ -206,7 +206,11 @@ def artifact_key(
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of the artifact in `folder`; a Failure where it is missing, damaged or newer."""
     path = folder / MANIFEST_NAME
-    data = _read(path)
+    return parse_manifest(_read(path), path)
+
+
+def parse_manifest(data: bytes, path: Path | str) -> Manifest:
+    """Read a manifest; a Failure that names its place where it is damaged or newer."""
     try:
         content = parse(data, "it", "")
     except Failure as failure:
@@ -247,7 +251,7 @@ def _read(path: Path) -> bytes:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise _damaged(path, "is not a regular file")
-            if about.st_size > _LARGEST_BYTES:
+            if about.st_size > LARGEST_BYTES:
                 raise _damaged(path, f"has {about.st_size} bytes, which no manifest has")
             with os.fdopen(descriptor, "rb", closefd=False) as stream:
                 return stream.read()
@@ -255,7 +259,7 @@ def _read(path: Path) -> bytes:
             os.close(descriptor)
 
 
-def _damaged(path: Path, what: str) -> DamagedManifest:
+def _damaged(path: Path | str, what: str) -> DamagedManifest:
     line = " ".join(what.split())
     return DamagedManifest(
         f"{path}: {line}", "convert the recipe again; `modelwright clean` removes damaged ones"

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,10 +22,37 @@ from convert.store.paths import Paths, Removed, checked_name
 
 # Parts that nobody has touched for so long belong to no work that is going on.
 ABANDONED_S = 24 * 3600
+MARK = "done-"
+
+
+class Marks(ABC):
+    """Which parts are finished, of how many."""
+
+    @abstractmethod
+    def _marks(self) -> set[str]:
+        """List the names of all marks."""
+
+    def is_done(self, number: int, count: int) -> bool:
+        """Say whether a part is finished."""
+        return mark_of(number, count) in self._marks()
+
+    def missing(self, count: int) -> tuple[int, ...]:
+        """List the parts that are not finished."""
+        marks = self._marks()
+        return tuple(number for number in range(1, count + 1) if mark_of(number, count) not in marks)
+
+    def counts(self) -> tuple[int, ...]:
+        """List into how many parts the work was divided by those that are finished."""
+        return tuple(sorted({int(name.rpartition("-")[2]) for name in self._marks()}))
+
+
+def mark_of(number: int, count: int) -> str:
+    """Name the mark of a part."""
+    return f"{MARK}{number}-of-{count}"
 
 
 @dataclass(frozen=True)
-class Parts:
+class Parts(Marks):
     """The files of some artifacts while their parts are made."""
 
     folder: Path
@@ -41,23 +69,11 @@ class Parts:
                 os.close(descriptor)
         return path
 
-    def is_done(self, number: int, count: int) -> bool:
-        """Say whether a part is on the disk."""
-        return self._mark(number, count).exists()
-
-    def missing(self, count: int) -> tuple[int, ...]:
-        """List the parts that are not on the disk."""
-        return tuple(number for number in range(1, count + 1) if not self.is_done(number, count))
-
-    def counts(self) -> tuple[int, ...]:
-        """List into how many parts the work was divided by those that are done."""
-        return tuple(sorted({int(path.name.rpartition("-")[2]) for path in self.folder.glob("done-*-of-*")}))
-
     def finish(self, number: int, count: int, files: Iterable[Path]) -> None:
         """Wait until a part's bytes are on the disk, and mark it."""
         for path in files:
             sync(path)
-        mark = self._mark(number, count)
+        mark = self.folder / mark_of(number, count)
         with explained(mark):
             mark.touch()
             sync(mark)
@@ -78,14 +94,19 @@ class Parts:
         with explained(self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _mark(self, number: int, count: int) -> Path:
-        return self.folder / f"done-{number}-of-{count}"
+    def _marks(self) -> set[str]:
+        return {path.name for path in self.folder.glob(f"{MARK}*")}
+
+
+def parts_name(recipe: str, keys: Iterable[str]) -> str:
+    """Name the work on these artifacts by what decides their bytes."""
+    digest = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
+    return f"{checked_name(recipe, 'recipe')}-{digest[:16]}"
 
 
 def parts(paths: Paths, recipe: str, keys: Iterable[str]) -> Parts:
     """Find the folder of these artifacts' parts, made or not."""
-    digest = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
-    return Parts(paths.root / ".parts" / f"{checked_name(recipe, 'recipe')}-{digest[:16]}")
+    return Parts(paths.root / ".parts" / parts_name(recipe, keys))
 
 
 def remove_lessons(folder: Path) -> None:

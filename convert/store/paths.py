@@ -16,7 +16,7 @@ _LONGEST_NAME_BYTES = 100  # two names, a process id and a random number make on
 class Removed:
     """A folder that was removed, or would be, and why."""
 
-    path: Path
+    path: Path | str  # an address in an object store
     why: str
     size_bytes: int
 

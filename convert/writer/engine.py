@@ -5,23 +5,19 @@ import math
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from convert.checkpoint import Checkpoint
 from convert.checkpoint.lent import Scratch
-from convert.errors import Failure
 from convert.model.tensor import Origin, Ref
-from convert.writer.codecs import Codec, plane_rows
-from convert.writer.codecs.plain import Plain
+from convert.writer.codecs import plane_rows
 from convert.writer.layout import Computed, Layout, Piece
+from convert.writer.share import WHOLE, Part, Share
+from convert.writer.slice import Place, Slice, Target, write
 
 # Weights in a slice: large enough that Python's share is small, small enough for a core's cache.
 SLICE_WEIGHTS = 1 << 19
@@ -35,69 +31,9 @@ class Output:
 
     layout: Layout
     path: Path
-
-
-class Part(NamedTuple):
-    """A share of the work: the slices in one stretch of the source, of so many of about equal length."""
-
-    number: int  # from 1
-    of: int
-
-    def __str__(self) -> str:
-        """Write it as a person does: 2/8."""
-        return f"{self.number}/{self.of}"
-
-    def holds(self, at_bytes: int, total_bytes: int) -> bool:
-        """Say whether a slice that begins there in the source is in this part."""
-        return at_bytes * self.of // max(1, total_bytes) == self.number - 1
-
-
-WHOLE = Part(1, 1)
-
-
-class Place(NamedTuple):
-    """A matrix of the source: a tensor, or one of a stack, maybe stored (columns, rows)."""
-
-    name: str
-    matrix: int | None
-    is_transposed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where the rows of a source matrix go in one file."""
-
-    first_row: int
-    stop_row: int
-    piece: Piece
-    codec: Codec
-    offsets_bytes: tuple[int, ...]  # of the first row, one a plane
-    descriptor: int
-    # Where rows become columns, for each plane: what stays together of a row, and how far apart such are.
-    turned_bytes: tuple[tuple[int, int], ...] = ()
-    phase: int = 0  # which of every `step` rows it takes
-    step: int = 1
-    shared_rows: tuple[int, ...] = (1,)  # of the file, by one row of each plane
-
-    @property
-    def group_rows(self) -> int:
-        return math.lcm(self.piece.group_rows, *self.shared_rows) * self.step
-
-    def is_cut_by(self, edges: Iterable[int]) -> bool:
-        """Tell whether rows that share a number would part at one of these."""
-        return max(self.shared_rows) > 1 and any(
-            self.first_row < edge < self.stop_row and (edge - self.first_row) % self.group_rows
-            for edge in edges
-        )
-
-    def copies(self, stored_as: str | None) -> bool:
-        """Tell whether finite numbers that are stored so go into the file as they are."""
-        is_plain = isinstance(self.codec, Plain) and self.codec.name == stored_as
-        return is_plain and self.piece.arrange is None and self.step == 1
-
-    def written(self, source_rows: int) -> int:
-        """Count the rows of the file that so many source rows become."""
-        return source_rows // (self.piece.group_rows * self.step) * self.piece.out_group_rows
+    # Where a part is made away from the others: the file is cut into stretches of this length, and a part
+    # makes whole ones. None where all parts write into one file.
+    stretch_bytes: int | None = None
 
 
 def available_threads() -> int:
@@ -118,25 +54,41 @@ def run(
     threads: int | None = None,
     advance: Callable[[int], None] = lambda _bytes: None,
     part: Part = WHOLE,
-) -> None:
+) -> tuple[tuple[int, ...], ...]:
     """Fill every output from one read of the checkpoint; the same bytes for any number of threads.
 
-    Of a `part` only its slices are read and written; what else is in the files stays as it is.
+    Of a `part` only its slices are read and written; what else is in the files stays as it is. Return the
+    stretches of each output that are whole now, where it has stretches.
     """
     count = threads or available_threads()
     with ExitStack() as stack:
         targets: dict[Place, list[Target]] = defaultdict(list)
+        descriptors: list[int] = []
         for output in outputs:
             descriptor = os.open(output.path, os.O_RDWR | os.O_CREAT, 0o666)
             stack.callback(os.close, descriptor)
+            descriptors.append(descriptor)
             os.truncate(descriptor, output.layout.size_bytes)
-            if part.number == 1:
-                for offset_bytes, data in output.layout.fixed:
-                    made = data.make() if isinstance(data, Computed) else data
-                    _write(descriptor, made, offset_bytes)
             for place, target in _targets(output.layout, descriptor, origins):
                 targets[place].append(target)
-        _pass(checkpoint, targets, count, advance, part)
+        order = {name: number for number, name in enumerate(checkpoint.tensors)}
+        places = sorted(targets, key=lambda place: (order[place.name], place.matrix or 0))
+        cut = _Cut(checkpoint, places, targets, part)
+        shares = {
+            descriptor: Share(output.layout.size_bytes, output.stretch_bytes, part)
+            for descriptor, output in zip(descriptors, outputs, strict=True)
+            if output.stretch_bytes is not None
+        }
+        cut.divide(shares)
+        for descriptor, output in zip(descriptors, outputs, strict=True):
+            share = shares.get(descriptor)
+            for offset_bytes, data in output.layout.fixed:
+                is_mine = part.number == 1 if share is None else share.has(offset_bytes, len(data))
+                if is_mine:
+                    made = data.make() if isinstance(data, Computed) else data
+                    write(descriptor, made, offset_bytes)
+        _pass(checkpoint, cut.slices(shares), count, advance)
+        return tuple(shares[each].mine if each in shares else () for each in descriptors)
 
 
 def _targets(
@@ -197,16 +149,12 @@ def _runs(origin: Origin, piece: Piece) -> Iterator[tuple[int, int, int]]:
 
 def _pass(
     checkpoint: Checkpoint,
-    targets: Mapping[Place, list[Target]],
+    slices: Iterator[Slice],
     threads: int,
     advance: Callable[[int], None],
-    part: Part,
 ) -> None:
     lock = threading.Lock()
     failures: list[BaseException] = []
-    order = {name: number for number, name in enumerate(checkpoint.tensors)}
-    places = sorted(targets, key=lambda place: (order[place.name], place.matrix or 0))
-    slices = _within(part, checkpoint, places, targets)
 
     def work() -> None:
         """Take the next slice while there is one: as many are in memory as there are threads."""
@@ -231,85 +179,48 @@ def _pass(
         raise failures[0]
 
 
-def _within(
-    part: Part, checkpoint: Checkpoint, places: Sequence[Place], targets: Mapping[Place, list[Target]]
-) -> Iterator["Slice"]:
-    """Cut all matrices into slices, and yield those of a part: one stretch of the source as it is read."""
-    every = itertools.chain.from_iterable(_slices(checkpoint, place, targets[place]) for place in places)
-    if part == WHOLE:
-        yield from every
-        return
-    sizes = {name: checkpoint.tensors[name].size_bytes for name in {place.name for place in places}}
-    total_bytes, at_bytes = sum(sizes.values()), 0
-    for each in every:
-        if part.holds(at_bytes, total_bytes):
-            yield each
-        at_bytes += each.source_bytes(checkpoint)
-
-
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """Some rows of a source matrix and everywhere they go."""
+class _Cut:
+    """All matrices, cut into slices in the order in which the source is read."""
 
-    place: Place
-    first_row: int
-    stop_row: int
-    matrix_rows: int
-    targets: tuple[Target, ...]
+    checkpoint: Checkpoint
+    places: Sequence[Place]
+    targets: Mapping[Place, list[Target]]
+    part: Part
 
-    def encode(self, checkpoint: Checkpoint, scratch: Scratch) -> int:
-        """Read, convert, encode and write these rows; tell how many source bytes they were."""
-        name, index, is_transposed = self.place
-        bounds = self.first_row, self.stop_row
-        with checkpoint.lend(scratch, name, *bounds, index=index, is_transposed=is_transposed) as lent:
-            is_copied = [target.copies(lent.stored_as) for target in self.targets]
-            if not all(is_copied):
-                lent.wide()
-            if not lent.is_finite():
-                raise Failure(
-                    f"{checkpoint.tensors[name].file.name}: {name} holds a value that is not a number "
-                    f"or infinite in rows {self.first_row} to {self.stop_row - 1}",
-                    "the weights are damaged; fetch the file again",
-                )
-            encoded: dict[object, tuple[NDArray[np.uint8], ...]] = {}
-            for target, is_same in zip(self.targets, is_copied, strict=True):
-                if is_same:
-                    self._write(target, (lent.rows.view(np.uint8),))
-                    continue
-                key = (target.codec, target.piece.arrange, target.phase, target.step)
-                if key not in encoded:
-                    encoded[key] = self._encode(lent.wide()[target.phase :: target.step], target)
-                self._write(target, encoded[key])
-        return self.source_bytes(checkpoint)
-
-    def _write(self, target: Target, planes: tuple[NDArray[np.uint8], ...]) -> None:
-        first = target.written(self.first_row - target.first_row)
-        if target.turned_bytes:
-            for number, plane in enumerate(planes):
-                _write_turned(target, plane, number, first)
+    def divide(self, shares: Mapping[int, Share]) -> None:
+        """Let each stretch be made by the part in which the first slice is that goes into it."""
+        if not shares:
             return
-        for offset_bytes, plane, shared in zip(target.offsets_bytes, planes, target.shared_rows, strict=True):
-            written = first // shared
-            row_bytes = plane.nbytes // plane.shape[0]
-            if target.piece.lanes > 1:
-                step_bytes = row_bytes * target.piece.lanes
-                for number, row in enumerate(plane, written):
-                    _write(target.descriptor, row, offset_bytes + number * step_bytes)
-            else:
-                _write(target.descriptor, plane, offset_bytes + written * row_bytes)
+        for each, number in self._numbered():
+            for target in each.targets:
+                if (share := shares.get(target.descriptor)) is not None:
+                    for start, stop in each.spans(target):
+                        share.claim(start, stop, number)
 
-    def _encode(self, rows: NDArray[np.float32], target: Target) -> tuple[NDArray[np.uint8], ...]:
-        arrange = target.piece.arrange
-        try:
-            return target.codec.encode(arrange(rows) if arrange else np.ascontiguousarray(rows))
-        except Failure as failure:
-            raise Failure(f"{self.place.name}: {failure.message}", failure.hint) from failure
+    def slices(self, shares: Mapping[int, Share]) -> Iterator[Slice]:
+        """Yield the slices of a part: one stretch of the source, or all that goes into its own files."""
+        if not shares:
+            yield from (each for each, number in self._numbered() if number == self.part.number)
+            return
+        for each, _ in self._numbered():
+            mine = tuple(
+                target
+                for target in each.targets
+                if any(shares[target.descriptor].has(at, stop - at) for at, stop in each.spans(target))
+            )
+            if mine:
+                yield replace(each, targets=mine)
 
-    def source_bytes(self, checkpoint: Checkpoint) -> int:
-        """Share a matrix's bytes out, such that the shares add up."""
-        info = checkpoint.tensors[self.place.name]
-        size = info.size_bytes if self.place.matrix is None else info.size_bytes // info.shape[0]
-        return size * self.stop_row // self.matrix_rows - size * self.first_row // self.matrix_rows
+    def _numbered(self) -> Iterator[tuple[Slice, int]]:
+        """Yield each slice with the number of the part that its place in the source gives it to."""
+        names = {place.name for place in self.places}
+        total_bytes = sum(self.checkpoint.tensors[name].size_bytes for name in names)
+        at_bytes = 0
+        for place in self.places:
+            for each in _slices(self.checkpoint, place, self.targets[place]):
+                yield each, self.part.number_at(at_bytes, total_bytes)
+                at_bytes += each.source_bytes(self.checkpoint)
 
 
 def _slices(checkpoint: Checkpoint, place: Place, targets: Sequence[Target]) -> Iterator[Slice]:
@@ -334,20 +245,3 @@ def _slices(checkpoint: Checkpoint, place: Place, targets: Sequence[Target]) -> 
         step = max(group, SLICE_WEIGHTS // max(1, columns) // group * group)
         for row in range(first, stop, step):
             yield Slice(place, row, min(stop, row + step), matrix_rows, here)
-
-
-def _write(descriptor: int, data: bytes | NDArray[np.uint8], offset_bytes: int) -> None:
-    view = memoryview(data).cast("B")  # type: ignore[arg-type] # numpy's arrays are buffers from 3.12 on
-    while view:
-        written = os.pwrite(descriptor, view, offset_bytes)
-        view = view[written:]
-        offset_bytes += written
-
-
-def _write_turned(target: Target, plane: NDArray[np.uint8], number: int, written: int) -> None:
-    """Write rows as columns: the same part of each row side by side."""
-    size_bytes, apart_bytes = target.turned_bytes[number]
-    parts = plane.reshape(plane.shape[0], -1, size_bytes)
-    offset_bytes = target.offsets_bytes[number] + written * size_bytes
-    for at, together in enumerate(np.ascontiguousarray(parts.swapaxes(0, 1))):
-        _write(target.descriptor, together, offset_bytes + at * apart_bytes)

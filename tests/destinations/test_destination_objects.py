@@ -112,7 +112,7 @@ class Writing:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.setattr(objects, "_PART_BYTES", PART_BYTES)
+    monkeypatch.setattr("convert.store.objects.PART_BYTES", PART_BYTES)
     made = Store()
     yield made
     made.files.rm(made.address.removesuffix("/models"), recursive=True)

@@ -121,7 +121,11 @@ def test_clean_removes_what_cannot_be_used_and_says_so_first(folder: Path) -> No
     (root / ".staging" / "left").mkdir()
     (root / RECIPE / "plots").mkdir()
     would = clean(root, dry_run=True)
-    assert [each.path.relative_to(root).parts[0] for each in would] == [".staging", "damaged", "incomplete"]
+    assert [Path(each.path).relative_to(root).parts[0] for each in would] == [
+        ".staging",
+        "damaged",
+        "incomplete",
+    ]
     assert clean(root) == would
     assert clean(root) == ()
     assert sorted(each.name for each in root.iterdir()) == [".staging", "newer", RECIPE]

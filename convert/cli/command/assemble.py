@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, THREADS, TO, answering, asked
+from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, STORE, THREADS, TO, answering, asked
 
 if TYPE_CHECKING:
     from convert.cli.output import Output
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @TO
 @ONLY
 @OUT
+@STORE
 @THREADS
 @OFFLINE
 def command(output: Output, *, recipe: str, targets: str | None, options: Options) -> None:

@@ -6,7 +6,19 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convert.cli.option import DEFAULT_OUT, OFFLINE, ONLY, OUT, PART, RECIPE, THREADS, TO, answering, asked
+from convert.cli.option import (
+    DEFAULT_OUT,
+    OFFLINE,
+    ONLY,
+    OUT,
+    PART,
+    RECIPE,
+    STORE,
+    THREADS,
+    TO,
+    answering,
+    asked,
+)
 from convert.cli.text import count, table
 from convert.size import duration, size
 
@@ -22,6 +34,7 @@ if TYPE_CHECKING:
 @TO
 @ONLY
 @OUT
+@STORE
 @THREADS
 @OFFLINE
 @PART
@@ -63,7 +76,7 @@ def _make_part(
 ) -> None:
     from convert.pipeline import PART as STAGES  # noqa: PLC0415 - brings the formats and their codecs
     from convert.pipeline import fold, start  # noqa: PLC0415
-    from convert.writer.engine import Part  # noqa: PLC0415 - brings numpy
+    from convert.writer.share import Part  # noqa: PLC0415 - the command's help does without
 
     run = fold(start(asked(recipe, targets), options, part=Part(*part)), STAGES)
     names = [job.name for job in run.jobs]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.cli.option import OUT, answering
+from convert.cli.option import OUT, STORE, answering
 from convert.cli.text import count, table
 from convert.errors import Exit
 from convert.size import duration, size
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     help="A Ray cluster that is running: auto, HOST:PORT or ray://HOST:PORT; by default one on this machine.",
 )
 @OUT
+@STORE
 @click.option(
     "--parts",
     metavar="N",
@@ -54,6 +55,7 @@ def command(
     recipes: tuple[str, ...],
     address: str | None,
     out: Path,
+    store_url: str | None,
     parts: int,
     cpus: int | None,
     is_private: bool,
@@ -62,10 +64,10 @@ def command(
 ) -> Exit:
     """Convert, verify and publish recipes on several machines.
 
-    The machines are a Ray cluster, of whom all see the recipes, the models and --out in a shared folder.
-    What is there already is not made again: after a failure or a stop, the same command goes on. An order
-    that fails is tried three times, and takes with it only what needs it. The exit code is 1 where an
-    order failed, and 3 where a gate did.
+    The machines are a Ray cluster. All see the recipes, the models and --out in a shared folder; or, with
+    --store, an object store, and --out is each machine's own. What is there already is not made again:
+    after a failure or a stop, the same command goes on. An order that fails is tried three times, and
+    takes with it only what needs it. The exit code is 1 where an order failed, and 3 where a gate did.
 
     \b
     one machine:    modelwright fleet a b c
@@ -80,10 +82,15 @@ def command(
     from convert.formats import load_recipe  # noqa: PLC0415
 
     loaded = [load_recipe(name) for name in recipes]
-    options: Options = {"out": out.absolute(), "offline": offline or None, "remark": output.remark}
+    options: Options = {
+        "out": out.absolute(),
+        "store_url": store_url,
+        "offline": offline or None,
+        "remark": output.remark,
+    }
 
     def schedules(smallest: int) -> list[Schedule]:
-        wish = Wish(out.absolute(), parts, cpus or smallest, offline, not is_private)
+        wish = Wish(out.absolute(), parts, cpus or smallest, offline, not is_private, store_url)
         return _schedules(loaded, wish, options)
 
     if is_dry:
@@ -158,6 +165,7 @@ def _data(records: Mapping[str, Record]) -> dict[str, Any]:
                 "node": record.outcome.node if record.outcome else "",
                 "wall_s": round(record.wall_s, 2),
                 "cpu_s": round(record.cpu_s, 2),
+                "gpu_s": round(record.gpu_s, 2),
                 "error": record.outcome.error if record.outcome else "",
             }
             for record in records.values()
@@ -173,6 +181,7 @@ def _lines(records: Mapping[str, Record]) -> Iterator[str]:
             str(record.tries),
             duration(record.wall_s),
             f"{record.cpu_s:.1f} s",
+            f"{record.gpu_s:.1f} s" if record.gpu_s else "",
             record.outcome.node if record.outcome else "",
         )
         for record in records.values()
@@ -180,7 +189,7 @@ def _lines(records: Mapping[str, Record]) -> Iterator[str]:
     if not rows:
         yield "everything is up to date"
         return
-    yield from table(("order", "state", "tries", "wall", "CPU", "node"), rows, right="CPU")
+    yield from table(("order", "state", "tries", "wall", "CPU", "GPU", "node"), rows, right="CPU")
     for record in records.values():
         if record.outcome and record.outcome.error:
             yield f"{record.order.name}: {record.outcome.error}"

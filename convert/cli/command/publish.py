@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, answering
+from convert.cli.option import OFFLINE, ONLY, OUT, RECIPE, STORE, answering
 from convert.cli.text import count, one_line, table
 from convert.size import size
 
@@ -25,6 +25,7 @@ CARD = "README.md"
 @RECIPE
 @ONLY
 @OUT
+@STORE
 @click.option(
     "--dry-run",
     "is_dry",

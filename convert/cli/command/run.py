@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convert.cli.option import BUDGET, OFFLINE, ONLY, OUT, RECIPE, RUNTIME, THREADS, TO, answering, asked
+from convert.cli.option import (
+    BUDGET,
+    OFFLINE,
+    ONLY,
+    OUT,
+    RECIPE,
+    RUNTIME,
+    STORE,
+    THREADS,
+    TO,
+    answering,
+    asked,
+)
 from convert.errors import Exit
 
 if TYPE_CHECKING:
@@ -20,6 +32,7 @@ if TYPE_CHECKING:
 @TO
 @ONLY
 @OUT
+@STORE
 @BUDGET
 @RUNTIME
 @THREADS

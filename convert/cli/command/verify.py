@@ -17,6 +17,7 @@ from convert.cli.option import (
     OUT,
     RUNTIME,
     SERVE,
+    STORE,
     THREADS,
     WHAT,
     answering,
@@ -48,6 +49,7 @@ def _numbers(_: click.Context, __: click.Parameter, given: str | None) -> tuple[
 )
 @ONLY
 @OUT
+@STORE
 @click.option(
     "--scenarios",
     "packs",

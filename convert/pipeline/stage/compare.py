@@ -48,4 +48,7 @@ def _compare(run: Run, target: Target, digests: Mapping[str, str]) -> Wanted:
         tools=format_.tools(target.options, target.name),
         also={"title": run.title, "repo": run.listing.repo, **_known_by(run), **inputs},
     )
-    return Wanted(target, format_, key, run.store.is_up_to_date(recipe.name, target.name, key))
+    is_there = run.store.is_up_to_date(recipe.name, target.name, key) or (
+        run.remote is not None and run.remote.holds(recipe.name, target.name, key)
+    )
+    return Wanted(target, format_, key, is_there)

@@ -12,7 +12,7 @@ def summarize(run: Run) -> Run:
     artifacts = []
     for each in run.wanted:
         folder = run.store.folder(run.recipe.name, each.target.name)
-        there = run.store.current(run.recipe.name, each.target.name)
+        there = run.current(each.target.name)
         status = "up to date" if each.is_up_to_date else "built"
         artifacts.append(ArtifactResult(each.target.name, folder, status, there.size_bytes if there else 0))
     read_bytes = run.source.weight_bytes if run.pending else 0

@@ -4,24 +4,23 @@ import importlib
 import pkgutil
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from convert.errors import UsageFailure
 from convert.publish.destination import ANY_SCHEME, Destination
 from convert.publish.destinations.folder import expanded_folder
 from convert.source import Hub
+from convert.store.objects import EXAMPLES, refuse_password
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-_EXAMPLES = "write a folder, an address that fsspec knows as s3://bucket/models, or oci://registry/models"
 
 
 def find(address: str | None, hub: Hub | None = None) -> Destination:
     """Find the destination of an address, or the Hub where there is none; refuse what names neither."""
     address = "hub://" if address is None else address
     if not address or not address.isprintable():
-        raise UsageFailure("publish.to: an empty or unprintable address", _EXAMPLES)
+        raise UsageFailure("publish.to: an empty or unprintable address", EXAMPLES)
     match = _SCHEME.fullmatch(address)
-    _refuse_password(address)
+    refuse_password(address, "publish.to")
     schemes = {scheme: each for each in registry().values() for scheme in each.SCHEMES}
     found = schemes.get(match[1].lower() if match else "", schemes[ANY_SCHEME])
     return found.at(address, hub or Hub.from_environment())
@@ -36,16 +35,3 @@ def registry() -> dict[str, type[Destination]]:
 def located(address: str, recipe_folder: Path) -> str:
     """Give an address as a recipe means it: a folder is relative to the recipe's own."""
     return address if _SCHEME.fullmatch(address) else str(recipe_folder / expanded_folder(address))
-
-
-def _refuse_password(address: str) -> None:
-    """Refuse a password in an address: a recipe is published word for word."""
-    try:
-        password = urlsplit(address).password if _SCHEME.fullmatch(address) else None
-    except ValueError:
-        raise UsageFailure(f"publish.to: {address!r} is not an address", _EXAMPLES) from None
-    if password is not None:
-        raise UsageFailure(
-            "publish.to: the address holds a password, and a recipe is published",
-            "leave it out; give it as the store's own tools take it (AWS_PROFILE, a login, a key file)",
-        )

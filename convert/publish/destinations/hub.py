@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure, UsageFailure
 from convert.publish.bundle import README
-from convert.publish.destination import RERUN, Contents, Destination, Moved, Sent, Survey
+from convert.publish.destination import Contents, Destination, Moved, Sent, Survey
 from convert.publish.hub.session import ANSWER_S, Damaged, Session, signed_in, token_at_hand
 from convert.publish.hub.upload import upload
 from convert.publish.listing import pieces
 from convert.source.hub import client
 from convert.source.retry import Transient
+from convert.store.objects import RERUN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

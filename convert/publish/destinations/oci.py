@@ -10,7 +10,7 @@ from typing import Self
 from convert.errors import Failure, UsageFailure
 from convert.progress import Progress
 from convert.publish.bundle import Bundle, Origin, ShippedFile
-from convert.publish.destination import RERUN, Contents, Destination, Moved, Sent, Survey
+from convert.publish.destination import Contents, Destination, Moved, Sent, Survey
 from convert.publish.listing import differs, name_of
 from convert.publish.oci.blob import CHUNK_BYTES, Push
 from convert.publish.oci.login import Login, remembered
@@ -19,6 +19,7 @@ from convert.publish.oci.referrer import EMPTY, are_there, attach, digest_of
 from convert.publish.oci.registry import Registry
 from convert.source import Hub
 from convert.source.retry import RetryLimits
+from convert.store.objects import RERUN
 
 # As on the Hub: smaller files are fetched and hashed, of larger ones the registry's digests are compared.
 _FETCHED_BYTES = 1 << 20

@@ -11,12 +11,13 @@ from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
 from convert.errors import Failure, UsageFailure
-from convert.publish.destination import RERUN, Moved
+from convert.publish.destination import Moved
 from convert.size import duration
 from convert.source.hub import client
 from convert.source.refusal import broken
 from convert.source.retry import RETRIED_STATUS, Backoff, Transient, answered, retry_after_s
 from convert.store.fault import failure_from
+from convert.store.objects import RERUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from convert.errors import Failure
-from convert.publish.destination import RERUN
 from convert.publish.oci.login import Login, answering_host
 from convert.source.retry import RETRIED_STATUS, Backoff, RetryLimits, Transient, answered
+from convert.store.objects import RERUN
 
 if TYPE_CHECKING:
     import ssl
