@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,22 +14,26 @@ from convert.errors import Failure
 from convert.store import require_space
 from verify.answer_cache import cached
 from verify.answerer import WorkerAnswerer
+from verify.budget import whole
 from verify.forecast import Forecast
-from verify.logprobs import Reference, Windows, cut, save_reference
+from verify.logprobs import MIN_LENGTH, Reference, Windows, cut, save_reference
 from verify.parity import Profile, read_profile
+from verify.pilot import Paced, pilot
 from verify.report import Opened, Scenarios, SourceResult
 from verify.runtimes import RuntimeSettings
 from verify.scenarios.prompt import Answerer
 from verify.scenarios.running import run
 from verify.scenarios.score import scores, smoke
 from verify.scope import Scope
-from verify.survey import Others, announce, settle
+from verify.source_copy import Maker, is_worth, open_copy, sample_of
+from verify.survey import Others, announce, full_asking_s, settle, wanted
 from verify.task import Plan, Watch
 from verify.worker import Launch, Worker
 
 NAME = "source"
 # The logits of a vocabulary of 152,000 take 0.6 MB a position.
 REFERENCE_BYTES = 2 << 30
+FEWEST_WINDOWS = 4
 # For all sources together.
 CACHE_BYTES = 6 << 30
 
@@ -45,6 +50,7 @@ class Source:
     size_bytes: int  # of them together
     adapter: Path | None = None  # the folder of a LoRA adapter to put on it
     adapter_name: str | None = None
+    copy: Maker | None = None  # converts it to a GGUF
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Baseline:
 def question_source(
     source: Source, plan: Plan, cache: Path, watch: Watch, others: Others = MappingProxyType({})
 ) -> Baseline:
-    """Run the source in Transformers, and ask it what fits; its own failure ends the verification."""
+    """Run the source in Transformers, and ask it or its copy what fits; its failure ends the verification."""
     forecast = watch if isinstance(watch, Forecast) else Forecast(watch)
     forecast.doing(NAME, "opening")
     # The child works in a scratch folder, where a relative path leads nowhere.
@@ -71,12 +77,30 @@ def question_source(
         options["adapter"] = str(source.adapter.absolute())
     settings = RuntimeSettings(plan.context, plan.threads, options)
     launch = Launch("transformers", source.folder.absolute(), settings, plan.limits)
+    plan = wanted(plan)
     try:
-        with Worker(launch) as worker:
+        with ExitStack() as stack:
+            worker = stack.enter_context(Worker(launch))
+            opened = Opened.of(worker)
             forecast.doing(NAME, "tokens and template")
             profile = read_profile(worker)
-            windows = _windows(worker, plan) if plan.measures != "speed" else Windows(())
-            fitted = settle(worker, plan, len(windows.ids), others, forecast)
+            windows = windows_of(worker, plan) if plan.measures != "speed" else Windows(())
+            copy, fitted = None, whole(plan, len(windows.ids))
+            if plan.budget_s is not None:
+                forecast.doing(NAME, "short measurement")
+                model = Paced(worker, pilot(worker, plan))
+                if (make := source.copy) and _is_worth_a_copy(source, model, plan, windows, forecast):
+                    forecast.doing(NAME, "making a copy that answers faster")
+                    sample = sample_of(windows)
+                    odds = save_reference(worker, sample, _logits_path(cache, source, worker, sample))
+                    copy, faster = open_copy(
+                        make, cache / _key(source, worker), worker, odds, source.tokenizer
+                    )
+                    if faster:
+                        worker.close()
+                        worker = stack.enter_context(faster)
+                        model = Paced(worker, replace(pilot(worker, plan), itself=model.rates))
+                fitted = settle(model, plan, len(windows.ids), others, forecast)
             plan, windows = fitted.plan, windows.only(fitted.windows)
             forecast.expect(fitted.expected)
             announce(fitted, forecast)
@@ -86,11 +110,10 @@ def question_source(
                 reference = save_reference(worker, windows, _logits_path(cache, source, worker, windows))
                 forecast.done(NAME, "odds")
                 _prune(cache, reference.path)
-            model = WorkerAnswerer(worker)
-            with cached(model, cache / f"{_key(source, worker, model.seats)}.answers") as answerer:
+            asked = WorkerAnswerer(worker)
+            with cached(asked, cache / f"{_key(source, worker, asked.seats)}.answers") as answerer:
                 answers = converse(answerer, plan, forecast, NAME)
             require_alive(worker)
-            opened = describe(worker)
     except ChildFailure as failure:
         tail = " | ".join(failure.fault.stderr_tail[-3:])
         raise Failure(
@@ -104,25 +127,22 @@ def question_source(
         adapter=source.adapter_name,
         opened=opened,
         scenarios=answers,
+        answered_by=copy,
     )
     return Baseline(result, profile, reference, plan, fitted.scope, launch)
+
+
+def _is_worth_a_copy(source: Source, model: Paced, plan: Plan, windows: Windows, forecast: Forecast) -> bool:
+    """Say whether a copy can be compared, and is expected to save time."""
+    if not windows.ids:
+        return False
+    left_s = (plan.budget_s or 0.0) - forecast.elapsed_s()
+    return is_worth(source.size_bytes, model.rates, full_asking_s(model, plan, len(windows.ids)), left_s)
 
 
 def is_offloaded(result: SourceResult) -> bool:
     """Tell whether the source's weights stay on disk while it works, so that its speed says nothing."""
     return result.opened is not None and result.opened.notes.get("offload", "none") != "none"
-
-
-def describe(worker: Worker) -> Opened:
-    """Return the report's record of a runtime."""
-    info = worker.info
-    return Opened(
-        runtime=info.runtime,
-        versions=worker.versions,
-        notes=dict(info.notes),
-        context=info.context,
-        kv_bytes_per_token=info.kv_bytes_per_token,
-    )
 
 
 def converse(model: Answerer, plan: Plan, forecast: Forecast, name: str) -> Scenarios | None:
@@ -149,12 +169,19 @@ def require_alive(worker: Worker) -> None:
         raise ChildFailure(worker.fault)
 
 
-def _windows(worker: Worker, plan: Plan) -> Windows:
+def windows_of(worker: Worker, plan: Plan) -> Windows:
     """Cut the beginning of the text into windows, by the source's own tokenizer."""
     info = worker.info
     ids = worker.tokenize(plan.text)
     # A text that is too short for several windows of the usual length is cut into shorter ones.
-    length = min(plan.window, info.context, len(ids) // 4)
+    length = min(plan.window, info.context, len(ids) // FEWEST_WINDOWS)
+    if len(ids) // FEWEST_WINDOWS < MIN_LENGTH:
+        least = FEWEST_WINDOWS * MIN_LENGTH
+        raise Failure(
+            f"{plan.text_name}: {len(ids)} tokens are too few to compare probabilities on: "
+            f"{FEWEST_WINDOWS} windows of {MIN_LENGTH} take {least}",
+            "give a longer text with --text FILE, or with verify.text in the recipe",
+        )
     position_bytes = 4 * (info.vocab_size or 1)
     affordable = REFERENCE_BYTES // (position_bytes * max(1, length // 2))
     most = max(1, min(plan.tokens // max(1, length), affordable))
@@ -172,7 +199,7 @@ def _logits_path(cache: Path, source: Source, worker: Worker, windows: Windows) 
 
 def _key(source: Source, worker: Worker, *also: object) -> str:
     """Return a digest of what determines the source's answers: its files, and the runtime as opened."""
-    opened = describe(worker).model_dump(mode="json")
+    opened = Opened.of(worker).model_dump(mode="json")
     text = json.dumps([source.digest, opened, *also], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

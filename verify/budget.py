@@ -68,7 +68,8 @@ def speed_plans(full: SpeedPlan) -> tuple[SpeedPlan, ...]:
 
 
 def speed_s(rates: Rates, plan: SpeedPlan) -> float:
-    """Compute how long one model's speed takes to measure."""
+    """Compute how long one model's speed takes to measure; a copy's is not."""
+    rates = rates.itself or rates
     once = plan.prompt_tokens * rates.read_s + plan.answer_tokens * rates.alone_s
     opening = START_S + rates.open_s + once / 2
     together = sum(
@@ -129,6 +130,12 @@ def fit(
 def full_s(plan: Plan, windows: int, rates: Rates, count: Callable[[str], int]) -> float:
     """Compute how long one model takes if nothing is left out."""
     return sum(_expected(plan, windows, {"": rates}, count).values())
+
+
+def asking_s(plan: Plan, windows: int, rates: Rates, count: Callable[[str], int]) -> float:
+    """Compute how long one model takes for all odds and dialogues."""
+    expected = _expected(plan, windows, {"": rates}, count)
+    return expected["", "odds"] + expected["", "dialogues"]
 
 
 def _expected(

@@ -9,7 +9,7 @@ from convert.child import ChildFailure, Fault
 from convert.errors import Failure
 from verify import files, gates, measure
 from verify.answerer import WorkerAnswerer
-from verify.baseline import Baseline, converse, describe, require_alive
+from verify.baseline import Baseline, converse, require_alive
 from verify.counts import compare_counts
 from verify.forecast import Forecast
 from verify.gates import Check
@@ -19,7 +19,7 @@ from verify.logprobs import Reference
 from verify.parity import compare, read_profile
 from verify.pilot import Rates, pilot
 from verify.quality import quality
-from verify.report import ArtifactResult
+from verify.report import ArtifactResult, Opened
 from verify.runtimes import RuntimeSettings, choose_runtime
 from verify.sample import Measured
 from verify.servers import choose_server
@@ -105,7 +105,7 @@ class Examination:
             self._question_open(worker, baseline, others)
 
     def _question_open(self, worker: Worker, baseline: Baseline, others: tuple[str, ...]) -> None:
-        self._found["opened"] = describe(worker)
+        self._found["opened"] = Opened.of(worker)
         also = f", and so could {' or '.join(others)}" if others else ""
         why = f"{worker.info.runtime} opens it{also}"
         self._checks.append(Check("opens", worker.info.runtime, "a runtime", passed=True, why=why))

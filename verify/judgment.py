@@ -22,6 +22,8 @@ from verify.scope import Scope
 
 # Of the dialogues: a source that passes fewer has next to nothing to lose, whatever an artifact answers.
 FEWEST_PASSED = 0.1
+# In nats, on average over a sample: so much the copy that answers for a source may differ from it.
+KL_LIMIT = 1e-3
 ANSWERED = "answered"  # the failed check of a turn without an answer, which ends a dialogue
 
 
@@ -99,6 +101,9 @@ def shortfalls(
     yield from _undiscussed("the artifact", result.scenarios, packs)
     yield from _undiscussed("the source", source.scenarios, packs)
     yield from _missed(result, source, limits, given)
+    copy = source.answered_by
+    if copy and copy.is_asked and (copy.kl_mean is None or copy.kl_mean >= KL_LIMIT):
+        yield "source", f"a copy answered in its place that is not shown to be the same: {copy.why}"
 
 
 def _unfounded(

@@ -29,6 +29,15 @@ class Rates:
     token_s: float  # a token of an answer, several growing at once
     alone_s: float  # a token of an answer that grows alone
     seats: int = 1  # answers at once
+    itself: Rates | None = None  # the source's, where these are of a copy that answers in its place
+
+
+@dataclass(frozen=True)
+class Paced:
+    """An open model, and how fast it is."""
+
+    worker: Worker
+    rates: Rates
 
 
 def pilot(worker: Worker, plan: Plan) -> Rates:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
 from convert.size import duration
-from verify.budget import Fitted, fit, full_s, whole
-from verify.pilot import Rates, pilot
+from verify.budget import Fitted, asking_s, fit, full_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from verify.forecast import Forecast
+    from verify.pilot import Paced, Rates
     from verify.task import Plan
     from verify.worker import Worker
 
@@ -25,30 +27,29 @@ QUICK_S = 600.0
 SLOWER = 2.0
 
 
-def settle(worker: Worker, plan: Plan, windows: int, others: Others, forecast: Forecast) -> Fitted:
-    """Choose what is asked of every model."""
-    plan = _wanted(plan)
-    if plan.budget_s is None:
-        return whole(plan, windows)
-    forecast.doing(NAME, "short measurement")
-    rates = pilot(worker, plan)
-    counted: dict[str, int] = {}
+def full_asking_s(model: Paced, plan: Plan, windows: int) -> float:
+    """Compute how long an open model takes for all odds and dialogues."""
+    return asking_s(plan, windows, model.rates, _counter(model.worker))
 
-    def count(text: str) -> int:
-        if text not in counted:
-            counted[text] = len(worker.tokenize(text))
-        return counted[text]
 
+def settle(model: Paced, plan: Plan, windows: int, others: Others, forecast: Forecast) -> Fitted:
+    """Choose what is asked of every model in the plan's time."""
+    budget_s = inf if plan.budget_s is None else plan.budget_s
+    rates, count = model.rates, _counter(model.worker)
     alone_s = full_s(plan, windows, rates, count)
-    is_quick = alone_s * (1 + SLOWER * len(others)) <= min(QUICK_S, plan.budget_s)
+    is_quick = alone_s * (1 + SLOWER * len(others)) <= min(QUICK_S, budget_s)
     all_rates = {NAME: rates}
     for name, measure in others.items():
         all_rates[name] = (None if is_quick else measure()) or rates
-    left_s = plan.budget_s - forecast.elapsed_s()
+    left_s = budget_s - forecast.elapsed_s()
     return fit(plan, windows, all_rates, count, left_s)
 
 
-def _wanted(plan: Plan) -> Plan:
+def _counter(worker: Worker) -> Callable[[str], int]:
+    return cache(lambda text: len(worker.tokenize(text)))
+
+
+def wanted(plan: Plan) -> Plan:
     """Leave out what is not to be measured."""
     if plan.measures == "speed":
         return replace(plan, packs=())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from convert.errors import Failure
+from verify.baseline import windows_of
 from verify.logprobs import (
     Comparison,
     Windows,
@@ -19,6 +20,7 @@ from verify.logprobs import (
 )
 from verify.quality import FIGURES, intervals, quality, summarize
 from verify.runtimes import Info
+from verify.task import Plan
 from verify.text import read_text
 
 if TYPE_CHECKING:
@@ -188,10 +190,15 @@ def test_a_text_is_read_from_its_beginning(tmp_path: Path) -> None:
         read_text(path, 100)
 
 
-@pytest.mark.parametrize("count", [0, 1, 7])
-def test_a_text_of_too_few_tokens_is_refused(count: int) -> None:
-    with pytest.raises(Failure, match=f"has {count} tokens, but a window takes"):
-        cut(list(range(count)), min(512, count // 4))
+@pytest.mark.parametrize("count", [0, 1, 63])
+def test_a_text_of_too_few_tokens_is_refused(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(1)
+    monkeypatch.setattr(table, "tokenize", lambda _: [7] * count, raising=False)
+    plan = Plan((), "", "the scenarios' own words")
+    with pytest.raises(Failure, match=f"own words: {count} tokens are too few .*: 4 windows of 16 take 64"):
+        windows_of(worker(table), plan)
+    monkeypatch.setattr(table, "tokenize", lambda _: [7] * 64)
+    assert windows_of(worker(table), plan).positions == 4 * 7
 
 
 def test_a_cached_file_with_other_bytes_is_not_believed(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable  # noqa: TC003 - pydantic reads the annotations
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapSerializer
 
@@ -22,6 +22,9 @@ from verify.sample import Memory, Speed  # noqa: TC001
 from verify.scenarios.score import Score  # noqa: TC001
 from verify.scenarios.transcript import Transcript  # noqa: TC001
 from verify.scope import Scope  # noqa: TC001
+
+if TYPE_CHECKING:
+    from verify.worker import Worker
 
 SCHEMA = 1
 Verdict = Literal["failed", "inconclusive", "passed"]  # the worst first
@@ -62,6 +65,29 @@ class Opened(_Record):
     context: int
     kv_bytes_per_token: int | None
 
+    @classmethod
+    def of(cls, worker: Worker) -> Opened:
+        """Describe an open model's runtime."""
+        info = worker.info
+        return cls(
+            runtime=info.runtime,
+            versions=worker.versions,
+            notes=dict(info.notes),
+            context=info.context,
+            kv_bytes_per_token=info.kv_bytes_per_token,
+        )
+
+
+class Copy(_Record):
+    """A faster copy of the source, and whether it was asked in the source's place."""
+
+    is_asked: bool = False
+    why: str = ""
+    opened: Opened | None = None
+    kl_mean: float | None = None  # from the source's odds, in nats
+    kl_max: float | None = None
+    positions: int = 0  # that were compared
+
 
 class Scenarios(_Record):
     """The dialogues, and their scores."""
@@ -83,6 +109,7 @@ class SourceResult(_Record):
     adapter: str | None = None  # the LoRA adapter that was put on it: a repo at a commit, or a local folder
     speed: Speed | None = None  # measured in turns with the artifacts'; None where its weights stay on disk
     memory: Memory | None = None
+    answered_by: Copy | None = None  # None where the source itself was asked, and no copy was tried
 
 
 class ArtifactResult(_Record):

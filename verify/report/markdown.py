@@ -35,6 +35,8 @@ def _lines(report: Report) -> Iterator[str]:
     commit = f" at `{_plain(source.commit)}`" if source.commit else ""
     adapter = f", with the adapter {_plain(source.adapter)}" if source.adapter else ""
     yield f"- source: {_plain(source.repo or 'a local folder')}{commit}{adapter}"
+    if source.answered_by:
+        yield f"- the source's answers: {_plain(words.answered_by(source.answered_by))}"
     memory = words.size(machine.memory_bytes)
     parts = [machine.cpu, f"{machine.cores} cores", memory, *(each.name for each in machine.accelerators)]
     yield f"- machine: {_plain(', '.join(parts))}"

@@ -129,6 +129,7 @@ def _environment() -> Environment:
     )
     filters: dict[str, Any] = {
         "scope": words.scope,
+        "answered_by": words.answered_by,
         "size": words.size,
         "rate": _rate,
         "unmeasured": words.unmeasured,

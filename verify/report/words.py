@@ -4,7 +4,7 @@ from convert.size import duration
 from convert.size import size as decimal_size
 from verify.gates import Value
 from verify.quality import Interval
-from verify.report import ArtifactResult, SourceResult, Verdict
+from verify.report import ArtifactResult, Copy, SourceResult, Verdict
 from verify.sample import Spread
 from verify.scope import Scope
 
@@ -42,6 +42,14 @@ def scope(found: Scope) -> str:
         return f"{asked}{took}"
     limit = f" of the {duration(round(found.limit_s))} it may take" if found.limit_s is not None else ""
     return f"{asked}{took}{limit}; the rest was left out"
+
+
+def answered_by(copy: Copy) -> str:
+    """Say whether a faster copy was asked in the source's place, and why."""
+    if not copy.is_asked:
+        return f"its own; a faster copy could not be asked: {copy.why}"
+    where = f" in {copy.opened.runtime}" if copy.opened else ""
+    return f"those of a faster copy{where}: {copy.why}, on average over {copy.positions} positions"
 
 
 def row(artifact: ArtifactResult) -> tuple[str, ...]:

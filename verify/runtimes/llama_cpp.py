@@ -14,8 +14,9 @@ from convert.errors import Failure
 from verify.decoding import Sampler
 from verify.runtimes import Request, RuntimeSettings, Tick
 from verify.runtimes._llama import GgufVocabulary, log_to_stderr
-from verify.runtimes._local import LocalRuntime
+from verify.runtimes._local import LocalRuntime, Vocabulary
 from verify.runtimes._options import read_options, thread_count
+from verify.runtimes._tokenizer import FolderVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMATS = ("gguf",)
-OPTIONS = {"gpu_layers": 0}
+OPTIONS = {"gpu_layers": 0, "tokenizer": None}  # a folder's, in place of the file's own
 CACHE_BYTES_PER_VALUE = 2  # f16, llama.cpp's default
 
 
@@ -56,7 +57,7 @@ def find_file(path: Path) -> Path:
     return heads[0]
 
 
-class LlamaCpp(LocalRuntime[GgufVocabulary]):
+class LlamaCpp(LocalRuntime[Vocabulary]):
     """A model with one context."""
 
     CALLS = ("tokenize", "detokenize", "logits", "generate", "together", "advance", "cache")
@@ -74,8 +75,10 @@ class LlamaCpp(LocalRuntime[GgufVocabulary]):
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(file), params)
         if not self._model:
             raise Failure(f"{file.name}: llama.cpp refuses this file", "its reason is on stderr")
-        self.vocabulary = GgufVocabulary(llama_cpp, self._model)
-        self.vocab_size = self.vocabulary.size
+        own = GgufVocabulary(llama_cpp, self._model)
+        self.vocab_size = own.size
+        given = options["tokenizer"]
+        self.vocabulary = FolderVocabulary(Path(given), {}) if given else own
         self._threads = thread_count(settings)
         self.info = self.describe(
             "llama_cpp",

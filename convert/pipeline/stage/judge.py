@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from convert.pipeline.run import AnyTrial
+from convert.pipeline.source_copy import copy_source
 from convert.pipeline.stage.describe import read_source
 from convert.source import Pinned, digest_of_all
 from convert.store import ADAPTER_FOLDER
@@ -36,6 +38,7 @@ def judge(trial: AnyTrial) -> AnyTrial:
             size_bytes=size_bytes,
             adapter=adapter.folder if adapter else None,
             adapter_name=_name(adapter) if adapter else None,
+            copy=partial(copy_source, trial),
         )
         report = workflow.verify_artifacts(trial.subjects, source, plan, recipe=trial.recipe, watch=watch)
     is_opened_otherwise = (trial.runtime or trial.serve) and (trial.verify.runtime or trial.verify.serve)
