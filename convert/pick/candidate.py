@@ -37,6 +37,16 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Shipped:
+    """How one gets an artifact that was published, and what commands then call it."""
+
+    get: str | None  # the command that downloads it; None where its files are at hand
+    folder: str
+    file: str  # with the weights, or the first of several
+    name: str
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One artifact that could be the answer, built or not."""
 
@@ -50,6 +60,7 @@ class Candidate:
     is_built: bool = False
     found: Found | None = None
     is_alone: bool = False  # named by itself: no other format of its model is meant
+    shipped: Shipped | None = None  # where it is published, for those who do not build
 
     @property
     def format_name(self) -> str:

@@ -13,7 +13,9 @@ from convert.recipe.shorthand import read_targets
 
 
 def build(candidate: Candidate) -> str | None:
-    """Return what builds and verifies it; None where that is done."""
+    """Return what builds and verifies it, or downloads it; None where that is done."""
+    if candidate.shipped:
+        return candidate.shipped.get
     name = recipe_name(candidate)
     if candidate.found and candidate.found.result.passed:
         return None
@@ -28,6 +30,13 @@ def build(candidate: Candidate) -> str | None:
 
 def names(candidate: Candidate) -> dict[str, str]:
     """Return what commands call it: its folder, its file where it has one, and a short name."""
+    if shipped := candidate.shipped:
+        return {
+            "folder": shlex.quote(shipped.folder),
+            "file": shlex.quote(shipped.file),
+            "file_name": shlex.quote(shipped.file.rpartition("/")[2]),
+            "name": shipped.name,
+        }
     folder = _folder(candidate)
     title = candidate.model.name.rpartition("/")[2]
     file_name = f"{title}-{candidate.target.partition('-')[2]}.gguf"

@@ -3,10 +3,9 @@
 `pick.js` does with the data what `fit` and `rank` do here; a test compares the two over a grid of needs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from convert.deviation import count_matrices, grouped, summed
@@ -17,11 +16,12 @@ from convert.pick.fit import NONE, NOT_RUN, Fit, fit
 from convert.pick.machine import Machine
 from convert.pick.need import Need
 from convert.pick.page_data import data_of_candidate, data_of_machine, data_of_model, data_of_runtime, key
-from convert.pick.profile import Profile
+from convert.pick.profile import shipped_machine
 from convert.pick.rank import Answer, rank
 from convert.pick.runtime import Runtime, find_runtime
 from convert.pick.sentence import GOALS, LANGUAGES, heading, reason, sentence
 from convert.recipe import Recipe
+from convert.recipe.redact import redact
 from convert.source import Hub
 from convert.store import MANIFEST_NAME, read_manifest
 from verify.report import read as read_report
@@ -36,17 +36,22 @@ NOT_THERE = "opens in no runtime for this machine"
 CONTEXTS = tuple(1 << power for power in range(9, 16))
 
 
-def choice(candidates: Sequence[Candidate], machine: Machine, need: Need) -> Choice:
+def choice(
+    candidates: Sequence[Candidate],
+    machine: Machine,
+    need: Need,
+    read: Callable[[str], Runtime] = find_runtime,
+) -> Choice:
     """Describe the choice on a machine, and what it takes to choose for each machine that is shipped.
 
     Other profiles of a person's are left out: a page travels.
     """
     machines = {machine.name: machine} | {
-        name: _shipped(name) for name in _profiles() if name != machine.name
+        name: shipped_machine(name) for name in _profiles() if name != machine.name
     }
     names = dict.fromkeys(name for each in machines.values() for name in each.runtimes)
-    runtimes = {name: find_runtime(name) for name in names}
-    found = rank(candidates, machine, need)
+    runtimes = {name: read(name) for name in names}
+    found = rank(candidates, machine, need, read)
     best = found.answer
     further = _further(candidates, runtimes)
     typed = (commands.build(best.candidate), commands.run(best, need)) if best else ()
@@ -91,18 +96,19 @@ def for_recipes(recipes: Iterable[Recipe], out: Path) -> Choice | None:
     """
     hub = Hub.from_environment(is_offline=True)
     with suppress(Failure):
-        found = [replace(each, is_alone=True) for recipe in recipes for each in of_recipe(recipe, out, hub)]
-        longest = max((each.model.decoder.context_length for each in found), default=0)
-        need = Need(context=min(Need().context, longest))
-        for name in FIRST:
-            with suppress(UsageFailure):
-                return choice(found, _shipped(name), need)
+        return between([each for recipe in recipes for each in of_recipe(recipe, out, hub)], find_runtime)
     return None
 
 
-@cache
-def _shipped(name: str) -> Machine:
-    return data.read(data.SHIPPED / "profiles" / f"{name}.yaml", "machine", Profile).machine(name)
+def between(candidates: Iterable[Candidate], read: Callable[[str], Runtime]) -> Choice | None:
+    """Describe the choice between these and nothing else, on the first machine that opens any of them."""
+    found = [replace(each, is_alone=True) for each in candidates]
+    longest = max((each.model.decoder.context_length for each in found), default=0)
+    need = Need(context=min(Need().context, longest))
+    for name in FIRST:
+        with suppress(UsageFailure):
+            return choice(found, shipped_machine(name), need, read)
+    return None
 
 
 def _profiles() -> list[str]:
@@ -171,6 +177,8 @@ def _offer(place: Fit, found: Answer, runtimes: dict[str, Runtime]) -> Offer:
 
 def _commands(place: Fit, need: Need, runtimes: dict[str, Runtime]) -> Iterator[Command]:
     """Yield the command in each runtime that opens it, the first machine's first; each once."""
+    if place.candidate.shipped and place.candidate.shipped.get:
+        yield "download", place.candidate.shipped.get
     ordered = {place.runtime_name: place.runtime, **runtimes}
     seen: set[str] = set()
     for name, runtime in ordered.items():
@@ -188,10 +196,11 @@ def _differs(candidate: Candidate) -> Iterable[str]:
     manifest = read_manifest(candidate.folder)
     sums, others = summed((candidate.target, each) for each in manifest.deviations)
     matrices = count_matrices(manifest.tensors)
-    return [
+    said = [
         *(each.sentence(matrices, None) for each in sums),
         *(f"{each.pattern}: {each.what}" for each in grouped(others)),
     ]
+    return map(redact, said)  # for a page travels
 
 
 def _further(candidates: Sequence[Candidate], runtimes: dict[str, Runtime]) -> Further:

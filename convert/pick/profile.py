@@ -3,6 +3,7 @@
 import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Literal
 
 from pydantic import Field
@@ -82,6 +83,12 @@ class Profile(Strict):
 def find_machine(name: str) -> Machine:
     """Find a machine by a profile's name or path; `here` is this one."""
     return here() if name == "here" else data.load("profiles", "machine", Profile, name).machine(name)
+
+
+@cache
+def shipped_machine(name: str) -> Machine:
+    """Read a shipped profile, for what travels: a person's own of that name is no part of it."""
+    return data.read(data.SHIPPED / "profiles" / f"{name}.yaml", "machine", Profile).machine(name)
 
 
 def here() -> Machine:

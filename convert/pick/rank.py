@@ -3,7 +3,7 @@
 The page does the same by `pick.js`; a test compares the two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from convert.errors import UsageFailure
@@ -29,9 +29,14 @@ class Answer:
     gives: tuple[str, ...] = ()  # what would have to give for it
 
 
-def rank(candidates: Sequence[Candidate], machine: Machine, need: Need) -> Answer:
+def rank(
+    candidates: Sequence[Candidate],
+    machine: Machine,
+    need: Need,
+    read: Callable[[str], Runtime] = find_runtime,
+) -> Answer:
     """Fit every candidate into the machine's runtimes, and choose."""
-    fits = ranked(candidates, machine, need, {name: find_runtime(name) for name in machine.runtimes})
+    fits = ranked(candidates, machine, need, {name: read(name) for name in machine.runtimes})
     best = fits[0] if fits[0].is_answer else None
     if best:
         return Answer(machine, need, tuple(fits), best)

@@ -1,6 +1,7 @@
 """Runtimes as data files describe them: what each opens and where, what it holds, and how it is started."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import Field
@@ -77,6 +78,12 @@ class Runtime(Strict):
 def find_runtime(name: str) -> Runtime:
     """Find a runtime by its name or a file's path; `like:` takes what is not said from another."""
     return data.load("runtimes", "runtime", Runtime, name)
+
+
+@cache
+def shipped_runtime(name: str) -> Runtime:
+    """Read a shipped runtime, for what travels: a person's own of that name is no part of it."""
+    return data.read(data.SHIPPED / "runtimes" / f"{name}.yaml", "runtime", Runtime)
 
 
 def as_dict(runtime: Runtime) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from convert.publish.bundle import README, Bundle, Candidate
 from convert.publish.card import figures, front_matter, ollama, readme, xinference
 from convert.publish.card.chat import look_at
+from convert.publish.card.choice import choice
 from convert.publish.card.facts import gather
 from convert.publish.card.group import FormatGroup
 from convert.publish.card.label import label, shipping_of
@@ -24,7 +25,9 @@ def render(bundle: Bundle) -> dict[str, bytes]:
     groups = [_group(bundle, members) for members in by_format.values()]
     # What is left out now may join the repo later, and a description for Xinference knows one format.
     is_alone = len(by_format.keys() | bundle.other_formats) == 1
-    made = {figures.PLOT: figures.plot(bundle), readme.PAGE: page.render(_redacted(bundle.report))}
+    report = _redacted(bundle.report)
+    shown = page.render(report, choice=choice(report, groups))
+    made = {figures.PLOT: figures.plot(bundle), readme.PAGE: shown}
     for group in groups:
         made |= ollama.files(group) if group.shipping.runs_in_ollama else {}
         described = xinference.describe(group) if is_alone and group.is_on_hub else None

@@ -1,18 +1,14 @@
 """Which file to take, and how much memory each needs: by the rules of `pick`, for this repo's files alone."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from convert.errors import UsageFailure
 from convert.pick import candidate as pick
-from convert.pick import data
-from convert.pick.machine import Machine
 from convert.pick.memory import estimate
 from convert.pick.need import Need
-from convert.pick.profile import Profile
+from convert.pick.profile import shipped_machine
 from convert.pick.rank import ranked
-from convert.pick.runtime import Runtime
+from convert.pick.runtime import Runtime, shipped_runtime
 from convert.publish.bundle import Bundle, Candidate
 from convert.publish.card import markdown
 from convert.publish.card.label import label
@@ -41,7 +37,7 @@ def contexts(full: int | None) -> tuple[int, ...]:
 
 def needs(bundle: Bundle, candidate: Candidate, full: int | None) -> Needs | None:
     """Estimate; None where the format cannot tell, or no runtime is known."""
-    offered, runtime = _offered(bundle, candidate), _runtime(candidate.manifest.format)
+    offered, runtime = offer(bundle, candidate), _runtime(candidate.manifest.format)
     if offered is None or offered.weighed is None or runtime is None:
         return None
     decoder, weighed, holds = offered.model.decoder, offered.weighed, runtime.holds
@@ -55,13 +51,13 @@ def sentence(bundle: Bundle) -> str:
     """Say which file to take on which machine; nothing where none of them fits any."""
     described = bundle.candidates[0].manifest.model
     need = Need(context=contexts(described.context_length if described else None)[0])
-    offered = {each.target: _offered(bundle, each) for each in bundle.candidates}
+    offered = {each.target: offer(bundle, each) for each in bundle.candidates}
     named = {each.target: markdown.code(label(each)) for each in bundle.candidates}
     known = [each for each in offered.values() if each is not None]
     answers: dict[str, list[str]] = {}
-    for machine in _machines() if known else ():
+    for machine in map(shipped_machine, MACHINES) if known else ():
         try:
-            best = ranked(known, machine, need, {name: _read(name) for name in machine.runtimes})[0]
+            best = ranked(known, machine, need, {name: shipped_runtime(name) for name in machine.runtimes})[0]
         except UsageFailure:  # none of its runtimes opens any of them
             continue
         if best.is_answer:
@@ -76,7 +72,7 @@ def _taken(name: str, titles: list[str]) -> str:
     return f"{name} on {' or '.join(titles)}"
 
 
-def _offered(bundle: Bundle, candidate: Candidate) -> pick.Candidate | None:
+def offer(bundle: Bundle, candidate: Candidate) -> pick.Candidate | None:
     """Describe it as `pick` weighs it."""
     options = bundle.options.get(candidate.manifest.format)
     if bundle.model is None or options is None:
@@ -90,18 +86,6 @@ def _offered(bundle: Bundle, candidate: Candidate) -> pick.Candidate | None:
 
 def _runtime(format_name: str) -> Runtime | None:
     """Find the runtime that opens the format on the smallest of the machines that have one."""
-    names = [name for machine in (*_machines(), *_machines(MORE)) for name in machine.runtimes]
-    runtimes = map(_read, dict.fromkeys(names))
+    names = [name for machine in map(shipped_machine, (*MACHINES, *MORE)) for name in machine.runtimes]
+    runtimes = map(shipped_runtime, dict.fromkeys(names))
     return next((each for each in runtimes if format_name in each.formats), None)
-
-
-@cache
-def _read(runtime: str) -> Runtime:
-    """Read a shipped runtime: a person's own are no part of a card, which is the same wherever it is made."""
-    return data.read(data.SHIPPED / "runtimes" / f"{runtime}.yaml", "runtime", Runtime)
-
-
-def _machines(names: Sequence[str] = MACHINES) -> list[Machine]:
-    """Read the shipped profiles, likewise."""
-    folder = data.SHIPPED / "profiles"
-    return [data.read(folder / f"{name}.yaml", "machine", Profile).machine(name) for name in names]
