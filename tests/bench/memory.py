@@ -1,9 +1,12 @@
 """Compare the memory that runtimes take on a CPU with what `pick` estimates before anything is built.
 
 python -m tests.bench.memory [--sizes small medium large] [--contexts 512 2048] [--runtimes llama.cpp …]
+                             [--vllm PYTHON]
 
 Random models of three sizes are made, converted, and opened by each runtime in a process of its own, which
 reads a prompt that fills the context but for 32 tokens and answers with 16. The peak is the kernel's (VmHWM).
+vLLM runs where --vllm names the Python of an environment with it; its two processes are added up,
+and its cache, which it takes whole when it starts, has room for one text of the context.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from convert.formats import find_format
 from convert.model.config import Config
 from convert.model.families import describe
 from convert.pick.candidate import parse
-from convert.pick.memory import estimate, weigh
+from convert.pick.memory import cache_bytes, estimate, weigh
 from convert.pick.runtime import find_runtime
 from convert.tokenizer import load
 from tests import tiny
@@ -94,6 +97,17 @@ model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype="auto")
 prompt = torch.tensor([[3 + number % 997 for number in range(int(sys.argv[2]) - 32)]])
 model.generate(prompt, max_new_tokens=16, min_new_tokens=16, do_sample=False)
 """
+VLLM = """
+import sys
+from vllm import LLM, SamplingParams
+if __name__ == "__main__":
+    folder, context, cache_bytes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    opened = LLM(folder, max_model_len=context, kv_cache_memory_bytes=cache_bytes, max_num_seqs=1)
+    prompt = {"prompt_token_ids": [3 + number % 997 for number in range(context - 32)]}
+    opened.generate([prompt], SamplingParams(max_tokens=16, temperature=0, ignore_eos=True))
+"""
+# What vLLM keeps besides the tokens of a text, in tokens: a block that is begun, and one for padding.
+VLLM_SPARE = 256
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,7 @@ class Case:
     runtime: str
     target: str
     script: str
+    program: str = sys.executable
 
 
 CASES = (
@@ -140,8 +155,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where models go; a temporary folder by default")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=[*SIZES])
     parser.add_argument("--contexts", nargs="+", type=int, default=[512, 2048])
-    parser.add_argument("--runtimes", nargs="+", default=sorted({case.runtime for case in CASES}))
+    parser.add_argument("--runtimes", nargs="+")
+    parser.add_argument("--vllm", metavar="PYTHON", help="of an environment with vLLM for CPUs")
     asked = parser.parse_args()
+    cases = [*CASES, *([Case("vllm-cpu", "hf", VLLM, asked.vllm)] if asked.vllm else [])]
+    runtimes = asked.runtimes or [case.runtime for case in cases]
     worst: dict[str, float] = {}
     print("model   artifact       runtime            context  measured  estimated  error")
     with tempfile.TemporaryDirectory() as temporary:
@@ -149,8 +167,8 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         for name in asked.sizes:
             folder = make(work, name)
-            for case in CASES:
-                if case.runtime in asked.runtimes:
+            for case in cases:
+                if case.runtime in runtimes:
                     for context in asked.contexts:
                         error = compare(folder, name, case, context)
                         worst[case.runtime] = max(worst.get(case.runtime, 0.0), abs(error))
@@ -160,13 +178,18 @@ def main() -> None:
 
 def compare(folder: Path, name: str, case: Case, context: int) -> float:
     """Measure one case, estimate it, and print both."""
-    cost = measure([sys.executable, "-c", case.script, str(folder / case.target), str(context)])
     decoder = describe(Config({**tiny.CONFIGS["qwen2"], **SIZES[name], "max_position_embeddings": 8192}))[1]
     options = parse(case.target.removesuffix("-cpu").replace("-", ":", 1))[1]
     weights = find_format(options.format_name).weigh(decoder, options, case.target, "BF16")
     assert weights is not None
     holds = find_runtime(case.runtime).holds
     found = estimate(decoder, weigh(decoder, weights), holds, context=context).total_bytes
+    room_bytes = int(cache_bytes(decoder, context + VLLM_SPARE, holds))
+    # A file, as vLLM starts its second process from one.
+    script = folder.parent / f"{case.runtime}.py"
+    script.write_text(case.script, "utf-8")
+    command = [case.program, str(script), str(folder / case.target), str(context), str(room_bytes)]
+    cost = measure(command, {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"})
     error = found / cost.peak_rss_bytes - 1
     print(
         f"{name:7} {case.target:14} {case.runtime:18} {context:7} {cost.peak_rss_bytes / 1e6:6.0f} MB "
