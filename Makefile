@@ -19,7 +19,7 @@ export LLAMA_CPP LLAMA_BIN
 .DEFAULT_GOAL := help
 # Prerequisites go from left to right: a wrong name comes before minutes of installing.
 .NOTPARALLEL:
-.PHONY: help named setup convert verify publish test test-slow test-families test-servers test-fleet test-tools node test-node faults check style docs bench bench-parts tiny-models clean
+.PHONY: help named setup convert verify publish test test-slow test-families test-servers test-fleet test-tools node test-node faults check style docs site pictures release bench bench-parts tiny-models clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -94,6 +94,16 @@ style: $(VENV)/.everything  ## mend lint and formatting in place
 
 docs: $(VENV)/.everything  ## write the generated parts of README.md and docs/ again
 	$(BIN)/python -m tests.docs
+
+site: $(VENV)/bin/python  ## build the documents as a site in build/site; a dead link fails
+	$(PIP) --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+pictures: $(VENV)/.everything  ## take the pictures of the README again; needs Chromium
+	$(BIN)/python -m tests.docs.pictures
+
+release: $(VENV)/.everything  ## make VERSION of what is in changes/: changelog and version, ready to be tagged
+	$(BIN)/python -m tests.docs.release $(VERSION)
 
 bench: $(VENV)/.everything  ## measure beside llama.cpp, onnxruntime-genai and GPTQModel in turns; an hour or two
 	$(BIN)/python -m tests.bench --build $(BENCH)

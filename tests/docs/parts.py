@@ -32,7 +32,6 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "recipe keys": schema.keys,
     "seed oss": lambda: _file("convert/model/families/seed_oss.py"),
 }
-FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 MARKED = re.compile(r"(<!-- part: ([a-z ]+) -->).*?(<!-- /part -->)", re.DOTALL)
 
 

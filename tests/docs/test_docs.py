@@ -12,7 +12,8 @@ import yaml
 
 from convert import load_recipe
 from convert.cli.app import program
-from tests.docs.parts import FENCE, ROOT, documents, written
+from tests.docs.fence import FENCE
+from tests.docs.parts import ROOT, documents, written
 from verify.scenarios import read
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 DOCUMENTS = [path.relative_to(ROOT).as_posix() for path in documents()]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+PICTURE = re.compile(r'<img src="([^"]+)"')
 TARGETS = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
 
 
@@ -53,7 +55,7 @@ def test_generated_parts_are_up_to_date(name: str) -> None:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name: str) -> None:
     here = ROOT / name
-    for link in LINK.findall(_prose(name)):
+    for link in [*LINK.findall(_prose(name)), *PICTURE.findall(_prose(name))]:
         if link.startswith(("https://", "mailto:")):
             continue
         file, _, anchor = link.partition("#")

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.docs.parts import FENCE, ROOT
+from tests.docs.fence import FENCE
+from tests.docs.parts import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
