@@ -177,6 +177,15 @@ class Format(Generic[Options, Shared]):
         return None
 
 
+def learnable(found: frozenset[Feature], options: TargetOptions | None) -> frozenset[Feature]:
+    """Leave of what a format expresses that which the calibration text can pass through, if it has to."""
+    if options is None or options.learns_by is None:
+        return found
+    from convert.model.forward import RENDERS as LEARNED  # noqa: PLC0415 - for the few that learn
+
+    return found & LEARNED
+
+
 def deviations(model: Model, planned: Planned) -> tuple[Deviation, ...]:
     """List all that differs in an artifact: what differs in all of its kind, and its own."""
     left_out = () if planned.keeps_config else model.left_out

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from convert.deviation import Deviation
 from convert.errors import UsageFailure
@@ -14,13 +14,18 @@ from convert.learning.batch import cut, work_bytes
 from convert.learning.hessian import LEFT_OUT, parts_of
 from convert.model.decoder import Role
 from convert.model.forward.spill import MAX_MEMORY_BYTES
+from convert.writer.codecs.compensated import Compensated
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from convert.learning import Lessons
     from convert.model.decoder import Decoder, Ref
     from convert.model.source import Model, Weights
     from convert.progress import Progress
     from convert.recipe import Recipe
+    from convert.writer.codecs import Codec
+    from convert.writer.codecs.compensated import Packing
 
 # Matrices that are multiplied with what another is.
 SAME_INPUT = {
@@ -50,6 +55,60 @@ def require_text(recipe: Recipe, option: str) -> None:
             f"targets.{option}: gptq, and the recipe has no calibration text",
             "add e.g. calibration: {packs: [searchqa, lessonpack]}",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What it takes to learn, as far as the description says."""
+
+    operations: float
+    memory_bytes: int  # over that of the program
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a format asks to learn: what it will cost, and once the text has passed what was learned."""
+
+    cost: Cost
+    lessons: Lessons | None = None
+
+    @classmethod
+    def of(cls, model: Model, recipe: Recipe, option: str) -> Self:
+        """Ask for what `option` needs; refuse it where there is no text."""
+        require_text(recipe, option)
+        return cls(cost(model.decoder, recipe))
+
+    def learn(
+        self, model: Model, recipe: Recipe, weights: Weights, progress: Progress, damp: float = DAMP
+    ) -> Self:
+        """Learn from the text."""
+        return replace(self, lessons=lessons(model, recipe, weights, progress, damp))
+
+    def codec(self, ref: Ref, packing: Packing) -> Codec:
+        """Round one matrix by what was learned of it."""
+        return Compensated(packing, self.lessons.factors.get(ref) if self.lessons else None)
+
+    @property
+    def deviations(self) -> tuple[Deviation, ...]:
+        """Say what could not be learned as asked for."""
+        return deviations(self.lessons) if self.lessons else ()
+
+    @property
+    def notes(self) -> dict[str, JsonValue]:
+        """Record which text it was."""
+        return {"calibration": dict(self.lessons.record)} if self.lessons else {}
+
+    @property
+    def estimates(self) -> dict[str, Any]:
+        """Plan what is yet to be learned, as `Planned` has it."""
+        if self.lessons:
+            return {}
+        return {
+            "learning": self.cost.operations,
+            "learning_memory_bytes": self.cost.memory_bytes,
+            "learning_disk_bytes": self.cost.disk_bytes,
+        }
 
 
 def lessons(
@@ -109,15 +168,6 @@ def forward_operations(decoder: Decoder, recipe: Recipe) -> float:
         math.prod(shape) * decoder.reach(ref) for ref, shape in decoder.shapes() if ref.layer is not None
     )
     return 2.0 * token_count(decoder, recipe) * reached
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What it takes to learn, as far as the description says."""
-
-    operations: float
-    memory_bytes: int  # over that of the program
-    disk_bytes: int
 
 
 def cost(decoder: Decoder, recipe: Recipe) -> Cost:

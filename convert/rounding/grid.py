@@ -150,7 +150,8 @@ def _candidates(low: Rows, high: Rows, grid: Grid) -> list[Scales]:
     """Place the codes over a range from low to high."""
     if grid.levels:
         highest = np.float32(max(map(abs, grid.levels)))
-        return [Scales(grid.stored(np.maximum(high, -low) / highest), np.zeros_like(low))]
+        scales = grid.stored(np.maximum(high, -low) / highest)
+        return [Scales(sign * scales, np.zeros_like(low)) for sign in ((1, -1) if grid.is_signed else (1,))]
     if grid.zero == "middle":
         farthest = np.where(high > -low, high, low) if grid.is_signed else np.maximum(high, -low)
         # One code more below the middle than above: that side is for the farthest weight.

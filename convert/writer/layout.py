@@ -81,6 +81,11 @@ class Slot:
         return self.pieces[0].out_columns
 
     @property
+    def encoding(self) -> str:
+        """Name how the tensor is stored, and rounded."""
+        return (self.pieces[0].codec or self.codec).name
+
+    @property
     def sizes_bytes(self) -> tuple[int, ...]:
         widths = self.codec.row_bytes(self.columns)
         shared = plane_rows(self.codec, len(widths))

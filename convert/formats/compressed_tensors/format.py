@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convert.deviation import Deviation
-from convert.formats.base import Format, Planned, Weight
+from convert.extras import installed
+from convert.formats.base import Format, Planned, Weight, learnable
 from convert.formats.compressed_tensors import matrices
 from convert.formats.compressed_tensors.options import (
     GROUPED,
     NAME,
     PREFIX,
+    SEARCHED,
     CompressedTensorsOptions,
     Scheme,
 )
@@ -23,6 +25,7 @@ from convert.formats.compressed_tensors.shards import shard_layouts, weigh
 from convert.formats.hf import format as hf
 from convert.formats.hf.companions import canonical_config, companion_files, is_relabeled
 from convert.formats.hf.tensors import KEPT_AS, stored_tensors
+from convert.learning.asking import Asked
 from convert.recipe.reader import refuse_at
 from convert.writer.codecs.compressed import shared_scale
 from convert.writer.codecs.minifloat import rounded
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from convert.formats.compressed_tensors.matrices import Choice
     from convert.model.decoder import Decoder
+    from convert.model.feature import Feature
     from convert.model.source import Model, Weights
     from convert.progress import Progress
     from convert.recipe import Recipe
@@ -44,10 +48,11 @@ UNKNOWN = 1.0
 
 @dataclass(frozen=True)
 class Matrices:
-    """The tensors, and for schemes that ask for it the size of each one's largest weight."""
+    """The tensors, and for schemes that ask for it the size of each one's largest weight, and lessons."""
 
     checkpoint: hf.StoredTensors
     largest: Mapping[str, float] | None = None
+    asked: Asked | None = None
 
 
 class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
@@ -57,6 +62,14 @@ class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
     REVISION = 1
     RENDERS = hf.HfFormat.RENDERS  # the runtimes' own classes compute what the config says
 
+    def renders(
+        self, decoder: Decoder, options: CompressedTensorsOptions | None = None
+    ) -> frozenset[Feature] | None:
+        return learnable(self.RENDERS, options)
+
+    def tools(self, options: CompressedTensorsOptions, target: str) -> dict[str, str]:
+        return {"numpy": installed("numpy")} if _learns(options, target) else {}
+
     def limits(self, decoder: Decoder) -> tuple[str, ...]:
         """Say what no runtime reads in this layout."""
         return tuple(dict.fromkeys(matrices.limits(decoder)))
@@ -65,7 +78,8 @@ class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
         """List the tensors, and refuse groups that do not fit."""
         for target in options.by_target():
             _require_fit(model.decoder, preset_of(options, target), target, recipe)
-        return Matrices(hf.list_tensors(model))
+        asked = Asked.of(model, recipe, f"{NAME}.rounding") if options.learns_by else None
+        return Matrices(hf.list_tensors(model), asked=asked)
 
     def learn(
         self,
@@ -78,6 +92,9 @@ class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
         progress: Progress,
     ) -> Matrices:
         """Read in the headers what each tensor is stored as; for NVFP4, measure all weights."""
+        if prepared.asked:
+            asked = prepared.asked.learn(model, recipe, weights, progress)
+            prepared = replace(prepared, asked=asked)
         checkpoint = hf.read_headers(prepared.checkpoint, model, weights)
         if Scheme.NVFP4A16 not in options.scheme:
             return replace(prepared, checkpoint=checkpoint)
@@ -97,7 +114,10 @@ class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
         types = hf.stored_types(prepared.checkpoint, "source")
         scales = _scales(preset, choice, types, prepared.largest)
         stored = prepared.checkpoint.stored
-        layouts, index = shard_layouts(stored, types, preset, scales, options.max_shard_bytes)
+        asked = prepared.asked if _learns(options, target) else None
+        layouts, index = shard_layouts(
+            stored, types, preset, scales, max_bytes=options.max_shard_bytes, asked=asked
+        )
         config = canonical_config(model, hf.torch_name(stored, types))
         config["quantization_config"] = quantization_config(preset, choice.ignored)
         is_measured = preset.scale == "E4M3"
@@ -105,8 +125,14 @@ class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
             target,
             layouts,
             files={**companion_files(model, config), **index},
-            encodings={slot.name: slot.codec.name for layout in layouts for slot in layout.slots},
-            deviations=(*_retyped(prepared, types, choice), *_kept(preset, choice, types)),
+            encodings={slot.name: slot.encoding for layout in layouts for slot in layout.slots},
+            **(asked.estimates if asked else {}),
+            notes=asked.notes if asked else {},
+            deviations=(
+                *(asked.deviations if asked else ()),
+                *_retyped(prepared, types, choice),
+                *_kept(preset, choice, types),
+            ),
             keeps_config=not is_relabeled(model),
             measured=sum(each.rows * each.columns for each in _pieces(prepared)) if is_measured else 0,
         )
@@ -122,6 +148,11 @@ class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
             Weight(each.pieces[0].ref, weigh(each, kept, preset, is_quantized=each.name in groups))
             for each in stored_tensors(decoder)
         ]
+
+
+def _learns(options: CompressedTensorsOptions, target: str) -> bool:
+    """Tell whether an artifact is rounded by what was learned."""
+    return options.learns_by is not None and Scheme(target.removeprefix(PREFIX)) in SEARCHED
 
 
 def _pieces(prepared: Matrices) -> Iterator[Piece]:

@@ -28,7 +28,7 @@ class Scheme(StrEnum):
 
 # Whose groups and zero points a recipe may choose.
 GROUPED = frozenset({Scheme.W4A16, Scheme.W8A16})
-# Whose scales may be searched for.
+# Whose scales may be searched for, and codes chosen by what was learned of a text.
 SEARCHED = GROUPED | {Scheme.NVFP4A16, Scheme.MXFP4}
 
 
@@ -63,11 +63,12 @@ class CompressedTensorsOptions(Sharded):
     symmetric: bool = Field(
         default=True, description="Whether w4a16 and w8a16 do without a zero point of each group."
     )
-    rounding: Literal["plain", "search"] = Field(
+    rounding: Literal["plain", "search", "gptq"] = Field(
         default="plain",
         description="How w4a16, w8a16, nvfp4a16 and mxfp4 are rounded: as the reference does, or by the "
-        "scale of each group that loses least of several: closer, and slower.",
-        examples=["search"],
+        "scale of each group that loses least of several: closer, and slower; or gptq, such that what one "
+        "column loses on the calibration text others make up for: closest.",
+        examples=["search", "gptq"],
     )
 
     def by_target(self) -> dict[str, dict[str, JsonValue]]:
@@ -79,7 +80,7 @@ class CompressedTensorsOptions(Sharded):
                 **(groups if scheme in GROUPED else {}),
                 "max_shard_bytes": self.max_shard_bytes,
                 # Only where it is asked for: else artifacts made before it could be said would be made again.
-                **({"rounding": self.rounding} if self.is_searched(scheme) else {}),
+                **({"rounding": self.rounding} if self.rounding != "plain" and scheme in SEARCHED else {}),
             }
             for scheme in self.scheme
         }
@@ -88,12 +89,17 @@ class CompressedTensorsOptions(Sharded):
         """Tell whether each group's scale is searched for."""
         return self.rounding == "search" and scheme in SEARCHED
 
+    @property
+    def learns_by(self) -> str | None:
+        """Name the option that needs the calibration text."""
+        return "rounding" if self.rounding == "gptq" else None
+
     def closer(self, target: str) -> str:
         """Name the search for scales, and a scheme with more bits."""
         scheme = Scheme(target.removeprefix(PREFIX))
         if scheme not in SEARCHED:
             return "take scheme: w8a16" if scheme is not Scheme.MXFP8 else "take scheme: fp8"
-        search = "" if self.is_searched(scheme) else "rounding: search, or "
+        search = "rounding: search, or " if self.rounding == "plain" else ""
         return f"take {search}scheme: {'fp8' if scheme is Scheme.W8A16 else 'w8a16'}"
 
     @field_validator("group_size", "symmetric", "rounding")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convert.formats.hf.shards import Entry, index, pack_header, split_whole
+from convert.writer.codecs.compressed import Compressed
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Layout, Slot
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
     from convert.formats.compressed_tensors.preset import Preset
     from convert.formats.hf.tensors import Stored
+    from convert.learning.asking import Asked
     from convert.writer.codecs import Codec
+    from convert.writer.layout import Piece
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,14 @@ def shard_layouts(
     types: Mapping[str, str],
     preset: Preset,
     scales: Mapping[str, float],
+    *,
     max_bytes: int,
+    asked: Asked | None = None,
 ) -> tuple[tuple[Layout, ...], dict[str, bytes]]:
-    """Lay the checkpoint out; `scales` names what is quantized, with the scale of all its scales."""
+    """Lay the checkpoint out; `scales` names what is quantized, with the scale of all its scales.
+
+    What is asked to be learned is what that is rounded by.
+    """
     of_name = {each.name: _tensor(each, types[each.name], preset, scales.get(each.name)) for each in stored}
     shards = split_whole(
         {name: [part.entry for part in parts] for name, (_, parts) in of_name.items()}, max_bytes
@@ -48,7 +56,7 @@ def shard_layouts(
         slots = tuple(
             Slot(
                 name,
-                by_name[name].pieces,
+                _rounded(by_name[name].pieces, of_name[name][0], asked),
                 of_name[name][0],
                 tuple(offsets[part.entry.name] for part in of_name[name][1] if part.data is None),
                 by_name[name].is_turned,
@@ -61,6 +69,13 @@ def shard_layouts(
         path: [part.entry for name in names for part in of_name[name][1]] for path, names in shards.items()
     }
     return tuple(layouts), index(entries)
+
+
+def _rounded(pieces: tuple[Piece, ...], codec: Codec, asked: Asked | None) -> tuple[Piece, ...]:
+    """Round a quantized matrix, or each that is in it, by what was learned."""
+    if asked is None or not isinstance(codec, Compressed):
+        return pieces
+    return tuple(replace(piece, codec=asked.codec(piece.ref, codec)) for piece in pieces)
 
 
 def weigh(each: Stored, float_name: str, preset: Preset, *, is_quantized: bool) -> int:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from convert.deviation import AS_SOURCE, Deviation
 from convert.formats.gguf import tensors
 from convert.formats.gguf.budgeted import weight_count
+from convert.formats.gguf.files import is_rounded
 from convert.formats.gguf.header import tensor_bytes
 from convert.model.feature import Feature
 from convert.writer.codecs.ggml import BLOCK_TYPES
 from convert.writer.trial import SAMPLE_WEIGHTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from convert.formats.gguf.choosing import Choice
     from convert.formats.gguf.importance import Importance
@@ -125,11 +126,38 @@ def with_all_missing(prepared: Shared, decoder: Decoder, listed: Iterable[FileTe
     return replace(prepared, importance=replace(matrix, missing=tuple(missing)))
 
 
+def rounding_of(choice: Choice, listed: Sequence[FileTensor], prepared: Shared) -> Iterator[Deviation]:
+    """Say what learning to round could not do, and which tensors llama.cpp's own way was left for."""
+    if prepared.asked is None:
+        return
+    yield from prepared.asked.deviations
+    left = Counter(
+        choice.types[tensor.name]
+        for tensor in listed
+        if choice.types[tensor.name] in BLOCK_TYPES and not is_rounded(choice.types[tensor.name], tensor)
+    )
+    for name, count in left.items():
+        what = f"{count} tensor{'' if count == 1 else 's'} of {name}"
+        yield Deviation(
+            what, "rounded by the text", "as llama.cpp rounds", "no text is learned from for them"
+        )
+
+
+def estimates_of(prepared: Shared) -> dict[str, Any]:
+    """Plan what is yet to be learned: to round, or for an importance matrix."""
+    found = dict(prepared.asked.estimates) if prepared.asked else {}
+    if prepared.importance is None:
+        found["learning"] = found.get("learning", 0.0) + prepared.learning
+    return found
+
+
 def notes_of(
     prepared: Shared, choice: Choice, listed: Sequence[FileTensor], *, is_budget: bool
 ) -> dict[str, Any]:
     """Say what the artifact was learned from, and how its types were chosen."""
-    notes: dict[str, Any] = {"calibration": dict(learned)} if (learned := _learned(prepared)) else {}
+    notes: dict[str, Any] = dict(prepared.asked.notes) if prepared.asked else {}
+    if learned := _learned(prepared):
+        notes["calibration"] = dict(learned)
     if is_budget:
         size_bytes = sum(tensor_bytes(tensor.shape, choice.types[tensor.name]) for tensor in listed)
         notes["budget"] = {

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import gguf as gguf_py
 
 from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
+from convert.model.arrange import TileColumns
 from convert.writer.codecs.ggml import Ggml
+from convert.writer.codecs.ggml_blocks import BLOCKS
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Layout, Piece, Slot
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from convert.formats.gguf.importance import Importance
     from convert.formats.gguf.tensors import FileTensor
+    from convert.learning.asking import Asked
     from convert.writer.codecs import Codec
 
 # The types that are written without libggml.
@@ -32,18 +35,20 @@ def lay_out_files(
     *,
     importance: Importance | None,
     split_max_bytes: int | None,
+    asked: Asked | None = None,
 ) -> list[Layout]:
     """Plan one file, or several below a size."""
     shards = _shards(listed, types, split_max_bytes)
     if len(shards) == 1:
-        return [_layout(f"{stem}.gguf", fields, listed, types, importance)]
+        return [_layout(f"{stem}.gguf", fields, listed, types, importance=importance, asked=asked)]
     return [
         _layout(
             f"{stem}-{number:05}-of-{len(shards):05}.gguf",
             _split_fields(number, len(shards), len(listed), fields),
             shard,
             types,
-            importance,
+            importance=importance,
+            asked=asked,
         )
         for number, shard in enumerate(shards, 1)
     ]
@@ -70,7 +75,9 @@ def _layout(
     fields: Mapping[str, Field],
     shard: Sequence[FileTensor],
     types: Mapping[str, str],
+    *,
     importance: Importance | None,
+    asked: Asked | None,
 ) -> Layout:
     sizes = [align(tensor_bytes(tensor.shape, types[tensor.name])) for tensor in shard]
     offsets = list(itertools.accumulate(sizes, initial=0))
@@ -85,8 +92,20 @@ def _layout(
             fixed.append((len(header) + offset, tensor.data))
         else:
             codec, pieces = codecs_of(types[tensor.name], tensor, importance)
+            if asked and is_rounded(types[tensor.name], tensor):
+                plain = Ggml(types[tensor.name])
+                pieces = tuple(replace(piece, codec=asked.codec(piece.ref, plain)) for piece in pieces)
             slots.append(Slot(tensor.name, pieces, codec, (len(header) + offset,)))
     return Layout(path, len(header) + offsets[-1], tuple(fixed), tuple(slots))
+
+
+def is_rounded(type_name: str, tensor: FileTensor) -> bool:
+    """Tell whether codes can be chosen: of blocks that are packed here, in columns as they are learned of."""
+    is_own = all(
+        piece.ref.layer is not None and not isinstance(piece.arrange, TileColumns) and not piece.is_turned
+        for piece in tensor.pieces
+    )
+    return type_name in BLOCKS and is_own
 
 
 def codecs_of(

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING
 
 from convert.digest import sha256_of
 from convert.extras import installed
-from convert.formats.base import Format, Planned, Weight
+from convert.formats.base import Format, Planned, Weight, learnable
 from convert.formats.gguf import projector, tensors
-from convert.formats.gguf.account import deviations_of, learned_files, lost_by, notes_of, with_all_missing
+from convert.formats.gguf.account import (
+    deviations_of,
+    estimates_of,
+    learned_files,
+    lost_by,
+    notes_of,
+    rounding_of,
+    with_all_missing,
+)
 from convert.formats.gguf.budgeted import measure_errors, trial_weights
 from convert.formats.gguf.files import PLAIN
 from convert.formats.gguf.header import Field, align, tensor_bytes
@@ -47,12 +55,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
         graph = tensors.find_graph(decoder)
         if graph is None:
             return None
-        found = self.RENDERS & (graph.renders | graph.lost.keys())
-        if not (options and options.learns_by):
-            return found
-        from convert.model.forward import RENDERS as LEARNED  # noqa: PLC0415 - for the few that learn
-
-        return found & LEARNED
+        return learnable(self.RENDERS & (graph.renders | graph.lost.keys()), options)
 
     def limits(self, decoder: Decoder) -> tuple[str, ...]:
         graph = tensors.find_graph(decoder)
@@ -75,6 +78,8 @@ class GgufFormat(Format[GgufOptions, Shared]):
 
     def prepare(self, model: Model, options: GgufOptions, recipe: Recipe) -> Shared:
         """Turn the vocabulary into fields."""
+        from convert.learning.asking import Asked  # noqa: PLC0415 - calibration, for whoever asks
+
         vocabulary = {
             key: Field(value, value_type, item_type).packed()
             for key, value_type, value, item_type in vocabulary_fields(model.tokenizer)
@@ -84,7 +89,8 @@ class GgufFormat(Format[GgufOptions, Shared]):
             vocabulary_deviations(model.tokenizer),
             options.imatrix is not None,
             part=projector.find_part(model) if options.mmproj else None,
-            learning=_operations(model.decoder, recipe) if options.learns_by else 0.0,
+            learning=_operations(model.decoder, recipe) if options.imatrix == "calibration" else 0.0,
+            asked=Asked.of(model, recipe, f"{self.name}.rounding") if options.rounding == "gptq" else None,
             native=promised_type(model) if options.leave_output_tensor else "",
         )
 
@@ -109,6 +115,9 @@ class GgufFormat(Format[GgufOptions, Shared]):
 
             importance = find_importance(model, options, recipe, weights, progress)
             prepared = replace(prepared, importance=importance)
+        if prepared.asked:
+            asked = prepared.asked.learn(model, recipe, weights, progress)
+            prepared = replace(prepared, asked=asked)
         if options.budgets:
             _, listed = file_tensors_of(model)
             measured = measure_errors(
@@ -139,11 +148,12 @@ class GgufFormat(Format[GgufOptions, Shared]):
             encodings=encodings,
             deviations=(
                 *deviations_of(choice, listed, prepared, is_budget=name in options.budgets),
+                *rounding_of(choice, listed, prepared),
                 *lost_by(model.decoder),
                 *beyond,
             ),
             kept=frozenset(kept),
-            learning=prepared.learning if prepared.importance is None else 0.0,
+            **estimates_of(prepared),
             trials=trial_weights(listed) if name in options.budgets and not prepared.measured.errors else {},
             notes=notes_of(prepared, choice, listed, is_budget=name in options.budgets),
         )

@@ -180,6 +180,12 @@ class GgufOptions(TargetOptions):
         default=None, description="The type of the token embedding, whatever the quant.", examples=["Q8_0"]
     )
     leave_output_tensor: bool = Field(default=False, description="Keep the output head as the source has it.")
+    rounding: Literal["plain", "gptq"] = Field(
+        default="plain",
+        description="How tensors of the types Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and IQ4_NL are rounded: as "
+        "llama.cpp does, or so that what one column loses on the calibration text others make up for.",
+        examples=["gptq"],
+    )
     pure: bool = Field(
         default=False, description="Give all tensors one type, instead of the quant's mixture."
     )
@@ -204,7 +210,7 @@ class GgufOptions(TargetOptions):
 
     def by_target(self) -> dict[str, dict[str, JsonValue]]:
         """Name one artifact a quant, as `gguf-Q4_K_M`."""
-        imatrix = self.imatrix_file.name if self.imatrix_file else self.learns_by and "calibration"
+        imatrix = self.imatrix.name if isinstance(self.imatrix, Path) else self.imatrix
         return {
             PREFIX + name: {
                 "quant": name,
@@ -212,6 +218,7 @@ class GgufOptions(TargetOptions):
                 "split_max_bytes": self.split_max_bytes,
                 **self._wishes(),
                 **({"mmproj": True} if self.mmproj else {}),
+                **({"rounding": self.rounding} if self.rounding == "gptq" else {}),
             }
             for name in (*(quant.value for quant in self.quants), *self.budgets)
         }
@@ -229,8 +236,10 @@ class GgufOptions(TargetOptions):
 
     @property
     def learns_by(self) -> str | None:
-        """Name imatrix where the matrix is to be learned from the calibration text."""
-        return "imatrix" if self.imatrix == "calibration" else None
+        """Name the option that needs the calibration text: to learn a matrix from, or to round by."""
+        if self.imatrix == "calibration":
+            return "imatrix"
+        return "rounding" if self.rounding == "gptq" else None
 
     def closer(self, target: str) -> str:
         """Name the next better type, and an importance matrix where none is used and rounding is coarse."""

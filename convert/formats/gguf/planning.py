@@ -54,6 +54,7 @@ def plan_files(
             choice.types,
             importance=prepared.importance,
             split_max_bytes=options.split_max_bytes,
+            asked=prepared.asked,
         )
         size_bytes = sum(layout.size_bytes for layout in layouts)
         if budget is None or budget.size_bytes is None or size_bytes <= budget.size_bytes:

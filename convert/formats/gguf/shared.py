@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from convert.formats.gguf import projector
     from convert.formats.gguf.header import Field
     from convert.formats.gguf.importance import Importance
+    from convert.learning.asking import Asked
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,4 @@ class Shared:
     native: str = ""  # the float that the source's head has, where it is kept
     measured: Measured = field(default_factory=Measured, repr=False)
     learning: float = 0.0  # operations that an importance matrix costs
+    asked: Asked | None = field(default=None, repr=False)  # to round by what is learned

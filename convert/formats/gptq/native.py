@@ -15,10 +15,9 @@ from convert.formats.hf import format as hf
 from convert.formats.hf.companions import canonical_config, companion_files, is_relabeled, to_json
 from convert.formats.hf.shards import Entry, index, pack_header, split
 from convert.formats.hf.tensors import Stored, stored_tensors
-from convert.learning.asking import Cost, cost, deviations, lessons, require_text
+from convert.learning.asking import Asked
 from convert.model.families import family
 from convert.recipe.reader import refuse_at
-from convert.writer.codecs.compensated import Compensated
 from convert.writer.codecs.gptq_words import GptqWords
 from convert.writer.codecs.plain import WIDTH_BYTES, Plain
 from convert.writer.layout import Layout, Slot, by_turns
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from convert.deviation import Deviation
     from convert.formats.gptq.options import GptqOptions
-    from convert.learning import Lessons
     from convert.model.decoder import Decoder
     from convert.model.source import Model, Weights
     from convert.progress import Progress
@@ -45,8 +43,7 @@ class Native:
 
     checkpoint: hf.StoredTensors
     matrices: Mapping[str, Stored]  # by the tensor's name
-    cost: Cost
-    lessons: Lessons | None = None
+    asked: Asked
 
 
 def tools() -> dict[str, str]:
@@ -56,7 +53,7 @@ def tools() -> dict[str, str]:
 
 def prepare(model: Model, options: GptqOptions, recipe: Recipe) -> Native:
     """Refuse what cannot be, before anything is fetched."""
-    require_text(recipe, "gptq")
+    asked = Asked.of(model, recipe, "gptq")
     checkpoint = hf.list_tensors(model)
     matrices = estimate.matrices(checkpoint.stored)
     require_fit("gptq", options.bits, options.group_size, matrices, recipe)
@@ -74,7 +71,7 @@ def prepare(model: Model, options: GptqOptions, recipe: Recipe) -> Native:
             what = f"the native engine cannot do with {option} as it is"
             refuse_at(recipe, ("targets", "gptq", option), what, f"{hint}, or write engine: gptqmodel")
     names = {f"{matrix.name}.weight" for matrix in matrices}
-    return Native(checkpoint, _quantized(model.decoder, names), cost(model.decoder, recipe))
+    return Native(checkpoint, _quantized(model.decoder, names), asked)
 
 
 def _quantized(decoder: Decoder, names: set[str]) -> dict[str, Stored]:
@@ -98,8 +95,8 @@ def learn(
 ) -> Native:
     """Read the headers, and learn from the text."""
     checkpoint = hf.read_headers(prepared.checkpoint, model, weights)
-    learned = lessons(model, recipe, weights, progress, options.damp)
-    return replace(prepared, checkpoint=checkpoint, lessons=learned)
+    asked = prepared.asked.learn(model, recipe, weights, progress, options.damp)
+    return replace(prepared, checkpoint=checkpoint, asked=asked)
 
 
 def lay_out(model: Model, options: GptqOptions, target: str, prepared: Native) -> Planned:
@@ -108,7 +105,7 @@ def lay_out(model: Model, options: GptqOptions, target: str, prepared: Native) -
     config = canonical_config(model, hf.torch_name(prepared.checkpoint.stored, types))
     settings = _settings(options, prepared)
     layouts, shards = _layouts(prepared, types, _codec(options))
-    learned = prepared.lessons
+    asked = prepared.asked
     return Planned(
         target,
         layouts,
@@ -119,18 +116,12 @@ def lay_out(model: Model, options: GptqOptions, target: str, prepared: Native) -
         },
         encodings={**types, **dict.fromkeys(prepared.matrices, _codec(options).name)},
         deviations=(
-            *(deviations(learned) if learned else ()),
-            *(
-                each
-                for each in hf.retyped(prepared.checkpoint, types)
-                if each.subject not in prepared.matrices
-            ),
+            *asked.deviations,
+            *_retyped(prepared, types),
         ),
         keeps_config=not is_relabeled(model),
-        learning=0.0 if learned else prepared.cost.operations,
-        learning_memory_bytes=0 if learned else prepared.cost.memory_bytes,
-        learning_disk_bytes=0 if learned else prepared.cost.disk_bytes,
-        notes={"calibration": dict(learned.record), "made_on": "cpu"} if learned else {},
+        **asked.estimates,
+        notes={**asked.notes, "made_on": "cpu"} if asked.lessons else {},
     )
 
 
@@ -154,7 +145,6 @@ def _layouts(
     prepared: Native, types: Mapping[str, str], codec: GptqWords
 ) -> tuple[tuple[Layout, ...], dict[str, bytes]]:
     """Lay the checkpoint out; the second value is the index, where there is more than one file."""
-    factors = prepared.lessons.factors if prepared.lessons else {}
     entries: list[Entry] = []
     slots: dict[str, Slot] = {}
     fixed: dict[str, bytes] = {}
@@ -168,7 +158,7 @@ def _layouts(
             continue
         stem = each.name.removesuffix("weight")
         pieces = tuple(
-            replace(piece, codec=Compensated(codec, factors.get(piece.ref))) for piece in matrix.pieces
+            replace(piece, codec=prepared.asked.codec(piece.ref, codec)) for piece in matrix.pieces
         )
         slot = Slot(each.name, pieces, codec, (), is_turned=True)
         slots[f"{stem}{WORDS}"] = slot

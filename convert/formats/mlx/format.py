@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from convert.deviation import AS_SOURCE, Deviation
-from convert.formats.base import Format, Planned, Weight
+from convert.extras import installed
+from convert.formats.base import Format, Planned, Weight, learnable
 from convert.formats.hf.companions import companion_files, is_relabeled
 from convert.formats.hf.format import ASKED, OWN_NAMES, StoredTensors, promised_type, torch_name
 from convert.formats.hf.tensors import KEPT_AS, Float, source_types
@@ -21,6 +22,7 @@ from convert.formats.mlx.tensors import (
     stored_tensors,
     tensors,
 )
+from convert.learning.asking import Asked
 from convert.model.decoder import Decoder
 from convert.model.families import family
 from convert.model.feature import Feature
@@ -30,7 +32,15 @@ from convert.recipe import Recipe
 from convert.writer.codecs.plain import Plain
 
 
-class MlxFormat(Format[MlxOptions, StoredTensors]):
+@dataclass(frozen=True)
+class Shared:
+    """The tensors, and what is learned to round them by."""
+
+    checkpoint: StoredTensors
+    asked: Asked | None = None
+
+
+class MlxFormat(Format[MlxOptions, Shared]):
     """Checkpoints for mlx-lm: matrices in groups with scales, the rest as floats."""
 
     name = "mlx"
@@ -39,50 +49,64 @@ class MlxFormat(Format[MlxOptions, StoredTensors]):
 
     def renders(self, decoder: Decoder, options: MlxOptions | None = None) -> frozenset[Feature] | None:
         """Express what mlx-lm's file of the family computes."""
-        return found.renders | found.lost.keys() if (found := family(decoder.family).mlx) else None
+        found = family(decoder.family).mlx
+        return learnable(found.renders | found.lost.keys(), options) if found else None
 
     def limits(self, decoder: Decoder) -> tuple[str, ...]:
         """Say what that file has built in."""
         mlx = model_of(decoder)
         return tuple(mlx.limits(decoder)) if mlx.limits else ()
 
-    def prepare(self, model: Model, options: MlxOptions, recipe: Recipe) -> StoredTensors:
+    def tools(self, options: MlxOptions, target: str) -> dict[str, str]:
+        return {"numpy": installed("numpy")} if _learns(options, target) else {}
+
+    def prepare(self, model: Model, options: MlxOptions, recipe: Recipe) -> Shared:
         """List the tensors, each of the type that config.json promises until their headers are here."""
         stored = stored_tensors(model.decoder)
-        return StoredTensors(stored, dict.fromkeys((each.name for each in stored), promised_type(model)))
+        types = dict.fromkeys((each.name for each in stored), promised_type(model))
+        asked = Asked.of(model, recipe, f"{self.name}.rounding") if options.learns_by else None
+        return Shared(StoredTensors(stored, types), asked)
 
     def learn(
         self,
-        prepared: StoredTensors,
+        prepared: Shared,
         model: Model,
         options: MlxOptions,
         recipe: Recipe,
         *,
         weights: Weights,
         progress: Progress,
-    ) -> StoredTensors:
-        """Read in the headers what each tensor is stored as."""
-        return replace(prepared, source_types=source_types(prepared.stored, weights))
+    ) -> Shared:
+        """Read in the headers what each tensor is stored as, and learn to round where that is asked for."""
+        found = prepared.checkpoint
+        found = replace(found, source_types=source_types(found.stored, weights))
+        asked = prepared.asked and prepared.asked.learn(model, recipe, weights, progress)
+        return Shared(found, asked)
 
-    def lay_out(self, model: Model, options: MlxOptions, target: str, prepared: StoredTensors) -> Planned:
+    def lay_out(self, model: Model, options: MlxOptions, target: str, prepared: Shared) -> Planned:
         """Plan the files of weights, and write the small ones."""
         decoder, how = model.decoder, _packed(options, target)
-        kept = {name: KEPT_AS.get(each, "F32") for name, each in prepared.source_types.items()}
-        dtype = _asked(options, target) or OWN_NAMES[torch_name(prepared.stored, kept)]
-        types = float_types(prepared.source_types, prepared.stored, decoder, dtype)
-        found = tensors(prepared.stored, decoder, how, types)
+        stored, sources = prepared.checkpoint.stored, prepared.checkpoint.source_types
+        kept = {name: KEPT_AS.get(each, "F32") for name, each in sources.items()}
+        dtype = _asked(options, target) or OWN_NAMES[torch_name(stored, kept)]
+        types = float_types(sources, stored, decoder, dtype)
+        asked = prepared.asked if _learns(options, target) else None
+        found = tensors(stored, decoder, how, types, asked)
         files, more = layouts(found, options.max_shard_bytes)
-        config = written_config(model, torch_name(prepared.stored, types), how, found)
+        config = written_config(model, torch_name(stored, types), how, found)
         is_asked = _asked(options, target) is not None
         return Planned(
             target,
             files,
             files={**companion_files(model, config), **more},
-            encodings={each.name: each.slot.codec.name for each in found},
+            encodings={each.name: each.slot.encoding for each in found},
+            **(asked.estimates if asked else {}),
+            notes=asked.notes if asked else {},
             deviations=(
+                *(asked.deviations if asked else ()),
                 *_lost(decoder),
                 *_unpacked(found, how),
-                *(() if is_asked else _retyped(prepared.source_types, found)),
+                *(() if is_asked else _retyped(sources, found)),
             ),
             keeps_config=not is_relabeled(model),
         )
@@ -100,6 +124,11 @@ class MlxFormat(Format[MlxOptions, StoredTensors]):
 
 def _quant(target: str) -> Quant:
     return Quant(target.removeprefix(PREFIX))
+
+
+def _learns(options: MlxOptions, target: str) -> bool:
+    """Tell whether an artifact is rounded by what was learned."""
+    return options.learns_by is not None and _quant(target).is_searchable
 
 
 def _packed(options: MlxOptions, target: str) -> Packed | None:

@@ -69,11 +69,12 @@ class MlxOptions(Sharded):
         description="What quantized artifacts compute in: the type of scales and of all that is not packed.",
         examples=["bf16"],
     )
-    rounding: Literal["plain", "search"] = Field(
+    rounding: Literal["plain", "search", "gptq"] = Field(
         default="plain",
         description="How 2bit to 8bit, mxfp4 and nvfp4 are rounded: as MLX does, or by the scale of each "
-        "group that loses least of several: closer, and slower.",
-        examples=["search"],
+        "group that loses least of several: closer, and slower; or gptq, such that what one column loses "
+        "on the calibration text others make up for: closest.",
+        examples=["search", "gptq"],
     )
     max_shard_size: FileSize = shard_size("5G")  # as mlx_lm.convert
 
@@ -86,7 +87,7 @@ class MlxOptions(Sharded):
                 "dtype": quant.value if quant.is_plain else self.dtype,
                 "max_shard_bytes": self.max_shard_bytes,
                 # Only where it is asked for: else artifacts made before it could be said would be made again.
-                **({"rounding": self.rounding} if self.is_searched(quant) else {}),
+                **({"rounding": self.rounding} if self.rounding != "plain" and quant.is_searchable else {}),
             }
             for quant in self.quants
         }
@@ -101,8 +102,13 @@ class MlxOptions(Sharded):
         wider = "" if quant.is_plain else "fp32" if quant is Quant.BITS_8 else "8bit"
         if quant in (Quant.BITS_2, Quant.BITS_3):
             wider = "4bit"
-        search = "rounding: search, or " if quant.is_searchable and not self.is_searched(quant) else ""
+        search = "rounding: search, or " if quant.is_searchable and self.rounding == "plain" else ""
         return f"take {search}quants: [{wider}]" if wider else ""
+
+    @property
+    def learns_by(self) -> str | None:
+        """Name the option that needs the calibration text."""
+        return "rounding" if self.rounding == "gptq" else None
 
     @field_validator("group_size", "dtype", "rounding")
     @classmethod

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from convert.formats.hf.shards import Entry, index, pack_header, split
 from convert.formats.hf.tensors import CONVOLUTIONS, KEPT_AS, Float, Stored, named_tensors
 from convert.formats.mlx.options import Quant
+from convert.learning.asking import Asked
 from convert.model.decoder import Decoder, Part, Ref, Role
 from convert.model.families import family
 from convert.model.family import Mlx, Naming
@@ -73,11 +74,14 @@ def stored_tensors(decoder: Decoder) -> tuple[Stored, ...]:
 
 
 def tensors(
-    stored: Iterable[Stored], decoder: Decoder, how: Packed | None, types: Mapping[str, Float]
+    stored: Iterable[Stored],
+    decoder: Decoder,
+    how: Packed | None,
+    types: Mapping[str, Float],
+    asked: Asked | None = None,
 ) -> tuple[Tensor, ...]:
     """Say what each becomes; `types` are those of the tensors and of the scales."""
-    mlx = model_of(decoder)
-    return tuple(_tensor(each, decoder, mlx, how, types[each.name]) for each in stored)
+    return tuple(_tensor(each, decoder, how, types[each.name], asked) for each in stored)
 
 
 def float_types(
@@ -138,9 +142,14 @@ def _stored(each: Stored, decoder: Decoder, mlx: Mlx, naming: Naming) -> Stored:
     )
 
 
-def _tensor(each: Stored, decoder: Decoder, mlx: Mlx, how: Packed | None, dtype: Float) -> Tensor:
+def _tensor(each: Stored, decoder: Decoder, how: Packed | None, dtype: Float, asked: Asked | None) -> Tensor:
+    mlx = model_of(decoder)
     how, is_wide, is_left = _how(each, decoder, mlx, how)
-    slot = Slot(each.name, each.pieces, how.codec(dtype) if how else Plain(dtype), ())
+    codec = how.codec(dtype) if how else Plain(dtype)
+    pieces = each.pieces
+    if asked and isinstance(codec, Affine | SmallFloat):
+        pieces = tuple(replace(piece, codec=asked.codec(piece.ref, codec)) for piece in pieces)
+    slot = Slot(each.name, pieces, codec, ())
     if how is None:
         entry = Entry(each.name, dtype, each.shape, *slot.sizes_bytes)
         return Tensor(each.name, (entry,), slot, is_left=is_left)

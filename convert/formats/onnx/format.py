@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from convert.deviation import Deviation
 from convert.extras import installed, require
-from convert.formats.base import Format, Planned, Weight
+from convert.formats.base import Format, Planned, Weight, learnable
 from convert.formats.hf.companions import canonical_config, to_json
 from convert.formats.hf.format import promised_type
 from convert.formats.hf.tensors import KEPT_AS, Float
 from convert.formats.onnx.options import BITS, Folder, OnnxOptions, Precision, Provider, parts
 from convert.formats.onnx.weights import Storage
-from convert.learning import Lessons
-from convert.learning.asking import Cost, cost, deviations, lessons, require_text
+from convert.learning.asking import Asked
 from convert.model.decoder import Decoder, Ref, Role
 from convert.model.families import family
 from convert.model.feature import Feature
@@ -23,7 +22,6 @@ from convert.recipe import Recipe
 from convert.writer.codecs import Codec
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
-from convert.writer.layout import Slot
 
 # Written into each graph: modelwright's own version would change the bytes with every commit.
 PRODUCER_VERSION = "0.1.0"
@@ -38,8 +36,7 @@ class Native:
     """What all artifacts share: the float that keeps the source's numbers exactly."""
 
     native: Float
-    cost: Cost | None = None  # of learning from the calibration text
-    lessons: Lessons | None = None  # once the text has been through the model
+    asked: Asked | None = None  # to learn from the calibration text
 
 
 class OnnxFormat(Format[OnnxOptions, Native]):
@@ -79,11 +76,7 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         """
         if options and options.layout is Folder.TRANSFORMERS_JS and JS not in family(decoder.family).runs_in:
             return None
-        if not (options and options.learns_by):
-            return self.RENDERS
-        from convert.model.forward import RENDERS as LEARNED  # noqa: PLC0415 - for the few that learn
-
-        return self.RENDERS & LEARNED
+        return learnable(self.RENDERS, options)
 
     def limits(self, decoder: Decoder) -> tuple[str, ...]:
         require("onnx")
@@ -98,8 +91,7 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         """Take the source's float from what is known of it without its weights."""
         if options.learns_by is None:
             return Native(promised_type(model))
-        require_text(recipe, f"{self.name}.rounding")
-        return Native(promised_type(model), cost(model.decoder, recipe))
+        return Native(promised_type(model), Asked.of(model, recipe, f"{self.name}.rounding"))
 
     def learn(
         self,
@@ -116,8 +108,9 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         tables = [origins[ref].name for ref in (Ref(Role.EMBED), Ref(Role.HEAD)) if ref in origins]
         stored: set[Float] = {KEPT_AS.get(tensors[name].dtype, "F32") for name in tables}
         native = stored.pop() if len(stored) == 1 else "F32"  # which holds both, where they differ
-        if options.learns_by:
-            prepared = replace(prepared, lessons=lessons(model, recipe, weights, progress))
+        if prepared.asked:
+            asked = prepared.asked.learn(model, recipe, weights, progress)
+            prepared = replace(prepared, asked=asked)
         return prepared if native == prepared.native else replace(prepared, native=native)
 
     def lay_out(self, model: Model, options: OnnxOptions, target: str, prepared: Native) -> Planned:
@@ -148,11 +141,11 @@ class OnnxFormat(Format[OnnxOptions, Native]):
             target,
             (layout,),
             files=files,
-            encodings={slot.name: _encoding(slot) for slot in layout.slots},
-            **_learning(prepared),
-            notes={"calibration": dict(prepared.lessons.record)} if prepared.lessons else {},
+            encodings={slot.name: slot.encoding for slot in layout.slots},
+            **(prepared.asked.estimates if prepared.asked else {}),
+            notes=prepared.asked.notes if prepared.asked else {},
             deviations=(
-                *(deviations(prepared.lessons) if prepared.lessons else ()),
+                *(prepared.asked.deviations if prepared.asked else ()),
                 *_rounded(options, target, prepared),
                 *_experts(model.decoder, options, target),
                 *(() if is_js else (*genai.deviations(model), *vocabulary.deviations(model.tokenizer))),
@@ -196,25 +189,8 @@ def _storage(options: OnnxOptions, target: str, prepared: Native) -> Storage:
         embedding=stored(options.embedding),
         accuracy_level=level,
         fine=stored(Precision.INT8) if options.mixed and precision is Precision.INT4 else None,
-        factors=(prepared.lessons.factors if prepared.lessons else {}) if options.learns_by else None,
+        asked=prepared.asked,
     )
-
-
-def _learning(prepared: Native) -> dict[str, Any]:
-    """Plan what is yet to be learned."""
-    cost = prepared.cost
-    if cost is None or prepared.lessons:
-        return {}
-    return {
-        "learning": cost.operations,
-        "learning_memory_bytes": cost.memory_bytes,
-        "learning_disk_bytes": cost.disk_bytes,
-    }
-
-
-def _encoding(slot: Slot) -> str:
-    """Name how a tensor is stored, and rounded."""
-    return (slot.pieces[0].codec or slot.codec).name
 
 
 def _rounded(options: OnnxOptions, target: str, prepared: Native) -> tuple[Deviation, ...]:

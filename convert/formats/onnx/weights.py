@@ -1,14 +1,12 @@
 """Weights in the graph: how each is stored, and how rows are multiplied by it or taken out of it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from convert.formats.onnx.graph import CONTRIB, FLOATS, Graph, Matrix
+from convert.learning.asking import Asked
 from convert.model.arrange import AddOne, Arrange
 from convert.model.decoder import Decoder, Norm, Ref
-from convert.rounding import Factor
 from convert.writer.codecs import Codec
-from convert.writer.codecs.compensated import Compensated
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Piece
@@ -24,13 +22,13 @@ class Storage:
     embedding: Codec
     accuracy_level: int
     fine: Codec | None = None  # of the matrices that lose most, where they are stored in more bits
-    factors: Mapping[Ref, Factor | None] | None = None  # by which quantized matrices are rounded; None: plain
+    asked: Asked | None = None  # what quantized matrices are rounded by; None: plainly
 
     def rounding(self, ref: Ref, codec: Codec) -> Codec | None:
         """Find how a matrix is rounded, if not as all that are stored so."""
-        if self.factors is None or ref.layer is None or not isinstance(codec, NBits):
+        if self.asked is None or ref.layer is None or not isinstance(codec, NBits):
             return None
-        return Compensated(codec, self.factors.get(ref))
+        return self.asked.codec(ref, codec)
 
     @property
     def vector(self) -> Codec:

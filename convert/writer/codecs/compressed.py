@@ -108,7 +108,7 @@ class Compressed:
     def grid(self) -> Grid:
         """Describe the numbers that can be stored, for whoever chooses among them."""
         if self.element == "FP4":
-            return Grid(self.bits, self.columns, levels=E2M1_LEVELS, store=self._as_scales)
+            return Grid(self.bits, self.columns, levels=E2M1_LEVELS, store=self._as_scales, is_signed=False)
         zero: Literal["middle", "whole"] = "middle" if self.is_symmetric else "whole"
         return Grid(self.bits, self.columns, zero, store=self._as_scales, is_signed=False)
 

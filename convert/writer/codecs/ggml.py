@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from convert.checkpoint.gguf_file import TYPES
 from convert.errors import Failure
 from convert.extras import require
-from convert.writer.codecs import lanes
+from convert.rounding import Grid, Rounded
+from convert.writer.codecs import ggml_blocks, lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,15 @@ class Ggml:
         if written != out.nbytes or not library.ggml_validate_row_data(number, out.ctypes.data, out.nbytes):
             raise Failure(f"{self.name}: a row quantizes to something that llama.cpp would refuse")
         return (out,)
+
+    @property
+    def grid(self) -> Grid:
+        """Describe the numbers that can be stored, of the types that have one scale a block."""
+        return ggml_blocks.grid(self.name)
+
+    def pack(self, rounded: Rounded) -> tuple[NDArray[np.uint8], ...]:
+        """Store codes that were chosen elsewhere."""
+        return (ggml_blocks.pack(self.name, rounded),)
 
     def decode(self, planes: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.float32]:
         """Read encoded rows again, as llama.cpp does."""

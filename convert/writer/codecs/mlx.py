@@ -138,7 +138,7 @@ class SmallFloat:
         """Describe the numbers that can be stored, where they are few."""
         bits, group_size = SIZES[self.mode]
         store = self._nearest_fraction if self.mode == "nvfp4" else power_above
-        return Grid(bits, group_size, levels=E2M1_LEVELS, store=store)
+        return Grid(bits, group_size, levels=E2M1_LEVELS, store=store, is_signed=False)
 
     def pack(self, chosen: Rounded) -> tuple[NDArray[np.uint8], ...]:
         """Store codes that were chosen elsewhere."""
