@@ -14,6 +14,8 @@ from convert.size import size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    Menus = dict[str, list["Option"]]
+
 # Errors are compared to so many digits: sums of another CPU differ in the last ones, and choices should not.
 DIGITS = 5
 
@@ -56,9 +58,8 @@ def spend(menus: Mapping[str, Sequence[Option]], budget_bytes: int) -> dict[str,
             f"{size(budget_bytes)} are too few: the coarsest types take {size(budget_bytes - left_bytes)}",
             "allow more, or take a smaller model",
         )
-    steps = sorted((step for tensor in hulls for step in _steps(tensor, hulls[tensor])), key=lambda s: s.rank)
     stopped: set[str] = set()
-    for step in steps:
+    for step in _ranked(hulls):
         if step.tensor in stopped:
             continue
         if step.more_bytes > left_bytes:
@@ -67,6 +68,23 @@ def spend(menus: Mapping[str, Sequence[Option]], budget_bytes: int) -> dict[str,
         left_bytes -= step.more_bytes
         chosen[step.tensor] = hulls[step.tensor][step.place]
     return chosen
+
+
+def settle(menus: Mapping[str, Sequence[Option]], most: float) -> dict[str, Option]:
+    """Choose an option for each tensor, such that the sum of errors is at most so much, for few bytes."""
+    hulls = {tensor: _hull(options) for tensor, options in menus.items()}
+    chosen = {tensor: hull[0] for tensor, hull in hulls.items()}
+    left = sum(option.error for option in chosen.values())
+    for step in _ranked(hulls):
+        if left <= most:
+            break
+        left -= step.saved
+        chosen[step.tensor] = hulls[step.tensor][step.place]
+    return chosen
+
+
+def _ranked(hulls: Mapping[str, Sequence[Option]]) -> list[_Step]:
+    return sorted((step for tensor in hulls for step in _steps(tensor, hulls[tensor])), key=lambda s: s.rank)
 
 
 def _hull(options: Sequence[Option]) -> list[Option]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from convert.model.source import Weights
 
 # Part of the key of what is kept: raise it when the same text gives other factors.
-REVISION = 1
+REVISION = 2
 # Share of the Hessian's mean diagonal that is added to it.
 DAMP = 0.01
 
@@ -76,6 +76,8 @@ def learn(
                     before = hidden.load(index) if layer else forward.embed(part)
                     after = forward.layer(layer, before, tally.observe)
                     hidden.store(index, after)
+                    if layer == decoder.layer_count - 1:
+                        tally.observe((forward.head,), forward.last(after))
                     advance(after.nbytes)
                 learned = [_factored(each, damp, place.name, forward) for each in tally.inputs.values()]
                 _save(place, layer, (hidden.load(index) for index in range(len(parts))))

@@ -152,7 +152,7 @@ def deviations(learned: Lessons) -> tuple[Deviation, ...]:
 
 def _named(ref: Ref) -> str:
     expert = "" if ref.expert is None else f".{ref.expert}"
-    return f"layers.{ref.layer}.{ref.role}{expert}"
+    return str(ref.role) if ref.layer is None else f"layers.{ref.layer}.{ref.role}{expert}"
 
 
 def token_count(decoder: Decoder, recipe: Recipe) -> int:
@@ -192,8 +192,9 @@ def cost(decoder: Decoder, recipe: Recipe) -> Cost:
 
 def _inputs(decoder: Decoder) -> dict[tuple[int, int | None, Role], tuple[int, float]]:
     """List the inputs that have a Hessian: its columns, and the share of the tokens that reach it."""
-    return {
+    found: dict[tuple[int, int | None, Role], tuple[int, float]] = {
         (ref.layer, ref.expert, SAME_INPUT.get(ref.role, ref.role)): (shape[1], decoder.reach(ref))
         for ref, shape in decoder.shapes()
         if ref.layer is not None and ref.part == "weight" and len(shape) == 2 and ref.role not in LEFT_OUT
     }
+    return {**found, (decoder.layer_count - 1, None, Role.HEAD): (decoder.hidden_size, 1.0)}

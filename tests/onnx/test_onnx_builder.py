@@ -46,7 +46,8 @@ def weights(folder: Path) -> set[tuple[bytes, ...]]:
 @pytest.mark.parametrize("name", CASES)
 def test_weights_are_the_builders(name: str, tmp_path: Path) -> None:
     model_type, said = CASES[name]
-    settings: dict[str, Any] = {"precision": "int4", "block_size": 32, "symmetric": True, **said}
+    plain = {"precision": "int4", "block_size": 32, "symmetric": True, "mixed": False}
+    settings: dict[str, Any] = {**plain, **said}
     changes = {"original_max_position_embeddings": 256} if model_type == "phi3" else {}
     folder = tiny.make(tmp_path / "model", tiny.Recipe(model_type, changes))
     # Any tokenizer: it is only carried over.

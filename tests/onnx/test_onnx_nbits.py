@@ -135,7 +135,8 @@ QUICK = ("gpt2", "qwen2", "int8", "tied int4", "ragged asymmetric")
 @pytest.mark.parametrize("name", tiny.cases_of(CASES, QUICK, slow=tiny.sample(tiny.rendered("onnx"))))
 def test_logits_are_those_of_the_dequantised_weights(name: str, tmp_path: Path) -> None:
     model_type, changes, said = CASES[name]
-    settings: dict[str, Any] = {"precision": "int4", "block_size": 32, "symmetric": True, **said}
+    plain = {"precision": "int4", "block_size": 32, "symmetric": True, "mixed": False}
+    settings: dict[str, Any] = {**plain, **said}
     recipe = variant(model_type, **changes)
     folder = tiny.make(tmp_path / "model", recipe)
     artifact = genai.convert_folder(folder, tmp_path / "out", accuracy_level=0, **settings)
@@ -158,7 +159,7 @@ def test_logits_are_those_of_the_dequantised_weights(name: str, tmp_path: Path) 
 def test_level_4_adds_the_noise_of_8_bits_and_no_more(tmp_path: Path) -> None:
     recipe = variant("llama")
     folder = tiny.make(tmp_path / "model", recipe)
-    artifact = genai.convert_folder(folder, tmp_path / "out", precision="int4")
+    artifact = genai.convert_folder(folder, tmp_path / "out", precision="int4", mixed=False)
     codec = NBits(4, 32)
     wanted = answers(make_dequantised(tmp_path / "dequantised", recipe, codec, codec, None))
     assert 1e-4 < np.abs(genai.logits(artifact, [TOKENS]) - wanted).max() < 0.1

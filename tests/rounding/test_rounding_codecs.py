@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from convert.formats.budget import Option, settle
 from convert.rounding import round_rows
 from convert.writer.codecs.compensated import Compensated
 from convert.writer.codecs.compressed import Compressed
 from convert.writer.codecs.ggml import Ggml
 from convert.writer.codecs.ggml_blocks import BLOCKS
+from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.minifloat import from_e4m3
 from convert.writer.codecs.mlx import Affine
 from tests.rounding.test_rounding import factor_of, loss, samples
@@ -95,3 +97,25 @@ def test_compressed_tensors_are_what_was_chosen(codec: Compressed) -> None:
     before, after = (float(((each @ hessian) * each).sum()) for each in lost)
     assert after < 0.6 * before
     assert after == pytest.approx(loss(weights, hessian, codec.grid, factor_of(hessian)), rel=1e-3)
+
+
+def test_errors_are_settled_for_few_bytes() -> None:
+    """Take the larger option where it saves most for its bytes, and no more than is asked for."""
+    menus = {
+        "dear": [Option("small", 100, 1.0), Option("large", 200, 0.0)],
+        "cheap": [Option("small", 100, 1.0), Option("large", 110, 0.0)],
+        "fine": [Option("small", 100, 0.1), Option("large", 110, 0.0)],
+    }
+    chosen = {most: {name: each.name for name, each in settle(menus, most).items()} for most in (3, 1.2, 0.5)}
+    assert chosen[3] == dict.fromkeys(menus, "small")
+    assert chosen[1.2] == {**chosen[3], "cheap": "large"}
+    # The last kind saves as much for a byte as the first, and comes later.
+    assert chosen[0.5]["dear"] == chosen[0.5]["cheap"] == "large"
+
+
+@pytest.mark.parametrize("codec", [NBits(4, 32), NBits(4, 32, is_symmetric=False), NBits(8, 64)], ids=str)
+def test_blocks_are_read_again(codec: NBits) -> None:
+    weights, _ = samples(8, 80)
+    read = codec.decode(codec.encode(weights), 80)
+    steps = np.abs(weights).max() / (1 << codec.bits - 1)
+    assert np.abs(read - weights).max() <= 1.01 * steps

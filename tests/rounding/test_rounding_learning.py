@@ -68,6 +68,7 @@ def test_factors_are_those_of_what_goes_into_each_matrix(tmp_path: Path, name: s
         hidden = forward.embed(tokens[None])
         for layer in range(decoder.layer_count):
             hidden = forward.layer(layer, hidden, observe)
+        observe((forward.head,), forward.last(hidden))
     kept = {ref for ref in seen if ref.role not in hessian.LEFT_OUT}
     assert kept == found.factors.keys()
     for ref in kept:

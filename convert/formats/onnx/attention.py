@@ -84,11 +84,10 @@ def _heads(
     if mixer.kv_layer is None:
         roles += [Role.ATTN_K] if mixer.is_key_value else [Role.ATTN_K, Role.ATTN_V]
     query, key, value = (f"{name}.{letter}" for letter in "qkv")
-    fine = network.storage.fine
-    is_apart = fine is not None and Role.ATTN_V in roles
+    is_apart = network.storage.chosen is not None and Role.ATTN_V in roles
     if is_apart:
         roles.remove(Role.ATTN_V)
-        value = _clipped(network, linear(network, rows, (Ref(Role.ATTN_V, layer),), value, codec=fine), mixer)
+        value = _clipped(network, linear(network, rows, (Ref(Role.ATTN_V, layer),), value), mixer)
     joined = linear(network, rows, tuple(Ref(role, layer) for role in roles), f"{name}.qkv")
     joined = _clipped(network, joined, mixer)
     if _is_whole(mixer) and not is_apart:

@@ -188,8 +188,7 @@ def _shared(network: Network, layer: int, rows: str, experts: Experts, name: str
     inner = linear(network, rows, (Ref(Role.SHARED_UP, layer),), f"{name}.shared.up")
     active = graph.node("QuickGelu", [gate], f"{name}.shared.act", domain=CONTRIB, alpha=1.0)
     inner = graph.node("Mul", [active, inner], f"{name}.shared.inner")
-    down, fine = (Ref(Role.SHARED_DOWN, layer),), network.storage.fine
-    result = linear(network, inner, down, f"{name}.shared.down", codec=fine)
+    result = linear(network, inner, (Ref(Role.SHARED_DOWN, layer),), f"{name}.shared.down")
     if not experts.has_shared_router:
         return result
     codec = network.storage.vector

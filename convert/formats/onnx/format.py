@@ -1,7 +1,7 @@
 """ONNX for onnxruntime-genai: a folder with the graph, its weights, its settings and the tokenizer."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from convert.deviation import Deviation
@@ -10,6 +10,7 @@ from convert.formats.base import Format, Planned, Weight, learnable
 from convert.formats.hf.companions import canonical_config, to_json
 from convert.formats.hf.format import promised_type
 from convert.formats.hf.tensors import KEPT_AS, Float
+from convert.formats.onnx import mixing
 from convert.formats.onnx.options import BITS, Folder, OnnxOptions, Precision, Provider, parts
 from convert.formats.onnx.weights import Storage
 from convert.learning.asking import Asked
@@ -22,6 +23,7 @@ from convert.recipe import Recipe
 from convert.writer.codecs import Codec
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
+from convert.writer.layout import Layout
 
 # Written into each graph: modelwright's own version would change the bytes with every commit.
 PRODUCER_VERSION = "0.1.0"
@@ -37,13 +39,14 @@ class Native:
 
     native: Float
     asked: Asked | None = None  # to learn from the calibration text
+    errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of matrices in 4 and 8 bits
 
 
 class OnnxFormat(Format[OnnxOptions, Native]):
     """One folder a precision and provider, as `onnx-int4-cpu`."""
 
     name = "onnx"
-    REVISION = 3
+    REVISION = 4
     RENDERS = frozenset({
         Feature.LEARNED_POSITIONS, Feature.PARTIAL_ROTARY,
         Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE,
@@ -108,6 +111,10 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         tables = [origins[ref].name for ref in (Ref(Role.EMBED), Ref(Role.HEAD)) if ref in origins]
         stored: set[Float] = {KEPT_AS.get(tensors[name].dtype, "F32") for name in tables}
         native = stored.pop() if len(stored) == 1 else "F32"  # which holds both, where they differ
+        mixed = next((each for each in options.by_target() if options.is_mixed(parts(each)[0])), None)
+        if mixed is not None:
+            slots = mixing.slots_of(_unmixed(model.decoder, options, mixed, prepared))
+            prepared = replace(prepared, errors=mixing.measure_errors(slots, weights, progress))
         if prepared.asked:
             asked = prepared.asked.learn(model, recipe, weights, progress)
             prepared = replace(prepared, asked=asked)
@@ -125,7 +132,9 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         from convert.formats.onnx.network import build  # noqa: PLC0415
 
         precision, provider = parts(target)
-        graph, layout = build(model.decoder, _storage(options, target, prepared), PRODUCER_VERSION)
+        mix = _mix(model.decoder, options, target, prepared)
+        storage = _storage(model.decoder, options, target, prepared, mix)
+        graph, layout = build(model.decoder, storage, PRODUCER_VERSION)
         is_js = options.layout is Folder.TRANSFORMERS_JS
         if is_js:
             layout, files = transformers_js.arrange(model, graph, layout, precision, provider)
@@ -146,6 +155,7 @@ class OnnxFormat(Format[OnnxOptions, Native]):
             notes=prepared.asked.notes if prepared.asked else {},
             deviations=(
                 *(prepared.asked.deviations if prepared.asked else ()),
+                *((mix.deviation(),) if mix else ()),
                 *_rounded(options, target, prepared),
                 *_experts(model.decoder, options, target),
                 *(() if is_js else (*genai.deviations(model), *vocabulary.deviations(model.tokenizer))),
@@ -159,14 +169,34 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         require("onnx")
         from convert.formats.onnx.network import build  # noqa: PLC0415 - without onnx other formats work
 
-        _, layout = build(
-            decoder, _storage(options, target, Native(KEPT_AS.get(native, "F32"))), PRODUCER_VERSION
-        )
+        prepared = Native(KEPT_AS.get(native, "F32"))
+        mix = _mix(decoder, options, target, prepared)
+        _, layout = build(decoder, _storage(decoder, options, target, prepared, mix), PRODUCER_VERSION)
         slots = [Weight(slot.pieces[0].ref, sum(slot.sizes_bytes)) for slot in layout.slots]
         return [*slots, *(Weight(None, len(data)) for _, data in layout.fixed)]
 
 
-def _storage(options: OnnxOptions, target: str, prepared: Native) -> Storage:
+def _unmixed(decoder: Decoder, options: OnnxOptions, target: str, prepared: Native) -> Layout:
+    """Lay out a mixed artifact as if all its matrices had 4 bits."""
+    from convert.formats.onnx.network import build  # noqa: PLC0415 - without onnx other formats work
+
+    storage = _storage(decoder, options, target, replace(prepared, asked=None), None)
+    return build(decoder, storage, PRODUCER_VERSION)[1]
+
+
+def _mix(decoder: Decoder, options: OnnxOptions, target: str, prepared: Native) -> mixing.Mix | None:
+    """Choose what has 8 bits, where some matrices have."""
+    if not options.is_mixed(parts(target)[0]):
+        return None
+    layout = _unmixed(decoder, options, target, prepared)
+    return mixing.choose(
+        decoder, mixing.slots_of(layout), prepared.errors, is_compensated=bool(options.learns_by)
+    )
+
+
+def _storage(
+    decoder: Decoder, options: OnnxOptions, target: str, prepared: Native, mix: mixing.Mix | None
+) -> Storage:
     from convert.formats.onnx.weights import Storage  # noqa: PLC0415
 
     precision, provider = parts(target)
@@ -177,18 +207,21 @@ def _storage(options: OnnxOptions, target: str, prepared: Native) -> Storage:
         return Storage(float_name, body, body, body, level)
     native = Plain("F16" if provider is Provider.CUDA else prepared.native)
 
+    is_mixed = options.is_mixed(precision)
+
     def stored(name: str) -> Codec:
         if name == "native":
             return native
-        return NBits(BITS[name], options.block_size, options.symmetric, float_name)
+        found = NBits(BITS[name], options.block_size, options.is_symmetric(precision), float_name)
+        return mixing.fine(found, decoder.hidden_size) if is_mixed and name == Precision.INT8 else found
 
     return Storage(
         float_name,
         body=stored(precision),
         head=stored(options.head_of(precision)),
-        embedding=stored(options.embedding),
+        embedding=stored(options.embedding_of(precision, provider)),
         accuracy_level=level,
-        fine=stored(Precision.INT8) if options.mixed and precision is Precision.INT4 else None,
+        chosen=(mix.chosen if mix else {}) if is_mixed else None,
         asked=prepared.asked,
     )
 
@@ -198,7 +231,7 @@ def _rounded(options: OnnxOptions, target: str, prepared: Native) -> tuple[Devia
     precision, provider = parts(target)
     if provider is not Provider.CUDA or precision in FLOATS or prepared.native == "F16":
         return ()
-    asked = {"embedding": options.embedding, "head": options.head}
+    asked = {"embedding": options.embedding_of(precision, provider), "head": options.head}
     why = "the graph computes in float16"
     return tuple(
         Deviation(part, f"native ({prepared.native})", "F16", why)

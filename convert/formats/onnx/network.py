@@ -248,8 +248,7 @@ def _mlp(network: Network, layer: int, rows: str, mlp: Mlp) -> str:
         inner = graph.node("Mul", [_activated(graph, mlp.activation, gate, name), inner], f"{name}.inner")
     else:
         inner = _activated(graph, mlp.activation, inner, name)
-    fine = network.storage.fine
-    return linear(network, inner, (Ref(Role.MLP_DOWN, layer),), f"{name}.down", codec=fine)
+    return linear(network, inner, (Ref(Role.MLP_DOWN, layer),), f"{name}.down")
 
 
 def _activated(graph: Graph, activation: Activation, rows: str, name: str) -> str:

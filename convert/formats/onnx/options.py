@@ -46,6 +46,8 @@ BITS: dict[str, Literal[4, 8]] = {Precision.INT4: 4, Precision.INT8: 8}
 
 
 PREFIX = "onnx-"
+# Nats of Kullback-Leibler divergence that the matrices of mixed artifacts may lose, as predicted.
+MOST_LOSS = 0.02
 
 
 def parts(target: str) -> tuple[Precision, Provider]:
@@ -98,8 +100,11 @@ class OnnxOptions(TargetOptions):
         default=32,
         description="Weights that share a scale, of int4 and int8; larger ones are faster and coarser.",
     )
-    symmetric: bool = Field(
-        default=True, description="Whether int4 and int8 do without a zero point of each block."
+    symmetric: bool | None = Field(
+        default=None,
+        description="Whether int4 and int8 do without a zero point of each block; unless it is said, all "
+        "but the 4 bits of `mixed` artifacts.",
+        examples=[True],
     )
     accuracy_level: Annotated[int, Field(ge=0, le=4)] | None = Field(
         default=None,
@@ -113,16 +118,18 @@ class OnnxOptions(TargetOptions):
         "and as int8 with `mixed` or `rounding: gptq`.",
         examples=["int8"],
     )
-    embedding: Stored = Field(
-        default="native",
-        description="How int4 and int8 artifacts store the embedding; native keeps the source's own numbers.",
-        examples=["int8"],
+    embedding: Stored | None = Field(
+        default=None,
+        description="How int4 and int8 artifacts store the embedding; native keeps the source's own "
+        "numbers, and is what all but `mixed` artifacts for cpu have unless it is said.",
+        examples=["native"],
     )
-
-    mixed: bool = Field(
-        default=False,
-        description="Whether int4 artifacts store in 8 bits what loses most: the matrices of values, those "
-        "that leave an MLP (but for routed experts), and the head.",
+    mixed: bool | None = Field(
+        default=None,
+        description="Whether int4 artifacts store in 8 bits the matrices that lose most by 4, as many as "
+        "bring the predicted loss to 0.02 nats, and the head; as onnxruntime-genai's own builder writes "
+        "them where not. Unless it is said, those for genai do.",
+        examples=[False],
     )
     rounding: Literal["plain", "gptq"] = Field(
         default="plain",
@@ -171,18 +178,35 @@ class OnnxOptions(TargetOptions):
         """Choose how the output matrix is stored."""
         if self.head is not None:
             return self.head
-        return "int8" if self.learns_by or self.mixed or precision is Precision.INT8 else "int4"
+        is_fine = self.learns_by or self.is_mixed(precision) or precision is Precision.INT8
+        return "int8" if is_fine else "int4"
+
+    def embedding_of(self, precision: Precision, provider: Provider) -> Stored:
+        """Choose how the embedding is stored: no one has looked its 8 bits up on a GPU."""
+        if self.embedding is not None:
+            return self.embedding
+        return "int8" if self.is_mixed(precision) and provider is Provider.CPU else "native"
+
+    def is_mixed(self, precision: Precision) -> bool:
+        """Tell whether some matrices have 8 bits and others 4."""
+        if precision is not Precision.INT4:
+            return False
+        return self.layout is Folder.GENAI if self.mixed is None else self.mixed
+
+    def is_symmetric(self, precision: Precision) -> bool:
+        """Tell whether blocks have no zero points."""
+        return not self.is_mixed(precision) if self.symmetric is None else self.symmetric
 
     def _packing(self, precision: Precision, provider: Provider) -> dict[str, JsonValue]:
         return {
             "block_size": self.block_size,
-            "symmetric": self.symmetric,
+            "symmetric": self.is_symmetric(precision),
             "accuracy_level": self.level(provider),
             "head": self.head_of(precision),
-            "embedding": self.embedding,
+            "embedding": self.embedding_of(precision, provider),
             # Only where they are asked for: else artifacts made before it could be said would be made again.
             **({"rounding": self.rounding} if self.learns_by else {}),
-            **({"mixed": True} if self.mixed and precision is Precision.INT4 else {}),
+            **({"mixed": MOST_LOSS} if self.is_mixed(precision) else {}),
         }
 
     @field_validator("block_size", "symmetric", "accuracy_level", "head", "embedding", "mixed", "rounding")

@@ -1,5 +1,6 @@
 """Weights in the graph: how each is stored, and how rows are multiplied by it or taken out of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from convert.formats.onnx.graph import CONTRIB, FLOATS, Graph, Matrix
@@ -21,7 +22,8 @@ class Storage:
     head: Codec
     embedding: Codec
     accuracy_level: int
-    fine: Codec | None = None  # of the matrices that lose most, where they are stored in more bits
+    # Of matrices that are not stored as the body; None where all are, and values with queries and keys.
+    chosen: Mapping[str, NBits] | None = None
     asked: Asked | None = None  # what quantized matrices are rounded by; None: plainly
 
     def rounding(self, ref: Ref, codec: Codec) -> Codec | None:
@@ -29,6 +31,10 @@ class Storage:
         if self.asked is None or ref.layer is None or not isinstance(codec, NBits):
             return None
         return self.asked.codec(ref, codec)
+
+    def of(self, name: str) -> Codec:
+        """Find how a matrix of a layer is stored."""
+        return (self.chosen or {}).get(f"{name}.weight", self.body)
 
     @property
     def vector(self) -> Codec:
@@ -58,7 +64,7 @@ def linear(
     network: Network, rows: str, refs: tuple[Ref, ...], name: str, *, codec: Codec | None = None
 ) -> str:
     """Multiply by one matrix, or several stacked into one, and add its bias where it has one."""
-    weight = matrix(network, refs, codec or network.storage.body, name)
+    weight = matrix(network, refs, codec or network.storage.of(name), name)
     bias = None
     biases = [replace(ref, part="bias") for ref in refs]
     if biases[0] in network.shapes:

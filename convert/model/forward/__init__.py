@@ -147,9 +147,17 @@ class Forward:
         hidden = self.embed(tokens[None])
         for index in range(self.decoder.layer_count):
             hidden = self.layer(index, hidden)
-        head = Role.EMBED if self.decoder.is_tied else Role.HEAD
         with single_threaded():
-            return self.linear(Ref(head), self.norm(Ref(Role.FINAL_NORM), hidden[0]))
+            return self.linear(self.head, self.last(hidden))
+
+    @property
+    def head(self) -> Ref:
+        """Name the matrix that scores every next token."""
+        return Ref(Role.EMBED if self.decoder.is_tied else Role.HEAD)
+
+    def last(self, hidden: Rows) -> Rows:
+        """Give what the head is multiplied with, (tokens, hidden size)."""
+        return self.norm(Ref(Role.FINAL_NORM), hidden.reshape(-1, hidden.shape[-1]))
 
     def norm(self, ref: Ref, rows: Rows) -> Rows:
         """Normalize the last axis."""

@@ -12,6 +12,8 @@ from convert.rounding import Grid
 from convert.writer.codecs import lanes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from convert.rounding import Rounded
@@ -63,6 +65,23 @@ class NBits:
         packed[:, -(-rows.shape[1] * self.bits // 8) :] = 0
         planes = packed, stored.reshape(count, -1).view(np.uint8)
         return planes if self.is_symmetric else (*planes, self._pack_zero_points(zero_points, count))
+
+    def decode(self, planes: Sequence[NDArray[np.uint8]], columns: int) -> Rows:
+        """Read encoded rows again, as onnxruntime does."""
+        packed, stored, *zeros = planes
+        shape = len(packed), self.blocks(columns)
+        scales = stored.view(np.float32 if self.scale == "F32" else np.float16).astype(np.float32)
+        middle = np.full(shape, 1 << self.bits - 1, np.float32)
+        shifts = self._codes(zeros[0])[:, : shape[1]] if zeros else middle
+        codes = self._codes(packed).reshape(*shape, self.block_size)
+        wide: Rows = (codes - shifts[..., None]) * scales[..., None]
+        return wide.reshape(shape[0], -1)[:, :columns]
+
+    def _codes(self, packed: NDArray[np.uint8]) -> Rows:
+        if self.bits == 8:
+            return packed.astype(np.float32)
+        pairs = np.stack([packed & np.uint8(15), packed >> np.uint8(4)], axis=-1)
+        return pairs.reshape(len(packed), -1).astype(np.float32)
 
     @property
     def grid(self) -> Grid:
