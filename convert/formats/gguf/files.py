@@ -102,8 +102,7 @@ def _layout(
 def is_rounded(type_name: str, tensor: FileTensor) -> bool:
     """Tell whether codes can be chosen: of blocks that are packed here, in columns as they are learned of."""
     is_own = all(
-        piece.ref.layer is not None and not isinstance(piece.arrange, TileColumns) and not piece.is_turned
-        for piece in tensor.pieces
+        not isinstance(piece.arrange, TileColumns) and not piece.is_turned for piece in tensor.pieces
     )
     return type_name in BLOCKS and is_own
 
