@@ -1,6 +1,6 @@
 """Compare rounding by calibration text with plain rounding, format by format, as their runtimes read them.
 
-python -m tests.bench.rounding [tiny-qwen] [FOLDER] [--formats gguf-Q4_0 mlx-4bit] [--seeds 3] [--tokens 2048]
+python -m tests.bench.rounding [tiny-qwen] [FOLDER] [--formats gguf mlx] [--seeds 3] [--tokens 2048]
 
 The same bits and groups both times; each seed chooses other calibration samples. Divergence is the mean
 Kullback-Leibler divergence from the source's next tokens, on text that nobody learned from. An interval is
@@ -42,27 +42,12 @@ STUDENT = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776}
 PACKS = ("searchqa", "lessonpack")
 
 
-@dataclass(frozen=True)
-class Case:
-    """A format's options but for the rounding, and the runtime that opens what comes out."""
-
-    format: str
-    options: str
-    runtime: str
-
-
-CASES = {
-    "onnx-int4-cpu": Case("onnx", "precision: int4, block_size: 32, head: int8", "onnxruntime_genai"),
-    "mlx-4bit": Case("mlx", "quants: [4bit], group_size: 64", "mlx_lm"),
-    "compressed-tensors-w4a16": Case(
-        "compressed-tensors", "scheme: w4a16, group_size: 64", "compressed_tensors"
-    ),
-    "compressed-tensors-nvfp4a16": Case("compressed-tensors", "scheme: nvfp4a16", "compressed_tensors"),
-    "compressed-tensors-mxfp4": Case("compressed-tensors", "scheme: mxfp4", "compressed_tensors"),
-    "gguf-Q4_0": Case("gguf", "quants: [Q4_0]", "llama_cpp"),
-    "gguf-Q4_1": Case("gguf", "quants: [Q4_1]", "llama_cpp"),
-    "gguf-Q5_0": Case("gguf", "quants: [Q5_0]", "llama_cpp"),
-    "gguf-Q8_0": Case("gguf", "quants: [Q8_0]", "llama_cpp"),
+# Each format's options but for the rounding, and the runtime that opens what comes out.
+FORMATS = {
+    "onnx": ("precision: int4, block_size: 32, mixed: false, head: int8", "onnxruntime_genai"),
+    "mlx": ("quants: [4bit], group_size: 64", "mlx_lm"),
+    "compressed-tensors": ("scheme: [w4a16, nvfp4a16, mxfp4], group_size: 64", "compressed_tensors"),
+    "gguf": ("quants: [Q4_0, Q4_1, Q5_0, Q8_0]", "llama_cpp"),
 }
 
 
@@ -72,7 +57,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="*", default=["tiny-qwen", "tiny-gpt2"])
-    parser.add_argument("--formats", nargs="+", choices=CASES, default=[*CASES])
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=[*FORMATS])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=48, help="windows of 256 tokens that are learned from")
     parser.add_argument("--tokens", type=int, default=2048, help="that are judged")
@@ -90,21 +75,22 @@ def compare(model: str, work: Path, asked: argparse.Namespace) -> Iterator[str]:
     (work / "learn.txt").write_text(to_learn_from(), "utf-8")
     made = Made(source, work, asked.samples)
     windows = _windows(made, asked.tokens)
-    hf = made.convert("hf", "hf: {}")
+    hf = made.convert("hf", ["hf: {}"])
     with Worker(Launch("transformers", hf / "hf", RuntimeSettings(context=WINDOW))) as worker:
         reference = save_reference(worker, windows, work / "reference.logits")
+    formats = []
     for name in asked.formats:
-        case = CASES[name]
         try:
-            plain = made.judge(name, case, reference, "")
+            made.convert(f"{name}-plain", made.targets([name]))
+            formats.append(name)
         except Failure as failure:
             yield f"| {source.name} | {name} | | | {failure.message} |"
-            continue
-        by_text = [made.judge(name, case, reference, "rounding: gptq", seed) for seed in range(asked.seeds)]
-        less = [100 * (1 - each / plain) for each in by_text]
-        yield (
-            f"| {source.name} | {name} | {plain:.4f} | {statistics.mean(by_text):.4f} | {_interval(less)} % |"
-        )
+    plain = made.judge("plain", formats, reference)
+    by_text = [made.judge("by-text", formats, reference, "gptq", seed) for seed in range(asked.seeds)]
+    for name, before in plain.items():
+        after = [each[name] for each in by_text]
+        less = _interval([100 * (1 - each / before) for each in after])
+        yield f"| {source.name} | {name} | {before:.4f} | {statistics.mean(after):.4f} | {less} % |"
 
 
 @dataclass(frozen=True)
@@ -115,20 +101,36 @@ class Made:
     work: Path
     samples: int
 
-    def judge(self, name: str, case: Case, reference: Reference, rounding: str, seed: int = 0) -> float:
-        """Convert, and give the divergence."""
-        target = f"{case.format}: {{{', '.join(filter(None, (case.options, rounding)))}}}"
-        out = self.convert(f"{name}-{rounding[-4:]}-{seed}", target, seed) / name
-        with Worker(Launch(case.runtime, out, RuntimeSettings(context=WINDOW))) as worker:
-            return quality(worker, reference).kl_mean
+    @staticmethod
+    def targets(formats: Sequence[str], rounding: str = "plain") -> list[str]:
+        """Write the lines of a recipe."""
+        return [f"{name}: {{{FORMATS[name][0]}, rounding: {rounding}}}" for name in formats]
 
-    def convert(self, name: str, target: str, seed: int = 0) -> Path:
+    def judge(
+        self,
+        name: str,
+        formats: Sequence[str],
+        reference: Reference,
+        rounding: str = "plain",
+        seed: int = 0,
+    ) -> dict[str, float]:
+        """Convert, and give the divergence of each artifact."""
+        out = self.convert(f"{name}-{seed}", self.targets(formats, rounding), seed)
+        found = {}
+        for folder in sorted(out.iterdir()):
+            (runtime,) = (opens for each, (_, opens) in FORMATS.items() if folder.name.startswith(each))
+            with Worker(Launch(runtime, folder, RuntimeSettings(context=WINDOW))) as worker:
+                found[folder.name] = quality(worker, reference).kl_mean
+        return found
+
+    def convert(self, name: str, targets: Sequence[str], seed: int = 0) -> Path:
         """Convert, and return the folder of the artifacts."""
         is_embedded = self.source.parent == EMBEDDED
         text = f"text: {self.work}/learn.txt" if is_embedded else f"packs: [{', '.join(PACKS)}]"
         path = self.work / f"{name}.yaml"
+        lines = "\n".join(f"  {target}" for target in targets)
         path.write_text(
-            f"model: {self.source}\ntargets:\n  {target}\n"
+            f"model: {self.source}\ntargets:\n{lines}\n"
             f"calibration: {{{text}, samples: {self.samples}, length: {WINDOW}, seed: {seed}}}\n",
             "utf-8",
         )
@@ -138,7 +140,9 @@ class Made:
 
 def _windows(made: Made, count: int) -> Windows:
     """Cut what is judged: dialogues held out from training, or the scenarios', as in a verification."""
-    tokenizer = tokenizers.Tokenizer.from_file(str(made.convert("words", "hf: {}") / "hf" / "tokenizer.json"))
+    tokenizer = tokenizers.Tokenizer.from_file(
+        str(made.convert("words", ["hf: {}"]) / "hf" / "tokenizer.json")
+    )
     if made.source.parent == EMBEDDED:
         ids = held_out(tokenizer, count)
     else:
