@@ -6,6 +6,7 @@ that was killed goes on with the layer that it was in.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -61,6 +62,23 @@ def learn(
     """Run the windows through the model, and factor the Hessian of what goes into each matrix."""
     place = folder / _key(windows, damp)
     place.mkdir(parents=True, exist_ok=True)
+    with (place / "turn").open("w") as turn:  # another conversion may be learning the same
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        _walk(decoder, weights, windows, place, damp=damp, advance=advance, threads=threads)
+    return _lessons(place, decoder, windows, damp)
+
+
+def _walk(
+    decoder: Decoder,
+    weights: Weights,
+    windows: Windows,
+    place: Path,
+    *,
+    damp: float,
+    advance: Callable[[int], None],
+    threads: int | None,
+) -> None:
+    """Go on with the layer after the last that is there."""
     forward = Forward(decoder, weights.checkpoint, weights.origins, threads)
     parts = list(batches(windows))
     shapes = [(*part.shape, decoder.hidden_size) for part in parts]
@@ -83,7 +101,6 @@ def learn(
                 _save(place, layer, (hidden.load(index) for index in range(len(parts))))
                 write_layer(_layer_path(place, layer), learned)
                 _states_path(place, layer - 1).unlink(missing_ok=True)
-    return _lessons(place, decoder, windows, damp)
 
 
 def _lessons(place: Path, decoder: Decoder, windows: Windows, damp: float) -> Lessons:

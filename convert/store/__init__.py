@@ -32,7 +32,7 @@ from convert.store.manifest import (
     read_manifest,
 )
 from convert.store.model_file import FileReport, Tally, inspect_file
-from convert.store.part import Parts, remove_lessons
+from convert.store.part import Parts
 from convert.store.paths import Paths, Removed
 from convert.store.remote import Remote
 from convert.store.space import allocate, free_bytes, require_space
@@ -72,7 +72,6 @@ __all__ = [
     "inspect_file",
     "list_artifacts",
     "read_manifest",
-    "remove_lessons",
     "require_space",
     "seal",
 ]

@@ -11,7 +11,6 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,19 +108,12 @@ def parts(paths: Paths, recipe: str, keys: Iterable[str]) -> Parts:
     return Parts(paths.root / ".parts" / parts_name(recipe, keys))
 
 
-def remove_lessons(folder: Path) -> None:
-    """Remove what was learned for artifacts that are built."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # others are learning
-        folder.parent.rmdir()
-
-
 def sweep_parts(paths: Paths, *, dry_run: bool = False) -> tuple[Removed, ...]:
     """Remove parts, and what was learned, where that was given up."""
     removed: list[Removed] = []
     with explained(paths.root):
         folders = sorted(
-            each for hidden in (".parts", ".lessons") for each in (paths.root / hidden).glob("*")
+            each for hidden in (".parts", ".lessons") for each in (paths.root / hidden).glob("*/")
         )
         for folder in folders:
             files = [path.lstat() for path in (folder, *folder.rglob("*"))]

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from convert.errors import Failure
 from convert.pipeline.record import manifest
 from convert.pipeline.run import Job, Run
-from convert.pipeline.stage.build import commit, learn, write_files
+from convert.pipeline.stage.build import commit, learn, lessons_held, write_files
 from convert.pipeline.stage.build_part import parts_of
 from convert.pipeline.weights import legal_files, opened
 from convert.recipe import cli_name
@@ -23,7 +23,7 @@ def assemble(run: Run) -> Run:
     complete = [count for count in counts if not shared.missing(count)]
     if not complete:
         raise _incomplete(run, shared, counts)
-    with opened(run) as (known, weights):
+    with opened(run) as (known, weights), lessons_held(known, weights):
         jobs = [*learn(known, weights)]
         if isinstance(shared, Work):
             _complete(known, jobs, shared, complete[0])

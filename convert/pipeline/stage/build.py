@@ -1,7 +1,7 @@
 """Build the artifacts: one pass over the weights fills all files, and each artifact is put in place whole."""
 
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,28 @@ from convert.model.source import Weights
 from convert.pipeline.record import manifest
 from convert.pipeline.run import Job, Run
 from convert.pipeline.weights import fill, legal_files, opened
-from convert.store import Staging, remove_lessons, seal
+from convert.store import Staging, seal
+from convert.store.lessons import held
 from convert.writer import engine
 from convert.writer.layout import Layout
 
 
 def build(run: Run) -> Run:
     """Learn from the weights what a format asks for, then fill and place every artifact."""
-    with opened(run) as (known, weights):
+    with opened(run) as (known, weights), lessons_held(known, weights) as remove:
         _fill(known, weights, [*learn(known, weights)])
-        if weights.lessons:
-            remove_lessons(weights.lessons)
+        remove()
     return known
+
+
+@contextmanager
+def lessons_held(run: Run, weights: Weights) -> Iterator[Callable[[], None]]:
+    """Hold what is to be learned against other conversions of the source, which may end before this one."""
+    if weights.lessons is None or not any(job.planned.learning for job in run.jobs):
+        yield lambda: None
+        return
+    with held(weights.lessons) as remove:
+        yield remove
 
 
 def learn(run: Run, weights: Weights) -> Iterable[Job]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from convert.model.source import Weights
 from convert.pipeline.run import Job, Run
-from convert.pipeline.stage.build import learn
+from convert.pipeline.stage.build import learn, lessons_held
 from convert.pipeline.weights import fill, opened
 from convert.store import Parts, Work
 from convert.store.upload import Name, stretch_bytes
@@ -20,7 +20,7 @@ def build_part(run: Run) -> Run:
     if shared.is_done(*part):
         run.remark(f"part {part} is there already")
         return run
-    with opened(run) as (known, weights):
+    with opened(run) as (known, weights), lessons_held(known, weights):
         jobs = [*learn(known, weights)]
         if isinstance(shared, Work):
             _upload(known, weights, jobs, shared)
