@@ -74,7 +74,8 @@ def widened(codec: Compressed, planes: tuple[NDArray[np.uint8], ...]) -> Rows:
         codes -= np.repeat(each.reshape(-1, words.shape[1]), codec.columns, axis=1).astype(np.float32)
     else:
         codes -= 8
-    return codes * np.repeat(scale, codec.columns, axis=1)
+    wide: Rows = codes * np.repeat(scale, codec.columns, axis=1)
+    return wide
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from convert.deviation import Deviation
 from convert.formats.budget import Option, settle
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TYPICAL_ERRORS = {4: 0.0055, 8: 0.00003}
 # Wider models lose less by the same error: by this power of their width, where they are wider than this one.
 WIDTH, POWER = 576, 0.7
-EIGHT_BITS = 8
+EIGHT_BITS: Literal[8] = 8
 # Of an error, what rounding by the calibration text leaves of what it does to the outputs.
 COMPENSATED = 0.35
 
