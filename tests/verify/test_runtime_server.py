@@ -57,12 +57,20 @@ def server(chat: Made) -> Iterator[str]:
 
 def test_a_server_answers_as_the_file_itself(server: str, gguf: Worker) -> None:
     # This server punishes repetition unless asked not to.
-    with opened("openai_http", server, body={"repeat_penalty": 1.0}) as worker:
+    with opened("openai_http", server, body={"repeat_penalty": 1.0}, seats=2) as worker:
         assert worker.info.notes["model"] == "tiny"
         for request in (Request(text="The largest", max_tokens=8), Request(messages=CHAT, max_tokens=8)):
             pieces = list(worker.generate(request))
             assert "".join(piece.text for piece in pieces) == gguf.answer(request)
             assert pieces[-1].end == "length"
+        assert worker.seats() == 2
+        asked = (Request(text="The largest", max_tokens=8), Request(messages=CHAT, max_tokens=6))
+        finished = worker.advance(list(enumerate(asked)))
+        while len(finished) < 2:
+            finished += worker.advance([])
+        assert {one.seat: one.text for one in finished} == {
+            seat: gguf.answer(request) for seat, request in enumerate(asked)
+        }
         ticks = list(worker.together([Request(text=f"{n}", max_tokens=5) for n in range(3)]))
         assert {tick.index for tick in ticks} == {0, 1, 2}
         with pytest.raises(ChildFailure, match="not in token ids"):

@@ -4,7 +4,8 @@ Text goes to /completions, a chat to /chat/completions, where the server's own t
 is tried twice: this measures. Options: ``model`` (else the server's first), ``api_key_env`` (the environment
 variable that holds the key), ``timeout_s`` (of silence), ``body`` (sent with every request: some servers
 punish repetition unless asked not to, llama_cpp.server by ``{"repeat_penalty": 1.0}``), ``endless`` (sent
-with those that are to run to their last token, such as ``{"ignore_eos": true}``).
+with those that are to run to their last token, such as ``{"ignore_eos": true}``), ``seats`` (how many dialogues
+are asked at once; llama_cpp.server, for one, drops a request when the next one comes).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from convert.errors import Failure
-from verify.runtimes import Info, Outcome, Piece, Request, RuntimeSettings, Tick
+from verify.runtimes import Finished, Info, Outcome, Piece, Request, RuntimeSettings, Tick
 from verify.runtimes._events import Server
 from verify.runtimes._load import run_load
 from verify.runtimes._options import read_options
@@ -32,7 +33,14 @@ if TYPE_CHECKING:
 
 FORMATS = ()  # a server shows no files
 SCHEMES = ("http", "https")
-OPTIONS: dict[str, Any] = {"model": None, "api_key_env": None, "timeout_s": 300.0, "body": {}, "endless": {}}
+OPTIONS: dict[str, Any] = {
+    "model": None,
+    "api_key_env": None,
+    "timeout_s": 300.0,
+    "body": {},
+    "endless": {},
+    "seats": 1,
+}
 ENDS = {"stop": "end", "length": "length"}
 FORCING_BIAS = 100  # the most that OpenAI's API allows
 
@@ -85,7 +93,7 @@ def open_runtime(path: str, settings: RuntimeSettings) -> OpenAiHttp:
 class OpenAiHttp:
     """One of a server's models, asked over a new connection for each request."""
 
-    CALLS: ClassVar[tuple[str, ...]] = ("generate", "together", "count", "force", "load")
+    CALLS: ClassVar[tuple[str, ...]] = ("generate", "together", "advance", "count", "force", "load")
     takes_ids: ClassVar[bool] = False  # as a prompt
 
     def __init__(self, url: str, settings: RuntimeSettings, check: Callable[[], None] = lambda: None) -> None:
@@ -98,6 +106,9 @@ class OpenAiHttp:
         self._server = Server(base, options["timeout_s"], key, check)
         self._body: dict[str, Any] = options["body"]
         self._endless: dict[str, Any] = options["endless"]
+        self._seats: int = options["seats"]
+        self._came: queue.Queue[Finished] = queue.Queue()
+        self._asked: set[int] = set()  # seats without an answer so far
         self.model = options["model"] or self._first_model()
         notes = {"model": self.model}
         self.info = Info("openai_http", self.CALLS, settings.context, notes=notes, takes_text=True)
@@ -149,6 +160,37 @@ class OpenAiHttp:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
                 one.close()
+
+    def seats(self) -> int:
+        """Return how many dialogues are asked at once."""
+        return self._seats
+
+    def advance(self, added: Sequence[tuple[int, Request]]) -> list[Finished]:
+        """Ask what is added, each over its own connection, and wait until a seat has its answer."""
+        for seat, request in added:
+            self._asked.add(seat)
+            threading.Thread(target=self._answer, args=(seat, request), daemon=True).start()
+        if not self._asked:
+            return []
+        finished = [self._came.get()]
+        with suppress(queue.Empty):
+            while True:
+                finished.append(self._came.get_nowait())
+        self._asked -= {each.seat for each in finished}
+        return finished
+
+    def _answer(self, seat: int, request: Request) -> None:
+        """Ask for one answer; why there is none is handed on in its place."""
+        try:
+            pieces = list(self.generate(request))
+        except Failure as failure:
+            self._came.put(Finished(seat, failure.message, None))
+        except Exception as error:  # noqa: BLE001  (a thread's error must reach the one who waits for it)
+            self._came.put(Finished(seat, f"{type(error).__name__}: {error}", None))
+        else:
+            tokens = pieces[-1].tokens or len(pieces) - 1
+            text = "".join(piece.text for piece in pieces)
+            self._came.put(Finished(seat, text, pieces[-1].end, tokens))
 
     def load(
         self, requests: Sequence[Request], users: int | None, due_s: Sequence[float]

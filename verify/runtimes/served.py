@@ -86,6 +86,7 @@ def open_runtime(path: str, settings: RuntimeSettings) -> OpenAiHttp:
         "timeout_s": options["timeout_s"],
         "body": {**server.body, **options["body"]},
         "endless": dict(server.endless),
+        "seats": start.slots if server.is_parallel else 1,
     }
     client = server.client(url, RuntimeSettings(start.context, settings.threads, asked), programs.blame)
     notes = {"server": options["server"], "version": server.version(programs.api) or "unknown"}

@@ -34,6 +34,7 @@ SERVER = Server(
     commands=commands,
     hint=HINT,
     health="/v1/models",
+    is_parallel=False,
     body={"repeat_penalty": 1.0},  # it punishes repetition unless asked not to
     endless={},  # it has no such thing
 )

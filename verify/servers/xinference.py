@@ -96,6 +96,7 @@ def _gguf(start: Start) -> dict[str, Any]:
 
 SERVER = Server(
     formats=("gguf", "hf", "gptq", "awq"),
+    is_parallel=False,
     commands=commands,
     hint="pip install xinference with an engine in an environment, and put its commands on PATH",
     environment=environment,
