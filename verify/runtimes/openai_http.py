@@ -4,8 +4,8 @@ Text goes to /completions, a chat to /chat/completions, where the server's own t
 is tried twice: this measures. Options: ``model`` (else the server's first), ``api_key_env`` (the environment
 variable that holds the key), ``timeout_s`` (of silence), ``body`` (sent with every request: some servers
 punish repetition unless asked not to, llama_cpp.server by ``{"repeat_penalty": 1.0}``), ``endless`` (sent
-with those that are to run to their last token, such as ``{"ignore_eos": true}``), ``seats`` (how many dialogues
-are asked at once; llama_cpp.server, for one, drops a request when the next one comes).
+those that are to run to their last token, such as ``{"ignore_eos": true}``), ``seats`` (dialogues that are
+asked at once; llama_cpp.server, for one, drops a request when the next one comes).
 """
 
 from __future__ import annotations
