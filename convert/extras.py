@@ -35,6 +35,7 @@ PACKAGES = (
     Package("mlx_lm", "mlx-lm", "mlx"),
     Package("compressed_tensors", "compressed-tensors", "verify"),
     Package("ray", "ray", "fleet"),
+    Package("lm_eval", "lm-eval", "eval"),
     Package("onnxruntime", "onnxruntime", "verify"),
     Package("onnxruntime_genai", "onnxruntime-genai", "verify"),
     Package("peft", "peft", "verify"),

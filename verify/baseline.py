@@ -16,6 +16,7 @@ from verify.answer_cache import cached
 from verify.answerer import WorkerAnswerer
 from verify.budget import whole
 from verify.forecast import Forecast
+from verify.harness import TaskScore
 from verify.logprobs import MIN_LENGTH, Reference, Windows, cut, save_reference
 from verify.parity import Profile, read_profile
 from verify.pilot import Paced, pilot
@@ -63,6 +64,7 @@ class Baseline:
     plan: Plan  # what fits of what was to be asked
     scope: Scope
     launch: Launch  # how the source was opened
+    tasks: tuple[TaskScore, ...] = ()  # of lm-evaluation-harness
 
 
 def question_source(
@@ -114,6 +116,7 @@ def question_source(
             with cached(asked, cache / f"{_key(source, worker, asked.seats)}.answers") as answerer:
                 answers = converse(answerer, plan, forecast, NAME)
             require_alive(worker)
+            tasks = _tasks(worker, plan, cache / _key(source, worker), forecast)
     except ChildFailure as failure:
         tail = " | ".join(failure.fault.stderr_tail[-3:])
         raise Failure(
@@ -129,7 +132,15 @@ def question_source(
         scenarios=answers,
         answered_by=copy,
     )
-    return Baseline(result, profile, reference, plan, fitted.scope, launch)
+    return Baseline(result, profile, reference, plan, fitted.scope, launch, tasks)
+
+
+def _tasks(worker: Worker, plan: Plan, cache: Path, forecast: Forecast) -> tuple[TaskScore, ...]:
+    """Ask the harness's tasks, if there are any."""
+    if plan.tasks is None or plan.measures == "speed":
+        return ()
+    forecast.doing(NAME, "tasks")
+    return plan.tasks.source_scores(worker, cache)
 
 
 def _is_worth_a_copy(source: Source, model: Paced, plan: Plan, windows: Windows, forecast: Forecast) -> bool:

@@ -13,6 +13,7 @@ from verify.baseline import Baseline, converse, require_alive
 from verify.counts import compare_counts
 from verify.forecast import Forecast
 from verify.gates import Check
+from verify.harness import against, task_drop
 from verify.judgment import figures, smoke_drop
 from verify.load import LoadPlan, launch_for, load_check, measure_load
 from verify.logprobs import Reference
@@ -119,6 +120,8 @@ class Examination:
             self._step("quality", "logits", lambda: self._compare_logits(worker, reference))
         if worker.fault is None:
             self._step("answers", "", lambda: self._have_dialogues(worker, baseline))
+        if self._plan.tasks and baseline.tasks and worker.fault is None:
+            self._step("tasks", "tasks", lambda: self._ask_tasks(worker, baseline))
         self.is_alive = worker.fault is None
 
     def _step(self, name: str, what: str, step: Callable[[], None], limit: str | None = None) -> None:
@@ -156,6 +159,10 @@ class Examination:
         count = len(answers.transcripts)
         why = f"{count} dialogues without a crash"
         self._checks.append(Check("answers", count, count, passed=True, why=why))
+
+    def _ask_tasks(self, worker: Worker, baseline: Baseline) -> None:
+        if self._plan.tasks:
+            self._found["tasks"] = against(self._plan.tasks.scores(worker), baseline.tasks)
 
     def take_load(self, baseline: Baseline) -> None:
         """Ask a server as many users do, if that is planned."""
@@ -197,4 +204,5 @@ class Examination:
     def _figures(self) -> dict[str, float | None]:
         """Return the measurements by the gates' names."""
         parts = (self._found.get(part) for part in ("quality", "speed", "memory"))
-        return figures(self._files.size_bytes, self._smoke_drop, *parts)
+        drops = {"smoke_drop": self._smoke_drop, "task_drop": task_drop(self._found.get("tasks", ()))}
+        return figures(self._files.size_bytes, drops, *parts)

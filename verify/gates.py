@@ -43,6 +43,7 @@ class Gate:
 
 GATES = (
     Gate("smoke_drop", "its share of passed dialogues is {} below the source's", ".1%"),
+    Gate("task_drop", "the task that lost most is {} below the source's", ".1%"),
     Gate("ppl_ratio", "its perplexity is {} times the source's", ".4f"),
     Gate("kl_mean", "its KL divergence from the source is {} nats on average", ".5f"),
     Gate("kl_p99", "its KL divergence from the source is {} nats at the 99th percentile", ".4f"),

@@ -13,6 +13,7 @@ from convert.recipe import Gates
 from verify import gates
 from verify.choice import chosen
 from verify.gates import Check
+from verify.harness import task_drop
 from verify.report import ArtifactResult, Scenarios, SourceResult
 from verify.sample import Speed, Spread
 from verify.scenarios.pack import Dialogue, Pack
@@ -39,12 +40,14 @@ def smoke_drop(source: Scenarios | None, found: Scenarios | None) -> float | Non
     return smoke(source.transcripts) - smoke(found.transcripts)
 
 
-def figures(size_bytes: int | None, drop: float | None, *parts: object) -> dict[str, float | None]:
-    """Return the measurements by the gates' names; `parts` are the quality, the speed and the memory.
+def figures(
+    size_bytes: int | None, drops: Mapping[str, float | None], *parts: object
+) -> dict[str, float | None]:
+    """Return the measurements by the gates' names; `parts` are quality, speed and memory.
 
     A speed on a machine that other programs kept busy says nothing of the artifact: it is not gated.
     """
-    found: dict[str, Any] = {"size_bytes": size_bytes, "smoke_drop": drop}
+    found: dict[str, Any] = {"size_bytes": size_bytes, **drops}
     for part in filter(None, parts):
         found |= {} if isinstance(part, Speed) and part.is_busy else vars(part)
     named = {gate.name: found.get(gate.name) for gate in gates.GATES}
@@ -130,8 +133,11 @@ def _missed(
     result: ArtifactResult, source: SourceResult, limits: Gates, given: Mapping[str, Check]
 ) -> Iterator[tuple[str, str]]:
     """List the gates that fail by the measurements, or for which there is none."""
-    drop = smoke_drop(source.scenarios, result.scenarios)
-    found = figures(result.size_bytes, drop, result.quality, result.speed, result.memory)
+    drops = {
+        "smoke_drop": smoke_drop(source.scenarios, result.scenarios),
+        "task_drop": task_drop(result.tasks),
+    }
+    found = figures(result.size_bytes, drops, result.quality, result.speed, result.memory)
     failed = {check.name for check in result.failures}
     for check in gates.judge(limits, found):
         said = given.get(check.name)

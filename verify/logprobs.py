@@ -72,28 +72,61 @@ def cut(ids: Sequence[int], length: int, *, bos_id: int | None = None, most: int
 def scored_logits(worker: Worker, windows: Windows) -> Iterator[NDArray[np.float32]]:
     """Yield the logits of every scored position in order, in blocks of rows; or what is known of them."""
     for window in windows.ids:
-        if worker.info.top_logprobs is not None:
-            yield from _top_logprobs(worker, windows, window)
-            continue
-        at = 0
-        with closing(worker.logits(window)) as blocks:
-            for block in blocks:
-                wanted = block[max(0, windows.scored.start - at) : max(0, windows.scored.stop - at)]
-                at += len(block)
-                if len(wanted):
-                    yield wanted
-        if at != windows.length:
-            raise Failure(f"{at} rows of logits came for {windows.length} tokens")
+        yield from next_logits(worker, window, windows.scored.start)
 
 
-def _top_logprobs(worker: Worker, windows: Windows, window: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+def next_logits(worker: Worker, ids: Sequence[int], first: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the logits of the positions from `first` to the last but one, or what is known of them."""
+    if worker.info.top_logprobs is not None:
+        yield from _top_logprobs(worker, ids, first)
+        return
+    at = 0
+    with closing(worker.logits(ids)) as blocks:
+        for block in blocks:
+            wanted = block[max(0, first - at) : max(0, len(ids) - 1 - at)]
+            at += len(block)
+            if len(wanted):
+                yield wanted
+    if at != len(ids):
+        raise Failure(f"{at} rows of logits came for {len(ids)} tokens")
+
+
+def _top_logprobs(worker: Worker, ids: Sequence[int], first: int) -> Iterator[NDArray[np.float32]]:
     rows = 0
-    with closing(worker.top_logprobs(window, windows.scored.start)) as blocks:
+    with closing(worker.top_logprobs(ids, first)) as blocks:
         for block in blocks:
             rows += len(block)
             yield block
-    if rows != len(windows.scored):
-        raise Failure(f"{rows} rows of logprobs came for {len(windows.scored)} tokens")
+    if rows != len(ids) - 1 - first:
+        raise Failure(f"{rows} rows of logprobs came for {len(ids) - 1 - first} tokens")
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """How well a model foretells each token of a text from those before it."""
+
+    surprisal: NDArray[np.float64]  # of the token that comes, in nats
+    top: NDArray[np.int64]  # the likeliest token
+
+
+def foretold(worker: Worker, ids: Sequence[int], first: int) -> Foretold:
+    """Compute it for the tokens after position `first`."""
+    targets, at = np.array(ids[first + 1 :], np.int64), 0
+    surprisal, top = np.empty(len(targets)), np.empty(len(targets), np.int64)
+    for block in next_logits(worker, ids, first):
+        for part in _parts(block):
+            rows = slice(at, at + len(part))
+            found = _as_log_probabilities(worker, part)
+            surprisal[rows] = -found[np.arange(len(part)), targets[rows]]
+            top[rows] = part.argmax(axis=1)
+            at += len(part)
+    return Foretold(surprisal, top)
+
+
+def _parts(block: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Cut a block into parts whose odds fit in little memory."""
+    size = max(1, CHUNK_VALUES // block.shape[1])
+    return (block[start : start + size] for start in range(0, len(block), size))
 
 
 def log_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -212,8 +245,7 @@ def compare_logits(worker: Worker, reference: Reference) -> Comparison:
     figures, same = np.empty((3, windows.positions)), np.empty(windows.positions, np.bool_)
     with reference.path.open("rb", buffering=0) as file:
         for block in scored_logits(worker, windows):
-            size = max(1, CHUNK_VALUES // block.shape[1])
-            for part in (block[start : start + size] for start in range(0, len(block), size)):
+            for part in _parts(block):
                 rows, index = slice(at, at + len(part)), np.arange(len(part))
                 true = reference.read(file, len(part))
                 wanted, got = log_probabilities(true), _as_log_probabilities(worker, part)

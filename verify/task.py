@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from verify.harness import Tasks
     from verify.load import LoadPlan
     from verify.report import ArtifactResult
     from verify.scenarios.pack import Pack
@@ -46,6 +47,7 @@ class Plan:
     speed: measure.SpeedPlan = field(default_factory=measure.SpeedPlan)
     # For all of it; infinite: everything is asked. None: everything, and no time is measured first.
     budget_s: float | None = None
+    tasks: Tasks | None = None  # of lm-evaluation-harness
     load: LoadPlan | None = None  # none: no server is asked by many at once
     measures: Literal["all", "quality", "speed"] = "all"
     limits: Limits = field(default_factory=Limits)

@@ -168,6 +168,7 @@ _RUN_OPTIONS = {
     "only",
     "out",
     "packs",
+    "tasks",
     "report_folder",
     "runtime",
     "serve",

@@ -101,6 +101,7 @@ class Trial:
     report_folder: Path | None
     # In place of those in `verify`:
     packs: Sequence[str] = ()
+    tasks: Sequence[str] = ()
     text: Path | None = None
     runtime: str | None = None
     serve: str | None = None  # the server to start

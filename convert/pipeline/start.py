@@ -32,6 +32,7 @@ class Options(TypedDict, total=False):
     watching: Callable[[Sequence[str]], AbstractContextManager[Watch]]  # shows a verification
     # In place of what the recipe has under `verify`:
     packs: Sequence[str]
+    tasks: Sequence[str]
     text: Path | None
     budget: str | None  # the most time that verification takes: "2min", or "none"
     measures: Literal["all", "quality", "speed"]  # of a verification

@@ -3,7 +3,7 @@
 from convert.recipe import Recipe
 
 # Of an answer, how far it is from the source's.
-QUALITY = frozenset({"smoke_drop", "ppl_ratio", "kl_mean", "kl_p99", "top1"})
+QUALITY = frozenset({"smoke_drop", "task_drop", "ppl_ratio", "kl_mean", "kl_p99", "top1"})
 ROOM = frozenset({"size_bytes", "peak_rss_bytes", "peak_anon_bytes", "load_s"})
 
 

@@ -19,6 +19,10 @@ def asked_sha256(recipe: Any) -> str:
     for key in ("serve", "load"):
         if getattr(recipe.verify, key) is None:
             del asked["verify"][key]
+    if not recipe.verify.tasks:
+        del asked["verify"]["tasks"], asked["verify"]["task_questions"]
+    if recipe.verify.gates.task_drop is None:
+        del asked["verify"]["gates"]["task_drop"]
     if recipe.verify.budget == type(recipe.verify).model_fields["budget"].default:
         del asked["verify"]["budget"]
     if recipe.adapter is None:
@@ -30,11 +34,13 @@ def asked_sha256(recipe: Any) -> str:
 
 
 def named_files(recipe: Any) -> list[Path]:
-    """List the files whose content decides what is built or how it is judged: texts, packs, runtimes."""
+    """List the files whose content decides what is built or how it is judged."""
     runtime = recipe.verify.runtime
     runtimes = runtime.values() if isinstance(runtime, dict) else [runtime] if runtime else []
     named = [
-        name for name in (*recipe.verify.scenarios, *runtimes) if name.endswith((".yaml", ".yml", ".py"))
+        name
+        for name in (*recipe.verify.scenarios, *recipe.verify.tasks, *runtimes)
+        if name.endswith((".yaml", ".yml", ".py"))
     ]
     texts = [recipe.verify.text, recipe.calibration.text if recipe.calibration else None]
     own = [value for each in recipe.targets.values() for _, value in each if isinstance(value, Path)]

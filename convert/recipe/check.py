@@ -102,6 +102,15 @@ def check_scenario(name: str, info: ValidationInfo) -> str:
     return name
 
 
+def check_task(name: str, info: ValidationInfo) -> str:
+    """Check that a task is a name, or a file that is there."""
+    if name.endswith((".yaml", ".yml")):
+        check_file(Path(name), info)
+    elif not re.fullmatch(r"[\w.,:+-]+", name):
+        raise wrong(f"{brief(name)} is no task's name", "write e.g. arc_easy, or tasks/mine.yaml")
+    return name
+
+
 def check_template(repo: str) -> str:
     """Check that a template makes a repo name."""
     unknown = [name for name in re.findall(r"\{([^{}]*)\}", repo) if name not in _PLACEHOLDERS]

@@ -27,6 +27,7 @@ from convert.recipe.check import (
     check_runtimes,
     check_scenario,
     check_servers,
+    check_task,
     check_template,
     local_folder,
     unique,
@@ -94,6 +95,11 @@ _Scenario = Annotated[
 _Scenarios = Annotated[
     tuple[_Scenario, ...], Field(min_length=1, json_schema_extra=_EACH_ONCE), AfterValidator(unique)
 ]
+_Tasks = Annotated[
+    tuple[Annotated[str, AfterValidator(check_task)], ...],
+    Field(json_schema_extra=_EACH_ONCE),
+    AfterValidator(unique),
+]
 
 
 class Calibration(Strict):
@@ -135,6 +141,9 @@ class Gates(Strict):
     )
     ppl_ratio: float | None = Field(
         default=1.05, ge=1, le=100, description="Ceiling of the perplexity divided by the source's."
+    )
+    task_drop: float | None = Field(
+        default=None, ge=0, le=1, description="Ceiling of the most that a task of `tasks` loses."
     )
     kl_mean: float | None = Field(
         default=0.05, ge=0, le=100, description="Ceiling of the mean KL divergence, in nats."
@@ -181,6 +190,14 @@ class Verify(Strict):
         default=("searchqa", "lessonpack"),
         description="Scenarios to run: searchqa, lessonpack, or the path of your own pack.",
         examples=[["searchqa"]],
+    )
+    tasks: _Tasks = Field(
+        default=(),
+        description="Tasks of lm-evaluation-harness (the extra `eval`) to ask: names, or its YAML files.",
+        examples=[["arc_easy", "tasks/mine.yaml"]],
+    )
+    task_questions: int | None = Field(
+        default=100, ge=2, description="Questions of each task, the first ones; null asks all."
     )
     text: ExistingFile | None = Field(
         default=None,

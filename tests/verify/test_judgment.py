@@ -61,7 +61,7 @@ def test_a_source_that_passes_nothing_has_nothing_to_lose() -> None:
     assert smoke_drop(good, bad) == 1.0
     for source, found in ((bad, good), (bad, bad), (empty, empty), (None, good), (good, None)):
         assert smoke_drop(source, found) is None
-    assert "smoke_drop" not in figures(1, None)
+    assert "smoke_drop" not in figures(1, {"smoke_drop": None})
 
 
 def test_a_source_that_fails_nearly_all_its_questions_makes_no_measurement() -> None:
@@ -92,9 +92,9 @@ def test_a_speed_on_a_busy_machine_is_shown_and_not_gated() -> None:
     busy = replace(made.speed, circumstances=Circumstances("2026-11-26", 1.5, 2))
     quiet = replace(made.speed, circumstances=Circumstances("2026-11-26", 0.1, 2))
     limits = Gates(decode_tok_s=10.0, load_s=1.0)
-    assert {"decode_tok_s", "load_s"} <= figures(1, None, quiet).keys()
-    assert not {"decode_tok_s", "load_s"} & figures(1, None, busy).keys()
-    lacking = unmeasured(limits, figures(1, 0.0, made.quality, busy, made.memory))
+    assert {"decode_tok_s", "load_s"} <= figures(1, {}, quiet).keys()
+    assert not {"decode_tok_s", "load_s"} & figures(1, {}, busy).keys()
+    lacking = unmeasured(limits, figures(1, {"smoke_drop": 0.0}, made.quality, busy, made.memory))
     assert lacking == ("load_s", "decode_tok_s")
     found = made.model_copy(update={"speed": busy, "unmeasured": lacking})
     assert found.verdict == "inconclusive"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from verify.gates import Check
+from verify.harness import TaskScore
 from verify.load import LoadResult
 from verify.quality import Quality
 from verify.report import ArtifactResult, Report, Scenarios, SourceResult, words
@@ -93,6 +94,7 @@ def figures(artifact: ArtifactResult) -> Iterator[tuple[str, str]]:
         yield "perplexity ratio", words.within(quality.ppl_ratio, within("ppl_ratio"))
         yield "perplexity", words.within(quality.ppl, within("ppl"))
         yield "source's perplexity", words.number(quality.ppl_source)
+    yield from map(_task, artifact.tasks)
     if speed := artifact.speed:
         yield "load time", words.spread(speed.load_s, " s")
         yield "time to first token", words.spread(speed.ttft_s, " s")
@@ -121,6 +123,17 @@ def _spread_of_odds(quality: Quality, least: str) -> Iterator[tuple[str, str]]:
         is_change = name.startswith("dp_")
         text = words.within(value, interval, is_share=is_change)
         yield what, text if is_change else f"{text} nats{least}"
+
+
+def _task(score: TaskScore) -> tuple[str, str]:
+    """Sum up one figure of a task of lm-evaluation-harness."""
+    pairs = ((score.value, score.stderr), (score.source, score.source_stderr))
+    own, source = (
+        words.number(value) + (f" ± {words.number(error)}" if error is not None else "")
+        for value, error in pairs
+    )
+    asked = f"{score.questions} of {score.of} questions, {score.shots} examples each"
+    return f"{score.task}, {score.metric}", f"{own}; the source's {source} ({asked})"
 
 
 def _flips(source: Scenarios | None, found: Scenarios | None) -> Iterator[tuple[str, str]]:

@@ -58,6 +58,12 @@ def _numbers(_: click.Context, __: click.Parameter, given: str | None) -> tuple[
     help="A scenario, or the file of a pack, in place of the recipe's. May be repeated.",
 )
 @click.option(
+    "--tasks",
+    metavar="TASK",
+    multiple=True,
+    help="A task of lm-evaluation-harness, or the file of one, in place of the recipe's. May be repeated.",
+)
+@click.option(
     "--text",
     metavar="FILE",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from math import inf
+from pathlib import Path
 
 from convert.pipeline.run import AnyTrial, Trial
 from convert.recipe import expand_home
 from convert.recipe.span import span_s
 from verify import scenarios
+from verify.harness import Tasks, load_tasks
 from verify.load import LoadPlan, check_profile
 from verify.measure import SpeedPlan
 from verify.task import Plan
@@ -29,10 +31,19 @@ def ask(trial: AnyTrial) -> AnyTrial:
         speed=SpeedPlan(concurrency=tuple(trial.concurrency)) if trial.concurrency else SpeedPlan(),
         load=_load(trial),
         measures=trial.measures,
+        tasks=_tasks(trial),
         asked_sha256=trial.recipe.asked_sha256 if trial.recipe else None,
         cache=trial.hub.notes / "odds",
     )
     return replace(trial, questions=questions)
+
+
+def _tasks(trial: Trial) -> Tasks | None:
+    """Load the harness's tasks, if there are any: the command line goes before the recipe."""
+    names, base = (trial.tasks, Path()) if trial.tasks else (trial.verify.tasks, trial.base)
+    if not names:
+        return None
+    return load_tasks(names, trial.verify.task_questions, base, is_offline=trial.hub.is_offline)
 
 
 def _load(trial: Trial) -> LoadPlan | None:

@@ -1,5 +1,6 @@
 """The measured figures, as the Hub's `model-index` holds them."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ from convert.publish.card.label import label
 from convert.publish.card.markdown import one_line
 from verify.report import ArtifactResult
 
+REPO = re.compile(r"[\w.-]+/[\w.-]+")
 TASK = {"type": "text-generation", "name": "Text generation"}
 
 
@@ -27,6 +29,8 @@ def model_index(name: str, bundle: Bundle) -> list[dict[str, Any]]:
         # No dataset of the Hub's: the type says so, and the name says what was read.
         text = {"type": "modelwright-text", "name": one_line(bundle.report.text)}
         results.append({"task": TASK, "dataset": text, "metrics": quality})
+    for (task, data), metrics in _tasks(bundle).items():
+        results.append({"task": TASK, "dataset": {"type": data, "name": task}, "metrics": metrics})
     for (scenario, language), metrics in dialogues.items():
         dataset = {
             "type": f"modelwright-{scenario}",
@@ -35,6 +39,19 @@ def model_index(name: str, bundle: Bundle) -> list[dict[str, Any]]:
         }
         results.append({"task": TASK, "dataset": dataset, "metrics": metrics})
     return [{"name": name, "results": results}] if results else []
+
+
+def _tasks(bundle: Bundle) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Group the figures of lm-evaluation-harness by task and the Hub's name of its data, where it has one."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for candidate in bundle.candidates:
+        for score in candidate.result.tasks:
+            dataset = score.dataset if REPO.fullmatch(score.dataset) else f"modelwright-{score.task}"
+            error = f", standard error {score.stderr:.3g}" if score.stderr is not None else ""
+            name = f"{score.metric}, {score.shots}-shot ({label(candidate)}{error})"
+            key = one_line(score.task), one_line(dataset)
+            found.setdefault(key, []).append(_metric(one_line(score.metric), one_line(name), score.value))
+    return found
 
 
 def _quality(result: ArtifactResult, shown: str) -> Iterator[dict[str, Any]]:
