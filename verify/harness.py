@@ -13,18 +13,17 @@ import os
 import sys
 from contextlib import chdir, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import Failure, UsageFailure
-from convert.extras import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from verify.worker import Worker
 
-DISTRIBUTION = "lm-eval"
 # Of figures that are no mean; the harness's own 100,000 take minutes.
 RESAMPLES = 1000
 SEED = 1234  # of examples in prompts; the harness's own
@@ -109,7 +108,7 @@ class Tasks:
 
 def load_tasks(names: Sequence[str], questions: int | None, base: Path, *, is_offline: bool) -> Tasks:
     """Load tasks by the harness's names or from YAML files, with their data; refuse what cannot be loaded."""
-    version = installed(DISTRIBUTION)
+    version = metadata.version("lm-eval")
     if is_offline:
         for name in OFFLINE:
             os.environ[name] = "1"

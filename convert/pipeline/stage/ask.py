@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 
+from convert.extras import installed
 from convert.pipeline.run import AnyTrial, Trial
 from convert.recipe import expand_home
 from convert.recipe.span import span_s
@@ -43,6 +44,7 @@ def _tasks(trial: Trial) -> Tasks | None:
     names, base = (trial.tasks, Path()) if trial.tasks else (trial.verify.tasks, trial.base)
     if not names:
         return None
+    installed("lm-eval")
     return load_tasks(names, trial.verify.task_questions, base, is_offline=trial.hub.is_offline)
 
 
