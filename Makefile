@@ -21,6 +21,52 @@ export LLAMA_CPP LLAMA_BIN
 .NOTPARALLEL:
 .PHONY: help named setup convert verify publish test test-slow test-families test-servers test-fleet test-tools test-eval node test-node faults check style docs site pictures release bench bench-parts tiny-models clean
 
+help:  ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
+	  while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+	@printf '\n  MODEL=<recipe> picks a file of recipes/, and is %s when left out\n' '$(MODEL)'
+	@printf '  The first run installs into .venv: 10 to 12 minutes on two cores, most of it to compile llama.cpp\n'
+
+setup: $(VENV)/.everything  ## install everything into .venv, once
+
+convert: named $(VENV)/.running  ## convert recipes/$MODEL.yaml into artifacts/$MODEL, then open and judge what came out
+	$(BIN)/modelwright convert $(MODEL)
+	$(BIN)/modelwright verify $(MODEL)
+
+# A name that is wrong is said before anything is installed.
+named:
+	@if [ -f "$(MODEL)" ] || [ -f "$(MODEL).yaml" ] || [ -f "recipes/$(MODEL).yaml" ] || \
+	  [ -f "recipes/$(MODEL).yml" ] || [ -f "recipes/$(MODEL)" ]; then exit 0; fi; \
+	  echo "error: no recipe is called $(MODEL)" >&2; \
+	  echo "hint:  there are $(sort $(basename $(notdir $(wildcard recipes/*.yaml))))" >&2; exit 2
+
+verify: named $(VENV)/.running  ## open, question, measure and judge what was converted
+	$(BIN)/modelwright verify $(MODEL)
+
+publish: named $(VENV)/.running  ## publish what passed
+	$(BIN)/modelwright publish $(MODEL)
+
+test: $(VENV)/.everything  ## the quick tests: offline, without tokens, a few minutes
+	$(PYTEST) -m "not slow and not apart"
+
+test-slow: $(VENV)/.everything  ## the slow tests
+	$(PYTEST) -m "slow and not exhaustive and not apart"
+
+test-families: $(VENV)/.everything  ## every family and variant in every format (most of an hour)
+	$(PYTEST) --dist load -m exhaustive
+
+test-fleet: $(VENV)/.everything  ## a fleet on a real cluster of Ray, on this machine
+	$(PIP) 'ray[default]'
+	$(BIN)/python -m pytest -m apart tests/fleet
+
+test-tools: $(VENV)/.everything  ## tools of others read what we publish: OpenSSF's model_signing, and oras
+	$(PIP) model-signing pyopenssl oras
+	$(BIN)/python -m pytest -m apart tests/provenance tests/destinations
+
+test-eval: $(VENV)/.everything  ## tasks of lm-evaluation-harness, which it installs
+	$(PIP) 'lm-eval>=0.4.13'
+	$(BIN)/python -m pytest -m apart tests/verify/test_harness.py
+
 node:  ## install transformers.js in build/node, for the runtime transformers_js (474 MB)
 	npm install --prefix build/node --ignore-scripts --no-audit --no-fund @huggingface/transformers@4.3.1
 
