@@ -38,6 +38,7 @@ STEPS = (
     ("rounding",),
     ("writer.codecs",),
     ("writer.layout", "writer.share"),
+    ("writer.front",),
     ("writer.slice",),
     ("writer.engine", "writer.trial", "model.forward", "quantizer"),
     ("learning",),

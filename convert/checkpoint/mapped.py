@@ -75,6 +75,8 @@ class MappedFile:
 
     def _read_ahead(self, first: int, end: int) -> None:
         """Ask for what comes next before it is waited for; a race asks twice, and does no harm."""
+        if not first <= self._expected <= end + 2 * READ_AHEAD_BYTES:
+            self._expected = first  # files that are written in another order are read with jumps
         if end + READ_AHEAD_BYTES // 2 > self._expected and hasattr(os, "posix_fadvise"):
             start, self._expected = max(first, self._expected), end + READ_AHEAD_BYTES
             os.posix_fadvise(self._descriptor, start, self._expected - start, os.POSIX_FADV_WILLNEED)

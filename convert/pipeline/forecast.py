@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from convert import machine
 from convert.checkpoint.adapter import cost
 from convert.pipeline.encoding import COMPILING, Encoding
 from convert.pipeline.result import PlannedStep
 from convert.pipeline.sampling import Sample, sample
 from convert.source.digest import DigestNotes
+from convert.store import STEP_BYTES
 from convert.writer import engine
 from convert.writer.speed import Disk, Speeds
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from convert.writer.codecs import Codec
     from convert.writer.layout import Layout
 
-# The share of the memory that Linux lets wait to be written before it begins to.
-UNWRITTEN_SHARE = 0.1
 # What a source is stored as, by its bytes a weight, until its headers are here.
 STORED = {1: "F8_E4M3", 2: "BF16", 4: "F32", 8: "F64"}
 # The share of the cores that a tool keeps busy.
@@ -73,9 +71,10 @@ class Forecast:
         scratch = {id(job.planned.finish): job.planned.finish for job in jobs if job.planned.finish}
         scratch_layouts = [layout for finish in scratch.values() for layout in finish.scratch.layouts]
         if layouts or scratch_layouts:
-            yield self._pass([*layouts, *scratch_layouts])
+            sizes = [layout.size_bytes for layout in layouts]
+            yield self._pass([*layouts, *scratch_layouts], sum(sizes))
         if layouts:
-            yield self._digest([layout.size_bytes for layout in layouts])
+            yield self._digest([min(each, STEP_BYTES) for each in sizes])
         for job in jobs:
             if finish := job.planned.finish:
                 limit = f"GPTQModel on the {DEVICES.get(finish.device, finish.device)}"
@@ -100,7 +99,7 @@ class Forecast:
             if notes.recall(source.listing.folder / name) is None
         ]
 
-    def _pass(self, layouts: Sequence[Layout]) -> PlannedStep:
+    def _pass(self, layouts: Sequence[Layout], digested_bytes: int) -> PlannedStep:
         """Weigh the cores' work against the disk's; both go on at once."""
         weights, read = _encoded(layouts)
         encoding = Encoding(self._speeds, self._run.hub.notes, self._threads)
@@ -112,23 +111,23 @@ class Forecast:
         disk = self._disk_of(written_bytes)
         reading = self._reading(read)
         shares |= {"reading": reading.core_s, "writing": written_bytes / disk.copied_per_s}
+        shares["SHA-256"] = self._speeds.hashing_s(digested_bytes)
         if self._run.lora:
             shares["merging the adapter"] = self._speeds.merging_s(cost.terms(self._run.lora))
         core_s = sum(shares.values())
         waits = {
             self._cores(max(shares, key=lambda name: shares[name])): core_s / self._threads,
             "reading from the disk": reading.disk_s,
-            "writing to the disk": (written_bytes - _unwritten(written_bytes)) / disk.taken_per_s,
+            "writing to the disk": written_bytes / disk.taken_per_s,
         }
         return _longest("convert", waits, core_s)
 
     def _digest(self, sizes: Sequence[int]) -> PlannedStep:
-        """Weigh the digests, a core a file, against what the disk has yet to take."""
+        """Weigh what is left of the digests when the pass ends, a core a file, against the disk."""
         total = sum(sizes)
-        disk = self._disk_of(total)
         waits = {
             "SHA-256": self._speeds.hashing_s(max(total / self._threads, *sizes)),
-            "writing to the disk": _unwritten(total) / disk.taken_per_s,
+            "writing to the disk": total / self._disk_of(total).taken_per_s,
         }
         return _longest("digest", waits, self._speeds.hashing_s(total))
 
@@ -169,11 +168,6 @@ def _encoded(layouts: Sequence[Layout]) -> tuple[Mapping[Codec, int], int]:
                     seen.add(how)
                     weights[codec] += count
     return weights, read
-
-
-def _unwritten(size_bytes: float) -> float:
-    """Say how much of what a pass writes waits in memory for the digests."""
-    return min(size_bytes, UNWRITTEN_SHARE * machine.memory_bytes())
 
 
 def _longest(label: str, waits: Mapping[str, float], core_s: float) -> PlannedStep:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from convert.errors import Failure
 from convert.store import inventory, part, staging
-from convert.store.digest import Progress
+from convert.store.digest import Begun, Progress
 from convert.store.fault import explained
+from convert.store.follow import STEP_BYTES, Follower
 from convert.store.inventory import (
     REBUILT,
     ArtifactReport,
@@ -43,12 +44,15 @@ __all__ = [
     "ADAPTER_FOLDER",
     "MANIFEST_NAME",
     "REBUILT",
+    "STEP_BYTES",
     "AdapterRecord",
     "ArtifactReport",
+    "Begun",
     "DamagedManifest",
     "FileEntry",
     "FileReport",
     "Flaw",
+    "Follower",
     "Manifest",
     "MissingManifest",
     "ModelRecord",

@@ -4,11 +4,12 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
+from types import MappingProxyType
 from typing import Any
 
 from convert.errors import Failure
@@ -28,6 +29,14 @@ class Digest:
     sha256: str
 
 
+@dataclass
+class Begun:
+    """A digest of which a file's first bytes are done."""
+
+    hasher: Any
+    size_bytes: int = 0
+
+
 class _StoppedError(Exception):
     """Another file failed, or the user interrupted."""
 
@@ -38,8 +47,11 @@ def digest_files(
     threads: int | None = None,
     progress: Progress | None = None,
     is_synced: bool = False,
+    begun: Mapping[Path, Begun] = MappingProxyType({}),
 ) -> dict[Path, Digest]:
     """Hash every file; `is_synced` also waits until each is on the disk, while others are hashed.
+
+    What has `begun` goes on where it is, and is used up by it.
 
     `progress` is called with the bytes hashed since the last call, by one thread at a time.
     """
@@ -61,7 +73,7 @@ def digest_files(
             for path in wanted:
                 if is_synced:
                     syncs.append(pool.submit(sync, path))
-                digests[path] = pool.submit(_digest, path, report, stop)
+                digests[path] = pool.submit(_digest, path, begun.get(path), report, stop)
             pending: list[Future[Any]] = [*syncs, *digests.values()]
             done, _ = wait(pending, return_when=FIRST_EXCEPTION)
             for future in done:
@@ -93,8 +105,9 @@ def _size_bytes(path: Path) -> int:
         return path.lstat().st_size
 
 
-def _digest(path: Path, report: Progress, stop: Event) -> Digest:
-    hasher, size = hashlib.sha256(), 0
+def _digest(path: Path, begun: Begun | None, report: Progress, stop: Event) -> Digest:
+    begun = begun or Begun(hashlib.sha256())
+    report(begun.size_bytes)
     buffer = memoryview(bytearray(_BUFFER_BYTES))
     with explained(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -103,10 +116,11 @@ def _digest(path: Path, report: Progress, stop: Event) -> Digest:
                 raise Failure(f"{path}: not a regular file", "an artifact holds plain files only")
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            stream.seek(begun.size_bytes)
             while count := stream.readinto(buffer):
                 if stop.is_set():
                     raise _StoppedError
-                hasher.update(buffer[:count])
-                size += count
+                begun.hasher.update(buffer[:count])
+                begun.size_bytes += count
                 report(count)
-    return Digest(size, hasher.hexdigest())
+    return Digest(begun.size_bytes, begun.hasher.hexdigest())

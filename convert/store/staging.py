@@ -3,12 +3,13 @@
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
-from convert.store.digest import Digest, Progress, digest_files, sync
+from convert.store.digest import Begun, Digest, Progress, digest_files, sync
 from convert.store.fault import WRITE_FAULTS, explained
 from convert.store.lock import create_locked, lock_abandoned, locked
 from convert.store.manifest import MANIFEST_NAME, FileEntry, Manifest, inside
@@ -113,11 +114,19 @@ class Staging:
 
 
 def seal(
-    stagings: Iterable[Staging], *, threads: int | None = None, progress: Progress | None = None
+    stagings: Iterable[Staging],
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    begun: Mapping[Path, Begun] = MappingProxyType({}),
 ) -> None:
-    """Sync and hash the files of several targets at once, so that each `commit` finds them done."""
+    """Sync and hash the files of several targets at once, so that each `commit` finds them done.
+
+    What has `begun` is of files that have not been written since.
+    """
     wanted = {path: (each, signature) for each in stagings for path, signature in each._undigested().items()}  # noqa: SLF001 - one module
-    for path, digest in digest_files(wanted, threads=threads, progress=progress, is_synced=True).items():
+    found = digest_files(wanted, threads=threads, progress=progress, is_synced=True, begun=begun)
+    for path, digest in found.items():
         staging, signature = wanted[path]
         staging._digests[path] = signature, digest  # noqa: SLF001 - one module
 

@@ -15,6 +15,7 @@ from convert.checkpoint import Checkpoint
 from convert.checkpoint.lent import Scratch
 from convert.model.tensor import Origin, Ref
 from convert.writer.codecs import plane_rows
+from convert.writer.front import Front
 from convert.writer.layout import Computed, Layout, Piece
 from convert.writer.share import WHOLE, Part, Share
 from convert.writer.slice import Place, Slice, Target, write
@@ -34,6 +35,7 @@ class Output:
     # Where a part is made away from the others: the file is cut into stretches of this length, and a part
     # makes whole ones. None where all parts write into one file.
     stretch_bytes: int | None = None
+    reached: Callable[[int], None] = lambda _bytes: None  # hears how much of it is final, from its start
 
 
 def available_threads() -> int:
@@ -57,8 +59,9 @@ def run(
 ) -> tuple[tuple[int, ...], ...]:
     """Fill every output from one read of the checkpoint; the same bytes for any number of threads.
 
-    Of a `part` only its slices are read and written; what else is in the files stays as it is. Return the
-    stretches of each output that are whole now, where it has stretches.
+    Tensors are read in the order of the first output, so that its start is final long before its end; of a
+    `part`, in the order of the source. Of it only its slices are read and written; what else is in the files
+    stays as it is. Return the stretches of each output that are whole now, where it has stretches.
     """
     count = threads or available_threads()
     with ExitStack() as stack:
@@ -69,10 +72,12 @@ def run(
             stack.callback(os.close, descriptor)
             descriptors.append(descriptor)
             os.truncate(descriptor, output.layout.size_bytes)
-            for place, target in _targets(output.layout, descriptor, origins):
+            for place, target in _targets(output, descriptor, origins):
                 targets[place].append(target)
-        order = {name: number for number, name in enumerate(checkpoint.tensors)}
-        places = sorted(targets, key=lambda place: (order[place.name], place.matrix or 0))
+        places = list(targets)
+        if part != WHOLE:
+            order = {name: number for number, name in enumerate(checkpoint.tensors)}
+            places.sort(key=lambda place: (order[place.name], place.matrix or 0))
         cut = _Cut(checkpoint, places, targets, part)
         shares = {
             descriptor: Share(output.layout.size_bytes, output.stretch_bytes, part)
@@ -92,9 +97,11 @@ def run(
 
 
 def _targets(
-    layout: Layout, descriptor: int, origins: Mapping[Ref, Origin]
+    output: Output, descriptor: int, origins: Mapping[Ref, Origin]
 ) -> Iterator[tuple[Place, Target]]:
-    for slot in layout.slots:
+    layout = output.layout
+    front = Front(layout.slots, layout.size_bytes, output.reached)
+    for number, slot in enumerate(layout.slots):
         row = 0
         row_bytes = slot.codec.row_bytes(slot.columns)
         turned_bytes: tuple[tuple[int, int], ...] = ()
@@ -122,12 +129,15 @@ def _targets(
                     piece.codec or slot.codec,
                     offsets,
                     descriptor,
+                    front,
+                    number,
                     turned_bytes,
                     phase,
                     step,
                     shared,
                 )
                 at += target.written(count * step) * piece.lanes
+                front.expect(number, target.stop_row - first)
                 yield Place(origin.name, origin.index, origin.is_transposed), target
             if piece.lane == piece.lanes - 1:
                 row += piece.out_rows * piece.lanes
@@ -165,7 +175,11 @@ def _pass(
                     task = next(slices, None)
                 if task is None:
                     return
-                advance(task.encode(checkpoint, scratch))
+                done_bytes = task.encode(checkpoint, scratch)
+                with lock:
+                    for target in task.targets:
+                        target.front.wrote(target.slot, task.stop_row - task.first_row)
+                advance(done_bytes)
         except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
             failures.append(error)
 
@@ -181,7 +195,7 @@ def _pass(
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """All matrices, cut into slices in the order in which the source is read."""
+    """All matrices, cut into slices in the order in which they are read."""
 
     checkpoint: Checkpoint
     places: Sequence[Place]

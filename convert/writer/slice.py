@@ -14,6 +14,7 @@ from convert.checkpoint.lent import Scratch
 from convert.errors import Failure
 from convert.writer.codecs import Codec
 from convert.writer.codecs.plain import Plain
+from convert.writer.front import Front
 from convert.writer.layout import Piece
 
 
@@ -35,6 +36,8 @@ class Target:
     codec: Codec
     offsets_bytes: tuple[int, ...]  # of the first row, one a plane
     descriptor: int
+    front: Front
+    slot: int
     # Where rows become columns, for each plane: what stays together of a row, and how far apart such are.
     turned_bytes: tuple[tuple[int, int], ...] = ()
     phase: int = 0  # which of every `step` rows it takes

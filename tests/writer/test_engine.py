@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -11,7 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convert.checkpoint import open_checkpoint
 from convert.errors import Failure
+from convert.model.binding import bind
+from convert.model.config import read_config
+from convert.model.families import describe
+from convert.writer import engine
 from tests import tiny
 from tests.gguf import oracle
 
@@ -60,3 +66,28 @@ def test_an_interrupt_ends_the_pass_at_once(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "interrupted\n"
         assert process.wait(20) == 0
+
+
+def test_what_is_said_to_be_final_does_not_change_any_more(tmp_path: Path) -> None:
+    """Two orders of tensors, and experts, on several threads: each file's start as it is in the end."""
+    folder = tiny.make(tmp_path / "model", tiny.Recipe("qwen3_moe"))
+    layouts = [layout for each in oracle.planned(folder, ["Q4_K_M", "F16"]) for layout in each.layouts]
+    family, decoder = describe(read_config(folder))
+    seen: dict[Path, list[bytes]] = {tmp_path / layout.path: [] for layout in layouts}
+
+    def note(path: Path, final_bytes: int) -> None:
+        seen[path].append(path.read_bytes()[:final_bytes])
+
+    with open_checkpoint(folder) as checkpoint:
+        origins = bind(decoder, family.naming, checkpoint.tensors).origins
+        outputs = [
+            engine.Output(layout, path, reached=functools.partial(note, path))
+            for layout, path in zip(layouts, seen, strict=True)
+        ]
+        engine.run(checkpoint, origins, outputs, threads=4)
+    for path, starts in seen.items():
+        whole = path.read_bytes()
+        assert len(starts) > 3
+        assert starts == sorted(starts, key=len)
+        assert all(whole.startswith(start) for start in starts)
+        assert starts[-1] == whole

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from convert.formats.base import Made, Planned, Scratch, Workplace
@@ -11,7 +12,7 @@ from convert.model.source import Weights
 from convert.pipeline.record import manifest
 from convert.pipeline.run import Job, Run
 from convert.pipeline.weights import fill, legal_files, opened
-from convert.store import Staging, seal
+from convert.store import Begun, Follower, Staging, seal
 from convert.store.lessons import held
 from convert.writer import engine
 from convert.writer.layout import Layout
@@ -60,12 +61,16 @@ def _fill(run: Run, weights: Weights, jobs: list[Job]) -> None:
     """
     legal = legal_files(run)
     with ExitStack() as stack:
+        follower = stack.enter_context(Follower())
         outputs: list[engine.Output] = []
         stagings: list[Staging] = []
         for job in jobs:
             staging = stack.enter_context(run.store.stage(run.recipe.name, job.name, job.wanted.key))
             stagings.append(staging)
-            outputs += _allocate(staging, job.planned.layouts)
+            made = _allocate(staging, job.planned.layouts)
+            if job.planned.finish is None:  # what a tool comes after is not final yet
+                made = [replace(each, reached=follower.watch(each.path)) for each in made]
+            outputs += made
             write_files(staging.path, {**legal, **job.planned.files})
         scratches: list[tuple[Scratch, Path]] = []  # tools that want the same scratch checkpoint share one
         for job in jobs:
@@ -77,7 +82,8 @@ def _fill(run: Run, weights: Weights, jobs: list[Job]) -> None:
                 outputs += _open_scratch(staging, finish.scratch)
         fill(run, weights, outputs)
         built = list(zip(jobs, stagings, strict=True))
-        commit(run, [(job, each) for job, each in built if job.planned.finish is None])
+        whole = [(job, each) for job, each in built if job.planned.finish is None]
+        commit(run, whole, follower.begun())
         for job, staging in built:
             if (finish := job.planned.finish) is not None:
                 folder = next(path for scratch, path in scratches if scratch == finish.scratch)
@@ -114,12 +120,16 @@ def _complete(planned: Planned, made: Made) -> Planned:
     )
 
 
-def commit(run: Run, built: list[tuple[Job, Staging]]) -> None:
+def commit(
+    run: Run,
+    built: list[tuple[Job, Staging]],
+    begun: Mapping[Path, Begun] = MappingProxyType({}),
+) -> None:
     """Digest what was built, and put it in place."""
     stagings = [staging for _, staging in built]
     if not stagings:
         return
     with run.progress.stage("digest", sum(staging.size_bytes for staging in stagings)) as advance:
-        seal(stagings, threads=run.threads, progress=advance)
+        seal(stagings, threads=run.threads, progress=advance, begun=begun)
     for job, staging in built:
         staging.commit(manifest(run, job))
