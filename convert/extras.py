@@ -33,6 +33,7 @@ PACKAGES = (
     Package("cryptography", "cryptography", "sign"),
     Package("mlx", "mlx", "mlx"),
     Package("mlx_lm", "mlx-lm", "mlx"),
+    Package("ctranslate2", "ctranslate2", "ctranslate2"),
     Package("compressed_tensors", "compressed-tensors", "verify"),
     Package("ray", "ray", "fleet"),
     Package("lm_eval", "lm-eval", "eval"),

@@ -144,6 +144,16 @@ class Mlx:
 
 
 @dataclass(frozen=True, slots=True)
+class CTranslate2:
+    """What CTranslate2's converter has for a family: what its loader sets, and how it writes that."""
+
+    renders: frozenset[Feature] = frozenset()  # that it sets and the runtime computes, beyond the plain case
+    says_head_size: bool = False  # also where it follows from the hidden states
+    says_rotary_size: bool = False  # also where all of a head turns
+    begins_with_padding: bool = False  # where no token begins a text
+
+
+@dataclass(frozen=True, slots=True)
 class Genai:
     """A type of onnxruntime-genai's that keeps other states than keys and values, or reads texts again."""
 
@@ -205,6 +215,7 @@ class Family:
     tokenizer: Tokenizer = Tokenizer()
     genai: Genai | None = None
     mlx: Mlx | None = None  # None: mlx-lm has no model file
+    ctranslate2: CTranslate2 | None = None  # None: its converter has no loader
     canonical: Canonical | None = None
     reference: Reference | None = None
     runs_in: frozenset[str] = frozenset()  # runtimes that open it, besides those that verification drives

@@ -102,7 +102,9 @@ def test_a_template_that_is_not_the_one_that_was_built_is_refused(artifacts: Art
 def test_an_unknown_format_is_refused_by_name(artifacts: Artifacts) -> None:
     with pytest.raises(Failure, match="there is no format 'exl3'") as caught:
         artifacts.card(artifacts.candidate("hf", manifest={"format": "exl3"}))
-    assert caught.value.hint == "the formats are awq, compressed-tensors, gguf, gptq, hf, mlx, onnx"
+    assert (
+        caught.value.hint == "the formats are awq, compressed-tensors, ctranslate2, gguf, gptq, hf, mlx, onnx"
+    )
 
 
 SHIPPING = """

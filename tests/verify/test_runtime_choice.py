@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RUNTIME_FORMATS = {
     "compressed_tensors": ("compressed-tensors",),
+    "ctranslate2": ("ctranslate2",),
     "gptqmodel": ("gptq", "awq"),
     "llama_cpp": ("gguf",),
     "mlx_lm": ("mlx",),

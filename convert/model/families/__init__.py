@@ -1,8 +1,8 @@
 """The model families: one file per model_type, and its name is the registry.
 
 A file defines `CLASSES`, `NAMING`, `describe(config)` and `EXAMPLE`, and where it has something to say
-`GGUF`, `MLX`, `TOKENIZER`, `GENAI`, `CANONICAL`, `REFERENCE`, `VARIANTS`, `RUNS_IN` and so on: the fields of
-`Family`.
+`GGUF`, `MLX`, `CTRANSLATE2`, `TOKENIZER`, `GENAI`, `CANONICAL`, `REFERENCE`, `VARIANTS`, `RUNS_IN` and so on:
+the fields of `Family`.
 """
 
 import importlib
@@ -16,8 +16,8 @@ from convert.model.family import Family
 from convert.model.kind import refuse_other_kinds
 
 _OPTIONAL = (
-    "variants", "gguf", "mlx", "tokenizer", "genai", "canonical", "reference", "runs_in", "fastchat_prompt",
-    "may_have_experts", "unquantized",
+    "variants", "gguf", "mlx", "ctranslate2", "tokenizer", "genai", "canonical", "reference", "runs_in",
+    "fastchat_prompt", "may_have_experts", "unquantized",
 )  # fmt: skip
 # What a multimodal model's config says for its text decoder too.
 _SHARED = ("tie_word_embeddings", "torch_dtype", "dtype", "bos_token_id", "eos_token_id", "pad_token_id")

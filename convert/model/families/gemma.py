@@ -7,7 +7,7 @@ from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.families import llama
-from convert.model.family import Gguf, Mlx
+from convert.model.family import CTranslate2, Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("GemmaForCausalLM",)
@@ -33,6 +33,10 @@ GGUF = Gguf(
 MLX = Mlx(
     renders=frozenset({Feature.EMBEDDING_SCALE, Feature.OFFSET_NORM}),
     lost={Feature.GELU_TANH: "mlx-lm computes GELU exactly"},
+)
+CTRANSLATE2 = CTranslate2(
+    renders=frozenset({Feature.EMBEDDING_SCALE, Feature.OFFSET_NORM, Feature.GELU_TANH}),
+    says_head_size=True,
 )
 EXAMPLE = {
     **llama.SIZES,

@@ -3,7 +3,7 @@
 from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import QKV, Attention, Decoder, Dense, Layer, Norm, Role
-from convert.model.family import Gguf, Mlx, Naming, Split, Tokenizer
+from convert.model.family import CTranslate2, Gguf, Mlx, Naming, Split, Tokenizer
 from convert.model.feature import Feature
 
 CLASSES = ("GPT2LMHeadModel",)
@@ -43,6 +43,12 @@ MLX = Mlx(
     prefix="model.",
     keys=lambda decoder: {"n_ctx": decoder.context_length},
     limits=lambda decoder: [] if decoder.is_tied else ["a head apart from the embedding"],
+)  # fmt: skip
+CTRANSLATE2 = CTranslate2(
+    renders=frozenset({
+        Feature.LEARNED_POSITIONS, Feature.LAYER_NORM, Feature.UNGATED_MLP, Feature.GELU_TANH,
+        Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS,
+    }),
 )  # fmt: skip
 TOKENIZER = Tokenizer(classes=("GPT2Tokenizer",), split=Split())
 EXAMPLE = {

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Attention, Decoder, Dense, Layer, Norm, Role
-from convert.model.family import Gguf, Mlx, Naming
+from convert.model.family import CTranslate2, Gguf, Mlx, Naming
 from convert.model.feature import Feature
 from convert.model.rotary import read_deviations, read_rope
 
@@ -71,6 +71,12 @@ MLX = Mlx(
         Feature.ROPE_YARN, Feature.MIXED_WINDOWS,
     }),
     lost={Feature.WINDOW: "mlx-lm's file of the family wants a layer without a window"},
+)  # fmt: skip
+
+CTRANSLATE2 = CTranslate2(
+    renders=frozenset({
+        Feature.QKV_BIAS, Feature.OUT_BIAS, Feature.MLP_BIAS, Feature.ROPE_LINEAR, Feature.ROPE_LLAMA3,
+    }),
 )  # fmt: skip
 
 SIZES = {

@@ -7,7 +7,7 @@ from typing import Any
 from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.families import llama
-from convert.model.family import Gguf, Mlx, Split, Tokenizer
+from convert.model.family import CTranslate2, Gguf, Mlx, Split, Tokenizer
 from convert.model.feature import Feature
 from convert.model.pattern import FULL, SLIDING, read_kinds
 from convert.model.rotary import written as written_rope
@@ -24,6 +24,9 @@ GGUF = Gguf(
     large_layers=80,
 )
 MLX = Mlx(renders=frozenset({Feature.QKV_BIAS, Feature.ROPE_YARN}))
+CTRANSLATE2 = CTranslate2(
+    renders=frozenset({Feature.QKV_BIAS, Feature.ROPE_LINEAR}), begins_with_padding=True
+)
 TOKENIZER = Tokenizer(
     classes=("Qwen2Tokenizer",),
     split=Split(ONE_DIGIT, normalizer="NFC"),

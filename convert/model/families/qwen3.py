@@ -6,7 +6,7 @@ from typing import Any
 from convert.model.config import Config
 from convert.model.decoder import Decoder
 from convert.model.families import llama, qwen2
-from convert.model.family import Gguf, Mlx
+from convert.model.family import CTranslate2, Gguf, Mlx
 from convert.model.feature import Feature
 
 CLASSES = ("Qwen3ForCausalLM",)
@@ -18,6 +18,12 @@ GGUF = Gguf(
     renders=frozenset({Feature.QK_NORM, Feature.PARTIAL_ROTARY, Feature.ROPE_LINEAR, Feature.ROPE_YARN}),
 )
 MLX = Mlx(renders=frozenset({Feature.QK_NORM, Feature.ROPE_YARN}))
+CTRANSLATE2 = CTranslate2(
+    renders=frozenset({Feature.QK_NORM, Feature.QKV_BIAS, Feature.ROPE_LINEAR}),
+    says_head_size=True,
+    says_rotary_size=True,
+    begins_with_padding=True,
+)
 TOKENIZER = replace(qwen2.TOKENIZER, classes=())
 EXAMPLE = {**llama.SIZES, "architectures": list(CLASSES), "head_dim": 64}
 VARIANTS = {"windows": qwen2.WINDOWS}
