@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 import ctranslate2
 import numpy as np
@@ -12,14 +13,16 @@ import torch
 from ctranslate2.converters import TransformersConverter
 from transformers import AutoModelForCausalLM
 
-from convert import plan_recipe
 from convert.errors import UsageFailure
 from convert.formats import load_recipe
+from convert.formats.ctranslate2.format import FORMAT
 from tests import tiny
-from tests.hf.describing import convert_to, make
+from tests.hf.describing import convert_to, described, make
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from convert.formats.ctranslate2.options import CTranslate2Options
 
 QUANTIZATIONS = ("int8", "int8_float32", "int8_float16", "int8_bfloat16", "float16", "bfloat16", "float32")
 QUICK = ("qwen2",)
@@ -60,11 +63,11 @@ def test_the_runtime_computes_the_model(name: str, tmp_path: Path) -> None:
 
 
 def test_a_variable_that_the_file_cannot_hold_is_refused(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    make(source, tiny.Recipe("qwen2"))
-    config = json.loads((source / "config.json").read_text("utf-8"))
-    (source / "config.json").write_text(json.dumps({**config, "vocab_size": 1 << 23}), "utf-8")
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"model: {source}\ntargets:\n  ctranslate2: [float32]\n", "utf-8")
-    with pytest.raises(UsageFailure, match=r"decoder/embeddings/weight takes .* no room for more than 4 GiB"):
-        plan_recipe(load_recipe(recipe))
+    source = make(tmp_path / "source", tiny.Recipe("qwen2"))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model: {source}\ntargets:\n  ctranslate2: [float32]\n", "utf-8")
+    recipe, model = load_recipe(path), described(source)
+    large = replace(model, decoder=replace(model.decoder, vocab_size=1 << 23))
+    with pytest.raises(UsageFailure) as caught:
+        FORMAT.prepare(large, cast("CTranslate2Options", recipe.targets["ctranslate2"]), recipe)
+    assert "decoder/embeddings/weight takes" in caught.value.message
