@@ -22,6 +22,8 @@ from verify.report import read as read_report
 
 # A model below this size answers nothing of use; one is a candidate only where somebody names it.
 LEAST_WEIGHTS = 50e6
+# The usual layout, which commands need not name.
+GENAI = "genai"
 # Candidates that a recipe and a runtime's menu name are the same.
 _WEIGHED: dict[tuple[Decoder, str, str, str], Weighed | None] = {}
 
@@ -64,7 +66,17 @@ class Candidate:
 
     @property
     def format_name(self) -> str:
-        return self.options.format_name
+        """Return what runtimes know it as: its format, or whose folders it is in."""
+        return self.options.format_name if self.layout == GENAI else self.layout
+
+    @property
+    def layout(self) -> str:
+        return getattr(self.options, "layout", GENAI)
+
+    @property
+    def key(self) -> str:
+        """Name it as the rows of reports are named; what no recipe makes, by what sets it apart."""
+        return f"{self.label}/{self.target if self.is_in_recipe else self.shown_target}"
 
     @property
     def state(self) -> str:
@@ -98,7 +110,7 @@ class Candidate:
         return _WEIGHED[key]
 
     def _weigh(self) -> Weighed | None:
-        format_ = find_format(self.format_name)
+        format_ = find_format(self.options.format_name)
         decoder = self.model.decoder
         rendered = format_.renders(decoder, self.options)
         if rendered is None or decoder.features - rendered or format_.limits(decoder):
@@ -110,12 +122,16 @@ class Candidate:
     def spelled(self) -> str:
         """Write its target in short, for a command."""
         text = spell(self.target, option_models())
+        if self.layout != GENAI:
+            return f"{text},{self.options.format_name}:{self.layout}"
         bits = getattr(self.options, "bits", 4)
         return f"{text}:{bits}" if bits != 4 else text
 
     @property
     def shown_target(self) -> str:
-        """Name its target, with bits that are not the usual ones."""
+        """Name its target, with bits or a layout that are not the usual ones."""
+        if self.layout != GENAI:
+            return f"{self.target} ({self.layout})"
         bits = getattr(self.options, "bits", 4)
         return f"{self.target}-Int{bits}" if bits != 4 else self.target
 

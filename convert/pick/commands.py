@@ -32,7 +32,7 @@ def names(candidate: Candidate) -> dict[str, str]:
     """Return what commands call it: its folder, its file where it has one, and a short name."""
     if shipped := candidate.shipped:
         return {
-            "folder": shlex.quote(shipped.folder),
+            **_folders(shipped.folder),
             "file": shlex.quote(shipped.file),
             "file_name": shlex.quote(shipped.file.rpartition("/")[2]),
             "name": shipped.name,
@@ -44,11 +44,17 @@ def names(candidate: Candidate) -> dict[str, str]:
         found = sorted(candidate.folder.glob("*.gguf"))
         file_name = found[0].name if found else file_name
     return {
-        "folder": shlex.quote(str(folder)),
+        **_folders(str(folder)),
         "file": shlex.quote(str(folder / file_name)),
         "file_name": shlex.quote(file_name),
         "name": name_for(candidate.label),
     }
+
+
+def _folders(folder: str) -> dict[str, str]:
+    """Return a folder for a shell, and its two parts as words of another language."""
+    parent, _, base = folder.rpartition("/")
+    return {"folder": shlex.quote(folder), "parent": parent or ".", "base": base}
 
 
 def run(fit: Fit, need: Need) -> str:

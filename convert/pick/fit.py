@@ -78,9 +78,20 @@ class Fit:
         is_cache = self.memory.cache_bytes > self.memory.weights_bytes / 4
         return f"does not fit: {max(heads)} KV heads" if is_cache and heads else "does not fit"
 
-    @cached_property
+    @property
+    def boost(self) -> float:
+        """Say how many times quicker than 16 bits its numbers are multiplied."""
+        return boost(self.candidate, self.runtime)
+
+    @property
     def loss(self) -> float:
-        """Return what the ranking goes by: divergence from the source, less what size and age bring a model.
+        """Return what the ranking goes by; numbers that a GPU multiplies quicker may lose a little more."""
+        native: float = read_json("quality.json")["native"]["value"]
+        return self.plain_loss - (native if self.boost > 1 else 0.0)
+
+    @cached_property
+    def plain_loss(self) -> float:
+        """Return the divergence from the source, less what size and age bring a model.
 
         A source's KL is what its own texts lose in log-perplexity. A measured ratio of perplexities says
         less: one below 1 is as far from the source as one above.
@@ -119,6 +130,12 @@ class Fit:
 def converted_bits(candidate: Candidate, runtime: Runtime) -> float | None:
     """Return the bits of a weight after a runtime's own converter; None where it opens what we built."""
     return runtime.bits if candidate.format_name == "hf" else None
+
+
+def boost(candidate: Candidate, runtime: Runtime) -> float:
+    """Return how many times quicker than 16 bits a GPU multiplies it, which some types need."""
+    found = (factor for begin, factor in runtime.boost.items() if candidate.target.startswith(begin))
+    return max(found, default=1.0)
 
 
 def fit(candidate: Candidate, name: str, runtime: Runtime, machine: Machine, need: Need) -> Fit | None:
@@ -174,7 +191,7 @@ def _placed(start: Fit, weighed: Weighed, machine: Machine, need: Need) -> Itera
         )
         room = gpu.memory_bytes * GPU_SHARE
         rest = speeds.PARALLEL_SHARE if parallel > 1 else 1.0
-        power = Power(gpu.bandwidth * parallel * rest, gpu.flops * parallel * rest)
+        power = Power(gpu.bandwidth * parallel * rest, gpu.flops * parallel * rest * start.boost)
         own = speeds.estimate(decoder, weighed, runtime, power, context=need.context, users=users)
         total = replace(own, total_tok_s=own.user_tok_s * need.users)
         sequences = replicas * _sequences(room, share, one / parallel)

@@ -78,6 +78,7 @@ def choice(
             "languages": LANGUAGES,
             "goals": GOALS,
             "need": vars(need),
+            "native": data.read_json("quality.json")["native"]["value"],
         },
         script="\n".join(each.read_text("utf-8") for each in SCRIPTS),
     )

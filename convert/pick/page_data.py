@@ -13,7 +13,7 @@ from convert.pick.runtime import Holds, Runs, Runtime
 
 def key(candidate: Candidate) -> str:
     """Name a candidate as the rows of reports are named."""
-    return f"{candidate.label}/{candidate.target}"
+    return candidate.key
 
 
 def data_of_machine(machine: Machine) -> dict[str, Any]:
@@ -24,7 +24,8 @@ def data_of_machine(machine: Machine) -> dict[str, Any]:
 def data_of_runtime(runtime: Runtime) -> dict[str, Any]:
     """Return a runtime's figures, and its commands."""
     said = runtime.model_dump(
-        include={"title", "kinds", "systems", "formats", "needs", "menu", "always", "smaller", "verified_by",
+        include={"title", "kinds", "systems", "formats", "needs", "boost", "menu", "always", "smaller",
+                 "verified_by",
                  "bits", "parallel", "run", "serve", "note"}
     )  # fmt: skip
     return {**said, "holds": _plain(runtime.holds), "runs": _plain(runtime.runs)}
@@ -60,7 +61,7 @@ def data_of_candidate(candidate: Candidate, runtimes: dict[str, Runtime]) -> dic
     for name, runtime in opens:
         bits = "" if candidate.format_name != "hf" or runtime.bits is None else f"{runtime.bits:g}"
         place = Fit(candidate, name, runtime, NONE, NOT_RUN, 0.0)
-        by_bits[bits] = {"loss": place.loss, "kl": place.expected_kl}
+        by_bits[bits] = {"loss": place.plain_loss, "kl": place.expected_kl}
     measured = None
     if result and result.memory and result.opened:
         measured = {

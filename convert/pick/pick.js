@@ -99,7 +99,8 @@ const placesOf = function* placesOf(candidate, model, weighed, runtime, machine,
     const room = machine.gpu.memory_bytes * GPU_SHARE;
     const rest = parallel > 1 ? PARALLEL_SHARE : 1;
     const power = {
-      bandwidth: machine.gpu.bandwidth * parallel * rest, flops: machine.gpu.flops * parallel * rest,
+      bandwidth: machine.gpu.bandwidth * parallel * rest,
+      flops: machine.gpu.flops * parallel * rest * boostOf(candidate, runtime),
     };
     const speed = speedOf(model, weighed, runtime, power, need.context, users);
     speed.total = speed.user * need.users;
@@ -129,6 +130,9 @@ const faultOf = (place, candidate, model, runtime, machine, need) => {
   return "";
 };
 
+const boostOf = (candidate, runtime) => Math.max(1, ...Object.entries(runtime.boost)
+  .filter(([begin]) => candidate.target.startsWith(begin)).map(([, factor]) => factor));
+
 const fitOf = (candidate, name, machine, need) => {
   if (!candidate.weighed) return null;
   const [runtime, model] = [data.runtimes[name], data.models[candidate.label]];
@@ -147,7 +151,8 @@ const fitOf = (candidate, name, machine, need) => {
   best.expected = candidate.by_bits[bits === null ? "" : String(bits)];
   const fault = faultOf(best, candidate, model, runtime, machine, need);
   const place = {
-    ...best, candidate, runtime, name, fault, spare: spare(best), loss: best.expected.loss,
+    ...best, candidate, runtime, name, fault, spare: spare(best),
+    loss: best.expected.loss - (boostOf(candidate, runtime) > 1 ? data.native : 0),
     isCertain: isCertain(best), isSuited: !fault || fault.endsWith(TOO_SLOW),
   };
   place.isAnswer = !fault && place.isCertain;
@@ -169,31 +174,35 @@ const offeredBy = (runtime) => {
   for (const label of labels) {
     const own = data.candidates.filter((each) => each.label === label);
     if (!runtime.always && own.some((each) => runtime.formats.includes(each.format))) continue;
-    const have = own.map((each) => each.target);
+    const have = own.map((each) => `${each.target} ${each.format}`);
     for (const text of runtime.menu) {
       const each = data.further[label][text];
-      if (each && !have.includes(each.target)) found.push(each);
+      if (each && !have.includes(`${each.target} ${each.format}`)) found.push(each);
     }
   }
   return found;
 };
 
 const rankOf = (machine, need) => {
-  const fits = [];
-  const seen = new Set();
+  const found = new Map();
+  const isForSpeed = need.goal === "speed" && need.users === 1;
   for (const name of machine.runtimes) {
     const runtime = data.runtimes[name];
     if (!runtime.kinds.includes(machine.kind) && machine.runtimes.length > 1) continue;
     for (const each of [...data.candidates, ...offeredBy(runtime)]) {
-      if (!runtime.formats.includes(each.format) || seen.has(each.key)) continue;
+      const before = found.get(each.key);
+      if (!runtime.formats.includes(each.format) || (before && !isForSpeed)) continue;
       const place = fitOf(each, name, machine, need);
-      if (place) { seen.add(each.key); fits.push(place); }
+      const isBetter = place && (!before || (place.isAnswer === before.isAnswer
+        ? place.speed.user > before.speed.user : place.isAnswer));
+      if (isBetter) found.set(each.key, place);
     }
   }
+  const fits = [...found.values()];
   const goal = (each) => (need.goal === "speed" ? -each.speed.user
     : need.goal === "size" ? each.memory.weights : each.loss);
   const order = (each) => [
-    !each.isAnswer, each.spare < 0, machine.runtimes.indexOf(each.name), !each.isQuick, goal(each),
+    !each.isAnswer, each.spare < 0, isForSpeed ? 0 : machine.runtimes.indexOf(each.name), !each.isQuick, goal(each),
   ];
   fits.sort((one, other) => {
     const [a, b] = [order(one), order(other)];

@@ -59,11 +59,16 @@ def ranked(
     order = [*runtimes]
 
     def place(each: Fit) -> tuple[bool, bool, int, bool, float]:
-        runtime = order.index(each.runtime_name)
+        runtime = 0 if _is_for_speed(need) else order.index(each.runtime_name)
         return not each.is_answer, each.spare_bytes < 0, runtime, not each.is_surely_quick, _key(each, need)
 
     fits.sort(key=place)
     return fits
+
+
+def _is_for_speed(need: Need) -> bool:
+    """Say whether the quickest runtime goes first; for several users it is the one that is made for them."""
+    return need.goal == "speed" and need.users == 1
 
 
 def _key(each: Fit, need: Need) -> float:
@@ -75,20 +80,28 @@ def _key(each: Fit, need: Need) -> float:
 def _fits(
     candidates: Sequence[Candidate], machine: Machine, need: Need, runtimes: dict[str, Runtime]
 ) -> list[Fit]:
-    """Fit each candidate into the first runtime that opens it; models get what no recipe asks for, too."""
-    fits: list[Fit] = []
-    seen: set[tuple[str, str]] = set()
+    """Fit each candidate into the first runtime that opens it, or the quickest where speed is the goal.
+
+    Models get what no recipe asks for, too.
+    """
+    fits: dict[str, Fit] = {}
     for name, runtime in runtimes.items():
         if machine.kind not in runtime.kinds and len(runtimes) > 1:
             continue
         for each in (*candidates, *_more(candidates, runtime)):
-            key = (each.label, each.target)
-            if each.format_name not in runtime.formats or key in seen:
+            before = fits.get(each.key)
+            if each.format_name not in runtime.formats or (before and not _is_for_speed(need)):
                 continue
-            if (fitted := fit(each, name, runtime, machine, need)) is not None:
-                seen.add(key)
-                fits.append(fitted)
-    return fits
+            fitted = fit(each, name, runtime, machine, need)
+            if fitted and (
+                before is None or (fitted.is_answer, _rate(fitted)) > (before.is_answer, _rate(before))
+            ):
+                fits[each.key] = fitted
+    return [*fits.values()]
+
+
+def _rate(each: Fit) -> float:
+    return each.speed.user_tok_s
 
 
 def _more(candidates: Sequence[Candidate], runtime: Runtime) -> list[Candidate]:
@@ -98,8 +111,11 @@ def _more(candidates: Sequence[Candidate], runtime: Runtime) -> list[Candidate]:
         own = [each for each in candidates if each.label == like.label]
         served = {each.format_name for each in own} & set(runtime.formats)
         if runtime.menu and (runtime.always or not served):
-            have = {each.target for each in own}
-            found += (each for each in offered(like.model, runtime.menu, like) if each.target not in have)
+            have = {(each.target, each.format_name) for each in own}
+            found += (
+                each for each in offered(like.model, runtime.menu, like)
+                if (each.target, each.format_name) not in have
+            )  # fmt: skip
     return found
 
 

@@ -60,6 +60,10 @@ class Runtime(Strict):
     needs: Mapping[str, str] = Field(
         default={}, description="What a GPU must multiply for a target, by the target's beginning."
     )
+    boost: Mapping[str, float] = Field(
+        default={},
+        description="How many times quicker than 16 bits a GPU multiplies a target, by its beginning.",
+    )
     menu: tuple[str, ...] = Field(default=(), description="Targets to offer besides a recipe's.")
     always: bool = Field(default=False, description="Whether the menu is offered besides a recipe's targets.")
     smaller: tuple[str, ...] = Field(default=(), description="Targets to offer where nothing else fits.")

@@ -8,13 +8,12 @@ import pytest
 
 from convert.cli import choice
 from convert.pick import commands
-from convert.pick.candidate import gather, offered
-from convert.pick.fit import divides, fit
+from convert.pick.candidate import gather
+from convert.pick.fit import divides
 from convert.pick.machine import overridden
 from convert.pick.need import Need
 from convert.pick.profile import find_machine
 from convert.pick.rank import Answer, rank
-from convert.pick.runtime import find_runtime
 
 NOWHERE = Path("nowhere")
 
@@ -91,15 +90,48 @@ def test_four_a100_share_a_large_model() -> None:
     assert "--tensor-parallel-size 2" in commands.run(best, need)
 
 
-def test_eight_bit_floats_are_for_gpus_that_have_them() -> None:
-    for machine, fault in (("a100-80x1", "A100 80 GB has no fp8"), ("h100-80x8", "")):
-        asked = find_machine(machine)
-        runtime = find_runtime("vllm")
-        runtime = runtime.model_copy(update={"needs": {"hf": "fp8"}})  # as a target in FP8 would
-        candidate = next(offered(gather(["qwen2.5-0.5b"], NOWHERE)[0].model, ("hf",)))
-        found = fit(candidate, "vllm", runtime, asked, Need())
-        assert found is not None
-        assert found.fault == fault
+@pytest.mark.parametrize(
+    ("machine", "target", "fault"),
+    [
+        ("rtx-4090", "compressed-tensors-fp8", ""),
+        ("h100-80x8", "compressed-tensors-fp8", ""),
+        ("a100-80x1", "hf", "A100 80 GB has no fp8"),
+    ],
+)
+def test_eight_bit_floats_are_for_gpus_that_have_them(machine: str, target: str, fault: str) -> None:
+    found = chosen(machine, Need(users=8), "qwen2.5-0.5b")
+    assert found.answer is not None
+    assert (found.answer.runtime_name, found.answer.candidate.target) == ("vllm", target)
+    faults = {each.fault for each in found.fits if each.candidate.target == "compressed-tensors-fp8"}
+    assert faults == {fault}
+    assert f"vllm serve artifacts/qwen2.5-0.5b-instruct/{target} " in written(found)
+
+
+def test_the_lowest_latency_is_of_a_compiled_engine() -> None:
+    found = chosen("a100-80x1", Need(goal="speed", max_kl=0.001), "qwen2.5-0.5b")
+    assert found.answer is not None
+    assert (found.answer.runtime_name, found.answer.candidate.target) == ("tensorrt-llm", "hf")
+    assert "trtllm-serve artifacts/qwen2.5-0.5b-instruct/hf --max_seq_len 4096" in written(found)
+    # For many it is vLLM, which is made for them.
+    many = chosen("a100-80x1", Need(goal="speed", max_kl=0.001, users=50), "qwen2.5-0.5b").answer
+    assert many is not None
+    assert many.runtime_name == "vllm"
+
+
+def test_a_browser_gets_a_folder_of_transformers_js() -> None:
+    found = chosen("browser", Need(context=2048), "qwen2.5-0.5b", "qwen2.5-7b")
+    best = found.answer
+    assert best is not None
+    assert (best.runtime_name, best.candidate.format_name) == ("transformers.js", "transformers.js")
+    assert best.candidate.label == "qwen2.5-0.5b"
+    text = written(found)
+    precision = best.candidate.target.split("-")[1]
+    assert f"modelwright run Qwen/Qwen2.5-0.5B-Instruct --to onnx:{precision},onnx:transformers.js" in text
+    assert "npm install @huggingface/transformers" in text
+    # The recipe's own ONNX is for onnxruntime-genai, which browsers do not have.
+    assert "onnx" not in {each.candidate.format_name for each in found.fits}
+    recipe = commands.recipe(best, "")
+    assert "layout: transformers.js" in recipe
 
 
 def test_a_phone_gets_a_small_model_in_a_type_with_kernels_for_arm() -> None:
@@ -126,7 +158,11 @@ def test_a_server_for_twenty_users_gets_slots_and_both_speeds() -> None:
 
 
 def test_a_mac_gets_mlx_or_a_gguf() -> None:
-    assert getattr(chosen("macbook-16gb", Need(), "qwen2.5-0.5b").answer, "runtime_name", "") == "mlx"
+    found = chosen("macbook-16gb", Need(), "qwen2.5-0.5b")
+    assert found.answer is not None
+    assert (found.answer.runtime_name, found.answer.candidate.target) == ("mlx", "mlx-8bit")
+    assert "--to mlx:8bit" in written(found)
+    assert "mlx_lm.chat --model artifacts/qwen2.5-0.5b-instruct/mlx-8bit" in written(found)
     found = chosen("macbook-16gb", Need(), "qwen2.5-0.5b", runtime="ollama")
     assert found.answer is not None
     assert found.answer.candidate.format_name == "gguf"

@@ -77,7 +77,9 @@ class OnnxOptions(TargetOptions):
     """Folders for onnxruntime-genai: one artifact a precision and provider, as `onnx-int4-cpu`."""
 
     format_name: ClassVar[str] = "onnx"
-    short: ClassVar[Short | None] = Short("precision", "int4", is_list=True)
+    short: ClassVar[Short | None] = Short(
+        "precision", "int4", is_list=True, others={r"genai|transformers\.js": "layout"}
+    )
 
     precision: _Precisions = Field(
         min_length=1,
