@@ -21,6 +21,7 @@ from verify.parity import compare, read_profile
 from verify.pilot import Rates, pilot
 from verify.quality import quality
 from verify.report import ArtifactResult, Opened
+from verify.resume import Kept
 from verify.runtimes import RuntimeSettings, choose_runtime
 from verify.sample import Measured
 from verify.servers import choose_server
@@ -40,6 +41,7 @@ class Examination:
         self._can: tuple[str, ...] = ()
         self.is_alive = False  # it was opened, and has not failed since in a way that ends a process
         self._subject, self._plan = subject, plan
+        self._kept = Kept(plan.cache, subject)
         self._watch = watch if isinstance(watch, Forecast) else Forecast(watch)
         self._files = files.Files()
         self._resources = ExitStack()
@@ -48,6 +50,10 @@ class Examination:
         self._others: tuple[str, ...] = ()
         self._scope: Scope | None = None  # what was asked, once that is known
         self._found: dict[str, Any] = {}  # the result's other fields, as far as they are known
+
+    def forget(self) -> None:
+        """Remove what an interrupted verification would go on from."""
+        self._kept.forget()
 
     def close(self) -> None:
         """Remove what was made to open it."""
@@ -144,12 +150,13 @@ class Examination:
         self._checks += compare_counts(worker, baseline.profile)
 
     def _compare_logits(self, worker: Worker, reference: Reference) -> None:
-        self._found["quality"] = quality(worker, reference)
+        self._found["quality"] = quality(worker, reference, self._kept.compare)
         self._watch.done(self.name, "odds")
 
     def _have_dialogues(self, worker: Worker, baseline: Baseline) -> None:
         answerer = WorkerAnswerer(worker, may_chat=baseline.profile.chats is not None)
-        answers = converse(answerer, baseline.plan, self._watch, self.name)
+        with self._kept.answering(answerer, worker) as asked:
+            answers = converse(asked, baseline.plan, self._watch, self.name)
         source = baseline.result.scenarios
         if answers is None or source is None:
             return

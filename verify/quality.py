@@ -49,9 +49,13 @@ class Quality:
     dp_rms: float | None = None
 
 
-def quality(worker: Worker, reference: Reference) -> Quality:
+def quality(
+    worker: Worker,
+    reference: Reference,
+    compare: Callable[[Worker, Reference], Comparison] = compare_logits,
+) -> Quality:
     """Compare an open artifact with its source."""
-    found = summarize(compare_logits(worker, reference), reference.windows.length)
+    found = summarize(compare(worker, reference), reference.windows.length)
     top = worker.info.top_logprobs
     return found if top is None or top >= reference.vocab_size else replace(found, kl_tokens=top)
 

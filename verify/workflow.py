@@ -50,6 +50,7 @@ def verify_artifacts(
         source_result = measure_speed(examinations, baseline, watch)
         for examination in examinations:
             examination.take_load(baseline)
+            examination.forget()
     return Report(
         tool=version(),
         revision=REVISION,
