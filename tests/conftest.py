@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
 import re
 import signal
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 LOOPBACK = ("127.", "::1", "localhost")
+_NUMBERS = itertools.count()
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 
 # Started in the background or by nohup, tests ignore these, and so would the programs that they start.
@@ -45,6 +48,17 @@ def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
             what = f"{item.name[:NAME_LENGTH]}: a name made of content; give these parameters an id="
             raise pytest.Collector.CollectError(what)
     return made
+
+
+# Thousands of tests are a million objects, which live to the end: no collection looks at them again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of the garbage collector's sight."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 # How long an example takes says how busy the machine is.
@@ -80,8 +94,12 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give each test an empty home, so that no login and no cache of the person's own is seen."""
-    home = tmp_path_factory.mktemp("home")
+    """Give each test an empty home, so that no login and no cache of the person's own is seen.
+
+    In a folder of their own: pytest looks at all that is in its folder each time it makes another.
+    """
+    home = tmp_path_factory.getbasetemp() / "homes" / str(next(_NUMBERS))
+    home.mkdir(parents=True)
     monkeypatch.setenv("HOME", str(home))
     for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE", *TOKENS):
         monkeypatch.delenv(name, raising=False)

@@ -43,6 +43,7 @@ def brought_by(extra: str) -> set[str]:
 BASE = {distribution(requirement) for requirement in PROJECT["dependencies"]}
 
 
+@cache
 def imports() -> dict[str, set[Path]]:
     """List the top-level modules of others that the code imports, and where."""
     found: dict[str, set[Path]] = {}
@@ -62,28 +63,27 @@ def imports() -> dict[str, set[Path]]:
     return found
 
 
-IMPORTS = imports()
 # No code here imports these: a process of their own does, or ctypes opens their library.
 IN_A_PROCESS = {"llama_cpp", "xllamacpp"}
 owners_of = cache(metadata.packages_distributions)
 
 
-@pytest.mark.parametrize("module", sorted(IMPORTS))
-def test_every_import_is_declared(module: str) -> None:
-    owners = {distribution(name) for name in owners_of().get(module, ())}
-    if owners & BASE:
-        return
-    packages = [package for package in PACKAGES if package.module == module]
-    assert packages, f"{module} is no dependency, and convert/extras.py names no extra: {IMPORTS[module]}"
-    if owners:  # Ray is installed for its own tests alone
-        assert distribution(packages[0].distribution) in owners
+def test_every_import_is_declared() -> None:
+    for module, where in imports().items():
+        owners = {distribution(name) for name in owners_of().get(module, ())}
+        if owners & BASE:
+            continue
+        packages = [package for package in PACKAGES if package.module == module]
+        assert packages, f"{module} is no dependency, and convert/extras.py names no extra: {where}"
+        if owners:  # Ray is installed for its own tests alone
+            assert distribution(packages[0].distribution) in owners
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.module)
 def test_every_extra_brings_what_the_table_says(package: Any) -> None:
     assert distribution(package.distribution) in brought_by(package.extra)
     assert distribution(package.distribution) not in BASE
-    assert package.module in IMPORTS or package.module in IN_A_PROCESS
+    assert package.module in imports() or package.module in IN_A_PROCESS
     needs_torch = {extra for extra in EXTRAS if extra != "dev" and {"torch", "gptqmodel"} & brought_by(extra)}
     assert needs_torch == NEED_TORCH
 
