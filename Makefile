@@ -6,8 +6,8 @@ BIN    := $(VENV)/bin
 # torch must come first and by this exact version: anything looser brings several GB of CUDA packages.
 TORCH  := torch==2.13.0
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
-# Whole files go to a process: their tests share what is dear to make.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# Tests of one file share what is dear to make, so each process gets a row of files, and the rest of another's.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 # The vision half of llama.cpp is not used here.
 LLAMA_BUILD := CMAKE_ARGS="-DLLAVA_BUILD=OFF $$CMAKE_ARGS"
 
@@ -19,7 +19,7 @@ export LLAMA_CPP LLAMA_BIN
 .DEFAULT_GOAL := help
 # Prerequisites go from left to right: a wrong name comes before minutes of installing.
 .NOTPARALLEL:
-.PHONY: help named setup convert verify publish test test-slow test-families test-servers test-fleet test-tools test-eval node test-node faults check style docs site pictures release bench bench-parts tiny-models clean
+.PHONY: help named setup convert verify publish test test-slow test-exhaustive test-servers test-fleet test-tools test-eval node test-node faults check style docs site pictures release bench bench-parts tiny-models clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -47,12 +47,12 @@ publish: named $(VENV)/.running  ## publish what passed
 	$(BIN)/modelwright publish $(MODEL)
 
 test: $(VENV)/.everything  ## the quick tests: offline, without tokens, a few minutes
-	$(PYTEST) -m "not slow and not apart"
+	$(PYTEST) -m "not slow and not exhaustive and not apart"
 
 test-slow: $(VENV)/.everything  ## the slow tests
 	$(PYTEST) -m "slow and not exhaustive and not apart"
 
-test-families: $(VENV)/.everything  ## every family and variant in every format (most of an hour)
+test-exhaustive: $(VENV)/.everything  ## all of what the slow tests have a sample: families, kills (hours)
 	$(PYTEST) --dist load -m exhaustive
 
 test-fleet: $(VENV)/.everything  ## a fleet on a real cluster of Ray, on this machine

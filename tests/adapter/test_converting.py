@@ -285,10 +285,9 @@ def test_no_tool_is_fed_the_base_in_place_of_the_merged_model(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("model_type", "changes", "settings"),
     [
-        ("llama", LLAMA, {**LORA, "use_dora": True}),
-        ("gpt2", GPT2, {"target_modules": ["c_attn", "c_proj"]}),
+        pytest.param("llama", LLAMA, {**LORA, "use_dora": True}, marks=pytest.mark.exhaustive, id="llama"),
+        pytest.param("gpt2", GPT2, {"target_modules": ["c_attn", "c_proj"]}, id="gpt2"),
     ],
-    ids=["llama", "gpt2"],
 )
 @pytest.mark.slow
 def test_it_is_verified_against_the_model_with_the_adapter_on_it(

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ALL = ", ".join(scheme.value for scheme in Scheme)
-FAMILIES = tiny.cases_of(tiny.rendered("compressed-tensors"), quick=("llama",))
+RENDERED = tiny.rendered("compressed-tensors")
+FAMILIES = tiny.cases_of(RENDERED, quick=("llama",), slow=tiny.sample(RENDERED))
 TOKENS = [int(token) for token in np.random.default_rng(3).integers(3, 256, 40)]
 
 

@@ -53,7 +53,7 @@ def test_architectures(model_type: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_type", tiny.cases(tiny.rendered("gguf"), is_costly=True))
+@pytest.mark.parametrize("model_type", tiny.cases(tiny.rendered("gguf"), by=tiny.roles, is_costly=True))
 def test_architectures_in_every_type(model_type: str, tmp_path: Path) -> None:
     check_equal(tiny.make(tmp_path / "model", tiny.Recipe(model_type)), tmp_path / "out", ALL[1:])
 
@@ -85,14 +85,26 @@ def test_rules_that_look_at_the_layer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_type", ["qwen2", "mistral", "qwen3_moe", "qwen3_5_text", "falcon"])
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        *("qwen2", "qwen3_moe"),
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("mistral", "qwen3_5_text", "falcon")),
+    ],
+)
 def test_rules_that_look_at_the_layer_in_every_type(model_type: str, tmp_path: Path) -> None:
     quants = ("Q2_K", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_M", "IQ4_XS", "IQ4_NL")
     check_equal(tiny.make(tmp_path / "model", tiny.Recipe(model_type, DEEP)), tmp_path / "out", quants)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model_type", "kv_heads"), [("qwen2", 8), ("llama", 2), ("llama", 8)])
+@pytest.mark.parametrize(
+    ("model_type", "kv_heads"),
+    [
+        ("llama", 2),
+        *(pytest.param(name, 8, marks=pytest.mark.exhaustive) for name in ("llama", "qwen2")),
+    ],
+)
 def test_rules_of_models_with_80_layers(model_type: str, kv_heads: int, tmp_path: Path) -> None:
     changes = {**DEEP, "num_hidden_layers": 80, "num_key_value_heads": kv_heads}
     folder = tiny.make(tmp_path / "model", tiny.Recipe(model_type, changes))

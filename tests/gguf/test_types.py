@@ -88,9 +88,11 @@ def test_types_of_few_bits(tmp_path: Path) -> None:
     ("model_type", "quants"),
     [
         ("qwen2", ("IQ3_S", "Q2_K_S")),
-        pytest.param("qwen2", (*WEIGHED, *SLOW_TABLES), marks=pytest.mark.slow),
         pytest.param("qwen3_moe", (*WEIGHED, *SLOW_TABLES), marks=pytest.mark.slow),
-        pytest.param("gpt2", (*WEIGHED, *SLOW_TABLES), marks=pytest.mark.slow),
+        *(
+            pytest.param(name, (*WEIGHED, *SLOW_TABLES), marks=(pytest.mark.slow, pytest.mark.exhaustive))
+            for name in ("qwen2", "gpt2")
+        ),
     ],
 )
 def test_types_that_need_an_importance_matrix(

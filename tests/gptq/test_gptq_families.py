@@ -39,7 +39,7 @@ IDS = [str((37 * place + 11) % 250 + 3) for place in range(64)]
 # What four bits leave of random weights is a seventh off by GPTQ; AWQ moves what matters less further.
 FURTHEST = {"gptq": 0.2, "awq": 0.5}
 METHODS: tuple[Method, ...] = ("gptq", "awq")
-# One with experts, one with windows in some layers, one with a fused matrix; `make test-families` runs all.
+# One with experts, one with windows in some layers, one with a fused matrix; `make test-exhaustive` runs all.
 SAMPLE = {("qwen3_moe", "gptq"), ("gemma3_text", "gptq"), ("phi3", "gptq"), ("gemma2", "awq")}
 LAYERS = 2  # are enough where the config does not list them
 MOST_LAYERS = 8  # of a variant: each takes seconds

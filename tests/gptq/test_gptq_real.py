@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,15 @@ class Made:
     engine: str
 
 
-ENGINES = [(name, engine) for engine in ("gptqmodel", "native") for name in ("tiny-qwen", "tiny-gpt2")]
+# Each model and each engine once; `make test-exhaustive` runs all pairs.
+SAMPLE = (("tiny-qwen", "gptqmodel"), ("tiny-gpt2", "native"))
+ENGINES = [
+    pytest.param(pair, marks=() if pair in SAMPLE else pytest.mark.exhaustive, id="-".join(pair))
+    for pair in product(("tiny-qwen", "tiny-gpt2"), ("gptqmodel", "native"))
+]
 
 
-@pytest.fixture(scope="module", params=ENGINES, ids="-".join)
+@pytest.fixture(scope="module", params=ENGINES)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     name, engine = request.param
     place = tmp_path_factory.mktemp(name)

@@ -24,6 +24,7 @@ from tests.hf.describing import convert_to
 from tests.onnx import genai
 from tests.pipeline.multimodal import MODELS, TEMPLATE, TOKENS, logits, make
 from tests.publish_card.cards import Artifacts
+from tests.verify import planting
 from tests.verify.opening import logits as asked
 from tests.verify.opening import opened
 
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUICK = ("gemma3", "mistral3")
-NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+SLOW = pytest.mark.slow
+# Of each kind of tower and of layout one; `make test-exhaustive` runs all.
+SAMPLE = ("gemma3-newer", "gemma4", "qwen2_5_vl-older", "qwen3_5_moe", "llava")
+NAMES = [
+    pytest.param(
+        name, marks=() if name in QUICK else SLOW if name in SAMPLE else (SLOW, pytest.mark.exhaustive)
+    )
+    for name in MODELS
+]
 ONNX = set(tiny.rendered("onnx"))
 # Keys of a multimodal model's config that a text decoder has no use for.
 OUTER = (
@@ -135,7 +144,12 @@ def test_four_bits_are_those_of_the_text_decoder_alone(
 @pytest.mark.slow
 def test_it_is_verified_against_the_whole_model(sources: Callable[[str], Path], tmp_path: Path) -> None:
     path = tmp_path / "whole.yaml"
-    path.write_text(f"model: {sources('gemma3')}\ntargets: {{hf: {{}}, gguf: {{quants: [F32]}}}}\n", "utf-8")
+    planting.write_pack(tmp_path / "pack.yaml")
+    path.write_text(
+        f"model: {sources('gemma3')}\ntargets: {{hf: {{}}, gguf: {{quants: [F32]}}}}\n"
+        "verify: {scenarios: [pack.yaml], tokens: 256, gates: {smoke_drop: null}}\n",
+        "utf-8",
+    )
     recipe, out = load_recipe(path), tmp_path / "artifacts"
     convert_recipe(recipe, out=out, offline=True)
     for artifact in verify_recipe(recipe, out=out, threads=1).artifacts:

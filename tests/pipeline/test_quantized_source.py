@@ -130,7 +130,7 @@ def test_verification_reads_widened_weights(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["fp8", "gptq"])
+@pytest.mark.parametrize("case", ["gptq", pytest.param("fp8", marks=pytest.mark.exhaustive)])
 def test_verification_asks_the_source_with_widened_weights(case: str, tmp_path: Path) -> None:
     source = quantized(tmp_path / "source", case)
     with opened("transformers", source) as worker:

@@ -126,11 +126,13 @@ def an_old_one(tmp_path: Path, server: HubServer) -> Repo:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_at_any_request_a_new_repo_is_whole_or_empty(parts: HubServer, tmp_path: Path) -> None:
     assert sweep(parts, bundle(tmp_path, SETTINGS, size_bytes=SIZE_BYTES), None) > 40
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_at_any_request_a_repo_is_the_old_one_or_the_new(parts: HubServer, tmp_path: Path) -> None:
     old = an_old_one(tmp_path, parts)
     assert sweep(parts, bundle(tmp_path / "new", SETTINGS, size_bytes=SIZE_BYTES), old) > 30

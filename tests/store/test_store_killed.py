@@ -123,6 +123,7 @@ def test_a_rebuild_killed_in_the_calls_that_matter_most_leaves_the_old_or_the_ne
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("is_rebuild", [False, True])
 def test_a_build_killed_in_any_system_call_leaves_the_old_the_new_or_nothing(
     quick_disk: Path, *, is_rebuild: bool

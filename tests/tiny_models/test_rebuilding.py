@@ -67,6 +67,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_rebuilding_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     """Killed before and after the citing heads begin, and in the other model: every byte is the same."""
     assert _rebuild(tmp_path / "whole", "never") == 0

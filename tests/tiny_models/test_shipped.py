@@ -245,6 +245,7 @@ def test_damage_shows_in_a_few_dialogues(model: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_damage_shows() -> None:
     """All damages, but for the one that costs tiny-qwen less, as its card says."""
     names = list(damage.every(reading.read_network(QWEN)))
@@ -256,6 +257,7 @@ def test_damage_shows() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("model", MODELS)
 def test_figures_are_what_the_evaluation_finds(model: str) -> None:
     """The tables are found again, but for near ties, which another processor may break the other way."""

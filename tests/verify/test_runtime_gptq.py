@@ -213,7 +213,13 @@ def test_transformers_loads_it_and_gives_the_same_logits(artifact: Path, gptq: W
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["gptq: {bits: 8, group_size: 32}", "awq: {group_size: 64}"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "gptq: {bits: 8, group_size: 32}",
+        pytest.param("awq: {group_size: 64}", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_what_the_project_makes_is_opened(target: str, chat: Made, tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text(WORDS, "utf-8")
     model = halved(chat.source, tmp_path / "model")

@@ -135,8 +135,11 @@ def test_a_quant_is_close_and_not_equal(chat: Made, gguf: Worker) -> None:
 
 
 @pytest.mark.slow
-# The second has convolutions, whose mixers read their weights; the third asks for the type of its head.
-@pytest.mark.parametrize("model_type", ["qwen2", "lfm2", "mamba2"])
+# The first has convolutions, whose mixers read their weights; the second asks for the type of its head.
+@pytest.mark.parametrize(
+    "model_type",
+    ["lfm2", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("mamba2", "qwen2"))],
+)
 def test_what_does_not_fit_is_streamed_from_disk_in_float32(
     model_type: str, tmp_path: Path, chat: Made
 ) -> None:
@@ -153,7 +156,7 @@ def test_what_does_not_fit_is_streamed_from_disk_in_float32(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_type", tiny.cases(tiny.rendered("gguf"), is_costly=True))
+@pytest.mark.parametrize("model_type", tiny.cases(tiny.rendered("gguf"), by=tiny.roles, is_costly=True))
 def test_every_architecture_answers_as_its_source(model_type: str, tmp_path: Path, chat: Made) -> None:
     folder = tiny.make(tmp_path / "model", tiny.Recipe(model_type, dtype="F32", spread=0.03))
     (path,) = oracle.convert_folder(folder, tmp_path / "out", ["F32"])["F32"]

@@ -57,7 +57,7 @@ def test_a_kernel_that_is_compiled_gives_the_same_bytes(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", compare.KERNELS)
-@pytest.mark.parametrize("cpu", ["", "generic"])
+@pytest.mark.parametrize("cpu", ["", pytest.param("generic", marks=pytest.mark.exhaustive)])
 def test_every_byte_is_the_same(name: str, cpu: str) -> None:
     """Over twenty kinds of data, each with five kinds of importance: 50 million weights a kernel."""
     command = [sys.executable, "-m", "tests.writer.lanes", str(compare.CACHE), "150_000", name]
