@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from convert.cli.text import fitting_table, paragraph
 from convert.pick import commands
 from convert.pick.sentence import figures, heading, rate, reason
+from convert.recipe.span import BUDGET, NONE
 from convert.size import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from convert.pick.candidate import Candidate
     from convert.pick.fit import Fit
     from convert.pick.rank import Answer
 
@@ -57,15 +60,22 @@ def _taken(found: Answer, best: Fit) -> Iterator[str]:
     candidate = best.candidate
     yield "   ".join([f"take  {best.title}", *figures(found, best)])
     if built := commands.build(candidate):
-        load = size(candidate.model.download_bytes)
-        download = f"{load} to download" if candidate.model.download_bytes and not candidate.is_built else ""
-        yield f"      {built}" + (f"      # {download}" if download else "")
+        yield f"      {built}      # {', '.join(_takes(candidate))}"
         yield f"      then: {commands.run(best, found.need)}"
     else:
         yield f"      {commands.run(best, found.need)}"
     if best.runtime.note:
         yield f"      # {best.runtime.note}"
     yield from paragraph(f"why   {reason(found, best)}")
+
+
+def _takes(candidate: Candidate) -> Iterator[str]:
+    """Say what building and verifying it takes, as far as that is known before."""
+    if candidate.model.download_bytes and not candidate.is_built:
+        yield f"{size(candidate.model.download_bytes)} to download"
+    budget = candidate.recipe.verify.budget if candidate.recipe else BUDGET
+    number, unit = re.split(r"(?<=\d)(?=[a-z])", budget) if budget != NONE else ("", "")
+    yield f"verification {number} {unit} at most" if number else "verification without a limit"
 
 
 def _nothing(found: Answer) -> Iterator[str]:

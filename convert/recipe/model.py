@@ -35,7 +35,7 @@ from convert.recipe.check import (
 )
 from convert.recipe.explain import brief, did_you_mean
 from convert.recipe.lookup import expand_home
-from convert.recipe.span import TimeSpan
+from convert.recipe.span import BUDGET, TimeSpan
 
 
 class Strict(BaseModel):
@@ -218,7 +218,7 @@ class Verify(Strict):
         examples=["vllm", {"gguf": "llama-server"}],
     )
     budget: TimeSpan = Field(
-        default="30min",
+        default=BUDGET,
         description="The most time to take: what does not fit is left out, evenly, and the report says so; "
         "none asks everything.",
         examples=["2h", "none"],

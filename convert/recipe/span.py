@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from convert.recipe.check import wrong
 
 NONE = "none"
+BUDGET = "30min"  # of a verification, unless a recipe says otherwise
 _UNIT_S = {"s": 1, "min": 60, "h": 3600}
 _PATTERN = "^(none|[1-9][0-9]{0,4}(s|min|h))$"
 HINT = 'write a whole number and a unit, "90s", "30min" or "2h"; "none" is no limit'

@@ -14,6 +14,7 @@ from convert.pick.machine import overridden
 from convert.pick.need import Need
 from convert.pick.profile import find_machine
 from convert.pick.rank import Answer, rank
+from convert.pick.sentence import reason
 
 NOWHERE = Path("nowhere")
 
@@ -66,14 +67,17 @@ def test_a_gpu_of_24_gb_gets_the_mixture_that_fits_in_four_bits() -> None:
 
 def test_gpus_share_what_one_has_no_room_for_and_hold_the_rest_in_replicas() -> None:
     need = Need(context=8192, users=8)
-    small = chosen("a100-80x4", need, "qwen2.5-7b").answer
-    large = chosen("a100-80x4", need, "qwen2.5-7b", vram="14GB").answer
+    whole = chosen("a100-80x4", need, "qwen2.5-7b")
+    parted = chosen("a100-80x4", need, "qwen2.5-7b", vram="14GB")
+    small, large = whole.answer, parted.answer
     assert small is not None
     assert large is not None
     assert (small.candidate.target, small.parallel, small.replicas) == ("hf", 1, 4)
     assert "tensor-parallel" not in commands.run(small, need)
     assert (large.candidate.target, large.parallel, large.replicas) == ("hf", 2, 2)
     assert "--tensor-parallel-size 2" in commands.run(large, need)
+    assert "one GPU holds it: 4 replicas behind a load balancer" in reason(whole, small)
+    assert "2 GPUs share it, as one has too little room, 2 times" in reason(parted, large)
 
 
 def test_heads_must_divide_by_the_gpus_that_share_them() -> None:
@@ -142,6 +146,7 @@ def test_a_phone_gets_a_small_model_in_a_type_with_kernels_for_arm() -> None:
     assert best.candidate.target in {f"gguf-{quant}" for quant in ("Q4_0", "IQ4_NL", "Q4_K_M", "Q8_0")}
     assert {"gguf-Q4_0", "gguf-IQ4_NL"} <= {each.candidate.target for each in found.fits}
     assert "adb push" in written(found)
+    assert "have kernels for Arm's dot products" in written(found)
 
 
 def test_a_server_for_twenty_users_gets_slots_and_both_speeds() -> None:
