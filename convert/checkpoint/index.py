@@ -1,6 +1,6 @@
 """The files that hold a folder's weights, and the tensors that the index lists in each."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,14 +34,17 @@ def has_single(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _SINGLE.values())
 
 
-def find_weights(folder: Path) -> Weights:
-    """Find a folder's weights: safetensors if there are any, else PyTorch's own format."""
+def find_weights(folder: Path, absent: Collection[str] = ()) -> Weights:
+    """Find a folder's weights: safetensors if there are any, else PyTorch's own format.
+
+    Shards that are `absent` need not be here.
+    """
     if not folder.is_dir():
         raise Failure(f"{folder}: not a folder", "name the folder that holds config.json and the weights")
     for format_, name in _SINGLE.items():
         single, index = folder / name, folder / f"{name}.index.json"
         if index.exists():
-            weights = _read_index(folder, index, format_)
+            weights = _read_index(folder, index, format_, absent)
             if single.exists() and single not in weights.files:
                 what = f"{folder}: has both {name} and {index.name}, which does not list {name}"
                 raise Failure(what, "remove the one that is not this model's")
@@ -70,7 +73,7 @@ def _weight_map(index: Path) -> dict[str, Any]:
     return weight_map
 
 
-def _read_index(folder: Path, index: Path, format_: Format) -> Weights:
+def _read_index(folder: Path, index: Path, format_: Format, absent: Collection[str]) -> Weights:
     weight_map = _weight_map(index)
     listed = {}
     for tensor, shard in weight_map.items():
@@ -80,7 +83,7 @@ def _read_index(folder: Path, index: Path, format_: Format) -> Weights:
             raise Failure(what, "an index names shards without a path; get the model from a trusted source")
         listed[tensor] = folder / shard
     files = tuple(sorted(set(listed.values())))
-    if missing := [file.name for file in files if not file.is_file()]:
+    if missing := [file.name for file in files if file.name not in absent and not file.is_file()]:
         tensor = next(name for name, file in listed.items() if file.name == missing[0])
         raise Failure(
             f"{index}: {len(missing)} of {len(files)} shards are missing: "

@@ -2,17 +2,21 @@
 
 import mmap
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from convert.checkpoint.tensor import STORED_AS, TensorInfo
 from convert.errors import Failure
+
+if TYPE_CHECKING:
+    from convert.source.shards import Absent
 
 # How far the disk is ahead of all threads.
 READ_AHEAD_BYTES = 32 << 20
@@ -92,6 +96,36 @@ class MappedFile:
             end -= end % mmap.PAGESIZE
         if first < end:
             self.bytes.madvise(mmap.MADV_DONTNEED, first, end - first)
+
+
+class AbsentFile(MappedFile):
+    """A file of which only the beginning is here; all of it is fetched when a tensor is read."""
+
+    def __init__(self, path: Path, absent: "Absent") -> None:
+        self.path = path
+        self.size_bytes = absent.size_bytes
+        self.bytes = absent.beginning  # type: ignore[assignment] # read as the map of a file is
+        self._absent = absent
+        self._file: MappedFile | None = None
+        self._lock = threading.Lock()
+
+    def _whole(self) -> MappedFile:
+        with self._lock:
+            if self._file is None:
+                self._file = MappedFile(self._absent.fetch())
+            return self._file
+
+    def view(self, info: TensorInfo, start: int, stop: int) -> npt.NDArray[Any]:
+        return self._whole().view(info, start, stop)
+
+    def read_into(
+        self, info: TensorInfo, start: int, stop: int, memory: Callable[[int], memoryview]
+    ) -> npt.NDArray[Any]:
+        return self._whole().read_into(info, start, stop, memory)
+
+    def release(self, info: TensorInfo, start: int, stop: int) -> None:
+        if self._file is not None:
+            self._file.release(info, start, stop)
 
 
 def _span_bytes(info: TensorInfo, start: int, stop: int) -> tuple[int, int]:

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from convert.checkpoint.floats import WEIGHTS, to_f32
 from convert.checkpoint.index import MISMATCHED, Weights, find_weights
 from convert.checkpoint.lent import Lent, Scratch
-from convert.checkpoint.mapped import MappedFile
+from convert.checkpoint.mapped import AbsentFile, MappedFile
 from convert.checkpoint.safetensors import read_safetensors
 from convert.checkpoint.tensor import TensorInfo
 from convert.checkpoint.torch_file import read_torch
 from convert.errors import Failure, shown
+from convert.source.shards import Absent
 
 
 class Checkpoint(AbstractContextManager["Checkpoint"]):
@@ -131,11 +132,17 @@ def _element(info: TensorInfo, index: int) -> TensorInfo:
     )
 
 
-def open_stored(folder: Path) -> Checkpoint:
-    """Open a folder of weights, and check every header without reading a tensor."""
-    weights = find_weights(folder)
+def open_stored(folder: Path, absent: Mapping[str, Absent] = MappingProxyType({})) -> Checkpoint:
+    """Open a folder of weights, and check every header without reading a tensor.
+
+    Files that are `absent` are fetched when a tensor of theirs is read.
+    """
+    weights = find_weights(folder, absent)
     read_header = {"safetensors": read_safetensors, "torch": read_torch}[weights.format]
-    files = {path: MappedFile(path) for path in weights.files}
+    files = {
+        path: AbsentFile(path, absent[path.name]) if path.name in absent else MappedFile(path)
+        for path in weights.files
+    }
     tensors: dict[str, TensorInfo] = {}
     for path, file in files.items():
         for info in read_header(file):

@@ -83,17 +83,12 @@ def _makers(run: Run, wish: Wish) -> Iterator[Order]:
     missing = [job for job in run.jobs if not job.wanted.is_up_to_date]
     seconds = {target.target: target.tool_s for target in run.plan.targets}
     pass_s = max(0.0, run.plan.estimated_s - sum(seconds[job.name] for job in missing))
+    if wish.parts > 1:
+        shared = [job for job in missing if not job.planned.finish]
+        yield from _parts(run, wish, shared, pass_s)
+        missing = [job for job in missing if job not in shared]
     read = tuple(job.name for job in missing if not _is_whole(job))
-    if read and wish.parts > 1:
-        made = []
-        for number in range(1, wish.parts + 1):
-            part = Part(number, wish.parts)
-            words = ("convert", "--part", str(part))
-            made.append(_order(run, wish, "part", str(part), words, read, estimated_s=pass_s / wish.parts))
-        yield from made
-        after = tuple(order.name for order in made)
-        yield _order(run, wish, "assemble", "all", ("assemble",), read, after=after)
-    elif read:
+    if read:
         yield _order(run, wish, "convert", "read", ("convert",), read, estimated_s=pass_s)
     lessons: dict[int, list[str]] = defaultdict(list)
     for job in missing:
@@ -107,6 +102,24 @@ def _makers(run: Run, wish: Wish) -> Iterator[Order]:
                 run, wish, "convert", job.name, ("convert",), (job.name,), estimated_s=seconds[job.name]
             )
             yield replace(alone, wants_gpu=True)
+
+
+def _parts(run: Run, wish: Wish, jobs: Sequence[Job], pass_s: float) -> Iterator[Order]:
+    """Divide one read; part 1 goes before the others where it learns what they all need."""
+    names = tuple(job.name for job in jobs)
+    if not names:
+        return
+    made: list[Order] = []
+    for number in range(1, wish.parts + 1):
+        part = Part(number, wish.parts)
+        words = ("convert", "--part", str(part))
+        first = (made[0].name,) if number > 1 and any(job.planned.learning for job in jobs) else ()
+        made.append(
+            _order(run, wish, "part", str(part), words, names, after=first, estimated_s=pass_s / wish.parts)
+        )
+    yield from made
+    after = tuple(order.name for order in made)
+    yield _order(run, wish, "assemble", "all", ("assemble",), names, after=after)
 
 
 def _is_whole(job: Job) -> bool:

@@ -56,7 +56,8 @@ def later(name: str) -> Callable[[Any], Any]:
 describe, lay_out, estimate = map(later, ("describe", "lay_out", "estimate"))
 announce = later("announce")
 make_room, download, build = map(later, ("make_room", "download", "build"))
-require_sharable, build_part, assemble = map(later, ("require_sharable", "build_part", "assemble"))
+require_sharable, pin_shards = map(later, ("require_sharable", "pin_shards"))
+build_part, assemble = map(later, ("build_part", "assemble"))
 push, pull, push_report = map(later, ("push", "pull", "push_report"))
 ask, select, judge, keep = map(later, ("ask", "select", "judge", "keep"))
 note_files, attest = map(later, ("note_files", "attest"))
@@ -79,11 +80,11 @@ CONVERT = (
 # One conversion by several machines, over a folder or a store that all of them see.
 PART = (
     *(*FIND, skip_built),
-    *when(lambda run: run.pending, describe, lay_out, require_sharable, download, build_part),
+    *when(lambda run: run.pending, describe, lay_out, require_sharable, pin_shards, build_part),
 )
 ASSEMBLE = (
     *(*FIND, skip_built),
-    *when(lambda run: run.pending, describe, lay_out, require_sharable, download, assemble),
+    *when(lambda run: run.pending, describe, lay_out, require_sharable, pin_shards, assemble),
     *when(is_shared, push),
     summarize,
 )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from convert.publish.destination import Destination, Sent, Survey
     from convert.recipe import Publish, Recipe, Target
     from convert.source import Hub, Listing, Pinned
+    from convert.source.shards import Absent
     from convert.store import Manifest, Remote, Store
     from convert.writer.share import Part
     from verify.report import Report
@@ -116,6 +117,7 @@ class Trial:
     adapter_listing: Listing | None = None
     questions: Questions = NOT_YET
     files: Pinned = NOT_YET  # all of the source
+    absent: Mapping[str, Absent] = field(default_factory=dict)  # shards that are fetched when they are read
     adapter: Pinned | None = None  # the LoRA adapter that is merged into it
     report: Report = NOT_YET
     digests: Mapping[str, Mapping[str, str]] = NOT_YET  # of what is judged, if that is to be attested

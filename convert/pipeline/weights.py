@@ -28,7 +28,7 @@ from convert.writer.share import WHOLE, Part
 @contextmanager
 def opened(run: Run) -> Iterator[tuple[Run, Weights]]:
     """Open the checkpoint, find every role in it, and return the run with what the headers say."""
-    with merge(open_checkpoint(run.files.folder), run) as checkpoint:
+    with merge(open_checkpoint(run.files.folder, run.absent), run) as checkpoint:
         binding = bind(run.model.decoder, run.family.naming, checkpoint.tensors)
         require_tied(checkpoint, read_config(run.files.folder), binding, run.model.decoder)
         if run.model.has_next_layers:

@@ -122,6 +122,38 @@ def download(hub: Hub, wanted: RemoteFile, part_path: Path, watch: Watch) -> Fil
     raise Failure(f"{wanted.label}: downloaded twice, and its digest is not the listed one", UNTRUSTED)
 
 
+def fetch_beginning(hub: Hub, wanted: RemoteFile, size_bytes: int, watch: Watch) -> bytes:
+    """Return the first bytes of a file; no digest can check them before all of it is here."""
+    import httpx2  # noqa: PLC0415  the client's HTTP library
+
+    backoff = Backoff(wanted.label, "run the same command again later", hub.retry, watch.stop)
+    while True:
+        try:
+            return _beginning(hub, wanted, size_bytes)
+        except (httpx2.RequestError, httpx2.StreamError, client().errors.OfflineModeIsEnabled) as error:
+            fault = broken(error, hub.endpoint)
+        except Transient as transient:
+            fault = transient
+        if isinstance(fault, Failure):
+            raise fault
+        watch.check()
+        backoff.wait(fault)
+
+
+def _beginning(hub: Hub, wanted: RemoteFile, size_bytes: int) -> bytes:
+    asked = {"range": f"bytes=0-{size_bytes - 1}"}
+    with _asked(hub, wanted, asked) as answer:
+        if answer.status_code not in (200, 206):
+            raise _refused(hub, wanted, answer)
+        _check_identity(hub, wanted, [*answer.history, answer])
+        found = b""
+        for chunk in answer.iter_raw():
+            found += chunk
+            if len(found) >= size_bytes:
+                return found[:size_bytes]
+    raise Transient("the body ended early")
+
+
 def _fill(hub: Hub, wanted: RemoteFile, part: Part) -> None:
     import httpx2  # noqa: PLC0415  the client's HTTP library
 
@@ -147,26 +179,13 @@ def _fill(hub: Hub, wanted: RemoteFile, part: Part) -> None:
 
 def _get(hub: Hub, wanted: RemoteFile, part: Part) -> None:
     """Request what is missing."""
-    import httpx2  # noqa: PLC0415
-
-    retry = hub.retry
-    # Identity, since offsets count the bytes of an uncompressed body.
-    headers = {**hub.headers(), "accept-encoding": "identity"}
-    if part.here_bytes:
-        headers["range"] = f"bytes={part.here_bytes}-"
-    timeout = httpx2.Timeout(retry.read_timeout_s, connect=retry.connect_timeout_s, pool=None)
-    session = client().utils.get_session()
-    # httpx2 drops the token on a redirect to another origin (the CDN); a test checks that.
-    url = wanted.url(hub)
-    with session.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as answer:
+    asked = {"range": f"bytes={part.here_bytes}-"} if part.here_bytes else {}
+    with _asked(hub, wanted, asked) as answer:
         if answer.status_code == 416:
             part.restart()
             raise Transient("the server cannot resume")
         if answer.status_code not in (200, 206):
-            request = Request(
-                hub.endpoint, wanted.repo, wanted.commit, wanted.name, "authorization" in headers, wanted.kind
-            )
-            raise refusal(request, answer.status_code, answer.headers)
+            raise _refused(hub, wanted, answer)
         _check_identity(hub, wanted, [*answer.history, answer])
         _check_size(wanted, answer.headers, part)
         for chunk in answer.iter_raw():
@@ -176,6 +195,28 @@ def _get(hub: Hub, wanted: RemoteFile, part: Part) -> None:
             part.append(chunk)
     if part.here_bytes < wanted.expected.size_bytes:
         raise Transient("the body ended early")
+
+
+@contextmanager
+def _asked(hub: Hub, wanted: RemoteFile, asked: Mapping[str, str]) -> "Iterator[httpx2.Response]":
+    """Request a body, or the range of it that is asked for."""
+    import httpx2  # noqa: PLC0415
+
+    retry = hub.retry
+    # Identity, since offsets count the bytes of an uncompressed body.
+    headers = {**hub.headers(), "accept-encoding": "identity", **asked}
+    timeout = httpx2.Timeout(retry.read_timeout_s, connect=retry.connect_timeout_s, pool=None)
+    session = client().utils.get_session()
+    # httpx2 drops the token on a redirect to another origin (the CDN); a test checks that.
+    url = wanted.url(hub)
+    with session.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as answer:
+        yield answer
+
+
+def _refused(hub: Hub, wanted: RemoteFile, answer: "httpx2.Response") -> Exception:
+    is_known = "authorization" in hub.headers()
+    request = Request(hub.endpoint, wanted.repo, wanted.commit, wanted.name, is_known, wanted.kind)
+    return refusal(request, answer.status_code, answer.headers)
 
 
 def _check_identity(hub: Hub, wanted: RemoteFile, answers: "list[httpx2.Response]") -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from convert.errors import Failure, UsageFailure
 # Up to this size an object is written by one request, which is whole or nothing in itself; larger ones come
 # in parts of it. S3 takes 10,000 parts: 320 GiB.
 PART_BYTES = 32 << 20
+_BLOCK_BYTES = 1 << 20
 
 RERUN = "run the same command again: what has arrived is not sent twice"
 EXAMPLES = "write a folder, an address that fsspec knows as s3://bucket/models, or oci://registry/models"
@@ -84,6 +86,17 @@ class Objects:
             stream.discard()
             stream.closed = True  # or its destructor would complete what was just given up
             raise
+
+    def put_file(self, path: str, source: Path, advance: Callable[[int], None] = lambda _: None) -> None:
+        """Write an object from a file."""
+
+        def blocks() -> Iterator[bytes]:
+            with source.open("rb") as stream:
+                while block := stream.read(_BLOCK_BYTES):
+                    yield block
+                    advance(len(block))
+
+        self.put(path, blocks(), source.stat().st_size)
 
     def make_folder(self, path: str) -> None:
         """Make the folder of an object, in a store that has folders, which must be there first."""

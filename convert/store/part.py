@@ -22,6 +22,7 @@ from convert.store.paths import Paths, Removed, checked_name
 # Parts that nobody has touched for so long belong to no work that is going on.
 ABANDONED_S = 24 * 3600
 MARK = "done-"
+LEARNED = f"{MARK}learning"
 
 
 class Marks(ABC):
@@ -30,6 +31,19 @@ class Marks(ABC):
     @abstractmethod
     def _marks(self) -> set[str]:
         """List the names of all marks."""
+
+    @abstractmethod
+    def take_lessons(self, folder: Path | None) -> None:
+        """Bring what part 1 has learned from the whole model, if it has."""
+
+    @abstractmethod
+    def hand_on(self, folder: Path | None) -> None:
+        """Let the other parts have what was learned."""
+
+    @property
+    def has_lessons(self) -> bool:
+        """Say whether part 1 has learned what the others need."""
+        return LEARNED in self._marks()
 
     def is_done(self, number: int, count: int) -> bool:
         """Say whether a part is finished."""
@@ -42,7 +56,8 @@ class Marks(ABC):
 
     def counts(self) -> tuple[int, ...]:
         """List into how many parts the work was divided by those that are finished."""
-        return tuple(sorted({int(name.rpartition("-")[2]) for name in self._marks()}))
+        marks = self._marks() - {LEARNED}
+        return tuple(sorted({int(name.rpartition("-")[2]) for name in marks}))
 
 
 def mark_of(number: int, count: int) -> str:
@@ -72,8 +87,18 @@ class Parts(Marks):
         """Wait until a part's bytes are on the disk, and mark it."""
         for path in files:
             sync(path)
-        mark = self.folder / mark_of(number, count)
+        self._mark(mark_of(number, count))
+
+    def take_lessons(self, folder: Path | None) -> None:
+        """Leave them where they are: below the folder that all machines see."""
+
+    def hand_on(self, folder: Path | None) -> None:  # noqa: ARG002 - the same
+        self._mark(LEARNED)
+
+    def _mark(self, name: str) -> None:
+        mark = self.folder / name
         with explained(mark):
+            self.folder.mkdir(parents=True, exist_ok=True)
             mark.touch()
             sync(mark)
             sync(self.folder)

@@ -72,7 +72,7 @@ class Remote:
 
         def send(entry: FileEntry) -> None:
             path = inside(folder, entry.path)
-            self.place.put(f"{prefix}/{entry.path}", _blocks(path, advance), entry.size_bytes)
+            self.place.put_file(f"{prefix}/{entry.path}", path, advance)
 
         with self.place.asking():
             lacking = self._lacking(recipe, manifest.target, manifest.key, manifest.files)
@@ -184,10 +184,3 @@ class Remote:
     def shown(self, path: str) -> str:
         """Write a path in the store as a person does."""
         return f"{self.place.address}{path.removeprefix(self.place.root)}"
-
-
-def _blocks(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            yield block
-            advance(len(block))

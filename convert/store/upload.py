@@ -6,6 +6,7 @@ of which nothing shows until it is completed; elsewhere each is an object, until
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convert.errors import Failure
-from convert.store.manifest import FileEntry
+from convert.store.manifest import FileEntry, inside
 from convert.store.objects import Objects
-from convert.store.part import MARK, Marks, mark_of
+from convert.store.part import LEARNED, MARK, Marks, mark_of
 
 PARTS = ".parts"
 # S3 takes parts of at least 5 MiB, and at most 10,000 of them.
@@ -26,6 +27,7 @@ _MOST_STRETCHES = 9_000
 _MIB = 1 << 20
 _THREADS = 8
 _UPLOADS = "uploads.json"
+_LESSONS = "lessons"
 _LARGEST_BYTES = 64 << 20  # of a mark, which has a line for each stretch
 _BLOCK_BYTES = 8 << 20
 _AGAIN = "remove what is below .parts there, and make the parts again"
@@ -143,6 +145,28 @@ class Work(Marks):
                 for (name, *_), stretch in zip(jobs, pool.map(send, jobs), strict=True):
                     sent[name].append(stretch)
         return sent
+
+    def take_lessons(self, folder: Path | None) -> None:
+        if folder is None or not self.has_lessons:
+            return
+        where = f"{self.root}/{_LESSONS}"
+        with self.place.asking():
+            for name, size_bytes in self.place.sizes(where).items():
+                path = inside(folder, name)
+                if not path.is_file() or path.stat().st_size != size_bytes:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    arriving = path.with_name(f"{path.name}.{os.getpid()}.part")
+                    self.place.files.get_file(f"{where}/{name}", str(arriving))
+                    arriving.replace(path)
+
+    def hand_on(self, folder: Path | None) -> None:
+        with self.place.asking():
+            for path in sorted(folder.rglob("*")) if folder else ():
+                # The states are of use to whoever learns alone.
+                if path.is_file() and not path.name.startswith("states-"):
+                    name = path.relative_to(folder or path).as_posix()
+                    self.place.put_file(f"{self.root}/{_LESSONS}/{name}", path)
+            self.place.put(f"{self.root}/{LEARNED}", [b""], 0)
 
     def finish(self, number: int, count: int, sent: Mapping[Name, list[Stretch]]) -> None:
         """Mark a part as finished, with what puts its stretches in their places."""

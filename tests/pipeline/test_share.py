@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from convert.cli import app
 from convert.errors import Exit
+from convert.store import Remote, Store
 from convert.writer.share import Part
 from tests import tiny
 from tests.hf import describing
@@ -99,15 +101,49 @@ def test_parts_of_another_source_are_not_mixed_in(home: Path) -> None:
     assert ran("assemble", "m.yaml") == Exit.FAILED
 
 
-def test_what_learns_from_the_whole_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+LEARNING = """\
+model: source
+targets: {gguf: {quants: [Q4_K_M], imatrix: calibration}, onnx: {precision: int4, rounding: gptq}}
+calibration: {text: text.txt, samples: 2, length: 64}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["", "memory://lessons/models"])
+def test_what_is_learned_from_the_whole_is_learned_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: str
+) -> None:
     (home / "text.txt").write_text("The quick brown fox jumps over the lazy dog. " * 200, "utf-8")
+    (home / "m.yaml").write_text(LEARNING, "utf-8")
+    assert ran("convert", "m.yaml", "--out", "whole") == Exit.DONE
+    words = ("--store", store) if store else ()
+    assert ran("convert", "m.yaml", "--part", "2/2", *words) == Exit.FAILED
+    assert "make part 1/2 first" in capsys.readouterr().err
+    assert ran("convert", "m.yaml", "--part", "1/2", *words) == Exit.DONE
+
+    def learned_again(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("convert.formats.gguf.importance.compute_importance", learned_again)
+    monkeypatch.setattr("convert.learning.write_layer", learned_again)
+    if store:
+        shutil.rmtree(home / "artifacts")
+    assert ran("convert", "m.yaml", "--part", "2/2", *words) == Exit.DONE
+    assert ran("assemble", "m.yaml", *words) == Exit.DONE
+    if store:
+        for target in ("gguf-Q4_K_M", "onnx-int4-cpu"):
+            Remote.at(store).pull(Store(home / "artifacts"), "m", target)
+    assert contents(home / "artifacts" / "m") == contents(home / "whole" / "m")
+    assert not [*(home / "artifacts").glob(".lessons/*")]
+
+
+def test_what_a_tool_makes_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "m.yaml").write_text(
-        "model: source\ntargets:\n  gguf: {quants: [Q4_K_M], imatrix: calibration}\n"
-        "calibration: {text: text.txt, samples: 2, length: 64}\n",
-        "utf-8",
+        "model: source\ntargets: {awq: {}}\ncalibration: {text: text.txt, samples: 2, length: 64}\n", "utf-8"
     )
+    (home / "text.txt").write_text("The quick brown fox jumps over the lazy dog. " * 200, "utf-8")
     assert ran("convert", "m.yaml", "--part", "1/2") == Exit.FAILED
-    assert "gguf-Q4_K_M: learned from the whole model" in capsys.readouterr().err
+    assert "awq: a tool makes it from the whole model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", ["0/2", "3/2", "1", "1/0", "a/b", "1/20000"])

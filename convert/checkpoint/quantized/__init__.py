@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from convert.checkpoint.quantized import schemes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from convert.checkpoint.quantized.scheme import Scheme
+    from convert.source.shards import Absent
 
 # Where tools record in a config that they quantized a checkpoint, and how where they do not name it.
 SECTIONS = {
@@ -51,9 +53,9 @@ def without_sections(values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
+def open_checkpoint(folder: Path, absent: Mapping[str, Absent] = MappingProxyType({})) -> Checkpoint:
     """Open a folder of weights; those that are quantized, as config.json says, are widened while read."""
-    raw = open_stored(folder)
+    raw = open_stored(folder, absent)
     if not (folder / "config.json").is_file():
         return raw
     config = read_config(folder)

@@ -1,6 +1,7 @@
 """How much each column of a matrix matters to a quant: read from llama.cpp's files, or learned from text."""
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -60,8 +61,19 @@ def find_importance(
             "add e.g. calibration: {packs: [searchqa, lessonpack]}",
         )
     windows = cut(model, recipe, recipe.calibration, progress)
+    kept = None
+    if weights.lessons is not None:  # another quant, or another machine's part, may have learned it
+        kept = weights.lessons / f"importance-{np.__version__}-{windows.digest[:24]}.gguf"
+        if kept.is_file():
+            return _learned(read_imatrix(kept), windows)
     with progress.stage("importance matrix", work_bytes(decoder, windows)) as advance:
-        return compute_importance(decoder, weights, windows, advance=advance)
+        importance = compute_importance(decoder, weights, windows, advance=advance)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unseen = kept.with_name(f"{kept.name}.{os.getpid()}.part")
+        write_importance(importance, unseen)
+        unseen.replace(kept)
+    return importance
 
 
 def read_importance(path: Path) -> Importance:
@@ -127,6 +139,10 @@ def compute_importance(
                 hidden.store(index, after)
                 advance(after.nbytes)
     content = ImatrixFile(tally.sums(), (windows.source,), len(windows.tokens), windows.length)
+    return _learned(content, windows)
+
+
+def _learned(content: ImatrixFile, windows: Windows) -> Importance:
     return replace(_from_sums(content, windows.source, COMPUTED_NAME), learned=windows.record())
 
 

@@ -23,12 +23,14 @@ def assemble(run: Run) -> Run:
     complete = [count for count in counts if not shared.missing(count)]
     if not complete:
         raise _incomplete(run, shared, counts)
-    with opened(run) as (known, weights), lessons_held(known, weights):
+    with opened(run) as (known, weights), lessons_held(known, weights) as remove:
+        shared.take_lessons(weights.lessons)
         jobs = [*learn(known, weights)]
         if isinstance(shared, Work):
             _complete(known, jobs, shared, complete[0])
         else:
             _place(known, jobs, shared)
+        remove()
     shared.remove()
     return run
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from convert.errors import Failure
 from convert.model.source import Weights
 from convert.pipeline.run import Job, Run
 from convert.pipeline.stage.build import learn, lessons_held
@@ -20,8 +21,17 @@ def build_part(run: Run) -> Run:
     if shared.is_done(*part):
         run.remark(f"part {part} is there already")
         return run
+    learns = any(job.planned.learning for job in run.jobs)
+    if learns and part.number > 1 and not shared.has_lessons:
+        raise Failure(
+            f"part {part}: what is learned from the whole model comes with part 1, which is not there yet",
+            f"make part 1/{part.of} first; the others can then be made at once",
+        )
     with opened(run) as (known, weights), lessons_held(known, weights):
+        shared.take_lessons(weights.lessons)
         jobs = [*learn(known, weights)]
+        if learns and not shared.has_lessons:
+            shared.hand_on(weights.lessons)
         if isinstance(shared, Work):
             _upload(known, weights, jobs, shared)
         else:

@@ -5,11 +5,11 @@ from convert.pipeline.run import Run
 
 
 def require_sharable(run: Run) -> Run:
-    """Refuse targets that learn from the whole model or that a tool makes from a whole checkpoint."""
-    whole = [job.name for job in run.jobs if job.planned.learning or job.planned.finish]
+    """Refuse targets that a tool makes from a whole checkpoint."""
+    whole = [job.name for job in run.jobs if job.planned.finish]
     if whole:
         raise Failure(
-            f"{', '.join(whole)}: learned from the whole model, so no part of it can be made alone",
+            f"{', '.join(whole)}: a tool makes it from the whole model, so no part of it can be made alone",
             f"convert these whole, with --only {' --only '.join(whole)}, and the others in parts",
         )
     return run
