@@ -7,15 +7,17 @@ import os
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Self
 
-from convert.errors import Failure
+from convert.errors import Exit, Failure
 from convert.extras import require
+from convert.fleet.metrics import counted
 from convert.fleet.node import perform
+from convert.fleet.order import Outcome
 from convert.version import version
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from convert.fleet.order import Order, Outcome
+    from convert.fleet.order import Order
 
 LOOK_EVERY_S = 0.2
 # A busy machine needs more than Ray's own half a minute to start a cluster.
@@ -53,7 +55,7 @@ class RayNodes:
                 f"{self._address or 'Ray on this machine'}: {str(error).splitlines()[0]}",
                 "start a cluster with `ray start --head`, or leave --address out",
             ) from error
-        self._perform = ray.remote(perform)
+        self._perform = ray.remote(counted)
         return self
 
     def __exit__(
@@ -101,8 +103,11 @@ class RayNodes:
     def _result(self, handle: Any) -> Outcome | None:
         try:
             found: Outcome = self._ray.get(handle)
-        except self._ray.exceptions.RayTaskError as error:  # our own code failed there: no other node helps
-            raise error.as_instanceof_cause() from None
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, ImportError):  # an order cannot even be read there
+                what = f"a node cannot load modelwright {version()}: {str(error.cause).splitlines()[0]}"
+                return Outcome(Exit.USAGE, error=what, hint="install the same version on all nodes")
+            raise error.as_instanceof_cause() from None  # our own code failed: no other node helps
         except self._ray.exceptions.RayError:
             return None
         return found

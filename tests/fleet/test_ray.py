@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
-import threading
 import time
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from convert.cli import app
 from convert.errors import Exit
 from convert.fleet.ray_nodes import PATIENT
+from convert.store import Remote, Store
 from tests import tiny
 from tests.hf import describing
 from tests.verify import planting
@@ -40,17 +44,30 @@ publish: {to: released}
 """
 
 
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Three nodes, two of them of a class."""
+    """A head that does nothing, and two nodes of a class."""
     os.environ.update(PATIENT)
     found = cluster_utils.Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
     )
     for _ in range(2):
-        found.add_node(num_cpus=1, resources={"cpu-a": 1})
+        add_node(found)
     yield found
     found.shutdown()
+
+
+def add_node(cluster: Any) -> Any:
+    port = free_port()
+    node = cluster.add_node(num_cpus=1, resources={"cpu-a": 1}, metrics_export_port=port)
+    node.port = port
+    return node
 
 
 @pytest.fixture
@@ -100,43 +117,119 @@ def test_the_bytes_are_those_of_one_machine(cluster: Any, home: Path, parts: int
     assert (code, again["orders"]) == (Exit.DONE, [])
 
 
-def test_a_node_dies_in_the_middle_and_another_goes_on(cluster: Any, home: Path) -> None:
+def start(cluster: Any, *words: str) -> subprocess.Popen[str]:
+    """Start a fleet, and go on."""
+    command = [sys.executable, "-m", "convert.cli", "fleet", "m.yaml", "--address", cluster.address]
+    return subprocess.Popen(
+        [*command, "--offline", "--json", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def order_of(home: Path, stage: str, within_s: float = 300.0) -> psutil.Process:
+    """Wait for a process that carries out an order of a stage."""
+    verb = "convert" if stage == "part" else stage
+    until_s = time.monotonic() + within_s
+    while time.monotonic() < until_s:
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if "convert.cli" in words and str(home / "m.yaml") in words and verb in words:
+                return process
+        time.sleep(0.02)
+    raise AssertionError(f"no order of {stage}")
+
+
+def node_of(cluster: Any, process: psutil.Process) -> Any:
+    """Find the node whose processes have started this one."""
+    above = {each.pid for each in process.parents()}
+    for node in cluster.worker_nodes:
+        if above & {each.process.pid for group in node.all_processes.values() for each in group}:
+            return node
+    raise AssertionError("an order of no node")
+
+
+STAGES = ("convert", "part", "assemble", "verify")
+
+
+def parts_for(stage: str) -> str:
+    return "1" if stage == "convert" else "2"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_node_that_dies_in_any_stage_is_replaced(cluster: Any, home: Path, stage: str) -> None:
     assert app.run(["convert", "m.yaml", "--out", "whole", "--quiet", "--offline"]) == Exit.DONE
-    doomed = cluster.add_node(num_cpus=1, resources={"cpu-a": 1})
-    is_over = threading.Event()
-
-    def kill() -> None:
-        """Kill the node once something is being built."""
-        while not is_over.wait(0.05):
-            if (home / "artifacts" / ".parts").exists():
-                break
+    with start(cluster, "--parts", parts_for(stage)) as driver:
+        doomed = node_of(cluster, order_of(home, stage))
         cluster.remove_node(doomed, allow_graceful=False)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        code, said = fleet(cluster, "--parts", "6", "--no-publish")
-    finally:
-        is_over.set()
-        killer.join()
-    assert code == Exit.DONE, said
+        add_node(cluster)
+        out, err = driver.communicate()
+    assert out, err
+    said = json.loads(out)
+    assert driver.returncode == Exit.DONE, said
+    assert max(order["tries"] for order in said["orders"]) == 2, said
     assert digests(home / "artifacts" / "m") == digests(home / "whole" / "m")
+    assert not list((home / "artifacts" / ".parts").glob("*"))
 
 
-@pytest.mark.parametrize("after_s", [2, 6, 12])
-def test_a_driver_that_was_killed_is_resumed_by_the_same_command(
-    cluster: Any, home: Path, after_s: int
+@pytest.mark.parametrize("stage", [*STAGES, "publish"])
+def test_a_driver_that_dies_in_any_stage_is_resumed_by_the_same_command(
+    cluster: Any, home: Path, stage: str
 ) -> None:
     assert app.run(["convert", "m.yaml", "--out", "whole", "--quiet", "--offline"]) == Exit.DONE
-    command = [sys.executable, "-m", "convert.cli", "fleet", "m.yaml", "--address", cluster.address]
-    with subprocess.Popen(
-        [*command, "--offline", "--quiet", "--parts", "2"], env={**os.environ, "PYTHONPATH": str(ROOT)}
-    ) as driver:
-        with suppress(subprocess.TimeoutExpired):
-            driver.wait(after_s)
+    with start(cluster, "--parts", parts_for(stage)) as driver:
+        order = order_of(home, stage)
         driver.send_signal(signal.SIGKILL)
-    time.sleep(1)
-    code, said = fleet(cluster, "--parts", "2")
+    with suppress(psutil.TimeoutExpired):
+        order.wait(10)
+    code, said = fleet(cluster, "--parts", parts_for(stage))
     assert code == Exit.DONE, said
     assert digests(home / "artifacts" / "m") == digests(home / "whole" / "m")
     assert not list((home / "artifacts" / ".parts").glob("*"))
+    assert len(list((home / "released").glob("*/published.json"))) == 3
+    if stage == "publish":  # what was finished is not made again
+        assert [order["name"] for order in said["orders"]] == ["m/publish/all"]
+
+
+def test_two_drivers_on_one_folder_do_not_disturb_each_other(cluster: Any, home: Path) -> None:
+    assert app.run(["convert", "m.yaml", "--out", "whole", "--quiet", "--offline"]) == Exit.DONE
+    drivers = [start(cluster, "--parts", "2", "--no-publish") for _ in range(2)]
+    for driver in drivers:
+        out, err = driver.communicate()
+        assert driver.returncode == Exit.DONE, out + err
+    assert digests(home / "artifacts" / "m") == digests(home / "whole" / "m")
+
+
+def test_a_fleet_over_an_object_store(cluster: Any, home: Path) -> None:
+    assert app.run(["convert", "m.yaml", "--out", "whole", "--quiet", "--offline"]) == Exit.DONE
+    store = f"local://{home}/bucket/models"
+    (home / "bucket").mkdir()
+    code, said = fleet(cluster, "--parts", "2", "--store", store, "--out", "cache")
+    assert code == Exit.DONE, said
+    for target in ("gguf-Q8_0", "gguf-Q4_K_M", "hf"):
+        Remote.at(store).pull(Store(home / "pulled"), "m", target)
+    assert digests(home / "pulled" / "m") == digests(home / "whole" / "m")
+    assert (home / "bucket" / "models" / "m" / "report.json").is_file()
+    assert not (home / "bucket" / "models" / ".parts").exists()
+    shutil.rmtree(home / "cache")
+    code, again = fleet(cluster, "--no-publish", "--store", store, "--out", "cache")
+    assert (code, again["orders"]) == (Exit.DONE, [])
+
+
+def test_prometheus_sees_what_orders_cost(cluster: Any, home: Path) -> None:
+    code, said = fleet(cluster, "--no-publish")
+    assert code == Exit.DONE, said
+    found = ""
+    for _ in range(60):
+        found = "".join(
+            urllib.request.urlopen(f"http://127.0.0.1:{node.port}/metrics").read().decode()
+            for node in cluster.worker_nodes
+        )
+        if "modelwright_cpu_seconds" in found:
+            break
+        time.sleep(1)
+    assert "modelwright_orders" in found
+    assert 'stage="verify"' in found
+    assert home
