@@ -205,8 +205,15 @@ class Examination:
             checks=(*self._checks, *gates.judge(limits, figures)),
             limits_of=self._subject.limits_of,
             unmeasured=gates.unmeasured(limits, figures) if self.is_alive else (),
+            output_errors=self._output_errors(),
             **self._found,
         )
+
+    def _output_errors(self) -> dict[str, float]:
+        """Take what the manifest says its rounding lost of each tensor's output."""
+        said = self._files.manifest.options.get("output_errors") if self._files.manifest else None
+        found = said.items() if isinstance(said, dict) else ()
+        return {name: float(error) for name, error in found if isinstance(error, int | float)}
 
     def _figures(self) -> dict[str, float | None]:
         """Return the measurements by the gates' names."""

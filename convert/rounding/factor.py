@@ -50,6 +50,17 @@ class Factor:
     def columns(self) -> int:
         return sum(part.columns for part in self.parts)
 
+    def cost(self, rows: NDArray[np.float32]) -> float:
+        """Sum up what rows make of the inputs: the squares of outputs, but for damping."""
+        total = 0.0
+        for part in self.parts:
+            ordered = rows[:, part.first : part.first + part.columns][:, part.order]
+            for panel, first in zip(part.panels, range(0, part.columns, BLOCK), strict=True):
+                here = slice(first, first + BLOCK)
+                found = ordered[:, here] + ordered[:, first:] @ panel
+                total += float(np.einsum("ij,ij,j->", found, found, part.weights[here], dtype=np.float64))
+        return total
+
     @property
     def importance(self) -> NDArray[np.float32]:
         """Return what an error of each column costs."""

@@ -75,7 +75,7 @@ def measure(
 
 def _errors(checkpoint: Checkpoint, origins: Mapping[Ref, Origin], trial: Trial) -> dict[str, float]:
     lost, made = dict.fromkeys(trial.codecs, 0.0), 0.0
-    for number, rows in enumerate(_sampled(checkpoint, origins, trial.pieces)):
+    for number, rows in enumerate(sampled(checkpoint, origins, trial.pieces)):
         weights = trial.importance[number]
         made += _weighed(rows, weights)
         for name, codecs in trial.codecs.items():
@@ -90,7 +90,7 @@ def _weighed(rows: NDArray[np.float32], weights: NDArray[np.float32] | None) -> 
     return float(squares.sum() if weights is None else squares @ weights.astype(np.float64))
 
 
-def _sampled(
+def sampled(
     checkpoint: Checkpoint, origins: Mapping[Ref, Origin], pieces: Sequence[Piece]
 ) -> Iterator[NDArray[np.float32]]:
     """Read groups of rows of each piece, as they go into the file."""

@@ -230,7 +230,7 @@ def by_gptq(place: Place) -> Case:
         (mine,) = place.out(OURS).rglob("gptq")
         return gptq.judged(source, {OURS: mine, GPTQMODEL: out}, folder)
 
-    return Case("GPTQ, 52 million weights", model, {OURS: ours, GPTQMODEL: direct}, check)
+    return Case("GPTQ, four layers of 0.5 B", model, {OURS: ours, GPTQMODEL: direct}, check)
 
 
 CASES: dict[str, Callable[[Place], Case]] = {

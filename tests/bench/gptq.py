@@ -26,14 +26,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TINY = ROOT / "recipes" / "models" / "tiny-qwen"
+# Four of the 24 layers of Qwen2.5-0.5B.
 SIZES = {
-    "hidden_size": 768,
-    "intermediate_size": 2048,
-    "num_hidden_layers": 8,
-    "num_attention_heads": 12,
-    "num_key_value_heads": 4,
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
 }
-TARGET = "gptq: {bits: 4, group_size: 64, damp: 0.01}"
+TARGET = "gptq: {bits: 4, group_size: 64, damp: 0.01, engine: native}"
 CALIBRATION = "calibration: {{text: {folder}/learn.txt, samples: 64, length: 128}}\n"
 WINDOW, COUNT = 256, 16
 DIRECT = """

@@ -102,6 +102,13 @@ def test_a_factor_is_its_hessian() -> None:
     assert np.abs(lower * part.weights @ lower.T - ordered).max() < 1e-5 * np.abs(ordered).max()
 
 
+def test_a_factor_says_what_a_change_costs() -> None:
+    weights, hessian = samples(3, 150)
+    damped = hessian.astype(np.float64) + 0.01 * np.diagonal(hessian).mean(dtype=np.float64) * np.eye(150)
+    wanted = float(((weights.astype(np.float64) @ damped) * weights).sum())
+    assert factor_of(hessian).cost(weights) == pytest.approx(wanted, rel=1e-4)
+
+
 def test_what_no_token_reached_is_rounded_to_the_nearest() -> None:
     with ThreadPoolExecutor(1) as pool:
         assert factorize(np.zeros((32, 32), np.float32), 0.01, pool) is None

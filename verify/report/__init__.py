@@ -130,6 +130,8 @@ class ArtifactResult(_Record):
     load: tuple[LoadResult, ...] = ()  # of a server
     memory: Memory | None = None
     scenarios: Scenarios | None = None
+    # Share of each tensor's output that its rounding lost on the calibration text, as the manifest says.
+    output_errors: dict[str, float] = {}
 
     @property
     def passed(self) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from verify.gates import GATES
 from verify.report import Verdict, drawing, markdown, words
 from verify.report.dialogue import Dialogue, dialogues
+from verify.report.losses import losses
 from verify.report.rows import Anchors, Bar, Cell, Row, bar, key, rows
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def _others(found: Circumstances) -> str:
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
+    from markupsafe import Markup  # noqa: PLC0415
 
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -137,6 +139,7 @@ def _environment() -> Environment:
         "limits": markdown.LIMITS.get,
         "figures": lambda artifact: list(markdown.figures(artifact)),
         "scores": markdown.scores,
+        "losses": lambda errors: Markup(losses(errors)),  # noqa: S704 - escaped there
         "others": _others,
     }
     environment.filters |= filters

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from convert.formats.base import Made, Planned, Scratch, Workplace
+from convert.model.forward.blas import single_threaded
 from convert.model.source import Weights
 from convert.pipeline.record import manifest
 from convert.pipeline.run import Job, Run
@@ -50,7 +51,21 @@ def learn(run: Run, weights: Weights) -> Iterable[Job]:
             yield job
         else:
             planned = format_.lay_out(run.model, options, job.name, ready)
+            if job.planned.learning:
+                planned = _measured(run, weights, planned)
             yield replace(job, shared=ready, planned=planned)
+
+
+def _measured(run: Run, weights: Weights, planned: Planned) -> Planned:
+    """Note what rounding by the text loses of each tensor's output."""
+    from convert.learning.loss import output_errors, slots_of  # noqa: PLC0415 - for those that learn
+
+    if not (slots := slots_of(planned.layouts)):
+        return planned
+    size_bytes = sum(sum(slot.sizes_bytes) for slot in slots)
+    with run.progress.stage("measure outputs", size_bytes) as advance, single_threaded():
+        errors: dict[str, Any] = {**output_errors(weights, planned.layouts, advance)}
+    return replace(planned, notes={**planned.notes, "output_errors": errors})
 
 
 def _fill(run: Run, weights: Weights, jobs: list[Job]) -> None:
