@@ -22,6 +22,10 @@ class Package:
         return f"install torch==2.13.0 first, then: {command}" if self.extra in NEED_TORCH else command
 
 
+class MissingPackage(Failure):
+    """A package that is not installed, and the extra that brings it."""
+
+
 NEED_TORCH = frozenset({"gptq", "verify"})
 PACKAGES = (
     Package("llama_cpp", "llama-cpp-python", "gguf"),
@@ -67,9 +71,9 @@ def require(module: str) -> Path:
     return Path(spec.origin).parent
 
 
-def missing(name: str) -> Failure | None:
+def missing(name: str) -> MissingPackage | None:
     """Say how to install a package, by its own name or a module of it; None for one that no extra brings."""
     for package in PACKAGES:
         if name == package.distribution or name.split(".", maxsplit=1)[0] == package.module:
-            return Failure(f"{package.distribution} is not installed", package.hint)
+            return MissingPackage(f"{package.distribution} is not installed", package.hint)
     return None

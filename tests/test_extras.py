@@ -184,6 +184,12 @@ def test_without_it_a_line_names_the_extra(
     assert hint.endswith(f"pip install 'modelwright[{extra}]'")
 
 
+def test_without_any_a_machine_is_chosen_for_and_what_is_left_out_is_named(tmp_path: Path) -> None:
+    done = run(tmp_path, set(), "pick", "recipe.yaml", "--on", "laptop-8gb", "--context", "512")
+    assert (done.returncode, bool(done.stdout)) == (0, True)
+    assert "onnx is left out: onnx is not installed; pip install 'modelwright[onnx]'\n" in done.stderr
+
+
 def test_without_any_the_rest_of_the_program_works(tmp_path: Path) -> None:
     assert run(tmp_path, set(), "convert", "recipe.yaml", "--only", "hf").returncode == 0
     for line in (

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from convert.errors import Failure, UsageFailure
+from convert.extras import MissingPackage, missing
 from convert.formats import find_format, load_recipe, option_models
 from convert.model.decoder import Decoder
 from convert.pick.known import Known, find_model
@@ -26,6 +27,7 @@ LEAST_WEIGHTS = 50e6
 GENAI = "genai"
 # Candidates that a recipe and a runtime's menu name are the same.
 _WEIGHED: dict[tuple[Decoder, str, str, str], Weighed | None] = {}
+NOT_WEIGHED: dict[str, MissingPackage] = {}  # by format: what is not installed
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,17 @@ class Candidate:
 
     @cached_property
     def weighed(self) -> Weighed | None:
-        """Weigh it; None where its format cannot tell, or cannot express the model."""
+        """Weigh it; None where its format cannot tell or express the model, or its package is missing."""
         key = (self.model.decoder, self.model.native, self.target, self.options.model_dump_json())
         if key not in _WEIGHED:
-            _WEIGHED[key] = self._weigh()
+            try:
+                _WEIGHED[key] = self._weigh()
+            except (MissingPackage, ModuleNotFoundError) as error:
+                failure = error if isinstance(error, MissingPackage) else missing(error.name or "")
+                if failure is None:
+                    raise
+                _WEIGHED[key] = None
+                NOT_WEIGHED[self.format_name] = failure
         return _WEIGHED[key]
 
     def _weigh(self) -> Weighed | None:

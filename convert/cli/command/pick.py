@@ -91,7 +91,7 @@ def command(
     """
     from convert.cli import choice  # noqa: PLC0415 - brings the formats
     from convert.pick import commands  # noqa: PLC0415
-    from convert.pick.candidate import gather  # noqa: PLC0415
+    from convert.pick.candidate import NOT_WEIGHED, gather  # noqa: PLC0415
     from convert.pick.machine import overridden  # noqa: PLC0415
     from convert.pick.need import Need, read_tokens  # noqa: PLC0415
     from convert.pick.page import render_page  # noqa: PLC0415
@@ -114,6 +114,8 @@ def command(
     )
     candidates = gather(what, given["out"])
     found = rank(candidates, machine, need)
+    for name, failure in sorted(NOT_WEIGHED.items()):
+        output.remark(f"{name} is left out: {failure.message}; {failure.hint}")
     output.answer(choice.data(found), lambda: choice.lines(found))
     if page:
         write_file(page, render_page(candidates, machine, need))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from convert.deviation import Deviation
 from convert.extras import installed, require
@@ -12,7 +12,6 @@ from convert.formats.hf.format import promised_type
 from convert.formats.hf.tensors import KEPT_AS, Float
 from convert.formats.onnx import mixing
 from convert.formats.onnx.options import BITS, Folder, OnnxOptions, Precision, Provider, parts
-from convert.formats.onnx.weights import Storage
 from convert.learning.asking import Asked
 from convert.model.decoder import Decoder, Ref, Role
 from convert.model.families import family
@@ -24,6 +23,9 @@ from convert.writer.codecs import Codec
 from convert.writer.codecs.matmul_nbits import NBits
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Layout
+
+if TYPE_CHECKING:
+    from convert.formats.onnx.weights import Storage
 
 # Written into each graph: modelwright's own version would change the bytes with every commit.
 PRODUCER_VERSION = "0.1.0"
@@ -196,7 +198,7 @@ def _mix(decoder: Decoder, options: OnnxOptions, target: str, prepared: Native) 
 
 def _storage(
     decoder: Decoder, options: OnnxOptions, target: str, prepared: Native, mix: mixing.Mix | None
-) -> Storage:
+) -> "Storage":
     from convert.formats.onnx.weights import Storage  # noqa: PLC0415
 
     precision, provider = parts(target)
