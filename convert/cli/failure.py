@@ -72,6 +72,6 @@ def _translated(error: BaseException) -> Failure | None:
         from convert.store.fault import failure_from  # noqa: PLC0415 - the one table of these, rarely needed
 
         named = error.filename if isinstance(error.filename, str) else "-"
-        failure = failure_from(error, Path(named))
-        return Failure(failure.message.removeprefix("-: "), failure.hint)
+        found = failure_from(error, Path(named))
+        return Failure(found.message.removeprefix("-: "), found.hint)
     return None
