@@ -32,7 +32,7 @@ from verify.task import Plan, Watch
 from verify.worker import Launch, Worker
 
 NAME = "source"
-# The logits of a vocabulary of 152,000 take 0.6 MB a position.
+# The logits of a vocabulary of 152,000 take 0.6 MB a position. Two such files are here at once, at most.
 REFERENCE_BYTES = 2 << 30
 FEWEST_WINDOWS = 4
 # For all sources together.
@@ -60,10 +60,13 @@ class Baseline:
 
     result: SourceResult
     profile: Profile
-    reference: Reference | None  # None where only speed is measured
+    reference: Reference | None  # of the first windows; None where only speed is measured
+    windows: Windows  # all of them
+    rest: tuple[Windows, ...]  # those whose logits do not fit a file with the first, in parts
     plan: Plan  # what fits of what was to be asked
     scope: Scope
     launch: Launch  # how the source was opened
+    asked: Launch  # the same, or its copy's
     tasks: tuple[TaskScore, ...] = ()  # of lm-evaluation-harness
 
 
@@ -106,10 +109,10 @@ def question_source(
             plan, windows = fitted.plan, windows.only(fitted.windows)
             forecast.expect(fitted.expected)
             announce(fitted, forecast)
-            reference = None
-            if windows.ids:
+            reference, parts = None, windows.parts(_affordable(worker, windows)) if windows.ids else ()
+            if parts:
                 forecast.doing(NAME, "logits")
-                reference = save_reference(worker, windows, _logits_path(cache, source, worker, windows))
+                reference = save_reference(worker, parts[0], _logits_path(cache, source, worker, parts[0]))
                 forecast.done(NAME, "odds")
                 _prune(cache, reference.path)
             asked = WorkerAnswerer(worker)
@@ -132,7 +135,18 @@ def question_source(
         scenarios=answers,
         answered_by=copy,
     )
-    return Baseline(result, profile, reference, plan, fitted.scope, launch, tasks)
+    return Baseline(
+        result=result,
+        profile=profile,
+        reference=reference,
+        windows=windows,
+        rest=parts[1:],
+        plan=plan,
+        scope=fitted.scope,
+        launch=launch,
+        asked=worker.launch,
+        tasks=tasks,
+    )
 
 
 def _tasks(worker: Worker, plan: Plan, cache: Path, forecast: Forecast) -> tuple[TaskScore, ...]:
@@ -183,6 +197,8 @@ def require_alive(worker: Worker) -> None:
 def windows_of(worker: Worker, plan: Plan) -> Windows:
     """Cut the beginning of the text into windows, by the source's own tokenizer."""
     info = worker.info
+    if plan.texts:
+        return _of_each_kind(worker, plan)
     ids = worker.tokenize(plan.text)
     # A text that is too short for several windows of the usual length is cut into shorter ones.
     length = min(plan.window, info.context, len(ids) // FEWEST_WINDOWS)
@@ -193,10 +209,25 @@ def windows_of(worker: Worker, plan: Plan) -> Windows:
             f"{FEWEST_WINDOWS} windows of {MIN_LENGTH} take {least}",
             "give a longer text with --text FILE, or with verify.text in the recipe",
         )
-    position_bytes = 4 * (info.vocab_size or 1)
-    affordable = REFERENCE_BYTES // (position_bytes * max(1, length // 2))
-    most = max(1, min(plan.tokens // max(1, length), affordable))
+    most = max(1, plan.tokens // max(1, length))
     return cut(ids, length, bos_id=info.bos_id if info.adds_bos else None, most=most)
+
+
+def _of_each_kind(worker: Worker, plan: Plan) -> Windows:
+    """Cut as many windows of each kind of text, or as many as there are."""
+    info = worker.info
+    texts = {kind: worker.tokenize(text) for kind, text in plan.texts}
+    length = min(plan.window, info.context, *map(len, texts.values()))
+    most = max(1, plan.tokens // len(texts) // length)
+    bos_id = info.bos_id if info.adds_bos else None
+    found = {kind: cut(ids, length, bos_id=bos_id, most=most).ids for kind, ids in texts.items()}
+    kinds = tuple(kind for kind, windows in found.items() for _ in windows)
+    return Windows(tuple(each for windows in found.values() for each in windows), kinds)
+
+
+def _affordable(worker: Worker, windows: Windows) -> int:
+    """Return the logits of how many windows fit a file."""
+    return max(1, REFERENCE_BYTES // (4 * (worker.info.vocab_size or 1) * len(windows.scored)))
 
 
 def _logits_path(cache: Path, source: Source, worker: Worker, windows: Windows) -> Path:

@@ -16,17 +16,18 @@ from verify.gates import Check
 from verify.harness import against, task_drop
 from verify.judgment import figures, smoke_drop
 from verify.load import LoadPlan, launch_for, load_check, measure_load
-from verify.logprobs import Reference
+from verify.logprobs import Comparison, Reference, Windows, compare_logits
+from verify.long_context import LongText, ask_long, launch_for_long
 from verify.parity import compare, read_profile
 from verify.pilot import Rates, pilot
-from verify.quality import quality
+from verify.quality import quality_of
 from verify.report import ArtifactResult, Opened
 from verify.resume import Kept
-from verify.runtimes import RuntimeSettings, choose_runtime
+from verify.runtimes import Info, RuntimeSettings, choose_runtime
 from verify.sample import Measured
 from verify.servers import choose_server
 from verify.task import Plan, Subject, Watch
-from verify.worker import Launch, Worker
+from verify.worker import Launch, Opener, Worker
 
 if TYPE_CHECKING:
     from verify.scope import Scope
@@ -48,6 +49,7 @@ class Examination:
         self._checks: list[Check] = []
         self._smoke_drop: float | None = None
         self._others: tuple[str, ...] = ()
+        self._odds: tuple[Comparison, Info] | None = None
         self._scope: Scope | None = None  # what was asked, once that is known
         self._found: dict[str, Any] = {}  # the result's other fields, as far as they are known
 
@@ -150,8 +152,36 @@ class Examination:
         self._checks += compare_counts(worker, baseline.profile)
 
     def _compare_logits(self, worker: Worker, reference: Reference) -> None:
-        self._found["quality"] = quality(worker, reference, self._kept.compare)
+        self._odds = self._kept.compare(worker, reference), worker.info
+        self.sum_up_odds(reference.windows)
         self._watch.done(self.name, "odds")
+
+    def compare_more(self, opened: Opener, reference: Reference) -> None:
+        """Compare more windows, and keep only figures of them."""
+
+        def compare() -> None:
+            with opened(self.name, self.launch) as worker:
+                if self._odds:
+                    self._odds = self._odds[0].then(compare_logits(worker, reference)), self._odds[1]
+
+        if self._odds and self.is_alive:
+            self._step("quality", "more logits", compare)
+            self.is_alive = all(check.passed for check in self._checks if check.name == "quality")
+
+    def sum_up_odds(self, windows: Windows) -> None:
+        """Compute the figures of all windows that were compared."""
+        if self._odds and len(self._odds[0].divergence) == len(windows.ids):
+            self._found["quality"] = quality_of(self._odds[0], windows, self._odds[1])
+
+    def take_long(self, text: LongText) -> None:
+        """Ask about a long text, in a context that holds it."""
+
+        def read() -> None:
+            with Worker(launch_for_long(self.launch, text.context)) as worker:
+                self._found["long_context"] = ask_long(worker, text)
+
+        if self.is_alive and {"logits", "top_logprobs"} & {*self._can}:
+            self._step("long_context", "a long text", read)
 
     def _have_dialogues(self, worker: Worker, baseline: Baseline) -> None:
         answerer = WorkerAnswerer(worker, may_chat=baseline.profile.chats is not None)

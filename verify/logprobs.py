@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ class Windows:
     """Stretches of text as token ids, all of one length."""
 
     ids: tuple[tuple[int, ...], ...]
+    kinds: tuple[str, ...] = ()  # of each, where there are several
 
     @property
     def length(self) -> int:
@@ -49,7 +50,13 @@ class Windows:
 
     def only(self, kept: Sequence[int]) -> "Windows":
         """Return some of them."""
-        return Windows(tuple(self.ids[number] for number in kept))
+        kinds = tuple(self.kinds[number] for number in kept) if self.kinds else ()
+        return Windows(tuple(self.ids[number] for number in kept), kinds)
+
+    def parts(self, count: int) -> tuple["Windows", ...]:
+        """Return them in parts of so many."""
+        starts = range(0, len(self.ids), count)
+        return tuple(self.only(range(at, min(at + count, len(self.ids)))) for at in starts)
 
     def targets(self) -> NDArray[np.int64]:
         """Return the tokens that come next: (windows, scored)."""
@@ -230,6 +237,15 @@ class Comparison:
     surprisal: NDArray[np.float64]
     divergence: NDArray[np.float64]  # KL(source ‖ artifact), in nats
     is_same_top: NDArray[np.bool_]
+
+    def only(self, windows: Any) -> "Comparison":
+        """Return some of the windows, or some of them again."""
+        return Comparison(*(values[windows] for values in vars(self).values()))
+
+    def then(self, other: "Comparison") -> "Comparison":
+        """Return these windows, and those of another."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Comparison(*(np.concatenate(pair) for pair in pairs))
 
 
 def compare_logits(worker: Worker, reference: Reference) -> Comparison:

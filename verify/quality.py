@@ -1,14 +1,15 @@
 """An artifact's quality next to its source's: perplexity, KL divergence, top-1 agreement."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from verify.logprobs import Comparison, Reference, compare_logits
+from verify.logprobs import Comparison, Reference, Windows, compare_logits
+from verify.runtimes import Info
 from verify.worker import Worker
 
 RESAMPLES = 1000
@@ -23,6 +24,17 @@ class Interval:
 
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class KindQuality:
+    """The same for one kind of text."""
+
+    kl_mean: float
+    top1: float
+    ppl_ratio: float
+    positions: int
+    kl_interval: Interval | None  # None where there is only one window
 
 
 @dataclass(frozen=True)
@@ -47,17 +59,29 @@ class Quality:
     kl_max: float | None = None
     dp_mean: float | None = None  # the change of the right token's probability
     dp_rms: float | None = None
+    kinds: Mapping[str, KindQuality] = field(default_factory=dict)
 
 
-def quality(
-    worker: Worker,
-    reference: Reference,
-    compare: Callable[[Worker, Reference], Comparison] = compare_logits,
-) -> Quality:
+def quality(worker: Worker, reference: Reference) -> Quality:
     """Compare an open artifact with its source."""
-    found = summarize(compare(worker, reference), reference.windows.length)
-    top = worker.info.top_logprobs
-    return found if top is None or top >= reference.vocab_size else replace(found, kl_tokens=top)
+    return quality_of(compare_logits(worker, reference), reference.windows, worker.info)
+
+
+def quality_of(comparison: Comparison, windows: Windows, info: Info) -> Quality:
+    """Sum up a comparison; `info` says of how many tokens the artifact gives odds."""
+    top, kinds = info.top_logprobs, np.array(windows.kinds)
+    return replace(
+        summarize(comparison, windows.length),
+        kl_tokens=None if top is None or top >= (info.vocab_size or 0) else top,
+        kinds={kind: _of_kind(comparison.only(kinds == kind)) for kind in dict.fromkeys(windows.kinds)},
+    )
+
+
+def _of_kind(comparison: Comparison) -> KindQuality:
+    names = ("kl_mean", "top1", "ppl_ratio")
+    found = {name: FIGURES[name](comparison) for name in names}
+    within = intervals(comparison, names).get("kl_mean")
+    return KindQuality(**found, positions=comparison.divergence.size, kl_interval=within)
 
 
 def summarize(comparison: Comparison, window: int) -> Quality:
@@ -88,16 +112,17 @@ FIGURES: dict[str, Callable[[Comparison], float]] = {
 }
 
 
-def intervals(comparison: Comparison) -> dict[str, Interval]:
+def intervals(comparison: Comparison, names: Iterable[str] | None = None) -> dict[str, Interval]:
     """Bootstrap over whole windows: adjacent tokens err together, so they are drawn together."""
     count = len(comparison.divergence)
     if count < 2:
         return {}
     random = np.random.default_rng(SEED)
-    drawn = (_drawn(comparison, random.integers(0, count, count)) for _ in range(RESAMPLES))
-    rows = [[figure(each) for figure in FIGURES.values()] for each in drawn]
+    wanted = list(FIGURES if names is None else names)
+    drawn = (comparison.only(random.integers(0, count, count)) for _ in range(RESAMPLES))
+    rows = [[FIGURES[name](each) for name in wanted] for each in drawn]
     bounds = np.quantile(rows, (0.025, 0.975), axis=0).T.tolist()
-    return {name: Interval(*pair) for name, pair in zip(FIGURES, bounds, strict=True)}
+    return {name: Interval(*pair) for name, pair in zip(wanted, bounds, strict=True)}
 
 
 def _quantile(comparison: Comparison, rank: float) -> float:
@@ -112,7 +137,3 @@ def _change(comparison: Comparison) -> NDArray[np.float64]:
 
 def _exp(value: float) -> float:
     return math.exp(min(float(value), MAX_EXPONENT))
-
-
-def _drawn(comparison: Comparison, windows: NDArray[np.int64]) -> Comparison:
-    return type(comparison)(*(values[windows] for values in vars(comparison).values()))

@@ -40,6 +40,8 @@ class Plan:
     packs: tuple[Pack, ...]
     text: str  # that logits are compared on
     text_name: str
+    texts: tuple[tuple[str, str], ...] = ()  # in its place: texts of several kinds, by name
+    long_context: int | None = None  # tokens of a long text; none: none is asked
     tokens: int = 4096  # of it
     window: int = 512  # llama-perplexity's own
     context: int = 2048

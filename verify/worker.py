@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from convert.child import Child, Limits
 from verify.protocol import unpack
 from verify.runtimes import Finished, Info, Outcome, Piece, Request, RuntimeSettings, Tick
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import numpy as np
@@ -28,6 +29,10 @@ class Launch:
     settings: RuntimeSettings = field(default_factory=RuntimeSettings)
     limits: Limits = field(default_factory=Limits)
     secret_names: tuple[str, ...] = ()  # environment variables that this runtime needs (a server's key)
+
+
+# Opens a launch of this name, or hands out the worker that is open already.
+Opener: TypeAlias = "Callable[[str, Launch], AbstractContextManager[Worker]]"
 
 
 class Worker(Child):

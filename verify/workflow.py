@@ -9,14 +9,17 @@ from pathlib import Path
 from convert.recipe import Recipe
 from convert.version import version
 from verify import measure
-from verify.baseline import Baseline, Source, is_offloaded, question_source
+from verify.baseline import NAME, Baseline, Source, is_offloaded, question_source
 from verify.examination import Examination
 from verify.forecast import Forecast
+from verify.long_context import ask_source, launch_for_long
 from verify.machine import describe_machine
+from verify.more_windows import compare_rest
 from verify.report import Report, SourceResult
 from verify.revision import REVISION
 from verify.sample import Measured
 from verify.task import Plan, Silence, Subject, Watch
+from verify.worker import Worker
 
 # No artifact has it: names of targets have no brackets.
 SOURCE = "(source)"
@@ -47,9 +50,12 @@ def verify_artifacts(
         baseline = question_source(source, plan, cache, watch, others)
         for examination in examinations:
             examination.question(baseline)
+        compare_rest(examinations, baseline, cache, watch)
         source_result = measure_speed(examinations, baseline, watch)
         for examination in examinations:
             examination.take_load(baseline)
+        read_long(examinations, baseline, watch)
+        for examination in examinations:
             examination.forget()
     return Report(
         tool=version(),
@@ -84,9 +90,21 @@ def measure_speed(
     return source
 
 
+def read_long(examinations: Sequence[Examination], baseline: Baseline, forecast: Forecast) -> None:
+    """Read a long text, if that is planned: the source first, then each artifact."""
+    tokens = baseline.plan.long_context
+    if tokens is None or baseline.plan.measures == "speed":
+        return
+    forecast.doing(NAME, "a long text")
+    with Worker(launch_for_long(baseline.asked, tokens)) as worker:
+        text = ask_source(worker, tokens, is_chat=baseline.profile.chats is not None)
+    for examination in examinations:
+        examination.take_long(text)
+
+
 def _text(plan: Plan, baseline: Baseline) -> str:
     if baseline.reference is None:
         return "nothing: only speed was measured"
-    windows = baseline.reference.windows
+    windows = baseline.windows
     count, length = len(windows.ids), windows.length
     return f"{plan.text_name}, {count} windows of {length} tokens, the second half of each scored"

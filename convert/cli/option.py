@@ -169,6 +169,7 @@ _RUN_OPTIONS = {
     "out",
     "packs",
     "tasks",
+    "texts",
     "report_folder",
     "runtime",
     "serve",

@@ -103,6 +103,7 @@ class Trial:
     # In place of those in `verify`:
     packs: Sequence[str] = ()
     tasks: Sequence[str] = ()
+    texts: Sequence[str] = ()
     text: Path | None = None
     runtime: str | None = None
     serve: str | None = None  # the server to start

@@ -33,6 +33,7 @@ class Options(TypedDict, total=False):
     # In place of what the recipe has under `verify`:
     packs: Sequence[str]
     tasks: Sequence[str]
+    texts: Sequence[str]
     text: Path | None
     budget: str | None  # the most time that verification takes: "2min", or "none"
     measures: Literal["all", "quality", "speed"]  # of a verification

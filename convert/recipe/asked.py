@@ -16,11 +16,13 @@ def asked_sha256(recipe: Any) -> str:
     # As before these keys were added.
     if recipe.verify.runtime is None:
         del asked["verify"]["runtime"]
-    for key in ("serve", "load"):
+    for key in ("serve", "load", "long_context"):
         if getattr(recipe.verify, key) is None:
             del asked["verify"][key]
     if not recipe.verify.tasks:
         del asked["verify"]["tasks"], asked["verify"]["task_questions"]
+    if not recipe.verify.texts:
+        del asked["verify"]["texts"]
     if recipe.verify.gates.task_drop is None:
         del asked["verify"]["gates"]["task_drop"]
     if recipe.verify.budget == type(recipe.verify).model_fields["budget"].default:

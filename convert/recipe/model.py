@@ -204,6 +204,22 @@ class Verify(Strict):
         description="A UTF-8 text file to compare logprobs on; the scenarios' texts by default.",
         examples=["heldout.txt"],
     )
+    texts: Annotated[
+        tuple[Literal["prose", "science", "code", "tools", "long", "chinese"], ...],
+        Field(json_schema_extra=_EACH_ONCE),
+        AfterValidator(unique),
+    ] = Field(
+        default=(),
+        description="Kinds of text to compare logprobs on, with figures for each; modelwright has them.",
+        examples=[["prose", "code", "chinese"]],
+    )
+    long_context: int | None = Field(
+        default=None,
+        ge=512,
+        le=10_000_000,
+        description="Tokens of a long text: perplexity by position, and numbers hidden at several depths.",
+        examples=[32768],
+    )
     tokens: int = Field(
         default=4096, ge=64, le=10_000_000, description="Number of tokens of the text that are read."
     )

@@ -17,6 +17,7 @@ from verify.atomic import replacing
 from verify.gates import Check  # noqa: TC001 - pydantic reads the annotations
 from verify.harness import TaskScore  # noqa: TC001
 from verify.load import LoadResult  # noqa: TC001
+from verify.long_context import LongContext  # noqa: TC001
 from verify.machine import Machine  # noqa: TC001
 from verify.quality import Quality  # noqa: TC001
 from verify.sample import Memory, Speed  # noqa: TC001
@@ -125,6 +126,7 @@ class ArtifactResult(_Record):
     opened: Opened | None = None
     other_runtimes: tuple[str, ...] = ()  # that could have opened it too
     quality: Quality | None = None
+    long_context: LongContext | None = None
     tasks: tuple[TaskScore, ...] = ()  # of lm-evaluation-harness
     speed: Speed | None = None
     load: tuple[LoadResult, ...] = ()  # of a server

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from verify.gates import Check
 from verify.harness import TaskScore
 from verify.load import LoadResult
+from verify.long_context import LongContext
 from verify.quality import Quality
 from verify.report import ArtifactResult, Report, Scenarios, SourceResult, words
 from verify.sample import Speed
@@ -94,6 +95,12 @@ def figures(artifact: ArtifactResult) -> Iterator[tuple[str, str]]:
         yield "perplexity ratio", words.within(quality.ppl_ratio, within("ppl_ratio"))
         yield "perplexity", words.within(quality.ppl, within("ppl"))
         yield "source's perplexity", words.number(quality.ppl_source)
+        for kind, each in quality.kinds.items():
+            kl = words.within(each.kl_mean, each.kl_interval)
+            rest = f"top-1 {words.share(each.top1)}, perplexity {each.ppl_ratio:.4f} times the source's"
+            yield f"KL divergence, {kind}", f"{kl} nats; {rest}"
+    if artifact.long_context:
+        yield from _long(artifact.long_context)
     yield from map(_task, artifact.tasks)
     if speed := artifact.speed:
         yield "load time", words.spread(speed.load_s, " s")
@@ -123,6 +130,19 @@ def _spread_of_odds(quality: Quality, least: str) -> Iterator[tuple[str, str]]:
         is_change = name.startswith("dp_")
         text = words.within(value, interval, is_share=is_change)
         yield what, text if is_change else f"{text} nats{least}"
+
+
+def _long(found: LongContext) -> Iterator[tuple[str, str]]:
+    """Yield how the parts of a long text are foretold, and what was found again in it."""
+    for part in found.parts:
+        pair = f"{words.number(part.ppl)}; the source's {words.number(part.ppl_source)}"
+        yield (
+            f"perplexity of tokens {part.start + 1} to {part.stop} of {found.tokens}",
+            f"{pair}; top-1 {words.share(part.top1)}",
+        )
+    for each in found.depths:
+        own, source = ("found" if it else "not found" for it in (each.by_artifact, each.by_source))
+        yield f"number hidden at {each.depth:.0%} of {found.tokens} tokens", f"{own}; by the source: {source}"
 
 
 def _task(score: TaskScore) -> tuple[str, str]:

@@ -69,6 +69,14 @@ def _numbers(_: click.Context, __: click.Parameter, given: str | None) -> tuple[
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A text to compare log-probabilities on, in place of the recipe's.",
 )
+@click.option(
+    "--texts",
+    metavar="KIND",
+    type=click.Choice(("prose", "science", "code", "tools", "long", "chinese")),
+    multiple=True,
+    help="A kind of text to compare log-probabilities on: prose, science, code, tools, long, chinese. "
+    "May be repeated.",
+)
 @OPTION
 @click.option(
     "--report",

@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 
+from convert.errors import UsageFailure
 from convert.extras import installed
 from convert.pipeline.run import AnyTrial, Trial
 from convert.recipe import expand_home
@@ -14,6 +15,7 @@ from verify.load import LoadPlan, check_profile
 from verify.measure import SpeedPlan
 from verify.task import Plan
 from verify.text import join_packs, read_text
+from verify.texts import text_of
 
 
 def ask(trial: AnyTrial) -> AnyTrial:
@@ -21,11 +23,18 @@ def ask(trial: AnyTrial) -> AnyTrial:
     wanted = trial.verify
     packs = scenarios.load(trial.packs) if trial.packs else scenarios.load(wanted.scenarios, trial.base)
     file = trial.text or (trial.base / expand_home(wanted.text) if wanted.text else None)
+    kinds = trial.texts or (() if trial.text else wanted.texts)
+    if file and kinds:
+        raise UsageFailure(
+            "a text and kinds of texts are both given", "leave out verify.text or verify.texts"
+        )
     budget_s = span_s(trial.budget or wanted.budget)
     questions = Plan(
         packs=packs,
         text=read_text(file, wanted.tokens) if file else join_packs(packs),
-        text_name=file.name if file else "the scenarios' own words",
+        text_name=file.name if file else ", ".join(kinds) or "the scenarios' own words",
+        texts=tuple((kind, text_of(kind, wanted.tokens)) for kind in kinds),
+        long_context=wanted.long_context,
         tokens=wanted.tokens,
         budget_s=inf if budget_s is None else budget_s,
         threads=trial.threads,

@@ -43,7 +43,7 @@ def judge(trial: AnyTrial) -> AnyTrial:
         report = workflow.verify_artifacts(trial.subjects, source, plan, recipe=trial.recipe, watch=watch)
     is_opened_otherwise = (trial.runtime or trial.serve) and (trial.verify.runtime or trial.verify.serve)
     is_other_budget = trial.measures != "all" or trial.budget not in (None, trial.verify.budget)
-    if trial.packs or trial.tasks or trial.text or is_opened_otherwise or is_other_budget:
+    if trial.packs or trial.tasks or trial.text or trial.texts or is_opened_otherwise or is_other_budget:
         report = report.model_copy(update={"recipe_sha256": None})  # not as the recipe asks
     return replace(trial, report=report)
 
