@@ -107,7 +107,11 @@ def _lessons(place: Path, decoder: Decoder, windows: Windows, damp: float) -> Le
     found = [each for layer in range(decoder.layer_count) for each in read_layer(_layer_path(place, layer))]
     factors = {ref: each.factor for each in found if each.factor for ref in each.refs}
     unseen = tuple(ref for each in found if each.factor is None for ref in each.refs)
-    return Lessons(factors, damp, unseen, windows.record())
+    counts = [each.token_count for each in found if each.refs[0].expert is not None]
+    record = dict(windows.record())
+    if counts:  # of an expert that was chosen least, and of one in the middle
+        record |= {"expert_tokens_least": min(counts), "expert_tokens_median": int(np.median(counts))}
+    return Lessons(factors, damp, unseen, record)
 
 
 def _factored(inputs: Inputs, damp: float, key: str, forward: Forward) -> Learned:

@@ -70,6 +70,7 @@ def test_factors_are_those_of_what_goes_into_each_matrix(tmp_path: Path, name: s
             hidden = forward.layer(layer, hidden, observe)
         observe((forward.head,), forward.last(hidden))
     kept = {ref for ref in seen if ref.role not in hessian.LEFT_OUT}
+    assert ("expert_tokens_least" in found.record) == any(ref.expert is not None for ref in kept)
     assert kept == found.factors.keys()
     for ref in kept:
         (part,) = found.factors[ref].parts
