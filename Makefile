@@ -56,7 +56,7 @@ test-exhaustive: $(VENV)/.everything  ## all of what the slow tests have a sampl
 	$(PYTEST) --dist load -m exhaustive
 
 test-fleet: $(VENV)/.everything  ## a fleet on a real cluster of Ray, on this machine
-	$(PIP) 'ray[default]'
+	$(PIP) 'ray[default]' s3fs 'moto[s3,server]'
 	$(BIN)/python -m pytest -m apart tests/fleet
 
 test-tools: $(VENV)/.everything  ## tools of others read what we publish: OpenSSF's model_signing, and oras

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,3 +110,41 @@ def test_a_dry_run_says_what_it_would_cost(home: Path, capsys: pytest.CaptureFix
     said = capsys.readouterr().out
     assert "4 orders" in said
     assert max(map(len, said.splitlines())) <= 100
+
+
+def test_a_node_with_another_tool_refuses_by_name(home: Path) -> None:
+    read, *_ = orders(home)
+    assert "gguf" in read.tools
+    outcome = perform(replace(read, tools={**read.tools, "gguf": "0.1.0"}), version())
+    assert outcome.exit_code == Exit.USAGE
+    assert f"has gguf {read.tools['gguf']}, and the fleet 0.1.0" in outcome.error
+    assert "not at all" in perform(replace(read, tools={"no-such-tool": "1"}), version()).error
+
+
+def test_a_recipe_that_learns_does_so_in_its_first_part(home: Path) -> None:
+    (home / "text.txt").write_text("The quick brown fox jumps over the lazy dog. " * 200, "utf-8")
+    (home / "m.yaml").write_text(
+        "model: source\ntargets: {gguf: {quants: [Q4_K_M], imatrix: calibration}}\n"
+        "calibration: {text: text.txt, samples: 2, length: 64}\n",
+        "utf-8",
+    )
+    first, second, third, whole, *_ = orders(home, parts=3)
+    assert first.after == ()
+    assert second.after == third.after == (first.name,)
+    assert set(whole.after) == {first.name, second.name, third.name}
+
+
+def test_a_recipe_goes_along_where_there_is_a_store(home: Path) -> None:
+    address = f"local://{home}/bucket/models"
+    (home / "bucket").mkdir()
+    found = schedule(
+        load_recipe("m.yaml"),
+        Wish(home / "artifacts", is_offline=True, store_url=address),
+        {"out": home / "artifacts", "offline": True, "store_url": address},
+    ).orders
+    assert "--store" in found[0].command
+    text = (home / "m.yaml").read_text("utf-8")
+    (home / "m.yaml").write_text("model: nowhere\ntargets: {hf: {}}\n", "utf-8")
+    assert found[0].recipe_text == text
+    outcome = perform(found[0], version())  # the source is beside the recipe, which is elsewhere now
+    assert "source" in outcome.error
