@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from convert.errors import Failure
+from convert.errors import Failure, UsageFailure
 from convert.store.manifest import LARGEST_BYTES, MANIFEST_NAME, FileEntry, Manifest, inside, parse_manifest
 from convert.store.objects import Objects
 from convert.store.part import ABANDONED_S, parts_name
@@ -35,6 +35,8 @@ class Remote:
     @classmethod
     def at(cls, address: str) -> Self:
         """Open the store at an address, or refuse the address."""
+        if "://" not in address:
+            raise UsageFailure(f"--store {address}: not an address", _EXAMPLE)
         return cls(Objects.reached(address, "--store", _EXAMPLE))
 
     def manifest(self, recipe: str, target: str) -> tuple[bytes, Manifest] | None:

@@ -108,6 +108,14 @@ def test_a_conversion_is_sent_and_found_there(
     assert remote.place.files.cat_file(path) == data
 
 
+@pytest.mark.usefixtures("home")
+def test_a_folder_is_no_store(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran("convert", "m.yaml", "--store", "shared") == Exit.USAGE
+    assert "a folder that all machines see is --out" in capsys.readouterr().err
+    assert ran("convert", "m.yaml", "--store", "s3://me:secret@bucket/x") == Exit.USAGE
+    assert "secret" not in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("home")
 def test_work_that_was_given_up_is_swept(
