@@ -67,6 +67,7 @@ def start_trial(
     hub = Hub.from_environment(is_offline=given.pop("offline", None))
     for name in ("out", "only", "store_url"):
         given.pop(name, None)
+    places = [each for place in places for each in each_model(place)]
     manifests = {place: _manifest(place) for place in places}
     names, chosen = _names(places), dict(map(read_option, runtime_options))
     trial = Trial(hub=hub, base=Path(), **given)
@@ -194,6 +195,16 @@ def read_option(text: str) -> tuple[str, Any]:
 def secret_names(options: Mapping[str, Any]) -> tuple[str, ...]:
     """List the environment variables that a runtime's options name, which its process gets."""
     return tuple(str(options[name]) for name in ("api_key_env",) if name in options)
+
+
+def each_model(place: str) -> list[str]:
+    """List a folder's GGUFs where somebody published several in it; anything else is one model."""
+    folder = Path(place)
+    if is_address(place) or not folder.is_dir() or _manifest(place) is not None:
+        return [place]
+    files = [each for each in sorted(folder.glob("*.gguf")) if not each.name.startswith("mmproj-")]
+    is_split = any("-of-" in each.stem for each in files)
+    return [str(each) for each in files] if len(files) > 1 and not is_split else [place]
 
 
 def _names(places: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from convert.pipeline.start import start_trial
+from convert.pipeline.start import each_model, start_trial
 from convert.recipe import Gates
 from tests.publish.artifacts import TARGETS, stand
 from tests.verify import reports
@@ -32,6 +32,16 @@ def test_a_strangers_manifest_does_not_choose_its_limits(text: str, tmp_path: Pa
     (subject,) = start_trial([str(folder)], {}, str(tmp_path), ()).subjects
     assert subject.gates == Gates()
     assert subject.limits_of == "default"
+
+
+def test_a_repo_with_several_ggufs_is_judged_file_by_file(tmp_path: Path) -> None:
+    names = ("m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-m.gguf", "README.md")
+    for name in names:
+        (tmp_path / name).touch()
+    assert each_model(str(tmp_path)) == [str(tmp_path / name) for name in names[:2]]
+    assert each_model(str(tmp_path / names[0])) == [str(tmp_path / names[0])]
+    (tmp_path / names[1]).rename(tmp_path / "m-Q8_0-00001-of-00002.gguf")  # only its runtime knows the rest
+    assert each_model(str(tmp_path)) == [str(tmp_path)]
 
 
 def test_a_report_says_whose_limits_were_used() -> None:
