@@ -19,7 +19,7 @@ export LLAMA_CPP LLAMA_BIN
 .DEFAULT_GOAL := help
 # Prerequisites go from left to right: a wrong name comes before minutes of installing.
 .NOTPARALLEL:
-.PHONY: help named setup convert verify publish test test-slow test-exhaustive test-servers test-fleet test-tools test-eval node test-node faults check style docs site pictures release bench bench-parts tiny-models clean
+.PHONY: help named setup convert verify publish test test-slow test-exhaustive test-servers test-fleet test-tools test-eval node test-node test-browser faults check style docs site pictures release bench bench-parts tiny-models clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -72,6 +72,9 @@ node:  ## install transformers.js in build/node, for the runtime transformers_js
 
 test-node: $(VENV)/.everything node  ## every family of transformers.js, in Node
 	$(PYTEST) tests/verify/test_runtime_transformers_js.py
+
+test-browser: $(VENV)/.everything node  ## a page in Chromium asks a folder of ours, by onnxruntime-web
+	$(BIN)/python -m pytest -m apart tests/verify/test_in_browser.py
 
 test-servers: $(VENV)/.everything .vllm/.installed  ## servers: llama.cpp's, and vLLM on the CPU (3.5 GB more)
 	VLLM_PYTHON=$(CURDIR)/.vllm/bin/python $(BIN)/python -m pytest \

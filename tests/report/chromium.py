@@ -118,7 +118,11 @@ class Chromium:
 
     def open(self, path: Path) -> None:
         """Open a file and wait until it is loaded."""
-        self._loaded("Page.navigate", url=path.resolve().as_uri())
+        self.open_address(path.resolve().as_uri())
+
+    def open_address(self, address: str) -> None:
+        """Open a page and wait until it is loaded."""
+        self._loaded("Page.navigate", url=address)
 
     def open_again(self) -> None:
         """Load the page anew."""

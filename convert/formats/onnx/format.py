@@ -207,8 +207,7 @@ def _storage(
     if precision in FLOATS:
         body = Plain(FLOATS[precision])
         return Storage(float_name, body, body, body, level)
-    native = Plain("F16" if provider is Provider.CUDA else prepared.native)
-
+    native = Plain(_native(options, provider, prepared))
     is_mixed = options.is_mixed(precision)
 
     def stored(name: str) -> Codec:
@@ -228,15 +227,23 @@ def _storage(
     )
 
 
+def _native(options: OnnxOptions, provider: Provider, prepared: Native) -> Float:
+    """Say what the source's own numbers are stored as; in browsers no kernel widens BF16."""
+    is_web = options.layout is Folder.TRANSFORMERS_JS and prepared.native == "BF16"
+    return "F16" if provider is Provider.CUDA or is_web else prepared.native
+
+
 def _rounded(options: OnnxOptions, target: str, prepared: Native) -> tuple[Deviation, ...]:
-    """Say what is called native and is not quite: a graph for CUDA has one type of floats."""
+    """Say what is called native and is not quite."""
     precision, provider = parts(target)
-    if provider is not Provider.CUDA or precision in FLOATS or prepared.native == "F16":
+    native = _native(options, provider, prepared)
+    if precision in FLOATS or prepared.native == native:
         return ()
     asked = {"embedding": options.embedding_of(precision, provider), "head": options.head}
-    why = "the graph computes in float16"
+    is_cuda = provider is Provider.CUDA
+    why = "the graph computes in float16" if is_cuda else "onnxruntime-web reads no BF16"
     return tuple(
-        Deviation(part, f"native ({prepared.native})", "F16", why)
+        Deviation(part, f"native ({prepared.native})", native, why)
         for part, stored in asked.items()
         if stored == "native"
     )

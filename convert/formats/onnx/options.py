@@ -184,10 +184,11 @@ class OnnxOptions(TargetOptions):
         return "int8" if is_fine else "int4"
 
     def embedding_of(self, precision: Precision, provider: Provider) -> Stored:
-        """Choose how the embedding is stored: no one has looked its 8 bits up on a GPU."""
+        """Choose how the embedding is stored: its 8 bits are looked up on a CPU alone, not in browsers."""
         if self.embedding is not None:
             return self.embedding
-        return "int8" if self.is_mixed(precision) and provider is Provider.CPU else "native"
+        can_look_up = provider is Provider.CPU and self.layout is Folder.GENAI
+        return "int8" if self.is_mixed(precision) and can_look_up else "native"
 
     def is_mixed(self, precision: Precision) -> bool:
         """Tell whether some matrices have 8 bits and others 4."""
