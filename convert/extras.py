@@ -43,6 +43,8 @@ PACKAGES = (
     Package("lm_eval", "lm-eval", "eval"),
     Package("onnxruntime", "onnxruntime", "verify"),
     Package("onnxruntime_genai", "onnxruntime-genai", "verify"),
+    Package("openvino", "openvino", "openvino"),
+    Package("openvino_genai", "openvino-genai", "openvino"),
     Package("peft", "peft", "verify"),
     Package("safetensors", "safetensors", "verify"),
     Package("torch", "torch", "verify"),

@@ -23,6 +23,7 @@ RUNTIME_FORMATS = {
     "mlx_lm": ("mlx",),
     "onnxruntime_genai": ("onnx",),
     "openai_http": (),
+    "openvino_genai": ("gguf",),
     "served": (),
     "transformers": ("hf",),
     "onnxruntime": ("onnx",),
