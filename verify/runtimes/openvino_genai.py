@@ -124,7 +124,7 @@ class OpenVinoGenai(LocalRuntime[GgufVocabulary]):
                 return status.CANCEL if is_over.is_set() else status.RUNNING
 
             def end(self) -> None:
-                """Do nothing: the thread says when it is over."""
+                """Leave it to the thread to say that it is over."""
 
         config = self._genai.GenerationConfig()
         config.max_new_tokens, config.ignore_eos, config.do_sample = most, True, False
