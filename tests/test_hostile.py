@@ -14,6 +14,7 @@ from convert.cli.failure import report
 from convert.errors import Failure, UsageFailure
 from convert.formats import load_recipe
 from convert.recipe.redact import redact
+from convert.source import fetch
 from convert.source.listing import MAX_LEGAL_BYTES, FileDigest, Listing, list_folder, small_files
 from convert.store import MANIFEST_NAME, clean, list_artifacts, read_manifest
 from convert.tokenizer import load
@@ -183,3 +184,12 @@ def test_infinity_in_a_manifest_is_damage(artifacts: Path) -> None:
     folder = rewritten(artifacts, '"options": {', '"options": {"x": Infinity, ')
     with pytest.raises(Failure, match="Infinity is no number"):
         read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_long_file_is_looked_at_before_it_is_hashed(name: str, tmp_path: Path) -> None:
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(1 << 40)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(Failure, match=f"{name}: does not begin as a "):
+        fetch(list_folder("m", tmp_path))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +19,33 @@ from convert.strict_json import parse_object, to_json
 from convert.tokenizer.rank import read_ranks
 from tests.tiny import described
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ROOT = Path(__file__).resolve().parents[1]
+# Who parses by another way reads what we wrote, or what was read by this way before.
+OTHERS = {
+    "convert/calibration": set[str](),
+    "convert/checkpoint": set(),
+    "convert/model": set(),
+    "convert/recipe": set(),
+    "convert/source": {"cache.py", "digest.py"},  # notes
+    "convert/store": {"model_file.py", "upload.py"},  # a header read before, and marks
+    "convert/tokenizer": {"facts.py", "imitation.py", "kept.py", "model.py", "pretokenizer.py"},
+    "verify": {
+        "answer_cache.py",
+        "harness.py",
+        "llama_server.py",
+        "transformers_js.py",
+    },  # notes, and children
+}
+
+
+@pytest.mark.parametrize("folder", OTHERS)
+def test_what_others_wrote_is_read_by_the_one_reader(folder: str) -> None:
+    found = {
+        path.name
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(r"\bjson\.loads?\b", path.read_text("utf-8"))
+    }
+    assert found == OTHERS[folder]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from convert.errors import Failure
 from convert.progress import Progress
 from convert.size import size
 from convert.source import Hub, Listing, fetch_files, is_legal, list_dataset
+from convert.strict_json import parse
 
 # In order of preference: forms that Python reads by itself come first. Of several forms, one is used.
 FORMS = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
@@ -103,17 +103,13 @@ def _json(file: IO[bytes], where: str) -> Iterator[Any]:
     """Read one object per line, or one array of objects."""
     lines = filter(bytes.strip, _lines(file))
     first = next(lines, b"")
-    try:
-        if first.lstrip().startswith(b"["):
-            whole = first + file.read(MAX_ARRAY_BYTES)
-            if len(whole) > MAX_ARRAY_BYTES:
-                raise Failure(f"{where}: one array of more than {size(MAX_ARRAY_BYTES)}", HINT)
-            yield from json.loads(whole)
-            return
-        if first:
-            yield from map(json.loads, chain([first], lines))
-    except (ValueError, RecursionError, TypeError) as error:
-        raise Failure(f"{where}: not JSON: {error}", HINT) from error
+    if first.lstrip().startswith(b"["):
+        whole = first + file.read(MAX_ARRAY_BYTES)
+        if len(whole) > MAX_ARRAY_BYTES:
+            raise Failure(f"{where}: one array of more than {size(MAX_ARRAY_BYTES)}", HINT)
+        yield from parse(whole, where, HINT)
+    elif first:
+        yield from (parse(line, where, HINT) for line in chain([first], lines))
 
 
 def _parquet(path: Path, where: str) -> Iterator[Mapping[str, Any]]:

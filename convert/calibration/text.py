@@ -1,13 +1,13 @@
 """A text file in pieces of bounded size: all of a short file, stretches of a long one."""
 
 import codecs
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from convert.calibration.draw import shuffled
 from convert.errors import Failure
+from convert.strict_json import parse
 
 # The size of a piece for the tokenizer, and of a stretch of a long file.
 PIECE_BYTES = 1 << 20
@@ -79,12 +79,10 @@ def _documents(path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[str]:
     for position, line in lines:
         if not line.strip():
             continue
-        try:
-            document = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            what = "is too long" if len(line) == MAX_LINE_BYTES else "is not JSON"
-            what = f"{path}: the line at byte {position} {what}: {error}"
-            raise Failure(what, "write one JSON object per line") from error
+        where, hint = f"{path}: the line at byte {position}", "write one JSON object per line"
+        if len(line) == MAX_LINE_BYTES:
+            raise Failure(f"{where} is too long", hint)
+        document = parse(line, where, hint)
         text = document.get("text") if isinstance(document, dict) else None
         if not isinstance(text, str):
             what = f"{path}: the line at byte {position} has no `text`"

@@ -11,6 +11,7 @@ from convert.publish import repo
 from convert.publish.bundle import Bundle, Candidate, Origin
 from convert.publish.existing import Existing
 from convert.recipe import Publish, Recipe, Target
+from convert.recipe.redact import redact_all
 from verify.report import NAME as REPORT_NAME
 from verify.report import Report
 
@@ -85,9 +86,12 @@ def _completed(bundle: Bundle, makers: Makers) -> Bundle:
 
 
 def _report_of(report: Report, candidate: Candidate) -> bytes:
-    """Write the report of this artifact alone, and of the source that it was compared with."""
-    own = report.model_copy(update={"artifacts": (candidate.result,)})
-    return f"{json.dumps(own.as_dict(), ensure_ascii=False, indent=1, allow_nan=False)}\n".encode()
+    """Write the report of this artifact alone, and of the source that it was compared with.
+
+    What runtimes and models say of folders and secrets is left out, as it is on the card.
+    """
+    own = redact_all(report.model_copy(update={"artifacts": (candidate.result,)}).as_dict())
+    return f"{json.dumps(own, ensure_ascii=False, indent=1, allow_nan=False)}\n".encode()
 
 
 def _require_distinct_paths(bundle: Bundle) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from convert.errors import Failure
 from convert.source.listing import FileDigest
 from convert.source.parallel import Watch
 
 _CHUNK_BYTES = 1 << 20
 _TICK_S = 0.05
+LONG_BYTES = 1 << 30
 
 
 class Hasher:
@@ -92,6 +94,21 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def require_type(path: Path, size_bytes: int) -> None:
+    """Refuse a long file of weights that does not begin as its name says, before it is hashed for minutes."""
+    if size_bytes < LONG_BYTES:  # its reader says more of what is wrong
+        return
+    with path.open("rb") as file:
+        head = file.read(9)
+    header_bytes = int.from_bytes(head[:8], "little")
+    begins = {
+        ".safetensors": head[8:] == b"{" and header_bytes < size_bytes,
+        ".bin": head.startswith((b"PK\3\4", b"\x80")),
+    }
+    if not begins.get(path.suffix, True):
+        raise Failure(f"{path}: does not begin as a {path.suffix} file does", "download it again")
 
 
 def digest_file(path: Path, expected: FileDigest, notes: DigestNotes, watch: Watch) -> FileDigest:

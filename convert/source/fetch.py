@@ -1,6 +1,5 @@
 """Checked files on disk, fetched by a listing."""
 
-import json
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,7 +14,7 @@ from convert.progress import Progress, Silent
 from convert.recipe.lookup import expand_home
 from convert.size import size
 from convert.source.cache import RepoCache
-from convert.source.digest import DigestNotes, digest_file
+from convert.source.digest import DigestNotes, digest_file, require_type
 from convert.source.download import RemoteFile, download, unwritable
 from convert.source.hub import COMMIT, REPO, Hub, check_names, list_repo
 from convert.source.listing import (
@@ -33,6 +32,7 @@ from convert.source.listing import (
     weight_files,
 )
 from convert.source.parallel import Watch, run_all
+from convert.strict_json import parse_object
 
 _THREADS = 8
 # What to leave free on a nearly full disk.
@@ -112,8 +112,9 @@ def _refuse_adapter(listing: Listing, hub: Hub, progress: Progress | None) -> Fa
     """Say how to write an adapter that was named as the model."""
     folder = _fetch(listing, (ADAPTER_CONFIG,), hub, progress).folder
     base = "the model that it was trained on"
-    with suppress(OSError, ValueError, RecursionError, AttributeError):
-        named = json.loads((folder / ADAPTER_CONFIG).read_bytes()).get("base_model_name_or_path")
+    with suppress(OSError, Failure):
+        config = parse_object((folder / ADAPTER_CONFIG).read_bytes(), ADAPTER_CONFIG, "")
+        named = config.get("base_model_name_or_path")
         if isinstance(named, str) and REPO.fullmatch(named) and "/" in named:
             base = named
     place = f"./{listing.folder.name}" if listing.folder else listing.model
@@ -171,6 +172,7 @@ class _Fetcher:
         """Digest a file of a local folder."""
         path, expected = self.folder / name, self.listing.files[name]
         try:
+            require_type(path, expected.size_bytes)
             digest = digest_file(path, expected, self.notes, watch)
         except OSError as error:
             raise Failure(f"{path}: cannot be read: {error.strerror}", "check the folder") from None

@@ -1,6 +1,5 @@
 """The files of a model, and which of them a conversion needs."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Literal
 
 from convert.errors import Failure
+from convert.strict_json import parse_object
 
 Kind = Literal["model", "dataset"]  # what the Hub calls a repo's type
 
@@ -158,12 +158,13 @@ def weight_files(listing: Listing, read: Callable[[str], bytes]) -> tuple[str, .
     if not entry.endswith(_INDEX):
         return (entry,)
     where = f"{listing.model}: {entry}"
-    try:
-        shards = set(json.loads(read(entry))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Failure(f"{where} has no weight_map", "the index is damaged; fetch the model again") from None
-    if not shards or not all(isinstance(shard, str) for shard in shards):
-        raise Failure(f"{where} names no shards", "the index is damaged; fetch the model again")
+    again = "the index is damaged; fetch the model again"
+    named = parse_object(read(entry), where, again).get("weight_map")
+    if not isinstance(named, dict):
+        raise Failure(f"{where} has no weight_map", again)
+    if not named or not all(isinstance(shard, str) for shard in named.values()):
+        raise Failure(f"{where} names no shards", again)
+    shards = set(named.values())
     refuse_escaping(shards, where)
     suffix = entry.removesuffix(_INDEX).rpartition(".")[2]
     for shard in sorted(shards):

@@ -109,11 +109,11 @@ def test_jsonl_gives_the_text_of_each_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ('{"text": "w1"}\n{"text": w2}\n', r"the line at byte 15 is not JSON"),
+        ('{"text": "w1"}\n{"text": w2}\n', r"the line at byte 15 is not valid JSON"),
         ('{"text": "w1"}\n["w2"]\n', r"the line at byte 15 has no `text`"),
         ('{"words": "w1"}', r"the line at byte 0 has no `text`"),
         ('{"text": 7}', r"the line at byte 0 has no `text`"),
-        ("[" * 100_000, r"the line at byte 0 is not JSON"),
+        ("[" * 100_000, r"the line at byte 0 is not valid JSON"),
     ],
 )
 def test_faulty_jsonl_is_refused_by_its_line(text: str, what: str, tmp_path: Path) -> None:

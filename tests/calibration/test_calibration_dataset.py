@@ -183,7 +183,7 @@ def test_a_flipped_byte_is_refused(server: DatasetServer, hub: Hub) -> None:
             "no column `text` or `messages`; it has body, title",
         ),
         ({"a.csv": b"body,title\nw1,w2\n"}, "no column `text` or `messages`; it has body, title"),
-        ({"a.jsonl": b'{"text": '}, "a.jsonl: not JSON"),
+        ({"a.jsonl": b'{"text": '}, "a.jsonl is not valid JSON"),
         ({"a.jsonl": b"[1, 2]"}, "a record is not an object"),
         ({"a.jsonl.gz": gzip.compress(JSONL, mtime=0)[:80]}, "a.jsonl.gz: damaged"),
         ({"a.txt": "w1 w2".encode("utf-16")}, "a.txt: not UTF-8"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from convert.store import FileEntry, Manifest, SourceRecord
 from tests.publish.artifacts import write_recipe
 from tests.publish.bundles import attest, release, render
 from tests.verify import reports
+from verify.gates import Check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,6 +121,16 @@ def test_each_bundle_has_the_report_of_its_own_artifacts(tmp_path: Path) -> None
         assert [result.name for result in bundle.report.artifacts] == names
         (shipped,) = [file for file in bundle.files if file.path.endswith("report.json")]
         assert f'"name": "{names[0]}"'.encode() in shipped.read()
+
+
+def test_the_report_that_goes_out_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    one = candidate(tmp_path, "gguf-Q8_0", {"m-Q8_0.gguf": b"8"})
+    said = Check("opens", "no", "yes", passed=False, why="cannot open /home/ann/secret/m.gguf")
+    one = replace(one, result=one.result.model_copy(update={"checks": (said,)}))
+    (bundle,) = assembled(tmp_path, one).values()
+    (shipped,) = [file for file in bundle.files if file.path.endswith("report.json")]
+    assert b"/home/ann" not in shipped.read()
+    assert "cannot open …/m.gguf".encode() in shipped.read()
 
 
 def test_all_kinds_in_one_repo_do_not_meet(tmp_path: Path) -> None:

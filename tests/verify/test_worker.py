@@ -199,6 +199,14 @@ def test_a_template_that_loops_is_stopped_by_its_cpu_time() -> None:
         assert worker.tokenize("a") == [97]
 
 
+@pytest.mark.slow
+def test_a_template_that_stays_in_c_is_stopped_by_the_kernel() -> None:
+    script = "from itertools import repeat; from verify.child import cpu_limit\n"
+    script += "with cpu_limit(0.1): sum(repeat(1))"
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=300)
+    assert done.returncode == -signal.SIGVTALRM
+
+
 def test_the_environment_is_an_allow_list(tmp_path: Path) -> None:
     parent = {
         "HF_TOKEN": "t",

@@ -1,11 +1,11 @@
 """How a folder of safetensors describes its weights, read without opening a model."""
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from convert.errors import Failure
+from convert.strict_json import parse_object
 from verify.runtimes._tokenizer import read_object
 
 # Where tools record that they quantized a checkpoint, and who does when the entry itself names no method.
@@ -25,7 +25,7 @@ def is_checkpoint(folder: Path) -> bool:
 def quantized_by(folder: Path) -> str | None:
     """Return the method that the config names, such as "gptq"; None for plain weights."""
     config: dict[str, Any] = {}
-    with suppress(Failure, OSError, RecursionError):
+    with suppress(Failure, OSError):
         config = read_object(folder / "config.json")
     for key, usual in RECORDS.items():
         record = config.get(key)
@@ -42,9 +42,9 @@ def foreign_format(folder: Path) -> str | None:
 
 def _metadata(path: Path) -> dict[str, Any]:
     """Return a header's metadata, empty where there is none or the file is damaged."""
-    with suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
+    with suppress(OSError, Failure), path.open("rb") as file:
         size_bytes = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size_bytes)) if size_bytes <= MAX_HEADER_BYTES else None
-        found = header.get("__metadata__") if isinstance(header, dict) else None
+        header = parse_object(file.read(size_bytes), "it", "") if size_bytes <= MAX_HEADER_BYTES else {}
+        found = header.get("__metadata__")
         return found if isinstance(found, dict) else {}
     return {}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import Failure
+from convert.strict_json import parse_object
 from verify.decoding import AnswerStream
 from verify.runtimes import Finished, Request, Tick
 from verify.runtimes._local import check_ids, one_line
@@ -32,12 +33,12 @@ EVENTS = 64
 def read_config(folder: Path) -> dict[str, Any]:
     """Read genai_config.json; refuse what would load a library or touch a file elsewhere."""
     path = folder / CONFIG
+    hint = "it belongs in the folder of model.onnx"
     try:
-        # Pairs, since of a key that is there twice, parsers may use one or the other.
-        config = json.loads(path.read_text("utf-8"), object_pairs_hook=_once)
-    except (OSError, ValueError, RecursionError) as fault:
-        raise Failure(f"{path.name}: {fault}", "it belongs in the folder of model.onnx") from None
-    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        config = parse_object(path.read_bytes(), path.name, hint)
+    except OSError as fault:
+        raise Failure(f"{path.name}: {fault}", hint) from None
+    if not isinstance(config.get("model"), dict):
         raise Failure(f"{path.name}: describes no model")
     for trail, value in _settings(config):
         key = trail[-1]
@@ -215,13 +216,6 @@ def _begin(lib: Any, engine: Any, request: Request) -> Any:
         turn.set_min_generated_tokens(request.max_tokens)
     made.begin_turn(ids, turn)
     return made
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice in one object")
-    return found
 
 
 def _settings(value: Any, trail: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

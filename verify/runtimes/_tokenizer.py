@@ -1,11 +1,11 @@
 """A model's tokenizer, as a folder with tokenizer.json and tokenizer_config.json holds it."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from convert.errors import Failure
+from convert.strict_json import parse
 
 
 class FolderVocabulary:
@@ -60,10 +60,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return a file's JSON object, empty where there is no such file."""
     if not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except ValueError as fault:
-        raise Failure(f"{path}: {fault}") from None
+    found = parse(path.read_bytes(), str(path), "", has_infinity=True)
     return found if isinstance(found, dict) else {}
 
 

@@ -1,6 +1,5 @@
 """The source's own weights, mapped, under the names of Transformers' own class."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,18 +9,18 @@ from convert.checkpoint import open_checkpoint
 from convert.errors import Failure
 from convert.model.families import family, supported
 from convert.model.family import Reference
+from convert.strict_json import parse_object
 from verify.runtimes._widened import widen
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read the config without what names code, since none is run."""
     path = folder / "config.json"
+    hint = "a source needs its config.json"
     try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as fault:
-        raise Failure(f"{path}: {fault}", "a source needs its config.json") from None
-    if not isinstance(config, dict):
-        raise Failure(f"{path}: is no JSON object")
+        config = parse_object(path.read_bytes(), str(path), hint, has_infinity=True)
+    except OSError as fault:
+        raise Failure(f"{path}: {fault}", hint) from None
     config.pop("auto_map", None)
     return config
 
@@ -77,7 +76,10 @@ def weight_files(folder: Path) -> list[Path]:
     """List the safetensors files that the index names, or the only one."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        named = parse_object(index.read_bytes(), str(index), "").get("weight_map")
+        if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+            raise Failure(f"{index}: has no weight_map")
+        names = sorted(set(named.values()))
         if any("/" in name or name.startswith(".") for name in names):
             raise Failure(f"{index}: names a file outside the folder")
         return [folder / name for name in names]

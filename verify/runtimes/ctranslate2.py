@@ -6,7 +6,6 @@ of a higher temperature, whose tokens are chosen here, reads the text once more 
 
 from __future__ import annotations
 
-import json
 import struct
 import time
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert.errors import Failure
+from convert.strict_json import parse
 from verify.decoding import AnswerStream
 from verify.runtimes._local import LocalRuntime, one_line
 from verify.runtimes._options import read_options, thread_count
@@ -69,7 +69,8 @@ class CTranslate2(LocalRuntime[FolderVocabulary]):
         except (RuntimeError, ValueError) as fault:
             raise Failure(f"{folder.name}: CTranslate2 refuses it: {one_line(str(fault))}") from None
         self._ids: list[int] = []
-        self._texts: list[str] = json.loads((folder / "vocabulary.json").read_text("utf-8"))
+        words = folder / "vocabulary.json"
+        self._texts: list[str] = parse(words.read_bytes(), str(words), "")
         first = self.vocabulary.eos_id or 0
         self.vocab_size = self._read([first]).shape[-1]
         self.info = self.describe(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convert.errors import Failure
+from convert.strict_json import parse_object
 from verify.runtimes.openai_http import OpenAiHttp
 from verify.servers import HOST, Server, Start
 from verify.servers._native import Native
@@ -68,11 +68,12 @@ def describe(info: Info, start: Start, api: Api) -> Info:
 
 
 def _config(start: Start) -> dict[str, Any]:
+    path = start.path / "config.json"
     try:
-        config = json.loads((start.path / "config.json").read_text("utf-8"))
-        inner = config.get("text_config", config)
-    except (OSError, ValueError, AttributeError) as fault:
-        raise Failure(f"{start.path}: no config.json that can be read: {fault}") from None
+        config = parse_object(path.read_bytes(), str(path), "", has_infinity=True)
+    except OSError as fault:
+        raise Failure(f"{path}: {fault}") from None
+    inner = config.get("text_config", config)
     return inner if isinstance(inner, dict) else {}
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from convert.publish.bundle import README, Bundle, Candidate
 from convert.publish.card import figures, front_matter, ollama, readme, xinference
@@ -12,7 +11,7 @@ from convert.publish.card.choice import choice
 from convert.publish.card.facts import gather
 from convert.publish.card.group import FormatGroup
 from convert.publish.card.label import label, shipping_of
-from convert.recipe.redact import redact
+from convert.recipe.redact import redact_all
 from verify.report import Report, page
 
 
@@ -41,15 +40,7 @@ def render(bundle: Bundle) -> dict[str, bytes]:
 
 def _redacted(report: Report) -> Report:
     """Leave out what runtimes and models say of folders and secrets."""
-    return Report.model_validate(_plain(report.model_dump(mode="json", by_alias=True)))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {redact(name): _plain(each) for name, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list) else value
+    return Report.model_validate(redact_all(report.model_dump(mode="json", by_alias=True)))
 
 
 def _smallest_first(candidate: Candidate) -> tuple[str, int, str]:
