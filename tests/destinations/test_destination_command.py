@@ -113,8 +113,8 @@ def test_published_and_found_again_in_every_place(
 
 
 def everywhere(files: dict[str, bytes]) -> dict[str, bytes]:
-    """What is the same in every place: a card has its own commands, and the release names the card."""
-    own = {"published.json", "README.md", "model.sig"}
+    """What is the same in every place: card and page have their commands, and the release names both."""
+    own = {"published.json", "README.md", "report.html", "model.sig"}
     return {path: data for path, data in files.items() if path not in own}
 
 
