@@ -6,8 +6,8 @@ python -m tests.bench.memory [--sizes small medium large] [--contexts 512 2048] 
 Random models of three sizes are made, converted, and opened by each runtime in a process of its own, which
 reads a prompt that fills the context but for 32 tokens and answers with 16. The peak is the kernel's (VmHWM).
 vLLM runs where --vllm names the Python of an environment with it; its two processes are added up,
-and its cache, which it takes whole when it starts, has room for one text of the context. Run it twice:
-programs that compile take half a gigabyte more while a model is first started.
+and its cache, which it takes whole when it starts, has room for one text of the context. It does not
+compile: programs that do take half a gigabyte more while a model is first started.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ import sys
 from vllm import LLM, SamplingParams
 if __name__ == "__main__":
     folder, context, cache_bytes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    opened = LLM(folder, max_model_len=context, kv_cache_memory_bytes=cache_bytes, max_num_seqs=1)
+    opened = LLM(
+        folder, max_model_len=context, kv_cache_memory_bytes=cache_bytes, max_num_seqs=1, enforce_eager=True
+    )
     prompt = {"prompt_token_ids": [3 + number % 997 for number in range(context - 32)]}
     opened.generate([prompt], SamplingParams(max_tokens=16, temperature=0, ignore_eos=True))
 """
