@@ -38,6 +38,8 @@ PACKAGES = (
     Package("mlx", "mlx", "mlx"),
     Package("mlx_lm", "mlx-lm", "mlx"),
     Package("ctranslate2", "ctranslate2", "ctranslate2"),
+    Package("bitsandbytes", "bitsandbytes", "baselines"),
+    Package("torchao", "torchao", "baselines"),
     Package("compressed_tensors", "compressed-tensors", "verify"),
     Package("ray", "ray", "fleet"),
     Package("lm_eval", "lm-eval", "eval"),

@@ -14,7 +14,7 @@ from convert.errors import Failure
 from convert.store import require_space
 from verify.answer_cache import cached
 from verify.answerer import WorkerAnswerer
-from verify.budget import whole
+from verify.budget import expected_tokens, whole
 from verify.forecast import Forecast
 from verify.harness import TaskScore
 from verify.logprobs import MIN_LENGTH, Reference, Windows, cut, save_reference
@@ -118,6 +118,8 @@ def question_source(
             asked = WorkerAnswerer(worker)
             with cached(asked, cache / f"{_key(source, worker, asked.seats)}.answers") as answerer:
                 answers = converse(answerer, plan, forecast, NAME)
+            if answers:  # by the source's own, those of its artifacts are foreseen better
+                forecast.correct("dialogues", _tokens(answers) / expected_tokens(plan))
             require_alive(worker)
             tasks = _tasks(worker, plan, cache / _key(source, worker), forecast)
     except ChildFailure as failure:
@@ -163,6 +165,10 @@ def _is_worth_a_copy(source: Source, model: Paced, plan: Plan, windows: Windows,
         return False
     left_s = (plan.budget_s or 0.0) - forecast.elapsed_s()
     return is_worth(source.size_bytes, model.rates, full_asking_s(model, plan, len(windows.ids)), left_s)
+
+
+def _tokens(found: Scenarios) -> int:
+    return sum(each.tokens or 0 for transcript in found.transcripts for each in transcript.exchanges)
 
 
 def is_offloaded(result: SourceResult) -> bool:

@@ -132,6 +132,12 @@ def full_s(plan: Plan, windows: int, rates: Rates, count: Callable[[str], int]) 
     return sum(_expected(plan, windows, {"": rates}, count).values())
 
 
+def expected_tokens(plan: Plan) -> float:
+    """Compute how many tokens all answers of a model are expected to have."""
+    turns = ((pack, turn) for pack in plan.packs for each in pack.dialogues for turn in each.turns)
+    return sum(USED * pack.max_tokens_of(turn) for pack, turn in turns)
+
+
 def asking_s(plan: Plan, windows: int, rates: Rates, count: Callable[[str], int]) -> float:
     """Compute how long one model takes for all odds and dialogues."""
     expected = _expected(plan, windows, {"": rates}, count)

@@ -45,6 +45,12 @@ class Forecast:
         self._done_s += whole_s * max(0.0, share - before)
         self._shares[name, step] = max(before, share)
 
+    def correct(self, step: str, factor: float) -> None:
+        """Hear that a step takes this much of what was expected of it, for every model that did not begin."""
+        for key in self._left_s:
+            if key[1] == step and key not in self._shares:
+                self._left_s[key] *= factor
+
     def left_s(self) -> float | None:
         """Compute the time left; None where nothing was expected."""
         if not self._left_s:

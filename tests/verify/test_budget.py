@@ -126,6 +126,11 @@ def test_the_time_left_is_said_and_shrinks() -> None:
         "a: odds, about 87 s left in all",
     ]
     assert heard.lines[3] == "a: dialogue 19 of 20"
+    forecast.expect({("source", "dialogues"): 60.0, ("a", "dialogues"): 60.0, ("a", "odds"): 20.0})
+    forecast.done("source", "dialogues", 0.04)
+    forecast.correct("dialogues", 0.5)  # the source wrote half of what was expected
+    forecast.done("source", "dialogues")
+    assert forecast.left_s() == pytest.approx(12.5)  # by its pace, which is clamped
 
 
 def test_time_spans_are_a_number_and_a_unit() -> None:

@@ -16,6 +16,7 @@ from convert.errors import Failure
 from verify.runtimes._adapter import put_on
 from verify.runtimes._causal import CausalModel, config_class, model_class, preload_torch, require_none
 from verify.runtimes._checkpoint import foreign_format, is_checkpoint, quantized_by
+from verify.runtimes._load_time import WAYS, quantize
 from verify.runtimes._options import read_options, thread_count
 from verify.runtimes._tokenizer import FolderVocabulary
 from verify.runtimes._weights import read_config, read_weights, reference_of, stored_type, text_part
@@ -34,6 +35,7 @@ OPTIONS = {
     "device": "cpu",
     "tokenizer": None,
     "adapter": None,
+    "quantize": ("none", *WAYS),  # when it is opened
 }
 preload = preload_torch
 # The share of spare memory that float32 weights may take; the rest is for activations and the cache.
@@ -70,13 +72,18 @@ class Transformers(CausalModel):
         torch.set_num_threads(thread_count(settings))
         config = read_config(folder)
         vocabulary = FolderVocabulary(Path(options["tokenizer"] or folder), text_part(config))
-        model, self._is_streamed = _open_model(folder, config, options["dtype"])
+        way, dtype = options["quantize"], options["dtype"]
+        is_quantized = way != "none"
+        dtype = "stored" if is_quantized and dtype == "auto" else dtype
+        model, self._is_streamed = _open_model(folder, config, dtype)
         stored = str(model.dtype).removeprefix("torch.")
         notes = {
             "weights": stored,
             "logits": "float32" if self._is_streamed else stored,
             "offload": "mapped from disk" if self._is_streamed else "none",
         }
+        if is_quantized:
+            notes["quantized"] = quantize(model, way)
         if options["adapter"]:
             if reference_of(str(config.get("model_type"))):
                 what = f"{folder.name}: Transformers has no class that names modules as this adapter does"
