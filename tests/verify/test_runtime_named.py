@@ -61,10 +61,10 @@ def test_a_file_is_a_runtime_from_the_command_line() -> None:
     artifact = verified("m.yaml", "--runtime", "mine/brought.py")
     assert artifact.opened is not None
     assert (artifact.opened.runtime, artifact.opened.notes) == ("brought", {"from": "a file"})
-    assert artifact.other_runtimes == ("llama_cpp",)
+    assert artifact.other_runtimes == ("llama_cpp", "openvino_genai")
     assert artifact.speed is not None
     (opens,) = [check for check in artifact.checks if check.name == "opens"]
-    assert opens.why == "brought opens it, and so could llama_cpp"
+    assert opens.why == "brought opens it, and so could llama_cpp or openvino_genai"
 
 
 @pytest.mark.slow
@@ -107,16 +107,22 @@ def test_of_several_that_suit_the_preferred_is_used(tmp_path: Path, monkeypatch:
     (tmp_path / "more" / "a_modest.py").write_text(PLANTED.format(preference=-1), "utf-8")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "m.gguf").touch()
-    assert runtimes_for(tmp_path / "model") == ("a_eager", "llama_cpp", "a_modest")
-    assert runtimes_for("anywhere", "gguf") == ("a_eager", "llama_cpp", "a_modest")
-    assert choose_runtime("anywhere", "gguf", None) == ("a_eager", ("llama_cpp", "a_modest"))
-    assert choose_runtime("anywhere", "gguf", "llama_cpp") == ("llama_cpp", ("a_eager", "a_modest"))
+    assert runtimes_for(tmp_path / "model") == ("a_eager", "llama_cpp", "a_modest", "openvino_genai")
+    assert runtimes_for("anywhere", "gguf") == ("a_eager", "llama_cpp", "a_modest", "openvino_genai")
+    assert choose_runtime("anywhere", "gguf", None) == (
+        "a_eager",
+        ("llama_cpp", "a_modest", "openvino_genai"),
+    )
+    assert choose_runtime("anywhere", "gguf", "llama_cpp") == (
+        "llama_cpp",
+        ("a_eager", "a_modest", "openvino_genai"),
+    )
     assert choose_runtime("anywhere", "zip", None) == ("a_eager", ("a_modest",))
 
 
 def test_a_manifest_s_format_decides_and_nothing_else_is_tried(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").touch()
-    assert runtimes_for(tmp_path) == ("llama_cpp",)
+    assert runtimes_for(tmp_path) == ("llama_cpp", "openvino_genai")
     with pytest.raises(Failure, match="no runtime opens bitsandbytes"):
         runtimes_for(tmp_path, "bitsandbytes")
     with pytest.raises(Failure, match="llama_cpp opens gguf, and this is onnx"):

@@ -229,9 +229,9 @@ def test_a_damaged_artifact_is_refused_or_crashes_alone(name: str, artifact: Pat
             '{"model": {"decoder": {"session_options": {"provider_options": "a"}}}}',
             "session_options is not as",
         ),
-        ('{"model": {"type": "a"}, "model": {"type": "b"}}', "is there twice"),
+        ('{"model": {"type": "a"}, "model": {"type": "b"}}', "is given twice"),
         ('{"model": ', "Expecting value"),
-        ("[]", "describes no model"),
+        ("[]", "is not a JSON object"),
     ],
 )
 def test_a_config_that_could_do_harm_is_not_opened(text: str, said: str, tmp_path: Path) -> None:

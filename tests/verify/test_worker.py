@@ -293,7 +293,7 @@ def test_what_suits_a_folder_is_seen_without_opening(tmp_path: Path) -> None:
     other = tmp_path / "gguf"
     other.mkdir()
     (other / "a.gguf").touch()
-    assert runtimes_for(other) == runtimes_for(other / "a.gguf") == ("llama_cpp",)
+    assert runtimes_for(other) == runtimes_for(other / "a.gguf") == ("llama_cpp", "openvino_genai")
 
 
 def test_the_parent_imports_no_natives() -> None:
