@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, ValidationError
 from convert.errors import UsageFailure
 from convert.recipe.document import Fault, Value
 from convert.recipe.explain import did_you_mean, explain
-from convert.recipe.model import Strict
 from convert.recipe.reader import read_mapping, refuse
+from convert.recipe.strict import Strict
 
 SHIPPED = Path(__file__).parent
 Model = TypeVar("Model", bound=Strict)

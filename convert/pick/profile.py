@@ -12,7 +12,7 @@ from convert.machine import memory_bytes
 from convert.pick import data
 from convert.pick.data import Figure
 from convert.pick.machine import PLAIN_GPU, Gpu, Machine
-from convert.recipe.model import Strict
+from convert.recipe.strict import Strict
 from verify.machine import Accelerator, describe_machine
 
 # What a core makes of products of matrices, in operations a second, by the widest instructions that it has;

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from convert.pick import data
 from convert.pick.data import Figure
-from convert.recipe.model import Strict
+from convert.recipe.strict import Strict
 
 
 class Holds(Strict):

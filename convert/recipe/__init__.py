@@ -2,8 +2,9 @@
 
 from convert.recipe.choose import Target, choose
 from convert.recipe.lookup import cli_name, expand_home, find, known_recipes
-from convert.recipe.model import Calibration, Gates, Publish, Recipe, Short, TargetOptions, Verify, Waiver
+from convert.recipe.model import Calibration, Gates, Publish, Recipe, Verify, Waiver
 from convert.recipe.reader import json_schema, load
+from convert.recipe.strict import Short, TargetOptions
 
 __all__ = [
     "Calibration",

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from convert.errors import UsageFailure
-from convert.recipe.model import Recipe, TargetOptions
+from convert.recipe.model import Recipe
 from convert.recipe.shorthand import parted
+from convert.recipe.strict import TargetOptions
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from convert.recipe.model import TargetOptions
+from convert.recipe.strict import TargetOptions
 
 SCHEMA_LINE = "# yaml-language-server: $schema=schema.json"
 # Named by a recipe that is not in the folder of the schema, so that editors find it on the web.

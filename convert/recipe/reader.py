@@ -12,7 +12,8 @@ from convert.recipe.check import local_folder
 from convert.recipe.document import MAX_TEXT_BYTES, Document, DocumentError, Fault, Value, Where, parse
 from convert.recipe.explain import explain
 from convert.recipe.lookup import find
-from convert.recipe.model import Contents, Recipe, Strict, TargetOptions
+from convert.recipe.model import Contents, Recipe
+from convert.recipe.strict import Strict, TargetOptions
 
 
 class _Targets(Strict):

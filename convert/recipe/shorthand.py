@@ -5,7 +5,7 @@ from typing import Any
 
 from convert.errors import UsageFailure
 from convert.recipe.explain import did_you_mean
-from convert.recipe.model import TargetOptions
+from convert.recipe.strict import TargetOptions
 
 
 def read_targets(text: str, formats: Mapping[str, type[TargetOptions]]) -> dict[str, dict[str, Any]]:

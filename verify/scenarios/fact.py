@@ -6,7 +6,7 @@ import regex
 from pydantic import AfterValidator, Field, model_validator
 
 from convert.recipe.check import wrong
-from convert.recipe.model import Strict
+from convert.recipe.strict import Strict
 from verify.scenarios.wording import digits, fold, sentences
 
 # A question, or a sentence marked as wrong, claims nothing: quizzes are full of false sentences.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, create_model, model_validator
 
 from convert.recipe.check import wrong
-from convert.recipe.model import Strict
+from convert.recipe.strict import Strict
 from verify.scenarios.checks import CHECKS
 from verify.scenarios.fact import Fact  # noqa: TC001 - pydantic reads the annotations
 

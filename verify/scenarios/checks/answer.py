@@ -6,7 +6,7 @@ import regex
 from pydantic import Field, model_validator
 
 from convert.recipe.check import wrong
-from convert.recipe.model import Strict
+from convert.recipe.strict import Strict
 from verify.scenarios.checks.citation import CITATIONS
 from verify.scenarios.checks.registry import Context, Verdict, bad, check, right
 from verify.scenarios.wording import Language, fold, has, ngrams, numbers, sentences

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from pydantic import Field
 
-from convert.recipe.model import Strict
+from convert.recipe.strict import Strict
 from verify.scenarios import outline
 from verify.scenarios.checks.registry import Context, Verdict, bad, check, right
 from verify.scenarios.wording import IS_CJK, ngrams, terms

@@ -3,7 +3,7 @@
 import regex
 from pydantic import Field
 
-from convert.recipe.model import Strict
+from convert.recipe.strict import Strict
 from verify.scenarios.checks.registry import Context, Verdict, bad, check, right
 from verify.scenarios.wording import fold, has, terms
 
