@@ -169,5 +169,5 @@ def test_a_terminal_asks_and_ctrl_c_stops_what_it_should(artifact: Path) -> None
     # CPython misses a signal between a key and the wait for the next.
     terminal.interrupt("half a li", pause_s=0.2)
     terminal.type("Ctrl-D ends the conversation", "/new\n")
-    terminal.type("forgotten", "\x04")
+    terminal.type("forgotten.*>>> ", "\x04")
     assert terminal.end() == 0

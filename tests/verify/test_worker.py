@@ -42,15 +42,20 @@ def open_fds() -> set[str]:
     return {os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}  # noqa: PTH115
 
 
+def children() -> set[str]:
+    """Name the processes that this one has started and not waited for, dead ones too."""
+    tasks = Path("/proc/self/task").iterdir()
+    return {pid for task in tasks for pid in (task / "children").read_text().split()}
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
     """No child, no zombie, no file descriptor, no thread and no scratch folder outlives a worker."""
-    fds = open_fds()
+    fds, others = open_fds(), children()  # tests before may have left what they share
     yield
     assert {fd for fd in open_fds() - fds if not fd.startswith("/proc")} == set()
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("child-")]
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() <= others
 
 
 def fault_of(misdeed: str, limits: Limits = LIMITS) -> Fault:
