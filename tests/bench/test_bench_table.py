@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1 << 20
-CHILD = "import sys; held = bytearray(64 << 20); open(sys.argv[1], 'wb').write(held[:3 << 20])"
+# It stays for a moment, since memory is looked at from time to time.
+CHILD = (
+    "import sys, time; held = bytearray(64 << 20); open(sys.argv[1], 'wb').write(held[:3 << 20]); "
+    "time.sleep(0.3)"
+)
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}, sys.argv[1]], check=True)"
 
 

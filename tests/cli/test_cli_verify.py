@@ -198,6 +198,7 @@ def test_what_cannot_be_verified_is_said(  # noqa: PLR0917
     assert not judged
 
 
+@pytest.mark.slow
 def test_the_whole_way(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing stands in here."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -241,7 +241,7 @@ def no_exchange(one: Path, other: Path) -> None:
     ("is_rebuild", "has_exchange"),
     [
         pytest.param(False, True, marks=pytest.mark.slow),
-        (True, True),
+        pytest.param(True, True, marks=pytest.mark.slow),
         pytest.param(True, False, marks=pytest.mark.slow),
     ],
 )

@@ -87,6 +87,8 @@ def converted(source: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
         server.add(SOURCE, source)
         patched.setenv("HF_ENDPOINT", server.endpoint)
         patched.setenv("HOME", str(home / "home"))
+        for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"):  # a library may have set them by now
+            patched.delenv(name, raising=False)
         patched.chdir(home)
         assert app.run(["convert", "recipe.yaml", "--quiet"]) == Exit.DONE
         report(home)

@@ -58,6 +58,7 @@ def test_what_stands_there_already_is_described_still(run: Run, server: HubServe
     assert len(server.repos[REPO].history()) == 2
 
 
+@pytest.mark.slow
 def test_one_after_the_other_is_as_all_at_once(run: Run, server: HubServer) -> None:
     server.page_size = 3  # of what the Hub lists
     assert run("publish", "recipe.yaml", "--only", FIRST).code == 0
@@ -80,7 +81,9 @@ def test_what_does_not_stand_there_is_not_added(run: Run, home: Path, server: Hu
     assert f"{FIRST}/" not in standing(server)["README.md"].decode()
 
 
-@pytest.mark.parametrize("what", ["gone", "failed", "other"])
+@pytest.mark.parametrize(
+    "what", ["gone", *(pytest.param(each, marks=pytest.mark.slow) for each in ("failed", "other"))]
+)
 def test_what_nobody_here_can_vouch_for_is_named(
     run: Run, home: Path, server: HubServer, keys: Keys, what: str
 ) -> None:
@@ -227,6 +230,7 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shelf]:
         yield Shelf(request.param, tmp_path, registry)
 
 
+@pytest.mark.slow
 def test_elsewhere_what_stands_is_described_still(run: Run, shelf: Shelf) -> None:
     for target in TARGETS:
         assert run("publish", "recipe.yaml", "--to", shelf.address, "--only", target).code == 0
@@ -254,6 +258,7 @@ def test_elsewhere_nothing_vanishes_unasked(run: Run, home: Path, shelf: Shelf) 
     assert shelf.files == before
 
 
+@pytest.mark.slow
 def test_what_was_kept_is_described_again_once_it_stands_here(run: Run, home: Path, shelf: Shelf) -> None:
     assert run("publish", "recipe.yaml", "--to", shelf.address).code == 0
     whole, mine = shelf.files, home / "artifacts" / "recipe" / FIRST
@@ -266,6 +271,7 @@ def test_what_was_kept_is_described_again_once_it_stands_here(run: Run, home: Pa
     assert shelf.files == whole
 
 
+@pytest.mark.slow
 def test_one_of_several_formats_lies_where_it_would_among_the_others(
     run: Run, home: Path, server: HubServer
 ) -> None:
@@ -284,6 +290,7 @@ def test_one_of_several_formats_lies_where_it_would_among_the_others(
     assert standing(server, "ann/Tiny-0.1B") == files
 
 
+@pytest.mark.slow
 def test_what_lay_there_alone_is_not_overlooked(run: Run, home: Path, server: HubServer) -> None:
     """At the root, where nothing of it would lie beside another."""
 

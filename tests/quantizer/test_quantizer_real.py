@@ -60,6 +60,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_every_matrix_of_a_layer_comes_out_quantized(tmp_path: Path) -> None:
     watch = Watch()
     source = make(tmp_path / "source")

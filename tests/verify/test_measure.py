@@ -30,7 +30,7 @@ def llama(path: Path) -> Launch:
     return Launch("llama_cpp", path, RuntimeSettings(threads=1), LIMITS)
 
 
-@pytest.mark.parametrize("keeps_open", [True, False])
+@pytest.mark.parametrize("keeps_open", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_all_are_measured_and_what_crashes_is_out(
     chat: Made, monkeypatch: pytest.MonkeyPatch, *, keeps_open: bool
 ) -> None:

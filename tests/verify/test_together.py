@@ -25,7 +25,10 @@ QUESTIONS = (
 )
 
 
-@pytest.fixture(scope="module", params=["transformers", "llama_cpp", "onnxruntime_genai"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("transformers", marks=pytest.mark.slow), "llama_cpp", "onnxruntime_genai"],
+)
 def worker(
     request: pytest.FixtureRequest, chat: Made, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Worker]:

@@ -119,6 +119,7 @@ def test_a_crash_while_opening_is_told_the_same_way() -> None:
     assert caught.value.fault.kind is FaultKind.CRASHED
 
 
+@pytest.mark.slow
 def test_the_overall_limit_counts_what_was_waited() -> None:
     with Worker(launch(Limits(open_s=60, request_s=60, total_s=60))) as worker:
         worker._left_s = 1.5
