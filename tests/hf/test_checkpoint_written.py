@@ -82,6 +82,7 @@ def test_another_spelling_becomes_the_family_s_own(model_type: str, spelling: in
     assert [name for name, tensor in found[0].items() if not torch.equal(tensor, found[1][name])] == []
 
 
+@pytest.mark.slow  # the quick tests compare every tensor and the configuration
 @pytest.mark.parametrize("model_type", tiny.cases(tiny.CONFIGS))
 def test_it_answers_what_the_source_answers(model_type: str, tmp_path: Path) -> None:
     source = make(tmp_path / "source", tiny.Recipe(model_type, dtype="F32", spread=0.03))
