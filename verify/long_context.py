@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import exp
@@ -12,8 +13,6 @@ from verify.runtimes import Request
 from verify.texts import entries, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from verify.logprobs import Foretold
     from verify.worker import Launch, Worker
 
@@ -115,7 +114,7 @@ def _hidden(worker: Worker, tokens: int, depth: float, place: str, code: int) ->
     fact = f"The number of the {place} locker is {code}. Remember it."
     question = f"What is the number of the {place} locker? The number of the {place} locker is"
     book = entries()
-    # Found by doubling and halving: how many tokens an entry has, the tokenizer knows.
+    # Found by halving: how many tokens an entry has, the tokenizer knows.
     known = [next(book) for _ in range(max(2, tokens // 8))]
 
     def text(count: int) -> str:
@@ -123,16 +122,7 @@ def _hidden(worker: Worker, tokens: int, depth: float, place: str, code: int) ->
         lines.insert(round(depth * count), fact)
         return "\n".join((*lines, "", question))
 
-    return text(_most(len(known), lambda count: len(worker.tokenize(text(count))) <= tokens))
-
-
-def _most(limit: int, fits: Callable[[int], bool]) -> int:
-    """Return the largest number up to a limit that fits, if smaller ones do."""
-    low, high = 0, limit + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    return text(bisect(range(1, len(known) + 1), tokens, key=lambda count: len(worker.tokenize(text(count)))))
 
 
 def _is_found(worker: Worker, text: str, code: str, *, is_chat: bool) -> bool:

@@ -35,6 +35,15 @@ def spelled(names: type[StrEnum]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def one_or_more(kind: type[StrEnum]) -> BeforeValidator:
+    """Take one value as a list of one."""
+
+    def read(given: object) -> object:
+        return tuple(given) if isinstance(given, list | tuple) else (given,)
+
+    return BeforeValidator(read, json_schema_input_type=kind | tuple[kind, ...])  # type: ignore[valid-type]
+
+
 def local_folder(model: str, base: Path) -> Path | None:
     """Return the folder that `model` names, seen from the recipe's folder; None for a Hub repo."""
     folder = expand_home(model)

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from convert.errors import Failure
 from convert.store.fault import explained
 
 # Large enough that the interpreter is not in the way, small enough to stay in a core's cache.
-_BUFFER_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 20
 
 Progress = Callable[[int], None]
 
@@ -33,8 +33,13 @@ class Digest:
 class Begun:
     """A digest of which a file's first bytes are done."""
 
-    hasher: Any
+    hasher: Any = field(default_factory=hashlib.sha256)
     size_bytes: int = 0
+
+    def add(self, data: memoryview) -> None:
+        """Go on with the bytes that come next."""
+        self.hasher.update(data)
+        self.size_bytes += len(data)
 
 
 class _StoppedError(Exception):
@@ -106,9 +111,9 @@ def _size_bytes(path: Path) -> int:
 
 
 def _digest(path: Path, begun: Begun | None, report: Progress, stop: Event) -> Digest:
-    begun = begun or Begun(hashlib.sha256())
+    begun = begun or Begun()
     report(begun.size_bytes)
-    buffer = memoryview(bytearray(_BUFFER_BYTES))
+    buffer = memoryview(bytearray(BUFFER_BYTES))
     with explained(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb", buffering=0) as stream:
@@ -120,7 +125,6 @@ def _digest(path: Path, begun: Begun | None, report: Progress, stop: Event) -> D
             while count := stream.readinto(buffer):
                 if stop.is_set():
                     raise _StoppedError
-                begun.hasher.update(buffer[:count])
-                begun.size_bytes += count
+                begun.add(buffer[:count])
                 report(count)
     return Digest(begun.size_bytes, begun.hasher.hexdigest())

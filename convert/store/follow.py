@@ -1,6 +1,5 @@
 """Hash files and bring them to the disk while they are being written, as far as they are final."""
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,12 +8,11 @@ from types import TracebackType
 from typing import Self
 
 from convert.errors import Failure
-from convert.store.digest import Begun
+from convert.store.digest import BUFFER_BYTES, Begun
 from convert.store.fault import explained
 
 # So much at a time is hashed and then written out: a disk that begins early is not waited for at the end.
 STEP_BYTES = 64 << 20
-_BUFFER_BYTES = 1 << 20
 
 
 class Follower:
@@ -62,7 +60,7 @@ class Follower:
         self._thread.join()
 
     def _run(self) -> None:
-        buffer = memoryview(bytearray(_BUFFER_BYTES))
+        buffer = memoryview(bytearray(BUFFER_BYTES))
         try:
             while path := self._next():
                 with explained(path):
@@ -85,7 +83,7 @@ class Follower:
         return self._final_bytes[path] - (begun.size_bytes if begun else 0)
 
     def _follow(self, path: Path, buffer: memoryview) -> None:
-        begun = self._begun.setdefault(path, Begun(hashlib.sha256()))
+        begun = self._begun.setdefault(path, Begun())
         stop_bytes = begun.size_bytes + self._step_bytes
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -93,8 +91,7 @@ class Follower:
                 count = os.preadv(descriptor, [buffer[: stop_bytes - begun.size_bytes]], begun.size_bytes)
                 if not count:
                     raise Failure(f"{path}: was cut short while it was written", "run the command again")
-                begun.hasher.update(buffer[:count])
-                begun.size_bytes += count
+                begun.add(buffer[:count])
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convert.checkpoint import Checkpoint
+    from convert.model.source import Weights
     from convert.model.tensor import Origin, Ref
+    from convert.progress import Progress
     from convert.writer.layout import Piece
 
 # Weights of a tensor that are tried: enough to know an error to a hundredth or two.
@@ -71,6 +73,16 @@ def measure(
 
     with ThreadPoolExecutor(threads, thread_name_prefix="measure") as pool:
         return dict(zip((trial.name for trial in trials), pool.map(one, trials), strict=True))
+
+
+def measure_all(weights: Weights, trials: Sequence[Trial], progress: Progress) -> dict[str, dict[str, float]]:
+    """Measure on all cores, and show how far that is."""
+    from convert.writer.engine import available_threads  # noqa: PLC0415 - once there are weights to read
+
+    with progress.stage("measure types", sum(trial.size_bytes for trial in trials)) as advance:
+        return measure(
+            weights.checkpoint, weights.origins, trials, threads=available_threads(), advance=advance
+        )
 
 
 def _errors(checkpoint: Checkpoint, origins: Mapping[Ref, Origin], trial: Trial) -> dict[str, float]:

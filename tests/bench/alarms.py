@@ -1,6 +1,6 @@
 """How often a small budget raises a false alarm, and which planted faults it misses.
 
-Each repetition draws its own text and its own order of dialogues by its number, converts nothing anew, and
+Each repetition draws its own text and its own order of dialogues by its number, converts nothing again, and
 judges sound artifacts of a tiny trained model as `verify --budget` does. A failed check of one is a false
 alarm. The faults are those of tests/verify/test_planted.py, judged with the least that is ever asked.
 """

@@ -195,10 +195,10 @@ class RegistryServer(HubServer):
         self.manifests[repo][digest] = request.body
         if reference != digest:
             self.tags[repo][reference] = digest
-        told = {"Location": f"/v2/{repo}/manifests/{digest}"}
+        headers = {"Location": f"/v2/{repo}/manifests/{digest}"}
         if self.lists_referrers and "subject" in manifest:
-            told["OCI-Subject"] = manifest["subject"]["digest"]
-        request.send(b"", told, status=201)
+            headers["OCI-Subject"] = manifest["subject"]["digest"]
+        request.send(b"", headers, status=201)
 
     def _referrers(self, request: Handler, repo: str, digest: str) -> None:
         if not self._is_let_in(request):

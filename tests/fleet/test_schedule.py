@@ -146,5 +146,5 @@ def test_a_recipe_goes_along_where_there_is_a_store(home: Path) -> None:
     text = (home / "m.yaml").read_text("utf-8")
     (home / "m.yaml").write_text("model: nowhere\ntargets: {hf: {}}\n", "utf-8")
     assert found[0].recipe_text == text
-    outcome = perform(found[0], version())  # the source is beside the recipe, which is elsewhere now
+    outcome = perform(found[0], version())  # the source was next to the recipe, which is elsewhere now
     assert "source" in outcome.error

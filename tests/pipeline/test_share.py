@@ -15,37 +15,18 @@ from convert.store import Remote, Store
 from convert.writer.share import Part
 from tests import tiny
 from tests.hf import describing
+from tests.pipeline.sharing import TARGETS, contents, make_home, ran
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-TARGETS = """\
-targets:
-  gguf: {quants: [Q4_K_M, F16], split_max_size: 1M}
-  onnx: {precision: int4}
-  hf: {}
-"""
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe of a model in two files."""
-    describing.make(tmp_path / "source", tiny.Recipe("qwen3_moe", shards=2))
-    (tmp_path / "m.yaml").write_text(f"model: source\n{TARGETS}", "utf-8")
+    make_home(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def ran(*words: str) -> int:
-    return app.run([*words, "--quiet", "--offline"])
 
 
 @pytest.mark.slow  # over an object store, the same is among the quick ones

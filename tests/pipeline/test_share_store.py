@@ -12,21 +12,13 @@ import pytest
 from convert.cli import app
 from convert.errors import Exit, Failure
 from convert.store import Remote, Store
-from tests import tiny
-from tests.hf import describing
+from tests.pipeline.sharing import contents, make_home, ran
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 STRETCH_BYTES = 40_000  # cuts tensors, and slices, of these models
-TARGETS = """\
-targets:
-  gguf: {quants: [Q4_K_M, F16], split_max_size: 1M}
-  onnx: {precision: int4}
-  hf: {}
-publish: {to: released}
-"""
 
 
 @pytest.fixture
@@ -40,23 +32,10 @@ def address() -> Iterator[str]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    describing.make(tmp_path / "source", tiny.Recipe("qwen3_moe", shards=2))
-    (tmp_path / "m.yaml").write_text(f"model: source\n{TARGETS}", "utf-8")
+    make_home(tmp_path, "publish: {to: released}\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("convert.store.upload._STRETCH_BYTES", STRETCH_BYTES)
     return tmp_path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def ran(*words: str) -> int:
-    return app.run([*words, "--quiet", "--offline"])
 
 
 def pulled(address: str, folder: Path) -> dict[str, bytes]:

@@ -182,7 +182,7 @@ def test_plots_follow_the_controls(
     assert room.startswith(words.size(wanted.fits[0].room_bytes))
     titles = seen("speed", ":is(a, g) > title")
     assert not laptop & set(titles)
-    # As many as can be told apart, the best first; what is ruled out is gray, and says why.
+    # As many as anybody can distinguish, the best first; what is ruled out is gray, and says why.
     known = {each.title: each for each in wanted.fits}
     assert len(titles) > 10
     for title in titles:

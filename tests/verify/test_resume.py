@@ -34,7 +34,7 @@ class Seated(Counting):
 
 
 def has_kept(folder: Path, subject: Subject, model: Worker, answerer: Seated) -> tuple[Kept, int]:
-    """Ask it, as a verification that is interrupted; return how often the artifact was asked anew."""
+    """Ask it, as a verification that is interrupted; return how often the artifact was asked again."""
     kept, before = Kept(folder, subject), answerer.asked
     with kept.answering(cast("WorkerAnswerer", answerer), model) as asked:
         asked.complete("a", 5, ())

@@ -3,11 +3,11 @@
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator
 
 from convert.formats.hf.options import Sharded
 from convert.recipe import Short
-from convert.recipe.check import spelled, unique, wrong
+from convert.recipe.check import one_or_more, spelled, unique, wrong
 
 NAME = "compressed-tensors"
 PREFIX = f"{NAME}-"
@@ -32,15 +32,10 @@ GROUPED = frozenset({Scheme.W4A16, Scheme.W8A16})
 SEARCHED = GROUPED | {Scheme.NVFP4A16, Scheme.MXFP4}
 
 
-def _listed(value: object) -> object:
-    """Take one value as a list of one."""
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
 _Schemes = Annotated[
     tuple[Annotated[Scheme, spelled(Scheme)], ...],
     AfterValidator(unique),
-    BeforeValidator(_listed, json_schema_input_type=Scheme | tuple[Scheme, ...]),
+    one_or_more(Scheme),
 ]
 
 

@@ -3,10 +3,10 @@
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from convert.recipe import Short, TargetOptions
-from convert.recipe.check import spelled, unique
+from convert.recipe.check import one_or_more, spelled, unique
 
 PREFIX = "ctranslate2-"
 
@@ -33,15 +33,10 @@ class Quantization(StrEnum):
         return {"int8": None}.get(self.value, self.value.removeprefix("int8_"))
 
 
-def _listed(value: object) -> object:
-    """Take one value as a list of one."""
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
 _Quantizations = Annotated[
     tuple[Annotated[Quantization, spelled(Quantization)], ...],
     AfterValidator(unique),
-    BeforeValidator(_listed, json_schema_input_type=Quantization | tuple[Quantization, ...]),
+    one_or_more(Quantization),
 ]
 
 

@@ -14,7 +14,7 @@ from convert.formats.gguf.header import align, tensor_bytes
 from convert.formats.gguf.mixture import MIXTURES, fit
 from convert.formats.sensitivity import sensitivity
 from convert.writer.codecs.ggml import BLOCK_TYPES, Ggml
-from convert.writer.trial import Trial, measure, sample_size
+from convert.writer.trial import Trial, measure_all, sample_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -82,16 +82,10 @@ def measure_errors(
     progress: Progress,
 ) -> Measured:
     """Try the types of each tensor's menu on some of its rows."""
-    from convert.writer.engine import available_threads  # noqa: PLC0415 - for a budget alone
-
     tried = [tensor for tensor in listed if Shape.of(tensor).is_quantized]
     is_low = any(8 * budget_bytes(each, listed) < LOW_BITS * weight_count(listed) for each in budgets)
     trials = [_trial(tensor, importance, is_low=is_low) for tensor in tried]
-    with progress.stage("measure types", sum(trial.size_bytes for trial in trials)) as advance:
-        found = measure(
-            weights.checkpoint, weights.origins, trials, threads=available_threads(), advance=advance
-        )
-    return Measured(found)
+    return Measured(measure_all(weights, trials, progress))
 
 
 def trial_weights(listed: Sequence[FileTensor]) -> dict[Codec, int]:

@@ -10,7 +10,7 @@ from convert.formats.budget import Option, settle
 from convert.formats.onnx.options import MOST_LOSS
 from convert.formats.sensitivity import sensitivity
 from convert.writer.codecs.matmul_nbits import NBits
-from convert.writer.trial import Trial, measure
+from convert.writer.trial import Trial, measure_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,8 +70,6 @@ def measure_errors(
     slots: Sequence[Slot], weights: Weights, progress: Progress
 ) -> dict[str, dict[str, float]]:
     """Try 4 and 8 bits on some rows of each matrix."""
-    from convert.writer.engine import available_threads  # noqa: PLC0415 - once the weights are here
-
     trials = [
         Trial(
             slot.name,
@@ -81,10 +79,7 @@ def measure_errors(
         )
         for slot in slots
     ]
-    with progress.stage("measure types", sum(trial.size_bytes for trial in trials)) as advance:
-        return measure(
-            weights.checkpoint, weights.origins, trials, threads=available_threads(), advance=advance
-        )
+    return measure_all(weights, trials, progress)
 
 
 def choose(

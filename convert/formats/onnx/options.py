@@ -5,7 +5,6 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     JsonValue,
     ValidationInfo,
@@ -14,7 +13,7 @@ from pydantic import (
 )
 
 from convert.recipe import Short, TargetOptions
-from convert.recipe.check import spelled, unique, wrong
+from convert.recipe.check import one_or_more, spelled, unique, wrong
 
 
 class Precision(StrEnum):
@@ -56,20 +55,15 @@ def parts(target: str) -> tuple[Precision, Provider]:
     return Precision(precision), Provider(provider)
 
 
-def _listed(value: object) -> object:
-    """Take one value as a list of one."""
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
 _Precisions = Annotated[
     tuple[Annotated[Precision, spelled(Precision)], ...],
     AfterValidator(unique),
-    BeforeValidator(_listed, json_schema_input_type=Precision | tuple[Precision, ...]),
+    one_or_more(Precision),
 ]
 _Providers = Annotated[
     tuple[Provider, ...],
     AfterValidator(unique),
-    BeforeValidator(_listed, json_schema_input_type=Provider | tuple[Provider, ...]),
+    one_or_more(Provider),
 ]
 
 
