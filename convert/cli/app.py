@@ -107,13 +107,14 @@ def run(args: Sequence[str] | None = None) -> int:
         raise
     except BaseException as error:  # noqa: BLE001 - the one place that catches everything
         code = report(error, is_json="--json" in words)
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError, ValueError):  # or the interpreter would complain at its end
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, sys.stdout.fileno())
-            os.close(nothing)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):  # or the interpreter would end with 120
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, stream.fileno())
+                os.close(nothing)
     return code
 
 

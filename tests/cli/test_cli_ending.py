@@ -42,7 +42,11 @@ def test_what_goes_to_a_closed_stream_goes_nowhere(line: str, code: int) -> None
     assert (ran.returncode, ran.stdout, ran.stderr) == (code, "", "")
 
 
-def test_an_error_that_finds_no_room_keeps_its_exit_code() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # with it, nothing is left for the interpreter's end
+def test_an_error_that_finds_no_room_keeps_its_exit_code(
+    unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     command = [sys.executable, "-m", "convert.cli", "plan", "no-such"]
     with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - a device
         assert subprocess.run(command, stderr=full, check=False).returncode == Exit.USAGE
