@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,7 +92,8 @@ class Handler(BaseHTTPRequestHandler):
         given = chat(asked["messages"]) if is_chat else asked["prompt"]
         prompt: list[int] = list(given.encode() if isinstance(given, str) else given)
         if prompt[-1:] == [ord("!")] and "STAND_IN_DIES" in os.environ:
-            os.kill(os.getpid(), 11)
+            # To this very thread: a signal to the process may go to another, and this one answers meanwhile.
+            signal.raise_signal(signal.SIGSEGV)
         bias = {int(token): value for token, value in (asked.get("logit_bias") or {}).items()}
         ids, last, why = [], prompt[-1], "length"
         for _ in range(asked["max_tokens"]):
