@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Windows:
     source: str  # the text's file name without its folder, the packs' names, or a dataset at its commit
     length: int  # tokens in each; a single window may be shorter than requested
     digest: str  # of the tokens and the settings that selected them
+    kinds: Mapping[str, int] = field(default_factory=dict)  # tokens of each kind of dialogue in the packs
 
     @property
     def token_count(self) -> int:
@@ -42,13 +44,16 @@ class Windows:
 
     def record(self) -> dict[str, str | int]:
         """Return its record in a manifest."""
-        return {
+        record: dict[str, str | int] = {
             "source": self.source,
             "windows": len(self.tokens),
             "length": self.length,
             "tokens": self.token_count,
             "sha256": self.digest,
         }
+        if self.kinds:
+            record["kinds"] = ", ".join(f"{kind} {count}" for kind, count in self.kinds.items())
+        return record
 
 
 def windows(
@@ -68,7 +73,7 @@ def windows(
     length = min(calibration.length, context_length)
     wanted = calibration.samples * length
     pieces = source.read(max(MIN_READ_BYTES, wanted * READ_BYTES_PER_TOKEN), progress or Silent())
-    stream = tokenize(pieces, tokenizer, wanted if source.is_endless else None)
+    stream, kinds = tokenize(pieces, tokenizer, wanted if source.is_endless else None, source.kinds)
     _check(stream, source.where, tokenizer, length)
     first = tokenizer.bos_id if tokenizer.add_bos else None
     if first is not None:
@@ -80,7 +85,7 @@ def windows(
         for window in cut:
             # As llama-imatrix does: it replaces the first token.
             window[0] = first
-    return Windows(cut, source.label, length, _digest(cut, calibration))
+    return Windows(cut, source.label, length, _digest(cut, calibration), kinds)
 
 
 def _check(stream: NDArray[np.int32], where: str, tokenizer: Tokenizer, length: int) -> None:

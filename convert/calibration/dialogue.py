@@ -12,6 +12,7 @@ class Dialogue:
     turns: tuple[tuple[str, str], ...]  # message and answer
     system: str | None = None
     cue: str = "Answer:"
+    kind: str = ""  # the scenario and language of a pack
 
     @classmethod
     def of_messages(cls, messages: Sequence[Mapping[str, str]]) -> Self | None:

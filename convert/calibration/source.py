@@ -22,7 +22,12 @@ class Source:
     where: str  # in messages
     identity: Callable[[], str]  # for an artifact's key
     read: Callable[[int, Progress], Iterator[str | Dialogue]]  # about so many bytes, or all
-    is_endless: bool = False
+    kinds: tuple[str, ...] = ()  # of dialogue, where they take turns without end
+
+    @property
+    def is_endless(self) -> bool:
+        """Say whether there is as much as is asked for."""
+        return bool(self.kinds)
 
 
 def find_source(calibration: Calibration, folder: Path, hub: Hub | None = None) -> Source:
@@ -42,7 +47,7 @@ def find_source(calibration: Calibration, folder: Path, hub: Hub | None = None) 
         return Source(
             label=label,
             where=f"calibration packs {label}",
-            is_endless=True,
+            kinds=pack.kinds(packs),
             identity=lambda: f"{label} {pack.digest(packs)}",
             read=lambda *_: pack.dialogues(packs, seed),
         )

@@ -1,6 +1,6 @@
 """Texts and conversations as one sequence of tokens, each in the form that the model expects."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -20,24 +20,42 @@ MAX_BATCH = 1024
 BETWEEN = "\n\n"
 
 
-def tokenize(pieces: Iterator[str | Dialogue], tokenizer: Tokenizer, enough: int | None) -> NDArray[np.int32]:
-    """Encode pieces until there are enough tokens, or no more pieces."""
+def tokenize(
+    pieces: Iterator[str | Dialogue], tokenizer: Tokenizer, enough: int | None, kinds: Sequence[str] = ()
+) -> tuple[NDArray[np.int32], Mapping[str, int]]:
+    """Encode pieces until there are enough tokens, or no more pieces.
+
+    Kinds of dialogue get as many tokens each, and are counted: one language takes more of them than another.
+    """
     import tokenizers  # noqa: PLC0415 - needed for calibration only
 
     encoder = tokenizers.Tokenizer.from_buffer(tokenizer.json)
     encoder.no_truncation()
     encoder.no_padding()
     runs: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
+    spare: list[tuple[str, NDArray[np.int32]]] = []  # of kinds that have their share, if others have too few
+    share = -(-(enough or 0) // max(1, len(kinds)))
+    counts = dict.fromkeys(kinds, 0)
     size, batch = 0, BATCH
     while (enough is None or size < enough) and (some := list(islice(pieces, batch))):
         before = size
-        for run in _runs(some, tokenizer, encoder):
+        for piece, made in zip(some, _runs(some, tokenizer, encoder), strict=True):
+            run = made
+            if isinstance(piece, Dialogue) and piece.kind in counts:
+                room = share - counts[piece.kind]
+                spare.append((piece.kind, run[room:]))
+                run = run[:room]
+                counts[piece.kind] += len(run)
             runs.append(run)
             size += len(run)
         if enough is not None and size == before:
             break  # a tokenizer that finds no tokens in them finds none in more
         batch = min(MAX_BATCH, 2 * batch)
-    return np.concatenate(runs)[:enough]
+    for kind, run in spare:
+        runs.append(run[: max(0, (enough or 0) - size)])
+        size += len(runs[-1])
+        counts[kind] += len(runs[-1])
+    return np.concatenate(runs)[:enough], counts
 
 
 def _runs(
@@ -54,8 +72,8 @@ def _runs(
         elif tokenizer.chat_template:
             yield _encode(next(laid_out), encoder, is_markup=True)
         elif tokenizer.eos_id is not None:
-            yield _encode(piece.continuation(), encoder, is_markup=False)
-            yield np.array([tokenizer.eos_id], np.int32)
+            end = np.array([tokenizer.eos_id], np.int32)
+            yield np.concatenate([_encode(piece.continuation(), encoder, is_markup=False), end])
         else:
             yield _encode(piece.continuation() + BETWEEN, encoder, is_markup=False)
 

@@ -2,9 +2,10 @@
 
 python -m tests.bench.rounding [tiny-qwen] [FOLDER] [--formats gguf mlx] [--seeds 3] [--tokens 2048]
 
-The same bits and groups both times; each seed chooses other calibration samples. Divergence is the mean
-Kullback-Leibler divergence from the source's next tokens, on text that nobody learned from. An interval is
-Student's, of 95 %, over the seeds.
+The same bits and groups both times; each seed chooses other calibration samples. Format gptq has no plain
+rounding: GPTQModel takes its place, with the same text. Divergence is the mean Kullback-Leibler divergence
+from the source's next tokens, on text that nobody learned from. An interval is Student's, of 95 %, over the
+seeds.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tokenizers
 
-from convert import convert_recipe, recipe
+from convert import convert_recipe, plan_recipe, recipe
 from convert.errors import Failure
 from convert.formats import option_models
 from tests.bench.checkpoint import ROOT
@@ -33,6 +34,7 @@ from verify.worker import Launch, Worker
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from convert.recipe import Recipe
     from verify.logprobs import Reference
 
 EMBEDDED = ROOT / "recipes" / "models"
@@ -42,12 +44,14 @@ STUDENT = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776}
 PACKS = ("searchqa", "lessonpack")
 
 
-# Each format's options but for the rounding, and the runtime that opens what comes out.
+BOTH = ("rounding: plain", "rounding: gptq")
+# Each format's options, both roundings, and the runtime that opens what comes out.
 FORMATS = {
-    "onnx": ("precision: int4, block_size: 32, mixed: false, head: int8", "onnxruntime_genai"),
-    "mlx": ("quants: [4bit], group_size: 64", "mlx_lm"),
-    "compressed-tensors": ("scheme: [w4a16, nvfp4a16, mxfp4], group_size: 64", "compressed_tensors"),
-    "gguf": ("quants: [Q4_0, Q4_1, Q5_0, Q8_0]", "llama_cpp"),
+    "onnx": ("precision: int4, block_size: 32, mixed: false, head: int8", BOTH, "onnxruntime_genai"),
+    "mlx": ("quants: [4bit], group_size: 64", BOTH, "mlx_lm"),
+    "compressed-tensors": ("scheme: [w4a16, nvfp4a16, mxfp4], group_size: 64", BOTH, "compressed_tensors"),
+    "gguf": ("quants: [Q4_0, Q4_1, Q5_0, Q8_0]", BOTH, "llama_cpp"),
+    "gptq": ("bits: 4, group_size: 64", ("engine: gptqmodel", "engine: native"), "gptqmodel"),
 }
 
 
@@ -62,7 +66,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=48, help="windows of 256 tokens that are learned from")
     parser.add_argument("--tokens", type=int, default=2048, help="that are judged")
     asked = parser.parse_args()
-    print("| model | artifact | plain, nats | by text, nats | less |\n|---|---|--:|--:|--:|")
+    print("| model | artifact | before, nats | by text, nats | less |\n|---|---|--:|--:|--:|")
     for model in asked.models:
         with tempfile.TemporaryDirectory() as folder:
             for line in compare(model, Path(folder), asked):
@@ -81,16 +85,16 @@ def compare(model: str, work: Path, asked: argparse.Namespace) -> Iterator[str]:
     formats = []
     for name in asked.formats:
         try:
-            made.convert(f"{name}-plain", made.targets([name]))
+            plan_recipe(made.asked(f"{name}-plain", made.targets([name], 0)), offline=True)
             formats.append(name)
         except Failure as failure:
             yield f"| {source.name} | {name} | | | {failure.message} |"
-    plain = made.judge("plain", formats, reference)
-    by_text = [made.judge("by-text", formats, reference, "gptq", seed) for seed in range(asked.seeds)]
-    for name, before in plain.items():
-        after = [each[name] for each in by_text]
-        less = _interval([100 * (1 - each / before) for each in after])
-        yield f"| {source.name} | {name} | {before:.4f} | {statistics.mean(after):.4f} | {less} % |"
+    found = [[made.judge(formats, reference, turn, seed) for turn in (0, 1)] for seed in range(asked.seeds)]
+    for name in found[0][0]:
+        pairs = [(before[name], after[name]) for before, after in found]
+        both = " | ".join(_interval(values, ".4f") for values in zip(*pairs, strict=True))
+        less = _interval([100 * (1 - after / before) for before, after in pairs], ".0f")
+        yield f"| {source.name} | {name} | {both} | {less} % |"
 
 
 @dataclass(frozen=True)
@@ -100,31 +104,35 @@ class Made:
     source: Path
     work: Path
     samples: int
+    plain: dict[str, float] = field(default_factory=dict)
 
     @staticmethod
-    def targets(formats: Sequence[str], rounding: str = "plain") -> list[str]:
+    def targets(formats: Sequence[str], turn: int) -> list[str]:
         """Write the lines of a recipe."""
-        return [f"{name}: {{{FORMATS[name][0]}, rounding: {rounding}}}" for name in formats]
+        return [f"{name}: {{{FORMATS[name][0]}, {FORMATS[name][1][turn]}}}" for name in formats]
 
-    def judge(
-        self,
-        name: str,
-        formats: Sequence[str],
-        reference: Reference,
-        rounding: str = "plain",
-        seed: int = 0,
-    ) -> dict[str, float]:
-        """Convert, and give the divergence of each artifact."""
-        out = self.convert(f"{name}-{seed}", self.targets(formats, rounding), seed)
-        found = {}
+    def judge(self, formats: Sequence[str], reference: Reference, turn: int, seed: int) -> dict[str, float]:
+        """Convert, and give the divergence of each artifact; what no text changes, once."""
+        learn = [each for each in formats if turn or not seed or FORMATS[each][1] is not BOTH]
+        found = {} if turn or not seed else dict(self.plain)
+        if not learn:
+            return found
+        out = self.convert(f"turn-{turn}-{seed}", self.targets(learn, turn), seed)
         for folder in sorted(out.iterdir()):
-            (runtime,) = (opens for each, (_, opens) in FORMATS.items() if folder.name.startswith(each))
+            (runtime,) = (opens for each, (*_, opens) in FORMATS.items() if folder.name.startswith(each))
             with Worker(Launch(runtime, folder, RuntimeSettings(context=WINDOW))) as worker:
                 found[folder.name] = quality(worker, reference).kl_mean
+        if not turn and not seed:
+            self.plain.update(found)
         return found
 
     def convert(self, name: str, targets: Sequence[str], seed: int = 0) -> Path:
         """Convert, and return the folder of the artifacts."""
+        convert_recipe(self.asked(name, targets, seed), out=self.work / "out", offline=True)
+        return self.work / "out" / name
+
+    def asked(self, name: str, targets: Sequence[str], seed: int = 0) -> Recipe:
+        """Write a recipe."""
         is_embedded = self.source.parent == EMBEDDED
         text = f"text: {self.work}/learn.txt" if is_embedded else f"packs: [{', '.join(PACKS)}]"
         path = self.work / f"{name}.yaml"
@@ -134,8 +142,7 @@ class Made:
             f"calibration: {{{text}, samples: {self.samples}, length: {WINDOW}, seed: {seed}}}\n",
             "utf-8",
         )
-        convert_recipe(recipe.load(path, option_models()), out=self.work / "out", offline=True)
-        return self.work / "out" / name
+        return recipe.load(path, option_models())
 
 
 def _windows(made: Made, count: int) -> Windows:
@@ -150,12 +157,12 @@ def _windows(made: Made, count: int) -> Windows:
     return cut(ids, WINDOW, most=count // WINDOW)
 
 
-def _interval(values: Sequence[float]) -> str:
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:.0f}"
+def _interval(values: Sequence[float], form: str) -> str:
+    mean = f"{statistics.mean(values):{form}}"
+    if len(set(values)) < 2:
+        return mean
     half = STUDENT[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean:.0f} ± {half:.0f}"
+    return f"{mean} ± {half:{form}}"
 
 
 if __name__ == "__main__":
