@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from convert.progress import Progress, Silent
 from convert.recipe.model import Calibration
 from convert.tokenizer import Tokenizer
 
-__all__ = ["Source", "Windows", "find_source", "identity", "windows"]
+__all__ = ["Source", "Windows", "find_source", "identity", "learned_texts", "windows"]
 
 # For a text shorter than one window; fewer tokens are useless.
 MIN_TOKENS = 32
@@ -72,7 +72,7 @@ def windows(
     source = source or find_source(calibration, folder)
     length = min(calibration.length, context_length)
     wanted = calibration.samples * length
-    pieces = source.read(max(MIN_READ_BYTES, wanted * READ_BYTES_PER_TOKEN), progress or Silent())
+    pieces = source.read(_read_bytes(wanted), progress or Silent())
     stream, kinds = tokenize(pieces, tokenizer, wanted if source.is_endless else None, source.kinds)
     _check(stream, source.where, tokenizer, length)
     first = tokenizer.bos_id if tokenizer.add_bos else None
@@ -86,6 +86,22 @@ def windows(
             # As llama-imatrix does: it replaces the first token.
             window[0] = first
     return Windows(cut, source.label, length, _digest(cut, calibration), kinds)
+
+
+def learned_texts(source: Source, calibration: Calibration, progress: Progress) -> Iterator[str]:
+    """Read the texts that windows are cut from, as far as they are read for these; conversations as text."""
+    wanted = calibration.samples * calibration.length
+    left_bytes = wanted * READ_BYTES_PER_TOKEN
+    for piece in source.read(_read_bytes(wanted), progress):
+        text = piece if isinstance(piece, str) else piece.continuation()
+        yield text
+        left_bytes -= len(text.encode())
+        if source.is_endless and left_bytes <= 0:
+            return
+
+
+def _read_bytes(wanted: int) -> int:
+    return max(MIN_READ_BYTES, wanted * READ_BYTES_PER_TOKEN)
 
 
 def _check(stream: NDArray[np.int32], where: str, tokenizer: Tokenizer, length: int) -> None:

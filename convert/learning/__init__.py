@@ -47,6 +47,7 @@ class Lessons:
     damp: float  # as it was asked for; a factor says if it took more
     unseen: tuple[Ref, ...]  # matrices that no token reached
     record: Mapping[str, str | int]  # of the windows
+    scarce: tuple[Ref, ...] = ()  # of experts that fewer tokens reached than they have columns
 
 
 def learn(
@@ -107,11 +108,15 @@ def _lessons(place: Path, decoder: Decoder, windows: Windows, damp: float) -> Le
     found = [each for layer in range(decoder.layer_count) for each in read_layer(_layer_path(place, layer))]
     factors = {ref: each.factor for each in found if each.factor for ref in each.refs}
     unseen = tuple(ref for each in found if each.factor is None for ref in each.refs)
-    counts = [each.token_count for each in found if each.refs[0].expert is not None]
+    experts = [each for each in found if each.refs[0].expert is not None]
+    scarce = tuple(
+        ref for each in experts if each.factor and each.token_count < each.factor.columns for ref in each.refs
+    )
+    counts = [each.token_count for each in experts]
     record = dict(windows.record())
     if counts:  # of an expert that was chosen least, and of one in the middle
         record |= {"expert_tokens_least": min(counts), "expert_tokens_median": int(np.median(counts))}
-    return Lessons(factors, damp, unseen, record)
+    return Lessons(factors, damp, unseen, record, scarce)
 
 
 def _factored(inputs: Inputs, damp: float, key: str, forward: Forward) -> Learned:

@@ -124,12 +124,21 @@ def lessons(
 
 
 def deviations(learned: Lessons) -> tuple[Deviation, ...]:
-    """Say what no text reached, where damping was raised, and where errors stay within parts of a row."""
+    """Say what too little text reached, where damping was raised, and where errors stay within parts."""
     unseen = tuple(
         Deviation(
             _named(ref), "solved by calibration", "rounded to nearest", "no token of the text reached it"
         )
         for ref in learned.unseen
+    )
+    scarce = tuple(
+        Deviation(
+            _named(ref),
+            "solved by calibration",
+            "solved by few tokens",
+            "fewer tokens of the text reached it than it has columns: more samples help",
+        )
+        for ref in learned.scarce
     )
     asked = f"damp {learned.damp:g}"
     damped = tuple(
@@ -147,7 +156,7 @@ def deviations(learned: Lessons) -> tuple[Deviation, ...]:
         for ref, factor in learned.factors.items()
         if len(factor.parts) > 1
     )
-    return (SAME_KIND, *unseen, *damped, *parted)
+    return (SAME_KIND, *unseen, *scarce, *damped, *parted)
 
 
 def _named(ref: Ref) -> str:

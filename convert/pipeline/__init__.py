@@ -37,6 +37,11 @@ def is_any_built(run: Run) -> bool:
     return run.remote is not None or any(run.store.holds(run.recipe.name, each.name) for each in run.targets)
 
 
+def learns_from_here(run: Run) -> bool:
+    """Say whether the calibration text can be read without a download."""
+    return run.recipe.calibration is not None and run.recipe.calibration.dataset is None
+
+
 def is_shared(run: Run) -> bool:
     """Say whether artifacts are in an object store, besides the folder."""
     return run.remote is not None
@@ -54,7 +59,7 @@ def later(name: str) -> Callable[[Any], Any]:
 
 # All but those that a `convert` with nothing to do goes through.
 describe, lay_out, estimate = map(later, ("describe", "lay_out", "estimate"))
-announce = later("announce")
+announce, heed_likeness = map(later, ("announce", "heed_likeness"))
 make_room, download, build = map(later, ("make_room", "download", "build"))
 require_sharable, pin_shards = map(later, ("require_sharable", "pin_shards"))
 build_part, assemble = map(later, ("build_part", "assemble"))
@@ -70,10 +75,12 @@ RELEASE = (connect, gather, survey, send)
 PLAN = (
     *(choose, pin, *when(is_any_built, identify), compare),
     *(describe, lay_out, estimate),
+    *when(learns_from_here, heed_likeness),
 )
 CONVERT = (
     *(*FIND, skip_built),
-    *when(lambda run: run.pending, describe, lay_out, make_room, estimate, announce, download, build),
+    *when(lambda run: run.pending, describe, lay_out, make_room, estimate, announce),
+    *when(lambda run: run.pending, heed_likeness, download, build),
     *when(is_shared, push),
     summarize,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from convert import learning
 from convert.calibration import Windows
 from convert.checkpoint import open_checkpoint
 from convert.learning import hessian, learn
+from convert.learning.asking import deviations
 from convert.learning.layer_file import write_layer
 from convert.model.binding import bind
 from convert.model.config import read_config
@@ -58,9 +60,11 @@ def test_factors_are_those_of_what_goes_into_each_matrix(tmp_path: Path, name: s
     text = windows(decoder)
     found = learn(decoder, weights, text, tmp_path)
     seen: dict[Ref, Any] = {}
+    counts: Counter[Ref] = Counter()
 
     def observe(refs: tuple[Ref, ...], rows: Any) -> None:
         for ref in refs:
+            counts[ref] += len(rows)
             seen[ref] = seen.get(ref, 0) + rows.astype(np.float64).T @ rows
 
     forward = Forward(decoder, weights.checkpoint, weights.origins)
@@ -72,6 +76,11 @@ def test_factors_are_those_of_what_goes_into_each_matrix(tmp_path: Path, name: s
     kept = {ref for ref in seen if ref.role not in hessian.LEFT_OUT}
     assert ("expert_tokens_least" in found.record) == any(ref.expert is not None for ref in kept)
     assert kept == found.factors.keys()
+    few = {ref for ref in kept if ref.expert is not None and counts[ref] < len(seen[ref])}
+    assert set(found.scarce) == few
+    assert {f"layers.{ref.layer}.{ref.role}.{ref.expert}" for ref in few} == {
+        each.subject for each in deviations(found) if each.got == "solved by few tokens"
+    }
     for ref in kept:
         (part,) = found.factors[ref].parts
         lower = np.eye(part.columns)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from convert.errors import UsageFailure
 from convert.extras import installed
+from convert.pipeline.judged import judged_file, judged_kinds, judged_packs
 from convert.pipeline.run import AnyTrial, Trial
-from convert.recipe import expand_home
 from convert.recipe.span import span_s
-from verify import scenarios
 from verify.harness import Tasks, load_tasks
 from verify.load import LoadPlan, check_profile
 from verify.measure import SpeedPlan
@@ -21,9 +20,7 @@ from verify.texts import text_of
 def ask(trial: AnyTrial) -> AnyTrial:
     """Load the scenario packs, and the text that log-probabilities are compared on."""
     wanted = trial.verify
-    packs = scenarios.load(trial.packs) if trial.packs else scenarios.load(wanted.scenarios, trial.base)
-    file = trial.text or (trial.base / expand_home(wanted.text) if wanted.text else None)
-    kinds = trial.texts or (() if trial.text else wanted.texts)
+    packs, file, kinds = judged_packs(trial), judged_file(trial), judged_kinds(trial)
     if file and kinds:
         raise UsageFailure(
             "a text and kinds of texts are both given", "leave out verify.text or verify.texts"
