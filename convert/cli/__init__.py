@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
 
+import gc
 import os
 import signal
 import sys
@@ -10,6 +11,8 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 def main() -> int:
     """Run the `modelwright` command."""
+    # A vocabulary is a million small objects, none of them garbage.
+    gc.set_threshold(200_000)
     from convert.errors import Exit  # noqa: PLC0415
 
     for number in ENDING:
@@ -28,6 +31,7 @@ def main() -> int:
         # and the interpreter would end by killing itself where 130 is promised. All is cleaned up by now.
         sys.stderr.flush()
         os._exit(code)
+    gc.freeze()  # the end takes them all; looking for garbage first costs a tenth of a second
     return code
 
 

@@ -11,15 +11,17 @@ from convert.errors import Failure
 from convert.store.digest import BUFFER_BYTES, Begun
 from convert.store.fault import explained
 
-# So much at a time is hashed and then written out: a disk that begins early is not waited for at the end.
-STEP_BYTES = 64 << 20
+# So much at a time is hashed, so that little is left at the end; and so much is brought to the disk together.
+STEP_BYTES, SYNCED_BYTES = 8 << 20, 64 << 20
 
 
 class Follower:
     """One thread that reads what others have just written, while the kernel still has it in memory."""
 
-    def __init__(self, step_bytes: int = STEP_BYTES) -> None:
+    def __init__(self, step_bytes: int = STEP_BYTES, synced_bytes: int = SYNCED_BYTES) -> None:
         self._step_bytes = step_bytes
+        self._synced_bytes = synced_bytes
+        self._unsynced_bytes: dict[Path, int] = {}
         self._final_bytes: dict[Path, int] = {}
         self._begun: dict[Path, Begun] = {}
         self._changed = Condition()
@@ -92,6 +94,10 @@ class Follower:
                 if not count:
                     raise Failure(f"{path}: was cut short while it was written", "run the command again")
                 begun.add(buffer[:count])
-            os.fsync(descriptor)
+            unsynced_bytes = self._unsynced_bytes.get(path, 0) + self._step_bytes
+            if unsynced_bytes >= self._synced_bytes and not self._is_over:  # at the end, sealing does it
+                os.fsync(descriptor)
+                unsynced_bytes = 0
+            self._unsynced_bytes[path] = unsynced_bytes
         finally:
             os.close(descriptor)

@@ -60,7 +60,7 @@ def test_a_disk_that_fails_under_the_follower_is_named(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", broken)
-    with Follower(STEP) as follower:
+    with Follower(STEP, STEP) as follower:
         follower.watch(path)(STEP)
         wait_for_its_end()
         with pytest.raises(Failure, match="the disk reports an error"):

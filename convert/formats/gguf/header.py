@@ -6,8 +6,9 @@ an open one, and value by value, where a vocabulary of 150,000 entries is packed
 
 import math
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Self
 
 from gguf import GGUF_MAGIC, GGUF_VERSION, GGUFValueType
@@ -15,7 +16,17 @@ from gguf import GGUF_MAGIC, GGUF_VERSION, GGUFValueType
 from convert.checkpoint.gguf_file import SCALARS, TYPES
 
 ALIGNMENT_BYTES = 32  # GGUF_DEFAULT_ALIGNMENT
-_LENGTHS = [struct.pack("<Q", length) for length in range(256)]
+
+
+class _Lengths(dict[int, bytes]):
+    """Lengths as they are written, each packed once: a vocabulary has 300,000 of few kinds."""
+
+    def __missing__(self, length: int) -> bytes:
+        self[length] = packed = struct.pack("<Q", length)
+        return packed
+
+
+_packed_length = _Lengths().__getitem__
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +81,12 @@ def pack(fields: Mapping[str, Field], entries: Sequence[Entry]) -> bytes:
 
 
 def _string(text: str | bytes) -> bytes:
-    return b"".join(_strings([text]))
+    return _strings([text])
 
 
-def _strings(items: Iterable[str | bytes]) -> Iterator[bytes]:
-    for item in items:
-        data = item.encode() if isinstance(item, str) else item
-        length = len(data)
-        yield _LENGTHS[length] if length < len(_LENGTHS) else struct.pack("<Q", length)
-        yield data
+def _strings(items: Iterable[str | bytes]) -> bytes:
+    data = [item.encode() if isinstance(item, str) else item for item in items]
+    return b"".join(chain.from_iterable(zip(map(_packed_length, map(len, data)), data, strict=True)))
 
 
 def _value(field: Field) -> bytes:
@@ -93,5 +101,5 @@ def _value(field: Field) -> bytes:
         raise ValueError("an array needs the type of its items")
     head = struct.pack("<IQ", field.item_type, len(items))
     if field.item_type == GGUFValueType.STRING:
-        return head + b"".join(_strings(items))
+        return head + _strings(items)
     return head + struct.pack(f"<{len(items)}{SCALARS[field.item_type]}", *items)

@@ -8,12 +8,13 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from convert.extras import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from convert.child.channel import Channel, Header
 
@@ -45,10 +46,14 @@ def load(name: str, folder: Path) -> Any:
 
     folder.mkdir(parents=True, exist_ok=True)
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+    # numba looks whether scipy's BLAS is there, which no kernel calls: another quarter of a second.
+    is_hidden = sys.modules.setdefault("scipy.linalg", cast("ModuleType", None)) is None
     try:
         module = importlib.import_module(f"convert.writer.codecs.lanes.{name.lower()}")
     finally:
         numba.config.CACHE_DIR = before
+        if is_hidden:
+            del sys.modules["scipy.linalg"]
     (folder / name).touch()  # numba has put it there, or found it
     return module.encode
 

@@ -66,6 +66,7 @@ def preparing(work: Iterable[tuple[Codec, int]], cache: Path, remark: Remark) ->
         yield
         return
     preparation = _Preparation(wanted, cache, remark)
+    preparation.load_compiled()  # is waited for: encoding without would only slow it down
     preparation.start()
     try:
         yield
@@ -79,15 +80,35 @@ class _Preparation(threading.Thread):
     def __init__(self, seconds: Mapping[str, float], cache: Path, remark: Remark) -> None:
         super().__init__(name="kernels", daemon=True)
         self._seconds = seconds
-        self._cache = cache
+        self._folder = cache_folder(cache)
         self._remark = remark
         self._lock = threading.Lock()
         self._child: Child | None = None
         self._is_stopped = False
 
+    def load_compiled(self) -> None:
+        """Take what is in the cache."""
+        with self._remarked():
+            for name in self._seconds:
+                if name not in lanes.ready and is_compiled(name, self._folder):
+                    self._load(name)
+
     def run(self) -> None:
+        """Compile what is not, one after the other."""
+        with self._remarked():
+            for name, seconds in self._seconds.items():
+                if name in lanes.ready or not is_worth_compiling(name, seconds):
+                    continue
+                child = self._open()
+                if child is None:
+                    return
+                child.call(name, {"folder": str(self._folder.absolute())}, lambda _: None)
+                self._load(name)
+
+    @contextmanager
+    def _remarked(self) -> Iterator[None]:
         try:
-            self._run()
+            yield
         except Exception as error:  # noqa: BLE001 - whatever it is, encoding goes on
             if not self._is_stopped:
                 reason = error.message if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
@@ -103,26 +124,12 @@ class _Preparation(threading.Thread):
                 self._child.close()
         self.join(STOP_S)
 
-    def _run(self) -> None:
-        folder = cache_folder(self._cache)
-        for name in self._seconds:
-            if name not in lanes.ready and is_compiled(name, folder):
-                self._load(name, folder)
-        for name, seconds in self._seconds.items():
-            if name in lanes.ready or not is_worth_compiling(name, seconds):
-                continue
-            child = self._open()
-            if child is None:
-                return
-            child.call(name, {"folder": str(folder.absolute())}, lambda _: None)
-            self._load(name, folder)
-
-    def _load(self, name: str, folder: Path) -> None:
+    def _load(self, name: str) -> None:
         try:
-            lanes.ready[name] = load(name, folder)
+            lanes.ready[name] = load(name, self._folder)
         except Exception:
             with suppress(OSError):
-                (folder / name).unlink()  # damaged: compiled again the next time
+                (self._folder / name).unlink()  # damaged: compiled again the next time
             raise
 
     def _open(self) -> Child | None:

@@ -1,7 +1,16 @@
 """Rounding as ggml does it, lane by lane."""
 
 from convert.writer.codecs.lanes.jit import part
-from convert.writer.codecs.lanes.vector import Vector, bits_of, float_of_bits, larger, select, smaller
+from convert.writer.codecs.lanes.vector import (
+    HAS_ROUNDED,
+    Vector,
+    bits_of,
+    float_of_bits,
+    larger,
+    rounded,
+    select,
+    smaller,
+)
 
 _TO_INFINITY, _TO_ZERO = 2.0**112, 2.0**-110
 
@@ -46,3 +55,11 @@ def level_of(value: Vector, low: int, high: int) -> Vector:
     """
     bits = (bits_of(value + 12582912.0) & 0x007FFFFF) | 0x4B000000
     return float_of_bits(larger(smaller(bits, 0x4B400000 + high), 0x4B400000 + low)) - 12582912.0
+
+
+@part
+def whole(value: Vector) -> Vector:
+    """Round to an integer that is a float still, as `nearest` does up to 4,194,304 from zero."""
+    if HAS_ROUNDED:
+        return rounded(value)
+    return value + 12582912.0 - 12582912.0

@@ -4,7 +4,7 @@ import numpy as np
 
 from convert.writer.codecs.lanes.jit import part
 from convert.writer.codecs.lanes.memory import load, store
-from convert.writer.codecs.lanes.rounding import clamp, nearest
+from convert.writer.codecs.lanes.rounding import clamp, nearest, whole
 from convert.writer.codecs.lanes.vector import (
     WIDTH,
     Scratch,
@@ -18,7 +18,6 @@ from convert.writer.codecs.lanes.vector import (
 )
 
 SMALLEST = np.float32(1e-15)  # GROUP_MAX_EPS: a block whose numbers are all smaller is zero
-_MAGIC = 12582912.0
 _TENTH = np.float32(0.1)
 
 
@@ -63,13 +62,13 @@ def search(tile: Scratch, at: int, weights_at: int, steps: int) -> tuple[Vector,
         if step < 5:
             for i in range(16):
                 x, weight = load(tile, at + i * WIDTH), load(tile, weights_at + i * WIDTH)
-                level = smaller(inverse * x + _MAGIC - _MAGIC, high)
+                level = smaller(whole(inverse * x), high)
                 sum_lx = sum_lx + load(tile, weights_at + (16 + i) * WIDTH) * level
                 sum_l2 = sum_l2 + weight * level * level
         else:
             for i in range(16):
                 x, weight = load(tile, at + i * WIDTH), load(tile, weights_at + i * WIDTH)
-                level = larger(smaller(inverse * x + _MAGIC - _MAGIC, high), low)
+                level = larger(smaller(whole(inverse * x), high), low)
                 sum_lx = sum_lx + load(tile, weights_at + (16 + i) * WIDTH) * level
                 sum_l2 = sum_l2 + weight * level * level
         is_better = (sum_l2 > 0.0) & (sum_lx * sum_lx > best * sum_l2)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from llvmlite.binding import get_host_cpu_features
+from numba.core import config, types
 from numba.core.typeconv import Conversion
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
@@ -159,6 +160,9 @@ def _unary(result: Lanes, operand: Lanes, emit: Callable[[ir.IRBuilder, ir.Value
 floats = _unary(FLOATS, FLOATS, lambda builder, value: value)
 ints = _unary(INTS, INTS, lambda builder, value: value)
 square_root = _unary(FLOATS, FLOATS, lambda builder, value: _call(builder, "sqrt", value))
+# To an integer, ties to even: without such an instruction LLVM would call the C library for each number.
+rounded = _unary(FLOATS, FLOATS, lambda builder, value: _call(builder, "rint", value))
+HAS_ROUNDED = not config.CPU_NAME and any(get_host_cpu_features().get(name) for name in ("sse4.1", "neon"))
 bits_of = _unary(INTS, FLOATS, lambda builder, value: builder.bitcast(value, INTS.vector))
 float_of_bits = _unary(FLOATS, INTS, lambda builder, value: builder.bitcast(value, FLOATS.vector))
 to_int = _unary(INTS, FLOATS, lambda builder, value: builder.fptosi(value, INTS.vector))
