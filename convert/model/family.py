@@ -109,6 +109,9 @@ class Gguf:
     # LLM_TYPE_70B, for which llama-quantize chooses finer types: its layers, and if heads must be shared.
     large_layers: int = 0
     large_shares_heads: bool = False
+    # The matrices that the graph multiplies by a number of their own where the file has one, as NVFP4 wants
+    # it: all that are large, or none.
+    scales: frozenset[Role] = frozenset()
     # Where llama-quantize departs from its own rules for this architecture.
     types: Types = field(default_factory=Types)
 

@@ -28,12 +28,14 @@ class Rounded:
     scales: Scales
 
 
-def round_rows(rows: Rows, grid: Grid, factor: Factor | None = None) -> Rounded:
+def round_rows(
+    rows: Rows, grid: Grid, factor: Factor | None = None, *, importance: Rows | None = None
+) -> Rounded:
     """Round rows to a grid, each on its own: with a factor so that their products change least.
 
-    Without one, to the nearest. Scales are searched either way.
+    Without one, to the nearest. Scales are searched either way, by the importance of each column.
     """
-    scales = find_scales(rows, grid, None if factor is None else factor.importance)
+    scales = find_scales(rows, grid, importance if factor is None else factor.importance)
     columns = rows.shape[1]
     if factor is None:
         return Rounded(scales.spread(grid, columns).encode(rows, grid).astype(np.uint8), scales)

@@ -65,7 +65,7 @@ def test_each_tensor_gets_the_type_that_llama_quantize_gives_it(name: str, tmp_p
     (source,) = oracle.convert_folder(folder, tmp_path, ["F32"])["F32"]
     decoder = oracle.described(folder)
     listed = list(file_tensors(decoder))
-    for quant in MIXTURES:
+    for quant in MIXTURES.keys() - {"NVFP4"}:  # which llama-quantize makes of no weights
         for has_imatrix in (False, True):
             theirs = oracle.chosen_types(source, quant, has_imatrix=has_imatrix)
             if not has_imatrix and quant in NEEDY:

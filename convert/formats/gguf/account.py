@@ -134,13 +134,17 @@ def rounding_of(choice: Choice, listed: Sequence[FileTensor], prepared: Shared) 
     left = Counter(
         choice.types[tensor.name]
         for tensor in listed
-        if choice.types[tensor.name] in BLOCK_TYPES and not is_rounded(choice.types[tensor.name], tensor)
+        if choice.types[tensor.name] in BLOCK_TYPES and not _is_rounded(choice, tensor)
     )
     for name, count in left.items():
         what = f"{count} tensor{'' if count == 1 else 's'} of {name}"
         yield Deviation(
             what, "rounded by the text", "as llama.cpp rounds", "no text is learned from for them"
         )
+
+
+def _is_rounded(choice: Choice, tensor: FileTensor) -> bool:
+    return is_rounded(choice.types[tensor.name], tensor, is_scaled=tensor.name in choice.scaled)
 
 
 def estimates_of(prepared: Shared) -> dict[str, Any]:

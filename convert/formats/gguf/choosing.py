@@ -16,6 +16,7 @@ from convert.formats.gguf.mixture import (
     fit,
     needs_importance,
 )
+from convert.formats.gguf.scaling import require_scales, scalable
 from convert.formats.gguf.tensors import FileTensor, graph_of
 from convert.model.decoder import Decoder, Delta, Latent
 from convert.writer.codecs.ggml import BLOCK_TYPES
@@ -102,6 +103,7 @@ class Choice:
 
     types: dict[str, str] = field(default_factory=dict)
     wanted: dict[str, str] = field(default_factory=dict)
+    scaled: frozenset[str] = frozenset()  # what the graph multiplies by a scale in a tensor
 
 
 def choose(
@@ -113,9 +115,13 @@ def choose(
     has_imatrix: bool,
 ) -> Choice:
     """Choose every tensor's type; refuse what llama-quantize refuses, and wishes that nothing fulfills."""
+    listed = tuple(listed)
     shapes = [Shape.of(tensor) for tensor in listed]
     require_sense(shapes, wishes, quant)
+    require_scales(decoder, listed, quant)
     chooser = _Chooser(quant, decoder, shapes, wishes, has_imatrix=has_imatrix)
+    if MIXTURES[quant].scaled:
+        chooser.scaled = scalable(decoder, listed)
     # llama.cpp counts tensors of a kind in this order.
     for shape in sorted(shapes, key=lambda each: (each.layer, each.name)):
         chosen = chooser.choose(shape)
@@ -126,11 +132,15 @@ def choose(
             )
     choice = chooser.choice
     choice.types = {shape.name: choice.types[shape.name] for shape in shapes}
+    scaled = MIXTURES[quant].scaled
+    choice.scaled = frozenset(name for name in chooser.scaled if choice.types[name] == scaled)
     return choice
 
 
 def require_sense(shapes: Sequence[Shape], wishes: Wishes, quant: str | None = None) -> None:
     """Refuse wishes that nothing fulfills; None is a budget, which may give any type to any tensor."""
+    if wishes.is_pure and quant and MIXTURES[quant].scaled:
+        raise UsageFailure(f"pure: {quant} is for matrices that have a scale", "leave it out")
     names = [shape.name for shape in shapes if shape.is_quantized]
     is_tied = HEAD not in names
     is_plain = quant is not None and MIXTURES[quant].default not in BLOCK_TYPES
@@ -169,6 +179,7 @@ class _Chooser:
         self.is_70b = decoder.layer_count == graph.large_layers and (
             self.shared_heads > 1 or not graph.large_shares_heads
         )
+        self.scaled: frozenset[str] = frozenset()
         self.seen: Counter[str] = Counter()
         self.choice = Choice()
 
@@ -197,6 +208,8 @@ class _Chooser:
             return self.wishes.output or self.own.head or ("Q8_0" if is_wide else mixture.head)
         if mixture.stacks and shape.is_stack:
             return mixture.stacks
+        if name in self.scaled:
+            return mixture.scaled or mixture.default
         if name in EMBEDDINGS:
             return mixture.embedding or mixture.default
         kind = next((kind for part, kind in KINDS.items() if part in name), None)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import gguf as gguf_py
 
+from convert.formats.gguf import scaling
 from convert.formats.gguf.header import Entry, Field, align, pack, tensor_bytes
 from convert.model.arrange import TileColumns
 from convert.writer.codecs.ggml import Ggml
 from convert.writer.codecs.ggml_blocks import BLOCKS
+from convert.writer.codecs.nvfp4 import Nvfp4
 from convert.writer.codecs.plain import Plain
 from convert.writer.layout import Layout, Piece, Slot
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from convert.formats.gguf.importance import Importance
+    from convert.formats.gguf.scaling import Scales
     from convert.formats.gguf.tensors import FileTensor
     from convert.learning.asking import Asked
     from convert.writer.codecs import Codec
@@ -33,22 +37,21 @@ def lay_out_files(
     listed: Sequence[FileTensor],
     types: Mapping[str, str],
     *,
+    scales: Scales,
     importance: Importance | None,
     split_max_bytes: int | None,
     asked: Asked | None = None,
 ) -> list[Layout]:
     """Plan one file, or several below a size."""
     shards = _shards(listed, types, split_max_bytes)
+    layout = partial(_layout, types=types, scales=scales, importance=importance, asked=asked)
     if len(shards) == 1:
-        return [_layout(f"{stem}.gguf", fields, listed, types, importance=importance, asked=asked)]
+        return [layout(f"{stem}.gguf", fields, listed)]
     return [
-        _layout(
+        layout(
             f"{stem}-{number:05}-of-{len(shards):05}.gguf",
             _split_fields(number, len(shards), len(listed), fields),
             shard,
-            types,
-            importance=importance,
-            asked=asked,
         )
         for number, shard in enumerate(shards, 1)
     ]
@@ -74,8 +77,9 @@ def _layout(
     path: str,
     fields: Mapping[str, Field],
     shard: Sequence[FileTensor],
-    types: Mapping[str, str],
     *,
+    types: Mapping[str, str],
+    scales: Scales,
     importance: Importance | None,
     asked: Asked | None,
 ) -> Layout:
@@ -91,20 +95,31 @@ def _layout(
         if tensor.data:
             fixed.append((len(header) + offset, tensor.data))
         else:
-            codec, pieces = codecs_of(types[tensor.name], tensor, importance)
-            if asked and is_rounded(types[tensor.name], tensor):
-                plain = Ggml(types[tensor.name])
-                pieces = tuple(replace(piece, codec=asked.codec(piece.ref, plain)) for piece in pieces)
+            type_name, own = types[tensor.name], scales.get(tensor.name)
+            if own is None:
+                codec, pieces = codecs_of(type_name, tensor, importance)
+            else:
+                codec, pieces = scaling.codecs_of(tensor, own, importance)
+            if asked and is_rounded(type_name, tensor, is_scaled=own is not None):
+                pieces = tuple(
+                    replace(
+                        piece,
+                        codec=asked.codec(
+                            piece.ref, piece.codec if isinstance(piece.codec, Nvfp4) else Ggml(type_name)
+                        ),
+                    )
+                    for piece in pieces
+                )
             slots.append(Slot(tensor.name, pieces, codec, (len(header) + offset,)))
     return Layout(path, len(header) + offsets[-1], tuple(fixed), tuple(slots))
 
 
-def is_rounded(type_name: str, tensor: FileTensor) -> bool:
+def is_rounded(type_name: str, tensor: FileTensor, *, is_scaled: bool) -> bool:
     """Tell whether codes can be chosen: of blocks that are packed here, in columns as they are learned of."""
     is_own = all(
         not isinstance(piece.arrange, TileColumns) and not piece.is_turned for piece in tensor.pieces
     )
-    return type_name in BLOCKS and is_own
+    return (is_scaled or type_name in BLOCKS) and is_own
 
 
 def codecs_of(

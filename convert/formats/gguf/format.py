@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -22,8 +23,9 @@ from convert.formats.gguf.account import (
 from convert.formats.gguf.budgeted import measure_errors, trial_weights
 from convert.formats.gguf.files import PLAIN
 from convert.formats.gguf.header import Field, align, tensor_bytes
-from convert.formats.gguf.options import PREFIX, GgufOptions
+from convert.formats.gguf.options import PREFIX, GgufOptions, Quant
 from convert.formats.gguf.planning import choose_types, file_tensors_of, plan_files
+from convert.formats.gguf.scaling import measure_scales, with_scales
 from convert.formats.gguf.shared import Shared
 from convert.formats.gguf.vocabulary import vocabulary_deviations, vocabulary_fields
 from convert.formats.hf.format import promised_type
@@ -124,6 +126,10 @@ class GgufFormat(Format[GgufOptions, Shared]):
                 listed, prepared.importance, options.budgets.values(), weights, progress
             )
             prepared = replace(prepared, measured=measured)
+        if Quant.NVFP4 in options.quants:
+            model, listed = file_tensors_of(model)
+            scales = measure_scales(model.decoder, listed, weights, progress)
+            prepared = replace(prepared, scales=scales)
         return prepared
 
     def lay_out(self, model: Model, options: GgufOptions, target: str, prepared: Shared) -> Planned:
@@ -154,6 +160,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
             ),
             kept=frozenset(kept),
             **estimates_of(prepared),
+            measured=sum(math.prod(each.shape) for each in listed if each.name in choice.scaled),
             trials=trial_weights(listed) if name in options.budgets and not prepared.measured.errors else {},
             notes=notes_of(prepared, choice, listed, is_budget=name in options.budgets),
         )
@@ -164,13 +171,14 @@ class GgufFormat(Format[GgufOptions, Shared]):
         """Choose every tensor's type, and add up its blocks."""
         listed, name = _listed_once(decoder), target.removeprefix(PREFIX)
         shared = Shared({}, (), options.imatrix is not None, native=KEPT_AS.get(native, "F32"))
-        types = choose_types(decoder, options, name, shared, listed).types
+        choice = choose_types(decoder, options, name, shared, listed)
+        written, _ = with_scales(listed, choice.scaled, {})
         return [
             Weight(
                 tensor.pieces[0].ref if tensor.pieces else None,
-                align(tensor_bytes(tensor.shape, types[tensor.name])),
+                align(tensor_bytes(tensor.shape, choice.types.get(tensor.name, "F32"))),
             )
-            for tensor in listed
+            for tensor in written
         ]
 
 

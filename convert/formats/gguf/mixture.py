@@ -108,6 +108,7 @@ class Mixture:
     down: Rules = field(default_factory=dict)
     is_low: bool = False  # of so few bits that llama-quantize has rules of their own for it
     stacks: str | None = None  # what stacks of experts or heads get, and they alone
+    scaled: str | None = None  # what matrices get that the graph multiplies by a scale of their own
 
     @property
     def pure(self) -> str:
@@ -211,6 +212,8 @@ MIXTURES = {
     "Q1_0": Mixture(40, "Q1_0"),
     # Stacks alone have this type; what is not stacked has Q8_0.
     "MXFP4_MOE": Mixture(38, "Q8_0", head="Q8_0", stacks="MXFP4"),
+    # Which llama-quantize does not make: it comes from checkpoints of NVFP4 there.
+    "NVFP4": Mixture(39, "Q6_K", scaled="NVFP4"),
 }
 
 # tensor_type_fallback: what a row takes that is no whole number of blocks.

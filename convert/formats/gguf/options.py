@@ -56,6 +56,7 @@ class Quant(StrEnum):
     Q2_0 = "Q2_0"
     Q1_0 = "Q1_0"
     MXFP4_MOE = "MXFP4_MOE"
+    NVFP4 = "NVFP4"
 
 
 TYPES = ("F32", "F16", "BF16", *BLOCK_TYPES)
@@ -94,7 +95,7 @@ BELOW = {
     ),
     Quant.Q4_K_M: (
         *(Quant.Q3_K_M, Quant.Q3_K_L, Quant.IQ3_M),
-        *(Quant.Q4_0, Quant.Q4_1, Quant.Q4_K_S, Quant.IQ4_XS, Quant.IQ4_NL),
+        *(Quant.Q4_0, Quant.Q4_1, Quant.Q4_K_S, Quant.IQ4_XS, Quant.IQ4_NL, Quant.NVFP4),
     ),
     Quant.Q5_K_M: (Quant.Q4_K_M, Quant.Q5_0, Quant.Q5_1, Quant.Q5_K_S),
     Quant.Q6_K: (Quant.Q5_K_M,),

@@ -11,6 +11,7 @@ from convert.formats.gguf.budgeted import budget_bytes, choose_by_budget, file_t
 from convert.formats.gguf.choosing import Choice, Wishes, choose
 from convert.formats.gguf.files import importance_fields, lay_out_files
 from convert.formats.gguf.mixture import MIXTURES, needs_importance
+from convert.formats.gguf.scaling import with_scales
 from convert.writer.codecs.ggml import WEIGHED
 
 if TYPE_CHECKING:
@@ -47,11 +48,14 @@ def plan_files(
         fields = {**metadata.fields(model, number, counts), **prepared.vocabulary}
         if prepared.importance is not None:
             fields |= importance_fields(prepared.importance)
+        written, scales = with_scales(listed, choice.scaled, prepared.scales)
+        choice.types |= {each.name: "F32" for each in written if each.name not in choice.types}
         layouts = lay_out_files(
             f"{model.title}-{name}",
             fields,
-            listed,
+            written,
             choice.types,
+            scales=scales,
             importance=prepared.importance,
             split_max_bytes=options.split_max_bytes,
             asked=prepared.asked,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from convert.formats.gguf import projector
     from convert.formats.gguf.header import Field
     from convert.formats.gguf.importance import Importance
+    from convert.formats.gguf.scaling import Scales
     from convert.learning.asking import Asked
 
 
@@ -29,5 +30,6 @@ class Shared:
     source: Mapping[str, TensorInfo] | None = field(default=None, repr=False)  # once its headers were read
     native: str = ""  # the float that the source's head has, where it is kept
     measured: Measured = field(default_factory=Measured, repr=False)
+    scales: Scales = field(default_factory=dict, repr=False)  # of matrices, for NVFP4
     learning: float = 0.0  # operations that an importance matrix costs
     asked: Asked | None = field(default=None, repr=False)  # to round by what is learned

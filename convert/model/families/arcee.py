@@ -19,6 +19,7 @@ GGUF = replace(
     }),
     lost={},
     large_layers=0,
+    scales=frozenset(),
 )  # fmt: skip
 EXAMPLE = {**llama.SIZES, "architectures": list(CLASSES), "hidden_act": "relu2"}
 

@@ -52,6 +52,7 @@ GGUF = Gguf(
     always=frozenset({"key_length"}),
     limits=_limits,
     keys=lambda decoder: {"rope.scaling.type": "none", **window_keys(decoder, PERIOD)},
+    scales=llama.SCALES,
 )  # fmt: skip
 
 

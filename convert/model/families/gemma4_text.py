@@ -20,7 +20,7 @@ from convert.model.decoder import (
     Role,
     Rope,
 )
-from convert.model.families import gemma, gemma2
+from convert.model.families import gemma, gemma2, llama
 from convert.model.family import TOWERS, Gguf, Mlx
 from convert.model.feature import Feature
 from convert.model.pattern import FULL, SLIDING, every, read_kinds
@@ -284,6 +284,7 @@ GGUF = Gguf(
     computed=_computed,
     limits=_limits,
     keys=_keys,
+    scales=llama.SCALES,
 )  # fmt: skip
 MLX = Mlx(
     renders=frozenset({

@@ -73,6 +73,7 @@ GGUF = replace(
     keys=keys,
     lost={},
     large_layers=0,
+    scales=frozenset(),
 )  # fmt: skip
 MLX = Mlx(
     renders=frozenset({

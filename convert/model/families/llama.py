@@ -52,6 +52,12 @@ NAMING = Naming(
     ignored=(r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
 )
 
+# What graphs of llama.cpp multiply by scales, where they know NVFP4.
+SCALES = frozenset({
+    Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V, Role.ATTN_OUT, Role.MLP_GATE, Role.MLP_UP, Role.MLP_DOWN,
+})  # fmt: skip
+EXPERT_SCALES = frozenset({Role.EXPERT_GATE, Role.EXPERT_UP, Role.EXPERT_DOWN})
+
 GGUF = Gguf(
     "llama",
     renders=frozenset({
@@ -64,6 +70,7 @@ GGUF = Gguf(
     },
     large_layers=80,
     large_shares_heads=True,
+    scales=SCALES | EXPERT_SCALES,
 )  # fmt: skip
 MLX = Mlx(
     renders=frozenset({

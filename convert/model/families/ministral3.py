@@ -94,5 +94,6 @@ GGUF = Gguf(
     always=frozenset({"key_length"}),
     limits=_limits,
     keys=_keys,
+    scales=llama.SCALES,
 )  # fmt: skip
 MLX = Mlx(renders=frozenset({Feature.QUERY_TEMPERATURE, Feature.ROPE_YARN, Feature.YARN_TURNS}))

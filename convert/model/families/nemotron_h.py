@@ -7,6 +7,7 @@ from typing import Any
 from convert.errors import Failure
 from convert.model.config import Config
 from convert.model.decoder import Attention, Decoder, Dense, Experts, Layer, Norm, Role, StateSpace
+from convert.model.families import llama
 from convert.model.family import Gguf, Naming
 from convert.model.feature import Feature
 from convert.model.pattern import FULL, LINEAR, read_kinds
@@ -91,6 +92,7 @@ DENSE = Gguf(
     lost={Feature.STATE_TIMES: "llama.cpp's graph takes time steps as they come"},
     limits=_limits,
     keys=_keys,
+    scales=llama.SCALES | {Role.STATE_IN, Role.STATE_OUT},
 )  # fmt: skip
 MIXTURE = replace(
     DENSE,
@@ -100,6 +102,7 @@ MIXTURE = replace(
         Feature.SHARED_EXPERTS, Feature.EXPERT_SCALE, Feature.EXPERT_GROUPS, Feature.UNNORMALIZED_EXPERTS,
         Feature.LATENT_EXPERTS,
     },
+    scales=DENSE.scales | llama.EXPERT_SCALES | {Role.SHARED_UP, Role.SHARED_DOWN},
 )  # fmt: skip
 
 

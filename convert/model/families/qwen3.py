@@ -16,6 +16,7 @@ FASTCHAT_PROMPT = qwen2.FASTCHAT_PROMPT
 GGUF = Gguf(
     "qwen3",
     renders=frozenset({Feature.QK_NORM, Feature.PARTIAL_ROTARY, Feature.ROPE_LINEAR, Feature.ROPE_YARN}),
+    scales=llama.SCALES,
 )
 MLX = Mlx(renders=frozenset({Feature.QK_NORM, Feature.ROPE_YARN}))
 CTRANSLATE2 = CTranslate2(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Experts, Role
-from convert.model.families import qwen2_moe, qwen3_5_text
+from convert.model.families import llama, qwen2_moe, qwen3_5_text
 from convert.model.feature import Feature
 
 CLASSES = ("Qwen3_5MoeForCausalLM",)
@@ -25,6 +25,9 @@ GGUF = replace(
     architecture="qwen35moe",
     renders=qwen3_5_text.GGUF.renders
     | {Feature.EXPERTS, Feature.SHARED_EXPERTS, Feature.GATED_SHARED_EXPERT},
+    scales=qwen3_5_text.GGUF.scales
+    | llama.EXPERT_SCALES
+    | {Role.SHARED_GATE, Role.SHARED_UP, Role.SHARED_DOWN},
 )
 EXAMPLE = {key: value for key, value in qwen3_5_text.EXAMPLE.items() if key != "intermediate_size"} | {
     "architectures": list(CLASSES),

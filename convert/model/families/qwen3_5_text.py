@@ -139,6 +139,8 @@ GGUF = Gguf(
     keys=keys,
     always=frozenset({"key_length"}),
     has_next_layers=True,
+    scales=llama.SCALES
+    | {Role.DELTA_Q, Role.DELTA_K, Role.DELTA_V, Role.DELTA_GATE, Role.DELTA_OUT},
 )  # fmt: skip
 
 DELTA_SIZES = {

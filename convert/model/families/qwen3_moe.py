@@ -5,7 +5,7 @@ from typing import Any
 
 from convert.model.config import Config
 from convert.model.decoder import Decoder, Role
-from convert.model.families import qwen2, qwen2_moe, qwen3
+from convert.model.families import llama, qwen2, qwen2_moe, qwen3
 from convert.model.family import Gguf, Mlx
 from convert.model.feature import Feature
 from convert.model.pattern import SLIDING
@@ -15,7 +15,12 @@ NAMING = qwen2_moe.NAMING
 RUNS_IN = qwen2_moe.RUNS_IN
 FASTCHAT_PROMPT = qwen3.FASTCHAT_PROMPT
 TOKENIZER = qwen3.TOKENIZER
-GGUF = Gguf("qwen3moe", renders=qwen3.GGUF.renders | {Feature.EXPERTS}, always=frozenset({"key_length"}))
+GGUF = Gguf(
+    "qwen3moe",
+    renders=qwen3.GGUF.renders | {Feature.EXPERTS},
+    always=frozenset({"key_length"}),
+    scales=llama.SCALES | llama.EXPERT_SCALES,
+)
 MLX = Mlx(
     renders=frozenset({
         Feature.EXPERTS, Feature.MIXED_MLPS, Feature.QK_NORM, Feature.ROPE_YARN,

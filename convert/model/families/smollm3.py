@@ -77,5 +77,6 @@ GGUF = replace(
     limits=_limits,
     lost={},
     large_layers=0,
+    scales=frozenset(),
 )  # fmt: skip
 MLX = Mlx(renders=frozenset({Feature.MIXED_ROTARY, Feature.NO_POSITIONS}))
