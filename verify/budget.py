@@ -81,6 +81,8 @@ def speed_s(rates: Rates, plan: SpeedPlan) -> float:
 
 def dialogue_s(rates: Rates, weight: Weight) -> float:
     """Compute how much of one model's time a dialogue takes."""
+    if not rates.answers:
+        return 0.0
     read = weight.read if rates.seats > 1 else weight.read_again
     return read * rates.read_s + weight.written * rates.token_s * DEEPER
 

@@ -29,6 +29,7 @@ class Rates:
     token_s: float  # a token of an answer, several growing at once
     alone_s: float  # a token of an answer that grows alone
     seats: int = 1  # answers at once
+    answers: bool = True  # it is asked dialogues
     itself: Rates | None = None  # the source's, where these are of a copy that answers in its place
 
 

@@ -50,6 +50,7 @@ class Plan:
     # For all of it; infinite: everything is asked. None: everything, and no time is measured first.
     budget_s: float | None = None
     tasks: Tasks | None = None  # of lm-evaluation-harness
+    baselines: tuple[str, ...] = ()  # ways to quantize the source when it is opened, measured next to it
     load: LoadPlan | None = None  # none: no server is asked by many at once
     measures: Literal["all", "quality", "speed"] = "all"
     limits: Limits = field(default_factory=Limits)

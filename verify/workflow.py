@@ -12,6 +12,7 @@ from verify import measure
 from verify.baseline import NAME, Baseline, Source, is_offloaded, question_source
 from verify.examination import Examination
 from verify.forecast import Forecast
+from verify.load_time import quantized
 from verify.long_context import ask_source, launch_for_long
 from verify.machine import describe_machine
 from verify.more_windows import compare_rest
@@ -40,22 +41,24 @@ def verify_artifacts(
     examinations = [Examination(subject, plan, watch) for subject in subjects]
     for examination in examinations:
         examination.look_at_files()
+    baselines = quantized(source, plan, watch)
+    everything = [*examinations, *baselines]
     with ExitStack() as stack:
-        for examination in examinations:
+        for examination in everything:
             stack.callback(examination.close)
         cache = plan.cache or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="modelwright-logits-"))
         )
-        others = {examination.name: examination.measure for examination in examinations}
+        others = {examination.name: examination.measure for examination in everything}
         baseline = question_source(source, plan, cache, watch, others)
-        for examination in examinations:
+        for examination in everything:
             examination.question(baseline)
-        compare_rest(examinations, baseline, cache, watch)
-        source_result = measure_speed(examinations, baseline, watch)
+        compare_rest(everything, baseline, cache, watch)
+        source_result = measure_speed(everything, baseline, watch)
         for examination in examinations:
             examination.take_load(baseline)
         read_long(examinations, baseline, watch)
-        for examination in examinations:
+        for examination in everything:
             examination.forget()
     return Report(
         tool=version(),
@@ -66,6 +69,7 @@ def verify_artifacts(
         text=_text(plan, baseline),
         scope=replace(baseline.scope, took_s=round(watch.elapsed_s(), 1)),
         source=source_result,
+        baselines=tuple(each.row() for each in baselines),
         artifacts=tuple(examination.result() for examination in examinations),
     )
 

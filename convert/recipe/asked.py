@@ -21,8 +21,9 @@ def asked_sha256(recipe: Any) -> str:
             del asked["verify"][key]
     if not recipe.verify.tasks:
         del asked["verify"]["tasks"], asked["verify"]["task_questions"]
-    if not recipe.verify.texts:
-        del asked["verify"]["texts"]
+    for key in ("texts", "baselines"):
+        if not getattr(recipe.verify, key):
+            del asked["verify"][key]
     if recipe.verify.gates.task_drop is None:
         del asked["verify"]["gates"]["task_drop"]
     if recipe.verify.budget == type(recipe.verify).model_fields["budget"].default:

@@ -179,6 +179,16 @@ class Verify(Strict):
     tokens: int = Field(
         default=4096, ge=64, le=10_000_000, description="Number of tokens of the text that are read."
     )
+    baselines: Annotated[
+        tuple[Literal["bnb-nf4", "bnb-int8", "torchao-int8"], ...],
+        Field(json_schema_extra=_EACH_ONCE),
+        AfterValidator(unique),
+    ] = Field(
+        default=(),
+        description="Ways to quantize the source when it is opened (the extra `baselines`), measured next to "
+        "it; no gate judges them.",
+        examples=[["bnb-nf4", "torchao-int8"]],
+    )
     runtime: _Runtimes = Field(
         default=None,
         description="The runtime that opens artifacts, or one for each format: a name, or a Python file.",

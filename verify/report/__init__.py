@@ -114,6 +114,17 @@ class SourceResult(_Record):
     answered_by: Copy | None = None  # None where the source itself was asked, and no copy was tried
 
 
+class QuantizedSource(_Record):
+    """The source as a library quantizes it when it opens it: to compare artifacts with, and never gated."""
+
+    name: str
+    why: str | None = None  # a figure is missing
+    opened: Opened | None = None
+    quality: Quality | None = None
+    speed: Speed | None = None
+    memory: Memory | None = None
+
+
 class ArtifactResult(_Record):
     """One artifact's checks and measurements."""
 
@@ -165,6 +176,7 @@ class Report(_Record):
     text: str  # that quality was measured on
     scope: Scope | None = None  # how much was asked; older reports have none, and everything was
     source: SourceResult
+    baselines: tuple[QuantizedSource, ...] = ()  # older reports have none
     artifacts: tuple[Judged[ArtifactResult], ...]
 
     @property

@@ -47,9 +47,14 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"- asked: {words.scope(report.scope)}"
     yield f"- modelwright: {_plain(report.tool)}"
     yield ""
-    yield from _table(words.HEAD, [words.source_row(source), *map(words.row, report.artifacts)])
+    quantized = (words.quantized_row(each, source) for each in report.baselines)
+    yield from _table(words.HEAD, [words.source_row(source), *quantized, *map(words.row, report.artifacts)])
     yield ""
     yield words.LEGEND
+    for each in report.baselines:
+        if each.why:
+            yield ""
+            yield f"({_plain(each.name)}): {_plain(each.why)}"
     for artifact in report.artifacts:
         yield from _section(artifact, report.source)
 

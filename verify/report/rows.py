@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from verify.gates import Check
-    from verify.report import ArtifactResult, Report, Scenarios
+    from verify.report import ArtifactResult, QuantizedSource, Report, Scenarios
     from verify.report.choice import Choice, Offer
 
 # The gates behind the columns.
@@ -94,6 +94,7 @@ def rows(reports: Sequence[Report], choice: Choice | None, anchors: dict[str, st
     """Yield each source and its artifacts, then what could be built."""
     for report in reports:
         yield _source(report, len(reports) > 1)
+        yield from (_quantized(report, each) for each in report.baselines)
         for artifact in report.artifacts:
             which = key(report, artifact.name)
             yield _artifact(report, artifact, choice.offer(which) if choice else None, anchors[which])
@@ -126,18 +127,29 @@ def _source(report: Report, is_named: bool) -> Row:  # noqa: FBT001
     )  # fmt: skip
 
 
-def _artifact(report: Report, artifact: ArtifactResult, offer: Offer | None, anchor: str) -> Row:
-    quality, speed, memory = artifact.quality, artifact.speed, artifact.memory
-    smoke = artifact.scenarios.smoke if artifact.scenarios else None
-    figures = {
-        "size": artifact.size_bytes,
+def _quantized(report: Report, found: QuantizedSource) -> Row:
+    texts = dict(zip(words.HEAD, words.quantized_row(found, report.source), strict=True))
+    figures = {"size": report.source.size_bytes, **_figures(found)}
+    cells = {title: Cell(texts[title], value) for title, value in figures.items() if value is not None}
+    runtime = found.opened.runtime if found.opened else ""
+    where = key(report, f"({found.name})")
+    return Row(where, f"({found.name})", "", report.recipe or "", "source", "", "", runtime, cells)
+
+
+def _figures(found: ArtifactResult | QuantizedSource) -> dict[str, float | None]:
+    quality, speed, memory = found.quality, found.speed, found.memory
+    return {
         "KL": quality.kl_mean if quality else None,
         "top-1": quality.top1 if quality else None,
         "ppl": quality.ppl_ratio if quality else None,
-        "smoke": smoke,
         "tok/s": speed.decode_tok_s.median if speed and speed.decode_tok_s else None,
         "memory": memory.peak_rss_bytes if memory else None,
     }
+
+
+def _artifact(report: Report, artifact: ArtifactResult, offer: Offer | None, anchor: str) -> Row:
+    smoke = artifact.scenarios.smoke if artifact.scenarios else None
+    figures = {"size": artifact.size_bytes, "smoke": smoke, **_figures(artifact)}
     texts = dict(zip(words.HEAD, words.row(artifact), strict=True))
     checks = {each.name: each for each in artifact.checks}
     cells = {

@@ -4,7 +4,7 @@ from convert.size import duration
 from convert.size import size as decimal_size
 from verify.gates import Value
 from verify.quality import Interval
-from verify.report import ArtifactResult, Copy, SourceResult, Verdict
+from verify.report import ArtifactResult, Copy, QuantizedSource, Scenarios, SourceResult, Verdict
 from verify.sample import Spread
 from verify.scope import Scope
 
@@ -54,17 +54,24 @@ def answered_by(copy: Copy) -> str:
 
 def row(artifact: ArtifactResult) -> tuple[str, ...]:
     """Return one artifact's row in the table of verdicts."""
-    quality, speed, memory = artifact.quality, artifact.speed, artifact.memory
+    scenarios = artifact.scenarios
+    return (artifact.name, size(artifact.size_bytes), *_cells(artifact, scenarios), verdict(artifact.verdict))
+
+
+def quantized_row(found: QuantizedSource, source: SourceResult) -> tuple[str, ...]:
+    """Return the row of the source quantized when it is opened: its files are the source's."""
+    return (f"({found.name})", size(source.size_bytes), *_cells(found, None), NONE)
+
+
+def _cells(found: ArtifactResult | QuantizedSource, scenarios: Scenarios | None) -> tuple[str, ...]:
+    quality, speed, memory = found.quality, found.speed, found.memory
     return (
-        artifact.name,
-        size(artifact.size_bytes),
         number(quality.kl_mean if quality else None),
         share(quality.top1 if quality else None),
         f"{quality.ppl_ratio:.3f}×" if quality else NONE,
-        share(artifact.scenarios.smoke if artifact.scenarios else None),
+        share(scenarios.smoke if scenarios else None),
         number(speed.decode_tok_s.median if speed and speed.decode_tok_s else None),
         size(memory.peak_rss_bytes if memory else None),
-        verdict(artifact.verdict),
     )
 
 

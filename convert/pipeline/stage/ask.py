@@ -11,6 +11,7 @@ from convert.pipeline.run import AnyTrial, Trial
 from convert.recipe.span import span_s
 from verify.harness import Tasks, load_tasks
 from verify.load import LoadPlan, check_profile
+from verify.load_time import library_of
 from verify.measure import SpeedPlan
 from verify.task import Plan
 from verify.text import join_packs, read_text
@@ -39,6 +40,7 @@ def ask(trial: AnyTrial) -> AnyTrial:
         load=_load(trial),
         measures=trial.measures,
         tasks=_tasks(trial),
+        baselines=_baselines(wanted.baselines),
         asked_sha256=trial.recipe.asked_sha256 if trial.recipe else None,
         cache=trial.hub.notes / "odds",
     )
@@ -52,6 +54,13 @@ def _tasks(trial: Trial) -> Tasks | None:
         return None
     installed("lm-eval")
     return load_tasks(names, trial.verify.task_questions, base, is_offline=trial.hub.is_offline)
+
+
+def _baselines(ways: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the ways to quantize the source, and refuse one whose library is not installed."""
+    for way in ways:
+        installed(library_of(way))
+    return ways
 
 
 def _load(trial: Trial) -> LoadPlan | None:
