@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from convert.errors import Failure
+from verify.revision import REVISION
 from verify.scenarios.prompt import Answer, Answerer, Crowd, Prompt
 
 
@@ -96,7 +97,7 @@ def _key_of(prompt: Prompt) -> str:
 
 
 def _key(call: str, *question: object) -> str:
-    return _digest(json.dumps([call, *question], ensure_ascii=False))
+    return _digest(json.dumps([REVISION, call, *question], ensure_ascii=False))
 
 
 def _read(path: Path) -> dict[str, Answer]:

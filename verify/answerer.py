@@ -33,11 +33,11 @@ class WorkerAnswerer:
 
     def chat(self, messages: Sequence[dict[str, str]], max_tokens: int) -> Answer:
         """Answer a chat by the model's own template."""
-        return self._answer(Request(messages=tuple(messages), max_tokens=max_tokens))
+        return self._answer(Request(messages=tuple(messages), max_tokens=max_tokens, stops_loops=True))
 
     def complete(self, prompt: str, max_tokens: int, stop: tuple[str, ...]) -> Answer:
         """Continue a text."""
-        return self._answer(Request(text=prompt, max_tokens=max_tokens, stop=stop))
+        return self._answer(Request(text=prompt, max_tokens=max_tokens, stop=stop, stops_loops=True))
 
     @property
     def seats(self) -> int:
@@ -63,5 +63,6 @@ class WorkerAnswerer:
 
 def _request(prompt: Prompt) -> Request:
     if isinstance(prompt.sent, str):
-        return Request(text=prompt.sent, max_tokens=prompt.max_tokens, stop=prompt.stop)
-    return Request(messages=prompt.sent, max_tokens=prompt.max_tokens)
+        text, stop = prompt.sent, prompt.stop
+        return Request(text=text, max_tokens=prompt.max_tokens, stop=stop, stops_loops=True)
+    return Request(messages=prompt.sent, max_tokens=prompt.max_tokens, stops_loops=True)

@@ -8,6 +8,14 @@ from numpy.typing import NDArray
 
 from verify.runtimes import Piece, Request
 
+# A passage of at most so many tokens, which comes so many times and covers so many tokens. The check
+# no_runaway fails an answer for less.
+LOOP_PERIOD = 60
+LOOP_REPEATS = 5
+LOOP_TOKENS = 64
+_PERIODS = np.arange(1, LOOP_PERIOD + 1)
+_NEEDED = np.maximum(LOOP_TOKENS, LOOP_REPEATS * _PERIODS) - _PERIODS
+
 
 class Sampler:
     """The choice of the next token: the most likely one, or a seeded draw; the same in every runtime."""
@@ -53,6 +61,22 @@ class StopBuffer:
         return text
 
 
+class LoopWatch:
+    """Notice when an answer only repeats itself: written greedily, it would go on so to its limit."""
+
+    def __init__(self) -> None:
+        # Tokens, the newest first, and for how long each was the same as the one a period before.
+        self._last: NDArray[np.int64] = np.full(LOOP_PERIOD, -1)
+        self._runs: NDArray[np.int64] = np.zeros(LOOP_PERIOD, np.int64)
+
+    def add(self, token: int) -> bool:
+        """Take one token; return whether a passage has come often enough."""
+        self._runs = np.where(self._last == token, self._runs + 1, 0)
+        self._last = np.roll(self._last, 1)
+        self._last[0] = token
+        return bool((self._runs >= _NEEDED).any())
+
+
 class AnswerStream:
     """One answer as it grows, from tokens to pieces."""
 
@@ -61,6 +85,7 @@ class AnswerStream:
         self._ends = frozenset() if request.ignores_end else frozenset((*ends, *request.stop_ids))
         self._buffer = StopBuffer(() if request.ignores_end else request.stop)
         self._count = 0
+        self._loop = LoopWatch() if request.stops_loops else None
 
     def add(self, token: int, piece: bytes, t_s: float) -> Piece:
         """Take one token; the piece that is returned says whether it is the last."""
@@ -72,6 +97,8 @@ class AnswerStream:
             return Piece(token, text, t_s, "stop")
         if self._count >= self._request.max_tokens:
             return Piece(token, text + self._buffer.rest(), t_s, "length")
+        if self._loop and self._loop.add(token):
+            return Piece(token, text + self._buffer.rest(), t_s, "loop")
         return Piece(token, text, t_s)
 
 

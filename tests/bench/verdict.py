@@ -85,7 +85,7 @@ def watch_expectations(steps: Steps) -> None:
         steps.expected = dict(seconds)
         foresee(forecast, seconds)
 
-    Forecast.expect = expect  # type: ignore[method-assign]
+    Forecast.expect = expect  # type: ignore[method-assign, assignment]
 
 
 def build(work: Path, model: Path) -> Recipe:

@@ -37,6 +37,22 @@ def test_an_answer_says_why_it_ended() -> None:
     assert [answer.add(5, b"s", 0.1).end for _ in range(3)] == [None, None, "length"]
 
 
+@pytest.mark.parametrize(("passage", "made"), [([7], 64), ([1, 2, 3], 64), ([*range(40)], 200)])
+def test_an_answer_that_repeats_itself_is_ended(passage: list[int], made: int) -> None:
+    before = [50, 51, 52]
+    answer = AnswerStream(Request(ids=(1,), max_tokens=400, stops_loops=True), ())
+    ends = [answer.add(token, b"a", 0.0).end for token in before + passage * 80]
+    assert ends.index("loop") + 1 == len(before) + made
+    on = AnswerStream(Request(ids=(1,), max_tokens=400), ())
+    assert not any(on.add(token, b"a", 0.0).end for token in (passage * 80)[:399])
+
+
+def test_an_answer_that_goes_on_is_not_ended() -> None:
+    answer = AnswerStream(Request(ids=(1,), max_tokens=900, stops_loops=True), ())
+    rows = [token for row in range(80) for token in (5, 6, 100 + row, 7, 8, 300 + row, 9)]
+    assert not any(answer.add(token, b"a", 0.0).end for token in rows)
+
+
 def test_a_draw_is_seeded_and_follows_the_weights() -> None:
     row = np.log(np.array([0.7, 0.2, 0.1], np.float32))
     drawn = Sampler(Request(ids=(1,), temperature=1.0, seed=3))

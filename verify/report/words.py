@@ -31,7 +31,7 @@ SPEEDS = ("ttft_s", "load_s", "prefill_tok_s", "decode_tok_s")
 LEFT = ("artifact", "verdict")  # the others are figures
 LEGEND = "; ".join(f"{title}: {what}" for title, what in COLUMNS.items() if title not in LEFT) + "."
 # Why an answer ended, by the runtime's word.
-ENDS = {"end": "end of turn", "stop": "stop string", "length": "token limit"}
+ENDS = {"end": "end of turn", "stop": "stop string", "length": "token limit", "loop": "repetition"}
 
 
 def scope(found: Scope) -> str:

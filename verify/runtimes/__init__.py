@@ -67,6 +67,7 @@ class Request:
     stop_ids: tuple[int, ...] = ()  # in addition to the vocabulary's own ends
     temperature: float = 0.0  # 0: the most likely token, always
     seed: int = 0
+    stops_loops: bool = False  # an answer that only repeats itself is ended, where a runtime can
     ignores_end: bool = False  # go on to max_tokens whatever comes, for measurements
 
     def __post_init__(self) -> None:
@@ -82,7 +83,9 @@ class Piece:
     token: int | None  # a server sends text only
     text: str
     t_s: float
-    end: str | None = None  # on the last piece: "end" (the model's own), "stop" (a stop string), "length"
+    end: str | None = (
+        None  # on the last piece: "end" (the model's own), "stop" (a stop string), "length", "loop"
+    )
     tokens: int | None = None  # on a server's last piece: how many it says there were
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from verify.runtimes import Info, Request
 
-MOST_SEATS = 8
+MOST_SEATS = 16
 # Of keys and values, for all seats together.
 CACHE_BYTES = 2 << 30
 

@@ -93,6 +93,7 @@ class LlamaCpp(LocalRuntime[Vocabulary]):
         )
         self._context = self._new_context(self.info.context, sequences=1)
         self._seated: Any = None
+        self._places: list[int] = []  # the sequence of each seat
         self._batch = llama_cpp.llama_batch_init(self.BATCH, 0, 1)
 
     def _cache_per_token(self) -> int | None:
@@ -149,28 +150,46 @@ class LlamaCpp(LocalRuntime[Vocabulary]):
         """Read tokens of one seat's text, in parts."""
         context = self._seat_context()
         for start in range(0, len(ids), self.BATCH):
-            self._read(context, ids[start : start + self.BATCH], at + start, seat)
+            self._read(context, ids[start : start + self.BATCH], at + start, self._places[seat])
         return self._row(context, -1)
 
     def step_seats(self, entries: Sequence[tuple[int, int, int]]) -> Sequence[NDArray[np.float32]]:
         """Read one token of each seat's text."""
         context = self._seat_context()
-        self._decode(context, [(token, at, seat, True) for seat, token, at in entries])
-        return [self._row(context, index) for index in range(len(entries))]
+        self._move_together([seat for seat, _, _ in entries])
+        placed = sorted((self._places[seat], token, at, seat) for seat, token, at in entries)
+        self._decode(context, [(token, at, place, True) for place, token, at, _ in placed])
+        rows = {seat: self._row(context, index) for index, (_, _, _, seat) in enumerate(placed)}
+        return [rows[seat] for seat, _, _ in entries]
+
+    def _move_together(self, seats: Sequence[int]) -> None:
+        """Move texts into each other's neighborhood: llama.cpp reads the weights again after each gap."""
+        taken = {self._places[seat] for seat in seats}
+        starts = (range(first, first + len(taken)) for first in range(len(self._places) - len(taken) + 1))
+        room = set(max(starts, key=lambda places: len(taken.intersection(places))))
+        memory = self._lib.llama_get_memory(self._seat_context())
+        for here, there in zip(sorted(taken - room), sorted(room - taken), strict=True):
+            self._lib.llama_memory_seq_rm(memory, there, -1, -1)
+            self._lib.llama_memory_seq_cp(memory, here, there, -1, -1)
+            self._lib.llama_memory_seq_rm(memory, here, -1, -1)
+            one, other = self._places.index(here), self._places.index(there)
+            self._places[one], self._places[other] = there, here
 
     def keep_seat(self, seat: int, count: int) -> int:
         """Keep the first tokens of a seat's text; none where its state can't be rolled back."""
         memory = self._lib.llama_get_memory(self._seat_context())
-        is_cut = self._lib.llama_memory_seq_rm(memory, seat, count, -1)
-        if is_cut and count and self._lib.llama_memory_seq_pos_min(memory, seat) == 0:
+        place = self._places[seat]
+        is_cut = self._lib.llama_memory_seq_rm(memory, place, count, -1)
+        if is_cut and count and self._lib.llama_memory_seq_pos_min(memory, place) == 0:
             return count
-        self._lib.llama_memory_seq_rm(memory, seat, -1, -1)
+        self._lib.llama_memory_seq_rm(memory, place, -1, -1)
         return 0
 
     def _seat_context(self) -> Any:
         if self._seated is None:
             count = self.seats()
             self._seated = self._new_context(self.info.context * count, sequences=count, is_shared=False)
+            self._places = [*range(count)]
         return self._seated
 
     def cache_bytes(self) -> int:

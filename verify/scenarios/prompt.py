@@ -20,7 +20,7 @@ class Answer:
     """A model's answer."""
 
     text: str
-    end: str | None = None  # "end" (the model's own), "stop" (a stop string), "length"
+    end: str | None = None  # "end" (the model's own), "stop" (a stop string), "length", "loop"
     tokens: int | None = None
 
 

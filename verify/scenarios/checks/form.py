@@ -54,6 +54,8 @@ def no_echo(context: Context, _: bool) -> Verdict:
 @check()
 def no_runaway(context: Context, _: bool) -> Verdict:
     """Check that the answer does not repeat itself."""
+    if context.is_chat and context.end == "loop":
+        return bad("only repeated itself at last, and was ended")
     lines = Counter(" ".join(terms(line)) for line in context.answer.split("\n"))
     line, times = max(lines.items(), key=lambda item: item[1] if len(item[0]) >= MIN_ECHO_CHARS else 0)
     if times >= MIN_REPEATS and len(line) >= MIN_ECHO_CHARS:
@@ -97,4 +99,5 @@ def ends(context: Context, _: bool) -> Verdict:
     """Check that a chat model ends its answer; one that lost its end-of-turn token goes on."""
     if not context.is_chat:
         return right("not required of a completion model")
-    return bad("went on to the limit of tokens") if context.end == "length" else right()
+    went_on = {"length": "went on to the limit of tokens", "loop": "went on repeating itself"}
+    return bad(went_on[context.end]) if context.end in went_on else right()

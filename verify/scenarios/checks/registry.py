@@ -22,7 +22,7 @@ class Context:
     earlier: tuple[str, ...] = ()  # the dialogue's earlier answers, tidied
     facts: tuple[Fact, ...] = ()
     is_chat: bool = True
-    end: str | None = None  # why the answer ended: "end", "stop", "length"
+    end: str | None = None  # why the answer ended: "end", "stop", "length", "loop"
 
 
 @dataclass(frozen=True)
