@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -69,7 +70,10 @@ def measure_in_turns(
         for count in plan.concurrency:
             each(partial(_Entry.answer_together, count=count))
     found = observer.circumstances()
-    return {name: entry.fault or entry.samples.figures(found) for name, entry in entries.items()}
+    return {
+        name: entry.fault or entry.samples.doubt() or entry.samples.figures(found)
+        for name, entry in entries.items()
+    }
 
 
 def fits_together(launches: Iterable[Launch]) -> bool:
@@ -107,8 +111,9 @@ class _Entry:
         """Take one repetition."""
         worker = self._open()
         request = self._request(worker.info, number)
+        began_s = time.perf_counter()
         pieces = list(worker.generate(request))
-        self.samples.take(request, pieces)
+        self.samples.take(request, pieces, time.perf_counter() - began_s)
         self.samples.note_cache(worker, request, pieces)
         self.samples.note_peaks(worker)
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # Quartiles that are further apart, as a share of the median, leave small differences undecided.
 WIDEST = 0.2
+# So many times what a runtime says, and so much more, may pass here: a busy machine wakes us late.
+FALSEST = 2.0
+SLACK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ class Samples:
     prefill_tok_s: list[float] = field(default_factory=list)
     decode_tok_s: list[float] = field(default_factory=list)
     gaps_s: list[float] = field(default_factory=list)
+    said_s: list[float] = field(default_factory=list)  # of whole answers, by the runtime
+    passed_s: list[float] = field(default_factory=list)  # meanwhile, by our clock
     throughput: dict[int, float] = field(default_factory=dict)
     cache: dict[int, int] = field(default_factory=dict)  # bytes by tokens
     peaks: Peaks | None = None
@@ -110,12 +115,18 @@ class Samples:
     prompt_tokens: int | None = None
     answer_tokens: int = 0
 
-    def take(self, request: Request, pieces: Sequence[Piece]) -> None:
-        """Note the times of one answer."""
+    def take(self, request: Request, pieces: Sequence[Piece], passed_s: float | None = None) -> None:
+        """Note the times of one answer, and how long it took by our own clock."""
         times = [piece.t_s for piece in pieces if piece.token is not None or piece.text]
         if not times:
             raise ChildFailure(Fault(FaultKind.REFUSED, "it gave an empty answer"))
         count = pieces[-1].tokens or len(times)
+        if count > request.max_tokens:
+            why = f"it says that it wrote {count} tokens, and was asked for {request.max_tokens}"
+            raise ChildFailure(Fault(FaultKind.REFUSED, why))
+        if passed_s is not None:
+            self.said_s.append(times[-1])
+            self.passed_s.append(passed_s)
         self.answer_tokens = max(self.answer_tokens, count)
         self.ttft_s.append(times[0])
         if request.ids is not None:
@@ -124,6 +135,16 @@ class Samples:
         if count > 1 and times[-1] > times[0]:
             self.decode_tok_s.append((count - 1) / (times[-1] - times[0]))
         self.gaps_s += [after - before for before, after in pairwise(times)]
+
+    def doubt(self) -> Fault | None:
+        """Return why its times are not believed: more often than not, far more passed by our own clock."""
+        if not self.said_s:
+            return None
+        said, passed = percentile(self.said_s, 50), percentile(self.passed_s, 50)
+        if passed <= FALSEST * said + SLACK_S:
+            return None
+        why = f"it says that an answer takes {said:.2f} s, and {passed:.2f} s passed here"
+        return Fault(FaultKind.REFUSED, why)
 
     def note_cache(self, worker: Worker, request: Request, pieces: Sequence[Piece]) -> None:
         """Note the cache's size; the last token of an answer was never read."""

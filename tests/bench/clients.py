@@ -49,7 +49,7 @@ print("\\nRESULT", json.dumps({key: value for key, value in found.items() if isi
 
 def prompts(client: Client) -> Iterator[str]:
     """Cut stretches of one text, each from another place and so with another beginning."""
-    ids = client.tokenize(text_of("prose", TEXT_TOKENS), special=False, add_bos=False)
+    ids = client.tokenize(text_of("long", TEXT_TOKENS), special=False, add_bos=False)
     starts = list(range(len(ids) - PROMPT))
     random.Random(0).shuffle(starts)
     for start in starts:

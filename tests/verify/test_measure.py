@@ -83,6 +83,21 @@ def test_what_is_no_process_of_ours_has_no_memory() -> None:
         samples.take(Request(text="x"), pieces[-1:])
 
 
+def test_false_counts_and_times_are_not_believed() -> None:
+    samples, request = Samples(load_s=[1.0]), Request(text="x", max_tokens=2)
+    pieces = [Piece(1, "a", 0.1), Piece(2, "b", 0.2)]
+    with pytest.raises(ChildFailure, match="wrote 3 tokens, and was asked for 2"):
+        samples.take(request, [*pieces, Piece(3, "c", 0.3)])
+    for passed_s in (0.2, 9.0, 0.3):  # once late, for others kept the machine busy
+        samples.take(request, pieces, passed_s)
+    assert samples.doubt() is None
+    for _ in range(2):
+        samples.take(request, pieces, 3.0)
+    doubt = samples.doubt()
+    assert doubt is not None
+    assert doubt.reason == "it says that an answer takes 0.20 s, and 3.00 s passed here"
+
+
 def test_prompts_fit_the_context_and_differ() -> None:
     info = Info("x", ("tokenize",), 50, vocab_size=10)
     made = [prompt(info, 100, 100, seed) for seed in "ab"]

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from convert.errors import Failure
+from convert.recipe import Gates
 from verify.baseline import windows_of
+from verify.gates import judge
+from verify.judgment import figures
 from verify.logprobs import (
     Comparison,
     Windows,
@@ -110,6 +113,16 @@ def test_log_probabilities_are_stable(shift: float) -> None:
     assert log_probabilities(logits)[0] == pytest.approx(
         [-math.log1p(math.exp(-30)), -30, -1000], rel=1e-9, abs=1e-13
     )
+
+
+def test_constants_pass_no_gate_of_odds(tmp_path: Path) -> None:
+    constant = Table(1)
+    constant.rows[:] = constant.rows[0]
+    windows = cut(IDS, 32)
+    reference = save_reference(worker(Table(1)), windows, tmp_path / "logits")
+    found = summarize(compare_logits(worker(constant), reference), windows.length)
+    checks = {check.name: check.passed for check in judge(Gates(), figures(None, {}, found))}
+    assert not any(checks[name] for name in ("kl_mean", "top1", "ppl_ratio"))
 
 
 def test_no_number_is_no_figure(tmp_path: Path) -> None:
