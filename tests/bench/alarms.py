@@ -3,11 +3,17 @@
 Each repetition draws its own text and its own order of dialogues by its number, converts nothing again, and
 judges sound artifacts of a tiny trained model as `verify --budget` does. A failed check of one is a false
 alarm. The faults are those of tests/verify/test_planted.py, judged with the least that is ever asked.
+
+python -m tests.bench.alarms --record alarms.jsonl --minutes 20
+
+goes on with the repetitions that the record does not have, for as long as given, and counts all in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import random
 import sys
 import time
@@ -15,7 +21,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convert import convert_recipe
 from convert.formats import recipe_for
@@ -58,28 +64,40 @@ def drawn(packs: Sequence[Pack], seed: int) -> tuple[Pack, ...]:
     )
 
 
-def judge_sound(home: Path, repetitions: range, budget_s: float) -> Counter[str]:
-    """Judge sound artifacts again and again; return how often each check failed."""
+def judge_sound(
+    home: Path, repetitions: Sequence[int], budget_s: float, record: Path, until_s: float
+) -> None:
+    """Judge sound artifacts again and again, and record which checks failed each time."""
     targets = ",".join(f"gguf:{quant}" for quant in SOUND)
     recipe = recipe_for(str(MODEL), targets)
     convert_recipe(recipe, out=home, threads=1, offline=True)
     size_bytes = sum(each.stat().st_size for each in MODEL.iterdir())
     source = Source(MODEL, write_tokenizer(MODEL, home / "tokenizer"), None, None, "0" * 64, size_bytes)
     subjects = [Subject(f"gguf-{quant}", home / recipe.name / f"gguf-{quant}") for quant in SOUND]
-    shipped, alarms, began_s = scenarios.load(scenarios.names()), Counter[str](), time.monotonic()
+    shipped, began_s = scenarios.load(scenarios.names()), time.monotonic()
     for done, seed in enumerate(repetitions, 1):
+        if time.monotonic() > until_s:
+            print(f"{len(repetitions) - done + 1} repetitions are left for the next time")
+            return
         packs = drawn(shipped, seed)
         text = join_packs(packs)
         at = text.find("\n\n", random.Random(seed).randrange(len(text) // 2))
         plan = Plan(packs, text[at:], "drawn", threads=1, budget_s=budget_s, measures="quality")
         report = verify_artifacts(subjects, source, plan)
-        for artifact in report.artifacts:
-            alarms["judged"] += 1
-            alarms.update(f"{artifact.name}: {check.name}: {check.why}" for check in artifact.failures)
+        alarms = [
+            f"{each.name}: {check.name}: {check.why}" for each in report.artifacts for check in each.failures
+        ]
+        with record.open("a", encoding="utf-8") as file:
+            print(json.dumps({"seed": seed, "judged": len(report.artifacts), "alarms": alarms}), file=file)
         asked = report.scope.words() if report.scope else {}
         took_s = time.monotonic() - began_s
         print(f"{done} of {len(repetitions)} ({took_s / done:.1f} s each): {asked}", flush=True)
-    return alarms
+
+
+def recorded(path: Path) -> dict[int, dict[str, Any]]:
+    """Read what is recorded, by the number of the repetition."""
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    return {found["seed"]: found for found in map(json.loads, lines)}
 
 
 def find_faults(home: Path) -> dict[str, bool]:
@@ -102,17 +120,26 @@ def find_faults(home: Path) -> dict[str, bool]:
 
 def main() -> None:
     """Print both, and fail where a fault is missed or an alarm in a hundred is false."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repetitions", type=int, default=200)
-    parser.add_argument("--first", type=int, default=0, help="the number of the first: a part can be run")
+    parser.add_argument("--record", type=Path, help="a file that keeps what was found; none by default")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no repetition after so many")
     parser.add_argument("--budget", type=float, default=120.0, help="seconds for each")
     asked = parser.parse_args()
+    until_s = time.monotonic() + 60 * asked.minutes
     with TemporaryDirectory(prefix="alarms-") as folder:
         missed = [name for name, is_found in find_faults(Path(folder, "faults")).items() if not is_found]
         print(f"planted faults: {len(FAULTS) + 1 - len(missed)} of {len(FAULTS) + 1} found", *missed)
-        repetitions = range(asked.first, asked.first + asked.repetitions)
-        alarms = judge_sound(Path(folder, "sound"), repetitions, asked.budget)
-    judged = alarms.pop("judged")
+        record = asked.record or Path(folder, "record.jsonl")
+        left = [seed for seed in range(asked.repetitions) if seed not in recorded(record)]
+        judge_sound(Path(folder, "sound"), left, asked.budget, record, until_s)
+        found = recorded(record).values()
+    judged, alarms = sum(each["judged"] for each in found), Counter[str]()
+    for each in found:
+        alarms.update(each["alarms"])
+    print(f"{len(found)} of {asked.repetitions} repetitions are recorded")
     print(f"false alarms: {alarms.total()} in {judged} judgments")
     for what, count in alarms.most_common():
         print(f"  {count} times {what}")
