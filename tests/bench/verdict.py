@@ -78,7 +78,7 @@ class Steps:
 
 
 def watch_expectations(steps: Steps) -> None:
-    """Keep what the short measurement foresees, which a watch is told only the sum of."""
+    """Keep what the short measurement foresees, of which a watch hears only the sum."""
     foresee = Forecast.expect
 
     def expect(forecast: Forecast, seconds: Mapping[tuple[str, str], float]) -> None:
