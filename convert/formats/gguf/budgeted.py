@@ -19,9 +19,9 @@ from convert.writer.trial import Trial, measure_all, sample_size
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from convert.formats.allowance import Budget
     from convert.formats.gguf.choosing import Wishes
     from convert.formats.gguf.importance import Importance
-    from convert.formats.gguf.options import Budget
     from convert.formats.gguf.tensors import FileTensor
     from convert.model.decoder import Decoder
     from convert.model.source import Weights
@@ -144,9 +144,7 @@ def file_type(listed: Sequence[FileTensor], types: Mapping[str, str]) -> int:
 
 def budget_bytes(budget: Budget | None, listed: Sequence[FileTensor]) -> int:
     """Say how much the tensors of a file may weigh; 0 where a mixture decides."""
-    if budget is None:
-        return 0
-    return budget.size_bytes or int((budget.bits or 0) * weight_count(listed) / 8)
+    return 0 if budget is None else budget.bytes_of(weight_count(listed))
 
 
 def weight_count(listed: Iterable[FileTensor]) -> int:

@@ -1,13 +1,13 @@
 """What a recipe may say under `targets: gguf:`."""
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
+from convert.formats import allowance
 from convert.recipe import Short, TargetOptions
 from convert.recipe.check import spelled, unique, wrong
 from convert.recipe.explain import did_you_mean
@@ -110,28 +110,11 @@ EXACT = {
 }
 
 
-def _without_unit(bits: object) -> object:
-    """Take 4.5bpw for 4.5."""
-    if isinstance(bits, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?bpw", bits):
-        return float(bits.removesuffix("bpw"))
-    return bits
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What an artifact may weigh: so many bits for each weight, or so many bytes."""
-
-    bits: float | None = None
-    size_bytes: int | None = None
-
-
 class GgufOptions(TargetOptions):
     """GGUF files for llama.cpp and its kin, one artifact for each quant."""
 
     format_name: ClassVar[str] = "gguf"
-    short: ClassVar[Short | None] = Short(
-        "quants", "Q4_K_M", is_list=True, others={r"[0-9.]+bpw": "bpw", r"[0-9.]+[MG]B?": "size"}
-    )
+    short: ClassVar[Short | None] = Short("quants", "Q4_K_M", is_list=True, others=allowance.SHORT)
 
     quants: Annotated[tuple[Annotated[Quant, spelled(Quant)], ...], AfterValidator(unique)] = Field(
         default=(),
@@ -140,18 +123,8 @@ class GgufOptions(TargetOptions):
         examples=[["Q4_K_M", "Q8_0"]],
         json_schema_extra={"uniqueItems": True},
     )
-    bpw: Annotated[float, BeforeValidator(_without_unit)] | None = Field(
-        default=None,
-        gt=0,
-        le=16,
-        description="One more artifact of so many bits a weight: a type for each tensor by what it loses.",
-        examples=[4.5],
-    )
-    size: FileSize | None = Field(
-        default=None,
-        description="One more artifact of at most this size: a type for each tensor by what it loses.",
-        examples=["4.5GB"],
-    )
+    bpw: allowance.Bits | None = allowance.bits("a type for each tensor")
+    size: FileSize | None = allowance.size("a type for each tensor")
     imatrix: Annotated[Literal["calibration"] | ExistingFile | None, Field(union_mode="left_to_right")] = (
         Field(
             default=None,
@@ -200,14 +173,9 @@ class GgufOptions(TargetOptions):
         return self
 
     @property
-    def budgets(self) -> dict[str, Budget]:
+    def budgets(self) -> dict[str, allowance.Budget]:
         """Give the budgets by the names of what they make."""
-        found = {}
-        if self.bpw is not None:
-            found[f"{self.bpw:g}bpw"] = Budget(bits=self.bpw)
-        if self.size is not None:
-            found[self.size] = Budget(size_bytes=size_in_bytes(self.size))
-        return found
+        return allowance.budgets(self.bpw, self.size)
 
     def by_target(self) -> dict[str, dict[str, JsonValue]]:
         """Name one artifact a quant, as `gguf-Q4_K_M`."""

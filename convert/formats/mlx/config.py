@@ -28,7 +28,12 @@ def written_config(model: Model, dtype: str, how: Packed | None, found: Iterable
     if how:
         wide = {"group_size": WIDE_GROUP, "bits": WIDE_BITS}
         quantization: dict[str, Any] = {"group_size": how.group_size, "bits": how.bits, "mode": how.mode}
-        quantization |= {each.name.removesuffix(".weight"): wide for each in found if each.is_wide}
+        for each in found:
+            if each.is_wide or (
+                each.how and (each.how.group_size, each.how.bits) != (how.group_size, how.bits)
+            ):
+                own = {"group_size": each.how.group_size, "bits": each.how.bits} if each.how else wide
+                quantization[each.name.removesuffix(".weight")] = own
         # The second is what the Hub looks for.
         config |= {"quantization": quantization, "quantization_config": quantization}
     return config

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from convert.deviation import AS_SOURCE, Deviation
 from convert.extras import installed
@@ -10,9 +10,11 @@ from convert.formats.base import Format, Planned, Weight, learnable
 from convert.formats.hf.companions import companion_files, is_relabeled
 from convert.formats.hf.format import ASKED, OWN_NAMES, StoredTensors, promised_type, torch_name
 from convert.formats.hf.tensors import KEPT_AS, Float, source_types
+from convert.formats.mlx import budgeted
 from convert.formats.mlx.config import written_config
-from convert.formats.mlx.options import PREFIX, MlxOptions, Quant
+from convert.formats.mlx.options import PREFIX, MlxOptions
 from convert.formats.mlx.tensors import (
+    NOTHING,
     Packed,
     Tensor,
     float_types,
@@ -38,6 +40,8 @@ class Shared:
 
     checkpoint: StoredTensors
     asked: Asked | None = None
+    # What each matrix loses by each number of bits, where a budget asks for it.
+    errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class MlxFormat(Format[MlxOptions, Shared]):
@@ -81,28 +85,40 @@ class MlxFormat(Format[MlxOptions, Shared]):
         found = prepared.checkpoint
         found = replace(found, source_types=source_types(found.stored, weights))
         asked = prepared.asked and prepared.asked.learn(model, recipe, weights, progress)
-        return Shared(found, asked)
+        prepared = Shared(found, asked)
+        if not options.budgets:
+            return prepared
+        types = _types(model.decoder, prepared, options.dtype)
+        wide = tensors(found.stored, model.decoder, budgeted.widest(options), types)
+        return replace(prepared, errors=budgeted.measure_errors(wide, options, weights, progress))
 
     def lay_out(self, model: Model, options: MlxOptions, target: str, prepared: Shared) -> Planned:
         """Plan the files of weights, and write the small ones."""
-        decoder, how = model.decoder, _packed(options, target)
-        stored, sources = prepared.checkpoint.stored, prepared.checkpoint.source_types
-        kept = {name: KEPT_AS.get(each, "F32") for name, each in sources.items()}
-        dtype = _asked(options, target) or OWN_NAMES[torch_name(stored, kept)]
-        types = float_types(sources, stored, decoder, dtype)
+        decoder, stored, sources = model.decoder, prepared.checkpoint.stored, prepared.checkpoint.source_types
+        is_asked = _asked(options, target) is not None
+        types = _types(decoder, prepared, _dtype(options, target))
         asked = prepared.asked if _learns(options, target) else None
-        found = tensors(stored, decoder, how, types, asked)
+        how, own = _packed(options, target), NOTHING
+        budget = options.budgets.get(target.removeprefix(PREFIX))
+        if budget:
+            errors, limit = prepared.errors, options.max_shard_bytes
+            mix = budgeted.choose_files(
+                decoder, stored, types, options, budget=budget, errors=errors, max_bytes=limit
+            )
+            how, own = mix.how, mix.own
+        found = tensors(stored, decoder, how, types, asked, own=own)
         files, more = layouts(found, options.max_shard_bytes)
         config = written_config(model, torch_name(stored, types), how, found)
-        is_asked = _asked(options, target) is not None
         return Planned(
             target,
             files,
             files={**companion_files(model, config), **more},
             encodings={each.name: each.slot.encoding for each in found},
             **(asked.estimates if asked else {}),
-            notes=asked.notes if asked else {},
+            trials=budgeted.trial_weights(found, options) if budget and not prepared.errors else {},
+            notes={**(budgeted.notes(found) if budget else {}), **(asked.notes if asked else {})},
             deviations=(
+                *((budgeted.DESCRIBED,) if budget else ()),
                 *(asked.deviations if asked else ()),
                 *_lost(decoder),
                 *_unpacked(found, how),
@@ -118,28 +134,42 @@ class MlxFormat(Format[MlxOptions, Shared]):
         stored = stored_tensors(decoder)
         dtype = _asked(options, target) or KEPT_AS.get(native, "F32")
         types: dict[str, Float] = dict.fromkeys((each.name for each in stored), dtype)
-        found = tensors(stored, decoder, _packed(options, target), types)
+        how, own = _packed(options, target), NOTHING
+        if budget := options.budgets.get(target.removeprefix(PREFIX)):
+            mix = budgeted.choose(decoder, stored, types, options, budget=budget, errors={})
+            how, own = mix.how, mix.own
+        found = tensors(stored, decoder, how, types, own=own)
         return [Weight(each.slot.pieces[0].ref, sum(each.slot.sizes_bytes)) for each in found]
-
-
-def _quant(target: str) -> Quant:
-    return Quant(target.removeprefix(PREFIX))
 
 
 def _learns(options: MlxOptions, target: str) -> bool:
     """Tell whether an artifact is rounded by what was learned."""
-    return options.learns_by is not None and _quant(target).is_searchable
+    quant = options.quant_of(target)
+    return options.learns_by is not None and (quant is None or quant.is_searchable)
 
 
 def _packed(options: MlxOptions, target: str) -> Packed | None:
-    quant = _quant(target)
+    quant = options.quant_of(target)
+    if quant is None:
+        return None
     return packed(quant, options.group_size, is_searched=options.is_searched(quant))
+
+
+def _dtype(options: MlxOptions, target: str) -> str:
+    quant = options.quant_of(target)
+    return quant.value if quant and quant.is_plain else options.dtype
 
 
 def _asked(options: MlxOptions, target: str) -> Float | None:
     """Return the type that was asked for; None for the source's."""
-    quant = _quant(target)
-    return ASKED.get(quant.value if quant.is_plain else options.dtype)
+    return ASKED.get(_dtype(options, target))
+
+
+def _types(decoder: Decoder, prepared: Shared, dtype: str) -> dict[str, Float]:
+    """Say what each tensor, or its scales, are stored in."""
+    stored, sources = prepared.checkpoint.stored, prepared.checkpoint.source_types
+    kept = {name: KEPT_AS.get(each, "F32") for name, each in sources.items()}
+    return float_types(sources, stored, decoder, ASKED.get(dtype) or OWN_NAMES[torch_name(stored, kept)])
 
 
 def _lost(decoder: Decoder) -> Iterator[Deviation]:

@@ -2,10 +2,11 @@
 
 import re
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
+from convert.formats import allowance
 from convert.formats.hf.options import Sharded, shard_size
 from convert.recipe import Short
 from convert.recipe.check import spelled, unique, wrong
@@ -52,14 +53,17 @@ class MlxOptions(Sharded):
     """Checkpoints for MLX on Apple silicon, one artifact for each quant."""
 
     format_name: ClassVar[str] = "mlx"
-    short: ClassVar[Short | None] = Short("quants", "4bit", is_list=True)
+    short: ClassVar[Short | None] = Short("quants", "4bit", is_list=True, others=allowance.SHORT)
 
     quants: Annotated[tuple[Annotated[Quant, spelled(Quant)], ...], AfterValidator(unique)] = Field(
+        default=(),
         min_length=1,
         description="What matrices become: 2bit to 8bit, mxfp4, nvfp4, mxfp8; or plain bf16, fp16, fp32.",
         examples=[["4bit", "8bit"]],
         json_schema_extra={"uniqueItems": True},
     )
+    bpw: allowance.Bits | None = allowance.bits("from 2bit to 8bit for each matrix")
+    size: FileSize | None = allowance.size("from 2bit to 8bit for each matrix")
     group_size: Literal[32, 64, 128] = Field(
         default=64,
         description="Weights that share a scale and a bias, of 2bit to 8bit; smaller ones are closer.",
@@ -80,25 +84,49 @@ class MlxOptions(Sharded):
 
     def by_target(self) -> dict[str, dict[str, JsonValue]]:
         """Name one artifact a quant, as `mlx-4bit`."""
-        return {
+        # Only where it is asked for: else artifacts made before it could be said would be made again.
+        rounding: dict[str, JsonValue] = {"rounding": self.rounding} if self.rounding != "plain" else {}
+        whole: dict[str, dict[str, JsonValue]] = {
             PREFIX + quant.value: {
                 "quant": quant.value,
                 **({"bits": quant.bits, "group_size": self.group_size} if quant.bits else {}),
                 "dtype": quant.value if quant.is_plain else self.dtype,
                 "max_shard_bytes": self.max_shard_bytes,
-                # Only where it is asked for: else artifacts made before it could be said would be made again.
-                **({"rounding": self.rounding} if self.rounding != "plain" and quant.is_searchable else {}),
+                **(rounding if quant.is_searchable else {}),
             }
             for quant in self.quants
         }
+        mixed: dict[str, dict[str, JsonValue]] = {
+            PREFIX + name: {
+                "quant": name,
+                "group_size": self.group_size,
+                "dtype": self.dtype,
+                "max_shard_bytes": self.max_shard_bytes,
+                **rounding,
+            }
+            for name in self.budgets
+        }
+        return whole | mixed
 
-    def is_searched(self, quant: Quant) -> bool:
+    @property
+    def budgets(self) -> dict[str, allowance.Budget]:
+        """Give the budgets by the names of what they make."""
+        return allowance.budgets(self.bpw, self.size)
+
+    def quant_of(self, target: str) -> Quant | None:
+        """Find the quant that a target has; None where a budget decides."""
+        name = target.removeprefix(PREFIX)
+        return None if name in self.budgets else Quant(name)
+
+    def is_searched(self, quant: Quant | None) -> bool:
         """Tell whether each group's scale is searched for."""
-        return self.rounding == "search" and quant.is_searchable
+        return self.rounding == "search" and (quant is None or quant.is_searchable)
 
     def closer(self, target: str) -> str:
         """Name the search for scales, and the quant with more bits."""
-        quant = Quant(target.removeprefix(PREFIX))
+        quant = self.quant_of(target)
+        if quant is None:
+            return "allow more bits, or more bytes"
         wider = "" if quant.is_plain else "fp32" if quant is Quant.BITS_8 else "8bit"
         if quant in (Quant.BITS_2, Quant.BITS_3):
             wider = "4bit"
@@ -114,6 +142,8 @@ class MlxOptions(Sharded):
     @classmethod
     def _reaches_an_artifact(cls, value: object, info: ValidationInfo) -> object:
         asked: tuple[Quant, ...] = info.data.get("quants", ())
+        if info.data.get("bpw") or info.data.get("size"):
+            return value
         which, able = {
             "group_size": ("2bit to 8bit", [quant for quant in asked if quant.bits]),
             "dtype": ("what is quantized", [quant for quant in asked if not quant.is_plain]),
@@ -122,6 +152,12 @@ class MlxOptions(Sharded):
         if able or not asked:
             return value
         raise wrong(f"is of {which}, and {' and '.join(asked)} would be built without it", "leave it out")
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not self.quants and not self.budgets:
+            raise wrong("asks for nothing", "write e.g. quants: [4bit, 8bit], or bpw: 4.5")
+        return self
 
 
 OPTIONS = MlxOptions

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from convert.formats.hf.shards import Entry, index, pack_header, split
 from convert.formats.hf.tensors import CONVOLUTIONS, KEPT_AS, Float, Stored, named_tensors
@@ -20,6 +21,7 @@ from convert.writer.layout import Layout, Slot, by_turns
 EXPERTS = re.compile(r"\bexperts\.\{expert\}\.")
 # What mlx-lm's model files ask for of some matrices.
 WIDE_BITS, WIDE_GROUP = 8, 64
+NOTHING: Mapping[str, "Packed"] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Tensor:
     slot: Slot  # whose offsets are yet to be found
     is_wide: bool = False  # by what mlx-lm asks for of this matrix
     is_left: bool = False  # a matrix whose rows cannot be cut into groups
+    how: Packed | None = None  # what was asked for, of what is quantized
 
 
 def model_of(decoder: Decoder) -> Mlx:
@@ -79,9 +82,11 @@ def tensors(
     how: Packed | None,
     types: Mapping[str, Float],
     asked: Asked | None = None,
+    *,
+    own: Mapping[str, Packed] = NOTHING,
 ) -> tuple[Tensor, ...]:
-    """Say what each becomes; `types` are those of the tensors and of the scales."""
-    return tuple(_tensor(each, decoder, how, types[each.name], asked) for each in stored)
+    """Say what each becomes; `types` are those of the tensors and of the scales, `own` is chosen of some."""
+    return tuple(_tensor(each, decoder, own.get(each.name, how), types[each.name], asked) for each in stored)
 
 
 def float_types(
@@ -164,7 +169,7 @@ def _tensor(each: Stored, decoder: Decoder, how: Packed | None, dtype: Float, as
         Entry(f"{stem}.{part}", kind, (*each.shape[:-1], width), size)
         for (part, kind, width), size in zip(kinds, slot.sizes_bytes, strict=True)
     )
-    return Tensor(each.name, entries, slot, is_wide=is_wide)
+    return Tensor(each.name, entries, slot, is_wide=is_wide, how=how)
 
 
 def _how(each: Stored, decoder: Decoder, mlx: Mlx, how: Packed | None) -> tuple[Packed | None, bool, bool]:

@@ -17,6 +17,8 @@ from convert.writer.codecs.minifloat import E2M1_CODES, E2M1_LEVELS, e8m0, power
 from convert.writer.codecs.plain import WIDTH_BYTES, Plain, to_bf16
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from convert.rounding import Rounded
@@ -80,6 +82,14 @@ class Affine:
         """Store codes that were chosen elsewhere."""
         numbers = chosen.scales.scales, chosen.scales.shifts
         return pack(chosen.codes, self.bits), *(Plain(self.dtype).encode(each)[0] for each in numbers)
+
+    def decode(self, planes: Sequence[NDArray[np.uint8]], columns: int) -> Rows:
+        """Read encoded rows again, as MLX does."""
+        packed, *numbers = planes
+        bits = np.unpackbits(packed, axis=1, bitorder="little").reshape(len(packed), columns, self.bits)
+        codes = np.packbits(bits, axis=2, bitorder="little")[..., 0].astype(np.float32)
+        scales, biases = (np.repeat(widened(each, self.dtype), self.group_size, axis=1) for each in numbers)
+        return codes * scales + biases
 
     @property
     def _top(self) -> int:
@@ -202,6 +212,13 @@ def rounded(values: Rows, dtype: Float) -> Rows:
     if dtype == "F16":
         return np.asarray(Plain("F16").encode(values)[0].view(np.float16), np.float32)
     return (to_bf16(values).astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def widened(plane: NDArray[np.uint8], dtype: Float) -> Rows:
+    """Read the floats of a plane."""
+    if dtype == "BF16":
+        return (plane.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return plane.view("<f4" if dtype == "F32" else "<f2").astype(np.float32)
 
 
 def _e4m3() -> Rows:
