@@ -95,8 +95,6 @@ def decompress(state: Tensors, scheme: QuantizationScheme) -> torch.Tensor:
 
 def checkpoint(plain: Mapping[str, torch.Tensor], wanted: QuantizationConfig) -> Tensors:
     """Compress every module that has a weight, but for norms and those that are ignored."""
-    (scheme,) = wanted.config_groups.values()
-    assert isinstance(scheme, QuantizationScheme)
     found = dict(plain)
     modules = [
         name.removesuffix(".weight")
@@ -111,8 +109,18 @@ def checkpoint(plain: Mapping[str, torch.Tensor], wanted: QuantizationConfig) ->
     for module in modules:
         weight = found.pop(f"{module}.weight")
         most = torch.stack(sizes[_group(module)]).max()
-        found |= {f"{module}.{name}": each for name, each in compress(weight, scheme, most).items()}
+        made = compress(weight, _scheme(module, wanted), most)
+        found |= {f"{module}.{name}": each for name, each in made.items()}
     return found
+
+
+def _scheme(module: str, wanted: QuantizationConfig) -> QuantizationScheme:
+    """Find the group of a module: that which names it, or the one of all linear modules."""
+    for scheme in wanted.config_groups.values():
+        assert isinstance(scheme, QuantizationScheme)
+        if {"Linear", module} & set(scheme.targets):
+            return scheme
+    raise AssertionError(f"no group has {module}")
 
 
 def _group(module: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 from convert import convert_recipe, plan_recipe
 from convert.errors import Failure
 from convert.formats import option_models
-from convert.formats.onnx.format import FORMAT, Native
+from convert.formats.onnx.format import FORMAT, Native, browser_deviations
 from convert.formats.onnx.graph import DATA_FILE, FLOATS, LARGE_BYTES, LARGE_PAGE_BYTES, PAGE_BYTES
 from convert.formats.onnx.network import build
 from convert.formats.onnx.options import OnnxOptions
@@ -204,6 +204,13 @@ def test_options_name_their_artifacts() -> None:
         "head": "int4",
         "embedding": "native",
     }
+
+
+@pytest.mark.parametrize(("embedding", "count"), [("int8", 1), ("native", 0)])
+def test_what_browsers_cannot_look_up_is_said(embedding: str, count: int) -> None:
+    said = {"precision": "int4", "layout": "transformers.js", "embedding": embedding}
+    options = OnnxOptions.model_validate(said, strict=False)
+    assert len(browser_deviations(options, next(iter(options.by_target())))) == count
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from convert.deviation import Deviation
 from convert.extras import installed
 from convert.formats.base import Format, Planned, Weight, learnable
-from convert.formats.compressed_tensors import matrices
+from convert.formats.compressed_tensors import budgeted, matrices
 from convert.formats.compressed_tensors.options import (
     GROUPED,
     NAME,
@@ -20,7 +20,7 @@ from convert.formats.compressed_tensors.options import (
     CompressedTensorsOptions,
     Scheme,
 )
-from convert.formats.compressed_tensors.preset import Preset, preset_of, quantization_config
+from convert.formats.compressed_tensors.preset import Preset, mixable, preset_of, quantization_config
 from convert.formats.compressed_tensors.shards import shard_layouts, weigh
 from convert.formats.hf import format as hf
 from convert.formats.hf.companions import canonical_config, companion_files, is_relabeled
@@ -53,6 +53,8 @@ class Matrices:
     checkpoint: hf.StoredTensors
     largest: Mapping[str, float] | None = None
     asked: Asked | None = None
+    # What each matrix loses by each scheme, where a budget asks for it.
+    errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
@@ -96,6 +98,12 @@ class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
             asked = prepared.asked.learn(model, recipe, weights, progress)
             prepared = replace(prepared, asked=asked)
         checkpoint = hf.read_headers(prepared.checkpoint, model, weights)
+        if options.budgets:
+            choice, types = _matrices(model.decoder, options), hf.stored_types(checkpoint, "source")
+            errors = budgeted.measure_errors(
+                checkpoint.stored, choice, types, options, weights=weights, progress=progress
+            )
+            prepared = replace(prepared, errors=errors)
         if Scheme.NVFP4A16 not in options.scheme:
             return replace(prepared, checkpoint=checkpoint)
         measured = {each.name: each.pieces for each in checkpoint.stored if matrices.is_quantized(each)}
@@ -115,11 +123,20 @@ class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
         scales = _scales(preset, choice, types, prepared.largest)
         stored = prepared.checkpoint.stored
         asked = prepared.asked if _learns(options, target) else None
+        presets, ignored = dict.fromkeys(scales, preset), choice.ignored
+        groups: dict[Preset, tuple[str, ...]] = {preset: ("Linear",)}
+        budget = options.budgets.get(target.removeprefix(PREFIX))
+        if budget:
+            presets = budgeted.choose_files(
+                model.decoder, stored, types, options, choice=choice, budget=budget, errors=prepared.errors
+            )
+            groups, more = budgeted.modules(presets, choice)
+            ignored = (*ignored, *more)
         layouts, index = shard_layouts(
-            stored, types, preset, scales, max_bytes=options.max_shard_bytes, asked=asked
+            stored, types, presets, scales, max_bytes=options.max_shard_bytes, asked=asked
         )
         config = canonical_config(model, hf.torch_name(stored, types))
-        config["quantization_config"] = quantization_config(preset, choice.ignored)
+        config["quantization_config"] = quantization_config(groups, ignored)
         is_measured = preset.scale == "E4M3"
         return Planned(
             target,
@@ -127,8 +144,13 @@ class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
             files={**companion_files(model, config), **index},
             encodings={slot.name: slot.encoding for layout in layouts for slot in layout.slots},
             **(asked.estimates if asked else {}),
-            notes=asked.notes if asked else {},
+            trials=budgeted.trial_weights(stored, choice, options) if budget and not prepared.errors else {},
+            notes={
+                **(budgeted.notes(stored, types, presets) if budget else {}),
+                **(asked.notes if asked else {}),
+            },
             deviations=(
+                *((budgeted.DESCRIBED,) if budget else ()),
                 *(asked.deviations if asked else ()),
                 *_retyped(prepared, types, choice),
                 *_kept(preset, choice, types),
@@ -142,17 +164,25 @@ class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
     ) -> Iterable[Weight] | None:
         """Count each matrix with its scales, and the rest as the source has it."""
         preset = preset_of(options, target)
-        groups = matrices.choose(decoder, preset).groups
-        kept = KEPT_AS.get(native, "F32")
-        return [
-            Weight(each.pieces[0].ref, weigh(each, kept, preset, is_quantized=each.name in groups))
-            for each in stored_tensors(decoder)
-        ]
+        choice, kept = matrices.choose(decoder, preset), KEPT_AS.get(native, "F32")
+        stored, presets = stored_tensors(decoder), dict.fromkeys(choice.groups, preset)
+        if budget := options.budgets.get(target.removeprefix(PREFIX)):
+            types = dict.fromkeys((each.name for each in stored), kept)
+            presets = budgeted.choose(
+                decoder, stored, types, options, choice=choice, budget=budget, errors={}
+            )
+        return [Weight(each.pieces[0].ref, weigh(each, kept, presets.get(each.name))) for each in stored]
 
 
 def _learns(options: CompressedTensorsOptions, target: str) -> bool:
     """Tell whether an artifact is rounded by what was learned."""
-    return options.learns_by is not None and Scheme(target.removeprefix(PREFIX)) in SEARCHED
+    scheme = options.scheme_of(target)
+    return options.learns_by is not None and (scheme is None or scheme in SEARCHED)
+
+
+def _matrices(decoder: Decoder, options: CompressedTensorsOptions) -> Choice:
+    """List what a budget chooses the schemes of."""
+    return matrices.choose(decoder, next(iter(mixable(options).values())))
 
 
 def _pieces(prepared: Matrices) -> Iterator[Piece]:
@@ -166,7 +196,7 @@ def _require_fit(decoder: Decoder, preset: Preset, target: str, recipe: Recipe) 
     columns = sorted({each.shape[1] for each in stored_tensors(decoder) if matrices.is_quantized(each)})
     step = preset.least_columns
     if left := [count for count in columns if count % step]:
-        is_chosen = Scheme(target.removeprefix(PREFIX)) in GROUPED
+        is_chosen = target.removeprefix(PREFIX) not in set(Scheme) - GROUPED
         fitting = [size for size in (64, 32) if not any(count % size for count in columns)]
         sizes = " or ".join(map(str, [*fitting, "-1, a whole row"]))
         refuse_at(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from convert.formats.compressed_tensors.options import GROUPED, PREFIX, CompressedTensorsOptions, Scheme
+from convert.formats.compressed_tensors.options import GROUPED, MIXED, CompressedTensorsOptions, Scheme
 from convert.writer.codecs.compensated import Searched
 from convert.writer.codecs.compressed import BITS, Compressed, Element, Scale
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from convert.writer.codecs import Codec
     from convert.writer.codecs.minifloat import Float
 
@@ -111,8 +113,17 @@ PRESETS: dict[Scheme, Preset] = {
 
 
 def preset_of(options: CompressedTensorsOptions, target: str) -> Preset:
-    """Find the preset of a target, with the groups that the recipe asks for."""
-    scheme = Scheme(target.removeprefix(PREFIX))
+    """Find the preset of a target; where a budget decides, the coarsest that it may choose."""
+    return _grouped(options, options.scheme_of(target) or MIXED[0])
+
+
+def mixable(options: CompressedTensorsOptions) -> dict[Scheme, Preset]:
+    """List the presets that a budget chooses among."""
+    return {scheme: _grouped(options, scheme) for scheme in MIXED}
+
+
+def _grouped(options: CompressedTensorsOptions, scheme: Scheme) -> Preset:
+    """Take the groups that the recipe asks for."""
     preset = replace(PRESETS[scheme], is_searched=options.is_searched(scheme))
     if scheme not in GROUPED:
         return preset
@@ -120,20 +131,23 @@ def preset_of(options: CompressedTensorsOptions, target: str) -> Preset:
     return replace(preset, name=name, columns=max(0, options.group_size), is_symmetric=options.symmetric)
 
 
-def quantization_config(preset: Preset, ignore: tuple[str, ...]) -> dict[str, Any]:
-    """Write the section of config.json, as llmcompressor's `model_free_ptq` does."""
-    group = {
-        "targets": ["Linear"],
-        "weights": preset.weights(),
-        "input_activations": preset.inputs(),
-        "output_activations": None,
-        "format": preset.format,
-    }
+def quantization_config(groups: Mapping[Preset, Sequence[str]], ignore: Sequence[str]) -> dict[str, Any]:
+    """Write the section of config.json, as llmcompressor's `model_free_ptq` does, for groups of modules."""
+    preset = next(iter(groups))
     return {
         "version": LAYOUT_VERSION,
         "quant_method": "compressed-tensors",
         "transform_config": {},
-        "config_groups": {preset.name: group},
+        "config_groups": {
+            each.name: {
+                "targets": list(targets),
+                "weights": each.weights(),
+                "input_activations": each.inputs(),
+                "output_activations": None,
+                "format": each.format,
+            }
+            for each, targets in groups.items()
+        },
         "kv_cache_scheme": None,
         "format": preset.format,
         "quantization_status": "compressed",

@@ -33,17 +33,20 @@ class Part:
 def shard_layouts(
     stored: Sequence[Stored],
     types: Mapping[str, str],
-    preset: Preset,
+    presets: Mapping[str, Preset],
     scales: Mapping[str, float],
     *,
     max_bytes: int,
     asked: Asked | None = None,
 ) -> tuple[tuple[Layout, ...], dict[str, bytes]]:
-    """Lay the checkpoint out; `scales` names what is quantized, with the scale of all its scales.
+    """Lay the checkpoint out; `presets` names what is quantized, `scales` the scale of all its scales.
 
     What is asked to be learned is what that is rounded by.
     """
-    of_name = {each.name: _tensor(each, types[each.name], preset, scales.get(each.name)) for each in stored}
+    of_name = {
+        each.name: _tensor(each, types[each.name], presets.get(each.name), scales.get(each.name, 1.0))
+        for each in stored
+    }
     shards = split_whole(
         {name: [part.entry for part in parts] for name, (_, parts) in of_name.items()}, max_bytes
     )
@@ -78,16 +81,16 @@ def _rounded(pieces: tuple[Piece, ...], codec: Codec, asked: Asked | None) -> tu
     return tuple(replace(piece, codec=asked.codec(piece.ref, codec)) for piece in pieces)
 
 
-def weigh(each: Stored, float_name: str, preset: Preset, *, is_quantized: bool) -> int:
-    """Count the bytes of a tensor and all that goes with it."""
-    _, parts = _tensor(each, float_name, preset, 1.0 if is_quantized else None)
+def weigh(each: Stored, float_name: str, preset: Preset | None) -> int:
+    """Count the bytes of a tensor and all that goes with it; without a preset it stays as it is."""
+    _, parts = _tensor(each, float_name, preset, 1.0)
     return sum(part.entry.size_bytes for part in parts)
 
 
 def _tensor(
-    each: Stored, float_name: str, preset: Preset, scale: float | None
+    each: Stored, float_name: str, preset: Preset | None, scale: float
 ) -> tuple[Codec, tuple[Part, ...]]:
-    if scale is None:
+    if preset is None:
         plain = Plain(float_name)  # type: ignore[arg-type]  # one of its three
         size_bytes = plain.row_bytes(1)[0] * int(np.prod(each.shape))
         return plain, (Part(Entry(each.name, float_name, each.shape, size_bytes)),)

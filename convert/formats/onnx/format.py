@@ -160,6 +160,7 @@ class OnnxFormat(Format[OnnxOptions, Native]):
                 *((mix.deviation(),) if mix else ()),
                 *_rounded(options, target, prepared),
                 *_experts(model.decoder, options, target),
+                *browser_deviations(options, target),
                 *(() if is_js else (*genai.deviations(model), *vocabulary.deviations(model.tokenizer))),
             ),
         )
@@ -247,6 +248,16 @@ def _rounded(options: OnnxOptions, target: str, prepared: Native) -> tuple[Devia
         for part, stored in asked.items()
         if stored == "native"
     )
+
+
+def browser_deviations(options: OnnxOptions, target: str) -> tuple[Deviation, ...]:
+    """Say where an embedding that was asked for cannot be looked up."""
+    precision, provider = parts(target)
+    is_web = options.layout is Folder.TRANSFORMERS_JS and precision not in FLOATS
+    if not is_web or options.embedding_of(precision, provider) != "int8":
+        return ()
+    why = "onnxruntime-web looks up no rows of 8 bits"
+    return (Deviation("embedding", "read in Node and in browsers", "read in Node alone", why),)
 
 
 def _experts(decoder: Decoder, options: OnnxOptions, target: str) -> tuple[Deviation, ...]:

@@ -26,11 +26,13 @@ from convert.writer.codecs.minifloat import (
     e8m0,
     from_e4m3,
     power_above,
+    restored,
     rounded,
     stored,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -52,6 +54,7 @@ TOP_EXPONENT: dict[Element, int] = {"FP8": 8, "FP4": 2}
 MANTISSA: dict[Float, tuple[int, int]] = {"F32": (23, 8), "F16": (10, 5), "BF16": (7, 8)}
 LEAST_NORMAL: dict[Float, float] = {"F32": 2.0**-126, "F16": 2.0**-14, "BF16": 2.0**-126}
 WORD_BITS = 32
+WHOLE_BYTE = 8
 KERNEL = "Compressed"
 # What the kernel calls the elements.
 KINDS: dict[Element, int] = {"FP8": 0, "FP4": 1, "INT8": 2, "INT4": 2}
@@ -138,6 +141,18 @@ class Compressed:
             values = rounded(values, self.float_name)
         scales, zeros = self.fit(values)
         return self.store(values, scales, zeros)
+
+    def decode(self, planes: Sequence[NDArray[np.uint8]], columns: int) -> Rows:
+        """Read packed whole numbers again, as the library does."""
+        packed, stored_scales, *zeros = planes
+        half = np.float32(1 << self.bits - 1)
+        codes = packed if self.bits == WHOLE_BYTE else np.stack([packed & 15, packed >> 4], 2)
+        codes = codes.reshape(len(packed), -1)[:, :columns].astype(np.float32) - half
+        width = self.columns or columns
+        if zeros:
+            codes -= np.repeat(self._unpacked_zeros(zeros[0], len(packed)), width, axis=1)[:, :columns]
+        scales = np.repeat(restored(stored_scales, self.float_name), width, axis=1)[:, :columns]
+        return codes * scales
 
     def fit(self, rows: Rows) -> tuple[Rows, Rows | None]:
         """Find each block's scale, and its zero point where it has one."""
@@ -298,6 +313,14 @@ class Compressed:
         shifts = np.arange(per_word, dtype=np.uint32)[:, None] * np.uint32(bits)
         words = np.bitwise_or.reduce(codes << shifts, axis=1)
         return np.ascontiguousarray(words, "<u4").view(np.uint8)
+
+    def _unpacked_zeros(self, packed: NDArray[np.uint8], rows: int) -> Rows:
+        per_word = WORD_BITS // self.bits
+        shifts = np.arange(per_word, dtype=np.uint32)[:, None] * np.uint32(self.bits)
+        codes = packed.view("<u4")[:, None, :] >> shifts & np.uint32((1 << self.bits) - 1)
+        found: Rows = codes.reshape(-1, codes.shape[2])[:rows].astype(np.float32)
+        found -= np.float32(1 << self.bits - 1)
+        return found
 
 
 def shared_scale(most: float, float_name: Float) -> float:

@@ -46,6 +46,13 @@ def stored(values: Rows, float_name: Float) -> NDArray[np.uint8]:
     return halves.astype(np.uint16).view(np.uint8)
 
 
+def restored(plane: NDArray[np.uint8], float_name: Float) -> Rows:
+    """Read the floats of a plane."""
+    if float_name == "BF16":
+        return (plane.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return plane.view("<f4" if float_name == "F32" else "<f2").astype(np.float32)
+
+
 def e4m3(values: Rows) -> NDArray[np.uint8]:
     """Encode in FP8 (E4M3, without infinities) what lies within its range."""
     codes = _codes(values, mantissa_bits=3, bias=7)

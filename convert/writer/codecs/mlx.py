@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from convert.rounding import Grid
-from convert.writer.codecs.minifloat import E2M1_CODES, E2M1_LEVELS, e8m0, power_above
+from convert.writer.codecs.minifloat import E2M1_CODES, E2M1_LEVELS, e8m0, power_above, restored
 from convert.writer.codecs.plain import WIDTH_BYTES, Plain, to_bf16
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Affine:
         packed, *numbers = planes
         bits = np.unpackbits(packed, axis=1, bitorder="little").reshape(len(packed), columns, self.bits)
         codes = np.packbits(bits, axis=2, bitorder="little")[..., 0].astype(np.float32)
-        scales, biases = (np.repeat(widened(each, self.dtype), self.group_size, axis=1) for each in numbers)
+        scales, biases = (np.repeat(restored(each, self.dtype), self.group_size, axis=1) for each in numbers)
         return codes * scales + biases
 
     @property
@@ -212,13 +212,6 @@ def rounded(values: Rows, dtype: Float) -> Rows:
     if dtype == "F16":
         return np.asarray(Plain("F16").encode(values)[0].view(np.float16), np.float32)
     return (to_bf16(values).astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def widened(plane: NDArray[np.uint8], dtype: Float) -> Rows:
-    """Read the floats of a plane."""
-    if dtype == "BF16":
-        return (plane.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return plane.view("<f4" if dtype == "F32" else "<f2").astype(np.float32)
 
 
 def _e4m3() -> Rows:
