@@ -1,4 +1,4 @@
-"""Learn from text, layer by layer, how the columns of each matrix can make up for each other's rounding.
+"""Learn from text, layer by layer, what each matrix's columns matter, and can do for each other's rounding.
 
 All formats share what is learned. It is kept in files, a layer each, until the artifacts are built: a pass
 that was killed goes on with the layer that it was in.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convert.learning.batch import batches
-from convert.learning.hessian import Inputs, Tally
+from convert.learning.hessian import Inputs, Tally, is_rounded
 from convert.learning.layer_file import Learned, read_layer, write_layer
 from convert.model.forward import Forward
 from convert.model.forward.blas import single_threaded
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from convert.model.source import Weights
 
 # Part of the key of what is kept: raise it when the same text gives other factors.
-REVISION = 2
+REVISION = 3
 # Share of the Hessian's mean diagonal that is added to it.
 DAMP = 0.01
 
@@ -61,12 +61,43 @@ def learn(
     threads: int | None = None,
 ) -> Lessons:
     """Run the windows through the model, and factor the Hessian of what goes into each matrix."""
-    place = folder / _key(windows, damp)
+    place = _place(folder, windows, damp)
+    learned = _walked(decoder, weights, windows, place, damp=damp, advance=advance, threads=threads)
+    return _lessons(learned, windows, damp)
+
+
+def learn_squares(
+    decoder: Decoder,
+    weights: Weights,
+    windows: Windows,
+    folder: Path,
+    *,
+    advance: Callable[[int], None] = lambda _bytes: None,
+    threads: int | None = None,
+) -> Sequence[Learned]:
+    """Take the squares that were learned along with Hessians, or run the windows through for them alone."""
+    alone = _place(folder, windows, None)
+    others = sorted(folder.glob(f"{alone.name}-*"))
+    place = next((each for each in others if _layers_done(each) == decoder.layer_count), alone)
+    return _walked(decoder, weights, windows, place, damp=None, advance=advance, threads=threads)
+
+
+def _walked(
+    decoder: Decoder,
+    weights: Weights,
+    windows: Windows,
+    place: Path,
+    *,
+    damp: float | None,
+    advance: Callable[[int], None],
+    threads: int | None,
+) -> Sequence[Learned]:
+    """Go on with the layer after the last that is there, and read all; without `damp`, no Hessians."""
     place.mkdir(parents=True, exist_ok=True)
     with (place / "turn").open("w") as turn:  # another conversion may be learning the same
         fcntl.flock(turn, fcntl.LOCK_EX)
         _walk(decoder, weights, windows, place, damp=damp, advance=advance, threads=threads)
-    return _lessons(place, decoder, windows, damp)
+    return [each for layer in range(decoder.layer_count) for each in read_layer(_layer_path(place, layer))]
 
 
 def _walk(
@@ -75,11 +106,10 @@ def _walk(
     windows: Windows,
     place: Path,
     *,
-    damp: float,
+    damp: float | None,
     advance: Callable[[int], None],
     threads: int | None,
 ) -> None:
-    """Go on with the layer after the last that is there."""
     forward = Forward(decoder, weights.checkpoint, weights.origins, threads)
     parts = list(batches(windows))
     shapes = [(*part.shape, decoder.hidden_size) for part in parts]
@@ -90,7 +120,7 @@ def _walk(
         with states(shapes, place) as hidden:
             _load(place, first, shapes, hidden)
             for layer in range(first, decoder.layer_count):
-                tally = Tally(forward.pool)
+                tally = Tally(forward.pool, has_hessians=damp is not None)
                 for index, part in enumerate(parts):
                     before = hidden.load(index) if layer else forward.embed(part)
                     after = forward.layer(layer, before, tally.observe)
@@ -99,16 +129,17 @@ def _walk(
                         tally.observe((forward.head,), forward.last(after))
                     advance(after.nbytes)
                 learned = [_factored(each, damp, place.name, forward) for each in tally.inputs.values()]
-                _save(place, layer, (hidden.load(index) for index in range(len(parts))))
+                if layer < decoder.layer_count - 1:
+                    _save(place, layer, (hidden.load(index) for index in range(len(parts))))
                 write_layer(_layer_path(place, layer), learned)
                 _states_path(place, layer - 1).unlink(missing_ok=True)
 
 
-def _lessons(place: Path, decoder: Decoder, windows: Windows, damp: float) -> Lessons:
-    found = [each for layer in range(decoder.layer_count) for each in read_layer(_layer_path(place, layer))]
+def _lessons(learned: Sequence[Learned], windows: Windows, damp: float) -> Lessons:
+    found = [replace(each, refs=tuple(filter(is_rounded, each.refs))) for each in learned]
     factors = {ref: each.factor for each in found if each.factor for ref in each.refs}
     unseen = tuple(ref for each in found if each.factor is None for ref in each.refs)
-    experts = [each for each in found if each.refs[0].expert is not None]
+    experts = [each for each in found if each.refs and each.refs[0].expert is not None]
     scarce = tuple(
         ref for each in experts if each.factor and each.token_count < each.factor.columns for ref in each.refs
     )
@@ -119,8 +150,11 @@ def _lessons(place: Path, decoder: Decoder, windows: Windows, damp: float) -> Le
     return Lessons(factors, damp, unseen, record, scarce)
 
 
-def _factored(inputs: Inputs, damp: float, key: str, forward: Forward) -> Learned:
+def _factored(inputs: Inputs, damp: float | None, key: str, forward: Forward) -> Learned:
     """Factor the Hessian of one group of matrices, part by part; its memory is given back."""
+    learned = Learned(inputs.refs, inputs.token_count, inputs.squares.astype(np.float32), None)
+    if damp is None or not inputs.hessians:
+        return learned
     found = []
     first = 0
     with single_threaded():
@@ -130,17 +164,18 @@ def _factored(inputs: Inputs, damp: float, key: str, forward: Forward) -> Learne
             first += len(hessian)
     parts = [each for each in found if each is not None]
     if len(parts) < len(found):
-        return Learned(inputs.refs, inputs.token_count, None)
+        return learned
     ref = inputs.refs[0]
     name = f"{key} {ref.role} {ref.layer} {ref.expert}"
     factor = Factor(name, max(damp for _, damp in parts), tuple(part for part, _ in parts))
-    return Learned(inputs.refs, inputs.token_count, factor)
+    return replace(learned, factor=factor)
 
 
-def _key(windows: Windows, damp: float) -> str:
+def _place(folder: Path, windows: Windows, damp: float | None) -> Path:
     """Tell apart what is learned of one source: by the text, and how."""
-    asked = json.dumps([REVISION, windows.digest, damp, np.__version__])
-    return hashlib.sha256(asked.encode()).hexdigest()[:24]
+    asked = json.dumps([REVISION, windows.digest, np.__version__])
+    name = hashlib.sha256(asked.encode()).hexdigest()[:24]
+    return folder / (name if damp is None else f"{name}-{damp!r}")
 
 
 def _layer_path(place: Path, layer: int) -> Path:

@@ -65,6 +65,15 @@ class Cost:
     memory_bytes: int  # over that of the program
     disk_bytes: int
 
+    @property
+    def estimates(self) -> dict[str, Any]:
+        """Plan it, as `Planned` has it."""
+        return {
+            "learning": self.operations,
+            "learning_memory_bytes": self.memory_bytes,
+            "learning_disk_bytes": self.disk_bytes,
+        }
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -102,13 +111,7 @@ class Asked:
     @property
     def estimates(self) -> dict[str, Any]:
         """Plan what is yet to be learned, as `Planned` has it."""
-        if self.lessons:
-            return {}
-        return {
-            "learning": self.cost.operations,
-            "learning_memory_bytes": self.cost.memory_bytes,
-            "learning_disk_bytes": self.cost.disk_bytes,
-        }
+        return {} if self.lessons else self.cost.estimates
 
 
 def lessons(
@@ -193,10 +196,17 @@ def cost(decoder: Decoder, recipe: Recipe) -> Cost:
         held_bytes[layer] += 4 * squares
         disk_bytes += 2 * squares
         widest = max(widest, *parts)
-    states_bytes = 4 * tokens * decoder.hidden_size
+    alone = cost_of_squares(decoder, recipe)
     # A Hessian in its order, and its panels.
-    memory_bytes = max(held_bytes.values(), default=0) + 6 * widest**2 + min(states_bytes, MAX_MEMORY_BYTES)
-    return Cost(found, memory_bytes + ACTIVATION_BYTES, disk_bytes + 2 * states_bytes)
+    memory_bytes = max(held_bytes.values(), default=0) + 6 * widest**2 + alone.memory_bytes
+    return Cost(found, memory_bytes, disk_bytes + alone.disk_bytes)
+
+
+def cost_of_squares(decoder: Decoder, recipe: Recipe) -> Cost:
+    """Bound the text's way through the model alone."""
+    states_bytes = 4 * token_count(decoder, recipe) * decoder.hidden_size
+    memory_bytes = min(states_bytes, MAX_MEMORY_BYTES) + ACTIVATION_BYTES
+    return Cost(forward_operations(decoder, recipe), memory_bytes, 2 * states_bytes)
 
 
 def _inputs(decoder: Decoder) -> dict[tuple[int, int | None, Role], tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""What goes into each matrix of a layer, added up as a Hessian: X'X, in float32."""
+"""What goes into each matrix of a layer, added up: squares of its columns, and a Hessian, X'X."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ MAX_COLUMNS = 1 << 14
 LEFT_OUT = frozenset({Role.ROUTER, Role.SHARED_ROUTER, Role.LATENT_K_UP, Role.LATENT_V_UP})
 
 
+def is_rounded(ref: Ref) -> bool:
+    """Say whether a format may store the matrix in few bits."""
+    return ref.role not in LEFT_OUT
+
+
 def parts_of(columns: int) -> Sequence[range]:
     """Cut the columns of a matrix where their Hessian is too large."""
     count = -(-columns // MAX_COLUMNS)
@@ -34,15 +39,12 @@ def parts_of(columns: int) -> Sequence[range]:
 
 @dataclass
 class Inputs:
-    """The Hessian of what some matrices are multiplied with, in parts, and the tokens in it."""
+    """What some matrices are multiplied with: squares, the Hessian in parts, and the tokens in them."""
 
     refs: tuple[Ref, ...]
-    hessians: list[Hessian]
+    squares: NDArray[np.float64]
+    hessians: list[Hessian]  # float32; none where only squares are wanted
     token_count: int = 0
-
-    @property
-    def columns(self) -> int:
-        return sum(map(len, self.hessians))
 
 
 @dataclass
@@ -50,21 +52,23 @@ class Tally:
     """Adds up what the matrices of one layer meet; those that are multiplied with the same share it."""
 
     pool: Executor
+    has_hessians: bool
     inputs: dict[Ref, Inputs] = field(default_factory=dict)  # by the first of their matrices
 
     def observe(self, refs: tuple[Ref, ...], rows: NDArray[np.float32]) -> None:
-        """Add the outer products of rows, (tokens, columns)."""
-        wanted = tuple(ref for ref in refs if ref.role not in LEFT_OUT)
-        if not wanted:
-            return
-        if wanted[0] not in self.inputs:
-            parts = parts_of(rows.shape[1])
+        """Add the squares and outer products of rows, (tokens, columns)."""
+        columns = rows.shape[1]
+        is_factored = self.has_hessians and any(map(is_rounded, refs))
+        parts = parts_of(columns) if is_factored else ()
+        if refs[0] not in self.inputs:
             empty: list[Hessian] = [np.zeros((len(part), len(part)), np.float32) for part in parts]
-            self.inputs[wanted[0]] = Inputs(wanted, empty)
-        found = self.inputs[wanted[0]]
+            self.inputs[refs[0]] = Inputs(refs, np.zeros(columns), empty)
+        found = self.inputs[refs[0]]
         found.token_count += len(rows)
+        # float32 within a batch, as llama-imatrix adds; float64 over all of them, which it does not.
+        found.squares += np.einsum("ij,ij->j", rows, rows)
         tiles = []
-        for part, hessian in zip(parts_of(rows.shape[1]), found.hessians, strict=True):
+        for part, hessian in zip(parts, found.hessians, strict=True):
             here = rows[:, part.start : part.stop]
             starts = range(0, len(part), TILE)
             tiles += [(hessian, here, row, column) for row in starts for column in range(0, row + 1, TILE)]

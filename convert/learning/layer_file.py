@@ -1,4 +1,4 @@
-"""The factors of one layer in a file that is mapped, so that memory holds what is being used of it."""
+"""What was learned of one layer in a file that is mapped, so that memory holds what is being used of it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ class Learned:
 
     refs: tuple[Ref, ...]
     token_count: int
+    squares: NDArray[np.float32]  # of each column's inputs, added up
     factor: Factor | None
 
 
 def write_layer(path: Path, learned: Sequence[Learned]) -> None:
-    """Write a layer's factors; the file appears whole."""
+    """Write a layer's squares and factors; the file appears whole."""
     header = json.dumps([_entry(each) for each in learned]).encode()
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
@@ -39,6 +40,7 @@ def write_layer(path: Path, learned: Sequence[Learned]) -> None:
         file.write(header)
         file.write(bytes(-file.tell() % 4))
         for each in learned:
+            file.write(each.squares.data)
             for piece in each.factor.parts if each.factor else ():
                 for values in (piece.order, piece.weights, *piece.panels):
                     file.write(np.ascontiguousarray(values).data)
@@ -46,7 +48,7 @@ def write_layer(path: Path, learned: Sequence[Learned]) -> None:
 
 
 def read_layer(path: Path) -> tuple[Learned, ...]:
-    """Map a layer's factors."""
+    """Map what is kept of a layer."""
     mapped = np.memmap(path, np.uint8, mode="r")
     length = int.from_bytes(mapped[:LENGTH_BYTES].tobytes(), "little")
     entries = json.loads(mapped[LENGTH_BYTES : LENGTH_BYTES + length].tobytes())
@@ -70,6 +72,7 @@ def _entry(learned: Learned) -> dict[str, Any]:
     return {
         "refs": [[ref.role, ref.layer, ref.part, ref.expert] for ref in learned.refs],
         "tokens": learned.token_count,
+        "columns": len(learned.squares),
         "key": factor.key if factor else None,
         "damp": factor.damp if factor else None,
         "parts": [[part.first, part.columns] for part in factor.parts] if factor else [],
@@ -78,10 +81,10 @@ def _entry(learned: Learned) -> dict[str, Any]:
 
 def _learned(entry: dict[str, Any], numbers: _Reader) -> Learned:
     refs = tuple(Ref(Role(role), layer, part, expert) for role, layer, part, expert in entry["refs"])
-    if entry["key"] is None:
-        return Learned(refs, entry["tokens"], None)
+    squares = numbers.take(entry["columns"])[:, 0]
     parts = tuple(_part(first, columns, numbers) for first, columns in entry["parts"])
-    return Learned(refs, entry["tokens"], Factor(entry["key"], entry["damp"], parts))
+    factor = None if entry["key"] is None else Factor(entry["key"], entry["damp"], parts)
+    return Learned(refs, entry["tokens"], squares, factor)
 
 
 def _part(first: int, columns: int, numbers: _Reader) -> Part:

@@ -73,7 +73,7 @@ def test_what_llama_imatrix_collects(model_type: str, tmp_path: Path) -> None:
     texts = windows(decoder.vocab_size)
     (path,) = oracle.convert_folder(folder, tmp_path / "out", ["F32"])["F32"]
     theirs = collect(path, texts.tokens)
-    ours = compute_importance(decoder, weights, texts)
+    ours = compute_importance(decoder, weights, texts, tmp_path)
     assert ours.values.keys() == theirs.keys()
     for name, squares in theirs.items():
         features = tiny.described(model_type).features
@@ -150,7 +150,7 @@ def test_what_transformers_multiplies(kind: str, tmp_path: Path) -> None:
     for text in texts.tokens:
         with torch.no_grad():
             model(torch.from_numpy(text[None].astype(np.int64)))
-    ours = compute_importance(decoder, weights, texts)
+    ours = compute_importance(decoder, weights, texts, tmp_path)
     assert ours.values.keys() == sums.keys()
     for name, squares in sums.items():
         np.testing.assert_allclose(ours.values[name], squares / texts.token_count, rtol=1e-4, err_msg=name)
@@ -159,17 +159,17 @@ def test_what_transformers_multiplies(kind: str, tmp_path: Path) -> None:
 def test_spilt_and_batched_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"num_hidden_layers": 2})))
     texts = windows(decoder.vocab_size)
-    wanted = compute_importance(decoder, weights, texts)
+    wanted = compute_importance(decoder, weights, texts, tmp_path)
     monkeypatch.setattr("convert.learning.batch.BATCH_TOKENS", 128)
     monkeypatch.setattr("convert.model.forward.spill.MAX_MEMORY_BYTES", 0)
     done: list[int] = []
     scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    found = compute_importance(decoder, weights, texts, advance=done.append, scratch=scratch)
+    found = compute_importance(decoder, weights, texts, scratch, advance=done.append)
     assert sum(done) == work_bytes(decoder, texts)
     for name, values in wanted.values.items():
         np.testing.assert_allclose(found.values[name], values, rtol=1e-5)
-    assert not list(scratch.iterdir())
+    (kept,) = scratch.iterdir()
+    assert sorted(each.name for each in kept.iterdir()) == ["layer-00000", "layer-00001", "turn"]
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "llama"])
@@ -180,7 +180,8 @@ def test_the_same_bits_for_any_number_of_threads(model_type: str, tmp_path: Path
     decoder, weights = opened(tiny.make(tmp_path / "model", recipe))
     texts = windows(decoder.vocab_size, (200, 200, 131))
     found = [
-        pack_importance(compute_importance(decoder, weights, texts, threads=threads)) for threads in (1, 2, 4)
+        pack_importance(compute_importance(decoder, weights, texts, tmp_path / str(threads), threads=threads))
+        for threads in (1, 2, 4)
     ]
     assert found[0] == found[1] == found[2]
 
@@ -188,21 +189,19 @@ def test_the_same_bits_for_any_number_of_threads(model_type: str, tmp_path: Path
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"num_hidden_layers": 1})))
     monkeypatch.setattr("convert.model.forward.spill.MAX_MEMORY_BYTES", 0)
-    with pytest.raises(Failure, match=r"nowhere: \d+ bytes of activations cannot be kept here: No such file"):
-        compute_importance(decoder, weights, windows(decoder.vocab_size), scratch=tmp_path / "nowhere")
 
     def full(*_: Any) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.pwrite", full)
     with pytest.raises(Failure, match="No space left on device") as raised:
-        compute_importance(decoder, weights, windows(decoder.vocab_size), scratch=tmp_path)
+        compute_importance(decoder, weights, windows(decoder.vocab_size), tmp_path)
     assert "TMPDIR" in raised.value.hint
 
 
 def test_written_and_read_back(tmp_path: Path) -> None:
     decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe("llama", {"num_hidden_layers": 2})))
-    made = compute_importance(decoder, weights, windows(decoder.vocab_size, (50, 21)))
+    made = compute_importance(decoder, weights, windows(decoder.vocab_size, (50, 21)), tmp_path)
     path = tmp_path / "imatrix.gguf"
     write_importance(made, path)
     found = read_importance(path)
@@ -242,7 +241,7 @@ def test_a_matrix_is_held_against_the_model(tmp_path: Path) -> None:
 
 def test_found_by_what_the_recipe_says(tmp_path: Path) -> None:
     decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"num_hidden_layers": 1})))
-    made = compute_importance(decoder, weights, windows(decoder.vocab_size, (40,)))
+    made = compute_importance(decoder, weights, windows(decoder.vocab_size, (40,)), tmp_path)
     (tmp_path / "given.gguf").write_bytes(pack_importance(made))
     model: Any = SimpleNamespace(decoder=decoder, tokenizer=None)
     recipe: Any = SimpleNamespace(calibration=None, path=tmp_path / "a.yaml", locate=tmp_path.joinpath)

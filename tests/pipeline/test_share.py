@@ -106,7 +106,6 @@ def test_what_is_learned_from_the_whole_is_learned_once(
     def learned_again(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("convert.formats.gguf.importance.compute_importance", learned_again)
     monkeypatch.setattr("convert.learning.write_layer", learned_again)
     if store:
         shutil.rmtree(home / "artifacts")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from convert import learning
+from convert import convert_recipe, learning, load_recipe
 from convert.calibration import Windows
 from convert.checkpoint import open_checkpoint
+from convert.digest import sha256_of
 from convert.learning import hessian, learn
 from convert.learning.asking import deviations
 from convert.learning.layer_file import write_layer
@@ -21,6 +22,7 @@ from convert.model.families import find_family
 from convert.model.forward import Forward
 from convert.model.source import Weights
 from tests import tiny
+from tests.hf.describing import make
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +111,31 @@ def test_a_killed_pass_goes_on_with_its_layer(tmp_path: Path, monkeypatch: pytes
     assert_same(whole, learn(decoder, weights, windows(decoder), tmp_path / "killed"))
     layers = [f"layer-{layer:05}" for layer in range(decoder.layer_count)]
     assert written == [layers[0], "killed", *layers[1:]]
+
+
+def test_one_walk_serves_rounding_and_importance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "source", tiny.Recipe("llama"))
+    target, more = "gguf: {quants: [Q8_0], imatrix: calibration}", "mlx: {quants: [4bit], rounding: gptq}"
+    calibration = "calibration: {packs: [searchqa], samples: 4, length: 32}"
+    layer, walked = Forward.layer, list[int]()
+
+    def counted(forward: Forward, number: int, *args: Any) -> Any:
+        walked.append(number)
+        return layer(forward, number, *args)
+
+    monkeypatch.setattr(Forward, "layer", counted)
+    made = {}
+    for name, targets in (("one", f"  {target}\n"), ("both", f"  {target}\n  {more}\n")):
+        walked.clear()
+        path = tmp_path / "m.yaml"
+        path.write_text(f"model: source\ntargets:\n{targets}{calibration}\n", "utf-8")
+        convert_recipe(load_recipe(path), out=tmp_path / name, offline=True)
+        assert walked == sorted(set(walked))
+        assert walked
+        files = (tmp_path / name / "m" / "gguf-Q8_0").glob("*.gguf")
+        made[name] = {file.name: sha256_of(file) for file in files}
+    assert len(made["one"]) == 2
+    assert made["one"] == made["both"]
 
 
 def test_threads_make_no_difference(tmp_path: Path) -> None:

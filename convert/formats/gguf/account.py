@@ -149,10 +149,9 @@ def _is_rounded(choice: Choice, tensor: FileTensor) -> bool:
 
 def estimates_of(prepared: Shared) -> dict[str, Any]:
     """Plan what is yet to be learned: to round, or for an importance matrix."""
-    found = dict(prepared.asked.estimates) if prepared.asked else {}
-    if prepared.importance is None:
-        found["learning"] = found.get("learning", 0.0) + prepared.learning
-    return found
+    if prepared.asked:  # which learns the importance along with it
+        return prepared.asked.estimates
+    return {} if prepared.importance else dict(prepared.learning)
 
 
 def notes_of(

@@ -80,7 +80,7 @@ class GgufFormat(Format[GgufOptions, Shared]):
 
     def prepare(self, model: Model, options: GgufOptions, recipe: Recipe) -> Shared:
         """Turn the vocabulary into fields."""
-        from convert.learning.asking import Asked  # noqa: PLC0415 - calibration, for whoever asks
+        from convert.learning.asking import Asked, cost_of_squares  # noqa: PLC0415 - calibration, for some
 
         vocabulary = {
             key: Field(value, value_type, item_type).packed()
@@ -91,7 +91,9 @@ class GgufFormat(Format[GgufOptions, Shared]):
             vocabulary_deviations(model.tokenizer),
             options.imatrix is not None,
             part=projector.find_part(model) if options.mmproj else None,
-            learning=_operations(model.decoder, recipe) if options.imatrix == "calibration" else 0.0,
+            learning=(
+                cost_of_squares(model.decoder, recipe).estimates if options.imatrix == "calibration" else {}
+            ),
             asked=Asked.of(model, recipe, f"{self.name}.rounding") if options.rounding == "gptq" else None,
             native=promised_type(model) if options.leave_output_tensor else "",
         )
@@ -112,14 +114,14 @@ class GgufFormat(Format[GgufOptions, Shared]):
         if options.leave_output_tensor and (origin := weights.origins.get(Ref(Role.HEAD))):
             kept = KEPT_AS.get(weights.checkpoint.tensors[origin.name].dtype, "F32")
             prepared = replace(prepared, native=kept)
+        if prepared.asked:  # before the importance matrix, which comes with it
+            asked = prepared.asked.learn(model, recipe, weights, progress)
+            prepared = replace(prepared, asked=asked)
         if options.imatrix is not None:
             from convert.formats.gguf.importance import find_importance  # noqa: PLC0415 - brings a forward pass
 
             importance = find_importance(model, options, recipe, weights, progress)
             prepared = replace(prepared, importance=importance)
-        if prepared.asked:
-            asked = prepared.asked.learn(model, recipe, weights, progress)
-            prepared = replace(prepared, asked=asked)
         if options.budgets:
             _, listed = file_tensors_of(model)
             measured = measure_errors(
@@ -186,12 +188,6 @@ class GgufFormat(Format[GgufOptions, Shared]):
 def _listed_once(decoder: Decoder) -> tuple[FileTensor, ...]:
     """List the tensors of the file; its quants are weighed one after the other."""
     return tuple(tensors.file_tensors(decoder))
-
-
-def _operations(decoder: Decoder, recipe: Recipe) -> float:
-    from convert.learning.asking import forward_operations  # noqa: PLC0415 - calibration, for whoever asks
-
-    return forward_operations(decoder, recipe)
 
 
 FORMAT = GgufFormat()

@@ -1,9 +1,8 @@
 """How much each column of a matrix matters to a quant: read from llama.cpp's files, or learned from text."""
 
 import math
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from convert.formats.gguf.imatrix_file import ImatrixFile, Sum, imatrix_bytes, r
 from convert.formats.gguf.mixture import UNQUANTIZED
 from convert.formats.gguf.options import GgufOptions
 from convert.formats.gguf.tensors import file_tensors
-from convert.learning.batch import batches, cut, work_bytes
+from convert.learning import learn_squares
+from convert.learning.batch import cut, work_bytes
+from convert.learning.layer_file import Learned
 from convert.model.arrange import TileColumns
 from convert.model.decoder import Decoder, Ref, Role
-from convert.model.forward import Forward
-from convert.model.forward.spill import states
 from convert.model.source import Model, Weights
 from convert.progress import Progress
 from convert.recipe import Recipe
@@ -60,20 +59,11 @@ def find_importance(
             "targets.gguf.imatrix: calibration, and the recipe has no calibration text",
             "add e.g. calibration: {packs: [searchqa, lessonpack]}",
         )
+    if weights.lessons is None:
+        raise ValueError("no folder to keep in what is learned")
     windows = cut(model, recipe, recipe.calibration, progress)
-    kept = None
-    if weights.lessons is not None:  # another quant, or another machine's part, may have learned it
-        kept = weights.lessons / f"importance-{np.__version__}-{windows.digest[:24]}.gguf"
-        if kept.is_file():
-            return _learned(read_imatrix(kept), windows)
     with progress.stage("importance matrix", work_bytes(decoder, windows)) as advance:
-        importance = compute_importance(decoder, weights, windows, advance=advance)
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        unseen = kept.with_name(f"{kept.name}.{os.getpid()}.part")
-        write_importance(importance, unseen)
-        unseen.replace(kept)
-    return importance
+        return compute_importance(decoder, weights, windows, weights.lessons, advance=advance)
 
 
 def read_importance(path: Path) -> Importance:
@@ -118,32 +108,19 @@ def compute_importance(
     decoder: Decoder,
     weights: Weights,
     windows: Windows,
+    folder: Path,
     *,
     advance: Callable[[int], None] = lambda _bytes: None,
-    scratch: Path | None = None,
     threads: int | None = None,
 ) -> Importance:
-    """Run the windows through the model, and add up the squares of what each matrix of a layer meets.
+    """Add up the squares of what each matrix of a layer meets on the windows' way through the model.
 
-    Memory holds one batch's activations and, up to a bound, the hidden states of all; what is beyond goes to
-    a temporary file in `scratch`.
+    What is learned on it is kept in `folder`, and may be there already.
     """
-    forward = Forward(decoder, weights.checkpoint, weights.origins, threads)
-    tally = _Tally(decoder)
-    parts = list(batches(windows))
-    with states([(*batch.shape, decoder.hidden_size) for batch in parts], scratch) as hidden:
-        for layer in range(decoder.layer_count):
-            for index, batch in enumerate(parts):
-                before = hidden.load(index) if layer else forward.embed(batch)
-                after = forward.layer(layer, before, tally.observe)
-                hidden.store(index, after)
-                advance(after.nbytes)
-    content = ImatrixFile(tally.sums(), (windows.source,), len(windows.tokens), windows.length)
-    return _learned(content, windows)
-
-
-def _learned(content: ImatrixFile, windows: Windows) -> Importance:
-    return replace(_from_sums(content, windows.source, COMPUTED_NAME), learned=windows.record())
+    learned = learn_squares(decoder, weights, windows, folder, advance=advance, threads=threads)
+    content = ImatrixFile(_sums(decoder, learned), (windows.source,), len(windows.tokens), windows.length)
+    found = _from_sums(content, windows.source, COMPUTED_NAME)
+    return replace(found, learned=windows.record())
 
 
 def pack_importance(importance: Importance) -> bytes:
@@ -185,57 +162,46 @@ def _columns(decoder: Decoder) -> dict[str, int]:
     }
 
 
-class _Tally:
-    """Adds up, by the file's names: several matrices may be one tensor there, and are counted once.
+def _sums(decoder: Decoder, learned: Iterable[Learned]) -> dict[str, Sum]:
+    """Gather by the file's names: several matrices may be one tensor there, and are counted once.
 
     Stacked experts are counted one by one.
     """
-
-    def __init__(self, decoder: Decoder) -> None:
-        self.squares: dict[str, NDArray[np.float64]] = {}
-        self.counts: dict[str, NDArray[np.int64]] = {}
-        self._columns: dict[str, TileColumns] = {}  # of files that have them in another order
-        self._places: dict[Ref, tuple[str, int]] = {}
-        self._parted: set[str] = set()  # by heads, all of which see every token: they are counted once
-        for tensor in file_tensors(decoder):
-            if not tensor.name.startswith("blk.") or not tensor.pieces:
-                continue
-            first = tensor.pieces[0].ref
-            # The one row of a shared expert's gate is no matrix in the file, and multiplied like one.
-            if not tensor.is_matrix and first.role is not Role.SHARED_ROUTER:
-                continue
-            firsts = [first]
-            if first.role is Role.LATENT_KV_UP:
-                role = Role.LATENT_K_UP if tensor.pieces[0].is_turned else Role.LATENT_V_UP
-                firsts = [Ref(role, first.layer, expert=head) for head in range(tensor.shape[0])]
-                self._parted.add(tensor.name)
-            elif first.expert is not None:
-                firsts = [piece.ref for piece in tensor.pieces if piece.ref.role == first.role]
-            for ref in firsts:
-                self._places[ref] = tensor.name, ref.expert or 0
-            if isinstance(arrange := tensor.pieces[0].arrange, TileColumns):
-                self._columns[tensor.name] = arrange
-            self.squares[tensor.name] = np.zeros((len(firsts), tensor.shape[-1]))
-            self.counts[tensor.name] = np.zeros(len(firsts), np.int64)
-
-    def observe(self, refs: tuple[Ref, ...], rows: NDArray[np.float32]) -> None:
-        # float32 within a batch, as llama-imatrix adds; float64 over all of them, which it does not.
-        squares = np.einsum("ij,ij->j", rows, rows)
-        for ref in refs:
-            if ref in self._places:
-                name, expert = self._places[ref]
-                arrange = self._columns.get(name)
-                ordered = squares if arrange is None else arrange(squares[None])[0]
-                self.squares[name][expert] += ordered.astype(np.float64)
-                self.counts[name][expert] += len(rows)
-
-    def sums(self) -> dict[str, Sum]:
-        """Give what was seen, sorted by name."""
-        return {
-            name: Sum(self.squares[name].astype(np.float32).ravel(), tuple(map(int, self._counted(name))))
-            for name, counts in sorted(self.counts.items())
-            if counts.any()
-        }
-
-    def _counted(self, name: str) -> NDArray[np.int64]:
-        return self.counts[name][:1] if name in self._parted else self.counts[name]
+    squares: dict[str, NDArray[np.float32]] = {}
+    counts: dict[str, NDArray[np.int64]] = {}
+    columns: dict[str, TileColumns] = {}  # of files that have them in another order
+    places: dict[Ref, tuple[str, int]] = {}
+    parted: set[str] = set()  # by heads, all of which see every token: they are counted once
+    for tensor in file_tensors(decoder):
+        if not tensor.name.startswith("blk.") or not tensor.pieces:
+            continue
+        first = tensor.pieces[0].ref
+        # The one row of a shared expert's gate is no matrix in the file, and multiplied like one.
+        if not tensor.is_matrix and first.role is not Role.SHARED_ROUTER:
+            continue
+        firsts = [first]
+        if first.role is Role.LATENT_KV_UP:
+            role = Role.LATENT_K_UP if tensor.pieces[0].is_turned else Role.LATENT_V_UP
+            firsts = [Ref(role, first.layer, expert=head) for head in range(tensor.shape[0])]
+            parted.add(tensor.name)
+        elif first.expert is not None:
+            firsts = [piece.ref for piece in tensor.pieces if piece.ref.role == first.role]
+        for ref in firsts:
+            places[ref] = tensor.name, ref.expert or 0
+        if isinstance(arrange := tensor.pieces[0].arrange, TileColumns):
+            columns[tensor.name] = arrange
+        squares[tensor.name] = np.zeros((len(firsts), tensor.shape[-1]), np.float32)
+        counts[tensor.name] = np.zeros(len(firsts), np.int64)
+    for each in learned:
+        for name, expert in (places[ref] for ref in each.refs if ref in places):
+            arranged = columns.get(name)
+            squares[name][expert] += each.squares if arranged is None else arranged(each.squares[None])[0]
+            counts[name][expert] += each.token_count
+    return {
+        name: Sum(
+            squares[name].ravel(),
+            tuple(map(int, counted[:1] if name in parted else counted)),
+        )
+        for name, counted in sorted(counts.items())
+        if counted.any()
+    }

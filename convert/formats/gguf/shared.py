@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convert.formats.gguf.budgeted import Measured
 
@@ -31,5 +31,5 @@ class Shared:
     native: str = ""  # the float that the source's head has, where it is kept
     measured: Measured = field(default_factory=Measured, repr=False)
     scales: Scales = field(default_factory=dict, repr=False)  # of matrices, for NVFP4
-    learning: float = 0.0  # operations that an importance matrix costs
+    learning: Mapping[str, Any] = field(default_factory=dict)  # what an importance matrix costs, as planned
     asked: Asked | None = field(default=None, repr=False)  # to round by what is learned

@@ -40,12 +40,15 @@ def lessons_held(run: Run, weights: Weights) -> Iterator[Callable[[], None]]:
 def learn(run: Run, weights: Weights) -> Iterable[Job]:
     """Let each format that learns from the weights do so once, and then plan its files again."""
     learned: dict[int, Any] = {}
-    for job in run.jobs:
+    # What learns most goes first: the others then find there what they need.
+    for job in sorted(run.jobs, key=lambda job: -job.planned.learning):
         format_, options = job.wanted.format, job.wanted.target.options
         if id(options) not in learned:
             learned[id(options)] = format_.learn(
                 job.shared, run.model, options, run.recipe, weights=weights, progress=run.progress
             )
+    for job in run.jobs:
+        format_, options = job.wanted.format, job.wanted.target.options
         ready = learned[id(options)]
         if ready is job.shared:
             yield job
