@@ -132,7 +132,8 @@ from convert.cli import main
 sys.exit(main())
 """
 RECIPE = """model: {model}
-targets: {{gguf: {{quants: [F16, Q8_0]}}, onnx: {{precision: int4}}, gptq: {{}}, awq: {{}}, hf: {{}}}}
+targets: {{gguf: {{quants: [F16, Q8_0]}}, onnx: {{precision: int4}}, awq: {{}}, hf: {{}},
+  gptq: {{engine: gptqmodel}}}}
 calibration: {{packs: [searchqa], samples: 2}}
 """
 

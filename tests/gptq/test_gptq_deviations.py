@@ -32,7 +32,7 @@ def test_what_config_json_still_says_is_not_called_lost(
 ) -> None:
     copying(monkeypatch)
     source = make(tmp_path / "source", tiny.Recipe(model_type, DYNAMIC))
-    targets = "hf: {}\n  gptq: {}\n  awq: {}\n  gguf: {quants: [Q8_0]}"
+    targets = "hf: {}\n  gptq: {engine: gptqmodel}\n  awq: {}\n  gguf: {quants: [Q8_0]}"
     planned = plan_recipe(recipe(tmp_path, source, targets), out=tmp_path / "artifacts", offline=True)
     in_plan = {target.target: target.deviations for target in planned.targets}
     out = convert(tmp_path, source, targets)
@@ -60,7 +60,7 @@ def test_a_type_that_changed_has_its_own_reason(tmp_path: Path, monkeypatch: pyt
         return replace(outcome, matrices=(Quantized(matrix, None, None),))
 
     copying(monkeypatch, afterwards=narrow)
-    manifest = read_manifest(convert(tmp_path, source, "gptq: {}") / "gptq")
+    manifest = read_manifest(convert(tmp_path, source, "gptq: {engine: gptqmodel}") / "gptq")
     told = {(each.subject, each.wanted, each.got): each.why for each in manifest.deviations}
     assert "biases of quantized matrices" in told["1 tensor", "BF16", "F16"]
     assert "in the type that most of it has" in told[f"{len(norms)} tensors", "F32", "BF16"]
@@ -73,7 +73,7 @@ def test_a_source_wider_than_any_artifact_is_told_of_what_stays_plain(
     tensors = load_file(source / "model.safetensors")
     save_file({name: tensor.double() for name, tensor in tensors.items()}, source / "model.safetensors")
     copying(monkeypatch)
-    out = convert(tmp_path, source, "gptq: {}\n  awq: {}")
+    out = convert(tmp_path, source, "gptq: {engine: gptqmodel}\n  awq: {}")
     manifest = read_manifest(out / "gptq")
     told = {each.subject for each in manifest.deviations if (each.wanted, each.got) == ("F64", "F32")}
     assert told == {name for name in tensors if "norm" in name or "layers" not in name}

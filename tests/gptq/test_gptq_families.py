@@ -109,7 +109,8 @@ def can_be_read(name: str, method: Method) -> bool:
 )
 def test_a_family_answers_as_its_packed_weights_say(name: str, method: str, tmp_path: Path) -> None:
     source = make(tmp_path / "source", tiny.Recipe(name, changes(name), spread=0.05))
-    targets = f"hf: {{dtype: fp32}}\n  {method}: {{group_size: 32}}"
+    engine = ", engine: gptqmodel" if method == "gptq" else ""
+    targets = f"hf: {{dtype: fp32}}\n  {method}: {{group_size: 32{engine}}}"
     convert_recipe(
         making.recipe(tmp_path, source, targets, f"samples: 8, length: {length(name)}"),
         out=tmp_path / "artifacts",

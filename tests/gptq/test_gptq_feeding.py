@@ -46,7 +46,7 @@ def test_a_relabeled_source_is_laid_out_for_the_tool(tmp_path: Path, monkeypatch
         assert load_file(job.source / "model.safetensors").keys() == expected.keys()
 
     jobs = copying(monkeypatch, look)
-    out = convert(tmp_path, source, "gptq: {}")
+    out = convert(tmp_path, source, "gptq: {engine: gptqmodel}")
     assert json.loads(seen["config.json"])["model_type"] == "qwen2"
     assert [(job.method, job.bits, job.group_size, job.sym, job.desc_act) for job in jobs] == [
         ("gptq", 4, 128, True, False)
@@ -66,7 +66,7 @@ def test_a_canonical_source_is_linked_and_not_copied(tmp_path: Path, monkeypatch
         assert set(index["weight_map"].values()) == {path.name for path in source.glob("*.safetensors")}
 
     jobs = copying(monkeypatch, look)
-    convert(tmp_path, source, "gptq: {}")
+    convert(tmp_path, source, "gptq: {engine: gptqmodel}")
     assert len(jobs) == 1
 
 
@@ -87,13 +87,15 @@ def test_a_source_that_is_nearly_canonical_is_laid_out_anew(
         assert names["transformer.h.0.attn.c_attn.weight"].shape == (256, 768)
 
     jobs = copying(monkeypatch, look)
-    convert(tmp_path, source, "gptq: {}")
+    convert(tmp_path, source, "gptq: {engine: gptqmodel}")
     assert len(jobs) == 1
 
 
 def test_two_tools_are_fed_from_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = copying(monkeypatch)
-    convert(tmp_path, make(tmp_path / "source", tiny.Recipe("qwen", WIDE)), "gptq: {}\n  awq: {}")
+    convert(
+        tmp_path, make(tmp_path / "source", tiny.Recipe("qwen", WIDE)), "gptq: {engine: gptqmodel}\n  awq: {}"
+    )
     assert [job.method for job in jobs] == ["awq", "gptq"] or [job.method for job in jobs] == ["gptq", "awq"]
     assert jobs[0].source == jobs[1].source
 
@@ -106,7 +108,7 @@ def test_awq_is_fed_16_bits_of_a_wider_source(tmp_path: Path, monkeypatch: pytes
 
     copying(monkeypatch, look)
     source = make(tmp_path / "source", tiny.Recipe("qwen2", WIDE, dtype="F32"))
-    out = convert(tmp_path, source, "gptq: {}\n  awq: {}")
+    out = convert(tmp_path, source, "gptq: {engine: gptqmodel}\n  awq: {}")
     assert fed == {"gptq": "torch.float32", "awq": "torch.float16"}
     said = {target: [each.why for each in read_manifest(out / target).deviations] for target in fed}
     assert "GPTQModel's AWQ computes in 16 bits" in said["awq"]
@@ -124,7 +126,7 @@ def test_a_tool_that_fails_takes_nothing_else_with_it(
     copying(monkeypatch, fail)
     source = make(tmp_path / "source", tiny.Recipe("qwen", WIDE))
     with pytest.raises(Failure, match="ran out of memory"):
-        convert(tmp_path, source, "gptq: {}\n  gguf: {quants: [Q8_0]}")
+        convert(tmp_path, source, "gptq: {engine: gptqmodel}\n  gguf: {quants: [Q8_0]}")
     assert [path.name for path in (tmp_path / "artifacts" / "recipe").iterdir()] == ["gguf-Q8_0"]
     assert in_staging(tmp_path) == []
 
@@ -134,7 +136,7 @@ def test_what_was_damped_more_and_what_changed_its_type_is_told(
 ) -> None:
     copying(monkeypatch)
     source = make(tmp_path / "source", tiny.Recipe("qwen", WIDE))
-    manifest = read_manifest(convert(tmp_path, source, "gptq: {}") / "gptq")
+    manifest = read_manifest(convert(tmp_path, source, "gptq: {engine: gptqmodel}") / "gptq")
     told = {(each.subject, each.wanted, each.got) for each in manifest.deviations}
     assert ("model.layers.0.mlp.up_proj", "damp 0.01", "damp 0.06") in told
     assert ("weights", "the same bits on every machine", "the same bits on machines of one kind") in told
@@ -151,14 +153,22 @@ def test_what_stands_is_made_again_for_another_text_only(
     jobs = copying(monkeypatch)
     source = make(tmp_path / "source", tiny.Recipe("qwen", WIDE))
     for calibration in ("samples: 4, length: 64", "samples: 4, length: 64", "samples: 5, length: 64"):
-        asked = recipe(tmp_path, source, "gptq: {}", calibration)
+        asked = recipe(tmp_path, source, "gptq: {engine: gptqmodel}", calibration)
         convert_recipe(asked, out=tmp_path / "artifacts", offline=True)
     assert [len(job.windows) for job in jobs] == [4, 5]
 
 
 REFUSED = [
-    ("gptq: {group_size: 96}", "recipe.yaml:3: targets.gptq.group_size: 96 does not divide 256", "32 or -1"),
-    ("gptq: {group_size: 64}", "recipe.yaml:3: targets.gptq.group_size: 64 does not divide 352", "use 32"),
+    (
+        "gptq: {group_size: 96}",
+        "recipe.yaml:3: targets.gptq.group_size: 96 does not divide 256",
+        "32 or -1",
+    ),
+    (
+        "gptq: {group_size: 64}",
+        "recipe.yaml:3: targets.gptq.group_size: 64 does not divide 352",
+        "use 32",
+    ),
     ("awq:\n    group_size: 16", "recipe.yaml:4: targets.awq.group_size: 16 is a group size that", "use 32"),
 ]
 
@@ -187,7 +197,7 @@ def test_what_gptqmodel_cannot_do_is_refused_by_the_plan(tmp_path: Path) -> None
 
 def test_a_text_of_too_few_tokens_is_refused_by_the_plan(tmp_path: Path) -> None:
     source = make(tmp_path / "source", tiny.Recipe("llama"))
-    asked = recipe(tmp_path, source, "gptq: {}")
+    asked = recipe(tmp_path, source, "gptq: {engine: gptqmodel}")
     (tmp_path / "text.txt").write_text("short", "utf-8")
     with pytest.raises(Failure, match="the text makes 5 tokens"):
         plan_recipe(asked, out=tmp_path / "artifacts", offline=True)
@@ -195,13 +205,13 @@ def test_a_text_of_too_few_tokens_is_refused_by_the_plan(tmp_path: Path) -> None
 
 def test_a_recipe_without_a_text_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text("model: a/b\ntargets:\n  gptq: {}\n", "utf-8")
+    path.write_text("model: a/b\ntargets:\n  gptq: {engine: gptqmodel}\n", "utf-8")
     with pytest.raises(UsageFailure, match=r"recipe\.yaml:3: targets\.gptq: needs a calibration text"):
         load(path, option_models())
 
 
 def test_a_machine_too_small_is_told_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = recipe(tmp_path, make(tmp_path / "source", tiny.Recipe("llama")), "gptq: {}")
+    asked = recipe(tmp_path, make(tmp_path / "source", tiny.Recipe("llama")), "gptq: {engine: gptqmodel}")
     planned = plan_recipe(asked, out=tmp_path / "artifacts", offline=True)
     assert planned.targets[0].device == "cpu"
     monkeypatch.setattr(machine, "memory_bytes", lambda: planned.peak_memory_bytes - 1)
@@ -219,7 +229,7 @@ def test_more_text_than_any_machine_could_hold_is_refused_before_it_is_made(
     source = make(tmp_path / "source", tiny.Recipe("llama", {"max_position_embeddings": 1 << 20}))
     path = tmp_path / "recipe.yaml"
     path.write_text(
-        f"model: {source}\ntargets: {{gptq: {{}}}}\n"
+        f"model: {source}\ntargets: {{gptq: {{engine: gptqmodel}}}}\n"
         "calibration: {packs: [searchqa], samples: 100000, length: 131072}\n",
         "utf-8",
     )
@@ -250,7 +260,7 @@ def wait(job, **_):
     time.sleep(60)
 
 gptq_format.quantize = wait
-convert(Path(sys.argv[1]), Path(sys.argv[2]), "gptq: {}")
+convert(Path(sys.argv[1]), Path(sys.argv[2]), "gptq: {engine: gptqmodel}")
 """
 
 

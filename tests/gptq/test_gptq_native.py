@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from convert import plan_recipe
 from convert.errors import Failure
+from convert.formats.gptq.options import GptqOptions
 from convert.store import read_manifest
 from tests import tiny
-from tests.gptq.making import convert
+from tests.gptq.making import convert, recipe
 from tests.gptq.packed import rounded, tensors, unpack
 from tests.hf.describing import convert_to, make
 
@@ -47,6 +49,35 @@ def test_codes_are_of_the_source_s_own_matrices(tmp_path: Path, model_type: str,
     settings = json.loads((out / "config.json").read_text("utf-8"))["quantization_config"]
     assert (settings["bits"], settings["group_size"], settings["quant_method"]) == (bits, 32, "gptq")
     assert read_manifest(out).tensors.keys() == plain.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "engine"),
+    [
+        ({}, "native"),
+        ({"device": "cpu"}, "native"),
+        ({"device": "cuda"}, None),
+        ({"sym": False}, None),
+        ({"desc_act": True}, None),
+        ({"engine": "gptqmodel"}, None),
+        ({"sym": False, "engine": "native"}, "native"),
+    ],
+)
+def test_it_is_taken_unless_gptqmodel_alone_can(given: dict[str, Any], engine: str | None) -> None:
+    # GPTQModel's artifacts keep the key that they had before an engine could be named.
+    assert GptqOptions.model_validate(given).by_target()["gptq"].get("engine") == engine
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("phi3", "gate and up joined in one matrix"), ("bloom", r"linear biases .*ALiBi.*")]
+)
+def test_a_model_that_it_cannot_do_is_refused_with_the_other_engine(
+    tmp_path: Path, name: str, why: str
+) -> None:
+    asked = recipe(tmp_path, make(tmp_path / "source", tiny.Recipe(name)), "gptq: {group_size: 32}")
+    with pytest.raises(Failure, match=f"the native engine cannot do with {why}$") as refused:
+        plan_recipe(asked, out=tmp_path / "out", offline=True)
+    assert refused.value.hint == "write engine: gptqmodel"
 
 
 @pytest.mark.parametrize("option", ["sym: false", "desc_act: true", "device: cuda"])

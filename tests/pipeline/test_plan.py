@@ -22,7 +22,7 @@ def test_a_disk_that_is_enough_for_the_plan_is_enough_for_the_conversion(
 ) -> None:
     copying(monkeypatch)
     source = make(tmp_path / "source", tiny.Recipe("llama"))
-    asked, out = recipe(tmp_path, source, "hf: {}\n  gptq: {}"), tmp_path / "artifacts"
+    asked, out = recipe(tmp_path, source, "hf: {}\n  gptq: {engine: gptqmodel}"), tmp_path / "artifacts"
     planned = plan_recipe(asked, out=out, offline=True)
     assert planned.written_bytes == sum(target.size_bytes for target in planned.targets)
     monkeypatch.setattr(space, "free_bytes", lambda _: planned.disk_needed_bytes - 1)
@@ -35,7 +35,7 @@ def test_a_disk_that_is_enough_for_the_plan_is_enough_for_the_conversion(
 
 
 def test_fewer_threads_take_a_tool_longer(tmp_path: Path) -> None:
-    asked = recipe(tmp_path, make(tmp_path / "source", tiny.Recipe("llama")), "gptq: {}")
+    asked = recipe(tmp_path, make(tmp_path / "source", tiny.Recipe("llama")), "gptq: {engine: gptqmodel}")
     one, four = (plan_recipe(asked, out=tmp_path / "artifacts", offline=True, threads=n) for n in (1, 4))
     assert one.targets[0].tool_s > four.targets[0].tool_s
     assert one.estimated_s > four.estimated_s

@@ -63,7 +63,7 @@ def test_a_tool_gets_a_checkpoint_of_widened_weights(tmp_path: Path, monkeypatch
     source = quantized(tmp_path / "source", "fp8")
     wanted = load_file(plain(source, tmp_path / "wide") / "model.safetensors")
     copying(monkeypatch)
-    out = gptq_convert(tmp_path, source, "gptq: {bits: 4}") / "gptq"
+    out = gptq_convert(tmp_path, source, "gptq: {bits: 4, engine: gptqmodel}") / "gptq"
     assert "quantization_config" not in json.loads((out / "config.json").read_text())
     found = load_file(out / "model.safetensors")
     assert found.keys() == wanted.keys()

@@ -216,7 +216,7 @@ def test_transformers_loads_it_and_gives_the_same_logits(artifact: Path, gptq: W
 @pytest.mark.parametrize(
     "target",
     [
-        "gptq: {bits: 8, group_size: 32}",
+        "gptq: {bits: 8, group_size: 32, engine: gptqmodel}",
         pytest.param("awq: {group_size: 64}", marks=pytest.mark.exhaustive),
     ],
 )

@@ -9,8 +9,6 @@ from convert.formats.gptq.gptqmodel import GptqModelFormat
 
 if TYPE_CHECKING:
     from convert.formats.base import Planned
-    from convert.model.decoder import Decoder
-    from convert.model.feature import Feature
     from convert.model.source import Model, Weights
     from convert.progress import Progress
     from convert.recipe import Recipe
@@ -18,15 +16,6 @@ if TYPE_CHECKING:
 
 class GptqFormat(GptqModelFormat):
     """GPTQ's files, made by the engine that a recipe names."""
-
-    def renders(self, decoder: Decoder, options: Any = None) -> frozenset[Feature] | None:
-        """Express what GPTQModel does; the native engine also has to know how the text passes through."""
-        found = super().renders(decoder, options)
-        if found is None or not (options and options.is_native):
-            return found
-        from convert.model.forward import RENDERS as LEARNED  # noqa: PLC0415 - for the few that learn
-
-        return found & LEARNED
 
     def tools(self, options: Any, target: str) -> dict[str, str]:
         return native.tools() if options.is_native else super().tools(options, target)

@@ -17,6 +17,7 @@ from convert.formats.hf.shards import Entry, index, pack_header, split
 from convert.formats.hf.tensors import Stored, stored_tensors
 from convert.learning.asking import Asked
 from convert.model.families import family
+from convert.model.forward import RENDERS as LEARNED
 from convert.recipe.reader import refuse_at
 from convert.writer.codecs.gptq_words import GptqWords
 from convert.writer.codecs.plain import WIDTH_BYTES, Plain
@@ -57,19 +58,17 @@ def prepare(model: Model, options: GptqOptions, recipe: Recipe) -> Native:
     checkpoint = hf.list_tensors(model)
     matrices = estimate.matrices(checkpoint.stored)
     require_fit("gptq", options.bits, options.group_size, matrices, recipe)
-    for option, is_wrong, hint in (
-        ("sym", not options.sym, "remove sym"),
-        (
-            "desc_act",
-            options.desc_act,
-            "remove desc_act: columns are taken in that order anyway",
-        ),
-        ("device", options.device == "cuda", "write device: cpu"),
-        ("engine", any(matrix.is_gated for matrix in matrices), "this model joins gate and up in one matrix"),
+    beyond = ", ".join(sorted(map(str, model.decoder.features - LEARNED)))
+    for option, is_wrong, what, hint in (
+        ("sym", not options.sym, "sym: false", "remove sym, or "),
+        ("desc_act", options.desc_act, "it", "remove it, since columns are taken in that order anyway, or "),
+        ("device", options.device == "cuda", "cuda", "write device: cpu, or "),
+        ("engine", any(each.is_gated for each in matrices), "gate and up joined in one matrix", ""),
+        ("engine", beyond, beyond, ""),
     ):
         if is_wrong:
-            what = f"the native engine cannot do with {option} as it is"
-            refuse_at(recipe, ("targets", "gptq", option), what, f"{hint}, or write engine: gptqmodel")
+            why = f"the native engine cannot do with {what}"
+            refuse_at(recipe, ("targets", "gptq", option), why, f"{hint}write engine: gptqmodel")
     names = {f"{matrix.name}.weight" for matrix in matrices}
     return Native(checkpoint, _quantized(model.decoder, names), asked)
 

@@ -56,21 +56,24 @@ class GptqOptions(GptqModelOptions):
         description="Share of the Hessian's mean diagonal that is added to it.",
         examples=[0.01],
     )
-    engine: Literal["gptqmodel", "native"] = Field(
-        default="gptqmodel",
-        description="Who makes it: GPTQModel, or modelwright itself, which needs no torch and less time.",
-        examples=["native"],
+    engine: Literal["gptqmodel", "native"] | None = Field(
+        default=None,
+        description="Who makes it: modelwright itself, on a CPU and without torch, or GPTQModel; "
+        "unless it is said, GPTQModel for device: cuda, sym: false and desc_act: true alone.",
+        examples=["gptqmodel"],
     )
 
     @property
     def is_native(self) -> bool:
-        """Check whether no tool is needed."""
+        """Check whether no tool is needed; the machine makes no difference, as it would make other bytes."""
+        if self.engine is None:
+            return self.sym and not self.desc_act and self.device != "cuda"
         return self.engine == "native"
 
     def by_target(self) -> dict[str, dict[str, JsonValue]]:
         """Name the one artifact; without the engine where that is GPTQModel, as before it could be said."""
-        left_out = None if self.is_native else {"engine"}
-        return {self.format_name: self.model_dump(mode="json", exclude=left_out)}
+        said = self.model_dump(mode="json", exclude={"engine"})
+        return {self.format_name: {**said, "engine": "native"} if self.is_native else said}
 
     def closer(self, target: str) -> str:
         """Name the eight bits before what both methods have."""
