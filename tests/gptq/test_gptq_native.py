@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convert import plan_recipe
-from convert.errors import Failure
+from convert.errors import Failure, UsageFailures
 from convert.formats.gptq.options import GptqOptions
 from convert.store import read_manifest
 from tests import tiny
@@ -75,9 +75,10 @@ def test_a_model_that_it_cannot_do_is_refused_with_the_other_engine(
     tmp_path: Path, name: str, why: str
 ) -> None:
     asked = recipe(tmp_path, make(tmp_path / "source", tiny.Recipe(name)), "gptq: {group_size: 32}")
-    with pytest.raises(Failure, match=f"the native engine cannot do with {why}$") as refused:
+    with pytest.raises(UsageFailures, match=f"the native engine cannot do with {why}$") as refused:
         plan_recipe(asked, out=tmp_path / "out", offline=True)
-    assert refused.value.hint == "write engine: gptqmodel"
+    (problem,) = refused.value.problems
+    assert problem.hint == "write engine: gptqmodel"
 
 
 @pytest.mark.parametrize("option", ["sym: false", "desc_act: true", "device: cuda"])
