@@ -140,8 +140,10 @@ def test_a_message_is_as_long_as_a_person_reads(capsys: pytest.CaptureFixture[st
 def test_too_little_address_space_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
     report(RuntimeError("can't start new thread"))
     report(ImportError("libx.so: failed to map segment from shared object"))
+    report(OSError("libx.so: cannot open shared object file: Input/output error"))
     said = capsys.readouterr().err
     assert said.count("error: not enough memory") == 2
+    assert said.count("error: a library cannot be loaded: libx.so") == 1
     assert "bug" not in said
 
 

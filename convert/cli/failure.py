@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # What threads and the loader of libraries say under `ulimit -v`.
 OUT_OF_MEMORY = ("can't start new thread", "failed to map segment", "annot allocate memory")
+# What the loader of libraries says of a file that it cannot read, without an error's number.
+UNREADABLE = ("cannot open shared object file", "cannot read file data", "file too short")
 
 
 def report(error: BaseException, *, is_json: bool = False) -> int:
@@ -68,6 +70,9 @@ def _translated(error: BaseException) -> Failure | None:
         return failure
     if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
         return Failure("not enough memory", "close other programs, or use fewer threads: --threads 1")
+    if isinstance(error, OSError | ImportError) and any(words in str(error) for words in UNREADABLE):
+        again = "is the disk sound? see `dmesg`, then install modelwright again"
+        return Failure(f"a library cannot be loaded: {error}", again)
     if isinstance(error, OSError) and error.errno is not None:
         from convert.store.fault import failure_from  # noqa: PLC0415 - the one table of these, rarely needed
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from convert.deviation import count_matrices, grouped, summed
-from convert.errors import Failure, UsageFailure
+from convert.errors import Failure
 from convert.pick import commands, data
 from convert.pick.candidate import Candidate, of_recipe, offered
 from convert.pick.fit import NONE, NOT_RUN, Fit, fit
@@ -17,7 +17,7 @@ from convert.pick.machine import Machine
 from convert.pick.need import Need
 from convert.pick.page_data import data_of_candidate, data_of_machine, data_of_model, data_of_runtime, key
 from convert.pick.profile import shipped_machine
-from convert.pick.rank import Answer, rank
+from convert.pick.rank import Answer, NothingOpens, rank
 from convert.pick.runtime import Runtime, find_runtime
 from convert.pick.sentence import GOALS, LANGUAGES, heading, reason, sentence
 from convert.recipe import Recipe
@@ -96,9 +96,11 @@ def for_recipes(recipes: Iterable[Recipe], out: Path) -> Choice | None:
     None where a model is not at hand, or where nothing opens an artifact on any machine.
     """
     hub = Hub.from_environment(is_offline=True)
-    with suppress(Failure):
-        return between([each for recipe in recipes for each in of_recipe(recipe, out, hub)], find_runtime)
-    return None
+    try:
+        found = [each for recipe in recipes for each in of_recipe(recipe, out, hub)]
+    except Failure:
+        return None
+    return between(found, find_runtime)  # a file of a machine or runtime that cannot be read is no "none"
 
 
 def between(candidates: Iterable[Candidate], read: Callable[[str], Runtime]) -> Choice | None:
@@ -107,7 +109,7 @@ def between(candidates: Iterable[Candidate], read: Callable[[str], Runtime]) -> 
     longest = max((each.model.decoder.context_length for each in found), default=0)
     need = Need(context=min(Need().context, longest))
     for name in FIRST:
-        with suppress(UsageFailure):
+        with suppress(NothingOpens):
             return choice(found, shipped_machine(name), need, read)
     return None
 

@@ -45,6 +45,10 @@ def rank(
     return Answer(machine, need, tuple(fits), None, nearest, gives)
 
 
+class NothingOpens(UsageFailure):
+    """No runtime of a machine opens any of the candidates; another machine's may."""
+
+
 def ranked(
     candidates: Sequence[Candidate], machine: Machine, need: Need, runtimes: dict[str, Runtime]
 ) -> list[Fit]:
@@ -52,7 +56,7 @@ def ranked(
     fits = _fits(candidates, machine, need, runtimes)
     if not fits:
         opened = sorted({name for each in runtimes.values() for name in each.formats})
-        raise UsageFailure(
+        raise NothingOpens(
             f"{', '.join(runtimes)}: nothing that was named can be opened there",
             f"these open {', '.join(opened)}; name other recipes, or another --runtime",
         )

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from convert.cli import choice
-from convert.pick import commands
+from convert.errors import UsageFailure
+from convert.pick import commands, page
 from convert.pick.candidate import gather
 from convert.pick.fit import divides
 from convert.pick.machine import overridden
 from convert.pick.need import Need
+from convert.pick.page import between
 from convert.pick.profile import find_machine
 from convert.pick.rank import Answer, rank
+from convert.pick.runtime import Runtime, find_runtime
 from convert.pick.sentence import reason
 
 NOWHERE = Path("nowhere")
@@ -201,3 +204,16 @@ def test_fewer_bits_are_offered_where_they_would_fit() -> None:
     found = chosen("laptop-8gb", Need(min_speed=1), "qwen2.5-7b", ram="7.5GB")
     assert found.answer is None
     assert "Q4_K_M → Q3_K_M" in found.gives
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_nothing_that_opens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert between([], find_runtime) is None
+
+    def unreadable(_: str) -> Runtime:
+        raise UsageFailure("x.yaml: cannot be read: input/output error")
+
+    monkeypatch.setattr(page, "shipped_machine", unreadable)
+    with pytest.raises(UsageFailure, match="input/output error"):
+        between([], find_runtime)

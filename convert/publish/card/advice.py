@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from convert.errors import UsageFailure
 from convert.pick import candidate as pick
 from convert.pick.memory import estimate
 from convert.pick.need import Need
 from convert.pick.profile import shipped_machine
-from convert.pick.rank import ranked
+from convert.pick.rank import NothingOpens, ranked
 from convert.pick.runtime import Runtime, shipped_runtime
 from convert.publish.bundle import Bundle, Candidate
 from convert.publish.card import markdown
@@ -58,7 +57,7 @@ def sentence(bundle: Bundle) -> str:
     for machine in map(shipped_machine, MACHINES) if known else ():
         try:
             best = ranked(known, machine, need, {name: shipped_runtime(name) for name in machine.runtimes})[0]
-        except UsageFailure:  # none of its runtimes opens any of them
+        except NothingOpens:  # none of its runtimes opens any of them
             continue
         if best.is_answer:
             answers.setdefault(best.candidate.target, []).append(machine.title)
