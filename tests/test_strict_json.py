@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
@@ -15,9 +17,13 @@ from convert.model.card import front_matter
 from convert.model.config import Config
 from convert.model.decoder import Rope
 from convert.model.forward.frequency import turning
+from convert.model.source import Model
 from convert.strict_json import parse_object, to_json
 from convert.tokenizer.rank import read_ranks
 from tests.tiny import described
+
+if TYPE_CHECKING:
+    from convert.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 # Who parses by another way reads what we wrote, or what was read by this way before.
@@ -108,6 +114,13 @@ def test_a_table_is_finite_and_of_a_size_that_fits() -> None:
     with pytest.raises(Failure, match="tables of"):
         turning(decoder, Rope(1e4, 64), 1 << 30)
     assert np.isfinite(turning(decoder, Rope(1e4, 64), 16).cosines).all()
+
+
+def test_settings_of_a_source_are_sound_numbers() -> None:
+    said = {"top_k": 40.5, "top_p": math.nan, "temperature": 10**400, "min_p": True}
+    model = Model("m", None, described("llama"), cast("Tokenizer", None), ROOT, generation=said)
+    assert model.sampling == {}
+    assert replace(model, generation={"top_k": 40.0, "top_p": 0.9}).sampling == {"top_k": 40, "top_p": 0.9}
 
 
 def test_ranks_beyond_every_id(tmp_path: Path) -> None:

@@ -68,6 +68,12 @@ class Examination:
         self._checks += self._files.checks
         self._watch.found(self.result())
 
+    def look_again(self) -> None:
+        """Check that what was measured is still there."""
+        path, known = self._subject.path, self._files.manifest_sha256
+        if known and isinstance(path, Path) and (changed := files.check_rebuilt(path, known)):
+            self._checks = [changed, *(each for each in self._checks if each.name != changed.name)]
+
     def question(self, baseline: Baseline) -> None:
         """Open it, compare tokens, template and logits with the source's, and have the dialogues."""
         self._scope = baseline.scope

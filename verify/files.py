@@ -63,6 +63,17 @@ def check_files(path: Path | str, *, is_hashed: bool = True) -> Files:
         return Files(tuple(checks), manifest, digest, manifest.size_bytes)
 
 
+def check_rebuilt(path: Path, manifest_sha256: str) -> Check | None:
+    """Fail where the manifest is another by now: nobody can say which artifact was measured."""
+    try:
+        if hashlib.sha256((path / MANIFEST_NAME).read_bytes()).hexdigest() == manifest_sha256:
+            return None
+        why = "it was built again while it was verified; verify it again"
+    except OSError as error:
+        why = f"{MANIFEST_NAME} was readable before it was verified, and is not now: {error.strerror}"
+    return Check("digests", "changed", 0, passed=False, why=why)
+
+
 @contextmanager
 def named_only(folder: Path, manifest: Manifest) -> Iterator[Path]:
     """Show the folder with no other files than its manifest names: what is judged is what may go out.

@@ -59,6 +59,7 @@ def verify_artifacts(
             examination.take_load(baseline)
         read_long(examinations, baseline, watch)
         for examination in everything:
+            examination.look_again()
             examination.forget()
     return Report(
         tool=version(),

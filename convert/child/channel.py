@@ -112,5 +112,6 @@ class Channel:
             except OSError:
                 raise GoneError from None
             finally:
-                self.waited_s += time.monotonic() - began_s
+                # What goes beyond the pause, this process itself did not run: it was stopped, or slept.
+                self.waited_s += min(time.monotonic() - began_s, pause)
         raise LateError

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import subprocess
 import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-from convert.child import FaultKind, Limits
+from convert.child import FaultKind, Limits, channel
+from convert.child.channel import Channel
 from convert.child.memory import descendants, usage
 from convert.child.watch import KEPT_BYTES, Watch
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def watch(output: int, limit_bytes: int, floods: list[str], hold: threading.Event | None = None) -> Watch:
@@ -61,3 +68,18 @@ def test_processes_that_end_while_they_are_looked_at_do_no_harm() -> None:
     child.wait()
     assert descendants(child.pid) == ()
     assert usage(child.pid) is None
+
+
+def test_time_in_which_the_parent_was_stopped_is_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by SIGSTOP: the clock went on, and the child was stopped too."""
+    ours, theirs = socket.socketpair()
+    clock = iter(range(0, 6000, 60))
+    monkeypatch.setattr(channel, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with ours, theirs:
+        parent = Channel(ours, is_alive=lambda: True)
+        parent.until_s = 1.0
+        later = threading.Timer(3 * channel.POLL_S, lambda: Channel(theirs).send({"done": {}}))
+        later.start()
+        assert parent.receive() == ({"done": {}}, b"")
+        later.join()
+    assert parent.waited_s < 1.0

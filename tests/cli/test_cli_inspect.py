@@ -26,6 +26,15 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return convert_to(place, make(place / "source", tiny.Recipe("gpt2")), "hf: {}") / "hf"
 
 
+def test_a_strangers_folder_does_nothing_to_a_terminal(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "x\x1b[2J" / "y\r\x07"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{")
+    ran = run("list", "--out", tmp_path)
+    assert r"x\x1b[2J" in ran.out
+    assert all(line.isprintable() for line in ran.out.splitlines())
+
+
 def test_a_strangers_words_do_nothing_to_a_terminal(run: Run, artifact: Path) -> None:
     path = artifact / "manifest.json"
     manifest = json.loads(path.read_text("utf-8"))

@@ -94,3 +94,17 @@ def test_commands_and_options_in_examples_exist(text: str) -> None:
             command = program.get_command(click.Context(program), words[1])
             assert command is not None, line
             command.make_context(words[1], words[2:], resilient_parsing=True)
+
+
+def test_what_is_promised_names_tests_that_there_are() -> None:
+    text = (ROOT / "SECURITY.md").read_text("utf-8")
+    named = re.findall(r"`(tests/[^`]+)`", text)
+    assert len(named) > 60
+    for each in named:
+        path, _, name = each.partition("::")
+        file = ROOT / path
+        assert file.is_dir() if path.endswith("/") else file.is_file(), each
+        assert not name or f"\ndef {name}(" in file.read_text("utf-8"), each
+    for line in text.splitlines():  # each row of the two tables
+        if line.startswith("|") and line.count("|") == 3 and "---" not in line:
+            assert "tests/" in line or line in ("| promise | test |", "| defect | test |"), line

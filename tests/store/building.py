@@ -1,6 +1,6 @@
 """A small build, to be run in a process of its own and killed there; and what must hold afterwards.
 
-As a script: `building.py ROOT MARK [--wait | --sweep | --sweep-without-exchange | --fill | --many]`.
+As a script: `building.py ROOT MARK [--wait | --sweep | --sweep-without-exchange | --fill[-inodes] | --many]`.
 """
 
 import errno
@@ -201,6 +201,28 @@ def fill_disk(root: Path) -> int:
     return refused
 
 
+def fill_inodes(root: Path) -> int:
+    """Build where ever fewer files can be made; how often there were too few."""
+    refused = 0
+    filler = root.parent / "filler"
+    for is_rebuild in (False, True):
+        for left in range(10):
+            prepare(root, is_rebuild=is_rebuild)
+            filler.mkdir()
+            while os.statvfs(root.parent).f_ffree > left:
+                (filler / str(os.statvfs(root.parent).f_ffree)).touch()
+            with suppress(Failure):
+                build(root, "new")
+            stands = standing_mark(root)
+            assert stands in {"new", "old" if is_rebuild else None}
+            refused += stands != "new"
+            staging = root / ".staging"
+            assert not staging.is_dir() or {each.name for each in staging.iterdir()} <= {".turn"}
+            shutil.rmtree(filler)
+            assert_recovers(root)
+    return refused
+
+
 def wait_in_staging(root: Path) -> None:
     """Hold a staging folder open until told to finish."""
     with Store(root).stage(RECIPE, TARGET, key_of("waiting")) as staging:
@@ -223,6 +245,8 @@ def main(root: Path, mark: str, mode: str = "--build") -> None:
             sys.stdout.write(f"{sweep_calls(root, has_exchange=False)}\n")
         case "--fill":
             sys.stdout.write(f"{fill_disk(root)}\n")
+        case "--fill-inodes":
+            sys.stdout.write(f"{fill_inodes(root)}\n")
         case "--many":
             for _ in range(10):
                 build(root, mark)

@@ -17,10 +17,13 @@ from convert.store import Store, allocate, require_space, space
 from tests.store.building import MODEL_BYTES, assert_recovers, build, key_of, manifest_of, standing_mark
 
 SCRIPT = Path(__file__).with_name("building.py")
-MOUNTED = 'mount -t tmpfs -o size=512k tmpfs "$0" && exec "$1" -P "$2" "$0/artifacts" new --fill'
+MOUNTED = 'mount -t tmpfs -o "$3" tmpfs "$0" && exec "$1" -P "$2" "$0/artifacts" new "$4"'
 
 
-def test_a_small_disk_that_fills_at_any_moment(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "mode", "least"), [("size=512k", "--fill", 40), ("size=8m,nr_inodes=40", "--fill-inodes", 5)]
+)
+def test_a_small_disk_that_fills_at_any_moment(tmp_path: Path, options: str, mode: str, least: int) -> None:
     if os.geteuid() != 0 or not shutil.which("unshare"):
         pytest.skip("only root can mount a small disk")
     trial = subprocess.run(
@@ -29,13 +32,13 @@ def test_a_small_disk_that_fills_at_any_moment(tmp_path: Path) -> None:
     if trial.returncode != 0:
         pytest.skip("this sandbox mounts nothing")
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", MOUNTED, str(tmp_path), sys.executable, str(SCRIPT)],
+        ["unshare", "-m", "sh", "-c", MOUNTED, str(tmp_path), sys.executable, str(SCRIPT), options, mode],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 40
+    assert int(done.stdout) > least
 
 
 @contextmanager

@@ -81,6 +81,7 @@ class Paced(http.server.BaseHTTPRequestHandler):
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     monkeypatch.setitem(load.PROFILES, "chat", replace(load.PROFILES["chat"], answer_tokens=12))
     Paced.mood, Paced.before = "", []
+    monkeypatch.setattr(http.server.ThreadingHTTPServer, "request_queue_size", 128)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Paced) as made:
         threading.Thread(target=made.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{made.server_port}"
@@ -127,6 +128,21 @@ def test_an_answer_that_is_lost_or_mixed_up_is_seen(mood: str, said: str, worker
     assert isinstance(check.measured, int)
     assert check.measured >= 1
     assert said in check.why
+
+
+@pytest.mark.slow
+def test_a_hundred_streams_at_once_lose_and_mix_up_nothing(worker: Worker) -> None:
+    began_s, plan = time.monotonic(), LoadPlan("chat", (1, 10, 100), rounds=1)
+    found = measure_load(worker, plan, TEXT, is_chat=True)
+    asked = [1, 10, 100, 100]
+    assert [(each.users, each.requests) for each in found] == [*zip((1, 10, 100, None), asked, strict=True)]
+    assert [(each.errors, each.mixed_up, each.first_error) for each in found] == [(0, 0, None)] * 4
+    assert [each.answer_tokens for each in found] == [12 * each for each in asked]
+    assert time.monotonic() - began_s < 120  # one after the other they would take as long on an idle machine
+    # What is refused is counted, every one of it.
+    Paced.mood, before = "refuses", len(Paced.before)
+    found = measure_load(worker, replace(plan, concurrency=(100,)), TEXT, is_chat=True)
+    assert sum(each.errors for each in found) == len(Paced.before) // 7 - before // 7
 
 
 def test_times_of_a_request_that_has_to_wait_count_from_when_it_was_due(worker: Worker) -> None:
