@@ -26,7 +26,7 @@ from verify.task import Plan, Silence, Subject
 if TYPE_CHECKING:
     from pathlib import Path
 
-STOPPED_S = 2.0
+STOPPED_S = 1.0
 
 
 def test_an_artifact_that_is_built_again_while_it_is_verified_does_not_pass(tmp_path: Path) -> None:
