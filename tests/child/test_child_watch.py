@@ -80,6 +80,6 @@ def test_time_in_which_the_parent_was_stopped_is_no_waiting(monkeypatch: pytest.
         parent.until_s = 1.0
         later = threading.Timer(3 * channel.POLL_S, lambda: Channel(theirs).send({"done": {}}))
         later.start()
-        assert parent.receive() == ({"done": {}}, b"")
+        assert parent.receive() == ({"done": {}}, bytearray())
         later.join()
     assert parent.waited_s < 1.0
