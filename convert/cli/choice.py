@@ -9,7 +9,7 @@ from convert.cli.text import fitting_table, paragraph
 from convert.pick import commands
 from convert.pick.sentence import figures, heading, rate, reason
 from convert.recipe.span import BUDGET, NONE
-from convert.size import size
+from convert.size import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,9 +73,20 @@ def _takes(candidate: Candidate) -> Iterator[str]:
     """Say what building and verifying it takes, as far as that is known before."""
     if candidate.model.download_bytes and not candidate.is_built:
         yield f"{size(candidate.model.download_bytes)} to download"
+    if seconds := None if candidate.is_built or candidate.shipped else _converting_s(candidate):
+        yield f"about {duration(seconds)} to convert here"
     budget = candidate.recipe.verify.budget if candidate.recipe else BUDGET
     number, unit = re.split(r"(?<=\d)(?=[a-z])", budget) if budget != NONE else ("", "")
     yield f"verification {number} {unit} at most" if number else "verification without a limit"
+
+
+def _converting_s(candidate: Candidate) -> float | None:
+    """Estimate the conversion here; None where a tool does it, whose time depends on its settings."""
+    from convert.pipeline.forecast import before_it_is_here  # noqa: PLC0415 - for an answer alone
+    from convert.source import Hub  # noqa: PLC0415
+
+    weights = candidate.weights() or ()
+    return before_it_is_here(weights, candidate.model.native, Hub.from_environment().notes)
 
 
 def _nothing(found: Answer) -> Iterator[str]:

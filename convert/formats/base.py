@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from convert.recipe import TargetOptions
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from convert.progress import Progress
     from convert.recipe import Recipe
     from convert.writer.codecs import Codec
-    from convert.writer.layout import Layout
+    from convert.writer.layout import Layout, Slot
     from convert.writer.speed import Speeds
 
 Options = TypeVar("Options", bound=TargetOptions)
@@ -118,6 +118,14 @@ class Weight:
 
     ref: Ref | None
     size_bytes: int
+    count: int = 0
+    codec: Codec | None = None  # that encodes so many weights of it; None where nothing, or a tool, does
+
+    @classmethod
+    def of(cls, slot: Slot) -> Self:
+        """Weigh a tensor that has its place in a layout."""
+        count = slot.rows * slot.columns
+        return cls(slot.pieces[0].ref, sum(slot.sizes_bytes), count, slot.codec)
 
 
 class Format(Generic[Options, Shared]):

@@ -10,6 +10,7 @@ from pathlib import Path
 from convert.errors import Failure, UsageFailure
 from convert.extras import MissingPackage, missing
 from convert.formats import find_format, load_recipe, option_models
+from convert.formats.base import Weight
 from convert.model.decoder import Decoder
 from convert.pick.known import Known, find_model
 from convert.pick.memory import Weighed, weigh
@@ -119,13 +120,17 @@ class Candidate:
         return _WEIGHED[key]
 
     def _weigh(self) -> Weighed | None:
+        weights = self.weights()
+        return None if weights is None else weigh(self.model.decoder, weights)
+
+    def weights(self) -> Iterable[Weight] | None:
+        """List what it holds; None where its format cannot tell or express the model."""
         format_ = find_format(self.options.format_name)
         decoder = self.model.decoder
         rendered = format_.renders(decoder, self.options)
         if rendered is None or decoder.features - rendered or format_.limits(decoder):
             return None
-        weights = format_.weigh(decoder, self.options, self.target, self.model.native)
-        return None if weights is None else weigh(decoder, weights)
+        return format_.weigh(decoder, self.options, self.target, self.model.native)
 
     @property
     def spelled(self) -> str:

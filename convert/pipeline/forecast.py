@@ -15,8 +15,10 @@ from convert.writer import engine
 from convert.writer.speed import Disk, Speeds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
+    from convert.formats.base import Weight
     from convert.pipeline.run import Job, Run
     from convert.writer.codecs import Codec
     from convert.writer.layout import Layout
@@ -173,3 +175,21 @@ def _encoded(layouts: Sequence[Layout]) -> tuple[Mapping[Codec, int], int]:
 def _longest(label: str, waits: Mapping[str, float], core_s: float) -> PlannedStep:
     limit = max(waits, key=lambda name: waits[name])
     return PlannedStep(label, waits[limit], core_s, limit)
+
+
+def before_it_is_here(weights: Iterable[Weight], native: str, notes: Path) -> float | None:
+    """Estimate the pass over a source that is yet to be downloaded; None where a tool does the work."""
+    counts: dict[Codec, int] = defaultdict(int)
+    written_bytes = 0
+    for each in weights:
+        written_bytes += each.size_bytes
+        if each.codec:
+            counts[each.codec] += each.count
+        elif each.ref:
+            return None
+    threads = engine.available_threads()
+    speeds, disk = Speeds(notes, threads), Disk()
+    core_s = sum(Encoding(speeds, notes, threads).core_s(counts).values())
+    core_s += speeds.widening_s(native, sum(counts.values())) + speeds.hashing_s(written_bytes)
+    core_s += written_bytes / disk.copied_per_s
+    return max(core_s / threads, written_bytes / disk.taken_per_s)

@@ -171,7 +171,7 @@ class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
             presets = budgeted.choose(
                 decoder, stored, types, options, choice=choice, budget=budget, errors={}
             )
-        return [Weight(each.pieces[0].ref, weigh(each, kept, presets.get(each.name))) for each in stored]
+        return [weigh(each, kept, presets.get(each.name)) for each in stored]
 
 
 def _learns(options: CompressedTensorsOptions, target: str) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convert.formats.base import Weight
 from convert.formats.hf.shards import Entry, index, pack_header, split_whole
 from convert.writer.codecs.compressed import Compressed
 from convert.writer.codecs.plain import Plain
@@ -81,10 +83,11 @@ def _rounded(pieces: tuple[Piece, ...], codec: Codec, asked: Asked | None) -> tu
     return tuple(replace(piece, codec=asked.codec(piece.ref, codec)) for piece in pieces)
 
 
-def weigh(each: Stored, float_name: str, preset: Preset | None) -> int:
+def weigh(each: Stored, float_name: str, preset: Preset | None) -> Weight:
     """Count the bytes of a tensor and all that goes with it; without a preset it stays as it is."""
-    _, parts = _tensor(each, float_name, preset, 1.0)
-    return sum(part.entry.size_bytes for part in parts)
+    codec, parts = _tensor(each, float_name, preset, 1.0)
+    size_bytes = sum(part.entry.size_bytes for part in parts)
+    return Weight(each.pieces[0].ref, size_bytes, math.prod(each.shape), codec)
 
 
 def _tensor(

@@ -1,5 +1,6 @@
 """CTranslate2: what `ct2-transformers-converter` writes, variable by variable, without it or torch."""
 
+import math
 from collections.abc import Iterable
 
 from convert.formats.base import Format, Planned, Weight
@@ -65,13 +66,15 @@ class CTranslate2Format(Format[CTranslate2Options, Float]):
         """Count every variable of weights."""
         quantization = _quantization(target)
         dtype = _dtype(quantization, KEPT_AS.get(native, "F32"))
+        codecs = ((each, codec_of(each, dtype, has_int8=quantization.has_int8)) for each in tensors(decoder))
         return [
             Weight(
                 each.pieces[0].ref,
-                sum(codec_of(each, dtype, has_int8=quantization.has_int8).row_bytes(each.pieces[0].columns))
-                * each.shape[0],
+                sum(codec.row_bytes(each.pieces[0].columns)) * each.shape[0],
+                math.prod(each.shape),
+                codec,
             )
-            for each in tensors(decoder)
+            for each, codec in codecs
         ]
 
 

@@ -21,7 +21,7 @@ from convert.formats.gguf.account import (
     with_all_missing,
 )
 from convert.formats.gguf.budgeted import measure_errors, trial_weights
-from convert.formats.gguf.files import PLAIN
+from convert.formats.gguf.files import PLAIN, codecs_of
 from convert.formats.gguf.header import Field, align, tensor_bytes
 from convert.formats.gguf.options import PREFIX, GgufOptions, Quant
 from convert.formats.gguf.planning import choose_types, file_tensors_of, plan_files
@@ -179,6 +179,8 @@ class GgufFormat(Format[GgufOptions, Shared]):
             Weight(
                 tensor.pieces[0].ref if tensor.pieces else None,
                 align(tensor_bytes(tensor.shape, choice.types.get(tensor.name, "F32"))),
+                sum(piece.rows * piece.columns for piece in tensor.pieces),
+                codecs_of(choice.types.get(tensor.name, "F32"), tensor, None)[0],
             )
             for tensor in written
         ]

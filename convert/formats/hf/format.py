@@ -20,7 +20,7 @@ from convert.model.feature import Feature
 from convert.model.source import Model, Weights
 from convert.progress import Progress
 from convert.recipe import Recipe
-from convert.writer.codecs.plain import WIDTH_BYTES
+from convert.writer.codecs.plain import WIDTH_BYTES, Plain
 
 OWN_NAMES: dict[str, Float] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 TORCH_NAMES: dict[str, str] = {own: torch for torch, own in OWN_NAMES.items()}
@@ -82,8 +82,9 @@ class HfFormat(Format[HfOptions, StoredTensors]):
         self, decoder: Decoder, options: HfOptions, target: str, native: str
     ) -> Iterable[Weight] | None:
         """Count every tensor in the type that it is stored in."""
-        width = WIDTH_BYTES[ASKED.get(options.dtype) or KEPT_AS.get(native, "F32")]
-        return [Weight(each.pieces[0].ref, width * math.prod(each.shape)) for each in stored_tensors(decoder)]
+        codec = Plain(ASKED.get(options.dtype) or KEPT_AS.get(native, "F32"))
+        counts = ((each.pieces[0].ref, math.prod(each.shape)) for each in stored_tensors(decoder))
+        return [Weight(ref, WIDTH_BYTES[codec.name] * count, count, codec) for ref, count in counts]
 
 
 def _keeps_next_layers(model: Model) -> bool:

@@ -139,7 +139,7 @@ class MlxFormat(Format[MlxOptions, Shared]):
             mix = budgeted.choose(decoder, stored, types, options, budget=budget, errors={})
             how, own = mix.how, mix.own
         found = tensors(stored, decoder, how, types, own=own)
-        return [Weight(each.slot.pieces[0].ref, sum(each.slot.sizes_bytes)) for each in found]
+        return [Weight.of(each.slot) for each in found]
 
 
 def _learns(options: MlxOptions, target: str) -> bool:

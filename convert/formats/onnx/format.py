@@ -175,7 +175,7 @@ class OnnxFormat(Format[OnnxOptions, Native]):
         prepared = Native(KEPT_AS.get(native, "F32"))
         mix = _mix(decoder, options, target, prepared)
         _, layout = build(decoder, _storage(decoder, options, target, prepared, mix), PRODUCER_VERSION)
-        slots = [Weight(slot.pieces[0].ref, sum(slot.sizes_bytes)) for slot in layout.slots]
+        slots = [Weight.of(slot) for slot in layout.slots]
         return [*slots, *(Weight(None, len(data)) for _, data in layout.fixed)]
 
 
