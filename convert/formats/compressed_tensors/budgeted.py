@@ -159,7 +159,7 @@ def _option(
 
 
 def _weigh(each: Stored, types: Mapping[str, str], preset: Preset | None) -> int:
-    return weigh(each, types[each.name], preset)
+    return weigh(each, types[each.name], preset).size_bytes
 
 
 def weight_count(stored: Iterable[Stored]) -> int:
