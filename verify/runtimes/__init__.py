@@ -83,9 +83,8 @@ class Piece:
     token: int | None  # a server sends text only
     text: str
     t_s: float
-    end: str | None = (
-        None  # on the last piece: "end" (the model's own), "stop" (a stop string), "length", "loop"
-    )
+    # On the last piece: "end" (the model's own), "stop" (a stop string), "length", "loop".
+    end: str | None = None
     tokens: int | None = None  # on a server's last piece: how many it says there were
 
 
