@@ -13,7 +13,6 @@ from convert.formats.gguf.tensors import FileTensor, graph_of
 from convert.model.decoder import Role
 from convert.model.feature import Feature
 from convert.writer.codecs.nvfp4 import Nvfp4, scale_of
-from convert.writer.measure import largest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -77,6 +76,8 @@ def measure_scales(
     for name, tensor in tensors.items():
         for piece in tensor.pieces:
             matrices.setdefault(f"{name}/{piece.ref.expert or 0}", []).append(piece)
+    from convert.writer.measure import largest  # noqa: PLC0415 - the engine, once there are weights to read
+
     origins = weights.origins
     sources = {(piece.origin or origins[piece.ref]).name for pieces in matrices.values() for piece in pieces}
     stored = weights.checkpoint.tensors
