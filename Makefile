@@ -25,7 +25,7 @@ help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
 	  while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 	@printf '\n  MODEL=<recipe> picks a file of recipes/, and is %s when left out\n' '$(MODEL)'
-	@printf '  The first run installs into .venv: 10 to 12 minutes on two cores, most of it to compile llama.cpp\n'
+	@printf '  The first run installs into .venv: 7 to 12 minutes on two cores, most of it to compile llama.cpp\n'
 
 setup: $(VENV)/.everything  ## install everything into .venv, once
 
