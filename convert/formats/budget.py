@@ -6,16 +6,19 @@ It knows no format: an option is a name, a size and an error, and errors of diff
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from convert.errors import UsageFailure
 from convert.size import size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from convert.formats.allowance import Budget
 
     Menus = dict[str, list["Option"]]
 
+Made = TypeVar("Made")
 # Errors are compared to so many digits: sums of another CPU differ in the last ones, and choices should not.
 DIGITS = 5
 
@@ -68,6 +71,19 @@ def spend(menus: Mapping[str, Sequence[Option]], budget_bytes: int) -> dict[str,
         left_bytes -= step.more_bytes
         chosen[step.tensor] = hulls[step.tensor][step.place]
     return chosen
+
+
+def with_headers(budget: Budget | None, make: Callable[[int], tuple[Made, int]]) -> Made:
+    """Make it again, with more bytes kept for headers, until a budget of bytes holds for all of the files.
+
+    `make` is given the bytes to keep, and returns what it made and how long its files are.
+    """
+    headers_bytes = 0
+    while True:
+        made, size_bytes = make(headers_bytes)
+        if budget is None or budget.size_bytes is None or size_bytes <= budget.size_bytes:
+            return made
+        headers_bytes += size_bytes - budget.size_bytes
 
 
 def settle(menus: Mapping[str, Sequence[Option]], most: float) -> dict[str, Option]:

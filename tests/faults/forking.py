@@ -86,7 +86,7 @@ def forked(folder: Path, *words: str, act: str = "convert.cli.app:run") -> Itera
 
 
 def main(act: str, said: str, words: list[str]) -> None:
-    """Run the command in a fork, whenever told so."""
+    """Run the command in a fork each time that a line asks for it."""
     module, _, name = act.partition(":")
     run = getattr(importlib.import_module(module), name)
     known = Path(said).with_suffix(".modules")

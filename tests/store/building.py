@@ -78,8 +78,8 @@ def build(root: Path, mark: str, recipe: str = RECIPE, target: str = TARGET) -> 
         return staging.commit(manifest_of(mark, target))
 
 
-def standing_mark(root: Path) -> str | None:
-    """Which build stands, having made sure that it stands whole and that nothing else is to be seen."""
+def visible_mark(root: Path) -> str | None:
+    """Name the build that is visible, after a check that it is whole and that nothing else is to be seen."""
     recipes = [each for each in root.iterdir() if not each.name.startswith(".")] if root.is_dir() else []
     visible = [target for recipe in recipes for target in recipe.iterdir()]
     listed = list_artifacts(root)
@@ -98,7 +98,7 @@ def standing_mark(root: Path) -> str | None:
 def assert_recovers(root: Path) -> None:
     """The next build succeeds, and leaves nothing in the staging folder."""
     build(root, "next")
-    assert standing_mark(root) == "next"
+    assert visible_mark(root) == "next"
     assert [each.name for each in (root / ".staging").iterdir()] == [".turn"]
 
 
@@ -167,7 +167,7 @@ def sweep_calls(root: Path, *, has_exchange: bool = True) -> int:
             if not has_exchange:
                 Store(root).sweep()  # puts back what was set aside
             allowed = {"old" if is_rebuild else None, "new"} if was_killed else {"new"}
-            assert standing_mark(root) in allowed, f"call {call}"
+            assert visible_mark(root) in allowed, f"call {call}"
             assert_recovers(root)
             if not was_killed:
                 break
@@ -178,6 +178,15 @@ def sweep_calls(root: Path, *, has_exchange: bool = True) -> int:
 
 def _refused(one: Path, other: Path) -> None:
     raise OSError(errno.EINVAL, "this file system cannot exchange", str(one), None, str(other))
+
+
+def is_refused(root: Path, *, is_rebuild: bool) -> bool:
+    """Build where there may be no room: then what was there is whole, and else the new one is."""
+    with suppress(Failure):
+        build(root, "new")
+    mark = visible_mark(root)
+    assert mark in {"new", "old" if is_rebuild else None}
+    return mark != "new"
 
 
 def fill_disk(root: Path) -> int:
@@ -191,11 +200,7 @@ def fill_disk(root: Path) -> int:
             about = os.statvfs(root.parent)
             with filler.open("wb") as stream:
                 os.posix_fallocate(stream.fileno(), 0, about.f_bavail * about.f_frsize - left_bytes)
-            with suppress(Failure):
-                build(root, "new")
-            stands = standing_mark(root)
-            assert stands in {"new", "old" if is_rebuild else None}
-            refused += stands != "new"
+            refused += is_refused(root, is_rebuild=is_rebuild)
             filler.unlink()
             assert_recovers(root)
     return refused
@@ -211,11 +216,7 @@ def fill_inodes(root: Path) -> int:
             filler.mkdir()
             while os.statvfs(root.parent).f_ffree > left:
                 (filler / str(os.statvfs(root.parent).f_ffree)).touch()
-            with suppress(Failure):
-                build(root, "new")
-            stands = standing_mark(root)
-            assert stands in {"new", "old" if is_rebuild else None}
-            refused += stands != "new"
+            refused += is_refused(root, is_rebuild=is_rebuild)
             staging = root / ".staging"
             assert not staging.is_dir() or {each.name for each in staging.iterdir()} <= {".turn"}
             shutil.rmtree(filler)

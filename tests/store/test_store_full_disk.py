@@ -14,7 +14,7 @@ import pytest
 
 from convert.errors import Failure
 from convert.store import Store, allocate, require_space, space
-from tests.store.building import MODEL_BYTES, assert_recovers, build, key_of, manifest_of, standing_mark
+from tests.store.building import MODEL_BYTES, assert_recovers, build, key_of, manifest_of, visible_mark
 
 SCRIPT = Path(__file__).with_name("building.py")
 MOUNTED = 'mount -t tmpfs -o "$3" tmpfs "$0" && exec "$1" -P "$2" "$0/artifacts" new "$4"'
@@ -57,7 +57,7 @@ def test_a_file_beyond_the_limit_is_refused_before_anything_is_written(tmp_path:
     with small_files_only(), pytest.raises(Failure, match=r"model\.gguf: the file grew past") as caught:
         build(root, "new")
     assert "ulimit" in caught.value.hint or "--out" in caught.value.hint
-    assert standing_mark(root) is None
+    assert visible_mark(root) is None
     assert not any(each.is_dir() for each in (root / ".staging").iterdir())
 
 
@@ -68,7 +68,7 @@ def test_a_full_disk_met_by_anyone_in_the_block_is_a_failure_with_a_hint(tmp_pat
     with pytest.raises(Failure) as caught, Store(root).stage("tiny", "gguf-Q8_0", key_of("new")):
         raise OSError(number, os.strerror(number))  # as a writing thread does, knowing no file name
     assert caught.value.hint
-    assert standing_mark(root) == "old"
+    assert visible_mark(root) == "old"
     assert_recovers(root)
 
 
@@ -87,7 +87,7 @@ def test_a_disk_error_while_syncing_is_a_failure(tmp_path: Path, monkeypatch: py
         patched.setattr(os, "fsync", broken)
         with pytest.raises(Failure, match="the disk reports an error"):
             build(root, "new")
-    assert standing_mark(root) == "old"
+    assert visible_mark(root) == "old"
     assert_recovers(root)
 
 

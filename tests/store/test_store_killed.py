@@ -21,7 +21,7 @@ from tests.store.building import (
     build,
     key_of,
     prepare,
-    standing_mark,
+    visible_mark,
 )
 
 SCRIPT = Path(__file__).with_name("building.py")
@@ -112,7 +112,7 @@ def sweep_under_strace(tmp_path: Path, calls: tuple[str, ...], *, is_rebuild: bo
         was_killed = done.returncode != 0
         killed += was_killed
         allowed = {"old" if is_rebuild else None, "new"} if was_killed else {"new"}
-        assert standing_mark(root) in allowed, (call, nth)
+        assert visible_mark(root) in allowed, (call, nth)
         assert_recovers(root)
     assert killed >= len(chosen) * 0.9  # a few may be made in another order than when they were counted
     return killed
@@ -144,7 +144,7 @@ def test_a_living_build_is_left_alone_and_a_killed_one_swept(tmp_path: Path) -> 
     assert [each.path for each in clean(root, dry_run=True)] == [staging]
     assert staging.is_dir()
     assert [each.path for each in Store(root).sweep()] == [staging]
-    assert standing_mark(root) == "old"
+    assert visible_mark(root) == "old"
     assert_recovers(root)
 
 
@@ -169,7 +169,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
         child.send_signal(signal.SIGINT)
         child.communicate()
     assert [each.name for each in (root / ".staging").iterdir()] == [".turn"]
-    assert standing_mark(root) == "old"
+    assert visible_mark(root) == "old"
 
 
 def test_the_build_that_ends_last_wins(tmp_path: Path) -> None:
@@ -178,10 +178,10 @@ def test_the_build_that_ends_last_wins(tmp_path: Path) -> None:
         assert child.stdout is not None
         child.stdout.readline()
         build(root, "meanwhile")
-        assert standing_mark(root) == "meanwhile"
+        assert visible_mark(root) == "meanwhile"
         _, errors = child.communicate("\n")
     assert child.returncode == 0, errors
-    assert standing_mark(root) == "waiting"
+    assert visible_mark(root) == "waiting"
     assert Store(root).is_up_to_date(RECIPE, TARGET, key_of("waiting"))
 
 
@@ -195,5 +195,5 @@ def test_builds_side_by_side_are_never_seen_half_done(tmp_path: Path) -> None:
     for child in children:
         _, errors = child.communicate()
         assert child.returncode == 0, errors
-    assert standing_mark(root) in {"one", "two"}
+    assert visible_mark(root) in {"one", "two"}
     assert [each.name for each in (root / ".staging").iterdir()] == [".turn"]

@@ -15,7 +15,7 @@ from convert.errors import Failure, UsageFailure
 from convert.store import Store, seal, swap
 from convert.store import digest as digest_module
 from convert.store.digest import digest_files
-from tests.store.building import RECIPE, TARGET, build, key_of, manifest_of, standing_mark
+from tests.store.building import RECIPE, TARGET, build, key_of, manifest_of, visible_mark
 
 
 def test_a_build_that_stands_is_up_to_date_until_something_of_it_changes(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_without_an_exchange_of_names_the_new_one_still_gets_there(
     monkeypatch.setattr(swap, "exchange", refused)
     build(tmp_path, "old")
     build(tmp_path, "new")
-    assert standing_mark(tmp_path) == "new"
+    assert visible_mark(tmp_path) == "new"
     assert [each.name for each in (tmp_path / ".staging").iterdir()] == [".turn"]
 
 
@@ -187,7 +187,7 @@ def test_the_artifacts_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "artifacts").symlink_to(tmp_path / "elsewhere")
     build(tmp_path / "artifacts", "a")
-    assert standing_mark(tmp_path / "elsewhere") == "a"
+    assert visible_mark(tmp_path / "elsewhere") == "a"
 
 
 @contextmanager

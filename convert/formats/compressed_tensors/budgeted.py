@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.deviation import Deviation
 from convert.errors import UsageFailure
-from convert.formats.budget import Option, spend
+from convert.formats.budget import Option, spend, with_headers
 from convert.formats.compressed_tensors.options import MIXED, Scheme
 from convert.formats.compressed_tensors.preset import mixable
 from convert.formats.compressed_tensors.shards import shard_layouts, weigh
@@ -80,8 +80,8 @@ def choose_files(
     errors: Errors,
 ) -> dict[str, Preset]:
     """Choose such that a budget of bytes holds for the files, headers and all."""
-    headers_bytes = 0
-    while True:
+
+    def make(headers_bytes: int) -> tuple[dict[str, Preset], int]:
         presets = choose(
             decoder,
             stored,
@@ -94,10 +94,9 @@ def choose_files(
         )
         scales = dict.fromkeys(presets, 1.0)
         files, index = shard_layouts(stored, types, presets, scales, max_bytes=options.max_shard_bytes)
-        size_bytes = sum(each.size_bytes for each in files) + sum(map(len, index.values()))
-        if budget.size_bytes is None or size_bytes <= budget.size_bytes:
-            return presets
-        headers_bytes += size_bytes - budget.size_bytes
+        return presets, sum(each.size_bytes for each in files) + sum(map(len, index.values()))
+
+    return with_headers(budget, make)
 
 
 def choose(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convert.errors import Failure
+from convert.formats.budget import with_headers
 from convert.formats.gguf import metadata, tensors
 from convert.formats.gguf.budgeted import budget_bytes, choose_by_budget, file_type
 from convert.formats.gguf.choosing import Choice, Wishes, choose
@@ -39,8 +40,8 @@ def plan_files(
     """Choose the types and plan the files; a budget of bytes has to hold for all that is in them."""
     budget = options.budgets.get(name)
     counts = tensors.parameter_counts(listed)
-    headers_bytes = 0
-    while True:
+
+    def make(headers_bytes: int) -> tuple[tuple[Choice, list[Layout]], int]:
         choice = choose_types(model.decoder, options, name, prepared, listed, headers_bytes=headers_bytes)
         if prepared.importance is not None:
             _require_importance(name, choice.types, prepared.importance)
@@ -60,10 +61,9 @@ def plan_files(
             split_max_bytes=options.split_max_bytes,
             asked=prepared.asked,
         )
-        size_bytes = sum(layout.size_bytes for layout in layouts)
-        if budget is None or budget.size_bytes is None or size_bytes <= budget.size_bytes:
-            return choice, layouts
-        headers_bytes += size_bytes - budget.size_bytes
+        return (choice, layouts), sum(layout.size_bytes for layout in layouts)
+
+    return with_headers(budget, make)
 
 
 def choose_types(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from convert.deviation import Deviation
-from convert.formats.budget import Option, spend
+from convert.formats.budget import Option, spend, with_headers
 from convert.formats.mlx.options import Quant
 from convert.formats.mlx.tensors import Packed, Tensor, layouts, packed, tensors
 from convert.formats.sensitivity import sensitivity
@@ -109,16 +109,15 @@ def choose_files(
     max_bytes: int,
 ) -> Mix:
     """Choose such that a budget of bytes holds for the files, headers and all."""
-    headers_bytes = 0
-    while True:
+
+    def make(headers_bytes: int) -> tuple[Mix, int]:
         mix = choose(
             decoder, stored, types, options, budget=budget, errors=errors, headers_bytes=headers_bytes
         )
         files, more = layouts(tensors(stored, decoder, mix.how, types, own=mix.own), max_bytes)
-        size_bytes = sum(each.size_bytes for each in files) + sum(map(len, more.values()))
-        if budget.size_bytes is None or size_bytes <= budget.size_bytes:
-            return mix
-        headers_bytes += size_bytes - budget.size_bytes
+        return mix, sum(each.size_bytes for each in files) + sum(map(len, more.values()))
+
+    return with_headers(budget, make)
 
 
 def choose(
