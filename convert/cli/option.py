@@ -164,6 +164,7 @@ def asked(recipe: str, targets: str | None) -> Recipe:
 # What every run of stages may be given: the keys of `Options`.
 _RUN_OPTIONS = {
     "measures",
+    "on",
     "budget",
     "only",
     "out",

@@ -13,6 +13,7 @@ from convert.fleet.order import Order
 from convert.pipeline import PLAN, fold, start
 from convert.pipeline.stage.keep import is_newer
 from convert.publish.gate import current_report
+from convert.recipe.span import span_s
 from convert.writer.share import Part
 
 ANY = "any"  # class of nodes
@@ -62,7 +63,7 @@ def schedule(recipe: Recipe, wish: Wish, options: Options) -> Schedule:
     judges = tuple(
         order
         for order in _judges(run, wish, names, tuple(order.name for order in makers))
-        if makers or not is_judged(run, names, _folder(wish, recipe, order.subject))
+        if makers or not is_judged(run, names, order.subject)
     )
     senders: tuple[Order, ...] = ()
     if recipe.publish and wish.publishes:
@@ -128,21 +129,17 @@ def _is_whole(job: Job) -> bool:
 
 def _judges(run: Run, wish: Wish, names: tuple[str, ...], after: tuple[str, ...]) -> Iterator[Order]:
     """Judge all artifacts on each class of nodes; the first class's report is the one that is published."""
-    for kind in run.recipe.verify.on or (ANY,):
-        words = ("verify", "--report", str(_folder(wish, run.recipe, kind)))
-        needs = {} if kind == ANY else {kind: 0.001}
-        yield _order(run, wish, "verify", kind, words, names, after=after, needs=needs)
+    for kind in run.recipe.verify.classes:
+        words = ("verify", "--on", kind) if kind else ("verify",)
+        needs = {kind: 0.001} if kind else {}
+        order = _order(run, wish, "verify", kind or ANY, words, names, after=after, needs=needs)
+        yield replace(order, at_most_s=span_s(run.recipe.verify.budget))
 
 
-def _folder(wish: Wish, recipe: Recipe, kind: str) -> Path:
-    """Name the folder of a class's report: the first class's is where a single machine has it."""
-    folder = wish.out / recipe.name
-    return folder if kind in (recipe.verify.on or (ANY,))[:1] else folder / "reports" / kind
-
-
-def is_judged(run: Run, names: Sequence[str], folder: Path) -> bool:
-    """Say whether a report is of these very artifacts, by this recipe and by today's checks."""
+def is_judged(run: Run, names: Sequence[str], kind: str) -> bool:
+    """Say whether a class's report is of these very artifacts, by this recipe and by today's checks."""
     recipe, root = run.recipe, run.store.root
+    folder = recipe.verify.report_folder(root / recipe.name, "" if kind == ANY else kind)
     if run.remote is not None:
         run.remote.pull_reports(root, folder)
     try:

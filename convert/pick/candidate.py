@@ -19,7 +19,7 @@ from convert.recipe.shorthand import read_targets, spell
 from convert.source import Hub
 from convert.store import MANIFEST_NAME
 from verify.report import NAME as REPORT
-from verify.report import ArtifactResult, Report
+from verify.report import ArtifactResult, Report, others
 from verify.report import read as read_report
 
 # A model below this size answers nothing of use; one is a candidate only where somebody names it.
@@ -64,6 +64,7 @@ class Candidate:
     folder: Path | None = None  # where it is, or would be
     is_built: bool = False
     found: Found | None = None
+    elsewhere: tuple[Found, ...] = ()  # on further classes of nodes
     is_alone: bool = False  # named by itself: no other format of its model is meant
     shipped: Shipped | None = None  # where it is published, for those who do not build
 
@@ -84,8 +85,8 @@ class Candidate:
     @property
     def state(self) -> str:
         """Say in a word or two how far it is trusted."""
-        if self.found:
-            result = self.found.result
+        if found := self._failed or self.found:
+            result = found.result
             if result.verdict == "passed":
                 return "passed"
             if result.verdict == "inconclusive":
@@ -95,8 +96,17 @@ class Candidate:
         return "built, not verified" if self.is_built else "not built"
 
     @property
+    def reports(self) -> tuple[Found, ...]:
+        """Return what the reports of all classes of nodes say of it."""
+        return (*([self.found] if self.found else []), *self.elsewhere)
+
+    @property
     def is_failed(self) -> bool:
-        return self.found is not None and self.found.result.verdict == "failed"
+        return self._failed is not None
+
+    @property
+    def _failed(self) -> Found | None:
+        return next((each for each in self.reports if each.result.verdict == "failed"), None)
 
     @property
     def kl(self) -> float | None:
@@ -189,15 +199,23 @@ def of_recipe(recipe: Recipe, out: Path, hub: Hub | None, *, online: bool = True
     """List a recipe's artifacts, with what its report says of them."""
     hub = hub or Hub.from_environment(is_offline=None if online else True)
     model = find_model(recipe.model, recipe.path.parent, hub)
-    made = _report(out / recipe.name / REPORT)
+    home = out / recipe.name
+    made, further = _report(home / REPORT), others(home)
     found = []
     for target in choose(recipe):
-        folder = out / recipe.name / target.name
+        folder = home / target.name
         candidate = Candidate(
             model, recipe.name, target.name, target.options, recipe=recipe, folder=folder,
             is_built=(folder / MANIFEST_NAME).is_file(),
         )  # fmt: skip
-        found.append(replace(candidate, found=_result(made, folder, target.name, out / recipe.name)))
+        elsewhere = [_result(each, folder, target.name, path.parent) for path, each in further.items()]
+        found.append(
+            replace(
+                candidate,
+                found=_result(made, folder, target.name, home),
+                elsewhere=tuple(filter(None, elsewhere)),
+            )
+        )
     return found or list(offered(model, ()))
 
 

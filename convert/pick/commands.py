@@ -17,7 +17,7 @@ def build(candidate: Candidate) -> str | None:
     if candidate.shipped:
         return candidate.shipped.get
     name = recipe_name(candidate)
-    if candidate.found and candidate.found.result.passed:
+    if candidate.found and candidate.found.result.passed and not candidate.is_failed:
         return None
     if candidate.is_built:
         subject = f"{name} --only {candidate.target}" if name and candidate.is_in_recipe else candidate.folder

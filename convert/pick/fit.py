@@ -230,15 +230,18 @@ def _measured_memory(candidate: Candidate, runtime: Runtime, need: Need) -> Memo
 
 def _measured_speed(candidate: Candidate, runtime: Runtime, machine: Machine, need: Need) -> Speed | None:
     """Take a report's speed where it was measured on this very kind of machine."""
-    found = candidate.found
-    if found is None or found.result.speed is None or machine.name != "here" or need.users > 1:
-        return None
-    if (found.machine, found.cores) != (machine.title, machine.cores):
-        return None
-    decode = found.result.speed.decode_tok_s
-    if decode is None or not found.result.opened or found.result.opened.runtime != runtime.verified_by:
-        return None
-    return Speed(decode.median, decode.median, found.result.speed.ttft_s.median, 0.0, is_measured=True)
+    for found in candidate.reports if machine.name == "here" and need.users == 1 else ():
+        speed, opened = found.result.speed, found.result.opened
+        if speed is None or speed.decode_tok_s is None or opened is None:
+            continue
+        if (found.machine, found.cores, opened.runtime) == (
+            machine.title,
+            machine.cores,
+            runtime.verified_by,
+        ):
+            decode_tok_s = speed.decode_tok_s.median
+            return Speed(decode_tok_s, decode_tok_s, speed.ttft_s.median, 0.0, is_measured=True)
+    return None
 
 
 def _faults(fitted: Fit, machine: Machine, need: Need) -> Iterator[str]:

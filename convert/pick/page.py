@@ -24,6 +24,7 @@ from convert.recipe import Recipe
 from convert.recipe.redact import redact
 from convert.source import Hub
 from convert.store import MANIFEST_NAME, read_manifest
+from verify.report import others
 from verify.report import read as read_report
 from verify.report.choice import Choice, Command, Offer
 from verify.report.page import render
@@ -87,7 +88,9 @@ def choice(
 def render_page(candidates: Sequence[Candidate], machine: Machine, need: Need) -> str:
     """Render the page of a choice, with all that the candidates' reports have measured."""
     paths = dict.fromkeys(each.found.path for each in candidates if each.found)
-    return render(*map(read_report, paths), choice=choice(candidates, machine, need))
+    folders = dict.fromkeys(each.path.parents[2] for candidate in candidates for each in candidate.elsewhere)
+    further = [report for folder in folders for report in others(folder).values()]
+    return render(*map(read_report, paths), *further, choice=choice(candidates, machine, need))
 
 
 def for_recipes(recipes: Iterable[Recipe], out: Path) -> Choice | None:

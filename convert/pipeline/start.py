@@ -12,6 +12,7 @@ from convert.formats import load_recipe
 from convert.pipeline.run import Run, Trial
 from convert.progress import Progress
 from convert.recipe import Recipe, expand_home, known_recipes
+from convert.recipe.explain import did_you_mean
 from convert.source import Hub, Listing, list_source
 from convert.store import Manifest, Remote, Store, read_manifest
 from verify.runtimes import check_runtime, is_address
@@ -43,6 +44,7 @@ class Options(TypedDict, total=False):
     concurrency: Sequence[int]  # how many of them there are, level by level
     attests: bool  # whether to write an attestation next to the report
     report_folder: Path  # artifacts/<recipe>/ by default
+    on: str | None  # the class of nodes that this machine is of; the first of the recipe's by default
 
 
 def start(recipe: Recipe, options: Options, **more: Any) -> Run:
@@ -52,7 +54,15 @@ def start(recipe: Recipe, options: Options, **more: Any) -> Run:
     hub = Hub.from_environment(is_offline=given.pop("offline", None))
     address = given.pop("store_url", None)
     given = {"remote": Remote.at(address) if address else None, **given}
-    given = {"verify": recipe.verify, "base": recipe.path.parent, "report_folder": out / recipe.name, **given}
+    wanted = recipe.verify
+    kind = given.pop("on", None) or wanted.classes[0]
+    if kind not in wanted.classes:
+        listed = f"`verify: on` has {', '.join(wanted.on)}" if wanted.on else "`verify: on` names none"
+        raise UsageFailure(
+            f"{recipe.path}: {kind} is no class of nodes", did_you_mean(kind, wanted.on, listed)
+        )
+    given = {"verify": wanted.on_class(kind), "base": recipe.path.parent, **given}
+    given = {"report_folder": wanted.report_folder(out / recipe.name, kind), **given}
     return Run(recipe=recipe, store=Store(out), hub=hub, **given)
 
 
@@ -106,8 +116,9 @@ def start_verification(
             name = "--source" if source else "--option"
             raise UsageFailure(f"{name} is for artifacts; a recipe says itself what it is made of")
         return start(load_recipe(what[0]), options)
-    if options.get("only"):
-        raise UsageFailure("--only is for a recipe; name the artifacts that you mean")
+    for name in ("only", "on"):
+        if options.get(name):
+            raise UsageFailure(f"--{name} is for a recipe; name the artifacts that you mean")
     return start_trial(what, options, source, runtime_options)
 
 

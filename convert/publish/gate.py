@@ -6,6 +6,7 @@ signed: whoever can write it can write other measurements, too.
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -43,24 +44,40 @@ def examine(
     names = ", ".join(each.name for each in targets)
     if not any((folder / each.name / MANIFEST_NAME).is_file() for each in targets):
         raise Failure(f"{names}: not built yet", _rebuilding(recipe))
-    report = current_report(recipe, folder)
-    results = {result.name: result for result in report.artifacts}
-    if len(results) < len(report.artifacts):
-        raise Failure(f"{folder / REPORT_NAME}: has two results of one artifact", _verifying(recipe))
-    unknown = [each.name for each in targets if each.name not in results]
-    if unknown:
-        raise Failure(f"{', '.join(unknown)}: not verified yet", _verifying(recipe))
-    packs = asked_of(load_packs(recipe.verify.scenarios, recipe.path.parent), report.scope)
-    found = [
-        _candidate(recipe, each, folder / each.name, report, results[each.name], packs=packs)
-        for each in targets
-    ]
-    refusals = [problem for each, lacking in found for problem in _unwaived(recipe, each, lacking)]
+    reports, judged, refusals = [], [], []
+    for kind in recipe.verify.classes:
+        report, found = _judged(recipe, targets, folder, kind)
+        refusals += [problem for each, lacking in found for problem in _unwaived(recipe, each, lacking, kind)]
+        reports.append(report)
+        judged.append([each for each, _ in found])
     if refusals:
         raise Refusals(refusals)
-    candidates = [each for each, _ in found]
+    candidates = tuple(
+        replace(each[0], waived=tuple(dict.fromkeys(waiver for one in each for waiver in one.waived)))
+        for each in zip(*judged, strict=True)
+    )
     _compare_bytes(recipe, candidates, progress or Silent())
-    return report, tuple(candidates)
+    return reports[0], candidates
+
+
+def _judged(
+    recipe: Recipe, targets: Sequence[Target], folder: Path, kind: str
+) -> tuple[Report, list[tuple[Candidate, Lacking]]]:
+    """Read the report of a class of nodes, and judge each artifact by it."""
+    where = recipe.verify.report_folder(folder, kind)
+    report = current_report(recipe, where, kind)
+    results = {result.name: result for result in report.artifacts}
+    again = _verifying(recipe, kind)
+    if len(results) < len(report.artifacts):
+        raise Failure(f"{where / REPORT_NAME}: has two results of one artifact", again)
+    unknown = [each.name for each in targets if each.name not in results]
+    if unknown:
+        raise Failure(f"{', '.join(unknown)}: not verified yet{_on(kind)}", again)
+    packs = asked_of(load_packs(recipe.verify.scenarios, recipe.path.parent), report.scope)
+    return report, [
+        _candidate(recipe, each, folder / each.name, report, results[each.name], kind=kind, packs=packs)
+        for each in targets
+    ]
 
 
 def check_waivers(recipe: Recipe, targets: Collection[str]) -> None:
@@ -73,9 +90,9 @@ def check_waivers(recipe: Recipe, targets: Collection[str]) -> None:
             )
 
 
-def current_report(recipe: Recipe, folder: Path) -> Report:
+def current_report(recipe: Recipe, folder: Path, kind: str = "") -> Report:
     """Read the recipe's report; it must be of this recipe, by today's checks and measurements."""
-    path, again = folder / REPORT_NAME, _verifying(recipe)
+    path, again = folder / REPORT_NAME, _verifying(recipe, kind)
     if not path.is_file():
         raise Failure(f"{path}: no such report, so nothing was verified yet", again)
     report = read_report(path)
@@ -96,13 +113,14 @@ def _candidate(
     report: Report,
     result: ArtifactResult,
     *,
+    kind: str,
     packs: Sequence[Pack],
 ) -> tuple[Candidate, Lacking]:
     """Read an artifact; it must be the one that was verified, and built from the report's source."""
     manifest = read_manifest(folder)
     digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
     if digest != result.manifest_sha256:
-        raise Failure(f"{target.name}: rebuilt since it was verified", _verifying(recipe))
+        raise Failure(f"{target.name}: rebuilt since it was verified{_on(kind)}", _verifying(recipe, kind))
     wrong = None
     if manifest.format_revision != find_format(manifest.format).REVISION:
         built = manifest.tools.get("modelwright")
@@ -114,7 +132,8 @@ def _candidate(
     if wrong:
         raise Failure(f"{target.name}: {wrong}", _rebuilding(recipe))
     scope = report.scope
-    limits = limits_for(recipe.verify.gates, target.name, scope.dialogues if scope else None)
+    gates = recipe.verify.on_class(kind).gates
+    limits = limits_for(gates, target.name, scope.dialogues if scope else None)
     lacking = list(shortfalls(result, report.source, limits, packs, manifest.size_bytes))
     names = {name for name, _ in lacking}
     waived = tuple(
@@ -125,7 +144,7 @@ def _candidate(
     return Candidate(target.name, folder, manifest, digest, result, waived), lacking
 
 
-def _unwaived(recipe: Recipe, candidate: Candidate, lacking: Lacking) -> Iterator[Failure]:
+def _unwaived(recipe: Recipe, candidate: Candidate, lacking: Lacking, kind: str) -> Iterator[Failure]:
     waived = {waiver.gate for waiver in candidate.waived}
     for name, why in lacking:
         is_gate = any(gate.name == name for gate in GATES)
@@ -136,7 +155,7 @@ def _unwaived(recipe: Recipe, candidate: Candidate, lacking: Lacking) -> Iterato
             if is_gate
             else f"{_rebuilding(recipe)}; this cannot be waived"
         )
-        yield Failure(f"{candidate.target}: {name}: {why}", hint)
+        yield Failure(f"{candidate.target}: {name}{_on(kind)}: {why}", hint)
 
 
 def _compare_bytes(recipe: Recipe, candidates: Sequence[Candidate], progress: Progress) -> None:
@@ -156,5 +175,9 @@ def _rebuilding(recipe: Recipe) -> str:
     return f"modelwright convert {cli_name(recipe.path)}, then verify it"
 
 
-def _verifying(recipe: Recipe) -> str:
-    return f"modelwright verify {cli_name(recipe.path)}"
+def _verifying(recipe: Recipe, kind: str) -> str:
+    return f"modelwright verify {cli_name(recipe.path)}" + (f" --on {kind}" if kind else "")
+
+
+def _on(kind: str) -> str:
+    return f" on {kind}" if kind else ""

@@ -21,7 +21,7 @@ def asked_sha256(recipe: Any) -> str:
             del asked["verify"][key]
     if not recipe.verify.tasks:
         del asked["verify"]["tasks"], asked["verify"]["task_questions"]
-    for key in ("texts", "baselines"):
+    for key in ("texts", "baselines", "gates_on"):
         if not getattr(recipe.verify, key):
             del asked["verify"][key]
     if recipe.verify.gates.task_drop is None:

@@ -31,6 +31,7 @@ from convert.recipe.check import (
     wrong,
 )
 from convert.recipe.explain import brief, did_you_mean
+from convert.recipe.gates import Gates
 from convert.recipe.lookup import expand_home
 from convert.recipe.span import BUDGET, TimeSpan
 from convert.recipe.strict import Strict, TargetOptions
@@ -87,44 +88,6 @@ class Calibration(Strict):
             what = f"{' and '.join(given)} together" if given else "no text to learn from"
             raise wrong(what, "name one of packs, text and dataset, e.g. packs: [searchqa, lessonpack]")
         return self
-
-
-class Gates(Strict):
-    """How much worse than its source an artifact may be; null switches a gate off."""
-
-    smoke_drop: float | None = Field(
-        default=0.05, ge=0, le=1, description="Ceiling of the share of smoke checks that are lost."
-    )
-    ppl_ratio: float | None = Field(
-        default=1.05, ge=1, le=100, description="Ceiling of the perplexity divided by the source's."
-    )
-    task_drop: float | None = Field(
-        default=None, ge=0, le=1, description="Ceiling of the most that a task of `tasks` loses."
-    )
-    kl_mean: float | None = Field(
-        default=0.05, ge=0, le=100, description="Ceiling of the mean KL divergence, in nats."
-    )
-    kl_p99: float | None = Field(
-        default=None, ge=0, le=100, description="Ceiling of its 99th percentile, in nats."
-    )
-    top1: float | None = Field(
-        default=0.90, ge=0, le=1, description="Floor of the share of equal top-1 tokens."
-    )
-    size_bytes: int | None = Field(default=None, ge=1, description="Ceiling of the artifact's size.")
-    ttft_s: float | None = Field(
-        default=None, gt=0, description="Ceiling of the time to the first token, in seconds."
-    )
-    load_s: float | None = Field(default=None, gt=0, description="Ceiling of the time to load, in seconds.")
-    prefill_tok_s: float | None = Field(
-        default=None, gt=0, description="Floor of the prefill speed, in tokens per second."
-    )
-    decode_tok_s: float | None = Field(
-        default=None, gt=0, description="Floor of the decode speed, in tokens per second."
-    )
-    peak_rss_bytes: int | None = Field(default=None, ge=1, description="Ceiling of the resident memory.")
-    peak_anon_bytes: int | None = Field(
-        default=None, ge=1, description="Ceiling of the resident memory without file-backed pages."
-    )
 
 
 class Load(Strict):
@@ -217,6 +180,36 @@ class Verify(Strict):
         examples=[["cpu-avx512", "gpu-l4"]],
     )
     gates: Gates = Field(default=Gates(), description="Limits that decide whether an artifact passed.")
+    gates_on: dict[str, Gates] = Field(
+        default={},
+        description="Limits of single classes of `on`; what one does not name is as in `gates`.",
+        examples=[{"gpu-l4": {"decode_tok_s": 60}}],
+    )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the classes of nodes, of which the first has the report of a single machine."""
+        return self.on or ("",)
+
+    def report_folder(self, folder: Path, kind: str) -> Path:
+        """Return where the report of a class is: the first's is next to the artifacts."""
+        return folder if kind == self.classes[0] else folder / "reports" / kind
+
+    def on_class(self, kind: str) -> Self:
+        """Return what holds on one class of nodes: its own limits in place of the general ones."""
+        own = self.gates_on.get(kind)
+        if own is None:
+            return self
+        limits = {name: getattr(own, name) for name in own.model_fields_set}
+        return self.model_copy(update={"gates": self.gates.model_copy(update=limits)})
+
+    @model_validator(mode="after")
+    def _limits_of_classes_that_are_there(self) -> Self:
+        for kind in self.gates_on:
+            if kind not in self.on:
+                listed = f"`on` has {', '.join(self.on)}" if self.on else "`on` has no classes"
+                raise wrong(f"gates_on.{kind}: no such class of nodes", did_you_mean(kind, self.on, listed))
+        return self
 
 
 def _check_waivable(gate: str) -> str:

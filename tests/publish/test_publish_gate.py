@@ -136,6 +136,22 @@ def test_what_only_publishing_is_about_may_change_afterwards(tmp_path: Path) -> 
     assert len(candidates(changed, root)) == 2
 
 
+def test_each_class_of_nodes_has_its_report_and_its_limits(tmp_path: Path) -> None:
+    recipe, root = stand(tmp_path, more="verify: {on: [cpu, gpu], gates_on: {gpu: {top1: 0.995}}}")
+    assert refused(recipe, root).hint == f"modelwright verify {recipe.path} --on gpu"
+    folders = [root / recipe.name / target for target in TARGETS]
+    there = recipe.model_copy(update={"verify": recipe.verify.on_class("gpu")})
+    for top1, passes in ((0.99, False), (0.999, True)):
+        found = (result(there, folder, {**GOOD, "top1": top1}) for folder in folders)
+        write_json(root / recipe.name / "reports" / "gpu" / NAME, write_report(recipe, root, *found))
+        write_report(recipe, root, *(result(recipe, folder) for folder in folders))
+        if passes:
+            assert candidates(recipe, root)
+        else:
+            messages = [problem.message.split(": ")[:2] for problem in refused(recipe, root).problems]
+            assert messages == [[target, "top1 on gpu"] for target in TARGETS]
+
+
 def test_other_questions_than_the_recipes(tmp_path: Path) -> None:
     recipe, root = stand(tmp_path)
     report = write_report(recipe, root, *(result(recipe, root / recipe.name / each) for each in TARGETS))

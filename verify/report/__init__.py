@@ -214,6 +214,16 @@ def write_json(path: Path, report: Report) -> None:
     write(path, json.dumps(report.as_dict(), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
+def others(folder: Path) -> dict[Path, Report]:
+    """Read the reports of further classes of nodes by path; each has its class in its recipe's name."""
+    paths = sorted((folder / "reports").glob(f"*/{NAME}"))
+    found = {path: read(path) for path in paths}
+    return {
+        path: report.model_copy(update={"recipe": f"{report.recipe} on {path.parent.name}"})
+        for path, report in found.items()
+    }
+
+
 def _parsed(data: bytes) -> Any:
     try:
         return parse(data, "it", "")

@@ -39,7 +39,7 @@ def command(
     from convert.formats import load_recipe  # noqa: PLC0415
     from convert.pipeline.stage.keep import is_newer, render, render_page  # noqa: PLC0415
     from convert.recipe import find  # noqa: PLC0415
-    from verify.report import NAME, read, write  # noqa: PLC0415
+    from verify.report import NAME, others, read, write  # noqa: PLC0415
     from verify.task import Subject  # noqa: PLC0415
 
     folders = [out / find(recipe).stem for recipe in recipes]
@@ -49,7 +49,8 @@ def command(
         with suppress(Failure):  # it changed, and cannot be read: then it has no hints, and no choice
             loaded.append(load_recipe(recipe))
     if html:
-        write(html, render_page(reports, loaded, out))
+        further = [each for folder in folders for each in others(folder).values()]
+        write(html, render_page([*reports, *further], loaded, out))
 
     def lines() -> Iterator[str]:
         for report, folder in zip(reports, folders, strict=True):

@@ -85,6 +85,11 @@ def _numbers(_: click.Context, __: click.Parameter, given: str | None) -> tuple[
     type=click.Path(path_type=Path, file_okay=False),
     help="Where to write report.json, .md and .html; a recipe's go next to its artifacts.",
 )
+@click.option(
+    "--on",
+    metavar="CLASS",
+    help="Judge as this class of nodes, by its own gates and into its report; the recipe's first by default.",
+)
 @BUDGET
 @click.option(
     "--attest",

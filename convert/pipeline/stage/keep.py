@@ -8,7 +8,7 @@ from typing import Any
 from convert.digest import sha256_of
 from convert.errors import Failure
 from convert.pick.page import for_recipes
-from convert.pipeline.run import AnyTrial
+from convert.pipeline.run import AnyTrial, Run
 from convert.recipe import Recipe
 from convert.store import MANIFEST_NAME
 from verify.report import NAME, ArtifactResult, Report, markdown, page, read, write, write_json
@@ -19,7 +19,8 @@ def keep(trial: AnyTrial) -> AnyTrial:
     folder = trial.report_folder
     if folder is None:
         return trial
-    whole = joined(_earlier(folder / NAME), trial.report, folder)
+    home = trial.store.root / trial.recipe.name if isinstance(trial, Run) else folder
+    whole = joined(_earlier(folder / NAME), trial.report, home)
     write_json(folder / NAME, whole)
     return replace(trial, page=render(whole, folder, [trial.recipe] if trial.recipe else []))
 

@@ -13,6 +13,7 @@ def pull(run: Run) -> Run:
         if found and not run.store.is_up_to_date(recipe, target.name, found[1].key):
             with run.progress.stage("download", found[1].size_bytes) as advance:
                 remote.pull(run.store, recipe, target.name, advance)
-    if run.report_folder and run.report_folder.is_relative_to(run.store.root):
-        remote.pull_reports(run.store.root, run.report_folder)
+    folder = run.store.root / recipe
+    for kind in run.recipe.verify.classes:
+        remote.pull_reports(run.store.root, run.recipe.verify.report_folder(folder, kind))
     return run
