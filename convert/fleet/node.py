@@ -14,18 +14,27 @@ import time
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convert.digest import sha256_of
 from convert.errors import Exit
 from convert.fleet.order import Order, Outcome
 from convert.version import version
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-def perform(order: Order, wanted_version: str, gpus: int = 0) -> Outcome:
-    """Carry out an order here, in a process that ends with this one."""
+def perform(
+    order: Order,
+    wanted_version: str,
+    gpus: int = 0,
+    started: Callable[[subprocess.Popen[str]], None] = lambda _: None,
+) -> Outcome:
+    """Carry out an order here, in a process that ends with this one; `started` gets that process."""
     node = platform.node()
     if fault := _unfit(order, wanted_version):
         return Outcome(Exit.USAGE, error=f"node {node}: {fault[0]}", hint=fault[1], node=node)
@@ -37,8 +46,9 @@ def perform(order: Order, wanted_version: str, gpus: int = 0) -> Outcome:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one thread here
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - two system calls
     ) as process:
+        started(process)
         try:
             out, err = process.communicate()
         except BaseException:
@@ -106,7 +116,7 @@ def _with_recipe(order: Order) -> tuple[str, ...]:
 
 def _end_with_parent() -> None:
     """Ask the kernel to end this process when the one that started it dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() == 1:
         os._exit(1)
 

@@ -30,6 +30,7 @@ class Order:
     recipe_text: str = ""  # for nodes that do not see the file, where artifacts are in an object store
     cpus: int = 1
     estimated_s: float = 0.0
+    at_most_s: float | None = None  # the budget of a verification
     wants_gpu: bool = False  # where any node has one
     is_local: bool = False  # carried out where the fleet was started, with what only that machine has
 

@@ -15,13 +15,21 @@ from convert.fleet.order import Outcome
 from convert.version import version
 
 if TYPE_CHECKING:
+    from subprocess import Popen
     from types import TracebackType
 
     from convert.fleet.order import Order
 
 LOOK_EVERY_S = 0.2
-# A busy machine needs more than Ray's own half a minute to start a cluster.
-PATIENT = {"RAY_raylet_start_wait_time_s": "180", "RAY_agent_register_timeout_ms": "180000"}
+# A busy machine needs more than Ray gives it to start a cluster, and to answer whether a node lives; a node
+# that died is found at once, as its connections close.
+PATIENT = {
+    "RAY_raylet_start_wait_time_s": "180",
+    "RAY_agent_register_timeout_ms": "180000",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_health_check_timeout_ms": "120000",
+    "RAY_gcs_server_request_timeout_seconds": "180",
+}
 
 
 class RayNodes:
@@ -37,6 +45,7 @@ class RayNodes:
         self._address = address
         self._remote: dict[Any, str] = {}
         self._local: dict[Future[Outcome], str] = {}
+        self._processes: list[Popen[str]] = []  # of orders that are carried out here
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="local")
 
     def __enter__(self) -> Self:
@@ -65,6 +74,8 @@ class RayNodes:
         for handle in self._remote:
             self._ray.cancel(handle, force=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in self._processes:
+            process.terminate()  # does nothing to one that has ended
         self._ray.shutdown()
 
     def cpus(self) -> int:
@@ -80,7 +91,8 @@ class RayNodes:
     def begin(self, order: Order) -> None:
         """Give the order to Ray, which finds a node; what only this machine may do is done here."""
         if order.is_local:
-            self._local[self._pool.submit(perform, order, version())] = order.name
+            future = self._pool.submit(perform, order, version(), started=self._processes.append)
+            self._local[future] = order.name
             return
         needs = dict(order.needs)
         gpus = int(order.wants_gpu and "GPU" in self._ray.cluster_resources())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from io import StringIO
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
 
+from convert.cli.fleet_table import draw
 from convert.errors import Exit
 from convert.fleet.drive import drive
-from convert.fleet.order import MOST_TRIES, Order, Outcome, State
+from convert.fleet.order import MOST_TRIES, Order, Outcome, Record, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,6 +96,19 @@ def test_a_gate_that_failed_is_for_publishing_to_judge() -> None:
     records = drive(ALL, nodes)
     assert records[JUDGE.name].state is State.GATE_FAILED
     assert records[SEND.name].state is State.DONE
+
+
+@pytest.mark.parametrize(("height", "lines"), [(24, 5), (5, 3)])
+def test_a_table_of_artifacts_or_where_it_would_be_too_high_of_recipes(height: int, lines: int) -> None:
+    records = {each.name: Record(each) for each in ALL}
+    records[READ.name].state, records[TOOL.name].state = State.DONE, State.RUNNING
+    written = StringIO()
+    Console(width=80, file=written, color_system=None).print(draw(records.values(), height, 75.0))
+    said = written.getvalue().splitlines()
+    assert len(said) == lines
+    assert "✓" in said[1]
+    assert "…" in said[1 if lines == 3 else 3]
+    assert said[-1].startswith(" 1 of 4 orders over, 1 min 15 s    · waiting  … running  ✓ done")
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from convert.cli.output import Output
-    from convert.fleet.order import Record
+    from convert.fleet.order import Order, Record
     from convert.fleet.schedule import Schedule, Wish
     from convert.pipeline.start import Options
 
@@ -95,7 +95,7 @@ def command(
 
     if is_dry:
         planned = schedules(1)
-        output.answer(_planned(planned), lambda: _planned_lines(planned))
+        output.answer(_planned(planned, cpus), lambda: _planned_lines(planned, cpus))
         return Exit.DONE
     # What Ray prints of nodes that die is no part of the answer.
     with redirect_stdout(sys.stderr), RayNodes(address) as nodes:
@@ -116,8 +116,9 @@ def _schedules(recipes: Sequence[Any], wish: Wish, options: Options) -> list[Sch
     return [schedule(recipe, wish, options) for recipe in recipes]
 
 
-def _planned(planned: Sequence[Schedule]) -> dict[str, Any]:
+def _planned(planned: Sequence[Schedule], cpus: int | None) -> dict[str, Any]:
     return {
+        "cpus": cpus,  # of each order; None: all of the smallest node's
         "orders": [
             {
                 "name": order.name,
@@ -125,6 +126,7 @@ def _planned(planned: Sequence[Schedule]) -> dict[str, Any]:
                 "after": order.after,
                 "needs": {**order.needs, **({"GPU": 1} if order.wants_gpu else {})},
                 "estimated_s": round(order.estimated_s, 1),
+                "at_most_s": order.at_most_s,
             }
             for each in planned
             for order in each.orders
@@ -135,24 +137,37 @@ def _planned(planned: Sequence[Schedule]) -> dict[str, Any]:
     }
 
 
-def _planned_lines(planned: Sequence[Schedule]) -> Iterator[str]:
+def _planned_lines(planned: Sequence[Schedule], cpus: int | None) -> Iterator[str]:
     orders = [order for each in planned for order in each.orders]
+    if not orders:
+        yield "everything is up to date"
+        return
     rows = [
         (
             order.name,
             str(len(order.targets)),
-            duration(order.estimated_s) if order.estimated_s else "",
+            f"about {duration(order.estimated_s)}" if order.estimated_s else _limit(order),
             ", ".join([*order.needs, *(["GPU if any"] if order.wants_gpu else [])]),
         )
         for order in orders
     ]
-    yield from table(("order", "artifacts", "about", "needs"), rows, right="artifacts")
+    head = ("order", "artifacts", "takes", "needs")
+    shown = [at for at, title in enumerate(head) if any(row[at] for row in rows)]
+    yield from table([head[at] for at in shown], [[row[at] for at in shown] for row in rows], "artifacts")
     yield ""
     yield (
-        f"{count(len(orders), 'order')}: {size(sum(each.download_bytes for each in planned))} to download, "
+        f"{count(len(orders), 'order')}, each with {cpus or 'all'} CPUs of a node: "
+        f"about {duration(sum(order.estimated_s for order in orders))} of work, and verification"
+    )
+    yield (
+        f"{size(sum(each.download_bytes for each in planned))} to download, "
         f"{size(sum(each.read_bytes for each in planned))} to read, "
         f"{size(sum(each.written_bytes for each in planned))} to write"
     )
+
+
+def _limit(order: Order) -> str:
+    return f"at most {duration(order.at_most_s)}" if order.at_most_s else ""
 
 
 def _data(records: Mapping[str, Record]) -> dict[str, Any]:
