@@ -19,7 +19,7 @@ export LLAMA_CPP LLAMA_BIN
 .DEFAULT_GOAL := help
 # Prerequisites go from left to right: a wrong name comes before minutes of installing.
 .NOTPARALLEL:
-.PHONY: help named setup convert verify publish test test-slow test-exhaustive test-servers test-fleet test-tools test-eval node test-node test-browser faults check style docs site pictures release bench bench-parts tiny-models clean
+.PHONY: help named setup convert verify publish test test-slow test-exhaustive test-servers test-fleet test-tools test-eval node test-node test-browser faults faults-guided check style docs site pictures release bench bench-parts tiny-models clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -89,6 +89,10 @@ test-servers: $(VENV)/.everything .vllm/.installed  ## servers: llama.cpp's, and
 
 faults: $(VENV)/.everything  ## 2,000 mutants of each kind of file that a stranger sends, in bounded children
 	$(BIN)/python -m tests.faults
+
+faults-guided: $(VENV)/.everything  ## the same readers, fuzzed along their coverage by atheris for three minutes each
+	$(PIP) 'atheris>=3.0'
+	$(BIN)/python -m tests.faults.guided
 
 check: $(VENV)/.everything  ## lint, formatting and types; changes nothing
 	$(BIN)/ruff check .

@@ -28,13 +28,18 @@ def _remove_abandoned(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a part file, and put it in place once the block has ended without an error."""
+    """Open a part file; once the block has ended without an error, sync it and put it in place.
+
+    In this order: after a power cut, the name is not that of a file without its bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
     finally:
         with suppress(OSError):

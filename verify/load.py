@@ -13,6 +13,7 @@ from convert.errors import Failure, UsageFailure
 from verify.gates import Check
 from verify.runtimes import Outcome, Request
 from verify.sample import percentile
+from verify.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,16 +104,22 @@ def measure_load(worker: Worker, plan: LoadPlan, text: str, *, is_chat: bool) ->
     prompts = Prompts(worker, plan.asked, text, is_chat=is_chat)
     results: list[LoadResult] = []
     rate = 0.0
+
+    def level(count: int, users: int | None, due_s: Sequence[float] = ()) -> LoadResult:
+        def ask(_: int) -> tuple[LoadResult, float]:
+            asked, before_s = prompts.take(count), worker.stopped_s()
+            return _level(worker, plan, asked, users, due_s), worker.stopped_s() - before_s
+
+        return undisturbed(ask)
+
     for users in plan.concurrency:
-        asked = prompts.take(users * plan.rounds)
-        results.append(_level(worker, plan, asked, users, ()))
-        rate = _rate(results[-1], asked) or rate
+        results.append(level(users * plan.rounds, users))
+        rate = _rate(results[-1], plan.asked.answer_tokens) or rate
     if rate > 0:
-        asked = prompts.take(min(MOST_REQUESTS, max(plan.concurrency) * plan.rounds))
+        count = min(MOST_REQUESTS, max(plan.concurrency) * plan.rounds)
         draw = random.Random(SEED)  # noqa: S311 (no secret)
-        due = tuple(accumulate(draw.expovariate(OPEN_SHARE * rate) for _ in asked))
-        found = _level(worker, plan, asked, None, due)
-        results.append(replace(found, arrivals_per_s=OPEN_SHARE * rate))
+        due_s = tuple(accumulate(draw.expovariate(OPEN_SHARE * rate) for _ in range(count)))
+        results.append(replace(level(count, None, due_s), arrivals_per_s=OPEN_SHARE * rate))
     return tuple(results)
 
 
@@ -216,9 +223,8 @@ def _speed(outcome: Outcome) -> float | None:
     return (outcome.tokens - 1) / (outcome.end_s - outcome.first_s)
 
 
-def _rate(result: LoadResult, asked: Sequence[Asked]) -> float:
-    """Return how many requests a second were answered."""
-    tokens = asked[0].request.max_tokens
+def _rate(result: LoadResult, tokens: int) -> float:
+    """Return how many requests a second were answered; with so many tokens each, where none was."""
     answered = result.requests - result.errors
     each = result.answer_tokens / answered if answered else tokens
     return result.throughput_tok_s / each if each else 0.0

@@ -15,13 +15,14 @@ from convert.child import ChildFailure, available_memory
 from verify.circumstances import Observer
 from verify.runtimes import Request
 from verify.sample import Samples
+from verify.undisturbed import undisturbed
 from verify.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from convert.child import Fault
-    from verify.runtimes import Info
+    from verify.runtimes import Info, Piece, Tick
     from verify.sample import Measured
     from verify.worker import Launch
 
@@ -110,10 +111,15 @@ class _Entry:
     def repeat(self, number: int) -> None:
         """Take one repetition."""
         worker = self._open()
-        request = self._request(worker.info, number)
-        began_s = time.perf_counter()
-        pieces = list(worker.generate(request))
-        self.samples.take(request, pieces, time.perf_counter() - began_s)
+
+        def answer(again: int) -> tuple[tuple[Request, list[Piece], float], float]:
+            request = self._request(worker.info, number, again)
+            before_s, began_s = worker.stopped_s(), time.perf_counter()
+            pieces = list(worker.generate(request))
+            return (request, pieces, time.perf_counter() - began_s), worker.stopped_s() - before_s
+
+        request, pieces, passed_s = undisturbed(answer)
+        self.samples.take(request, pieces, passed_s)
         self.samples.note_cache(worker, request, pieces)
         self.samples.note_peaks(worker)
 
@@ -123,10 +129,16 @@ class _Entry:
         if "together" not in worker.info.can:
             return
         plan = self._plan
-        length, answer = plan.concurrent_prompt_tokens, plan.concurrent_tokens
-        seeds = [f"{plan.seed} {count} {index}" for index in range(count)]
-        requests = [prompt(worker.info, length, answer, seed) for seed in seeds]
-        ticks = list(worker.together(requests))
+        length, tokens = plan.concurrent_prompt_tokens, plan.concurrent_tokens
+
+        def answer(again: int) -> tuple[list[Tick], float]:
+            seeds = [f"{plan.seed} {count} {index}{_again(again)}" for index in range(count)]
+            requests = [prompt(worker.info, length, tokens, seed) for seed in seeds]
+            before_s = worker.stopped_s()
+            ticks = list(worker.together(requests))
+            return ticks, worker.stopped_s() - before_s
+
+        ticks = undisturbed(answer)
         took_s = max((tick.t_s for tick in ticks), default=0.0)
         if took_s > 0:
             self.samples.throughput[count] = sum(tick.count for tick in ticks) / took_s
@@ -139,7 +151,7 @@ class _Entry:
 
     def _open(self) -> Worker:
         if self._worker is None:
-            self._worker = Worker(self._launch)
+            self._worker = undisturbed(self._opened)
             self.samples.load_s.append(self._worker.load_s)
             self.samples.kv_computed = self._worker.info.kv_bytes_per_token
             warm_up = self._request(self._worker.info, -1)
@@ -147,13 +159,23 @@ class _Entry:
             self.samples.note_cache(self._worker, warm_up, pieces)
         return self._worker
 
-    def _request(self, info: Info, number: int) -> Request:
+    def _opened(self, _: int) -> tuple[Worker, float]:
+        self.close()
+        self._worker = Worker(self._launch)
+        return self._worker, self._worker.stopped_s()
+
+    def _request(self, info: Info, number: int, again: int = 0) -> Request:
         """Make another prompt for each repetition, unknown to any prefix cache; warm-ups are shorter."""
         plan = self._plan
         length, answer = plan.prompt_tokens, plan.answer_tokens
         if number < 0:
             length, answer = max(1, length // 2), max(2, answer // 4)
-        return prompt(info, length, answer, f"{plan.seed} {number}")
+        return prompt(info, length, answer, f"{plan.seed} {number}{_again(again)}")
+
+
+def _again(number: int) -> str:
+    """Mark the prompts of another try."""
+    return f" again {number}" if number else ""
 
 
 def prompt(info: Info, length: int, answer: int, seed: str) -> Request:

@@ -42,7 +42,13 @@ class Paced:
 
 
 def pilot(worker: Worker, plan: Plan) -> Rates:
-    """Measure an open model for a few seconds."""
+    """Measure an open model for a few seconds, and once more where it was stopped meanwhile."""
+    before_s = worker.stopped_s()
+    rates = _rates(worker, plan)
+    return rates if worker.stopped_s() == before_s else _rates(worker, plan)
+
+
+def _rates(worker: Worker, plan: Plan) -> Rates:
     info, draw = worker.info, random.Random(SEED)  # noqa: S311  (no secret)
     prompt, answer = min(PROMPT, info.context // 2), max(2, min(ANSWER, info.context // 4))
 

@@ -87,6 +87,10 @@ class Child:
         """Return the most memory that the child has held so far, or ever held if it is gone."""
         return self._process.watch.peaks()
 
+    def stopped_s(self) -> float:
+        """Return how long so far the child or this process was stopped, as on a laptop that sleeps."""
+        return self._process.watch.stopped_s()
+
     def output_lines(self) -> tuple[str, ...]:
         """Return all that is kept of what the child printed."""
         return self._process.watch.lines()

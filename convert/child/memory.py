@@ -10,11 +10,12 @@ FIELDS = re.compile(rb"^(VmHWM|VmRSS|RssAnon|RssShmem):\s+(\d+) kB$", re.MULTILI
 
 @dataclass(frozen=True)
 class Usage:
-    """The memory of a process, in bytes."""
+    """The memory of a process, in bytes, and whether a signal keeps it stopped."""
 
     rss: int
     anon: int  # and shared memory: all that no file backs
     peak_rss: int
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ def usage(pid: int) -> Usage | None:
     """Read the memory of a process; None where it is gone."""
     try:
         with open(f"/proc/{pid}/status", "rb", buffering=0) as file:  # noqa: PTH123  (done all the time)
-            found = {name: int(size) << 10 for name, size in FIELDS.findall(file.read())}
+            status = file.read()
     except OSError:
         return None
+    found = {name: int(size) << 10 for name, size in FIELDS.findall(status)}
     if len(found) < 4:  # a zombie has none of them
         return None
-    return Usage(found[b"VmRSS"], found[b"RssAnon"] + found[b"RssShmem"], found[b"VmHWM"])
+    anon = found[b"RssAnon"] + found[b"RssShmem"]
+    return Usage(found[b"VmRSS"], anon, found[b"VmHWM"], b"\nState:\tT" in status)
 
 
 def descendants(pid: int) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from convert.child.watch import Watch
 
 GRACE_S = 0.5
 GLANCE_S = 0.005
+MOST_GLANCE_S = 0.1  # what takes longer is not waiting: this process was stopped, or slept
 TAIL_LINES = 20
 BY_SIGNAL = {
     signal.SIGSEGV: "it crashed: a wrong memory access (SIGSEGV)",
@@ -89,9 +90,11 @@ class Process:
 
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended, and tell whether it has."""
-        deadline = time.monotonic() + seconds
-        while (is_alive := self.is_alive()) and time.monotonic() < deadline:
+        waited_s = 0.0
+        while (is_alive := self.is_alive()) and waited_s < seconds:
+            began_s = time.monotonic()
             time.sleep(GLANCE_S)
+            waited_s += min(time.monotonic() - began_s, MOST_GLANCE_S)
         return not is_alive
 
     def kill(self, kind: FaultKind, reason: str) -> None:

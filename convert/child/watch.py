@@ -1,4 +1,4 @@
-"""A process seen from outside: what it prints is read and kept in part, its memory is followed."""
+"""A process seen from outside: what it prints is read and kept in part, memory and stops are followed."""
 
 import os
 import select
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from convert.child.fault import FaultKind
 from convert.child.limits import Limits
 from convert.child.memory import Peaks, descendants, usage
+from convert.child.pulse import Pulse
 from convert.size import size
 
 INTERVAL_S = 0.03
@@ -32,6 +33,8 @@ class Watch:
         self._total = 0
         self._peaks = Peaks(0, 0)
         self._others: tuple[int, ...] = ()
+        self._pulse: Pulse | None = None  # the thread's, while it runs
+        self._stopped_s = 0.0
         self._is_over = self._is_closed = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -43,6 +46,11 @@ class Watch:
         if not self._stop.is_set():
             self._look()
         return self._peaks
+
+    def stopped_s(self) -> float:
+        """Return how long so far the process or this one was stopped: what is measured then says nothing."""
+        pulse = self._pulse
+        return self._stopped_s + (0.0 if pulse is None else pulse.stopped_s())
 
     def printed(self) -> bytes:
         """Return the last of what it printed so far."""
@@ -70,8 +78,10 @@ class Watch:
     def _run(self) -> None:
         poll = select.poll()
         poll.register(self._output, select.POLLIN)
+        self._pulse = pulse = Pulse()
         is_open, looked_s, looks = True, 0.0, 0
         while not self._stop.is_set():
+            pulse.beat()
             if not is_open:
                 self._stop.wait(INTERVAL_S)
             elif poll.poll(1000 * INTERVAL_S):
@@ -86,6 +96,8 @@ class Watch:
                     self._report(
                         FaultKind.OUT_OF_MEMORY, f"it took {size(anon)} of memory", self._memory_limit
                     )
+        self._stopped_s += pulse.stopped_s()
+        self._pulse = None
 
     def _take(self) -> bool:
         """Read what the pipe holds, at most this much; tell whether more can come.
@@ -110,6 +122,7 @@ class Watch:
         anon = own.anon + sum(other.anon for other in others)
         rss = own.peak_rss + sum(other.rss for other in others)
         with self._lock:
+            self._stopped_s += INTERVAL_S if any(each.is_stopped for each in (own, *others)) else 0.0
             self._peaks = Peaks(max(self._peaks.rss_bytes, rss), max(self._peaks.anon_bytes, anon))
         return anon
 

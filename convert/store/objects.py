@@ -25,6 +25,10 @@ _SECRET = re.compile(r"\?\S*|//[^/@\s]+@")
 # Of fsspec's schemes, those that nothing can be written to, or that a recipe cannot name.
 _UNFIT = frozenset({"http", "https", "data", "blockcache", "filecache", "simplecache", "reference", "zip"})
 
+# Those that write a file where it is, byte by byte, and rename one over another. A store's object is whole or
+# not there.
+_WITH_RENAMES = frozenset({"file", "local", "sftp", "ssh"})
+
 # What installs the commonest stores, for a hint.
 _PACKAGES: Mapping[str, str] = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
@@ -86,6 +90,15 @@ class Objects:
             stream.discard()
             stream.closed = True  # or its destructor would complete what was just given up
             raise
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a small object so that readers see the one before it or this one, at any moment."""
+        protocol = self.files.protocol
+        if not _WITH_RENAMES.intersection([protocol] if isinstance(protocol, str) else protocol):
+            self.files.pipe_file(path, data)
+            return
+        self.files.pipe_file(f"{path}.part", data)
+        self.files.mv(f"{path}.part", path)
 
     def put_file(self, path: str, source: Path, advance: Callable[[int], None] = lambda _: None) -> None:
         """Write an object from a file."""

@@ -10,12 +10,15 @@ import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from convert.child import FaultKind, Limits, channel
+from convert.child import FaultKind, Limits, channel, pulse
 from convert.child.channel import Channel
 from convert.child.memory import descendants, usage
+from convert.child.pulse import Pulse
 from convert.child.watch import KEPT_BYTES, Watch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 
@@ -83,3 +86,28 @@ def test_time_in_which_the_parent_was_stopped_is_no_waiting(monkeypatch: pytest.
         assert parent.receive() == ({"done": {}}, bytearray())
         later.join()
     assert parent.waited_s < 1.0
+
+
+def test_a_pulse_tells_a_stop_from_the_want_of_a_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the minutes of a laptop that sleeps, too: a clock of our own goes on here."""
+    now_s = [100.0]
+    monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    heart, stat = Pulse(), tmp_path / "schedstat"
+    heart._stat = stat
+
+    def pass_by(seconds: float, starved_s: float) -> float:
+        now_s[0] += seconds
+        stat.write_text(f"5 {round(1e9 * starved_s)} 7\n")
+        return heart.stopped_s()
+
+    assert pass_by(0.03, 0.0) == 0.0
+    heart.beat()
+    assert pass_by(60.0, 60.0) == 0.0  # others had all processors
+    heart.beat()
+    assert pass_by(60.0, 61.0) == 59.0  # seen at once, whichever thread runs first
+    heart.beat()
+    assert pass_by(0.4, 61.0) == 59.0
+    stat.unlink()  # no kernel has to count it
+    assert pass_by(60.0, 61.0) >= 59.0

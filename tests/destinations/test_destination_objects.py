@@ -268,6 +268,30 @@ def test_a_local_file_system_of_fsspecs_does_too(tmp_path: Path) -> None:
         assert (tmp_path / "out" / NAME / version / path).read_bytes() == data
 
 
+def test_a_list_of_which_half_is_written_is_seen_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every place that fsspec reaches writes a file whole or not at all."""
+    place = store_at(f"local://{tmp_path}/out")
+    publish(place, bundle_of(tmp_path))
+    (mark,) = (tmp_path / "out").rglob(MARK)
+    before, write = mark.read_bytes(), place.files.pipe_file
+
+    def fail(path: str, data: bytes) -> None:
+        write(path, data[: len(data) // 2] if MARK in path else data)
+        if MARK in path:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(place.files, "pipe_file", fail)
+    with pytest.raises(Failure, match="Input/output error"):
+        publish(place, bundle_of(tmp_path, NEXT))
+    assert mark.read_bytes() == before
+    monkeypatch.undo()
+    publish(place, bundle_of(tmp_path, NEXT))
+    assert [each.name for each in mark.parent.iterdir() if each.is_file()] == [MARK]
+    assert mark.read_bytes() != before
+
+
 @pytest.mark.parametrize(
     "address",
     [

@@ -28,19 +28,24 @@ def main(names: list[str], seed: int, start: int, count: int) -> None:
     with tempfile.TemporaryDirectory(prefix="faults-") as place:
         root = Path(place)
         samples = {name: KINDS[name].samples(emptied(root / "samples")) for name in names}
-        used = int(Path("/proc/self/statm").read_text("ascii").split()[5]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY_BYTES, used + MEMORY_BYTES))
+        bound_memory()
         for name in names:
             for number in range(start if name == names[0] else 0, count):
                 draw = random.Random(f"{seed} {name} {number}")
                 data = mutant(draw.choice(samples[name]), draw, is_json=KINDS[name].is_json)
                 print(f"at {name} {number}", flush=True)
-                if what := _defect(name, data, root / "one"):
+                if what := defect(name, data, root / "one"):
                     print(f"defect {name} {number}: {what}", flush=True)
     print("done", flush=True)
 
 
-def _defect(name: str, data: bytes, folder: Path) -> str | None:
+def bound_memory() -> None:
+    """Let this process take so much more than it has."""
+    used = int(Path("/proc/self/statm").read_text("ascii").split()[5]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY_BYTES, used + MEMORY_BYTES))
+
+
+def defect(name: str, data: bytes, folder: Path) -> str | None:
     """Read one mutant, and say what is wrong with how that went."""
     began = time.process_time()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.guided import SEEDS, fuzz
 from tests.faults.kinds import KINDS
 from tests.faults.sweep import sweep
 
@@ -19,3 +20,17 @@ def test_a_defect_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAULTS_OPEN_READER", "imatrix")
     defects = sweep(["imatrix"], 40, seed=1)
     assert any("in kinds.py" in line for line in defects)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_open", [False, True], ids=["ours", "left open"])
+def test_a_fuzzer_that_follows_coverage_finds_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, *, is_open: bool
+) -> None:
+    pytest.importorskip("atheris")
+    if is_open:
+        monkeypatch.setenv("FAULTS_OPEN_READER", "imatrix")
+    found = fuzz("imatrix", 5)
+    assert found.inputs > SEEDS
+    assert found.edges > 50
+    assert bool(found.defects) == is_open, found.defects

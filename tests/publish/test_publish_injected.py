@@ -150,7 +150,7 @@ def test_a_publication_met_by_every_fault_at_every_call(
     home: Path, places: dict[str, Place], where: str
 ) -> None:
     counts = publishing(home, places[where])
-    assert sum(counts[fault] for fault in FAULTS) > 100
+    assert sum(counts[fault] for fault in FAULTS) > 20
     print(where, dict(counts))
 
 
@@ -180,7 +180,9 @@ def test_an_object_store_met_by_every_fault_at_every_call(tmp_path: Path) -> Non
 
     def check() -> str:
         (mark,) = root.glob("*/published.json")
-        version = json.loads(mark.read_bytes())["version"]
+        listed = mark.read_bytes()
+        assert listed.endswith(b"}\n")
+        version = json.loads(listed)["version"]
         found = tree(mark.parent / version)
         assert found in (dict(FILES), dict(NEXT))
         return "new" if found == NEXT else "old"
@@ -188,5 +190,5 @@ def test_an_object_store_met_by_every_fault_at_every_call(tmp_path: Path) -> Non
     act = "tests.publish.test_publish_injected:to_objects"
     with forked(tmp_path, str(tmp_path / "b"), address, act=act) as run:
         counts = sweep(run, put_back, check, lambda: None)
-    assert sum(counts[fault] for fault in FAULTS) > 100
+    assert sum(counts[fault] for fault in FAULTS) > 20
     print("objects", dict(counts))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
-from dataclasses import asdict
+import subprocess
+from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +17,14 @@ from convert.child import ChildFailure, Fault, FaultKind, Limits
 from verify import measure
 from verify.machine import describe_machine, read_nvidia
 from verify.measure import SpeedPlan, fits_together, measure_in_turns, prompt
-from verify.runtimes import Info, Piece, Request, RuntimeSettings
+from verify.runtimes import Info, Piece, Request, RuntimeSettings, Tick
 from verify.sample import Measured, Samples, percentile, spread
+from verify.undisturbed import TRIES, undisturbed
 from verify.worker import Launch, Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
     from tests.verify.conftest import Made
 
 BAD = str(Path(__file__).parent / "bad_runtime.py")
@@ -69,6 +75,63 @@ def test_all_are_measured_and_what_crashes_is_out(
     # In turns: each in its place, another one first every time; and the one that failed only once.
     assert opened.count("bad") == 1
     assert opened.count("gguf-F32") == opened.count("gguf-Q8_0") == (3 if keeps_open else 8)
+
+
+STOP_S = 0.8
+
+
+def stop(worker: Worker, *, is_all: bool) -> None:
+    """Stop a worker, or this process as well, and let them go on: as Ctrl-Z, or a lid that is closed."""
+    pids = [worker._process.pid, *([os.getpid()] if is_all else [])]
+    script = f"kill -STOP {' '.join(map(str, pids))}; sleep {STOP_S}; kill -CONT {' '.join(map(str, pids))}"
+    subprocess.run(["sh", "-c", script], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_all", [False, True], ids=["the child", "both"])
+def test_no_figure_is_taken_over_a_stop(chat: Made, monkeypatch: pytest.MonkeyPatch, *, is_all: bool) -> None:
+    """Each kind of measurement is stopped once in its middle."""
+    done: Counter[str] = Counter()
+
+    class Sleepy(Worker):
+        def __init__(self, launch: Launch) -> None:
+            super().__init__(launch)
+            done["open"] += 1
+            if done["open"] == 1:
+                stop(self, is_all=is_all)
+
+        def generate(self, request: Request) -> Generator[Piece, None, None]:
+            done["generate"] += 1
+            for number, piece in enumerate(super().generate(request)):
+                yield piece
+                if (done["generate"], number) == (2, 0):  # the first is to warm up
+                    stop(self, is_all=is_all)
+
+        def together(self, requests: Sequence[Request]) -> Generator[Tick, None, None]:
+            done["together"] += 1
+            if done["together"] == 1:
+                stop(self, is_all=is_all)
+            return super().together(requests)
+
+    monkeypatch.setattr(measure, "Worker", Sleepy)
+    plan = replace(PLAN, openings=1, rounds=1, concurrency=(3,))
+    found = measure_in_turns({"F32": llama(chat.f32)}, plan)["F32"]
+    assert isinstance(found, Measured), found
+    assert done == {"open": 3, "generate": 4, "together": 2}
+    assert found.speed.load_s.count == 2
+    assert found.speed.ttft_s.count == 1
+
+
+@pytest.mark.parametrize("stops", [0, TRIES - 1, TRIES])
+def test_a_measurement_that_is_stopped_each_time_is_given_up(stops: int) -> None:
+    def take(number: int) -> tuple[int, float]:
+        return number, 60.0 if number < stops else 0.0
+
+    if stops < TRIES:
+        assert undisturbed(take) == stops
+        return
+    with pytest.raises(ChildFailure, match="each of 5 measurements was stopped in its middle"):
+        undisturbed(take)
 
 
 def test_what_is_no_process_of_ours_has_no_memory() -> None:

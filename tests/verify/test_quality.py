@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -28,7 +30,6 @@ from verify.text import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -221,3 +222,29 @@ def test_a_cached_file_with_other_bytes_is_not_believed(tmp_path: Path) -> None:
     path.write_bytes(bytes(len(whole)))
     save_reference(worker(table), windows, path)
     assert path.read_bytes() == whole
+
+
+def test_cached_logits_are_synced_before_they_have_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And their digest comes after them: a power cut leaves no name of a file without its bytes."""
+    sync, rename, path = os.fsync, os.replace, tmp_path / "a.logits"
+    done: list[tuple[str, str, int]] = []
+
+    def noted_sync(descriptor: int) -> None:
+        sync(descriptor)
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        done.append(("sync", name, os.fstat(descriptor).st_size))
+
+    def noted_rename(old: Path, new: Path) -> None:
+        done.append(("rename", f"{old.name} {new.name}", old.stat().st_size))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "replace", noted_rename)
+    size = save_reference(worker(Table(1)), cut(IDS, 32), path).size_bytes
+    expected: list[tuple[str, str, int]] = []
+    for name, size_bytes in (("a.logits", size), ("a.logits.sha256", 64)):
+        part = f".{name}.{os.getpid()}.part"
+        expected += [("sync", part, size_bytes), ("rename", f"{part} {name}", size_bytes)]
+    assert done == expected

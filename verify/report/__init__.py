@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable  # noqa: TC003 - pydantic reads the annotations
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
@@ -203,8 +202,6 @@ def write(path: Path, content: str | bytes) -> None:
     try:
         with replacing(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
     except OSError as error:
         raise failure_from(error, path) from error  # users do not know the part's name
 

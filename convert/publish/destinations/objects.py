@@ -98,7 +98,7 @@ class ObjectDestination(Objects, Destination):
                 raise Failure(f"{place}/{file.path}: sent, but not there at its size", RERUN)
             if after.data != state.data:
                 raise Moved(survey.place)
-            self.files.pipe_file(f"{self._base(bundle.repo)}/{NAME}", listing.to_bytes())
+            self.replace(f"{self._base(bundle.repo)}/{NAME}", listing.to_bytes())
         return Sent(place, listing.version, sent_bytes, is_new=True)
 
     def read_back(self, bundle: Bundle, sent: Sent, progress: Progress) -> None:
