@@ -94,6 +94,7 @@ def test_the_form_in_gguf(tmp_path: Path) -> None:
             "ffn_up.weight holds a value",
         ),
         ({"blk.0.ffn_up.weight": ([1.0], [float("nan")])}, {}, "has no values or no count"),
+        ({"blk.0.ffn_up.weight": ([-1.0], [1.0])}, {}, "holds a value that is no sum of squares"),
         ({}, {}, "it holds no entries"),
         (
             {"blk.0.ffn_up.weight": ([1.0], [1.0])},
