@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from convert.model.feature import Feature, features_of, plain, switch
 from convert.model.mixer import (
+    Alibi,
     Attention,
     Delta,
     Latent,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
-    "QKV", "Activation", "Attention", "Decoder", "Delta", "Dense", "DenseAndExperts", "Experts",
+    "QKV", "Activation", "Alibi", "Attention", "Decoder", "Delta", "Dense", "DenseAndExperts", "Experts",
     "Latent", "Layer", "LayerInputs", "Mixer", "Mlp", "Norm", "Origin", "Parallel", "Part",
     "Ref", "Role", "Rope", "RopeScaling", "ShortConvolution", "StateSpace", "Temperature",
 ]  # fmt: skip
@@ -174,7 +175,7 @@ class Decoder:
             if attention := layer.attention:
                 if attention.rope and attention.rope.dimensions != attention.head_size:
                     found.add(Feature.PARTIAL_ROTARY)
-                if attention.rope is None and not (self.has_positions or attention.has_alibi):
+                if attention.rope is None and not (self.has_positions or attention.alibi):
                     found.add(Feature.NO_POSITIONS)
             if mixer is None or layer.mlp is None:
                 found.add(Feature.SINGLE_BLOCKS)

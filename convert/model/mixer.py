@@ -23,6 +23,16 @@ class Temperature:
 
 
 @dataclass(frozen=True, slots=True)
+class Alibi:
+    """Scores that grow with a key's position, by another slope in each head."""
+
+    FEATURE: ClassVar[Feature] = Feature.ALIBI
+
+    scale: float = plain(1.0)  # of all slopes
+    is_coarse: bool = plain(default=False)  # slopes, and their products with positions, are bfloat16
+
+
+@dataclass(frozen=True, slots=True)
 class Attention:
     """Attention over all earlier tokens, or the last ones, with heads that may share keys and values."""
 
@@ -46,7 +56,7 @@ class Attention:
     softcap: float | None = switch(None, Feature.SOFTCAP)
     clip: float | None = switch(None, Feature.CLIPPED_QKV)
     has_sinks: bool = switch(plain=False, feature=Feature.SINKS)
-    has_alibi: bool = switch(plain=False, feature=Feature.ALIBI)
+    alibi: Alibi | None = plain(None)  # which is a feature itself
     # The output is weighed by a sigmoid; the rows of each head's gate follow those of its query.
     has_gate: bool = switch(plain=False, feature=Feature.GATED_ATTENTION)
     temperature: Temperature | None = plain(None)  # which is a feature itself

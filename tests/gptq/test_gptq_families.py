@@ -38,9 +38,10 @@ ANSWERING = Path(__file__).with_name("answering.py")
 IDS = [str((37 * place + 11) % 250 + 3) for place in range(64)]
 # What four bits leave of random weights is a seventh off by GPTQ; AWQ moves what matters less further.
 FURTHEST = {"gptq": 0.2, "awq": 0.5}
-METHODS: tuple[Method, ...] = ("gptq", "awq")
+# GPTQModel by both methods, and the native engine.
+METHODS: dict[str, Method] = {"gptq": "gptq", "awq": "awq", "native": "gptq"}
 # One with experts, one with windows in some layers, one with a fused matrix; `make test-exhaustive` runs all.
-SAMPLE = {("qwen3_moe", "gptq"), ("gemma3_text", "gptq"), ("phi3", "gptq"), ("gemma2", "awq")}
+SAMPLE = {("qwen3_moe", "gptq"), ("gemma3_text", "gptq"), ("phi3", "native"), ("gemma2", "awq")}
 LAYERS = 2  # are enough where the config does not list them
 MOST_LAYERS = 8  # of a variant: each takes seconds
 
@@ -99,18 +100,19 @@ def can_be_read(name: str, method: Method) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("name", "method"),
+    ("name", "engine"),
     [
-        pytest.param(name, method, marks=() if (name, method) in SAMPLE else pytest.mark.exhaustive)
-        for method in METHODS
+        pytest.param(name, engine, marks=() if (name, engine) in SAMPLE else pytest.mark.exhaustive)
+        for engine, method in METHODS.items()
         for name in named(method)
         if can_be_read(name, method)
     ],
 )
-def test_a_family_answers_as_its_packed_weights_say(name: str, method: str, tmp_path: Path) -> None:
+def test_a_family_answers_as_its_packed_weights_say(name: str, engine: str, tmp_path: Path) -> None:
+    method = METHODS[engine]
     source = make(tmp_path / "source", tiny.Recipe(name, changes(name), spread=0.05))
-    engine = ", engine: gptqmodel" if method == "gptq" else ""
-    targets = f"hf: {{dtype: fp32}}\n  {method}: {{group_size: 32{engine}}}"
+    by = {"gptq": ", engine: gptqmodel", "native": ", engine: native"}.get(engine, "")
+    targets = f"hf: {{dtype: fp32}}\n  {method}: {{group_size: 32{by}}}"
     convert_recipe(
         making.recipe(tmp_path, source, targets, f"samples: 8, length: {length(name)}"),
         out=tmp_path / "artifacts",

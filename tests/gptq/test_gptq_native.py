@@ -8,30 +8,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from convert import plan_recipe
-from convert.errors import Failure, UsageFailures
+from convert.errors import Failure
+from convert.formats.gptq.ability import RENDERS
 from convert.formats.gptq.options import GptqOptions
+from convert.model.forward import RENDERS as LEARNED
+from convert.quantizer.job import HALVES
 from convert.store import read_manifest
 from tests import tiny
-from tests.gptq.making import convert, recipe
+from tests.gptq.making import convert
 from tests.gptq.packed import rounded, tensors, unpack
 from tests.hf.describing import convert_to, make
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import Tensor
+
 NATIVE = "engine: native, group_size: 32"
 
 
-SLOW = [("gpt2", 8), ("llama", 4), ("qwen", 4)]
+SLOW = [("gpt2", 8), ("llama", 4), ("qwen", 4), ("glm4", 4), ("bloom", 4)]
 
 
 @pytest.mark.parametrize(
-    ("model_type", "bits"), [("gpt2", 4), *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)]
+    ("model_type", "bits"),
+    [("gpt2", 4), ("phi3", 4), *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)],
 )
 def test_codes_are_of_the_source_s_own_matrices(tmp_path: Path, model_type: str, bits: int) -> None:
     source = make(tmp_path / "source", tiny.Recipe(model_type))
-    plain = tensors(convert_to(tmp_path, source, "hf: {}") / "hf")
+    plain = taken_apart(tensors(convert_to(tmp_path, source, "hf: {}") / "hf"))
     out = convert(tmp_path, source, f"gptq: {{{NATIVE}, bits: {bits}}}") / "gptq"
     stored = tensors(out)
     names = {name.removesuffix(".qweight") for name in stored if name.endswith(".qweight")}
@@ -68,17 +73,20 @@ def test_it_is_taken_unless_gptqmodel_alone_can(given: dict[str, Any], engine: s
     assert GptqOptions.model_validate(given).by_target()["gptq"].get("engine") == engine
 
 
-@pytest.mark.parametrize(
-    ("name", "why"), [("phi3", "gate and up joined in one matrix"), ("bloom", r"linear biases .*ALiBi.*")]
-)
-def test_a_model_that_it_cannot_do_is_refused_with_the_other_engine(
-    tmp_path: Path, name: str, why: str
-) -> None:
-    asked = recipe(tmp_path, make(tmp_path / "source", tiny.Recipe(name)), "gptq: {group_size: 32}")
-    with pytest.raises(UsageFailures, match=f"the native engine cannot do with {why}$") as refused:
-        plan_recipe(asked, out=tmp_path / "out", offline=True)
-    (problem,) = refused.value.problems
-    assert problem.hint == "write engine: gptqmodel"
+def taken_apart(plain: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take gate and up apart where they are joined, as GPTQModel names them."""
+    found = {}
+    for name, values in plain.items():
+        if "gate_up_proj" in name:
+            for half, rows in zip(HALVES, values.chunk(2), strict=True):
+                found[name.replace("gate_up_proj", half)] = rows
+        else:
+            found[name] = values
+    return found
+
+
+def test_it_can_do_what_gptqmodel_can() -> None:
+    assert RENDERS <= LEARNED
 
 
 @pytest.mark.parametrize("option", ["sym: false", "desc_act: true", "device: cuda"])

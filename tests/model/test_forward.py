@@ -65,6 +65,8 @@ LONGROPE = {
     "original_max_position_embeddings": 40,
 }
 GPT2 = {"vocab_size": 96, "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 128}
+# Six heads: the slopes of the last two lie between those of the first.
+ALIBI = {"vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}
 
 CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "gpt2": ("GPT2", GPT2, 70),
@@ -103,6 +105,13 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
         70,
     ),
     "gemma": ("Gemma", {**SIZES, "head_dim": 24, "tie_word_embeddings": True}, 70),
+    "bloom": ("Bloom", ALIBI, 70),
+    # Its eager attention adds the biases twice.
+    "falcon-alibi": (
+        "Falcon",
+        {**ALIBI, "alibi": True, "multi_query": False, "parallel_attn": False, "attn_implementation": "sdpa"},
+        70,
+    ),
 }
 
 
@@ -110,7 +119,7 @@ def make(kind: str, settings: dict[str, Any]) -> Any:
     """Make a model whose every part matters: no weight, bias or norm left at what it was initialised to."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(**settings, attn_implementation="eager")
+    config = getattr(transformers, f"{kind}Config")(**{"attn_implementation": "eager", **settings})
     model = getattr(transformers, f"{kind}{'LMHeadModel' if kind == 'GPT2' else 'ForCausalLM'}")(
         config
     ).eval()

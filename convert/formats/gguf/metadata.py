@@ -163,7 +163,7 @@ def _add_mechanisms(writer: Any, decoder: Decoder) -> None:
         writer.add_attn_logit_softcapping(attentions[0].softcap)
     if attentions and attentions[0].clip is not None:
         writer.add_clamp_kqv(attentions[0].clip)
-    if attentions and attentions[0].has_alibi:
+    if attentions and attentions[0].alibi:
         writer.add_max_alibi_bias(MAX_ALIBI_BIAS)
     if decoder.logit_softcap is not None:
         writer.add_final_logit_softcapping(decoder.logit_softcap)

@@ -17,7 +17,6 @@ from convert.formats.hf.shards import Entry, index, pack_header, split
 from convert.formats.hf.tensors import Stored, stored_tensors
 from convert.learning.asking import Asked
 from convert.model.families import family
-from convert.model.forward import RENDERS as LEARNED
 from convert.recipe.reader import refuse_at
 from convert.writer.codecs.gptq_words import GptqWords
 from convert.writer.codecs.plain import WIDTH_BYTES, Plain
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from convert.model.decoder import Decoder
     from convert.model.source import Model, Weights
     from convert.progress import Progress
+    from convert.quantizer import Matrix
     from convert.recipe import Recipe
 
 MAX_SHARD_BYTES = 4_000_000_000
@@ -40,11 +40,16 @@ WORDS, SCALES, ZEROS, GROUPS = "qweight", "scales", "qzeros", "g_idx"
 
 @dataclass(frozen=True)
 class Native:
-    """The tensors, those of them that are quantized, and what was learned of these."""
+    """The tensors, what is packed of them, and what was learned of that."""
 
     checkpoint: hf.StoredTensors
-    matrices: Mapping[str, Stored]  # by the tensor's name
+    matrices: Mapping[str, tuple[Stored, ...]]  # by the tensor's name: it, or what it is taken apart into
     asked: Asked
+
+    @property
+    def packed(self) -> tuple[str, ...]:
+        """Name what is packed."""
+        return tuple(each.name for parts in self.matrices.values() for each in parts)
 
 
 def tools() -> dict[str, str]:
@@ -58,29 +63,34 @@ def prepare(model: Model, options: GptqOptions, recipe: Recipe) -> Native:
     checkpoint = hf.list_tensors(model)
     matrices = estimate.matrices(checkpoint.stored)
     require_fit("gptq", options.bits, options.group_size, matrices, recipe)
-    beyond = ", ".join(sorted(map(str, model.decoder.features - LEARNED)))
     for option, is_wrong, what, hint in (
         ("sym", not options.sym, "sym: false", "remove sym, or "),
         ("desc_act", options.desc_act, "it", "remove it, since columns are taken in that order anyway, or "),
         ("device", options.device == "cuda", "cuda", "write device: cpu, or "),
-        ("engine", any(each.is_gated for each in matrices), "gate and up joined in one matrix", ""),
-        ("engine", beyond, beyond, ""),
     ):
         if is_wrong:
             why = f"the native engine cannot do with {what}"
             refuse_at(recipe, ("targets", "gptq", option), why, f"{hint}write engine: gptqmodel")
-    names = {f"{matrix.name}.weight" for matrix in matrices}
-    return Native(checkpoint, _quantized(model.decoder, names), asked)
+    return Native(checkpoint, _quantized(model.decoder, matrices), asked)
 
 
-def _quantized(decoder: Decoder, names: set[str]) -> dict[str, Stored]:
-    """Find the matrices, each role for itself: what is multiplied is (out, in), however it is stored."""
+def _quantized(decoder: Decoder, matrices: Sequence[Matrix]) -> dict[str, tuple[Stored, ...]]:
+    """Find the matrices, each role for itself: what is multiplied is (out, in), however it is stored.
+
+    A joined one of gate and up is taken apart: GPTQModel reads it under the names of both, as vLLM can.
+    """
     runs = family(decoder.family).naming.of(decoder).runs
-    return {
-        each.name: replace(each, pieces=by_turns(each.pieces, decoder, runs))
-        for each in stored_tensors(decoder)
-        if each.name in names
-    }
+    stored = {each.name: each for each in stored_tensors(decoder)}
+    found = {}
+    for matrix in matrices:
+        name = f"{matrix.name}.weight"
+        pieces, names = by_turns(stored[name].pieces, decoder, runs), matrix.results()
+        each_of = zip(pieces, strict=True) if matrix.is_gated else [pieces]
+        found[name] = tuple(
+            Stored(f"{result}.weight", (sum(each.rows for each in some), some[0].columns), tuple(some))
+            for result, some in zip(names, each_of, strict=True)
+        )
+    return found
 
 
 def learn(
@@ -113,11 +123,11 @@ def lay_out(model: Model, options: GptqOptions, target: str, prepared: Native) -
             "quantize_config.json": to_json(settings),
             **shards,
         },
-        encodings={**types, **dict.fromkeys(prepared.matrices, _codec(options).name)},
-        deviations=(
-            *asked.deviations,
-            *_retyped(prepared, types),
-        ),
+        encodings={
+            **{name: found for name, found in types.items() if name not in prepared.matrices},
+            **dict.fromkeys(prepared.packed, _codec(options).name),
+        },
+        deviations=(*asked.deviations, *_retyped(prepared, types)),
         keeps_config=not is_relabeled(model),
         **asked.estimates,
         notes={**asked.notes, "made_on": "cpu"} if asked.lessons else {},
@@ -148,22 +158,22 @@ def _layouts(
     slots: dict[str, Slot] = {}
     fixed: dict[str, bytes] = {}
     for each in prepared.checkpoint.stored:
-        matrix = prepared.matrices.get(each.name)
-        if matrix is None:
+        if each.name not in prepared.matrices:
             size_bytes = math.prod(each.shape) * WIDTH_BYTES[types[each.name]]
             entries.append(Entry(each.name, types[each.name], each.shape, size_bytes))
             plain = Plain(types[each.name])  # type: ignore[arg-type]  # one of its three
             slots[each.name] = Slot(each.name, each.pieces, plain, (), each.is_turned)
             continue
-        stem = each.name.removesuffix("weight")
-        pieces = tuple(
-            replace(piece, codec=prepared.asked.codec(piece.ref, codec)) for piece in matrix.pieces
-        )
-        slot = Slot(each.name, pieces, codec, (), is_turned=True)
-        slots[f"{stem}{WORDS}"] = slot
-        fixed[f"{stem}{ZEROS}"] = codec.zeros(slot.rows, slot.columns)
-        fixed[f"{stem}{GROUPS}"] = codec.groups(slot.columns)
-        entries += _entries(stem, slot, codec)
+        for matrix in prepared.matrices[each.name]:
+            stem = matrix.name.removesuffix("weight")
+            pieces = tuple(
+                replace(piece, codec=prepared.asked.codec(piece.ref, codec)) for piece in matrix.pieces
+            )
+            slot = Slot(matrix.name, pieces, codec, (), is_turned=True)
+            slots[f"{stem}{WORDS}"] = slot
+            fixed[f"{stem}{ZEROS}"] = codec.zeros(slot.rows, slot.columns)
+            fixed[f"{stem}{GROUPS}"] = codec.groups(slot.columns)
+            entries += _entries(stem, slot, codec)
     shards = split(entries, MAX_SHARD_BYTES)
     return tuple(_layout(path, found, slots, fixed) for path, found in shards.items()), index(shards)
 
@@ -220,5 +230,5 @@ def _settings(options: GptqOptions, prepared: Native) -> dict[str, Any]:
 
 def _endings(prepared: Native) -> list[str]:
     """Say which linear layers are packed, where some are not, by how their names end within a layer."""
-    names = (name.removesuffix(".weight") for name in prepared.matrices)
+    names = (name.removesuffix(".weight") for name in prepared.packed)
     return list(dict.fromkeys(re.sub(r"^.*\.\d+\.(?!.*\.\d+\.)", "", name) for name in names))

@@ -2,7 +2,7 @@
 
 from convert.errors import Failure
 from convert.model.config import Config
-from convert.model.decoder import QKV, Attention, Decoder, Dense, Layer, Norm, Role
+from convert.model.decoder import QKV, Alibi, Attention, Decoder, Dense, Layer, Norm, Role
 from convert.model.families import gpt_neox
 from convert.model.family import Gguf, Naming
 from convert.model.feature import Feature
@@ -68,7 +68,7 @@ def describe(config: Config) -> Decoder:
             rope=None,
             has_qkv_bias=True,
             has_out_bias=True,
-            has_alibi=True,
+            alibi=Alibi(),
         ),
         Dense(4 * hidden, "gelu_tanh", has_gate=False, has_bias=True),
         attn_norm=norm,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from convert.errors import Failure
 from convert.model.config import Config
-from convert.model.decoder import QKV, Attention, Decoder, Dense, Layer, Norm, Part, Role
+from convert.model.decoder import QKV, Alibi, Attention, Decoder, Dense, Layer, Norm, Part, Role
 from convert.model.families import bloom, gpt_neox
 from convert.model.family import Gguf, Types
 from convert.model.feature import Feature
@@ -121,7 +121,7 @@ def describe(config: Config) -> Decoder:
             None if has_alibi else read_rope(config, head_size, default_theta=10000.0),
             has_qkv_bias=has_bias,
             has_out_bias=has_bias,
-            has_alibi=has_alibi,
+            alibi=Alibi(head_size**-0.5, is_coarse=True) if has_alibi else None,
         ),
         Dense(
             config.size("ffn_hidden_size", default=4 * hidden),

@@ -34,7 +34,8 @@ SLICE_WEIGHTS = 1 << 19
 # Tokens that pass through an MLP together: its inner rows are the widest of a layer.
 MLP_TOKENS = 1024
 RENDERS = frozenset({
-    Feature.LEARNED_POSITIONS, Feature.NO_POSITIONS, Feature.PARTIAL_ROTARY, Feature.ROPE_LINEAR,
+    Feature.LEARNED_POSITIONS, Feature.NO_POSITIONS, Feature.ALIBI, Feature.PARTIAL_ROTARY,
+    Feature.ROPE_LINEAR,
     Feature.ROPE_LLAMA3, Feature.ROPE_YARN, Feature.ROPE_LONGROPE, Feature.EXACT_YARN,
     Feature.YARN_TURNS,
     Feature.INTERLEAVED_ROTARY, Feature.PROPORTIONAL_ROTARY, Feature.MIXED_ROTARY,

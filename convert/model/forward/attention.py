@@ -5,8 +5,10 @@ from concurrent.futures import Executor
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.model.decoder import Attention
+from convert.checkpoint.floats import to_f32
+from convert.model.decoder import Alibi, Attention
 from convert.model.forward.frequency import Turning
+from convert.writer.codecs.plain import to_bf16
 
 # Scores that a thread holds at once: 4 MB.
 MAX_SCORES = 1 << 20
@@ -40,6 +42,7 @@ def attend(
     groups = keys.shape[2]
     shared = head_count // groups
     out = np.empty_like(queries)
+    biases = None if mixer.alibi is None else _biases(mixer.alibi, head_count, queries.shape[1])
 
     def attend_one(text: int, group: int) -> None:
         heads = slice(group * shared, (group + 1) * shared)
@@ -47,7 +50,8 @@ def attend(
         known = np.ascontiguousarray(keys[text, :, group])
         seen = np.ascontiguousarray(values[text, :, group].T)
         sink = None if sinks is None else sinks[heads]
-        out[text, :, heads] = _attend_one(asked, known, seen, mixer, sink).swapaxes(0, 1)
+        bias = None if biases is None else biases[heads]
+        out[text, :, heads] = _attend_one(asked, known, seen, mixer, sink, bias=bias).swapaxes(0, 1)
 
     places = list(np.ndindex(texts, groups))
     for _done in pool.map(attend_one, *zip(*places, strict=True)):
@@ -61,6 +65,8 @@ def _attend_one(
     values: NDArray[np.float32],
     mixer: Attention,
     sinks: NDArray[np.float32] | None,
+    *,
+    bias: NDArray[np.float32] | None,
 ) -> NDArray[np.float32]:
     """Attend in one text with those heads that share their keys; values are (size, positions)."""
     shared, positions, size = queries.shape
@@ -75,6 +81,9 @@ def _attend_one(
             scores = queries[:, first:stop].reshape(-1, size) @ keys[seen_from:stop].T
             if mixer.softcap is not None:
                 scores = np.tanh(scores / np.float32(mixer.softcap)) * np.float32(mixer.softcap)
+            if bias is not None:  # the same is taken from all scores of a head, so that they stay small
+                near = bias[:, seen_from:stop] - bias[:, stop - 1 : stop]
+                scores.reshape(shared, -1, stop - seen_from)[...] += near[:, None]
             answer = _weighted(
                 scores,
                 values[:, seen_from:stop],
@@ -84,6 +93,20 @@ def _attend_one(
             out[:, first:stop] = answer.reshape(shared, stop - first, size)
             first = stop
     return out
+
+
+def _biases(alibi: Alibi, head_count: int, length: int) -> NDArray[np.float32]:
+    """Give what each head adds to the scores of each key, (heads, positions)."""
+    even = 1 << head_count.bit_length() - 1  # the largest power of two: other heads' slopes lie between
+    steps = [*range(2, 2 * even + 1, 2), *range(1, 2 * (head_count - even), 2)]
+    slopes = np.exp2(-4 / even * np.array(steps)).astype(np.float32)[:, None]
+    positions = np.arange(length, dtype=np.float32)
+    found = _coarse(_coarse(slopes) * _coarse(positions)) if alibi.is_coarse else slopes * positions
+    return found * np.float32(alibi.scale)
+
+
+def _coarse(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return to_f32(to_bf16(values), "BF16")
 
 
 def _block(keys_before: int, shared: int) -> int:
