@@ -64,5 +64,7 @@ class WorkerAnswerer:
 def _request(prompt: Prompt) -> Request:
     if isinstance(prompt.sent, str):
         text, stop = prompt.sent, prompt.stop
-        return Request(text=text, max_tokens=prompt.max_tokens, stop=stop, stops_loops=True)
-    return Request(messages=prompt.sent, max_tokens=prompt.max_tokens, stops_loops=True)
+        return Request(
+            text=text, max_tokens=prompt.max_tokens, stop=stop, likely=prompt.likely, stops_loops=True
+        )
+    return Request(messages=prompt.sent, max_tokens=prompt.max_tokens, likely=prompt.likely, stops_loops=True)

@@ -23,7 +23,7 @@ from verify.pilot import Paced, pilot
 from verify.report import Opened, Scenarios, SourceResult
 from verify.runtimes import RuntimeSettings
 from verify.scenarios.prompt import Answerer
-from verify.scenarios.running import run
+from verify.scenarios.running import answers_of, run
 from verify.scenarios.score import scores, smoke
 from verify.scope import Scope
 from verify.source_copy import Maker, is_worth, open_copy, sample_of
@@ -176,7 +176,9 @@ def is_offloaded(result: SourceResult) -> bool:
     return result.opened is not None and result.opened.notes.get("offload", "none") != "none"
 
 
-def converse(model: Answerer, plan: Plan, forecast: Forecast, name: str) -> Scenarios | None:
+def converse(
+    model: Answerer, plan: Plan, forecast: Forecast, name: str, source: Scenarios | None = None
+) -> Scenarios | None:
     """Go through every dialogue with an open model; one that dies in between leaves the rest unanswered."""
     total, done = sum(len(pack.dialogues) for pack in plan.packs), 0
     if not total:
@@ -190,7 +192,7 @@ def converse(model: Answerer, plan: Plan, forecast: Forecast, name: str) -> Scen
         forecast.done(name, "dialogues", done / total)
         forecast.doing(name, f"dialogue {done} of {total}")
 
-    transcripts = run(plan.packs, model, note)
+    transcripts = run(plan.packs, model, note, answers_of(source.transcripts) if source else None)
     return Scenarios(smoke=smoke(transcripts), scores=scores(transcripts), transcripts=transcripts)
 
 

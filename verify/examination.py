@@ -192,8 +192,8 @@ class Examination:
     def _have_dialogues(self, worker: Worker, baseline: Baseline) -> None:
         answerer = WorkerAnswerer(worker, may_chat=baseline.profile.chats is not None)
         with self._kept.answering(answerer, worker) as asked:
-            answers = converse(asked, baseline.plan, self._watch, self.name)
-        source = baseline.result.scenarios
+            source = baseline.result.scenarios
+            answers = converse(asked, baseline.plan, self._watch, self.name, source)
         if answers is None or source is None:
             return
         self._found["scenarios"] = answers

@@ -67,6 +67,7 @@ class Request:
     stop_ids: tuple[int, ...] = ()  # in addition to the vocabulary's own ends
     temperature: float = 0.0  # 0: the most likely token, always
     seed: int = 0
+    likely: str = ""  # how it may go: where a runtime tries that first, the same answer comes sooner
     stops_loops: bool = False  # an answer that only repeats itself is ended, where a runtime can
     ignores_end: bool = False  # go on to max_tokens whatever comes, for measurements
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from convert.errors import Failure
 from verify.runtimes import RuntimeSettings
 from verify.runtimes._local import LocalRuntime
+from verify.runtimes._seats import Entry
 from verify.runtimes._side_by_side import SideBySide
 from verify.runtimes._tokenizer import FolderVocabulary
 
@@ -65,9 +66,10 @@ class CausalModel(LocalRuntime["FolderVocabulary"]):
             row = texts.read(seat, ids[start : start + self.BATCH], at + start)
         return row
 
-    def step_seats(self, entries: Sequence[tuple[int, int, int]]) -> Sequence[NDArray[np.float32]]:
+    def step_seats(self, entries: Sequence[Entry]) -> Sequence[Sequence[NDArray[np.float32]]]:
         """Read one token of each seat's text."""
-        return list(self._seated()[1].step(entries))
+        rows = self._seated()[1].step([(entry.seat, entry.tokens[0], entry.at) for entry in entries])
+        return [[row] for row in rows]
 
     def keep_seat(self, seat: int, count: int) -> int:
         """Keep the first tokens of a seat's text."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from verify.runtimes import Piece, Request, RuntimeSettings
+    from verify.runtimes._seats import Entry
 
 LONGEST_LINE = 200
 
@@ -52,6 +53,7 @@ class LocalRuntime(ABC, Generic[V]):
 
     CALLS: ClassVar[tuple[str, ...]]
     BATCH: ClassVar[int]  # tokens that are read at once
+    GUESSES = 0  # read on trial in a step of seats: no runtime must be able to forget them
     LOGITS_BYTES: ClassVar[int] = 128 << 20  # the most of one part, which has fewer tokens where it must
     vocabulary: V
     vocab_size: int
@@ -141,8 +143,8 @@ class LocalRuntime(ABC, Generic[V]):
         """Read tokens of one seat's text; only a runtime that can `advance` does."""
         raise NotImplementedError
 
-    def step_seats(self, entries: Sequence[tuple[int, int, int]]) -> Sequence[NDArray[np.float32]]:
-        """Read one token of each seat's text; only a runtime that can `advance` does."""
+    def step_seats(self, entries: Sequence[Entry]) -> Sequence[Sequence[NDArray[np.float32]]]:
+        """Read as many tokens of each seat's text; only a runtime that can `advance` does."""
         raise NotImplementedError
 
     def keep_seat(self, seat: int, count: int) -> int:

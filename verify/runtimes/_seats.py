@@ -1,4 +1,4 @@
-"""Several answers that grow together, a token of each in every step; a seat keeps what it has read.
+"""Several answers that grow together, some tokens of each in every step; a seat keeps what it has read.
 
 The next turn of a dialogue begins with the turns before it, which are not read again.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from verify.decoding import AnswerStream, Sampler
 from verify.runtimes import Finished
+from verify.runtimes._drafts import Draft, depth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,15 +29,28 @@ class Host(Protocol):
     """A runtime with a cache that has room for several texts."""
 
     info: Info
+    GUESSES: int  # the most tokens that are read on trial after the one that is known
+
+    def tokenize(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
+        """Turn text into ids."""
 
     def read_seat(self, seat: int, ids: Sequence[int], at: int) -> NDArray[np.float32]:
         """Read tokens of one text from a position on, and return the logits after the last."""
 
-    def step_seats(self, entries: Sequence[tuple[int, int, int]]) -> Sequence[NDArray[np.float32]]:
-        """Read one token of each (seat, token, position), and return the logits after each."""
+    def step_seats(self, entries: Sequence[Entry]) -> Sequence[Sequence[NDArray[np.float32]]]:
+        """Read as many tokens of each seat, and return the logits after each."""
 
     def keep_seat(self, seat: int, count: int) -> int:
         """Forget what a seat has read but for the first tokens, and return how many are left."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Tokens of one seat, and where the first comes."""
+
+    seat: int
+    tokens: Sequence[int]
+    at: int
 
 
 @dataclass
@@ -45,6 +59,7 @@ class _Going:
 
     sampler: Sampler
     answer: AnswerStream
+    draft: Draft
     bytes_of: Callable[[int], bytes]
     text: str = ""
     made: int = 0
@@ -65,6 +80,7 @@ class Seats:
         self._read: dict[int, list[int]] = {}  # the tokens in the cache
         self._going: dict[int, _Going] = {}
         self._next: dict[int, int] = {}  # the token that is to be read in the next step
+        self._most_guesses = host.GUESSES
 
     def advance(self, added: Sequence[tuple[int, Request]]) -> list[Finished]:
         """Begin with what is added, and go on until at least one answer is finished."""
@@ -72,12 +88,49 @@ class Seats:
         for seat, request in added:
             finished += self._choose(seat, self._begin(seat, request))
         while self._going and not finished:
-            entries = [(seat, self._next[seat], len(self._read[seat])) for seat in sorted(self._going)]
-            rows = self._host.step_seats(entries)
-            for (seat, token, _), row in zip(entries, rows, strict=True):
-                self._read[seat].append(token)
-                finished += self._choose(seat, row)
+            entries = self._entries()
+            for entry, rows in zip(entries, self._host.step_seats(entries), strict=True):
+                finished += self._check(entry, rows)
         return finished
+
+    def _entries(self) -> list[Entry]:
+        """Choose what each seat reads: its next token, and as many guesses as each other seat."""
+        seats = sorted(self._going)
+        room = self._host.info.context - 1 - max(len(self._read[seat]) for seat in seats)
+        most = max(0, min(self._most_guesses, room))
+        guesses = {seat: self._going[seat].draft.guess(most) for seat in seats}
+        count = depth([(len(guesses[seat]), self._going[seat].draft.trust) for seat in seats], most)
+        return [
+            Entry(seat, [token, *guess[:count], *[token] * (count - len(guess))], len(self._read[seat]))
+            for seat, guess in guesses.items()
+            for token in (self._next[seat],)
+        ]
+
+    def _check(self, entry: Entry, rows: Sequence[NDArray[np.float32]]) -> list[Finished]:
+        """Choose a token by each row, for as long as what was read after it is what is chosen."""
+        seat, read, draft = entry.seat, self._read[entry.seat], self._going[entry.seat].draft
+        guessed = len(draft.guess(len(rows) - 1))
+        for at, row in enumerate(rows):
+            read.append(entry.tokens[at])
+            if finished := self._choose(seat, row):
+                return finished  # what was read beyond is forgotten when the seat is taken again
+            if at + 1 == len(rows):
+                break
+            is_true = self._next[seat] == entry.tokens[at + 1]
+            if at < guessed:
+                draft.judge(is_true=is_true)
+            if not is_true:
+                self._forget(seat)
+                break
+        return []
+
+    def _forget(self, seat: int) -> None:
+        """Forget guesses that did not come true; where that can't be done, read again and guess no more."""
+        read = self._read[seat]
+        kept = self._host.keep_seat(seat, len(read))
+        if kept < len(read):
+            self._most_guesses = 0
+            self._host.read_seat(seat, read[kept:], kept)
 
     def _begin(self, seat: int, request: Request) -> NDArray[np.float32]:
         """Read the prompt from where it departs from what the seat has read before."""
@@ -87,8 +140,12 @@ class Seats:
         self._read[seat] = ids[:kept]
         row = self._host.read_seat(seat, ids[kept:], kept)
         self._read[seat] = ids
+        likely = self._host.tokenize(request.likely, special=False, add_bos=False) if request.likely else ()
         self._going[seat] = _Going(
-            Sampler(request), AnswerStream(request, self._host.info.eog_ids), self._stream()
+            Sampler(request),
+            AnswerStream(request, self._host.info.eog_ids),
+            Draft(ids, likely),
+            self._stream(),
         )
         return row
 
@@ -101,6 +158,7 @@ class Seats:
         going.made += 1
         if piece.end is None:
             self._next[seat] = token
+            going.draft.add(token)
             return []
         del self._going[seat]
         return [Finished(seat, going.text, piece.end, going.made)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from numpy.typing import NDArray
+
+    from verify.runtimes._seats import Entry
 
 FORMATS = ("gguf",)
 OPTIONS = {"gpu_layers": 0, "tokenizer": None}  # a folder's, in place of the file's own
@@ -62,6 +65,7 @@ class LlamaCpp(LocalRuntime[Vocabulary]):
 
     CALLS = ("tokenize", "detokenize", "logits", "generate", "together", "advance", "cache")
     BATCH = 512  # n_ubatch of llama.cpp's own tools
+    GUESSES = 8
 
     def __init__(self, file: Path, settings: RuntimeSettings) -> None:
         import llama_cpp
@@ -153,14 +157,20 @@ class LlamaCpp(LocalRuntime[Vocabulary]):
             self._read(context, ids[start : start + self.BATCH], at + start, self._places[seat])
         return self._row(context, -1)
 
-    def step_seats(self, entries: Sequence[tuple[int, int, int]]) -> Sequence[NDArray[np.float32]]:
-        """Read one token of each seat's text."""
+    def step_seats(self, entries: Sequence[Entry]) -> Sequence[Sequence[NDArray[np.float32]]]:
+        """Read some tokens of each seat's text."""
         context = self._seat_context()
-        self._move_together([seat for seat, _, _ in entries])
-        placed = sorted((self._places[seat], token, at, seat) for seat, token, at in entries)
+        self._move_together([entry.seat for entry in entries])
+        placed = [
+            (self._places[entry.seat], token, entry.at + n, entry.seat)
+            for entry in sorted(entries, key=lambda entry: self._places[entry.seat])
+            for n, token in enumerate(entry.tokens)
+        ]
         self._decode(context, [(token, at, place, True) for place, token, at, _ in placed])
-        rows = {seat: self._row(context, index) for index, (_, _, _, seat) in enumerate(placed)}
-        return [rows[seat] for seat, _, _ in entries]
+        rows: dict[int, list[NDArray[np.float32]]] = defaultdict(list)
+        for index, (_, _, _, seat) in enumerate(placed):
+            rows[seat].append(self._row(context, index))
+        return [rows[entry.seat] for entry in entries]
 
     def _move_together(self, seats: Sequence[int]) -> None:
         """Move texts into each other's neighborhood: llama.cpp reads the weights again after each gap."""

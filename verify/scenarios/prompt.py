@@ -53,6 +53,7 @@ class Prompt:
     max_tokens: int
     steps: tuple[Step, ...]
     stop: tuple[str, ...] = ()  # a continuation ends before any of these
+    likely: str = ""  # what the source answered: no part of the question
 
 
 def ask(answerer: Answerer, prompt: Prompt) -> Answer:

@@ -1,7 +1,8 @@
 """Dialogues with a model, turn by turn, and the checks of every answer."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -15,15 +16,28 @@ from verify.scenarios.transcript import Exchange, Outcome, Step, Style, Transcri
 from verify.scenarios.window import FittedMaterials, NoRoomError, Pair
 
 Talk: TypeAlias = Generator[Prompt, Answer, Transcript]
+# Another model's answers to each dialogue, turn by turn, by the names of its pack and its own.
+Likely: TypeAlias = Mapping[tuple[str, str, str], Sequence[str]]
+
+
+def answers_of(transcripts: Iterable[Transcript]) -> Likely:
+    """Return what a model answered, for another that may answer alike."""
+    return {
+        (each.scenario, each.language, each.dialogue): [exchange.raw for exchange in each.exchanges]
+        for each in transcripts
+    }
 
 
 def run(
-    packs: Iterable[Pack], answerer: Answerer, watch: Callable[[Transcript], None] = lambda _: None
+    packs: Iterable[Pack],
+    answerer: Answerer,
+    watch: Callable[[Transcript], None] = lambda _: None,
+    likely: Likely | None = None,
 ) -> tuple[Transcript, ...]:
     """Go through every dialogue of the packs; `watch` is called with each transcript."""
     work = [(pack, dialogue) for pack in packs for dialogue in pack.dialogues]
     if isinstance(answerer, Crowd) and answerer.seats > 1:
-        return _converse_together(work, answerer, watch)
+        return _converse_together(work, answerer, watch, likely or {})
     done: list[Transcript] = []
     for pack, dialogue in work:
         done.append(converse(pack, dialogue, answerer))
@@ -32,7 +46,10 @@ def run(
 
 
 def _converse_together(
-    work: Sequence[tuple[Pack, Dialogue]], crowd: Crowd, watch: Callable[[Transcript], None]
+    work: Sequence[tuple[Pack, Dialogue]],
+    crowd: Crowd,
+    watch: Callable[[Transcript], None],
+    likely: Likely,
 ) -> tuple[Transcript, ...]:
     """Go through several dialogues at a time, one on each seat; the longest begin first."""
     waiting = deque(sorted(range(len(work)), key=lambda number: -_most_tokens(*work[number])))
@@ -52,7 +69,9 @@ def _converse_together(
         while waiting and len(talks) < crowd.seats:
             seat = next(seat for seat in range(crowd.seats) if seat not in talks)
             number = waiting.popleft()
-            talks[seat] = number, talk(*work[number], crowd)
+            pack, dialogue = work[number]
+            answers = likely.get((pack.scenario, pack.language, dialogue.name), ())
+            talks[seat] = number, talk(pack, dialogue, crowd, answers)
             go_on(seat, partial(next, talks[seat][1]))
         if not talks:
             continue
@@ -91,7 +110,7 @@ def converse(pack: Pack, dialogue: Dialogue, answerer: Answerer) -> Transcript:
         return transcript
 
 
-def talk(pack: Pack, dialogue: Dialogue, answerer: Answerer) -> Talk:
+def talk(pack: Pack, dialogue: Dialogue, answerer: Answerer, likely: Sequence[str] = ()) -> Talk:
     """Yield each prompt and take its answer; a turn without one fails, and ends the dialogue."""
     style: Style = "chat" if answerer.is_chat else "completion"
     prompts = PromptBuilder(pack, answerer)
@@ -114,7 +133,8 @@ def talk(pack: Pack, dialogue: Dialogue, answerer: Answerer) -> Talk:
             prompt = prompts.prompt(
                 history, user, pack.max_tokens_of(turn), keeps_first=bool(dialogue.materials)
             )
-            answer = yield prompt
+            guess = likely[len(exchanges)] if len(exchanges) < len(likely) else ""
+            answer = yield replace(prompt, likely=guess)
         except (NoRoomError, Failure) as fault:
             no_room = f"the context of {answerer.context_length} tokens is too small for this turn"
             why = fault.message if isinstance(fault, Failure) else no_room
