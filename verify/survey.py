@@ -8,7 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
 from convert.size import duration
-from verify.budget import Fitted, asking_s, fit, full_s
+from verify.budget import Fitted, Sample, asking_s, fit, full_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +25,9 @@ NAME = "source"
 QUICK_S = 600.0
 # An artifact may be slower than its source.
 SLOWER = 2.0
+# Without a budget of their own, people wait so long; or longer, for so many dialogues and windows.
+PATIENCE_S = 300.0
+SAMPLE = Sample(dialogues=4, windows=4)
 
 
 def full_asking_s(model: Paced, plan: Plan, windows: int) -> float:
@@ -41,8 +44,13 @@ def settle(model: Paced, plan: Plan, windows: int, others: Others, forecast: For
     all_rates = {NAME: rates}
     for name, measure in others.items():
         all_rates[name] = (None if is_quick else measure()) or rates
-    left_s = budget_s - forecast.elapsed_s()
-    return fit(plan, windows, all_rates, count, left_s)
+    elapsed_s = forecast.elapsed_s()
+    if plan.is_sample:
+        fitted = fit(plan, windows, all_rates, count, PATIENCE_S - elapsed_s)
+        if SAMPLE.is_in(fitted.scope):
+            return fitted
+    most = SAMPLE if plan.is_sample else None
+    return fit(plan, windows, all_rates, count, budget_s - elapsed_s, most=most)
 
 
 def _counter(worker: Worker) -> Callable[[str], int]:

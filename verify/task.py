@@ -49,6 +49,7 @@ class Plan:
     speed: measure.SpeedPlan = field(default_factory=measure.SpeedPlan)
     # For all of it; infinite: everything is asked. None: everything, and no time is measured first.
     budget_s: float | None = None
+    is_sample: bool = False  # much less is asked where that says enough
     tasks: Tasks | None = None  # of lm-evaluation-harness
     baselines: tuple[str, ...] = ()  # ways to quantize the source when it is opened, measured next to it
     load: LoadPlan | None = None  # none: no server is asked by many at once

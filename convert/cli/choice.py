@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from convert.cli.text import fitting_table, paragraph
 from convert.pick import commands
 from convert.pick.sentence import figures, heading, rate, reason
-from convert.recipe.span import BUDGET, NONE
+from convert.recipe.span import AUTO, span_s
 from convert.size import duration, size
 
 if TYPE_CHECKING:
@@ -75,9 +74,8 @@ def _takes(candidate: Candidate) -> Iterator[str]:
         yield f"{size(candidate.model.download_bytes)} to download"
     if seconds := None if candidate.is_built or candidate.shipped else _converting_s(candidate):
         yield f"about {duration(seconds)} to convert here"
-    budget = candidate.recipe.verify.budget if candidate.recipe else BUDGET
-    number, unit = re.split(r"(?<=\d)(?=[a-z])", budget) if budget != NONE else ("", "")
-    yield f"verification {number} {unit} at most" if number else "verification without a limit"
+    most_s = span_s(candidate.recipe.verify.budget if candidate.recipe else AUTO)
+    yield f"verification {duration(round(most_s))} at most" if most_s else "verification without a limit"
 
 
 def _converting_s(candidate: Candidate) -> float | None:

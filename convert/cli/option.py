@@ -139,7 +139,8 @@ BUDGET = click.option(
     "--budget",
     metavar="TIME",
     callback=_time_span,
-    help="The most time that verification takes, such as 2min, or none to ask everything; 30min by default.",
+    help="The most time that verification takes, such as 2min, or none to ask everything; about 5 "
+    "minutes by default, and 15 at most.",
 )
 RUNTIME = click.option(
     "--runtime",

@@ -33,7 +33,7 @@ from convert.recipe.check import (
 from convert.recipe.explain import brief, did_you_mean
 from convert.recipe.gates import Gates
 from convert.recipe.lookup import expand_home
-from convert.recipe.span import BUDGET, TimeSpan
+from convert.recipe.span import AUTO, TimeSpan
 from convert.recipe.strict import Strict, TargetOptions
 
 ExistingFile = Annotated[Path, AfterValidator(check_file)]
@@ -163,9 +163,9 @@ class Verify(Strict):
         examples=["vllm", {"gguf": "llama-server"}],
     )
     budget: TimeSpan = Field(
-        default=BUDGET,
+        default=AUTO,
         description="The most time to take: what does not fit is left out, evenly, and the report says so; "
-        "none asks everything.",
+        "auto asks what fits 5 minutes, or a small sample in 15 at most; none asks everything.",
         examples=["2h", "none"],
     )
     load: Load | None = Field(

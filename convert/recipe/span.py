@@ -1,4 +1,4 @@
-"""A time span as a recipe or a person writes it: "90s", "30min", "2h", or "none" for no limit."""
+"""A time span as a recipe or a person writes it: "90s", "30min", "2h", "auto", or "none" for no limit."""
 
 import re
 from typing import Annotated
@@ -8,10 +8,11 @@ from pydantic import AfterValidator, Field
 from convert.recipe.check import wrong
 
 NONE = "none"
-BUDGET = "30min"  # of a verification, unless a recipe says otherwise
+AUTO = "auto"  # of a verification, unless a recipe says otherwise
+MOST = "15min"  # that it takes then
 _UNIT_S = {"s": 1, "min": 60, "h": 3600}
-_PATTERN = "^(none|[1-9][0-9]{0,4}(s|min|h))$"
-HINT = 'write a whole number and a unit, "90s", "30min" or "2h"; "none" is no limit'
+_PATTERN = "^(auto|none|[1-9][0-9]{0,4}(s|min|h))$"
+HINT = 'write a whole number and a unit, "90s", "30min" or "2h"; "none" is no limit, "auto" leaves it to us'
 
 
 def is_span(text: str) -> bool:
@@ -29,8 +30,10 @@ TimeSpan = Annotated[str, AfterValidator(_check), Field(json_schema_extra={"patt
 
 
 def span_s(text: str) -> float | None:
-    """Return the seconds of a time span that was checked; None where there is no limit."""
+    """Return the most seconds of a time span that was checked; None where there is no limit."""
     if text == NONE:
         return None
+    if text == AUTO:
+        return span_s(MOST)
     number, unit, _ = re.split("(s|min|h)", text)
     return float(int(number) * _UNIT_S[unit])

@@ -1,6 +1,6 @@
 """What a verification of a model of the users' size takes, step by step, and how it ranks three GGUFs.
 
-python -m tests.bench.verdict --model FOLDER [--budget 30min 2min]     a real model, with the default and less
+python -m tests.bench.verdict --model FOLDER [--budget none auto 2min]  a real model, asked all and less
 python -m tests.bench.verdict --shape half whole                       0.5 B and 1.8 B, with random weights
 
 Q8_0, Q4_K_M, Q2_K and ONNX int4 are built once, in --work. Each verification begins with nothing that an
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from convert import convert_recipe, load_recipe, verify_recipe
-from convert.recipe.span import BUDGET
+from convert.recipe.span import AUTO, NONE
 from tests.bench.checkpoint import ROOT, make_checkpoint
 from tests.bench.estimate import SHAPES
 from verify.forecast import Forecast
@@ -38,10 +38,10 @@ TARGETS = {"gguf": {"quants": list(RANKED)}, "onnx": {"precision": "int4"}}
 SOURCE = "source"
 # Minutes for all of it, and for the source alone: of a model, with a budget; None: of a given model.
 LIMITS: Mapping[tuple[str | None, str], tuple[float, float | None]] = {
-    (None, BUDGET): (12, None),
+    (None, NONE): (12, None),
     (None, "2min"): (3, None),
-    ("half", BUDGET): (5, None),
-    ("whole", BUDGET): (15, 4),
+    ("half", AUTO): (5, None),
+    ("whole", AUTO): (15, 4),
 }
 
 
@@ -73,7 +73,10 @@ class Steps:
     def _turn(self, following: tuple[str, str] | None) -> None:
         now_s = time.monotonic()
         if self._now:
-            self.seconds[self._now] = self.seconds.get(self._now, 0.0) + now_s - self._since_s
+            took_s = now_s - self._since_s
+            self.seconds[self._now] = self.seconds.get(self._now, 0.0) + took_s
+            if following != self._now:
+                print(f"    {self.seconds[self._now]:7.1f} s  {': '.join(self._now)}", flush=True)
         self._now, self._since_s = following, now_s
 
 
@@ -164,7 +167,9 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, help="a real model's folder")
     parser.add_argument("--shape", nargs="+", choices=SHAPES, default=[], help="of random weights")
-    parser.add_argument("--budget", nargs="+", default=[], help=f"{BUDGET} and, for a model, 2min by default")
+    parser.add_argument(
+        "--budget", nargs="+", default=[], help=f"{AUTO} and, for a model, {NONE} and 2min by default"
+    )
     parser.add_argument("--work", type=Path, default=ROOT / "bench" / "verdict", help="where artifacts go")
     asked = parser.parse_args()
     if not asked.model and not asked.shape:
@@ -178,7 +183,7 @@ def main() -> None:
             make_checkpoint(work / "model", SHAPES[shape])
         recipe = build(work, work / "model" if shape else asked.model)
         orders: set[tuple[str, ...]] = set()
-        for limit in asked.budget or ([BUDGET] if shape else [BUDGET, "2min"]):
+        for limit in asked.budget or ([AUTO] if shape else [NONE, AUTO, "2min"]):
             print(f"{shape or asked.model.name}, --budget {limit}", flush=True)
             report, steps, took_s = judge(recipe, work, limit)
             show(report, steps, took_s)

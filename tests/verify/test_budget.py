@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from math import inf
 
 import pytest
 
 from convert.recipe import Gates
-from convert.recipe.span import is_span, span_s
+from convert.recipe.span import AUTO, is_span, span_s
 from verify import scenarios
-from verify.budget import fit, full_s, whole
+from verify.budget import Weight, dialogues_s, fit, full_s, whole
 from verify.choice import chosen, ranked, spread
 from verify.forecast import Forecast
 from verify.gates import limits_for
-from verify.pilot import Rates
-from verify.scope import Part
+from verify.pilot import Paced, Rates
+from verify.scope import Part, Scope
+from verify.survey import settle
 from verify.task import Plan, Silence
 
 PACKS = scenarios.load(scenarios.names())
 ALL = sum(len(pack.dialogues) for pack in PACKS)
 # As a model of 135 million weights on two cores.
-RATES = Rates(open_s=1.0, read_s=0.001, window_s=0.8, token_s=0.005, alone_s=0.02, seats=8)
+RATES = Rates(open_s=0.5, read_s=0.0016, window_s=1.3, token_s=0.0036, alone_s=0.012, seats=16)
 
 
 def plan(budget_s: float | None) -> Plan:
@@ -30,6 +32,13 @@ def plan(budget_s: float | None) -> Plan:
 
 def count(text: str) -> int:
     return len(text) // 3
+
+
+class Words:
+    """A worker that counts tokens."""
+
+    def tokenize(self, text: str) -> list[int]:
+        return [0] * count(text)
 
 
 def asked(packs: object) -> set[tuple[str, str, str]]:
@@ -76,7 +85,7 @@ def test_what_is_asked_fits(budget_s: float, artifacts: int) -> None:
 
 
 def test_more_time_asks_more() -> None:
-    scopes = [fit(plan(s), 8, {"source": RATES, "a": RATES}, count, s).scope for s in (30.0, 90.0, 270.0)]
+    scopes = [fit(plan(s), 8, {"source": RATES, "a": RATES}, count, s).scope for s in (60.0, 120.0, 300.0)]
     numbers = [scope.dialogues.asked for scope in scopes]
     assert numbers == sorted(set(numbers))
     assert 0 < numbers[0] < numbers[-1] <= ALL
@@ -92,6 +101,34 @@ def test_a_model_that_is_too_slow_is_still_compared_by_its_odds() -> None:
     assert (scope.dialogues.asked, scope.windows.asked, scope.repetitions.asked) == (0, 2, 1)
     assert scope.words()["dialogues"] == f"0 of {ALL}"
     assert whole(plan(None), 8).scope.words()["windows of text"] == "all 8"
+
+
+def test_a_sample_is_asked_where_everything_would_take_long() -> None:
+    """Five minutes of a small model, and of a larger one four dialogues, which take longer."""
+
+    def asked_of(factor: float, budget_s: float, *, is_sample: bool) -> Scope:
+        names = ("read_s", "window_s", "token_s", "alone_s")
+        slower = replace(RATES, **{name: factor * getattr(RATES, name) for name in names})
+        others = dict.fromkeys("ab", lambda: slower)
+        wanted = replace(plan(budget_s), is_sample=is_sample)
+        return settle(Paced(Words(), slower), wanted, 8, others, Forecast(Silence())).scope  # type: ignore[arg-type]
+
+    small = asked_of(1, 900.0, is_sample=True)
+    assert small.expected_s is not None
+    assert small.expected_s < 300
+    assert 4 < small.dialogues.asked < asked_of(1, 900.0, is_sample=False).dialogues.asked
+    large = asked_of(4, 900.0, is_sample=True)
+    assert (large.dialogues.asked, large.windows.asked) == (4, 4)
+    assert large.expected_s is not None
+    assert 300 < large.expected_s < 900
+    assert asked_of(40, 900.0, is_sample=True).dialogues.asked == 0
+
+
+def test_a_long_dialogue_takes_as_long_however_many_seats_there_are() -> None:
+    one, same = Weight(0, 0, 900.0), [Weight(0, 0, 100.0)] * 9
+    assert dialogues_s(RATES, [one]) > dialogues_s(RATES, same)
+    alone = replace(RATES, seats=1, token_s=RATES.alone_s)
+    assert dialogues_s(alone, [one]) == pytest.approx(dialogues_s(alone, same))
 
 
 def test_one_of_a_few_dialogues_may_be_lost() -> None:
@@ -135,4 +172,5 @@ def test_the_time_left_is_said_and_shrinks() -> None:
 
 def test_time_spans_are_a_number_and_a_unit() -> None:
     assert [span_s(text) for text in ("90s", "2min", "3h", "none")] == [90.0, 120.0, 10800.0, None]
+    assert span_s(AUTO) == 900.0
     assert not [text for text in ("", "0min", "2", "2 min", "-1s", "1.5h", "2m", "inf") if is_span(text)]

@@ -8,7 +8,7 @@ from convert.errors import UsageFailure
 from convert.extras import installed
 from convert.pipeline.judged import judged_file, judged_kinds, judged_packs
 from convert.pipeline.run import AnyTrial, Trial
-from convert.recipe.span import span_s
+from convert.recipe.span import AUTO, span_s
 from verify.harness import Tasks, load_tasks
 from verify.load import LoadPlan, check_profile
 from verify.load_time import library_of
@@ -26,7 +26,8 @@ def ask(trial: AnyTrial) -> AnyTrial:
         raise UsageFailure(
             "a text and kinds of texts are both given", "leave out verify.text or verify.texts"
         )
-    budget_s = span_s(trial.budget or wanted.budget)
+    budget = trial.budget or wanted.budget
+    budget_s = span_s(budget)
     questions = Plan(
         packs=packs,
         text=read_text(file, wanted.tokens) if file else join_packs(packs),
@@ -35,6 +36,7 @@ def ask(trial: AnyTrial) -> AnyTrial:
         long_context=wanted.long_context,
         tokens=wanted.tokens,
         budget_s=inf if budget_s is None else budget_s,
+        is_sample=budget == AUTO,
         threads=trial.threads,
         speed=SpeedPlan(concurrency=tuple(trial.concurrency)) if trial.concurrency else SpeedPlan(),
         load=_load(trial),
