@@ -28,8 +28,13 @@ PATIENT = {
     "RAY_agent_register_timeout_ms": "180000",
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_health_check_timeout_ms": "120000",
+    "RAY_gcs_server_port_wait_time_s": "180",
     "RAY_gcs_server_request_timeout_seconds": "180",
 }
+
+
+# What Ray would tell its makers of a cluster that is started here.
+PRIVATE = {"RAY_USAGE_STATS_ENABLED": "0"}
 
 
 class RayNodes:
@@ -37,7 +42,7 @@ class RayNodes:
 
     def __init__(self, address: str | None = None) -> None:
         require("ray")
-        for name, value in PATIENT.items():
+        for name, value in {**PATIENT, **PRIVATE}.items():
             os.environ.setdefault(name, value)
         import ray  # noqa: PLC0415 - half a second
 

@@ -108,7 +108,7 @@ def test_a_table_of_artifacts_or_where_it_would_be_too_high_of_recipes(height: i
     assert len(said) == lines
     assert "✓" in said[1]
     assert "…" in said[1 if lines == 3 else 3]
-    assert said[-1].startswith(" 1 of 4 orders over, 1 min 15 s    · waiting  … running  ✓ done")
+    assert said[-1].startswith(" 1 of 4 orders over, 75 s    · waiting  … running  ✓ done")
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])

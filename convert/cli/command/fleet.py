@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convert.cli.option import OUT, STORE, answering
-from convert.cli.text import count, table
+from convert.cli.text import count, fitting_table
 from convert.errors import Exit
 from convert.size import duration, size
 
@@ -151,9 +151,7 @@ def _planned_lines(planned: Sequence[Schedule], cpus: int | None) -> Iterator[st
         )
         for order in orders
     ]
-    head = ("order", "artifacts", "takes", "needs")
-    shown = [at for at, title in enumerate(head) if any(row[at] for row in rows)]
-    yield from table([head[at] for at in shown], [[row[at] for at in shown] for row in rows], "artifacts")
+    yield from _table(("order", "artifacts", "takes", "needs"), rows, ("artifacts",), "artifacts")
     yield ""
     yield (
         f"{count(len(orders), 'order')}, each with {cpus or 'all'} CPUs of a node: "
@@ -164,6 +162,16 @@ def _planned_lines(planned: Sequence[Schedule], cpus: int | None) -> Iterator[st
         f"{size(sum(each.read_bytes for each in planned))} to read, "
         f"{size(sum(each.written_bytes for each in planned))} to write"
     )
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], leaving: Sequence[str], right: str
+) -> Iterator[str]:
+    """Write the columns in which something is said, as many as the terminal has room for."""
+    shown = [at for at, _ in enumerate(head) if any(row[at] for row in rows)]
+    titles = [head[at] for at in shown]
+    leaving = [title for title in leaving if title in titles]
+    yield from fitting_table(titles, [[row[at] for at in shown] for row in rows], leaving, right)
 
 
 def _limit(order: Order) -> str:
@@ -204,7 +212,8 @@ def _lines(records: Mapping[str, Record]) -> Iterator[str]:
     if not rows:
         yield "everything is up to date"
         return
-    yield from table(("order", "state", "tries", "wall", "CPU", "GPU", "node"), rows, right="CPU")
+    head = ("order", "state", "tries", "wall", "CPU", "GPU", "node")
+    yield from _table(head, rows, ("node", "tries", "GPU"), "tries wall CPU GPU")
     for record in records.values():
         if record.outcome and record.outcome.error:
             yield f"{record.order.name}: {record.outcome.error}"
