@@ -88,6 +88,7 @@ def test_a_verification_that_is_stopped_for_a_minute(
     assert max(times) < STOPPED_S / 2
     found = [copy.deepcopy(report) for report in (whole, stopped)]
     for report in found:
+        del report["tool"], report["machine"]  # the tree may change in these minutes
         report["scope"] = {name: report["scope"][name] for name in ("dialogues", "windows", "repetitions")}
         for each in (report["source"], *report["artifacts"]):
             each["speed"] = {"repetitions": each["speed"]["ttft_s"]["count"]}
