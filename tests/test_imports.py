@@ -32,7 +32,7 @@ STEPS = (
     ("model.norm", "model.projector", "model.mixer", "model.mlp"),
     ("model.decoder", "model.pattern", "model.rotary", "model.family", "model.towers"),
     ("model.families", "model.binding"),
-    ("model.further",),
+    ("model.further", "model.folding"),
     ("tokenizer", "calibration"),
     ("model.source",),
     ("rounding",),

@@ -9,6 +9,7 @@ from convert.checkpoint.adapter import cost
 from convert.pipeline.encoding import COMPILING, Encoding
 from convert.pipeline.result import PlannedStep
 from convert.pipeline.sampling import Sample, sample
+from convert.pipeline.transform import transform_cost
 from convert.source.digest import DigestNotes
 from convert.store import STEP_BYTES
 from convert.writer import engine
@@ -57,6 +58,9 @@ class Forecast:
             core_s = self._speeds.hashing_s(sum(to_check))
             seconds = self._speeds.hashing_s(max(sum(to_check) / self._threads, *to_check))
             yield PlannedStep("check", seconds, core_s, "SHA-256")
+        if jobs and (scales := transform_cost(self._run)):
+            core_s = FORWARD_SLOWNESS * self._speeds.products_s(scales.operations)
+            yield PlannedStep("learning scales", core_s / self._threads, core_s, self._cores("multiplying"))
         if learning := max((job.planned.learning for job in jobs), default=0.0):
             core_s = FORWARD_SLOWNESS * self._speeds.products_s(learning)
             yield PlannedStep("learning", core_s / self._threads, core_s, self._cores("multiplying"))

@@ -2,6 +2,8 @@
 
 import hashlib
 
+from pydantic import JsonValue
+
 from convert.extras import installed
 from convert.formats.base import deviations
 from convert.model.card import front_matter, license_of
@@ -24,7 +26,7 @@ def manifest(run: Run, job: Job) -> Manifest:
         target=wanted.target.name,
         format=wanted.format.name,
         model=_model_record(model),
-        options={**wanted.target.own_options, **job.planned.notes},
+        options={**wanted.target.own_options, **job.planned.notes, **_transform(run)},
         format_revision=wanted.format.REVISION,
         # Those that decide the bytes are in the key too.
         tools={
@@ -37,6 +39,14 @@ def manifest(run: Run, job: Job) -> Manifest:
         license=license_of(dict(model.card)),
         chat_template_sha256=_template_sha256(model),
     )
+
+
+def _transform(run: Run) -> dict[str, JsonValue]:
+    """Say what was done to the weights before the format saw them, and by which text."""
+    if run.recipe.transform is None or run.recipe.calibration is None:
+        return {}
+    text = run.recipe.calibration.model_dump(mode="json", exclude_none=True)
+    return {"transform": {**run.recipe.transform.model_dump(mode="json"), "calibration": text}}
 
 
 def _entries(pinned: Pinned) -> tuple[FileEntry, ...]:

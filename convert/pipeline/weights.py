@@ -17,6 +17,7 @@ from convert.pipeline.adapter import merge
 from convert.pipeline.parts import name_parts
 from convert.pipeline.run import Run
 from convert.pipeline.tied import require_tied
+from convert.pipeline.transform import transformed
 from convert.source import is_legal
 from convert.version import changed_code, version
 from convert.writer import engine
@@ -39,7 +40,8 @@ def opened(run: Run) -> Iterator[tuple[Run, Weights]]:
         weights = Weights(checkpoint, binding, is_canonical, run.store.lessons(_identity(run)))
         # Now that the tensors are here, whatever was known of them before.
         run = replace(run, model=replace(run.model, parts=name_parts(binding.left_out)))
-        yield run, weights
+        with transformed(run, weights) as seen:
+            yield run, seen
 
 
 def _identity(run: Run) -> str:

@@ -28,8 +28,9 @@ def asked_sha256(recipe: Any) -> str:
         del asked["verify"]["gates"]["task_drop"]
     if recipe.verify.budget == type(recipe.verify).model_fields["budget"].default:
         del asked["verify"]["budget"]
-    if recipe.adapter is None:
-        del asked["adapter"]
+    for key in ("adapter", "transform"):
+        if getattr(recipe, key) is None:
+            del asked[key]
     asked["targets"] = {name: each.model_dump(mode="json") for name, each in recipe.targets.items()}
     if files := named_files(recipe):
         asked["files"] = {str(path): _sha256(recipe.locate(path)) for path in files}

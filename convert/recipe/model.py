@@ -318,6 +318,16 @@ def _check_adapter(given: str | AdapterRepo | None, info: ValidationInfo) -> str
     return check_model(given, info) if isinstance(given, str) else given
 
 
+class Transform(Strict):
+    """How weights are rewritten before they are rounded; the model computes the same."""
+
+    scales: Literal["awq"] = Field(
+        description="Multiply the channels that the calibration text weighs most, and divide them in the "
+        "norm or matrix before, as AWQ does: they lose less where they are rounded to nearest.",
+        examples=["awq"],
+    )
+
+
 class Contents(Strict):
     """A model and the formats to convert it to."""
 
@@ -335,6 +345,11 @@ class Contents(Strict):
     )
     calibration: Calibration | None = Field(
         default=None, description="The text to calibrate with.", examples=[{"packs": ["searchqa"]}]
+    )
+    transform: Transform | None = Field(
+        default=None,
+        description="How weights are rewritten before any format rounds them; the model computes the same.",
+        examples=[{"scales": "awq"}],
     )
     verify: Verify = Field(
         default=Verify(), description="How artifacts are verified.", examples=[{"scenarios": ["searchqa"]}]

@@ -15,6 +15,9 @@ from convert.recipe.lookup import find
 from convert.recipe.model import Contents, Recipe
 from convert.recipe.strict import Strict, TargetOptions
 
+NO_TEXT = "needs a calibration text, but the recipe has none"
+ADD_TEXT = "add e.g. calibration: {packs: [searchqa, lessonpack]}"
+
 
 class _Targets(Strict):
     """The formats to convert to, with their options."""
@@ -149,6 +152,8 @@ def _across(
         if name not in formats:
             where = ("verify", key, name)
             yield Fault(document.line(where), where, "unknown format", f"known formats: {', '.join(formats)}")
+    if value.get("transform") is not None and value.get("calibration") is None:
+        yield Fault(document.line(("transform",)), ("transform",), NO_TEXT, ADD_TEXT)
     targets = value.get("targets")
     if "targets" in value and not targets and isinstance(targets, dict):
         where = ("targets",)
@@ -162,9 +167,7 @@ def _across(
             continue  # reported already
         if options.learns_by is not None:
             where = ("targets", name, options.learns_by) if options.learns_by else ("targets", name)
-            what = "needs a calibration text, but the recipe has none"
-            hint = "add e.g. calibration: {packs: [searchqa, lessonpack]}"
-            yield Fault(document.line(where), where, what, hint)
+            yield Fault(document.line(where), where, NO_TEXT, ADD_TEXT)
 
 
 def refuse(path: Path, faults: Iterable[Fault]) -> NoReturn:

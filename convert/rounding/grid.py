@@ -10,7 +10,7 @@ import numpy as np
 from convert.errors import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -100,7 +100,9 @@ class Scales:
         return (codes - self.shifts) * self.scales
 
 
-def find_scales(rows: Rows, grid: Grid, importance: Rows | None = None) -> Scales:
+def find_scales(
+    rows: Rows, grid: Grid, importance: Rows | None = None, *, shares: Sequence[np.float32] = SHARES
+) -> Scales:
     """Choose each group's scale by the least square error, each column weighed by its importance."""
     count, columns = rows.shape
     size = grid.group_size or columns
@@ -115,17 +117,17 @@ def find_scales(rows: Rows, grid: Grid, importance: Rows | None = None) -> Scale
     step = max(1, STEP_WEIGHTS // (groups * size))
     for first in range(0, count, step):
         here = slice(first, first + step)
-        found = _search(rows[here].reshape(-1, groups, size), weights.reshape(groups, size), grid)
+        found = _search(rows[here].reshape(-1, groups, size), weights.reshape(groups, size), grid, shares)
         scales[here], shifts[here] = found.scales, found.shifts
     return Scales(scales, shifts)
 
 
-def _search(blocks: Rows, weights: Rows, grid: Grid) -> Scales:
-    """Try all shares of each group's range, (rows, groups, size), and keep the best."""
+def _search(blocks: Rows, weights: Rows, grid: Grid, shares: Sequence[np.float32]) -> Scales:
+    """Try some shares of each group's range, (rows, groups, size), and keep the best."""
     low, high = blocks.min(axis=2), blocks.max(axis=2)
     best: Scales | None = None
     least = np.full(low.shape, np.inf, np.float32)
-    for share in SHARES:
+    for share in shares:
         for candidate in _candidates(low * share, high * share, grid):
             lost = blocks - _decoded(blocks, candidate, grid)
             error = np.einsum("rgs,rgs,gs->rg", lost, lost, weights)

@@ -233,6 +233,15 @@ def by_gptq(place: Place) -> Case:
     return Case("GPTQ, four layers of 0.5 B", model, {OURS: ours, GPTQMODEL: direct}, check)
 
 
+def deep_gptq(place: Place) -> Case:
+    """GPTQ of a whole model, by the native engine alone: its memory is what is looked at."""
+    folder = place.work / "gptq"
+    gptq.prepare(folder)
+    model = place.dense()
+    ours = place.ours(model, gptq.TARGET, more=gptq.CALIBRATION.format(folder=folder))
+    return Case(f"GPTQ, {place.depth}", model, {OURS: ours})
+
+
 CASES: dict[str, Callable[[Place], Case]] = {
     "one": one,
     "three": three,
@@ -244,4 +253,5 @@ CASES: dict[str, Callable[[Place], Case]] = {
     "mlx": mlx,
     "from-fp8": from_fp8,
     "gptq": by_gptq,
+    "gptq-deep": deep_gptq,
 }

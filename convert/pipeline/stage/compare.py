@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from convert.formats import find_format
 from convert.pipeline.run import Run, Wanted
+from convert.pipeline.transform import transform_key
 from convert.recipe import Target
 from convert.store import artifact_key
 from convert.version import changed_code
@@ -36,7 +37,8 @@ def _compare(run: Run, target: Target, digests: Mapping[str, str]) -> Wanted:
     inputs = format_.inputs(target.options, recipe)
     if changes := changed_code():
         inputs |= {"changed code": changes}
-    if target.options.learns_by is not None and texts and recipe.calibration:
+    learns = target.options.learns_by is not None or recipe.transform
+    if learns and texts and recipe.calibration:
         from convert.calibration import identity  # noqa: PLC0415 - brings numpy
 
         inputs |= identity(texts, recipe.calibration)
@@ -46,7 +48,7 @@ def _compare(run: Run, target: Target, digests: Mapping[str, str]) -> Wanted:
         options=target.own_options,
         format_revision=format_.REVISION,
         tools=format_.tools(target.options, target.name),
-        also={"title": run.title, "repo": run.listing.repo, **_known_by(run), **inputs},
+        also={"title": run.title, "repo": run.listing.repo, **_known_by(run), **transform_key(run), **inputs},
     )
     is_there = run.store.is_up_to_date(recipe.name, target.name, key) or (
         run.remote is not None and run.remote.holds(recipe.name, target.name, key)

@@ -22,6 +22,7 @@ from convert.pipeline.adapter import describe_untied, require_fit
 from convert.pipeline.parts import find_parts, has_next_layers
 from convert.pipeline.run import Run
 from convert.pipeline.tied import tied_as_stored
+from convert.pipeline.transform import transform_deviations
 from convert.tokenizer import Tokenizer, load_kept
 
 # No checkpoint stores a weight in less than a bit.
@@ -65,7 +66,7 @@ def describe(run: Run) -> Run:
         weight_bytes=run.source.weight_bytes,
         is_untied=tied.is_tied and not decoder.is_tied,
         texts=run.source.texts,
-        deviations=(*_without("source", [fault] if fault else []), *widened),
+        deviations=(*_without("source", [fault] if fault else []), *widened, *transform_deviations(run)),
         has_next_layers=has_next_layers(folder, family, tied),
         parts=find_parts(folder, read_config(folder), family, tied),
         left_out=_without("model", decoder.deviations),

@@ -13,6 +13,7 @@ from convert.pipeline.forecast import Forecast
 from convert.pipeline.result import Plan, PlannedFile, PlannedStep, PlannedTarget
 from convert.pipeline.run import Job, Run
 from convert.pipeline.stage.make_room import disk_bytes
+from convert.pipeline.transform import transform_cost
 from convert.size import size
 from convert.source import missing_bytes
 from convert.store import Store, free_bytes
@@ -41,7 +42,10 @@ def estimate(run: Run) -> Run:
     pass_bytes = PROGRAM_BYTES + engine.peak_bytes(threads, widest_row) + held_bytes
     if run.lora:
         pass_bytes += cost.memory_bytes(run.lora, slices=threads, slice_weights=engine.SLICE_WEIGHTS)
-    learning_bytes = PROGRAM_BYTES + max((job.planned.learning_memory_bytes for job in missing), default=0)
+    learning = [job.planned.learning_memory_bytes for job in missing]
+    if scales := transform_cost(run):
+        learning.append(scales.memory_bytes)
+    learning_bytes = PROGRAM_BYTES + max(learning, default=0)
     advise(weights(layouts), run.remark)
     tools = [job.planned.finish for job in missing if job.planned.finish]
     # A conversion describes the source, and lays out the artifacts, as was just done here.
@@ -61,7 +65,7 @@ def estimate(run: Run) -> Run:
         targets=tuple(_target(run, job, forecast, missing) for job in run.jobs),
         peak_memory_bytes=max([pass_bytes, learning_bytes, *(tool.memory_bytes for tool in tools)]),
         written_bytes=written_bytes,
-        disk_needed_bytes=disk_bytes(missing),
+        disk_needed_bytes=disk_bytes(run, missing),
         disk_free_bytes=free_bytes(run.store.root),
         estimated_s=_total_s(steps) if missing else 0.0,
         steps=steps if missing else (),

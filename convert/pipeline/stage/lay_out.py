@@ -6,10 +6,12 @@ from typing import Any
 from convert import machine
 from convert.formats.render import require_rendered
 from convert.pipeline.run import Job, Run
+from convert.pipeline.transform import require_transformable
 
 
 def lay_out(run: Run) -> Run:
     """Plan every file to the byte; refuse what a format cannot express, or a tool has no memory for."""
+    require_transformable(run)
     formats = dict.fromkeys(each.target.format_name for each in run.pending)
     require_rendered(run.recipe, formats, run.model.decoder)
     prepared: dict[int, Any] = {}

@@ -5,7 +5,12 @@ from convert.pipeline.run import Run
 
 
 def require_sharable(run: Run) -> Run:
-    """Refuse targets that a tool makes from a whole checkpoint."""
+    """Refuse targets that a tool makes from a whole checkpoint, and weights that are rewritten."""
+    if run.recipe.transform:
+        raise Failure(
+            f"{run.recipe.path}: transform: what it does is learned from the whole model",
+            "convert it on one machine, without parts",
+        )
     whole = [job.name for job in run.jobs if job.planned.finish]
     if whole:
         raise Failure(
