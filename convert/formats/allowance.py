@@ -47,6 +47,7 @@ def size(what: str) -> Any:
 class Budget:
     """What an artifact may weigh: so many bits for each weight, or so many bytes."""
 
+    target: str
     bits: float | None = None
     size_bytes: int | None = None
 
@@ -55,11 +56,12 @@ class Budget:
         return self.size_bytes or int((self.bits or 0) * weight_count / 8)
 
 
-def budgets(bpw: float | None, size: FileSize | None) -> dict[str, Budget]:
-    """Give the budgets by the names of what they make."""
+def budgets(prefix: str, bpw: float | None, size: FileSize | None) -> dict[str, Budget]:
+    """Give the budgets by the names of what they make, without the prefix of a format's targets."""
     found = {}
     if bpw is not None:
-        found[f"{bpw:g}bpw"] = Budget(bits=bpw)
+        name = f"{bpw:g}bpw"
+        found[name] = Budget(prefix + name, bits=bpw)
     if size is not None:
-        found[size] = Budget(size_bytes=size_in_bytes(size))
+        found[size] = Budget(prefix + size, size_bytes=size_in_bytes(size))
     return found

@@ -80,7 +80,11 @@ def with_headers(budget: Budget | None, make: Callable[[int], tuple[Made, int]])
     """
     headers_bytes = 0
     while True:
-        made, size_bytes = make(headers_bytes)
+        try:
+            made, size_bytes = make(headers_bytes)
+        except UsageFailure as fault:
+            target = f"{budget.target}: " if budget else ""
+            raise UsageFailure(f"{target}{fault.message}", fault.hint) from None
         if budget is None or budget.size_bytes is None or size_bytes <= budget.size_bytes:
             return made
         headers_bytes += size_bytes - budget.size_bytes

@@ -74,6 +74,16 @@ def test_transformers_computes_what_our_reader_widens(model_type: str, tmp_path:
     assert np.abs(found - widened).max() <= 1e-4 * np.abs(widened).max()
 
 
+@pytest.mark.parametrize("scheme", ["w4a16", pytest.param("w8a16", marks=pytest.mark.slow)])
+def test_zero_points_are_read_alike(scheme: str, tmp_path: Path) -> None:
+    recipe = tiny.Recipe("llama", {"num_hidden_layers": 1}, dtype="F32", spread=0.03)
+    source = make(tmp_path / "source", recipe)
+    options = f"{{scheme: [{scheme}], group_size: 32, symmetric: false}}"
+    folder = made(tmp_path, source, options) / f"compressed-tensors-{scheme}"
+    found, widened = logits(folder, "transformers"), logits(folder, "widened")
+    assert np.abs(found - widened).max() <= 1e-4 * np.abs(widened).max()
+
+
 @pytest.mark.parametrize("scheme", Scheme)
 def test_each_number_is_the_nearest_of_its_grid(scheme: Scheme, tmp_path: Path) -> None:
     """Read back by the independent reader: no weight is farther from its source than half a step."""

@@ -113,7 +113,7 @@ def test_weights_on_a_lattice_take_its_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "what"),
     [
-        ("{bpw: 1.5}", "are too few: the coarsest types take"),
+        ("{bpw: 1.5}", "gguf-1.5bpw: .* are too few: the coarsest types take"),
         ("{bpw: 4, tensor_types: {attn_w: Q8_0}}", "no tensor that is quantized has 'attn_w'"),
         ("{bpw: 4, pure: true}", "pure: a budget chooses a type for each tensor"),
         ("{}", "asks for nothing"),

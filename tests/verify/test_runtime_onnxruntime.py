@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
 
 from convert import convert_recipe, recipe
@@ -22,13 +23,24 @@ if TYPE_CHECKING:
     from tests.verify.conftest import Made
 
 
-def made(chat: Made, home: Path, layout: str) -> Path:
+# As onnx-community publishes Llama-3.2-1B-Instruct-ONNX and Qwen2.5-1.5B-Instruct, of files that are fetched.
+PUBLISHED = {
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
+    *("onnx/model_q4.onnx", "onnx/model_q4.onnx_data"),
+}
+# What transformers.js reads of `transformers.js_config` for a decoder (src/models/session.js).
+KEYS = {
+    *("device", "device_config", "dtype", "free_dimension_overrides", "kv_cache_dtype"),
+    "use_external_data_format",
+}
+
+
+def made(chat: Made, home: Path, layout: str, precision: str = "fp32") -> Path:
     path = home / "tiny.yaml"
-    path.write_text(
-        f"model: {chat.source}\ntargets: {{onnx: {{precision: fp32, layout: {layout}}}}}\n", "utf-8"
-    )
+    options = f"{{precision: {precision}, layout: {layout}}}"
+    path.write_text(f"model: {chat.source}\ntargets: {{onnx: {options}}}\n", "utf-8")
     convert_recipe(recipe.load(path, option_models()), out=home / "out", threads=1, offline=True)
-    return home / "out" / "tiny" / "onnx-fp32-cpu"
+    return home / "out" / "tiny" / f"onnx-{precision}-cpu"
 
 
 @pytest.mark.slow
@@ -54,17 +66,31 @@ def test_it_agrees_with_the_source(layout: str, chat: Made, tmp_path: Path) -> N
 
 
 def test_the_layout_of_transformers_js(chat: Made, tmp_path: Path) -> None:
-    folder = made(chat, tmp_path, "transformers.js")
+    """It is that of published models: files, the settings that are read, names of inputs and outputs."""
+    folder = made(chat, tmp_path, "transformers.js", "int4")
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert names >= {"config.json", "tokenizer.json", "onnx/model.onnx", "onnx/model.onnx_data"}
-    assert "genai_config.json" not in names
+    assert names >= PUBLISHED
+    assert {name for name in names if "/" in name or "genai" in name} <= PUBLISHED
     config = json.loads((folder / "config.json").read_text("utf-8"))
     assert config["model_type"] == "qwen2"
+    assert config["transformers.js_config"].keys() <= KEYS
     assert config["transformers.js_config"] == {
-        "dtype": "fp32",
-        "kv_cache_dtype": {"fp32": "float32"},
-        "use_external_data_format": {"model.onnx": 1},
+        "dtype": "q4",
+        "kv_cache_dtype": {"q4": "float32"},
+        "use_external_data_format": {"model_q4.onnx": 1},
     }
+    # The library reads the template there alone.
+    assert "im_start" in json.loads((folder / "tokenizer_config.json").read_text("utf-8"))["chat_template"]
+    graph = onnx.load(folder / "onnx/model_q4.onnx", load_external_data=False).graph
+    places = {
+        entry.value for each in graph.initializer for entry in each.external_data if entry.key == "location"
+    }
+    assert places == {"model_q4.onnx_data"}
+    layers = range(config["num_hidden_layers"])
+    states = [f"{layer}.{kind}" for layer in layers for kind in ("key", "value")]
+    given = [each.name for each in graph.input]
+    assert given == ["input_ids", "attention_mask", *(f"past_key_values.{each}" for each in states)]
+    assert [each.name for each in graph.output] == ["logits", *(f"present.{each}" for each in states)]
 
 
 @pytest.mark.slow

@@ -106,10 +106,17 @@ def _names(folder: Path) -> set[str]:
 
 
 def _loaded(folder: Path, config: dict[str, Any]) -> Any:
-    """Load by Transformers; the library widens the weights the first time that the model runs."""
+    """Load by Transformers; the library widens the weights the first time that the model runs.
+
+    Zero points have other shapes in the files than the library gives them before that, so weights with these
+    are widened while they are read, which Transformers does by one scheme for all.
+    """
     import torch
 
     described = config_class(folder, config.get("model_type")).from_pretrained(folder)
+    weights = [each.get("weights") or {} for each in config[SECTION]["config_groups"].values()]
+    if len(weights) == 1 and not weights[0].get("symmetric", True):
+        described.quantization_config = {**config[SECTION], "dequantize": True}
     model, found = model_class(folder, described).from_pretrained(
         folder, config=described, dtype="auto", output_loading_info=True, use_safetensors=True
     )

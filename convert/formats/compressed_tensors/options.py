@@ -91,7 +91,7 @@ class CompressedTensorsOptions(Sharded):
     @property
     def budgets(self) -> dict[str, allowance.Budget]:
         """Give the budgets by the names of what they make."""
-        return allowance.budgets(self.bpw, self.size)
+        return allowance.budgets(PREFIX, self.bpw, self.size)
 
     def scheme_of(self, target: str) -> Scheme | None:
         """Find the scheme that a target has; None where a budget decides."""
@@ -129,6 +129,15 @@ class CompressedTensorsOptions(Sharded):
             f"is of {names}, and {' and '.join(asked)} would be built without it",
             "leave it out, or add one of these to scheme",
         )
+
+    @field_validator("symmetric")
+    @classmethod
+    def _is_read_again(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001
+        if not value and (info.data.get("bpw") or info.data.get("size")):
+            # It widens zero points by one scheme for the whole model, and says nothing of others.
+            why = "Transformers reads no budget with zero points"
+            raise wrong(why, "leave it out, or leave the budget out")
+        return value
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:

@@ -175,7 +175,7 @@ class GgufOptions(TargetOptions):
     @property
     def budgets(self) -> dict[str, allowance.Budget]:
         """Give the budgets by the names of what they make."""
-        return allowance.budgets(self.bpw, self.size)
+        return allowance.budgets("gguf-", self.bpw, self.size)
 
     def by_target(self) -> dict[str, dict[str, JsonValue]]:
         """Name one artifact a quant, as `gguf-Q4_K_M`."""

@@ -111,7 +111,7 @@ class MlxOptions(Sharded):
     @property
     def budgets(self) -> dict[str, allowance.Budget]:
         """Give the budgets by the names of what they make."""
-        return allowance.budgets(self.bpw, self.size)
+        return allowance.budgets(PREFIX, self.bpw, self.size)
 
     def quant_of(self, target: str) -> Quant | None:
         """Find the quant that a target has; None where a budget decides."""
