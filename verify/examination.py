@@ -242,6 +242,7 @@ class Examination:
             limits_of=self._subject.limits_of,
             unmeasured=gates.unmeasured(limits, figures) if self.is_alive else (),
             output_errors=self._output_errors(),
+            chosen_types=self._chosen_types(),
             **self._found,
         )
 
@@ -250,6 +251,11 @@ class Examination:
         said = self._files.manifest.options.get("output_errors") if self._files.manifest else None
         found = said.items() if isinstance(said, dict) else ()
         return {name: float(error) for name, error in found if isinstance(error, int | float)}
+
+    def _chosen_types(self) -> dict[str, str]:
+        """Take the types of tensors from the manifest, where a budget chose them."""
+        manifest = self._files.manifest
+        return dict(manifest.tensors) if manifest and "budget" in manifest.options else {}
 
     def _figures(self) -> dict[str, float | None]:
         """Return the measurements by the gates' names."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OURS, FLOOR = "modelwright", "floor"
 LLAMA, BUILDER, GPTQMODEL = "llama.cpp", "onnxruntime-genai", "GPTQModel"
-LLMCOMPRESSOR, MLX_LM = "llmcompressor", "mlx-lm"
+LLMCOMPRESSOR, MLX_LM, COPY = "llmcompressor", "mlx-lm", "copy of the source"
 HIDDEN = Shape().hidden
 THREE = ("Q4_K_M", "Q5_K_M", "Q8_0")
 FP8, MLX4 = "compressed-tensors: {scheme: [fp8]}", "mlx: {quants: [4bit]}"
@@ -184,11 +184,18 @@ def together(place: Place) -> Case:
 
 
 def to_fp8(place: Place) -> Case:
-    if "LLMCOMPRESSOR" not in os.environ:
-        raise LookupError("LLMCOMPRESSOR: name the folder it is in; tests/bench/llmcompressor.py says how")
-    model, out = place.dense(), place.out("llmcompressor")
-    theirs = (sys.executable, "-m", "tests.bench.llmcompressor", str(model), str(out))
-    routes = {OURS: place.ours(model, FP8), LLMCOMPRESSOR: Route((theirs,), (out,))}
+    """FP8, against a copy of the source, and against llmcompressor where LLMCOMPRESSOR names its folder."""
+    model, out, copy = place.dense(), place.out("llmcompressor"), place.out("copy")
+    files = sorted(model.glob("*.safetensors"))
+    size_bytes = sum(path.stat().st_size for path in files)
+    copying = (sys.executable, "-m", "tests.bench.floor", "--read", *map(str, files))
+    routes = {
+        OURS: place.ours(model, FP8),
+        COPY: Route(((*copying, "--write", f"{copy}={size_bytes}"),), (copy,)),
+    }
+    if "LLMCOMPRESSOR" in os.environ:
+        theirs = (sys.executable, "-m", "tests.bench.llmcompressor", str(model), str(out))
+        routes[LLMCOMPRESSOR] = Route((theirs,), (out,))
     return Case(f"FP8, {place.depth}", model, routes)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from convert import convert_recipe
 from convert.formats import load_recipe
+from convert.store import read_manifest
 from tests.report.chromium import Chromium, find_chromium
 from tests.verify.opening import CHAT, opened
 from verify.runtimes import Request
@@ -69,12 +70,11 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
     """Serve the page, the library and a folder that was just built, on loopback."""
     path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"model: {MODEL}\ntargets: {{onnx: {{precision: int4, layout: transformers.js}}}}\n", "utf-8"
-    )
+    options = f"{{precision: int4, layout: transformers.js, embedding: {request.param}}}"
+    path.write_text(f"model: {MODEL}\ntargets: {{onnx: {options}}}\n", "utf-8")
     convert_recipe(load_recipe(path), out=tmp_path / "out", threads=1, offline=True)
     folder = tmp_path / "out" / "tiny" / "onnx-int4-cpu"
     root = tmp_path / "site"
@@ -89,6 +89,7 @@ def site(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         server.shutdown()
 
 
+@pytest.mark.parametrize("site", ["native"], indirect=True)
 def test_a_page_answers_as_onnxruntime_does(site: tuple[str, Path]) -> None:
     address, folder = site
     with opened("onnxruntime", folder) as worker:
@@ -100,3 +101,14 @@ def test_a_page_answers_as_onnxruntime_does(site: tuple[str, Path]) -> None:
         assert not browser.errors
         found = browser.run(f"ask({json.dumps(CHAT)}, {TOKENS})")
     assert found == wanted.strip() != ""
+
+
+@pytest.mark.parametrize("site", ["int8"], indirect=True)
+def test_a_page_cannot_look_up_8_bits(site: tuple[str, Path]) -> None:
+    """The manifest says so; once onnxruntime-web can, that and the default should go."""
+    address, folder = site
+    assert "read in Node alone" in str(read_manifest(folder).deviations)
+    with Chromium(find_chromium() or "") as browser:
+        browser.open_address(address)
+        with pytest.raises(AssertionError, match="GatherBlockQuantized"):
+            browser.run(f"ask({json.dumps(CHAT)}, {TOKENS})")

@@ -144,6 +144,8 @@ class ArtifactResult(_Record):
     scenarios: Scenarios | None = None
     # Share of each tensor's output that its rounding lost on the calibration text, as the manifest says.
     output_errors: dict[str, float] = {}
+    # The type of each tensor, where a budget chose it, as the manifest says.
+    chosen_types: dict[str, str] = {}
 
     @property
     def passed(self) -> bool:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from verify.gates import GATES
-from verify.report import Verdict, drawing, markdown, words
+from verify.report import Verdict, by_layer, drawing, markdown, words
 from verify.report.dialogue import Dialogue, dialogues
-from verify.report.losses import losses
 from verify.report.rows import Anchors, Bar, Cell, Row, bar, key, rows
 
 if TYPE_CHECKING:
@@ -139,7 +138,9 @@ def _environment() -> Environment:
         "limits": markdown.LIMITS.get,
         "figures": lambda artifact: list(markdown.figures(artifact)),
         "scores": markdown.scores,
-        "losses": lambda errors: Markup(losses(errors)),  # noqa: S704 - escaped there
+        "losses": lambda errors: Markup(by_layer.losses(errors)),  # noqa: S704 - escaped there
+        "besides_layers": by_layer.besides_layers,
+        "types": lambda encodings: Markup(by_layer.types(encodings)),  # noqa: S704 - escaped there
         "others": _others,
     }
     environment.filters |= filters
