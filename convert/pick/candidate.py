@@ -12,6 +12,7 @@ from convert.extras import MissingPackage, missing
 from convert.formats import find_format, load_recipe, option_models
 from convert.formats.base import Weight
 from convert.model.decoder import Decoder
+from convert.pick.data import read_json
 from convert.pick.known import Known, find_model
 from convert.pick.memory import Weighed, weigh
 from convert.recipe import Recipe, TargetOptions, choose, cli_name, find, known_recipes
@@ -116,11 +117,13 @@ class Candidate:
 
     @cached_property
     def weighed(self) -> Weighed | None:
-        """Weigh it; None where its format cannot tell or express the model, or its package is missing."""
+        """Weigh it; None where a format lacks a package, or expresses neither model nor budget."""
         key = (self.model.decoder, self.model.native, self.target, self.options.model_dump_json())
         if key not in _WEIGHED:
             try:
                 _WEIGHED[key] = self._weigh()
+            except UsageFailure:  # a budget that nothing fits into: `plan` says so
+                _WEIGHED[key] = None
             except (MissingPackage, ModuleNotFoundError) as error:
                 failure = error if isinstance(error, MissingPackage) else missing(error.name or "")
                 if failure is None:
@@ -161,9 +164,22 @@ class Candidate:
 
     @property
     def quality_key(self) -> str:
-        """Name what the table of expected losses knows it as."""
+        """Name what the table of expected losses knows it as; of a budget, the largest type within it."""
+        if bits := self._budget_bits:
+            types: dict[str, str] = read_json("quality.json")["budgets"][self.format_name]
+            fitting = [name for least, name in types.items() if float(least) <= bits]
+            return (fitting or [*types.values()])[-1 if fitting else 0]
         name = self.target.removesuffix("-cpu").removesuffix("-cuda")
         return f"{name}-{bits}" if (bits := getattr(self.options, "bits", 4)) != 4 else name
+
+    @property
+    def _budget_bits(self) -> float | None:
+        """Return what a budget allows for each weight; None where none decides."""
+        budgets = getattr(self.options, "budgets", {}).values()
+        count = self.model.parameter_count
+        return next(
+            (8 * each.bytes_of(count) / count for each in budgets if each.target == self.target), None
+        )
 
 
 def gather(what: Sequence[str], out: Path, hub: Hub | None = None) -> tuple[Candidate, ...]:

@@ -45,6 +45,24 @@ def test_a_laptop_gets_a_gguf_for_ollama_that_leaves_room() -> None:
     assert all(each.fault == "does not speak zh" for each in found.fits if "smollm3" in each.candidate.label)
 
 
+def test_budgets_are_expected_to_lose_what_the_largest_type_within_them_does(tmp_path: Path) -> None:
+    path = tmp_path / "budgets.yaml"
+    lines = "".join(f"  {name}: {{bpw: 6, size: 5GB}}\n" for name in ("gguf", "mlx", "compressed-tensors"))
+    path.write_text(f"model: Qwen/Qwen2.5-7B-Instruct\ntargets:\n{lines}", "utf-8")
+    candidates = gather([str(path)], NOWHERE)
+    found = {each.target: each.quality_key for each in candidates}
+    assert found == {
+        "gguf-6bpw": "gguf-Q5_K_M",
+        "gguf-5GB": "gguf-Q4_K_M",
+        "mlx-6bpw": "mlx-5bit",
+        "mlx-5GB": "mlx-4bit",
+        "compressed-tensors-6bpw": "compressed-tensors-w4a16",
+        "compressed-tensors-5GB": "compressed-tensors-w4a16",
+    }
+    fits = rank(candidates, find_machine("a100-80x1"), Need()).fits
+    assert {each.expected_kl for each in fits if "compressed" in each.candidate.target} == {0.1019}
+
+
 def test_a_gpu_gets_four_bits_for_vllm_where_sixteen_do_not_fit() -> None:
     found = chosen("rtx-3060", Need(context=8192), "qwen2.5-7b")
     best = found.answer
