@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from compressed_tensors.quantization import QuantizationScheme
 
 from convert import plan_recipe
 from convert.checkpoint import open_checkpoint
@@ -86,7 +87,7 @@ def test_zero_points_are_read_alike(scheme: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", Scheme)
 def test_each_number_is_the_nearest_of_its_grid(scheme: Scheme, tmp_path: Path) -> None:
-    """Read back by the independent reader: no weight is farther from its source than half a step."""
+    """Read back by two readers: no weight is farther from its source than half a step."""
     source = make(tmp_path / "source", tiny.Recipe("qwen3", {"num_hidden_layers": 1}, dtype="F32"))
     folder = made(tmp_path, source, f"{{scheme: [{scheme}]}}") / f"compressed-tensors-{scheme}"
     name = "model.layers.0.mlp.down_proj.weight"
@@ -108,6 +109,14 @@ def test_each_number_is_the_nearest_of_its_grid(scheme: Scheme, tmp_path: Path) 
     }[scheme]
     assert (np.abs(found - wanted) <= np.abs(wanted) * relative + absolute * largest).all()
     assert np.abs(found - wanted).max() > 0
+    stem = name.removesuffix("weight")
+    state = {each.removeprefix(stem): part for each, part in library.read(folder).items() if stem in each}
+    (group,) = library.config(folder).config_groups.values()
+    assert isinstance(group, QuantizationScheme)
+    theirs = library.decompress(state, group).float().numpy()
+    # The library widens NVFP4 to BF16.
+    rounded = 2.0**-8 if scheme is Scheme.NVFP4A16 else 0.0
+    assert (np.abs(theirs - found) <= np.abs(found) * rounded + 1e-6 * largest).all()
 
 
 def test_threads_and_shards_change_no_tensor(tmp_path: Path) -> None:
