@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import redirect_stdout
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -97,8 +97,8 @@ def command(
         planned = schedules(1)
         output.answer(_planned(planned, cpus), lambda: _planned_lines(planned, cpus))
         return Exit.DONE
-    # What Ray prints of nodes that die is no part of the answer.
-    with redirect_stdout(sys.stderr), RayNodes(address) as nodes:
+    # Of a node that dies, Ray prints pages of its state, which belong neither in an answer nor in a table.
+    with redirect_stdout(StringIO()), RayNodes(address) as nodes:
         planned = schedules(nodes.cpus())
         orders = [order for each in planned for order in each.orders]
         for order in orders:
