@@ -6,11 +6,12 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 _SHOWN_CHARACTERS = 120
 _LONGEST_LINE = 4000
+_LONGEST_LIST = 10_000  # characters; at least one problem is said
 
 
 def shown(text: str) -> str:
@@ -60,13 +61,24 @@ class Failures(Failure):
     """Several things that were found wrong in one go."""
 
     def __init__(self, problems: Sequence[Failure]) -> None:
-        super().__init__("\n".join(problem.message for problem in problems))
-        self._problems = tuple(problems)
+        self._problems = tuple(_first(problems))
+        super().__init__("\n".join(problem.message for problem in self._problems))
 
     @property
     def problems(self) -> tuple[Failure, ...]:
         """Return each of them."""
         return self._problems
+
+
+def _first(problems: Sequence[Failure]) -> Iterator[Failure]:
+    """Yield as many as a person reads, and how many more there are: a short file may have thousands."""
+    length = 0
+    for number, problem in enumerate(problems):
+        length += len(problem.message)
+        if number and length > _LONGEST_LIST:
+            yield Failure(f"and {len(problems) - number} more like these", "mend these first")
+            return
+        yield problem
 
 
 class UsageFailures(Failures, UsageFailure):

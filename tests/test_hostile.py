@@ -137,6 +137,16 @@ def test_a_message_is_as_long_as_a_person_reads(capsys: pytest.CaptureFixture[st
     assert len(capsys.readouterr().err) < 10_000
 
 
+def test_a_recipe_with_thousands_of_mistakes_is_told_of_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("model: a/b\ntargets: {hf: {}}\n" + "publish: 4\n" * 2000, "utf-8")
+    with pytest.raises(UsageFailure) as caught:
+        load_recipe(file)
+    assert len(caught.value.message) < 15_000
+    assert 10 < len(caught.value.problems) < 500
+    assert caught.value.problems[-1].message.endswith(" more like these")
+
+
 def test_too_little_address_space_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
     report(RuntimeError("can't start new thread"))
     report(ImportError("libx.so: failed to map segment from shared object"))
