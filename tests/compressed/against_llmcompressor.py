@@ -5,7 +5,8 @@ It wants another version of Transformers than this project, so it is installed a
     pip install --no-deps --target /tmp/llmcompressor llmcompressor loguru
     python -m tests.compressed.against_llmcompressor --path /tmp/llmcompressor llama qwen3_moe
 
-Its `model_free_ptq` gives gate and up of an expert an NVFP4 scale each; that one difference is expected.
+Its `model_free_ptq` gives an NVFP4 scale each to gate and up of an expert, and to what latent attention
+begins with; that one difference is expected.
 """
 
 from __future__ import annotations
