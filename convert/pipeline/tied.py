@@ -75,5 +75,5 @@ def _is_same(checkpoint: Checkpoint, one: str, other: str) -> bool:
         if not np.array_equal(first, second):
             return False
         for name in (one, other):
-            checkpoint.release(name, start, stop)
+            checkpoint.release_rows(name, start, stop)
     return True

@@ -148,6 +148,15 @@ def test_the_artifact_is_the_model_with_its_adapter(case: str, tmp_path: Path) -
     assert not torch.allclose(logits(base), wanted, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.slow
+def test_a_transposed_model_with_an_adapter_reads_a_calibration_text(tmp_path: Path) -> None:
+    make(tmp_path, "gpt2", GPT2, target_modules=["c_attn"])
+    (tmp_path / "text.txt").write_text("The solar system has eight planets. " * 40, "utf-8")
+    path = write(tmp_path, "gguf: {quants: [Q4_0], imatrix: calibration}")
+    path.write_text(path.read_text() + "calibration: {text: text.txt, samples: 2, length: 32}\n", "utf-8")
+    assert (convert(path) / "gguf-Q4_0" / "manifest.json").is_file()
+
+
 def test_bytes_are_those_of_the_merged_model(tmp_path: Path) -> None:
     """What another merged differs in the last bits; rounded to 8 bits, hardly any differ."""
     adapted = make(tmp_path, "llama", LLAMA, **LORA)

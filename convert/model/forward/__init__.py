@@ -210,11 +210,11 @@ class Forward:
         """Let the kernel drop what was read, so that resident memory does not grow with the model."""
         origin = self._origins[ref]
         first, stop = origin.row(0), origin.row(self._shapes[ref][0] - 1) + 1
+        if origin.is_transposed:  # its rows are spread over all of it
+            first, stop = 0, self._checkpoint.tensors[origin.name].shape[-1]
         self._checkpoint.release_rows(
             origin.name, first, stop, index=origin.index, is_transposed=origin.is_transposed
         )
-        if origin.is_transposed:
-            self._checkpoint.release(origin.name)
 
     def vector(self, ref: Ref) -> Rows:
         """Read a row of numbers."""
