@@ -71,7 +71,7 @@ def converting(place: Path, *, is_rebuild: bool, every: int = 1) -> Counter[str]
 
 @pytest.mark.slow
 def test_a_conversion_met_by_a_fault_at_some_calls(quick_disk: Path) -> None:
-    counts = converting(quick_disk, is_rebuild=True, every=60)
+    counts = converting(quick_disk, is_rebuild=True, every=30)
     assert sum(counts[fault] for fault in FAULTS) > 4
 
 
