@@ -109,7 +109,7 @@ def test_a_dry_run_says_what_it_would_cost(home: Path, capsys: pytest.CaptureFix
     assert app.run(["fleet", "m.yaml", "--dry-run"]) == Exit.DONE
     said = capsys.readouterr().out
     assert "4 orders, each with all CPUs of a node: about" in said
-    assert "at most 30 min" in said
+    assert "at most 15 min" in said
     assert max(map(len, said.splitlines())) <= 80
 
 
