@@ -55,10 +55,6 @@ class ScaledCheckpoint(Checkpoint):
         rows -= one
         return rows
 
-    def release(self, name: str, start: int = 0, stop: int | None = None) -> None:
-        """Release the base's pages."""
-        self._base.release(name, start, stop)
-
     def release_rows(
         self, name: str, start: int, stop: int, *, index: int | None = None, is_transposed: bool = False
     ) -> None:
