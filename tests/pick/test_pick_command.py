@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,8 +14,10 @@ from convert.formats import load_recipe
 from convert.pick import data
 from convert.pick.profile import here
 from convert.recipe import choose
+from convert.store import MANIFEST_NAME
 from tests.verify.reports import artifact, report
-from verify.report import write_json
+from verify.report import NAME as REPORT
+from verify.report import others, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +81,30 @@ def test_where_all_failed_there_is_no_answer(tmp_path: Path, capsys: pytest.Capt
     code, out, _ = pick(capsys, path, *LAPTOP)
     assert code == 3
     assert "every candidate has failed its verification" in out
+
+
+def test_what_fails_on_one_class_of_nodes_is_no_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, home = tmp_path / "m.yaml", tmp_path / "artifacts" / "m"
+    targets = "targets: {gguf: {quants: [Q8_0, Q4_K_M]}}\nverify: {on: [cpu-a, gpu-b]}\n"
+    recipe.write_text(f"model: Qwen/Qwen2.5-0.5B-Instruct\n{targets}", "utf-8")
+    for folder, failing in ((home, None), (home / "reports" / "gpu-b", "gguf-Q8_0")):
+        found = []
+        for name in ("gguf-Q8_0", "gguf-Q4_K_M"):
+            (home / name).mkdir(parents=True, exist_ok=True)
+            (home / name / MANIFEST_NAME).write_text("{}")
+            digest = hashlib.sha256(b"{}").hexdigest()
+            result = artifact(name, passed=name != failing)
+            found.append(result.model_copy(update={"manifest_sha256": digest}))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / REPORT, report(*found, recipe="m"))
+    code, out, _ = pick(capsys, recipe, "--out", home.parent, *LAPTOP, "--json")
+    answer = json.loads(out)
+    assert (code, answer["answer"]["target"]) == (0, "gguf-Q4_K_M")
+    (failed,) = (each for each in answer["candidates"] if each["target"] == "gguf-Q8_0")
+    assert failed["why_not"] == "failed: kl_mean, smoke_drop"
+    assert [each.recipe for each in others(home).values()] == ["m on gpu-b"]
 
 
 def test_a_measured_divergence_is_held_to_the_limit(
