@@ -74,6 +74,7 @@ class Model:
     def __init__(self, guesses: int, *, forgets: bool = True) -> None:
         self.GUESSES, self._forgets = guesses, forgets
         self._texts: dict[int, list[int]] = {}
+        self._given: NDArray[np.float32] = np.zeros((0, SIZE), np.float32)
         self.steps = 0
 
     def tokenize(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
@@ -82,16 +83,19 @@ class Model:
         return [int(word) for word in text.split()]
 
     def read_seat(self, seat: int, ids: Sequence[int], at: int) -> NDArray[np.float32]:
+        self._given.fill(0)  # what was given before is overwritten, as llama.cpp does
         self._texts[seat] = [*self._texts.get(seat, [])[:at], *ids]
         return self._row(self._texts[seat])
 
     def step_seats(self, entries: Sequence[Entry]) -> Sequence[Sequence[NDArray[np.float32]]]:
         self.steps += 1
         assert len({len(entry.tokens) for entry in entries}) == 1
-        return [
-            [self._add(entry.seat, token, entry.at + n) for n, token in enumerate(entry.tokens)]
-            for entry in entries
+        rows = [
+            [self._add(each.seat, token, each.at + n) for n, token in enumerate(each.tokens)]
+            for each in entries
         ]
+        self._given = np.array(rows)
+        return [list(each) for each in self._given]
 
     def keep_seat(self, seat: int, count: int) -> int:
         count = count if self._forgets else 0

@@ -91,6 +91,7 @@ class Seats:
             entries = self._entries()
             for entry, rows in zip(entries, self._host.step_seats(entries), strict=True):
                 finished += self._check(entry, rows)
+            self._forget_wrong(entries)
         return finished
 
     def _entries(self) -> list[Entry]:
@@ -120,17 +121,22 @@ class Seats:
             if at < guessed:
                 draft.judge(is_true=is_true)
             if not is_true:
-                self._forget(seat)
                 break
         return []
 
-    def _forget(self, seat: int) -> None:
-        """Forget guesses that did not come true; where that can't be done, read again and guess no more."""
-        read = self._read[seat]
-        kept = self._host.keep_seat(seat, len(read))
-        if kept < len(read):
-            self._most_guesses = 0
-            self._host.read_seat(seat, read[kept:], kept)
+    def _forget_wrong(self, entries: Sequence[Entry]) -> None:
+        """Forget guesses that did not come true; where that can't be done, read again and guess no more.
+
+        Once all seats have chosen: to read may overwrite the logits of the step.
+        """
+        for entry in entries:
+            read = self._read[entry.seat]
+            if entry.seat not in self._going or len(read) == entry.at + len(entry.tokens):
+                continue
+            kept = self._host.keep_seat(entry.seat, len(read))
+            if kept < len(read):
+                self._most_guesses = 0
+                self._host.read_seat(entry.seat, read[kept:], kept)
 
     def _begin(self, seat: int, request: Request) -> NDArray[np.float32]:
         """Read the prompt from where it departs from what the seat has read before."""
