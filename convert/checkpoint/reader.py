@@ -109,6 +109,8 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         self.close()
 
     def _rows(self, name: str, start: int, stop: int | None) -> tuple[MappedFile, TensorInfo, int]:
+        if not self.is_stored:
+            raise TypeError(f"{name}: its rows are computed, and none is stored")
         info = self.tensors[name]
         rows = info.shape[0] if info.shape else 1  # a scalar counts as one row
         stop = rows if stop is None else stop

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +29,6 @@ class ScaledCheckpoint(Checkpoint):
         super().__init__(base.folder, {}, base.tensors.values())
         self._base, self._scaled = base, scaled
         self._stacks = frozenset(name for name, index in scaled if index is not None)
-
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:  # noqa: ARG002
-        """Refuse: what is stored is not what the tensor is."""
-        raise TypeError(f"{name}: the rows of a scaled checkpoint are computed")
 
     def rows(
         self, name: str, start: int, stop: int, *, index: int | None = None, is_transposed: bool = False

@@ -3,9 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy.typing as npt
 
 from convert.checkpoint.adapter.file import ANOTHER, Adapter, Pair, misfit
 from convert.checkpoint.adapter.matrix import (
@@ -59,10 +56,6 @@ class AdaptedCheckpoint(Checkpoint):
     def changed(self) -> frozenset[str]:
         """Name the tensors that the adapter changes."""
         return frozenset(self._matrices)
-
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:  # noqa: ARG002
-        """Refuse: what is stored is not what the tensor is."""
-        raise TypeError(f"{name}: the rows of an adapted checkpoint are computed")
 
     def rows(
         self, name: str, start: int, stop: int, *, index: int | None = None, is_transposed: bool = False
