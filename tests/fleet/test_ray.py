@@ -50,7 +50,7 @@ def said_by(nodes: Nodes) -> str:
 
 def test_from_a_recipe_to_the_hub(nodes: Nodes, home: Path, whole: dict[str, str], server: HubServer) -> None:
     driver = Driver(nodes, home)
-    told = {stage: knows(driver.order(stage), TOKEN) for stage in ("convert", "verify", "publish")}
+    knowing = {stage: knows(driver.order(stage), TOKEN) for stage in ("convert", "verify", "publish")}
     code, said = driver.answer()
     assert code == Exit.DONE, said
     assert {order["name"]: order["state"] for order in said["orders"]} == dict.fromkeys(
@@ -63,7 +63,7 @@ def test_from_a_recipe_to_the_hub(nodes: Nodes, home: Path, whole: dict[str, str
     assert report["passed"]
 
     # Each node has fetched what it lacked, and nobody but the release had the token.
-    assert told == {"convert": False, "verify": False, "publish": True}
+    assert knowing == {"convert": False, "verify": False, "publish": True}
     assert not any(each.authorization for each in server.log if each.path.endswith(".safetensors"))
     assert TOKEN not in driver.said()
     assert is_released_once(server)
