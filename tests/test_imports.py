@@ -32,7 +32,7 @@ STEPS = (
     ("model.norm", "model.projector", "model.mixer", "model.mlp"),
     ("model.decoder", "model.pattern", "model.rotary", "model.family", "model.towers"),
     ("model.families", "model.binding"),
-    ("model.further", "model.folding"),
+    ("model.further", "model.folding", "model.rotating"),
     ("tokenizer", "calibration"),
     ("model.source",),
     ("rounding",),

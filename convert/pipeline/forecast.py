@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,7 +10,7 @@ from convert.checkpoint.adapter import cost
 from convert.pipeline.encoding import COMPILING, Encoding
 from convert.pipeline.result import PlannedStep
 from convert.pipeline.sampling import Sample, sample
-from convert.pipeline.transform import transform_cost
+from convert.pipeline.transform import rotated_count, transform_cost
 from convert.source.digest import DigestNotes
 from convert.store import STEP_BYTES
 from convert.writer import engine
@@ -33,6 +34,8 @@ DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 READERS = 4
 # Layers are multiplied in pieces, and what is between the products is not multiplied at all.
 FORWARD_SLOWNESS = 1.5
+# Weights of one step of a rotation, which has as many as its size has factors of two.
+ROTATED_PER_CORE_S = 1e9
 
 
 class Reading(NamedTuple):
@@ -58,7 +61,10 @@ class Forecast:
             core_s = self._speeds.hashing_s(sum(to_check))
             seconds = self._speeds.hashing_s(max(sum(to_check) / self._threads, *to_check))
             yield PlannedStep("check", seconds, core_s, "SHA-256")
-        if jobs and (scales := transform_cost(self._run)):
+        if jobs and (rotated := rotated_count(self._run)):
+            core_s = rotated * math.log2(self._run.model.decoder.hidden_size) / ROTATED_PER_CORE_S
+            yield PlannedStep("rotating", core_s / self._threads, core_s, self._cores("adding"))
+        if jobs and (scales := transform_cost(self._run)) and scales.operations:
             core_s = FORWARD_SLOWNESS * self._speeds.products_s(scales.operations)
             yield PlannedStep("learning scales", core_s / self._threads, core_s, self._cores("multiplying"))
         if learning := max((job.planned.learning for job in jobs), default=0.0):

@@ -42,11 +42,13 @@ def manifest(run: Run, job: Job) -> Manifest:
 
 
 def _transform(run: Run) -> dict[str, JsonValue]:
-    """Say what was done to the weights before the format saw them, and by which text."""
-    if run.recipe.transform is None or run.recipe.calibration is None:
+    """Say what was done to the weights before the format saw them, and by which text or seed."""
+    if run.recipe.transform is None:
         return {}
-    text = run.recipe.calibration.model_dump(mode="json", exclude_none=True)
-    return {"transform": {**run.recipe.transform.model_dump(mode="json"), "calibration": text}}
+    text: dict[str, JsonValue] = {}
+    if run.recipe.learns_scales and run.recipe.calibration:
+        text = {"calibration": run.recipe.calibration.model_dump(mode="json", exclude_none=True)}
+    return {"transform": {**run.recipe.transform.model_dump(mode="json"), **text}}
 
 
 def _entries(pinned: Pinned) -> tuple[FileEntry, ...]:

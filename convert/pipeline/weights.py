@@ -17,7 +17,7 @@ from convert.pipeline.adapter import merge
 from convert.pipeline.parts import name_parts
 from convert.pipeline.run import Run
 from convert.pipeline.tied import require_tied
-from convert.pipeline.transform import transformed
+from convert.pipeline.transform import seen_tensors, transformed
 from convert.source import is_legal
 from convert.version import changed_code, version
 from convert.writer import engine
@@ -30,7 +30,7 @@ from convert.writer.share import WHOLE, Part
 def opened(run: Run) -> Iterator[tuple[Run, Weights]]:
     """Open the checkpoint, find every role in it, and return the run with what the headers say."""
     with merge(open_checkpoint(run.files.folder, run.absent), run) as checkpoint:
-        binding = bind(run.model.decoder, run.family.naming, checkpoint.tensors)
+        binding = bind(run.model.decoder, run.family.naming, seen_tensors(checkpoint, run))
         require_tied(checkpoint, read_config(run.files.folder), binding, run.model.decoder)
         if run.model.has_next_layers:
             further = bind_next_layers(run.model.decoder, run.family.naming, checkpoint.tensors)

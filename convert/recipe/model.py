@@ -11,6 +11,7 @@ from pydantic import (
     JsonValue,
     StringConstraints,
     ValidationInfo,
+    model_serializer,
     model_validator,
 )
 
@@ -321,11 +322,32 @@ def _check_adapter(given: str | AdapterRepo | None, info: ValidationInfo) -> str
 class Transform(Strict):
     """How weights are rewritten before they are rounded; the model computes the same."""
 
-    scales: Literal["awq"] = Field(
+    scales: Literal["awq"] | None = Field(
+        default=None,
         description="Multiply the channels that the calibration text weighs most, and divide them in the "
         "norm or matrix before, as AWQ does: they lose less where they are rounded to nearest.",
         examples=["awq"],
     )
+    rotation: Literal["hadamard"] | None = Field(
+        default=None,
+        description="Rotate the hidden states by a Hadamard matrix, before any scales, so that no channel is "
+        "far larger than others. A head that is tied to the embedding becomes a separate matrix.",
+        examples=["hadamard"],
+    )
+    seed: int = Field(default=0, ge=0, description="Chooses the signs of the rotation.")
+
+    @model_validator(mode="after")
+    def _says_what(self) -> Self:
+        if not (self.rotation or (self.scales and "seed" not in self.model_fields_set)):
+            what = "a seed, and no rotation" if self.scales else "nothing to do"
+            raise wrong(what, "write e.g. transform: {rotation: hadamard}")
+        return self
+
+    @model_serializer
+    def _said(self) -> dict[str, JsonValue]:
+        """Write down what is asked for, and nothing else."""
+        rotated: dict[str, JsonValue] = {"rotation": self.rotation, "seed": self.seed}
+        return {**({"scales": self.scales} if self.scales else {}), **(rotated if self.rotation else {})}
 
 
 class Contents(Strict):
@@ -349,7 +371,7 @@ class Contents(Strict):
     transform: Transform | None = Field(
         default=None,
         description="How weights are rewritten before any format rounds them; the model computes the same.",
-        examples=[{"scales": "awq"}],
+        examples=[{"scales": "awq"}, {"rotation": "hadamard"}],
     )
     verify: Verify = Field(
         default=Verify(), description="How artifacts are verified.", examples=[{"scenarios": ["searchqa"]}]
@@ -368,6 +390,11 @@ class Recipe(Contents):
     path: Path
     text: str
     targets: Mapping[str, TargetOptions]
+
+    @property
+    def learns_scales(self) -> bool:
+        """Tell whether the calibration text decides what the weights become before any format sees them."""
+        return self.transform is not None and self.transform.scales is not None
 
     @property
     def asked_sha256(self) -> str:

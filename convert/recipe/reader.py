@@ -152,8 +152,10 @@ def _across(
         if name not in formats:
             where = ("verify", key, name)
             yield Fault(document.line(where), where, "unknown format", f"known formats: {', '.join(formats)}")
-    if value.get("transform") is not None and value.get("calibration") is None:
-        yield Fault(document.line(("transform",)), ("transform",), NO_TEXT, ADD_TEXT)
+    transform = value.get("transform")
+    if isinstance(transform, dict) and transform.get("scales") and value.get("calibration") is None:
+        where = ("transform", "scales")
+        yield Fault(document.line(where), where, NO_TEXT, ADD_TEXT)
     targets = value.get("targets")
     if "targets" in value and not targets and isinstance(targets, dict):
         where = ("targets",)

@@ -1,6 +1,7 @@
 """Compare rounding by calibration text with plain rounding, format by format, as their runtimes read them.
 
 python -m tests.bench.rounding [tiny-qwen] [FOLDER] [--formats gguf mlx] [--seeds 3] [--tokens 2048]
+    [--transform "rotation: hadamard"]
 
 The same bits and groups both times; each seed chooses other calibration samples. Format gptq has no plain
 rounding: GPTQModel takes its place, with the same text. Divergence is the mean Kullback-Leibler divergence
@@ -42,6 +43,7 @@ WINDOW = 256
 # Student's t for 95 %, by degrees of freedom.
 STUDENT = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776}
 PACKS = ("searchqa", "lessonpack")
+SOURCE = ["hf: {}"]
 
 
 BOTH = ("rounding: plain", "rounding: gptq")
@@ -65,6 +67,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=48, help="windows of 256 tokens that are learned from")
     parser.add_argument("--tokens", type=int, default=2048, help="that are judged")
+    parser.add_argument("--transform", default="", help="of all artifacts, e.g. 'rotation: hadamard'")
     asked = parser.parse_args()
     print("| model | artifact | before, nats | by text, nats | less |\n|---|---|--:|--:|--:|")
     for model in asked.models:
@@ -77,9 +80,9 @@ def compare(model: str, work: Path, asked: argparse.Namespace) -> Iterator[str]:
     """Convert and judge one model in all formats: a line of the table each."""
     source = EMBEDDED / model if (EMBEDDED / model).is_dir() else Path(model)
     (work / "learn.txt").write_text(to_learn_from(), "utf-8")
-    made = Made(source, work, asked.samples)
+    made = Made(source, work, asked.samples, asked.transform)
     windows = _windows(made, asked.tokens)
-    hf = made.convert("hf", ["hf: {}"])
+    hf = made.convert("hf", SOURCE)
     with Worker(Launch("transformers", hf / "hf", RuntimeSettings(context=WINDOW))) as worker:
         reference = save_reference(worker, windows, work / "reference.logits")
     formats = []
@@ -104,6 +107,7 @@ class Made:
     source: Path
     work: Path
     samples: int
+    transform: str
     plain: dict[str, float] = field(default_factory=dict)
 
     @staticmethod
@@ -137,9 +141,11 @@ class Made:
         text = f"text: {self.work}/learn.txt" if is_embedded else f"packs: [{', '.join(PACKS)}]"
         path = self.work / f"{name}.yaml"
         lines = "\n".join(f"  {target}" for target in targets)
+        # What they are compared with is the source.
+        changed = f"transform: {{{self.transform}}}\n" if self.transform and targets != SOURCE else ""
         path.write_text(
             f"model: {self.source}\ntargets:\n{lines}\n"
-            f"calibration: {{{text}, samples: {self.samples}, length: {WINDOW}, seed: {seed}}}\n",
+            f"calibration: {{{text}, samples: {self.samples}, length: {WINDOW}, seed: {seed}}}\n{changed}",
             "utf-8",
         )
         return recipe.load(path, option_models())
@@ -147,9 +153,7 @@ class Made:
 
 def _windows(made: Made, count: int) -> Windows:
     """Cut what is judged: dialogues held out from training, or the scenarios', as in a verification."""
-    tokenizer = tokenizers.Tokenizer.from_file(
-        str(made.convert("words", ["hf: {}"]) / "hf" / "tokenizer.json")
-    )
+    tokenizer = tokenizers.Tokenizer.from_file(str(made.convert("words", SOURCE) / "hf" / "tokenizer.json"))
     if made.source.parent == EMBEDDED:
         ids = held_out(tokenizer, count)
     else:

@@ -37,7 +37,7 @@ def _compare(run: Run, target: Target, digests: Mapping[str, str]) -> Wanted:
     inputs = format_.inputs(target.options, recipe)
     if changes := changed_code():
         inputs |= {"changed code": changes}
-    learns = target.options.learns_by is not None or recipe.transform
+    learns = target.options.learns_by is not None or recipe.learns_scales
     if learns and texts and recipe.calibration:
         from convert.calibration import identity  # noqa: PLC0415 - brings numpy
 

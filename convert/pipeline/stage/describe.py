@@ -22,7 +22,7 @@ from convert.pipeline.adapter import describe_untied, require_fit
 from convert.pipeline.parts import find_parts, has_next_layers
 from convert.pipeline.run import Run
 from convert.pipeline.tied import tied_as_stored
-from convert.pipeline.transform import transform_deviations
+from convert.pipeline.transform import transform_deviations, untied_by_rotation
 from convert.tokenizer import Tokenizer, load_kept
 
 # No checkpoint stores a weight in less than a bit.
@@ -52,6 +52,7 @@ def describe(run: Run) -> Run:
     tied = fitting(tied, family.naming, frozenset(index_names(folder) or ()))
     require_fit(lora, read_config(folder), family, tied)
     decoder = describe_untied(lora, read_config(folder), family, tied)
+    decoder = untied_by_rotation(run, read_config(folder), decoder)
     _require_weights_for(decoder, run.source.weight_bytes)
     card, fault = front_matter(folder)
     has_generation = (folder / "generation_config.json").is_file()
@@ -66,7 +67,11 @@ def describe(run: Run) -> Run:
         weight_bytes=run.source.weight_bytes,
         is_untied=tied.is_tied and not decoder.is_tied,
         texts=run.source.texts,
-        deviations=(*_without("source", [fault] if fault else []), *widened, *transform_deviations(run)),
+        deviations=(
+            *_without("source", [fault] if fault else []),
+            *widened,
+            *transform_deviations(run, decoder, tied),
+        ),
         has_next_layers=has_next_layers(folder, family, tied),
         parts=find_parts(folder, read_config(folder), family, tied),
         left_out=_without("model", decoder.deviations),

@@ -43,8 +43,8 @@ def estimate(run: Run) -> Run:
     if run.lora:
         pass_bytes += cost.memory_bytes(run.lora, slices=threads, slice_weights=engine.SLICE_WEIGHTS)
     learning = [job.planned.learning_memory_bytes for job in missing]
-    if scales := transform_cost(run):
-        learning.append(scales.memory_bytes)
+    if transform := transform_cost(run):
+        learning.append(transform.memory_bytes)
     learning_bytes = PROGRAM_BYTES + max(learning, default=0)
     advise(weights(layouts), run.remark)
     tools = [job.planned.finish for job in missing if job.planned.finish]

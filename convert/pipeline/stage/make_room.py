@@ -24,6 +24,6 @@ def disk_bytes(run: Run, jobs: Iterable[Job]) -> int:
     planned = [job.planned for job in jobs]
     needed_bytes = sum(each.disk_bytes for each in planned)
     needed_bytes += max((each.learning_disk_bytes for each in planned), default=0)
-    scales = transform_cost(run)
-    needed_bytes += scales.disk_bytes if planned and scales else 0
+    transform = transform_cost(run)
+    needed_bytes += transform.disk_bytes if planned and transform else 0
     return needed_bytes + SPARE_BYTES if needed_bytes else 0

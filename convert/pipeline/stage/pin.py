@@ -27,7 +27,7 @@ def pin(run: Run) -> Run:
         run.remark(f"{listing.model}: {', '.join(unused)}: not merged, since the recipe names no adapter")
     learns = any(target.options.learns_by is not None for target in run.targets)
     texts = None
-    if recipe.calibration and (learns or recipe.transform):
+    if recipe.calibration and (learns or recipe.learns_scales):
         from convert.calibration import find_source  # noqa: PLC0415 - brings numpy
 
         texts = find_source(recipe.calibration, recipe.path.parent, hub)

@@ -8,7 +8,7 @@ def require_sharable(run: Run) -> Run:
     """Refuse targets that a tool makes from a whole checkpoint, and weights that are rewritten."""
     if run.recipe.transform:
         raise Failure(
-            f"{run.recipe.path}: transform: what it does is learned from the whole model",
+            f"{run.recipe.path}: transform: the whole model is rewritten before any part of it is made",
             "convert it on one machine, without parts",
         )
     whole = [job.name for job in run.jobs if job.planned.finish]
