@@ -62,11 +62,13 @@ def _rates(worker: Worker, plan: Plan) -> Rates:
     times = [piece.t_s for piece in worker.generate(request(prompt))]
     read_s = times[0] / prompt
     alone_s = (times[-1] - times[0]) / max(1, len(times) - 1)
+    window_s = _window_s(worker, request(prompt).ids or (), plan.window)
+    # After everything else: what is opened for seats may be closed for that.
     seats = worker.seats() if "advance" in info.can else 1
     return Rates(
         open_s=worker.load_s,
         read_s=read_s,
-        window_s=_window_s(worker, request(prompt).ids or (), plan.window),
+        window_s=window_s,
         token_s=_token_s(worker, [request(2) for _ in range(seats)], answer) if seats > 1 else alone_s,
         alone_s=alone_s,
         seats=seats,

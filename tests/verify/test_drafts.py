@@ -72,7 +72,7 @@ class Model:
     )
 
     def __init__(self, guesses: int, *, forgets: bool = True) -> None:
-        self.GUESSES, self._forgets = guesses, forgets
+        self.GUESSES, self.GUESSING_SEATS, self._forgets = guesses, 16, forgets
         self._texts: dict[int, list[int]] = {}
         self._given: NDArray[np.float32] = np.zeros((0, SIZE), np.float32)
         self.steps = 0

@@ -11,7 +11,7 @@ from convert.child.sandbox import render
 from convert.errors import Failure
 from verify.decoding import AnswerStream, Sampler
 from verify.runtimes import Finished, Info
-from verify.runtimes._seats import Seats, seat_count
+from verify.runtimes._seats import MOST_SEATS, Seats, seat_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -54,6 +54,7 @@ class LocalRuntime(ABC, Generic[V]):
     CALLS: ClassVar[tuple[str, ...]]
     BATCH: ClassVar[int]  # tokens that are read at once
     GUESSES = 0  # read on trial in a step of seats: no runtime must be able to forget them
+    GUESSING_SEATS = MOST_SEATS  # so many at once
     LOGITS_BYTES: ClassVar[int] = 128 << 20  # the most of one part, which has fewer tokens where it must
     vocabulary: V
     vocab_size: int

@@ -30,6 +30,7 @@ class Host(Protocol):
 
     info: Info
     GUESSES: int  # the most tokens that are read on trial after the one that is known
+    GUESSING_SEATS: int  # the most texts with which it can
 
     def tokenize(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
         """Turn text into ids."""
@@ -82,6 +83,10 @@ class Seats:
         self._next: dict[int, int] = {}  # the token that is to be read in the next step
         self._most_guesses = host.GUESSES
 
+    def is_idle(self) -> bool:
+        """Tell whether no answer is under way."""
+        return not self._going
+
     def advance(self, added: Sequence[tuple[int, Request]]) -> list[Finished]:
         """Begin with what is added, and go on until at least one answer is finished."""
         finished: list[Finished] = []
@@ -98,7 +103,8 @@ class Seats:
         """Choose what each seat reads: its next token, and as many guesses as each other seat."""
         seats = sorted(self._going)
         room = self._host.info.context - 1 - max(len(self._read[seat]) for seat in seats)
-        most = max(0, min(self._most_guesses, room))
+        may_guess = len(seats) <= self._host.GUESSING_SEATS
+        most = max(0, min(self._most_guesses, room)) if may_guess else 0
         guesses = {seat: self._going[seat].draft.guess(most) for seat in seats}
         count = depth([(len(guesses[seat]), self._going[seat].draft.trust) for seat in seats], most)
         return [

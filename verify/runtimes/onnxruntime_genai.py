@@ -2,6 +2,10 @@
 
 A generator's cache is made for the longest sequence that it may have, so each request has a generator of the
 length that it needs. Prompts are read in parts: the logits of every position are kept until the next part.
+
+Dialogues go on together in the same graph, opened in plain onnxruntime for as long: onnxruntime-genai's own
+engine takes four at a time, and reads all earlier turns again. It answers where the graph takes more than
+tokens and their keys and values, is not on a CPU, or gives a text other logits next to others than alone.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from convert.errors import Failure
 from verify.runtimes._genai import CONFIG, Engine, GenaiVocabulary, number, read_config, together
 from verify.runtimes._local import LocalRuntime, one_line
 from verify.runtimes._options import read_options, thread_count
+from verify.runtimes._rows import Names, Trial, open_rows, prepare_trial
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -24,10 +29,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from verify.runtimes import Finished, Request, RuntimeSettings, Tick
+    from verify.runtimes._seats import Entry
 
 FORMATS = ("onnx",)
 # As onnxruntime-genai spells them; the CPU is what remains where none is named.
 PROVIDERS = {"cpu": None, "cuda": "cuda", "dml": "DML", "openvino": "OpenVINO"}
+# What a graph takes, and how onnxruntime opens it, where nothing more is said.
+INPUTS = frozenset({"input_ids", "attention_mask", "position_ids", "past_key_names", "past_value_names"})
+SESSION = frozenset({"log_id", "provider_options"})
 OPTIONS = {"provider": (None, *PROVIDERS), "provider_options": {}}
 
 
@@ -58,6 +67,8 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
 
     CALLS = ("tokenize", "detokenize", "logits", "generate", "together", "advance", "cache")
     BATCH = 512
+    GUESSES = 8
+    GUESSING_SEATS = 1
     LOGITS_BYTES = 64 << 20  # they are copied out once
 
     def __init__(self, folder: Path, settings: RuntimeSettings) -> None:
@@ -65,16 +76,21 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
 
         self._lib: Any = onnxruntime_genai
         options = read_options("onnxruntime_genai", settings, OPTIONS)
-        threads = thread_count(settings)
+        self._threads = threads = thread_count(settings)
+        self._folder, self._options = folder, options
         self._config = read_config(folder)
-        provider = _provider(self._config, options)
+        self._provider = provider = _provider(self._config, options)
         self.vocab_size = number(self._config, "model", "vocab_size")
         self._generator: Any = None
         self._engine: Engine | None = None
+        self._model: Any = None
+        self._seat_rows: Any = None  # a Rows, while dialogues go on
+        self._trial: Trial | None = None
+        self._has_rows = self._may_have_rows()
         try:
-            self._model = self._lib.Model(self._configured(folder, options, threads))
-            self.vocabulary = GenaiVocabulary(self._lib, self._model, folder, self._config)
-            kind = self._cache_type()
+            model = self._open()
+            self.vocabulary = GenaiVocabulary(self._lib, model, folder, self._config)
+            self._cache_kind = kind = self._cache_type()
             self.info = self.describe(
                 "onnxruntime_genai",
                 settings,
@@ -82,9 +98,9 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
                 kv_bytes_per_token=2 * self._layers() * math.prod(self._heads()) * kind.itemsize,
                 notes={
                     "provider": provider,
-                    "device": str(self._model.device_type).lower(),
+                    "device": str(model.device_type).lower(),
                     "kv_cache": kind.name,
-                    "model_type": str(self._model.type),
+                    "model_type": str(model.type),
                     "threads": str(threads),
                 },
             )
@@ -96,10 +112,19 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
             said = one_line(str(fault))
             raise Failure(f"{folder.name}: onnxruntime-genai refuses it: {said}{remedy}") from None
 
-    def _configured(self, folder: Path, options: Mapping[str, Any], threads: int) -> Any:
+    def _open(self) -> Any:
+        """Return the model, opened again if it made room for seats, which then make room for it."""
+        if self._model is None:
+            if self._seats is None or self._seats.is_idle():
+                self._seats = self._seat_rows = None
+            self._model = self._lib.Model(self._configured())
+        return self._model
+
+    def _configured(self) -> Any:
         """Return the artifact's settings, with the threads and the provider that were asked for."""
-        config = self._lib.Config(str(folder))
-        session = {"intra_op_num_threads": threads}
+        options = self._options
+        config = self._lib.Config(str(self._folder))
+        session = {"intra_op_num_threads": self._threads}
         config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
         if options["provider"] is not None:
             config.clear_providers()
@@ -156,15 +181,83 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
         for request in requests:
             self._admit(request.ids or (), len(request.ids or ()) + request.max_tokens)
         self._generator = None
-        return together(self._lib, self._model, requests)
+        return together(self._lib, self._open(), requests)
+
+    def seats(self) -> int:
+        """Return how many answers are made at once; what that takes is opened, and is no answer's time."""
+        self._make_room()
+        return super().seats()
 
     def advance(self, added: Sequence[tuple[int, Request]]) -> list[Finished]:
-        """Go on with the answers on all seats, in one engine, until one is finished."""
+        """Go on with the answers on all seats until one is finished: in rows, or in the engine."""
+        self._make_room()
+        if self._seat_rows is not None:
+            return super().advance(added)
         self._generator = None
         taken, refused = self._admit_all(added)
         if self._engine is None:
-            self._engine = Engine(self._lib, self._model, self.vocabulary)
+            self._engine = Engine(self._lib, self._open(), self.vocabulary)
         return [*refused, *self._engine.advance(taken)]
+
+    def read_seat(self, seat: int, ids: Sequence[int], at: int) -> NDArray[np.float32]:
+        """Read tokens of one seat's text."""
+        row: NDArray[np.float32] = self._seat_rows.read(seat, ids, at)
+        return row
+
+    def step_seats(self, entries: Sequence[Entry]) -> Sequence[Sequence[NDArray[np.float32]]]:
+        """Read a token of each seat's text, or several of one."""
+        rows: Sequence[Sequence[NDArray[np.float32]]] = self._seat_rows.step(entries)
+        return rows
+
+    def keep_seat(self, seat: int, count: int) -> int:
+        """Keep the first tokens of a seat's text."""
+        return int(self._seat_rows.keep(seat, count))
+
+    def _make_room(self) -> None:
+        """Open the graph for the texts of all seats, if it can have them; the model makes room for it."""
+        if self._seat_rows is not None or not self._has_rows:
+            return
+        if self._trial is None:
+            eps = float(np.finfo(self._cache_kind).eps)
+            self._trial = prepare_trial(self.vocab_size, eps, self._alone)
+        self._generator = self._model = None
+        graph = self._folder / self._config["model"]["decoder"]["filename"]
+        size = super().seats(), self.info.context
+        self._seat_rows = open_rows(graph, self._names(), self._threads, size, self._trial)
+        self._has_rows = self._seat_rows is not None
+
+    def _may_have_rows(self) -> bool:
+        """Tell whether the settings say no more than how tokens, keys and values go in, on a CPU."""
+        decoder = self._config["model"]["decoder"]
+        plain = {"inputs": INPUTS, "session_options": SESSION}
+        return (
+            self._provider == "cpu"
+            and not decoder.keys() & {"pipeline", "sliding_window"}
+            and all(decoder.get(key, {}).keys() <= known for key, known in plain.items())
+        )
+
+    def _names(self) -> Names:
+        caches = {
+            self._named("inputs", f"past_{part}_names", f"past_key_values.%d.{part}") % layer: self._named(
+                "outputs", f"present_{part}_names", f"present.%d.{part}"
+            )
+            % layer
+            for part in ("key", "value")
+            for layer in range(self._layers())
+        }
+        ids, mask, positions = (
+            self._named("inputs", name, name) for name in ("input_ids", "attention_mask", "position_ids")
+        )
+        return Names(ids, mask, positions, self._named("outputs", "logits", "logits"), caches)
+
+    def _alone(self, parts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Return the logits that onnxruntime-genai gives after a text, read in these parts."""
+        self._start(sum(map(len, parts)))
+        at = 0
+        for part in parts:
+            row = self._last_row(part, at)
+            at += len(part)
+        return row
 
     def cache_bytes(self) -> int:
         """Return the size of the last request's cache, made for as many tokens as it needed."""
@@ -182,9 +275,10 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
 
     def _start(self, room: int) -> None:
         self._generator = None  # the cache before is given back first
-        params = self._lib.GeneratorParams(self._model)
+        model = self._open()
+        params = self._lib.GeneratorParams(model)
         params.set_search_options(max_length=room, do_sample=False, num_beams=1, batch_size=1)
-        self._generator = self._lib.Generator(self._model, params)
+        self._generator = self._lib.Generator(model, params)
 
     def _rows(self, part: Sequence[int], at: int) -> NDArray[np.float32]:
         self._generator.append_tokens(np.array(part, np.int32))
