@@ -142,9 +142,12 @@ class RotatedCheckpoint(Checkpoint):
         """Read some rows of the base and rotate them, or of the rotated copy."""
         change, stored = self._changes.get((name, index)), self._copies.get(name, name)
         if change is None:
-            if index is None and name in self._stacks:
+            rows = self._base.rows(stored, start, stop, index=index, is_transposed=is_transposed)
+            if index is not None or name not in self._stacks:
+                return rows
+            if len(self.tensors[name].shape) > 2 or is_transposed:  # a stack of vectors is rows
                 raise TypeError(f"{name}: its elements are rotated one by one")
-            return self._base.rows(stored, start, stop, index=index, is_transposed=is_transposed)
+            return self._rotation.rows(rows)
         if change.is_spilled and self._spill is not None:
             return self._spill.rows(name, start, stop, index=index, is_transposed=is_transposed)
         if change.is_spilled or is_transposed:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from convert import convert_recipe, load_recipe, plan_recipe
 from convert.errors import Failure, UsageFailures
@@ -105,3 +107,18 @@ def test_it_needs_a_text_and_the_whole_model(tmp_path: Path) -> None:
     recipe = asked(tmp_path, "part", "llama", f"transform: {{scales: awq}}\n{TEXT}")
     with pytest.raises(Failure, match="transform: the whole model is rewritten"):
         fold(start(recipe, {"out": tmp_path / "out", "offline": True}, part=Part(1, 2)), PART)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "family", ["falcon_h1", "falcon_h1-plain", "falcon_h1-normed", "llama4_text", "gpt_oss"]
+)
+def test_transformers_answers_the_same_where_no_other_pass_can(tmp_path: Path, family: str) -> None:
+    recipe = asked(tmp_path, "turned", family, "transform: {rotation: hadamard}\n")
+    convert_recipe(recipe, out=tmp_path / "out", offline=True)
+    found = []
+    for folder in (tmp_path / "source", tmp_path / "out" / "turned" / "hf"):
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        with torch.no_grad():
+            found.append(model(torch.tensor(TOKENS[None].astype(np.int64))).logits.numpy())
+    assert 0 < np.abs(found[0] - found[1]).max() < 1e-4 * max(1, np.abs(found[0]).max() / 2)

@@ -51,8 +51,8 @@ def describe(run: Run) -> Run:
     family, tied, tokenizer = read_source(folder, run.hub.notes)
     tied = fitting(tied, family.naming, frozenset(index_names(folder) or ()))
     require_fit(lora, read_config(folder), family, tied)
-    decoder = describe_untied(lora, read_config(folder), family, tied)
-    decoder = untied_by_rotation(run, read_config(folder), decoder)
+    adapted = describe_untied(lora, read_config(folder), family, tied)
+    decoder = untied_by_rotation(run, read_config(folder), adapted)
     _require_weights_for(decoder, run.source.weight_bytes)
     card, fault = front_matter(folder)
     has_generation = (folder / "generation_config.json").is_file()
@@ -70,7 +70,7 @@ def describe(run: Run) -> Run:
         deviations=(
             *_without("source", [fault] if fault else []),
             *widened,
-            *transform_deviations(run, decoder, tied),
+            *transform_deviations(run, decoder, adapted),
         ),
         has_next_layers=has_next_layers(folder, family, tied),
         parts=find_parts(folder, read_config(folder), family, tied),
