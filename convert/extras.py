@@ -26,12 +26,16 @@ class MissingPackage(Failure):
     """A package that is not installed, and the extra that brings it."""
 
 
+# For CUDA 13; what else brings the module `cupy` is the user's own affair.
+CUPY = "cupy-cuda13x"
 NEED_TORCH = frozenset({"gptq", "verify"})
 PACKAGES = (
     Package("llama_cpp", "llama-cpp-python", "gguf"),
     Package("llvmlite", "llvmlite", "fast"),
     Package("numba", "numba", "fast"),
     Package("onnx", "onnx", "onnx"),
+    Package("cupy", CUPY, "cuda"),
+    Package("cupyx", CUPY, "cuda"),
     Package("gptqmodel", "GPTQModel", "gptq"),
     Package("pyarrow", "pyarrow", "parquet"),
     Package("cryptography", "cryptography", "sign"),

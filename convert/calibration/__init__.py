@@ -37,6 +37,7 @@ class Windows:
     length: int  # tokens in each; a single window may be shorter than requested
     digest: str  # of the tokens and the settings that selected them
     kinds: Mapping[str, int] = field(default_factory=dict)  # tokens of each kind of dialogue in the packs
+    device: str = "cpu"  # that is to read them
 
     @property
     def token_count(self) -> int:
@@ -85,7 +86,7 @@ def windows(
         for window in cut:
             # As llama-imatrix does: it replaces the first token.
             window[0] = first
-    return Windows(cut, source.label, length, _digest(cut, calibration), kinds)
+    return Windows(cut, source.label, length, _digest(cut, calibration), kinds, calibration.device)
 
 
 def learned_texts(source: Source, calibration: Calibration, progress: Progress) -> Iterator[str]:

@@ -8,6 +8,7 @@ from convert.calibration import dataset, pack
 from convert.calibration.dialogue import Dialogue
 from convert.calibration.text import read_text
 from convert.digest import sha256_of
+from convert.extras import CUPY, installed
 from convert.progress import Progress
 from convert.recipe.lookup import expand_home
 from convert.recipe.model import Calibration
@@ -65,4 +66,7 @@ def find_source(calibration: Calibration, folder: Path, hub: Hub | None = None) 
 def identity(source: Source, calibration: Calibration) -> dict[str, str]:
     """Return all that decides the tokens that an artifact is calibrated with."""
     settings = calibration.model_dump_json(include={"samples", "length", "seed"})
-    return {"calibration": source.identity(), "calibration settings": settings}
+    found = {"calibration": source.identity(), "calibration settings": settings}
+    if calibration.device == "cuda":
+        found["calibration device"] = f"cuda, CuPy {installed(CUPY)}"
+    return found

@@ -9,11 +9,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convert.device import CPU, find_device, on_host
 from convert.learning.batch import batches
 from convert.learning.hessian import Inputs, Tally, is_rounded
 from convert.learning.layer_file import Learned, read_layer, write_layer
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convert.calibration import Windows
+    from convert.device import Device
     from convert.model.decoder import Decoder, Ref
     from convert.model.forward.spill import States
     from convert.model.source import Weights
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 REVISION = 3
 # Share of the Hessian's mean diagonal that is added to it.
 DAMP = 0.01
+# What goes into a layer is written for a pass that is killed as often: what would have to be done again.
+SAVE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,10 @@ def learn(
     threads: int | None = None,
 ) -> Lessons:
     """Run the windows through the model, and factor the Hessian of what goes into each matrix."""
-    place = _place(folder, windows, damp)
-    learned = _walked(decoder, weights, windows, place, damp=damp, advance=advance, threads=threads)
-    return _lessons(learned, windows, damp)
+    device = find_device(windows.device)
+    place = _place(folder, windows, damp, device)
+    learned = _walked(decoder, weights, windows, place, device, damp=damp, advance=advance, threads=threads)
+    return _lessons(learned, windows, damp, device)
 
 
 def learn_squares(
@@ -76,10 +82,11 @@ def learn_squares(
     threads: int | None = None,
 ) -> Sequence[Learned]:
     """Take the squares that were learned along with Hessians, or run the windows through for them alone."""
-    alone = _place(folder, windows, None)
+    device = find_device(windows.device)
+    alone = _place(folder, windows, None, device)
     others = sorted(folder.glob(f"{alone.name}-*"))
     place = next((each for each in others if _layers_done(each) == decoder.layer_count), alone)
-    return _walked(decoder, weights, windows, place, damp=None, advance=advance, threads=threads)
+    return _walked(decoder, weights, windows, place, device, damp=None, advance=advance, threads=threads)
 
 
 def _walked(
@@ -87,6 +94,7 @@ def _walked(
     weights: Weights,
     windows: Windows,
     place: Path,
+    device: Device,
     *,
     damp: float | None,
     advance: Callable[[int], None],
@@ -96,7 +104,7 @@ def _walked(
     place.mkdir(parents=True, exist_ok=True)
     with (place / "turn").open("w") as turn:  # another conversion may be learning the same
         fcntl.flock(turn, fcntl.LOCK_EX)
-        _walk(decoder, weights, windows, place, damp=damp, advance=advance, threads=threads)
+        _walk(decoder, weights, windows, place, device, damp=damp, advance=advance, threads=threads)
     return [each for layer in range(decoder.layer_count) for each in read_layer(_layer_path(place, layer))]
 
 
@@ -105,19 +113,21 @@ def _walk(
     weights: Weights,
     windows: Windows,
     place: Path,
+    device: Device,
     *,
     damp: float | None,
     advance: Callable[[int], None],
     threads: int | None,
 ) -> None:
-    forward = Forward(decoder, weights.checkpoint, weights.origins, threads)
+    forward = Forward(decoder, weights.checkpoint, weights.origins, threads, device)
     parts = list(batches(windows))
     shapes = [(*part.shape, decoder.hidden_size) for part in parts]
+    saved_s = time.monotonic()
     layer_bytes = 4 * decoder.hidden_size * windows.token_count
-    first = _layers_done(place)
+    first = _first_layer(place, decoder.layer_count)
     advance(first * layer_bytes)
     if first < decoder.layer_count:
-        with states(shapes, place) as hidden:
+        with states(shapes, place, device.states_bytes) as hidden, device.strict():
             _load(place, first, shapes, hidden)
             for layer in range(first, decoder.layer_count):
                 tally = Tally(forward.pool, has_hessians=damp is not None)
@@ -129,15 +139,20 @@ def _walk(
                         tally.observe((forward.head,), forward.last(after))
                     advance(after.nbytes)
                 learned = [_factored(each, damp, place.name, forward) for each in tally.inputs.values()]
-                if layer < decoder.layer_count - 1:
+                if layer < decoder.layer_count - 1 and time.monotonic() - saved_s >= SAVE_S:
                     _save(place, layer, (hidden.load(index) for index in range(len(parts))))
+                    saved_s = time.monotonic()
                 write_layer(_layer_path(place, layer), learned)
-                _states_path(place, layer - 1).unlink(missing_ok=True)
+                if _states_path(place, layer).is_file():
+                    _forget_before(place, layer)
+        _forget_before(place, decoder.layer_count)
 
 
-def _lessons(learned: Sequence[Learned], windows: Windows, damp: float) -> Lessons:
+def _lessons(learned: Sequence[Learned], windows: Windows, damp: float, device: Device) -> Lessons:
     found = [replace(each, refs=tuple(filter(is_rounded, each.refs))) for each in learned]
-    factors = {ref: each.factor for each in found if each.factor for ref in each.refs}
+    factors = {
+        ref: replace(each.factor, device=windows.device) for each in found if each.factor for ref in each.refs
+    }
     unseen = tuple(ref for each in found if each.factor is None for ref in each.refs)
     experts = [each for each in found if each.refs and each.refs[0].expert is not None]
     scarce = tuple(
@@ -145,6 +160,8 @@ def _lessons(learned: Sequence[Learned], windows: Windows, damp: float) -> Lesso
     )
     counts = [each.token_count for each in experts]
     record = dict(windows.record())
+    if device is not CPU:
+        record["device"] = device.name
     if counts:  # of an expert that was chosen least, and of one in the middle
         record |= {"expert_tokens_least": min(counts), "expert_tokens_median": int(np.median(counts))}
     return Lessons(factors, damp, unseen, record, scarce)
@@ -152,7 +169,7 @@ def _lessons(learned: Sequence[Learned], windows: Windows, damp: float) -> Lesso
 
 def _factored(inputs: Inputs, damp: float | None, key: str, forward: Forward) -> Learned:
     """Factor the Hessian of one group of matrices, part by part; its memory is given back."""
-    learned = Learned(inputs.refs, inputs.token_count, inputs.squares.astype(np.float32), None)
+    learned = Learned(inputs.refs, inputs.token_count, on_host(inputs.squares).astype(np.float32), None)
     if damp is None or not inputs.hessians:
         return learned
     found = []
@@ -160,7 +177,8 @@ def _factored(inputs: Inputs, damp: float | None, key: str, forward: Forward) ->
     with single_threaded():
         while inputs.hessians:
             hessian = inputs.hessians.pop(0)
-            found.append(factorize(hessian, damp, forward.pool, first))
+            one = factorize(hessian, damp, forward.pool, first)
+            found.append(one and (one[0].on_host(), one[1]))
             first += len(hessian)
     parts = [each for each in found if each is not None]
     if len(parts) < len(found):
@@ -171,9 +189,10 @@ def _factored(inputs: Inputs, damp: float | None, key: str, forward: Forward) ->
     return replace(learned, factor=factor)
 
 
-def _place(folder: Path, windows: Windows, damp: float | None) -> Path:
+def _place(folder: Path, windows: Windows, damp: float | None, device: Device) -> Path:
     """Tell apart what is learned of one source: by the text, and how."""
-    asked = json.dumps([REVISION, windows.digest, np.__version__])
+    where = [] if device is CPU else [device.name]
+    asked = json.dumps([REVISION, windows.digest, np.__version__, *where])
     name = hashlib.sha256(asked.encode()).hexdigest()[:24]
     return folder / (name if damp is None else f"{name}-{damp!r}")
 
@@ -187,11 +206,26 @@ def _states_path(place: Path, layer: int) -> Path:
 
 
 def _layers_done(place: Path) -> int:
-    """Count the layers that need not be done again: the last of them left what goes into the next."""
+    """Count the layers of which all is kept."""
     done = 0
     while _layer_path(place, done).is_file():
         done += 1
     return done
+
+
+def _first_layer(place: Path, layer_count: int) -> int:
+    """Find the layer to go on with: the one whose inputs were kept, or the first; all where none is left."""
+    done = _layers_done(place)
+    if done == layer_count:
+        return done
+    return next((layer for layer in range(done, 0, -1) if _states_path(place, layer - 1).is_file()), 0)
+
+
+def _forget_before(place: Path, layer: int) -> None:
+    """Remove what earlier layers left."""
+    for path in place.glob("states-*"):
+        if path != _states_path(place, layer):
+            path.unlink()
 
 
 def _save(place: Path, layer: int, found: Iterable[NDArray[np.float32]]) -> None:
@@ -199,7 +233,7 @@ def _save(place: Path, layer: int, found: Iterable[NDArray[np.float32]]) -> None
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
         for batch in found:
-            file.write(np.ascontiguousarray(batch).data)
+            file.write(np.ascontiguousarray(on_host(batch)).data)
     part.replace(path)
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from convert.deviation import Deviation
+from convert.device import CPU
 from convert.errors import UsageFailure
 from convert.learning import DAMP, learn
 from convert.learning.batch import cut, work_bytes
 from convert.learning.hessian import LEFT_OUT, parts_of
 from convert.model.decoder import Role
-from convert.model.forward.spill import MAX_MEMORY_BYTES
 from convert.writer.codecs.compensated import Compensated
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def cost(decoder: Decoder, recipe: Recipe) -> Cost:
 def cost_of_squares(decoder: Decoder, recipe: Recipe) -> Cost:
     """Bound the text's way through the model alone."""
     states_bytes = 4 * token_count(decoder, recipe) * decoder.hidden_size
-    memory_bytes = min(states_bytes, MAX_MEMORY_BYTES) + ACTIVATION_BYTES
+    memory_bytes = min(states_bytes, CPU.states_bytes) + ACTIVATION_BYTES
     return Cost(forward_operations(decoder, recipe), memory_bytes, 2 * states_bytes)
 
 

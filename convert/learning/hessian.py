@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convert.device import tile_of
 from convert.model.decoder import Ref, Role
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class Tally:
         is_factored = self.has_hessians and any(map(is_rounded, refs))
         parts = parts_of(columns) if is_factored else ()
         if refs[0] not in self.inputs:
-            empty: list[Hessian] = [np.zeros((len(part), len(part)), np.float32) for part in parts]
-            self.inputs[refs[0]] = Inputs(refs, np.zeros(columns), empty)
+            empty: list[Hessian] = [np.zeros_like(rows, shape=(len(part), len(part))) for part in parts]
+            self.inputs[refs[0]] = Inputs(refs, np.zeros_like(rows, np.float64, shape=columns), empty)
         found = self.inputs[refs[0]]
         found.token_count += len(rows)
         # float32 within a batch, as llama-imatrix adds; float64 over all of them, which it does not.
@@ -70,12 +71,15 @@ class Tally:
         tiles = []
         for part, hessian in zip(parts, found.hessians, strict=True):
             here = rows[:, part.start : part.stop]
-            starts = range(0, len(part), TILE)
-            tiles += [(hessian, here, row, column) for row in starts for column in range(0, row + 1, TILE)]
+            tile = tile_of(rows, TILE)
+            starts = range(0, len(part), tile)
+            tiles += [
+                (hessian, here, row, column, tile) for row in starts for column in range(0, row + 1, tile)
+            ]
         for _done in self.pool.map(lambda tile: _add(*tile), tiles):
             pass
 
 
-def _add(hessian: NDArray[np.float32], rows: NDArray[np.float32], row: int, column: int) -> None:
-    product = rows[:, row : row + TILE].T @ rows[:, column : column + TILE]
-    hessian[row : row + TILE, column : column + TILE] += product
+def _add(hessian: NDArray[np.float32], rows: NDArray[np.float32], row: int, column: int, tile: int) -> None:
+    product = rows[:, row : row + tile].T @ rows[:, column : column + tile]
+    hessian[row : row + tile, column : column + tile] += product

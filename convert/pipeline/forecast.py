@@ -36,6 +36,8 @@ READERS = 4
 FORWARD_SLOWNESS = 1.5
 # Weights of one step of a rotation, which has as many as its size has factors of two.
 ROTATED_PER_CORE_S = 1e9
+# Of 32-bit numbers, by an H100, with all that is between the products.
+GPU_OPERATIONS_S = 15e12
 
 
 class Reading(NamedTuple):
@@ -65,11 +67,9 @@ class Forecast:
             core_s = rotated * math.log2(self._run.model.decoder.hidden_size) / ROTATED_PER_CORE_S
             yield PlannedStep("rotating", core_s / self._threads, core_s, self._cores("adding"))
         if jobs and (scales := transform_cost(self._run)) and scales.operations:
-            core_s = FORWARD_SLOWNESS * self._speeds.products_s(scales.operations)
-            yield PlannedStep("learning scales", core_s / self._threads, core_s, self._cores("multiplying"))
+            yield self._learning("learning scales", scales.operations)
         if learning := max((job.planned.learning for job in jobs), default=0.0):
-            core_s = FORWARD_SLOWNESS * self._speeds.products_s(learning)
-            yield PlannedStep("learning", core_s / self._threads, core_s, self._cores("multiplying"))
+            yield self._learning("learning", learning)
         if measured := max((job.planned.measured for job in jobs), default=0):
             reading = self._reading(measured)
             waits = {self._cores("reading"): reading.core_s / self._threads, "reading": reading.disk_s}
@@ -93,6 +93,14 @@ class Forecast:
                 seconds = self.tool_s(job)
                 core_s = seconds * (TOOL_BUSY * self._threads if finish.device == "cpu" else 1)
                 yield PlannedStep(f"{job.wanted.format.name} layers", seconds, core_s, limit)
+
+    def _learning(self, name: str, operations: float) -> PlannedStep:
+        text = self._run.recipe.calibration
+        if text is not None and text.device == "cuda":
+            seconds = operations / GPU_OPERATIONS_S
+            return PlannedStep(name, seconds, seconds, "multiplying on the GPU")
+        core_s = FORWARD_SLOWNESS * self._speeds.products_s(operations)
+        return PlannedStep(name, core_s / self._threads, core_s, self._cores("multiplying"))
 
     def tool_s(self, job: Job) -> float:
         """Estimate what a tool takes that makes an artifact's big files after the pass."""

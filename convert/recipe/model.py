@@ -81,6 +81,10 @@ class Calibration(Strict):
     seed: int = Field(
         default=0, ge=0, lt=2**32, description="Chooses the samples; the same seed gives the same text."
     )
+    device: Literal["cpu", "cuda"] = Field(
+        default="cpu",
+        description="Where modelwright's own passes learn from it, and round by what they learned.",
+    )
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:

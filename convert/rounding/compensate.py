@@ -35,6 +35,10 @@ def round_rows(
 
     Without one, to the nearest. Scales are searched either way, by the importance of each column.
     """
+    if factor is not None and factor.device == "cuda":
+        from convert.rounding.cuda import round_on_gpu  # noqa: PLC0415 - with an extra
+
+        return Rounded(*round_on_gpu(rows, grid, factor))
     scales = find_scales(rows, grid, importance if factor is None else factor.importance)
     columns = rows.shape[1]
     if factor is None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convert.device import on_host, tile_of
+
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
@@ -37,6 +39,11 @@ class Part:
     def columns(self) -> int:
         return len(self.order)
 
+    def on_host(self) -> Part:
+        """Bring it to the CPU."""
+        panels = tuple(map(on_host, self.panels))
+        return Part(self.first, on_host(self.order), on_host(self.weights), panels)
+
 
 @dataclass(frozen=True, slots=True)
 class Factor:
@@ -45,6 +52,7 @@ class Factor:
     key: str  # distinguishes factors: equal ones round to equal bytes
     damp: float = field(compare=False)
     parts: tuple[Part, ...] = field(compare=False, repr=False)
+    device: str = field(default="cpu", compare=False)  # that rounds by it
 
     @property
     def columns(self) -> int:
@@ -77,7 +85,7 @@ def factorize(
 
     `damp` is the share of the mean diagonal that is added to it; tenfold where that is too little.
     """
-    diagonal = np.ascontiguousarray(np.diagonal(hessian))
+    diagonal = np.diagonal(hessian).copy()
     mean = float(diagonal.mean(dtype=np.float64))
     if not np.isfinite(mean) or mean <= 0:
         return None
@@ -116,8 +124,9 @@ def cholesky(matrix: NDArray[np.float32], pool: Executor) -> bool:
     Tiles are cut in the same places for any number of threads, and so the result is the same.
     """
     size = len(matrix)
-    for first in range(0, size, TILE):
-        stop = min(size, first + TILE)
+    tile = tile_of(matrix, TILE)
+    for first in range(0, size, tile):
+        stop = min(size, first + tile)
         try:
             corner = np.linalg.cholesky(matrix[first:stop, first:stop])
         except np.linalg.LinAlgError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from convert.device import is_here, near, on_host
 from convert.errors import Failure
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Grid:
         if self.store is None:
             return kept
         with np.errstate(over="ignore"):
-            kept = self.store(kept)
+            kept = near(self.store(on_host(kept)), kept)
         if not np.isfinite(kept).all():
             raise Failure("a weight is larger than a scale of this type can reach", "take a wider type")
         return kept
@@ -81,10 +82,9 @@ class Scales:
         """Find the codes nearest to the values, as float32; one scale a value."""
         if grid.zero == "free":
             values = values - self.shifts
-        ratio = np.zeros_like(values)
-        np.divide(values, self.scales, out=ratio, where=self.scales != 0)
+        ratio = _ratio(values, self.scales)
         if grid.levels:
-            levels = np.array(grid.levels, np.float32)
+            levels = np.array(grid.levels, np.float32, like=values)
             return np.searchsorted((levels[1:] + levels[:-1]) / 2, ratio).astype(np.float32)
         if grid.zero != "free":
             ratio += self.shifts
@@ -94,7 +94,7 @@ class Scales:
     def decode(self, codes: Rows, grid: Grid) -> Rows:
         """Return the weights that the codes mean."""
         if grid.levels:
-            return np.array(grid.levels, np.float32)[codes.astype(np.intp)] * self.scales
+            return np.array(grid.levels, np.float32, like=codes)[codes.astype(np.intp)] * self.scales
         if grid.zero == "free":
             return codes * self.scales + self.shifts
         return (codes - self.shifts) * self.scales
@@ -107,14 +107,16 @@ def find_scales(
     count, columns = rows.shape
     size = grid.group_size or columns
     groups = grid.groups(columns)
-    weights = np.ones(columns, np.float32) if importance is None else importance.astype(np.float32)
+    weights = (
+        np.ones_like(rows, np.float32, shape=columns) if importance is None else importance.astype(np.float32)
+    )
     padding = groups * size - columns
     if padding:
         rows = np.pad(rows, ((0, 0), (0, padding)))
         weights = np.pad(weights, (0, padding))
-    scales = np.empty((count, groups), np.float32)
-    shifts = np.empty((count, groups), np.float32)
-    step = max(1, STEP_WEIGHTS // (groups * size))
+    scales = np.empty_like(rows, np.float32, shape=(count, groups))
+    shifts = np.empty_like(rows, np.float32, shape=(count, groups))
+    step = max(1, STEP_WEIGHTS // (groups * size)) if is_here(rows) else count
     for first in range(0, count, step):
         here = slice(first, first + step)
         found = _search(rows[here].reshape(-1, groups, size), weights.reshape(groups, size), grid, shares)
@@ -126,7 +128,7 @@ def _search(blocks: Rows, weights: Rows, grid: Grid, shares: Sequence[np.float32
     """Try some shares of each group's range, (rows, groups, size), and keep the best."""
     low, high = blocks.min(axis=2), blocks.max(axis=2)
     best: Scales | None = None
-    least = np.full(low.shape, np.inf, np.float32)
+    least = np.full_like(low, np.inf, np.float32)
     for share in shares:
         for candidate in _candidates(low * share, high * share, grid):
             lost = blocks - _decoded(blocks, candidate, grid)
@@ -141,6 +143,16 @@ def _search(blocks: Rows, weights: Rows, grid: Grid, shares: Sequence[np.float32
     if best is None:
         raise ValueError("no share of the range was tried")
     return best
+
+
+def _ratio(values: Rows, scales: Rows) -> Rows:
+    """Divide by scales, and give zero where they are."""
+    if not is_here(values):  # CuPy divides all or nothing
+        found: Rows = values / np.where(scales == 0, np.float32(np.inf), scales)
+        return found
+    ratio = np.zeros_like(values)
+    np.divide(values, scales, out=ratio, where=scales != 0)
+    return ratio
 
 
 def _decoded(blocks: Rows, scales: Scales, grid: Grid) -> Rows:
@@ -165,6 +177,5 @@ def _candidates(low: Rows, high: Rows, grid: Grid) -> list[Scales]:
     if grid.zero == "free":
         # What is cut off is cut off on both sides.
         return [Scales(scales, grid.stored(low))]
-    zeros = np.zeros_like(low)
-    np.divide(-low, scales, out=zeros, where=scales != 0)
+    zeros = _ratio(-low, scales)
     return [Scales(scales, np.clip(np.rint(zeros), 0, grid.top))]

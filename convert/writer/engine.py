@@ -256,6 +256,7 @@ def _slices(checkpoint: Checkpoint, place: Place, targets: Sequence[Target]) -> 
         if not here:
             continue
         group = math.lcm(*(target.group_rows for target in here))
-        step = max(group, SLICE_WEIGHTS // max(1, columns) // group * group)
+        weights = max([SLICE_WEIGHTS, *(getattr(target.codec, "slice_weights", 0) for target in here)])
+        step = max(group, weights // max(1, columns) // group * group)
         for row in range(first, stop, step):
             yield Slice(place, row, min(stop, row + step), matrix_rows, here)

@@ -161,7 +161,7 @@ def test_spilt_and_batched_gives_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     texts = windows(decoder.vocab_size)
     wanted = compute_importance(decoder, weights, texts, tmp_path)
     monkeypatch.setattr("convert.learning.batch.BATCH_TOKENS", 128)
-    monkeypatch.setattr("convert.model.forward.spill.MAX_MEMORY_BYTES", 0)
+    monkeypatch.setattr("convert.device.CPU.states_bytes", 0)
     done: list[int] = []
     scratch = tmp_path / "scratch"
     found = compute_importance(decoder, weights, texts, scratch, advance=done.append)
@@ -188,7 +188,7 @@ def test_the_same_bits_for_any_number_of_threads(model_type: str, tmp_path: Path
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe("qwen2", {"num_hidden_layers": 1})))
-    monkeypatch.setattr("convert.model.forward.spill.MAX_MEMORY_BYTES", 0)
+    monkeypatch.setattr("convert.device.CPU.states_bytes", 0)
 
     def full(*_: Any) -> int:
         raise OSError(28, "No space left on device")

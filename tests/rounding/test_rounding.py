@@ -33,7 +33,7 @@ def factor_of(hessian: NDArray[np.float32], threads: int = 1) -> Factor:
         found = factorize(hessian, 0.01, pool)
     assert found is not None
     part, damp = found
-    return Factor("test", damp, (part,))
+    return Factor(f"test {hash(hessian.tobytes())}", damp, (part,))
 
 
 def loss(

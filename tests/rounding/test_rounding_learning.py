@@ -106,6 +106,7 @@ def test_a_killed_pass_goes_on_with_its_layer(tmp_path: Path, monkeypatch: pytes
         write(path, found)
 
     monkeypatch.setattr(learning, "write_layer", interrupted)
+    monkeypatch.setattr(learning, "SAVE_S", 0)
     with pytest.raises(KeyboardInterrupt):
         learn(decoder, weights, windows(decoder), tmp_path / "killed")
     assert_same(whole, learn(decoder, weights, windows(decoder), tmp_path / "killed"))

@@ -66,7 +66,7 @@ def test_weights_differ_and_answers_do_not(tmp_path: Path, family: str, asks: di
     found = [Forward(*_parts(folder)).logits(TOKENS) for folder in (source, changed)]
     assert 0 < np.abs(found[0] - found[1]).max() < 1e-4
     said = read_manifest(changed)
-    text = {"packs": ["searchqa"], "samples": 4, "length": 32, "seed": 0}
+    text = {"packs": ["searchqa"], "samples": 4, "length": 32, "seed": 0, "device": "cpu"}
     assert said.options["transform"] == {**asks, **({"calibration": text} if scales else {})}
     got = {each.got for each in said.deviations}
     assert ("a separate matrix" in got) == is_untied

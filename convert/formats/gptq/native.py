@@ -66,7 +66,7 @@ def prepare(model: Model, options: GptqOptions, recipe: Recipe) -> Native:
     for option, is_wrong, what, hint in (
         ("sym", not options.sym, "sym: false", "remove sym, or "),
         ("desc_act", options.desc_act, "it", "remove it, since columns are taken in that order anyway, or "),
-        ("device", options.device == "cuda", "cuda", "write device: cpu, or "),
+        ("device", options.device == "cuda", "it", "write calibration: {device: cuda}, or "),
     ):
         if is_wrong:
             why = f"the native engine cannot do with {what}"
@@ -130,7 +130,7 @@ def lay_out(model: Model, options: GptqOptions, target: str, prepared: Native) -
         deviations=(*asked.deviations, *_retyped(prepared, types)),
         keeps_config=not is_relabeled(model),
         **asked.estimates,
-        notes={**asked.notes, "made_on": "cpu"} if asked.lessons else {},
+        notes={**asked.notes, "made_on": asked.lessons.record.get("device", "cpu")} if asked.lessons else {},
     )
 
 

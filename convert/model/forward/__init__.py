@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convert.device import CPU
 from convert.errors import Failure
 from convert.model.decoder import Ref, Role
 from convert.model.feature import Feature
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convert.checkpoint import Checkpoint
+    from convert.device import Device
     from convert.model.decoder import Decoder, Norm, Origin
 
 # Weights that a thread widens at once: 2 MB, so that most matrices give each thread some.
@@ -71,12 +73,17 @@ class Forward:
         checkpoint: Checkpoint,
         origins: Mapping[Ref, Origin],
         threads: int | None = None,
+        device: Device = CPU,
     ) -> None:
         self.decoder = decoder
-        self.pool = ThreadPoolExecutor(threads or available_threads(), thread_name_prefix="forward")
+        count = device.threads(threads or available_threads())
+        self.pool = ThreadPoolExecutor(count, thread_name_prefix="forward")
         self._checkpoint = checkpoint
         self._origins = origins
         self._shapes = dict(decoder.shapes())
+        self.device = device
+        self._held: dict[Ref, Rows] = {}  # whole matrices of a layer, where the device has room for them
+        self._held_of: int | None = None
 
     def embed(self, tokens: NDArray[np.int32]) -> Rows:
         """Look up the tokens of some texts of one length, (texts, positions)."""
@@ -99,12 +106,17 @@ class Forward:
     def _looked_up(self, ref: Ref, tokens: NDArray[np.int32]) -> Rows:
         """Read the rows of some tokens, each once."""
         seen, places = np.unique(tokens, return_inverse=True)
-        rows = np.concatenate([self._rows(ref, int(token), int(token) + 1) for token in seen])
-        return rows[places.reshape(tokens.shape)]
+        rows = self.device.put(
+            np.concatenate([self._read(ref, int(token), int(token) + 1) for token in seen])
+        )
+        return rows[self.device.put(places.reshape(tokens.shape))]
 
     def layer(self, index: int, hidden: Rows, observe: Observe | None = None) -> Rows:
         """Pass hidden states through one layer."""
-        flat: Rows = hidden.reshape(-1, hidden.shape[2]).copy()
+        if index != self._held_of:
+            self._held.clear()
+            self._held_of = index
+        flat: Rows = self.device.put(hidden).reshape(-1, hidden.shape[2]).copy()
         # What overflows is found below, and named by its layer.
         with np.errstate(all="ignore"), single_threaded():
             self._layer(Place(self, index, (hidden.shape[0], hidden.shape[1]), observe or _unobserved), flat)
@@ -179,7 +191,7 @@ class Forward:
     def linear(self, ref: Ref, rows: Rows) -> Rows:
         """Multiply (tokens, in) by a matrix of (out, in), and add its bias where it has one."""
         out_size, in_size = self._shapes[ref]
-        out = np.empty((len(rows), out_size), np.float32)
+        out = np.empty_like(rows, np.float32, shape=(len(rows), out_size))
         step = max(1, SLICE_WEIGHTS // in_size)
 
         def multiply(first: int) -> None:
@@ -187,16 +199,42 @@ class Forward:
             with np.errstate(all="ignore"):
                 np.matmul(rows, self._rows(ref, first, stop).T, out=out[:, first:stop])
 
-        for _done in self.pool.map(multiply, range(0, out_size, step)):
-            pass
-        self._release(ref)
+        if (whole := self._kept(ref)) is not None:
+            np.matmul(rows, whole.T, out=out)
+        else:
+            for _done in self.pool.map(multiply, range(0, out_size, step)):
+                pass
+            self._release(ref)
         bias = replace(ref, part="bias")
         if bias in self._shapes:
             out += self.vector(bias)
         return out
 
+    def _kept(self, ref: Ref) -> Rows | None:
+        """Give a matrix that stays on the device for all texts of a layer; None where there is no room."""
+        out_size, in_size = self._shapes[ref]
+        if ref not in self._held:
+            held_bytes = sum(each.nbytes for each in self._held.values())
+            if held_bytes + 4 * out_size * in_size > self.device.held_bytes:
+                return None
+            step = max(1, SLICE_WEIGHTS // in_size)
+            whole = np.empty_like(self.device.put(np.empty(0, np.float32)), shape=(out_size, in_size))
+
+            def fill(first: int) -> None:
+                stop = min(out_size, first + step)
+                whole[first:stop] = self._rows(ref, first, stop)
+
+            for _done in self.pool.map(fill, range(0, out_size, step)):
+                pass
+            self._release(ref)
+            self._held[ref] = whole
+        return self._held[ref]
+
     def _rows(self, ref: Ref, first: int, stop: int) -> Rows:
         """Read some rows of a matrix, (rows, in)."""
+        return self.device.put(self._read(ref, first, stop))
+
+    def _read(self, ref: Ref, first: int, stop: int) -> Rows:
         origin = self._origins[ref]
         start, end = origin.row(first), origin.row(stop - 1) + 1
         rows = self._checkpoint.rows(

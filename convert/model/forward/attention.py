@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.checkpoint.floats import to_f32
+from convert.device import is_here, near
 from convert.model.decoder import Alibi, Attention
 from convert.model.forward.frequency import Turning
 from convert.writer.codecs.plain import to_bf16
 
-# Scores that a thread holds at once: 4 MB.
-MAX_SCORES = 1 << 20
+# Scores that a thread holds at once: 4 MB, or 256 MB of a GPU's memory.
+MAX_SCORES, MAX_FAR_SCORES = 1 << 20, 1 << 26
 
 
 def turn(heads: NDArray[np.float32], turning: Turning, *, is_interleaved: bool = False) -> None:
@@ -42,13 +43,15 @@ def attend(
     groups = keys.shape[2]
     shared = head_count // groups
     out = np.empty_like(queries)
-    biases = None if mixer.alibi is None else _biases(mixer.alibi, head_count, queries.shape[1])
+    biases = (
+        None if mixer.alibi is None else near(_biases(mixer.alibi, head_count, queries.shape[1]), queries)
+    )
 
     def attend_one(text: int, group: int) -> None:
         heads = slice(group * shared, (group + 1) * shared)
-        asked = np.ascontiguousarray(queries[text, :, heads].swapaxes(0, 1))
-        known = np.ascontiguousarray(keys[text, :, group])
-        seen = np.ascontiguousarray(values[text, :, group].T)
+        asked = queries[text, :, heads].swapaxes(0, 1).copy()
+        known = keys[text, :, group].copy()
+        seen = values[text, :, group].T.copy()
         sink = None if sinks is None else sinks[heads]
         bias = None if biases is None else biases[heads]
         out[text, :, heads] = _attend_one(asked, known, seen, mixer, sink, bias=bias).swapaxes(0, 1)
@@ -74,20 +77,21 @@ def _attend_one(
     queries = queries * np.float32(size**-0.5 if mixer.scale is None else mixer.scale)
     out = np.empty_like(queries)
     first = 0
+    most = MAX_SCORES if is_here(queries) else MAX_FAR_SCORES
     with np.errstate(all="ignore"):
         while first < positions:
             seen_from = 0 if window is None else max(0, first - window + 1)
-            stop = min(positions, first + _block(first - seen_from, shared))
+            stop = min(positions, first + _block(first - seen_from, most // shared))
             scores = queries[:, first:stop].reshape(-1, size) @ keys[seen_from:stop].T
             if mixer.softcap is not None:
                 scores = np.tanh(scores / np.float32(mixer.softcap)) * np.float32(mixer.softcap)
             if bias is not None:  # the same is taken from all scores of a head, so that they stay small
-                near = bias[:, seen_from:stop] - bias[:, stop - 1 : stop]
-                scores.reshape(shared, -1, stop - seen_from)[...] += near[:, None]
+                added = bias[:, seen_from:stop] - bias[:, stop - 1 : stop]
+                scores.reshape(shared, -1, stop - seen_from)[...] += added[:, None]
             answer = _weighted(
                 scores,
                 values[:, seen_from:stop],
-                _hidden(first, stop, seen_from, window),
+                _hidden(first, stop, seen_from, window, scores),
                 None if sinks is None else np.repeat(sinks, stop - first),
             )
             out[:, first:stop] = answer.reshape(shared, stop - first, size)
@@ -109,15 +113,16 @@ def _coarse(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return to_f32(to_bf16(values), "BF16")
 
 
-def _block(keys_before: int, shared: int) -> int:
+def _block(keys_before: int, fitting: int) -> int:
     """Count the queries whose scores fit, each block of them adding as many keys to those before."""
-    fitting = MAX_SCORES // shared
     return max(1, int((np.sqrt(keys_before**2 + 4 * fitting) - keys_before) / 2))
 
 
-def _hidden(first: int, stop: int, seen_from: int, window: int | None) -> NDArray[np.bool_]:
+def _hidden(
+    first: int, stop: int, seen_from: int, window: int | None, like: NDArray[np.float32]
+) -> NDArray[np.bool_]:
     """Tell which of the keys each query must not see, (queries, keys)."""
-    query, key = np.arange(first, stop)[:, None], np.arange(seen_from, stop)
+    query, key = np.arange(first, stop, like=like)[:, None], np.arange(seen_from, stop, like=like)
     hidden: NDArray[np.bool_] = key > query
     return hidden if window is None else hidden | (key <= query - window)
 

@@ -1,14 +1,21 @@
 """How fast each pair of a head's dimensions turns with the position, stretched as the model's config asks."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from convert.device import near
 from convert.errors import Failure
-from convert.model.decoder import Decoder, Rope, RopeScaling
 from convert.model.rotary import longrope_attention, yarn_attention
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convert.model.decoder import Decoder, Rope, RopeScaling
 
 # YaRN's own proposals, which Transformers takes where a config says nothing.
 YARN_BETA_FAST = 32.0
@@ -23,6 +30,10 @@ class Turning:
 
     cosines: NDArray[np.float32]
     sines: NDArray[np.float32]
+
+    def near(self, other: NDArray[np.float32]) -> Turning:
+        """Bring them to where another array is."""
+        return Turning(near(self.cosines, other), near(self.sines, other))
 
 
 def frequencies_of(decoder: Decoder, rope: Rope, length: int) -> tuple[NDArray[np.float64], float]:

@@ -37,13 +37,13 @@ def _attention(place: Place, mixer: Attention, rows: Rows) -> Rows:
     gate = None
     if mixer.has_gate:
         both = queries.reshape(len(rows), -1, 2, size)
-        queries, gate = np.ascontiguousarray(both[:, :, 0]), both[:, :, 1].reshape(len(rows), -1)
+        queries, gate = both[:, :, 0].copy(), both[:, :, 1].reshape(len(rows), -1)
     if mixer.qk_norm and not mixer.is_qk_norm_late:
         queries = _normed(place, mixer, queries, Role.ATTN_Q_NORM)
         keys = _normed(place, mixer, keys, Role.ATTN_K_NORM)
     heads = [each.reshape(*shape, -1, size) for each in (queries, keys, values)]
     if mixer.rope is not None:
-        positions = turning(place.model.decoder, mixer.rope, shape[1])
+        positions = turning(place.model.decoder, mixer.rope, shape[1]).near(rows)
         for each in heads[:2]:
             turn(each, positions, is_interleaved=mixer.rope.is_interleaved)
     if mixer.qk_norm and mixer.is_qk_norm_late:
@@ -53,7 +53,7 @@ def _attention(place: Place, mixer: Attention, rows: Rows) -> Rows:
         square = np.einsum("...i,...i->...", heads[2], heads[2])[..., None] / np.float32(size)
         heads[2] = heads[2] / np.sqrt(square + np.float32(mixer.v_norm.eps))
     if mixer.temperature is not None:
-        steps = np.floor(np.arange(shape[1], dtype=np.float32) / mixer.temperature.length)
+        steps = np.floor(np.arange(shape[1], dtype=np.float32, like=rows) / mixer.temperature.length)
         heads[0] = (
             heads[0] * (1 + mixer.temperature.scale * np.log1p(steps)).astype(np.float32)[:, None, None]
         )
@@ -82,11 +82,11 @@ def _latent(place: Place, mixer: Latent, rows: Rows) -> Rows:
     heads = asked.reshape(texts, positions, mixer.head_count, mixer.head_size)
     keys = narrow.reshape(texts, positions, 1, rank + turned)
     keys[..., :rank] = place.model.norm(place.ref(Role.LATENT_KV_NORM), keys[..., :rank])
-    angles = turning(place.model.decoder, mixer.rope, positions)
+    angles = turning(place.model.decoder, mixer.rope, positions).near(rows)
     for each in (heads[..., mixer.plain_size :], keys[..., rank:]):
         turn(each, angles, is_interleaved=mixer.rope.is_interleaved)
     wide = place.model.matrix(place.ref(Role.LATENT_KV_UP)).reshape(mixer.head_count, -1, rank)
-    queries = np.empty((texts, positions, mixer.head_count, rank + turned), np.float32)
+    queries = np.empty_like(heads, shape=(texts, positions, mixer.head_count, rank + turned))
     queries[..., rank:] = heads[..., mixer.plain_size :]
     for head, matrix in enumerate(wide[:, : mixer.plain_size]):
         plain = heads[:, :, head, : mixer.plain_size]
@@ -96,9 +96,9 @@ def _latent(place: Place, mixer: Latent, rows: Rows) -> Rows:
     one = Attention(mixer.head_count, 1, rank + turned, rope=None, scale=scale)
     # What comes after the narrow row in each value is not looked at.
     seen = attend((queries, keys, keys), one, None, place.model.pool)
-    values = np.empty((len(rows), mixer.head_count, mixer.value_size), np.float32)
+    values = np.empty_like(rows, shape=(len(rows), mixer.head_count, mixer.value_size))
     for head, matrix in enumerate(wide[:, mixer.plain_size :]):
-        narrow_values = np.ascontiguousarray(seen[:, :, head, :rank]).reshape(len(rows), rank)
+        narrow_values = seen[:, :, head, :rank].copy().reshape(len(rows), rank)
         place.observe((place.ref(Role.LATENT_V_UP, head),), narrow_values)
         values[:, head] = narrow_values @ matrix.T
     return place.multiply((Role.ATTN_OUT,), values.reshape(len(rows), -1))[0]
@@ -125,7 +125,7 @@ def _delta(place: Place, mixer: Delta, rows: Rows) -> Rows:
     decay = np.exp(slow * np.logaddexp(time, np.float32(0))).reshape(texts, positions, -1)
     rate = sigmoid(beta).reshape(texts, positions, -1)
     seen = np.empty_like(values)
-    state = np.zeros((texts, mixer.value_head_count, mixer.key_size, mixer.value_size), np.float32)
+    state = np.zeros_like(rows, shape=(texts, mixer.value_head_count, mixer.key_size, mixer.value_size))
     for at in range(positions):
         state *= decay[:, at, :, None, None]
         known = np.einsum("thkv,thk->thv", state, keys[:, at])

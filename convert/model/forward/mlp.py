@@ -81,7 +81,7 @@ def _choose(place: Place, mlp: Experts, scores: Rows) -> tuple[NDArray[np.intp],
     shares = np.take_along_axis(weights, which, axis=1)
     if mlp.is_normalized or mlp.routing == "softmax_chosen":
         shares = shares / shares.sum(axis=1, keepdims=True)
-    return which, np.asarray(shares * np.float32(mlp.scale), np.float32)
+    return which, (shares * np.float32(mlp.scale)).astype(np.float32, copy=False)
 
 
 def _in_groups(mlp: Experts, ranked: Rows) -> Rows:

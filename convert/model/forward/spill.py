@@ -10,10 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.device import CPU, on_host
 from convert.errors import Failure
-
-# Of all states together.
-MAX_MEMORY_BYTES = 256 << 20
 
 
 class States(Protocol):
@@ -27,10 +25,12 @@ class States(Protocol):
 
 
 @contextmanager
-def states(shapes: Sequence[tuple[int, ...]], folder: Path | None = None) -> Iterator[States]:
+def states(
+    shapes: Sequence[tuple[int, ...]], folder: Path | None = None, most_bytes: int = CPU.states_bytes
+) -> Iterator[States]:
     """Make room for batches of these shapes; the folder is for temporary files, by default the system's."""
     sizes_bytes = [4 * int(np.prod(shape)) for shape in shapes]
-    if sum(sizes_bytes) <= MAX_MEMORY_BYTES:
+    if sum(sizes_bytes) <= most_bytes:
         yield _Held()
         return
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ class _Spilt:
 
     def store(self, batch: int, states: NDArray[np.float32]) -> None:
         with _named(self._folder, self._offsets_bytes[-1]):
-            self._move(batch, states, lambda view, offset: os.pwrite(self._descriptor, view, offset))
+            self._move(batch, on_host(states), lambda view, offset: os.pwrite(self._descriptor, view, offset))
 
     def _move(self, batch: int, states: NDArray[np.float32], move: Callable[[memoryview, int], int]) -> None:
         view, offset_bytes = memoryview(states.data).cast("B"), self._offsets_bytes[batch]

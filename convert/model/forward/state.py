@@ -50,13 +50,13 @@ def _remembered(queries: Rows, keys: Rows, values: Rows, decays: Rows) -> Rows:
     Queries and keys are (positions, state), values (positions, heads, size), decays (positions, heads).
     """
     out = np.empty_like(values)
-    state = np.zeros((values.shape[1], keys.shape[1], values.shape[2]), np.float32)
+    state = np.zeros_like(values, shape=(values.shape[1], keys.shape[1], values.shape[2]))
     for first in range(0, len(queries), STRETCH):
         here = slice(first, first + STRETCH)
         asked, known = queries[here], keys[here]
         given = values[here].swapaxes(0, 1)  # (heads, positions, size)
         kept = np.cumsum(decays[here], axis=0).T  # (heads, positions), in logarithms
-        later = np.tril(np.ones((len(asked), len(asked)), np.bool_))
+        later = np.tril(np.ones_like(asked, np.bool_, shape=(len(asked), len(asked))))
         fading = np.exp(np.where(later, kept[:, :, None] - kept[:, None], -np.inf))
         found = ((asked @ known.T) * fading) @ given + np.exp(kept)[..., None] * (asked @ state)
         out[here] = found.swapaxes(0, 1)
@@ -76,7 +76,8 @@ def _gated(place: Place, mixer: StateSpace, rows: Rows, gate: Rows) -> Rows:
     square = np.einsum("...i,...i->...", groups, groups)[..., None] / np.float32(groups.shape[-1])
     normed = (groups / np.sqrt(square + np.float32(mixer.norm.eps))).reshape(rows.shape)
     normed = normed * place.model.vector(place.ref(Role.STATE_NORM))
-    return np.asarray(normed * active if mixer.is_norm_first else normed, np.float32)
+    found: Rows = (normed * active if mixer.is_norm_first else normed).astype(np.float32, copy=False)
+    return found
 
 
 def convolved(place: Place, role: Role, rows: Rows) -> Rows:
@@ -85,8 +86,11 @@ def convolved(place: Place, role: Role, rows: Rows) -> Rows:
     weight = place.model.matrix(place.ref(role))
     kernel = weight.shape[1]
     padded = np.pad(rows.reshape(texts, positions, -1), ((0, 0), (kernel - 1, 0), (0, 0)))
-    mixed = sum(padded[:, step : step + positions] * weight[:, step] for step in range(kernel))
+    mixed = padded[:, :positions] * weight[:, 0]
+    for step in range(1, kernel):
+        mixed = mixed + padded[:, step : step + positions] * weight[:, step]
     bias = Ref(role, place.layer, "bias")
     if place.model.has(bias):
         mixed = mixed + place.model.vector(bias)
-    return np.asarray(mixed, np.float32).reshape(len(rows), -1)
+    found: Rows = mixed.astype(np.float32, copy=False).reshape(len(rows), -1)
+    return found

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+from convert.device import why_not
 from convert.pipeline.run import PinnedSource, Run
+from convert.recipe.reader import refuse_at
 from convert.source import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -30,6 +32,8 @@ def pin(run: Run) -> Run:
     if recipe.calibration and (learns or recipe.learns_scales):
         from convert.calibration import find_source  # noqa: PLC0415 - brings numpy
 
+        if why := why_not(recipe.calibration.device):
+            refuse_at(recipe, ("calibration", "device"), why, "write device: cpu")
         texts = find_source(recipe.calibration, recipe.path.parent, hub)
     source = PinnedSource(listing, small, tuple(small.pending), texts)
     return replace(run, listing=listing, source=source, adapter=adapter)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from convert.rounding import Factor, Grid, Rounded
 
+GPU_SLICE_WEIGHTS = 1 << 22
+
 
 class Packing(Codec, Protocol):
     """A codec that also stores numbers which were chosen elsewhere."""
@@ -62,6 +64,11 @@ class Compensated(Searched):
     @property
     def name(self) -> str:
         return f"{self.packing.name}_gptq"
+
+    @property
+    def slice_weights(self) -> int:
+        """Say how many weights are rounded together: a GPU needs many at once."""
+        return GPU_SLICE_WEIGHTS if self.factor and self.factor.device == "cuda" else 0
 
     def encode(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.uint8], ...]:
         return self.packing.pack(round_rows(rows, self.packing.grid, self.factor))

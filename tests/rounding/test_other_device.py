@@ -1,0 +1,35 @@
+"""Learning with arrays of another device gives what it gives with numpy's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from convert import learning
+from convert.learning import learn
+from convert.model.forward import RENDERS
+from tests import tiny
+from tests.far import Elsewhere
+from tests.rounding.test_rounding_learning import opened, windows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = [name for name in tiny.CONFIGS if tiny.features(name) <= RENDERS]
+
+
+@pytest.mark.parametrize("name", tiny.cases_of(NAMES, quick=("llama",)))
+def test_another_device_learns_the_same(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe(name)))
+    text = windows(decoder)
+    here = learn(decoder, weights, text, tmp_path / "here")
+    monkeypatch.setattr(learning, "find_device", lambda _asked: Elsewhere())
+    elsewhere = learn(decoder, weights, text, tmp_path / "elsewhere")
+    assert here.factors.keys() == elsewhere.factors.keys() != set()
+    for ref, factor in here.factors.items():
+        for part, other in zip(factor.parts, elsewhere.factors[ref].parts, strict=True):
+            assert (part.order == other.order).all()
+            np.testing.assert_allclose(part.weights, other.weights, rtol=1e-4)
+            np.testing.assert_allclose(part.panels[0], other.panels[0], atol=1e-4)
