@@ -23,6 +23,7 @@ STEPS = (
         "progress",
         "machine",
         "child",
+        "device",
         "deviation",
     ),
     ("recipe", "model.card"),

@@ -31,5 +31,5 @@ def test_another_device_learns_the_same(tmp_path: Path, name: str, monkeypatch: 
     for ref, factor in here.factors.items():
         for part, other in zip(factor.parts, elsewhere.factors[ref].parts, strict=True):
             assert (part.order == other.order).all()
-            np.testing.assert_allclose(part.weights, other.weights, rtol=1e-4)
-            np.testing.assert_allclose(part.panels[0], other.panels[0], atol=1e-4)
+            np.testing.assert_allclose(part.weights, other.weights, rtol=1e-3)
+            np.testing.assert_allclose(part.panels[0], other.panels[0], atol=1e-3)
