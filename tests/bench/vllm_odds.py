@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Odds = Sequence[NDArray[np.float32]]
+    Odds = Sequence[NDArray[np.float64]]
 
 TEXTS, LENGTH, KNOWN = 8, 256, 64
 ASK = """
@@ -66,7 +66,7 @@ def ask_here(folder: Path, texts: Sequence[Sequence[int]]) -> Odds:
     """Let Transformers read them."""
     runtime = RUNTIMES.get(folder.name.partition("-")[0], "compressed_tensors")
     with opened(runtime, folder) as worker:
-        return [logprobs.log_probabilities(logits(worker, each)[:-1]) for each in texts]
+        return [logprobs.log_probabilities(logits(worker, list(each))[:-1]) for each in texts]
 
 
 def compare(rows: Any, wanted: Odds) -> str:
