@@ -7,7 +7,7 @@ like an array that is there: `np.zeros_like`, or `like=`.
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from convert.errors import Failure
 from convert.extras import require
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class Device(Protocol):
         """Bring an array there."""
 
     def strict(self) -> AbstractContextManager[Any]:
-        """Let what cannot be factored be an error."""
+        """Let what cannot be factored be an error, and what has no room there a Failure."""
 
 
 class Cpu:
@@ -95,12 +96,25 @@ class Cuda:
         moved: NDArray[Numbers] = self._cupy.asarray(values)
         return moved
 
-    def strict(self) -> AbstractContextManager[Any]:
-        found: AbstractContextManager[Any] = self._cupyx.errstate(linalg="raise")
-        return found
+    @contextmanager
+    def strict(self) -> Iterator[None]:
+        with self._cupyx.errstate(linalg="raise"), enough_memory():
+            yield
 
 
 CPU = Cpu()
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Say in one line that a GPU's memory was too little."""
+    import cupy  # noqa: PLC0415
+
+    try:
+        yield
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        what = str(error).splitlines()[0]
+        raise Failure(f"the GPU's memory is too small: {what}", "write calibration: {device: cpu}") from error
 
 
 def find_device(asked: str) -> Device:

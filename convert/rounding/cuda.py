@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convert.device import enough_memory
 from convert.rounding.factor import BLOCK
 from convert.rounding.grid import Scales, find_scales
 
@@ -76,7 +77,7 @@ def round_on_gpu(rows: Rows, grid: Grid, factor: Factor) -> tuple[NDArray[np.uin
     """Round rows so that their products change least; codes and scales come back."""
     import cupy  # noqa: PLC0415 - seconds, and only with the extra
 
-    with _lock:
+    with _lock, enough_memory():
         moved: Any = cupy.asarray(rows)
         columns = rows.shape[1]
         scales: Any = find_scales(moved, grid, cupy.asarray(factor.importance))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from convert import learning
+from convert.device import enough_memory
+from convert.errors import Failure
 from convert.learning import learn
 from convert.model.forward import RENDERS
 from tests import tiny
@@ -33,3 +37,12 @@ def test_another_device_learns_the_same(tmp_path: Path, name: str, monkeypatch: 
             assert (part.order == other.order).all()
             np.testing.assert_allclose(part.weights, other.weights, rtol=1e-3)
             np.testing.assert_allclose(part.panels[0], other.panels[0], atol=1e-3)
+
+
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = type("OutOfMemoryError", (MemoryError,), {})
+    memory = SimpleNamespace(cuda=SimpleNamespace(memory=SimpleNamespace(OutOfMemoryError=fault)))
+    monkeypatch.setitem(sys.modules, "cupy", memory)
+    with pytest.raises(Failure, match="too small: Out of memory") as caught, enough_memory():
+        raise fault("Out of memory allocating 1,073,741,824 bytes\n(allocated so far: 7)")
+    assert "\n" not in str(caught.value)
