@@ -145,7 +145,7 @@ def transform_cost(run: Run) -> Cost | None:
     if not _rotates(run):
         return found
     threads = run.threads or engine.available_threads()
-    memory_bytes = max(found.memory_bytes, threads * engine.SLICE_BYTES)
+    memory_bytes = max(found.memory_bytes, engine.peak_bytes(threads, 0))
     return replace(found, memory_bytes=memory_bytes, disk_bytes=found.disk_bytes + 4 * rotated_count(run))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from convert.rounding.grid import Grid, Rows
 
 # Rows that are rounded together, always as many: products of one shape add in one order.
-MAX_ROWS, MIN_ROWS, ROWS_WEIGHTS = 512, 32, 1 << 19
+MAX_ROWS, MIN_ROWS, ROWS_WEIGHTS = 512, 32, 1 << 21
 
 
 @dataclass(frozen=True, slots=True)

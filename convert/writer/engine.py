@@ -5,7 +5,7 @@ import math
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from pathlib import Path
 from convert.checkpoint import Checkpoint
 from convert.checkpoint.lent import Scratch
 from convert.model.tensor import Origin, Ref
-from convert.writer.codecs import plane_rows
+from convert.writer.codecs import Codec, plane_rows
 from convert.writer.front import Front
 from convert.writer.layout import Computed, Layout, Piece
 from convert.writer.share import WHOLE, Part, Share
@@ -22,8 +22,8 @@ from convert.writer.slice import Place, Slice, Target, write
 
 # Weights in a slice: large enough that Python's share is small, small enough for a core's cache.
 SLICE_WEIGHTS = 1 << 19
-# What a slice holds at most: source, float32, rearranged, encoded, scratch; 4 bytes a weight each.
-SLICE_BYTES = SLICE_WEIGHTS * 4 * 5
+# What a slice holds of each weight at most: source, float32, rearranged, encoded, scratch; 4 bytes each.
+WEIGHT_BYTES = 4 * 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,14 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def peak_bytes(threads: int, widest_row: int) -> int:
+def slice_weights(codecs: Iterable[Codec]) -> int:
+    """Say how many weights are in a slice that all of these encode."""
+    return max([SLICE_WEIGHTS, *(getattr(codec, "slice_weights", 0) for codec in codecs)])
+
+
+def peak_bytes(threads: int, widest_row: int, most_weights: int = SLICE_WEIGHTS) -> int:
     """Bound the memory of a pass, over that of the program itself."""
-    return threads * max(SLICE_BYTES, widest_row * 4 * 5)
+    return threads * max(most_weights, widest_row) * WEIGHT_BYTES
 
 
 def run(
@@ -256,7 +261,7 @@ def _slices(checkpoint: Checkpoint, place: Place, targets: Sequence[Target]) -> 
         if not here:
             continue
         group = math.lcm(*(target.group_rows for target in here))
-        weights = max([SLICE_WEIGHTS, *(getattr(target.codec, "slice_weights", 0) for target in here)])
+        weights = slice_weights(target.codec for target in here)
         step = max(group, weights // max(1, columns) // group * group)
         for row in range(first, stop, step):
             yield Slice(place, row, min(stop, row + step), matrix_rows, here)

@@ -39,9 +39,11 @@ def estimate(run: Run) -> Run:
     held_bytes = sum(
         len(data) for job in missing for layout in job.planned.layouts for _, data in layout.fixed
     )
-    pass_bytes = PROGRAM_BYTES + engine.peak_bytes(threads, widest_row) + held_bytes
+    slots = (slot for layout in layouts for slot in layout.slots)
+    most_weights = engine.slice_weights(piece.codec or slot.codec for slot in slots for piece in slot.pieces)
+    pass_bytes = PROGRAM_BYTES + engine.peak_bytes(threads, widest_row, most_weights) + held_bytes
     if run.lora:
-        pass_bytes += cost.memory_bytes(run.lora, slices=threads, slice_weights=engine.SLICE_WEIGHTS)
+        pass_bytes += cost.memory_bytes(run.lora, slices=threads, slice_weights=most_weights)
     learning = [job.planned.learning_memory_bytes for job in missing]
     if transform := transform_cost(run):
         learning.append(transform.memory_bytes)

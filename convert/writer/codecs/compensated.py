@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from convert.rounding import Factor, Grid, Rounded
 
-GPU_SLICE_WEIGHTS = 1 << 22
+SLICE_WEIGHTS, GPU_SLICE_WEIGHTS = 1 << 21, 1 << 22
 
 
 class Packing(Codec, Protocol):
@@ -67,8 +67,9 @@ class Compensated(Searched):
 
     @property
     def slice_weights(self) -> int:
-        """Say how many weights are rounded together: a GPU needs many at once."""
-        return GPU_SLICE_WEIGHTS if self.factor and self.factor.device == "cuda" else 0
+        """Say how many weights are rounded together: each step takes as long for few rows as for many."""
+        is_far = self.factor is not None and self.factor.device == "cuda"
+        return GPU_SLICE_WEIGHTS if is_far else SLICE_WEIGHTS
 
     def encode(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.uint8], ...]:
         return self.packing.pack(round_rows(rows, self.packing.grid, self.factor))
