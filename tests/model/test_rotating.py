@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -29,12 +29,7 @@ def names() -> list[str]:
     return [name for name in tiny.CONFIGS if tiny.described(name).features <= RENDERS - REFUSED]
 
 
-def mark(name: str) -> list[Any]:
-    """Run each in some tier."""
-    return [] if name in QUICK else [pytest.mark.slow if name in SLOW else pytest.mark.exhaustive]
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=mark(name)) for name in names()])
+@pytest.mark.parametrize("name", tiny.cases_of(names(), QUICK, SLOW))
 def test_logits_stay(name: str, tmp_path: Path) -> None:
     decoder, weights = opened(tiny.make(tmp_path / "model", tiny.Recipe(name, dtype="F32")))
     origins, copies = dict(weights.origins), {}
