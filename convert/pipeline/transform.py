@@ -22,7 +22,6 @@ from convert.pipeline.tied import require_tied
 from convert.recipe.reader import refuse_at
 from convert.store.fault import explained
 from convert.store.lessons import held
-from convert.writer import engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -144,6 +143,8 @@ def transform_cost(run: Run) -> Cost | None:
     found = cost(run.model.decoder, run.recipe) if run.recipe.learns_scales else Cost(0, 0, 0)
     if not _rotates(run):
         return found
+    from convert.writer import engine  # noqa: PLC0415
+
     threads = run.threads or engine.available_threads()
     memory_bytes = max(found.memory_bytes, engine.peak_bytes(threads, 0))
     return replace(found, memory_bytes=memory_bytes, disk_bytes=found.disk_bytes + 4 * rotated_count(run))
@@ -203,6 +204,7 @@ def _rotated(run: Run, weights: Weights, folder: Path) -> Checkpoint:
     from convert.checkpoint.hadamard import Rotation  # noqa: PLC0415
     from convert.checkpoint.rotated import RotatedCheckpoint  # noqa: PLC0415
     from convert.model.rotating import changes  # noqa: PLC0415
+    from convert.writer import engine  # noqa: PLC0415
 
     if run.recipe.transform is None:
         raise ValueError("the recipe asks for no rotation")
