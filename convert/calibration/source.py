@@ -64,7 +64,7 @@ def find_source(calibration: Calibration, folder: Path, hub: Hub | None = None) 
 
 
 def identity(source: Source, calibration: Calibration) -> dict[str, str]:
-    """Return all that decides the tokens that an artifact is calibrated with."""
+    """Return all that decides what an artifact learns: the tokens, and a GPU where one reads them."""
     settings = calibration.model_dump_json(include={"samples", "length", "seed"})
     found = {"calibration": source.identity(), "calibration settings": settings}
     if calibration.device == "cuda":

@@ -11,7 +11,6 @@ from pydantic import (
     JsonValue,
     StringConstraints,
     ValidationInfo,
-    model_serializer,
     model_validator,
 )
 
@@ -36,6 +35,7 @@ from convert.recipe.gates import Gates
 from convert.recipe.lookup import expand_home
 from convert.recipe.span import AUTO, TimeSpan
 from convert.recipe.strict import Strict, TargetOptions
+from convert.recipe.transform import Transform
 
 ExistingFile = Annotated[Path, AfterValidator(check_file)]
 _EACH_ONCE: dict[str, JsonValue] = {"uniqueItems": True}
@@ -321,37 +321,6 @@ class AdapterRepo(Strict):
 
 def _check_adapter(given: str | AdapterRepo | None, info: ValidationInfo) -> str | AdapterRepo | None:
     return check_model(given, info) if isinstance(given, str) else given
-
-
-class Transform(Strict):
-    """How weights are rewritten before they are rounded; the model computes the same."""
-
-    scales: Literal["awq"] | None = Field(
-        default=None,
-        description="Multiply the channels that the calibration text weighs most, and divide them in the "
-        "norm or matrix before, as AWQ does: they lose less where they are rounded to nearest.",
-        examples=["awq"],
-    )
-    rotation: Literal["hadamard"] | None = Field(
-        default=None,
-        description="Rotate the hidden states by a Hadamard matrix, before any scales, so that no channel is "
-        "far larger than others. A head that is tied to the embedding becomes a separate matrix.",
-        examples=["hadamard"],
-    )
-    seed: int = Field(default=0, ge=0, description="Chooses the signs of the rotation.")
-
-    @model_validator(mode="after")
-    def _says_what(self) -> Self:
-        if not (self.rotation or (self.scales and "seed" not in self.model_fields_set)):
-            what = "a seed, and no rotation" if self.scales else "nothing to do"
-            raise wrong(what, "write e.g. transform: {rotation: hadamard}")
-        return self
-
-    @model_serializer
-    def _said(self) -> dict[str, JsonValue]:
-        """Write down what is asked for, and nothing else."""
-        rotated: dict[str, JsonValue] = {"rotation": self.rotation, "seed": self.seed}
-        return {**({"scales": self.scales} if self.scales else {}), **(rotated if self.rotation else {})}
 
 
 class Contents(Strict):

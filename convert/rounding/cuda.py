@@ -69,7 +69,7 @@ extern "C" __global__ void round_panel(
 ZERO, FREE, LEVELS = range(3)
 OPTIONS = (f"-DBLOCK={BLOCK}", f"-DFREE={FREE}", f"-DLEVELS={LEVELS}", "--fmad=false")
 
-_kept: OrderedDict[str, list[tuple[Any, Any, list[Any]]]] = OrderedDict()
+_kept: OrderedDict[str, list[tuple[Any, list[Any]]]] = OrderedDict()
 _lock = threading.Lock()  # threads that launch at once wait for each other at every launch
 
 
@@ -85,7 +85,7 @@ def round_on_gpu(rows: Rows, grid: Grid, factor: Factor) -> tuple[NDArray[np.uin
         codes = cupy.empty(rows.shape, np.uint8)
         for part, held in zip(factor.parts, _held(factor), strict=True):
             across = slice(part.first, part.first + part.columns)
-            order, _weights, panels = held
+            order, panels = held
             turned = (
                 cupy.ascontiguousarray(each[:, across].T[order])
                 for each in (moved, spread.scales, spread.shifts)
@@ -132,7 +132,7 @@ def _kernel() -> Any:
     return cupy.RawKernel(SOURCE, "round_panel", options=OPTIONS)
 
 
-def _held(factor: Factor) -> list[tuple[Any, Any, list[Any]]]:
+def _held(factor: Factor) -> list[tuple[Any, list[Any]]]:
     """Bring a factor to the GPU, and keep the last few there: many threads round by the same."""
     import cupy  # noqa: PLC0415
 
@@ -145,7 +145,7 @@ def _held(factor: Factor) -> list[tuple[Any, Any, list[Any]]]:
                 corner = np.zeros((BLOCK, BLOCK), np.float32)
                 corner[:width, :width] = panel[:width]
                 panels.append((cupy.asarray(corner), cupy.asarray(np.ascontiguousarray(panel[width:]))))
-            parts.append((cupy.asarray(part.order), cupy.asarray(part.weights), panels))
+            parts.append((cupy.asarray(part.order), panels))
         _kept[factor.key] = parts
         while len(_kept) > KEPT:
             _kept.popitem(last=False)

@@ -35,7 +35,7 @@ def test_another_device_learns_the_same(tmp_path: Path, name: str, monkeypatch: 
     for ref, factor in here.factors.items():
         for part, other in zip(factor.parts, elsewhere.factors[ref].parts, strict=True):
             assert (part.order == other.order).all()
-            # Few tokens leave columns that little but damping tells apart: there a last bit matters more.
+            # With few tokens some columns differ by little more than damping, and a last bit matters there.
             apart = np.abs(other.weights / part.weights - 1)
             assert np.median(apart) < 1e-4
             assert apart.max() < 2e-2
