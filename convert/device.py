@@ -6,15 +6,14 @@ like an array that is there: `np.zeros_like`, or `like=`.
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from convert.errors import Failure
 from convert.extras import require
+from convert.machine import shows_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,8 +126,7 @@ def why_not(asked: str) -> str:
     if asked != "cuda":
         return ""
     require("cupy")
-    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return "" if Path("/dev/nvidiactl").exists() and not is_hidden else "there is no NVIDIA GPU here"
+    return "" if shows_gpu() else "there is no NVIDIA GPU here"
 
 
 def is_here(values: Any) -> bool:

@@ -35,8 +35,13 @@ def has_gpu() -> bool:
         torch = version("torch")
     except PackageNotFoundError:
         return False
+    return not torch.endswith("+cpu") and shows_gpu()
+
+
+def shows_gpu() -> bool:
+    """Say whether there is an NVIDIA GPU that this process may see, whatever could use it."""
     is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return not torch.endswith("+cpu") and not is_hidden and Path("/dev/nvidiactl").exists()
+    return not is_hidden and Path("/dev/nvidiactl").exists()
 
 
 def give_back_memory() -> None:
