@@ -8,8 +8,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from convert.writer.codecs import lanes
 from convert.writer.codecs.compensated import Searched
-from convert.writer.codecs.mlx import SIZES, Affine, Mode, SmallFloat, to_e4m3
+from convert.writer.codecs.mlx import KERNEL, SIZES, Affine, Mode, SmallFloat, to_e4m3
+from tests.writer.lanes import compiled
 
 TYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 RANDOM = np.random.default_rng(0)
@@ -39,6 +41,21 @@ def test_whole_numbers(bits: Any, dtype: Any) -> None:
         made = Affine(bits, group_size, dtype).encode(rows)
         wanted = planes(rows, dtype, group_size=group_size, bits=bits)
         assert [np.array_equal(ours, theirs) for ours, theirs in zip(made, wanted, strict=True)] == [True] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+def test_the_kernel_gives_the_same_bytes(bits: Any, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = hard_rows()
+    monkeypatch.delitem(lanes.ready, KERNEL, raising=False)
+    for group_size in (32, 64, 128):
+        codec = Affine(bits, group_size, dtype)
+        wanted = codec.encode(rows)
+        with monkeypatch.context() as patched:
+            patched.setitem(lanes.ready, KERNEL, compiled(KERNEL))
+            made = codec.encode(rows)
+        assert [np.array_equal(one, other) for one, other in zip(made, wanted, strict=True)] == [True] * 3
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -30,6 +30,7 @@ from convert.writer.codecs.minifloat import (
     rounded,
     stored,
 )
+from convert.writer.codecs.plain import is_bf16
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +138,7 @@ class Compressed:
 
     def encode(self, rows: Rows) -> Planes:
         values = np.require(rows, np.float32, ("C", "A"))
-        if not self._is_exact(values):
+        if self.float_name != "BF16" or not is_bf16(values):
             values = rounded(values, self.float_name)
         scales, zeros = self.fit(values)
         return self.store(values, scales, zeros)
@@ -210,12 +211,6 @@ class Compressed:
         if missing := -rows.shape[1] % width:
             rows = np.pad(rows, ((0, 0), (0, missing)))
         return rows.reshape(len(rows), -1, width)
-
-    def _is_exact(self, rows: Rows) -> bool:
-        """Tell whether all rows are BF16's numbers already, as they are where the source has it."""
-        if self.float_name != "BF16":
-            return False
-        return not np.bitwise_or.reduce(rows.view(np.uint32), axis=None) & 0xFFFF
 
     def _largest(self, rows: Rows) -> Rows:
         """Find the size of each block's largest weight."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from convert.rounding import Grid
+from convert.writer.codecs import lanes
 from convert.writer.codecs.minifloat import E2M1_CODES, E2M1_LEVELS, e8m0, power_above, restored
-from convert.writer.codecs.plain import WIDTH_BYTES, Plain, to_bf16
+from convert.writer.codecs.plain import WIDTH_BYTES, Plain, is_bf16, to_bf16
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,7 @@ LARGEST = {4: 6.0, 8: 448.0}
 EXPONENT_BIAS = 127
 # Weights that are worked on at once: their float32 and what becomes of them stay in a core's cache.
 STEP_WEIGHTS = 1 << 16
+KERNEL = "MLX"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class Affine:
     bits: Literal[2, 3, 4, 5, 6, 8]
     group_size: Literal[32, 64, 128]
     dtype: Float  # of the scales and biases, and what the weights are rounded to before
-    weights_per_s: ClassVar[float] = 60e6  # that one Zen 4 core rounds
+    kernel: ClassVar[str] = KERNEL
+    weights_per_s: ClassVar[float] = 60e6  # that one Zen 4 core rounds without a kernel
 
     @property
     def name(self) -> str:
@@ -59,19 +62,36 @@ class Affine:
     def encode(self, rows: Rows) -> tuple[NDArray[np.uint8], ...]:
         count, columns = rows.shape
         groups = rounded(rows, self.dtype).reshape(-1, self.group_size)
+        kernel = lanes.ready.get(KERNEL)
+        make = self._compiled if kernel else self._computed
+        packed, scales, biases = make(groups, kernel)
+        small = (Plain(self.dtype).encode(each.reshape(count, -1))[0] for each in (scales, biases))
+        return packed.reshape(count, columns * self.bits // 8), *small
+
+    def _computed(self, groups: Rows, _: None) -> tuple[NDArray[np.uint8], Rows, Rows]:
+        """Find the packed numbers, the scales and the biases of groups by numpy."""
         scales, biases = np.empty(len(groups), np.float32), np.empty(len(groups), np.float32)
         packed = np.empty((len(groups), self.group_size * self.bits // 8), np.uint8)
         step = STEP_WEIGHTS // self.group_size
         for first in range(0, len(groups), step):
             here = slice(first, first + step)
-            scales[here], biases[here] = self._scales(groups[here])
+            across = np.ascontiguousarray(groups[here].T)
+            scales[here], biases[here] = self._scales(across.min(axis=0), across.max(axis=0))
             values = groups[here] - biases[here, None]
             values /= scales[here, None]
             np.rint(values, out=values)
             np.clip(values, np.float32(0), np.float32(self._top), out=values)
             packed[here] = pack(values.astype(np.uint8), self.bits)
-        small = (Plain(self.dtype).encode(each.reshape(count, -1))[0] for each in (scales, biases))
-        return packed.reshape(count, columns * self.bits // 8), *small
+        return packed, scales, biases
+
+    def _compiled(self, groups: Rows, kernel: Any) -> tuple[NDArray[np.uint8], Rows, Rows]:
+        """Find them by a kernel."""
+        low, high = np.empty(len(groups), np.float32), np.empty(len(groups), np.float32)
+        kernel.bounds(groups, low, high)
+        scales, biases = self._scales(low, high)
+        packed = np.empty((len(groups), self.group_size * self.bits // 8), np.uint8)
+        kernel.codes(groups, scales, biases, self.bits, packed)
+        return packed, scales, biases
 
     @property
     def grid(self) -> Grid:
@@ -95,10 +115,8 @@ class Affine:
     def _top(self) -> int:
         return (1 << self.bits) - 1
 
-    def _scales(self, groups: Rows) -> tuple[Rows, Rows]:
+    def _scales(self, low: Rows, high: Rows) -> tuple[Rows, Rows]:
         """Let the end that is farther from zero, and zero itself, be whole numbers of steps."""
-        across = np.ascontiguousarray(groups.T)
-        low, high = across.min(axis=0), across.max(axis=0)
         is_low = np.abs(low) > np.abs(high)
         scales = np.maximum((high - low) / np.float32(self._top), LEAST_SCALE)
         scales = np.where(is_low, scales, -scales)
@@ -211,7 +229,10 @@ def rounded(values: Rows, dtype: Float) -> Rows:
         return np.ascontiguousarray(values, np.float32)
     if dtype == "F16":
         return np.asarray(Plain("F16").encode(values)[0].view(np.float16), np.float32)
-    return (to_bf16(values).astype(np.uint32) << np.uint32(16)).view(np.float32)
+    values = np.ascontiguousarray(values, np.float32)
+    return (
+        values if is_bf16(values) else (to_bf16(values).astype(np.uint32) << np.uint32(16)).view(np.float32)
+    )
 
 
 def _e4m3() -> Rows:

@@ -43,3 +43,8 @@ def to_bf16(rows: NDArray[np.float32]) -> NDArray[np.uint16]:
     odd += bits
     odd >>= np.uint32(16)
     return odd.astype(np.uint16)
+
+
+def is_bf16(rows: NDArray[np.float32]) -> bool:
+    """Tell whether all rows are bfloat16's numbers already, as they are where the source has it."""
+    return not np.bitwise_or.reduce(rows.view(np.uint32), axis=None) & 0xFFFF
