@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from convert.model.source import Weights
 
 # Part of the key of what is kept: raise it when the same text gives other factors.
-REVISION = 3
+REVISION = 4
 # Share of the Hessian's mean diagonal that is added to it.
 DAMP = 0.01
 # What goes into a layer is written for a pass that is killed as often: what would have to be done again.

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convert.rounding import round_rows
 from convert.writer.codecs.compensated import Compensated
 from convert.writer.engine import available_threads
 from convert.writer.trial import sampled
@@ -61,6 +60,5 @@ def slots_of(layouts: Iterable[Layout]) -> list[Slot]:
 
 def _stored(codec: Compensated, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Round as the pass will, and widen again."""
-    grid = codec.packing.grid
-    rounded = round_rows(rows, grid, codec.factor)
+    grid, rounded = codec.packing.grid, codec.round(rows)
     return rounded.scales.spread(grid, rows.shape[1]).decode(rounded.codes.astype(np.float32), grid)

@@ -14,7 +14,7 @@ import numpy as np
 
 from convert.device import enough_memory
 from convert.rounding.factor import BLOCK
-from convert.rounding.grid import Scales, find_scales
+from convert.rounding.grid import FREE, LEVELS, Scales, find_scales
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +66,6 @@ extern "C" __global__ void round_panel(
     }
 }
 """
-ZERO, FREE, LEVELS = range(3)
 OPTIONS = (f"-DBLOCK={BLOCK}", f"-DFREE={FREE}", f"-DLEVELS={LEVELS}", "--fmad=false")
 
 _kept: OrderedDict[str, list[tuple[Any, list[Any]]]] = OrderedDict()
@@ -103,8 +102,7 @@ def _compensated(turned: Iterable[Any], grid: Grid, panels: list[Any]) -> Any:
     kernel = _kernel()
     wanted, scale, shift = turned
     columns, rows = wanted.shape
-    kind = LEVELS if grid.levels else FREE if grid.zero == "free" else ZERO
-    levels = cupy.asarray(np.array(grid.levels or (0.0,), np.float32))
+    levels = cupy.asarray(grid.table)
     lost = cupy.zeros_like(wanted)
     codes = cupy.empty((columns, rows), np.uint8)
     blocks = (-(-rows // THREADS),)
@@ -118,7 +116,7 @@ def _compensated(turned: Iterable[Any], grid: Grid, panels: list[Any]) -> Any:
             (THREADS,),
             (
                 target, wanted[here], scale[here], shift[here], corner, levels, codes[here], lost[here],
-                np.int32(stop - first), np.int32(rows), np.int32(grid.top), np.int32(kind),
+                np.int32(stop - first), np.int32(rows), np.int32(grid.top), np.int32(grid.kind),
             ),
         )  # fmt: skip
     return codes

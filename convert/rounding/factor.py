@@ -92,7 +92,7 @@ def factorize(
     order = np.argsort(diagonal, kind="stable").astype(np.int32)
     for attempt in range(ATTEMPTS):
         tried = damp * 10**attempt
-        lower = _permuted(hessian, order)
+        lower = _permuted(hessian, order, pool)
         lower[np.diag_indices_from(lower)] += np.float32(tried * mean)
         if cholesky(lower, pool):
             break
@@ -108,13 +108,28 @@ def factorize(
     return Part(first, order, roots * roots, tuple(panels)), tried
 
 
-def _permuted(hessian: NDArray[np.float32], order: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Bring rows and columns into order, reading the lower triangle alone."""
+def _permuted(hessian: NDArray[np.float32], order: NDArray[np.int32], pool: Executor) -> NDArray[np.float32]:
+    """Bring rows and columns into order: the lower triangle, from the lower triangle.
+
+    The upper one of `hessian` is filled meanwhile: whole rows are read faster than numbers here and there.
+    """
     size = len(order)
     out = np.empty_like(hessian)
-    for first in range(0, size, TILE):
-        rows = order[first : first + TILE, None]
-        out[first : first + TILE] = hessian[np.maximum(rows, order), np.minimum(rows, order)]
+    tile = tile_of(hessian, TILE)
+
+    def mirror(first: int) -> None:
+        stop = first + tile
+        hessian[first:stop, stop:] = hessian[stop:, first:stop].T
+        corner = hessian[first:stop, first:stop]
+        corner[...] = np.tril(corner) + np.tril(corner, -1).T
+
+    def permute(first: int) -> None:
+        stop = first + tile
+        out[first:stop, :stop] = hessian[order[first:stop]][:, order[:stop]]
+
+    for step in (mirror, permute):
+        for _done in pool.map(step, range(0, size, tile)):
+            pass
     return out
 
 
@@ -134,7 +149,7 @@ def cholesky(matrix: NDArray[np.float32], pool: Executor) -> bool:
         matrix[first:stop, first:stop] = corner
         if stop == size:
             break
-        inverse = np.linalg.inv(corner.astype(np.float64)).T.astype(np.float32)
+        inverse = _inverse(corner.astype(np.float64)).T.astype(np.float32)
         starts = range(stop, size, TILE)
         solved = [(row, first, stop, inverse) for row in starts]
         for _done in pool.map(lambda args: _solve(matrix, *args), solved):
@@ -143,6 +158,18 @@ def cholesky(matrix: NDArray[np.float32], pool: Executor) -> bool:
         for _done in pool.map(lambda args: _subtract(matrix, *args), tiles):
             pass
     return bool(np.isfinite(np.diagonal(matrix)).all())
+
+
+def _inverse(lower: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Invert a triangular matrix, half by half."""
+    half = len(lower) // 2
+    if half < BLOCK:
+        return np.linalg.inv(lower).astype(np.float64, copy=False)
+    out = np.zeros_like(lower)
+    first, last = _inverse(lower[:half, :half]), _inverse(lower[half:, half:])
+    out[:half, :half], out[half:, half:] = first, last
+    out[half:, :half] = -last @ (lower[half:, :half] @ first)
+    return out
 
 
 def _solve(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,17 @@ Rows: TypeAlias = "NDArray[np.float32]"
 SHARES = tuple(np.float32(1 - step / 32) for step in (0, -2, -1, *range(1, 16)))
 # Weights whose candidates are compared at once, so that they stay in a core's cache.
 STEP_WEIGHTS = 1 << 17
+# How codes become weights, as compiled loops know it.
+ZERO, FREE, LEVELS = range(3)
+# Blocks that a compiled loop takes at once.
+LANES = 32
+
+
+class Passes(Protocol):
+    """Compiled loops that give what numpy's do, and sooner."""
+
+    search: Callable[..., None]  # for the best of some scales
+    compensate: Callable[..., None]  # within a panel of a factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,16 @@ class Grid:
     def top(self) -> int:
         """Return the highest code."""
         return len(self.levels) - 1 if self.levels else (1 << self.bits) - 1
+
+    @property
+    def kind(self) -> int:
+        """Say how codes become weights."""
+        return LEVELS if self.levels else FREE if self.zero == "free" else ZERO
+
+    @property
+    def table(self) -> Rows:
+        """Return the levels, as compiled loops read them."""
+        return np.array(self.levels or (0.0,), np.float32)
 
     @property
     def middle(self) -> int:
@@ -101,7 +122,12 @@ class Scales:
 
 
 def find_scales(
-    rows: Rows, grid: Grid, importance: Rows | None = None, *, shares: Sequence[np.float32] = SHARES
+    rows: Rows,
+    grid: Grid,
+    importance: Rows | None = None,
+    *,
+    shares: Sequence[np.float32] = SHARES,
+    passes: Passes | None = None,
 ) -> Scales:
     """Choose each group's scale by the least square error, each column weighed by its importance."""
     count, columns = rows.shape
@@ -119,30 +145,50 @@ def find_scales(
     step = max(1, STEP_WEIGHTS // (groups * size)) if is_here(rows) else count
     for first in range(0, count, step):
         here = slice(first, first + step)
-        found = _search(rows[here].reshape(-1, groups, size), weights.reshape(groups, size), grid, shares)
+        blocks, importances = rows[here].reshape(-1, groups, size), weights.reshape(groups, size)
+        found = _search(blocks, importances, grid, shares, passes)
         scales[here], shifts[here] = found.scales, found.shifts
     return Scales(scales, shifts)
 
 
-def _search(blocks: Rows, weights: Rows, grid: Grid, shares: Sequence[np.float32]) -> Scales:
+def _search(
+    blocks: Rows, weights: Rows, grid: Grid, shares: Sequence[np.float32], passes: Passes | None
+) -> Scales:
     """Try some shares of each group's range, (rows, groups, size), and keep the best."""
     low, high = blocks.min(axis=2), blocks.max(axis=2)
-    best: Scales | None = None
-    least = np.full_like(low, np.inf, np.float32)
-    for share in shares:
-        for candidate in _candidates(low * share, high * share, grid):
-            lost = blocks - _decoded(blocks, candidate, grid)
-            error = np.einsum("rgs,rgs,gs->rg", lost, lost, weights)
-            is_better = error < least
-            if best is None:
-                best, least = candidate, error
-                continue
-            np.copyto(best.scales, candidate.scales, where=is_better)
-            np.copyto(best.shifts, candidate.shifts, where=is_better)
-            np.copyto(least, error, where=is_better)
-    if best is None:
-        raise ValueError("no share of the range was tried")
+    tried = (candidate for share in shares for candidate in _candidates(low * share, high * share, grid))
+    if passes is not None:
+        return _searched(blocks, weights, grid, list(tried), passes)
+    best = next(tried)
+    least = _error(blocks, weights, grid, best)
+    for candidate in tried:
+        error = _error(blocks, weights, grid, candidate)
+        is_better = error < least
+        np.copyto(best.scales, candidate.scales, where=is_better)
+        np.copyto(best.shifts, candidate.shifts, where=is_better)
+        np.copyto(least, error, where=is_better)
     return best
+
+
+def _error(blocks: Rows, weights: Rows, grid: Grid, scales: Scales) -> Rows:
+    wide = Scales(scales.scales[..., None], scales.shifts[..., None])
+    lost = blocks - wide.decode(wide.encode(blocks, grid), grid)
+    error: Rows = np.einsum("rgs,rgs,gs->rg", lost, lost, weights)
+    return error
+
+
+def _searched(blocks: Rows, weights: Rows, grid: Grid, tried: Sequence[Scales], passes: Passes) -> Scales:
+    """Try them by a compiled loop, which takes as many blocks at once as there are LANES."""
+    rows, groups, size = blocks.shape
+    count = rows * groups
+    scales, shifts = (np.ones((len(tried), -(-count // LANES) * LANES), np.float32) for _ in range(2))
+    for number, each in enumerate(tried):
+        scales[number, :count], shifts[number, :count] = each.scales.ravel(), each.shifts.ravel()
+    best = np.empty(scales.shape[1], np.uint8)
+    flat = np.ascontiguousarray(blocks.reshape(count, size))
+    passes.search(flat, np.ascontiguousarray(weights), scales, shifts, grid.table, grid.kind, grid.top, best)
+    at = best[:count], np.arange(count)
+    return Scales(scales[at].reshape(rows, groups), shifts[at].reshape(rows, groups))
 
 
 def _ratio(values: Rows, scales: Rows) -> Rows:
@@ -153,11 +199,6 @@ def _ratio(values: Rows, scales: Rows) -> Rows:
     ratio = np.zeros_like(values)
     np.divide(values, scales, out=ratio, where=scales != 0)
     return ratio
-
-
-def _decoded(blocks: Rows, scales: Scales, grid: Grid) -> Rows:
-    wide = Scales(scales.scales[..., None], scales.shifts[..., None])
-    return wide.decode(wide.encode(blocks, grid), grid)
 
 
 def _candidates(low: Rows, high: Rows, grid: Grid) -> list[Scales]:

@@ -8,6 +8,9 @@ from convert.model.forward.activation import ACTIVATIONS, sigmoid, silu
 from convert.model.forward.place import Place, Rows
 from convert.model.mlp import CLAMPED_ALPHA, CLAMPED_BETA
 
+# Tokens whose gates a thread applies at once.
+WEIGHED = 256
+
 
 def widen(place: Place, mlp: Mlp, rows: Rows) -> Rows:
     """Pass some tokens through the wide inner layer."""
@@ -22,7 +25,14 @@ def _dense(place: Place, mlp: Dense, rows: Rows) -> Rows:
     activate = ACTIVATIONS[mlp.activation]
     if mlp.has_gate:
         gate, inner = place.multiply((Role.MLP_GATE, Role.MLP_UP), rows)
-        inner *= activate(gate)
+
+        def weigh(first: int) -> None:
+            here = slice(first, first + WEIGHED)
+            with np.errstate(all="ignore"):
+                inner[here] *= activate(gate[here])
+
+        for _done in place.model.pool.map(weigh, range(0, len(inner), WEIGHED)):
+            pass
     else:
         inner = activate(place.multiply((Role.MLP_UP,), rows)[0])
     return place.multiply((Role.MLP_DOWN,), inner)[0]

@@ -16,7 +16,9 @@ from convert.pipeline.weights import fill, legal_files, opened
 from convert.store import Begun, Follower, Staging, seal
 from convert.store.lessons import held
 from convert.writer import engine
+from convert.writer.codecs.lanes.prepare import preparing
 from convert.writer.layout import Layout
+from convert.writer.layout import weights as weights_of
 
 
 def build(run: Run) -> Run:
@@ -40,13 +42,16 @@ def lessons_held(run: Run, weights: Weights) -> Iterator[Callable[[], None]]:
 def learn(run: Run, weights: Weights) -> Iterable[Job]:
     """Let each format that learns from the weights do so once, and then plan its files again."""
     learned: dict[int, Any] = {}
-    # What learns most goes first: the others then find there what they need.
-    for job in sorted(run.jobs, key=lambda job: -job.planned.learning):
-        format_, options = job.wanted.format, job.wanted.target.options
-        if id(options) not in learned:
-            learned[id(options)] = format_.learn(
-                job.shared, run.model, options, run.recipe, weights=weights, progress=run.progress
-            )
+    learning = (layout for job in run.jobs if job.planned.learning for layout in job.planned.layouts)
+    # Kernels get ready meanwhile: what rounding loses is measured next.
+    with preparing(weights_of(learning), run.hub.notes, run.remark):
+        # What learns most goes first: the others then find there what they need.
+        for job in sorted(run.jobs, key=lambda job: -job.planned.learning):
+            format_, options = job.wanted.format, job.wanted.target.options
+            if id(options) not in learned:
+                learned[id(options)] = format_.learn(
+                    job.shared, run.model, options, run.recipe, weights=weights, progress=run.progress
+                )
     for job in run.jobs:
         format_, options = job.wanted.format, job.wanted.target.options
         ready = learned[id(options)]

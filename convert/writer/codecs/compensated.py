@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from convert.rounding import round_rows
-from convert.writer.codecs import Codec, plane_rows
+from convert.rounding import round_rows, rows_together
+from convert.writer.codecs import Codec, lanes, plane_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from convert.rounding import Factor, Grid, Rounded
 
 SLICE_WEIGHTS, GPU_SLICE_WEIGHTS = 1 << 21, 1 << 22
+KERNEL = "Searched"
 
 
 class Packing(Codec, Protocol):
@@ -33,7 +34,8 @@ class Searched:
     """Rounds to the nearest number, by the scales that lose least: no text is needed for it."""
 
     packing: Packing
-    weights_per_s: ClassVar[float] = 5e6  # that one Zen 4 core rounds
+    kernel: ClassVar[str] = KERNEL
+    weights_per_s: ClassVar[float] = 5e6  # that one Zen 4 core rounds without a kernel
 
     @property
     def name(self) -> str:
@@ -48,7 +50,11 @@ class Searched:
         return self.packing.row_bytes(columns)
 
     def encode(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.uint8], ...]:
-        return self.packing.pack(round_rows(rows, self.packing.grid))
+        return self.packing.pack(self.round(rows))
+
+    def round(self, rows: NDArray[np.float32]) -> Rounded:
+        """Choose the numbers that are packed."""
+        return round_rows(rows, self.packing.grid, passes=lanes.ready.get(KERNEL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +77,11 @@ class Compensated(Searched):
         is_far = self.factor is not None and self.factor.device == "cuda"
         return GPU_SLICE_WEIGHTS if is_far else SLICE_WEIGHTS
 
-    def encode(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.uint8], ...]:
-        return self.packing.pack(round_rows(rows, self.packing.grid, self.factor))
+    @staticmethod
+    def rows_together(columns: int) -> int:
+        """Say how many rows take as long as one."""
+        return rows_together(columns)
+
+    def round(self, rows: NDArray[np.float32]) -> Rounded:
+        """Choose the numbers that are packed, so that products change least."""
+        return round_rows(rows, self.packing.grid, self.factor, passes=lanes.ready.get(KERNEL))

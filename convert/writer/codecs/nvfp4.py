@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from convert.rounding import Grid, round_rows
+from convert.writer.codecs import lanes
+from convert.writer.codecs.compensated import KERNEL
 from convert.writer.codecs.minifloat import E2M1_CODES, E2M1_LEVELS, E2M1_MAX, E4M3_MAX, e4m3, from_e4m3
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ class Nvfp4:
 
     scale: float = 1.0
     importance: bytes | None = None  # float32, one a column; bytes, so that codecs compare by value
-    weights_per_s: ClassVar[float] = 5e6  # that one Zen 4 core rounds
+    kernel: ClassVar[str] = KERNEL
+    weights_per_s: ClassVar[float] = 5e6  # that one Zen 4 core rounds without a kernel
 
     @property
     def name(self) -> str:
@@ -44,7 +47,8 @@ class Nvfp4:
 
     def encode(self, rows: Rows) -> tuple[NDArray[np.uint8], ...]:
         weights = None if self.importance is None else np.frombuffer(self.importance, np.float32)
-        return self.pack(round_rows(rows, self.grid, importance=weights))
+        chosen = round_rows(rows, self.grid, importance=weights, passes=lanes.ready.get(KERNEL))
+        return self.pack(chosen)
 
     @property
     def grid(self) -> Grid:
