@@ -24,6 +24,8 @@ from convert.progress import Silent
 from tests import tiny
 from tests.gguf import oracle
 from tests.hf import describing
+from verify.examination import Examination
+from verify.task import Plan, Silence, Subject
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +56,9 @@ def test_a_budget_of_bits_is_kept_and_said(tmp_path: Path) -> None:
         assert manifest["options"]["budget"]["bits_per_weight"] == pytest.approx(bits / weights, abs=1e-3)
         assert {name: type_ for name, (type_, _, _) in found.items()} == manifest["tensors"]
         assert any("chosen under the budget" in str(each) for each in manifest["deviations"])
+        examination = Examination(Subject("some", path.parent), Plan((), "", ""), Silence())
+        examination.look_at_files()
+        assert examination.result().chosen_types == manifest["tensors"]  # which the page draws
         sizes.append(path.stat().st_size)
     assert sizes[0] < sizes[1]
     logits = oracle.logits(made[5][0], range(3, 40))
