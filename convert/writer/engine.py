@@ -261,12 +261,12 @@ def _slices(checkpoint: Checkpoint, place: Place, targets: Sequence[Target]) -> 
         if not here:
             continue
         group = math.lcm(*(target.group_rows for target in here))
-        step = _slice_rows([target.codec for target in here], max(1, columns), group)
+        step = slice_rows([target.codec for target in here], max(1, columns), group)
         for row in range(first, stop, step):
             yield Slice(place, row, min(stop, row + step), matrix_rows, here)
 
 
-def _slice_rows(codecs: Sequence[Codec], columns: int, group: int) -> int:
+def slice_rows(codecs: Sequence[Codec], columns: int, group: int) -> int:
     """Say how many rows are in a slice: whole groups, and of what codecs encode together all, if possible."""
     rows = max(group, slice_weights(codecs) // columns // group * group)
     together = (getattr(codec, "rows_together", None) for codec in codecs)

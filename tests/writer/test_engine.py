@@ -18,6 +18,9 @@ from convert.model.binding import bind
 from convert.model.config import read_config
 from convert.model.families import describe
 from convert.writer import engine
+from convert.writer.codecs.compensated import Compensated
+from convert.writer.codecs.ggml import Ggml
+from convert.writer.codecs.gptq_words import GptqWords
 from tests import tiny
 from tests.gguf import oracle
 
@@ -91,3 +94,10 @@ def test_what_is_said_to_be_final_does_not_change_any_more(tmp_path: Path) -> No
         assert starts == sorted(starts, key=len)
         assert all(whole.startswith(start) for start in starts)
         assert starts[-1] == whole
+
+
+@pytest.mark.parametrize(("columns", "group", "rows"), [(4864, 1, 384), (896, 1, 2304), (896, 3, 2304)])
+def test_a_slice_has_all_rows_that_are_rounded_together(columns: int, group: int, rows: int) -> None:
+    rounded = Compensated(GptqWords(4, 64))
+    assert engine.slice_rows([rounded, Ggml("Q8_0")], columns, group) == rows
+    assert engine.slice_rows([Ggml("Q8_0")], columns, group) == (1 << 19) // columns // group * group
