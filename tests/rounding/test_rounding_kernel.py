@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 from convert.rounding import Grid, round_rows
 from convert.writer.codecs.compensated import KERNEL
+from convert.writer.codecs.gptq_words import GptqWords
+from convert.writer.codecs.minifloat import E2M1_LEVELS
 from tests.rounding.test_rounding import GRIDS, factor_of, samples
 from tests.writer.lanes import compiled
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 pytestmark = pytest.mark.slow
-FP4 = (-6, -4, -3, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3, 4, 6)
-
-
-def to_half(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return values.astype(np.float16).astype(np.float32)
-
-
 ALL = [
     *GRIDS,
-    Grid(4, 64, store=to_half),
-    Grid(4, 32, levels=FP4, is_signed=False),
-    Grid(4, 16, levels=FP4),
+    GptqWords(4, 64).grid,
+    Grid(4, 32, levels=E2M1_LEVELS, is_signed=False),
+    Grid(4, 16, levels=E2M1_LEVELS),
 ]
 
 

@@ -3,13 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.device import tile_of
 from convert.model.decoder import Dense, Experts, Mlp, Role
 from convert.model.forward.activation import ACTIVATIONS, sigmoid, silu
 from convert.model.forward.place import Place, Rows
 from convert.model.mlp import CLAMPED_ALPHA, CLAMPED_BETA
 
-# Tokens whose gates a thread applies at once.
-WEIGHED = 256
+# Tokens that a thread activates at once.
+ACTIVATED = 256
 
 
 def widen(place: Place, mlp: Mlp, rows: Rows) -> Rows:
@@ -23,18 +24,20 @@ def widen(place: Place, mlp: Mlp, rows: Rows) -> Rows:
 
 def _dense(place: Place, mlp: Dense, rows: Rows) -> Rows:
     activate = ACTIVATIONS[mlp.activation]
-    if mlp.has_gate:
-        gate, inner = place.multiply((Role.MLP_GATE, Role.MLP_UP), rows)
+    roles = (Role.MLP_GATE, Role.MLP_UP) if mlp.has_gate else (Role.MLP_UP,)
+    *gate, inner = place.multiply(roles, rows)
+    step = tile_of(inner, ACTIVATED)
 
-        def weigh(first: int) -> None:
-            here = slice(first, first + WEIGHED)
-            with np.errstate(all="ignore"):
-                inner[here] *= activate(gate[here])
+    def apply(first: int) -> None:
+        here = slice(first, first + step)
+        with np.errstate(all="ignore"):
+            if gate:
+                inner[here] *= activate(gate[0][here])
+            else:
+                inner[here] = activate(inner[here])
 
-        for _done in place.model.pool.map(weigh, range(0, len(inner), WEIGHED)):
-            pass
-    else:
-        inner = activate(place.multiply((Role.MLP_UP,), rows)[0])
+    for _done in place.model.pool.map(apply, range(0, len(inner), step)):
+        pass
     return place.multiply((Role.MLP_DOWN,), inner)[0]
 
 

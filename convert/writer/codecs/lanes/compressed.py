@@ -10,9 +10,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.writer.codecs.lanes.jit import ROWS, Bytes, Floats, kernel_as
+from convert.writer.codecs.lanes.jit import LINE, ROWS, Bytes, Floats, kernel_as
 
-BLOCKS = numba.types.Array(numba.float32, 1, "C", readonly=True)
 BITS = numba.types.Array(numba.uint32, 2, "C", readonly=True)
 # Weights of a block that are worked on at once.
 STEP = 2048
@@ -38,7 +37,7 @@ def largest(blocks: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
 
 
 @kernel_as(
-    numba.void(ROWS, BLOCKS, numba.boolean, numba.intp, numba.float32, numba.float32, numba.uint8[:, ::1])
+    numba.void(ROWS, LINE, numba.boolean, numba.intp, numba.float32, numba.float32, numba.uint8[:, ::1])
 )
 def codes(
     blocks: Floats, scales: Floats, is_narrow: bool, kind: int, low: Any, high: Any, out: Bytes

@@ -12,13 +12,10 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Rows of weights, the importance of each column or nothing, rows of bytes; what is read may be read-only.
-ROWS = numba.types.Array(numba.float32, 2, "C", readonly=True)
-SIGNATURE = numba.void(
-    ROWS,
-    numba.types.Array(numba.float32, 1, "C", readonly=True),
-    numba.uint8[:, ::1],
-)
+# What is read may be read-only.
+ROWS, LINE = (numba.types.Array(numba.float32, axes, "C", readonly=True) for axes in (2, 1))
+# Rows of weights, the importance of each column or nothing, rows of bytes.
+SIGNATURE = numba.void(ROWS, LINE, numba.uint8[:, ::1])
 # No fast math: a sum in another order, or a fused multiply-add, gives other bytes.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False, "boundscheck": False}
 

@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from convert.writer.codecs.lanes.jit import ROWS, Bytes, Floats, kernel_as
+from convert.writer.codecs.lanes.jit import LINE, ROWS, Bytes, Floats, kernel_as
 from convert.writer.codecs.lanes.matmulnbits import bounds
 
-GROUPS = numba.types.Array(numba.float32, 1, "C", readonly=True)
 # A float32 that is larger by this much has a whole number, rounded to even, in its lowest bits.
 MAGIC = np.float32(12582912)
 
 
-@kernel_as(numba.void(ROWS, GROUPS, GROUPS, numba.intp, numba.uint8[:, ::1]))
+@kernel_as(numba.void(ROWS, LINE, LINE, numba.intp, numba.uint8[:, ::1]))
 def codes(groups: Floats, scales: Floats, biases: Floats, bits: int, out: Bytes) -> None:
     """Round to whole numbers, and put these side by side, from the lowest bit on."""
     count, size = groups.shape

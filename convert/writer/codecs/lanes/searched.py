@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from convert.rounding.grid import FREE, LANES, LEVELS
-from convert.writer.codecs.lanes.jit import ROWS, Bytes, Floats, kernel_as, part
+from convert.writer.codecs.lanes.jit import LINE, ROWS, Bytes, Floats, kernel_as, part
 from convert.writer.codecs.lanes.memory import load, store
 from convert.writer.codecs.lanes.rounding import whole
 from convert.writer.codecs.lanes.vector import WIDTH, Vector, floats, ints, larger, select, smaller, to_int
@@ -17,7 +17,6 @@ from convert.writer.codecs.lanes.vector import WIDTH, Vector, floats, ints, larg
 if WIDTH != LANES:
     raise ImportError("rows are rounded in numbers that fill no lanes")
 
-LINE = numba.types.Array(numba.float32, 1, "C", readonly=True)
 SOME = numba.float32[:, ::1]
 
 
