@@ -159,7 +159,10 @@ def compare(
         ratio = statistics.median(one / other for one, other in pairs)
         one, other = (statistics.median(each) for each in zip(*pairs, strict=True))
         is_apart |= name in HELD and abs(ratio - 1) > ALLOWED
-        print(f"{users} users, {name}: ours {one:.3f}, vLLM's {other:.3f}, {ratio:.3f} round by round")
+        print(
+            f"{users} users, {name}: ours {one:.3f}, vLLM's {other:.3f}, {ratio:.3f} round by round",
+            flush=True,
+        )
     return is_apart
 
 
