@@ -10,8 +10,8 @@ from verify.runtimes import Piece, Request
 
 # A passage of at most so many tokens, which comes so many times and covers so many tokens. The check
 # no_runaway fails an answer for less.
-LOOP_PERIOD = 60
-LOOP_REPEATS = 5
+LOOP_PERIOD = 128
+LOOP_REPEATS = 4
 LOOP_TOKENS = 64
 _PERIODS = np.arange(1, LOOP_PERIOD + 1)
 _NEEDED = np.maximum(LOOP_TOKENS, LOOP_REPEATS * _PERIODS) - _PERIODS

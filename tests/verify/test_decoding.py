@@ -37,10 +37,12 @@ def test_an_answer_says_why_it_ended() -> None:
     assert [answer.add(5, b"s", 0.1).end for _ in range(3)] == [None, None, "length"]
 
 
-@pytest.mark.parametrize(("passage", "made"), [([7], 64), ([1, 2, 3], 64), ([*range(40)], 200)])
+@pytest.mark.parametrize(
+    ("passage", "made"), [([7], 64), ([1, 2, 3], 64), ([*range(40)], 160), ([*range(100)], 400)]
+)
 def test_an_answer_that_repeats_itself_is_ended(passage: list[int], made: int) -> None:
     before = [50, 51, 52]
-    answer = AnswerStream(Request(ids=(1,), max_tokens=400, stops_loops=True), ())
+    answer = AnswerStream(Request(ids=(1,), max_tokens=800, stops_loops=True), ())
     ends = [answer.add(token, b"a", 0.0).end for token in before + passage * 80]
     assert ends.index("loop") + 1 == len(before) + made
     on = AnswerStream(Request(ids=(1,), max_tokens=400), ())

@@ -75,7 +75,7 @@ class LlamaCpp(LocalRuntime[Vocabulary]):
         self._log = log_to_stderr(llama_cpp)
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = options["gpu_layers"]
+        params.n_gpu_layers = self._gpu_layers = options["gpu_layers"]
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(file), params)
         if not self._model:
             raise Failure(f"{file.name}: llama.cpp refuses this file", "its reason is on stderr")
@@ -250,6 +250,9 @@ class LlamaCpp(LocalRuntime[Vocabulary]):
         params.n_threads = params.n_threads_batch = self._threads
         # One pool of cells for all sequences, or an equal share for each, which reads no other's cells.
         params.kv_unified = is_shared
+        if not is_shared and not self._gpu_layers:
+            # On a CPU it reads the whole text again for each token; a product of matrices, once for several.
+            params.flash_attn_type = self._lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         context = self._lib.llama_init_from_model(self._model, params)
         if not context:
             raise Failure(f"llama.cpp could not make a context of {tokens} tokens", "its reason is on stderr")
