@@ -47,10 +47,16 @@ def test_more_is_guessed_where_guesses_come_true_and_few_texts_grow() -> None:
     assert depth([(8, 0.95)], 8) > depth([(8, 0.95)] * 16, 8)
     assert depth([(8, 0.1)], 8) == 0
     assert depth([(8, 0.95)] + [(0, 0.7)] * 15, 8) == 0
-    draft = Draft([1])
-    for _ in range(20):
-        draft.judge(is_true=False)
-    assert draft.trust < 0.1
+
+
+def test_trust_is_learned_from_guesses_that_nobody_read() -> None:
+    wrong, right = Draft([1, 2, 3]), Draft([*CYCLE, *CYCLE])
+    for number in range(20):
+        for token in (1, 2, 100 + number):  # only what comes after 1, 2 was there before
+            wrong.add(token)
+        right.add(CYCLE[number % len(CYCLE)])
+    assert wrong.trust < 0.1
+    assert right.trust > 0.9
 
 
 class Model:

@@ -35,18 +35,18 @@ class Draft:
         self._at = self._find()
 
     def add(self, token: int) -> None:
-        """Hear how the text went on."""
-        is_guessed = self._at is not None and self._known[self._at] == token
+        """Hear how the text went on, and whether that was the guess, read or not."""
+        following = None
+        if self._at is not None:
+            is_true = self._known[self._at] == token
+            self.trust += LEARNS * (is_true - self.trust)
+            following = self._at + 1 if is_true else None
         self._learn((token,))
-        self._at = self._at + 1 if is_guessed and self._at is not None else self._find()
+        self._at = self._find() if following is None else following
 
     def guess(self, most: int) -> list[int]:
         """Return the tokens that may come next."""
         return [] if self._at is None else self._known[self._at : self._at + most]
-
-    def judge(self, *, is_true: bool) -> None:
-        """Hear whether a guess came true."""
-        self.trust += LEARNS * (is_true - self.trust)
 
     def _learn(self, tokens: Iterable[int]) -> None:
         for token in tokens:

@@ -115,18 +115,12 @@ class Seats:
 
     def _check(self, entry: Entry, rows: Sequence[NDArray[np.float32]]) -> list[Finished]:
         """Choose a token by each row, for as long as what was read after it is what is chosen."""
-        seat, read, draft = entry.seat, self._read[entry.seat], self._going[entry.seat].draft
-        guessed = len(draft.guess(len(rows) - 1))
+        seat, read = entry.seat, self._read[entry.seat]
         for at, row in enumerate(rows):
             read.append(entry.tokens[at])
             if finished := self._choose(seat, row):
                 return finished  # what was read beyond is forgotten when the seat is taken again
-            if at + 1 == len(rows):
-                break
-            is_true = self._next[seat] == entry.tokens[at + 1]
-            if at < guessed:
-                draft.judge(is_true=is_true)
-            if not is_true:
+            if at + 1 == len(rows) or self._next[seat] != entry.tokens[at + 1]:
                 break
         return []
 
