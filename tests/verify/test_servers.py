@@ -101,11 +101,11 @@ def calls(tmp_path: Path) -> list[list[str]]:
 
 
 def marked() -> list[str]:
-    """List the living processes that carry the mark of a worker of this test."""
-    found = []
+    """List the living processes that carry the mark of a worker of this test, and of none next to it."""
+    found, mine = [], f"STAND_IN_LOG={os.environ['STAND_IN_LOG']}\0".encode()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if f"{MARK}=".encode() in path.read_bytes() and b"STAND_IN_LOG" in path.read_bytes():
+            if f"{MARK}=".encode() in path.read_bytes() and mine in path.read_bytes():
                 found.append((path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200])
         except OSError:
             continue
