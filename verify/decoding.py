@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from verify.runtimes import Piece, Request
 
 # A passage of at most so many tokens, which comes so many times and covers so many tokens. The check
-# no_runaway fails an answer for less.
+# no_runaway fails an answer for as many of up to 60 words, and a chat's for having ended so.
 LOOP_PERIOD = 128
 LOOP_REPEATS = 4
 LOOP_TOKENS = 64
