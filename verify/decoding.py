@@ -13,6 +13,9 @@ from verify.runtimes import Piece, Request
 LOOP_PERIOD = 128
 LOOP_REPEATS = 4
 LOOP_TOKENS = 64
+# What may come before a line's number; and the token that each such number counts as.
+MARKS = b" \t\r*#-"
+NUMBER = -2
 _PERIODS = np.arange(1, LOOP_PERIOD + 1)
 _NEEDED = np.maximum(LOOP_TOKENS, LOOP_REPEATS * _PERIODS) - _PERIODS
 
@@ -62,15 +65,26 @@ class StopBuffer:
 
 
 class LoopWatch:
-    """Notice when an answer only repeats itself: written greedily, it would go on so to its limit."""
+    """Notice when an answer only repeats itself: written greedily, it would go on so to its limit.
+
+    A list whose lines differ only in their numbers is no less a repetition: 1. the same, 2. the same.
+    """
 
     def __init__(self) -> None:
+        self._begins_line, self._is_in_number = True, False
         # Tokens, the newest first, and for how long each was the same as the one a period before.
         self._last: NDArray[np.int64] = np.full(LOOP_PERIOD, -1)
         self._runs: NDArray[np.int64] = np.zeros(LOOP_PERIOD, np.int64)
 
-    def add(self, token: int) -> bool:
-        """Take one token; return whether a passage has come often enough."""
+    def add(self, token: int, piece: bytes) -> bool:
+        """Take one token and its bytes; return whether a passage has come often enough."""
+        is_number = self._begins_line and piece.strip(MARKS).isdigit()
+        if is_number and self._is_in_number:
+            return False  # a number of several tokens counts as one: 9 is followed by 10
+        self._is_in_number = is_number
+        _, newline, begun = piece.rpartition(b"\n")
+        self._begins_line = is_number or (not begun.strip(MARKS) and (bool(newline) or self._begins_line))
+        token = NUMBER if is_number else token
         self._runs = np.where(self._last == token, self._runs + 1, 0)
         self._last = np.roll(self._last, 1)
         self._last[0] = token
@@ -97,7 +111,7 @@ class AnswerStream:
             return Piece(token, text, t_s, "stop")
         if self._count >= self._request.max_tokens:
             return Piece(token, text + self._buffer.rest(), t_s, "length")
-        if self._loop and self._loop.add(token):
+        if self._loop and self._loop.add(token, piece):
             return Piece(token, text + self._buffer.rest(), t_s, "loop")
         return Piece(token, text, t_s)
 

@@ -58,6 +58,8 @@ ANSWERS: list[tuple[str, Any, Context, str, bool]] = [
     ("no_runaway", True, ZH, "好" * 30, False),
     ("no_runaway", True, ZH, "大桥建成于一九五七年。\n" * 4, False),
     ("no_runaway", True, EN, "It is long. " * 6, False),
+    ("no_runaway", True, EN, "1. The bridge.\n2. The bridge.\n**3.** The bridge.\n10. The bridge.", False),
+    ("no_runaway", True, EN, "1 x 7 = 7\n2 x 7 = 14\n3 x 7 = 21\n4 x 7 = 28\n5 x 7 = 35", True),
     ("no_runaway", True, EN, "The bridge is 1,670 metres long and it is very long, " * 5, False),
     ("no_runaway", True, EN, "the " * 14, False),
     ("in_language", True, ZH, "大桥全长1670米", True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from convert.child.sandbox import render
 from tests.verify.opening import CHAT
 from verify.decoding import AnswerStream, Sampler, StopBuffer
 from verify.runtimes import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
 def test_a_stop_string_never_shows_in_part() -> None:
@@ -53,6 +57,24 @@ def test_an_answer_that_goes_on_is_not_ended() -> None:
     answer = AnswerStream(Request(ids=(1,), max_tokens=900, stops_loops=True), ())
     rows = [token for row in range(80) for token in (5, 6, 100 + row, 7, 8, 300 + row, 9)]
     assert not any(answer.add(token, b"a", 0.0).end for token in rows)
+
+
+@pytest.mark.parametrize("mark", [b"", b"- ", b"  **"])
+def test_numbers_of_lines_do_not_hide_a_repetition(mark: bytes) -> None:
+    """A number takes as many tokens as it has digits, of which each is another token."""
+    answer = AnswerStream(Request(ids=(1,), max_tokens=2000, stops_loops=True), ())
+
+    def write(lines: Iterable[int], item: Callable[[int], list[bytes]]) -> int:
+        """Write lines until the answer is ended; return the line."""
+        for line in lines:
+            digits = [bytes([digit]) for digit in str(line).encode()]
+            for piece in [*([mark] if mark else []), *digits, b".", *item(line), b"\n"]:
+                if answer.add(int.from_bytes(piece), piece, 0.0).end:
+                    return line
+        return 0
+
+    assert not write(range(1, 60), lambda line: [b" %d" % (line * 7), b" is", b" more"])
+    assert write(range(1, 60), lambda _: [b" the", b" same", b" as", b" ever"]) in range(8, 13)
 
 
 def test_a_draw_is_seeded_and_follows_the_weights() -> None:

@@ -12,6 +12,7 @@ _ROLE_LINE = regex.compile(
     r"^\s*(?:问题|资料|用户|助手|question|materials?|user|human|assistant|system)\s*[:：]",
     regex.IGNORECASE | regex.MULTILINE,
 )
+_LINE_NUMBER = regex.compile(r"^[ \t*#-]*\d+", regex.MULTILINE)
 # A shorter sentence of the prompt may be repeated by chance.
 MIN_ECHO_CHARS = 8
 MIN_MATERIAL_CHARS = 20
@@ -53,14 +54,15 @@ def no_echo(context: Context, _: bool) -> Verdict:
 
 @check()
 def no_runaway(context: Context, _: bool) -> Verdict:
-    """Check that the answer does not repeat itself."""
+    """Check that the answer does not repeat itself, under other numbers or none."""
     if context.is_chat and context.end == "loop":
         return bad("only repeated itself at last, and was ended")
-    lines = Counter(" ".join(terms(line)) for line in context.answer.split("\n"))
+    answer = _LINE_NUMBER.sub("", context.answer)
+    lines = Counter(" ".join(terms(line)) for line in answer.split("\n"))
     line, times = max(lines.items(), key=lambda item: item[1] if len(item[0]) >= MIN_ECHO_CHARS else 0)
     if times >= MIN_REPEATS and len(line) >= MIN_ECHO_CHARS:
         return bad(f"the same line {times} times: {line[:40]}")
-    words = terms(context.answer)
+    words = terms(answer)
     for period in range(1, min(MAX_PERIOD, len(words) // MIN_REPEATS) + 1):
         start = _periodic(words, period)
         if start is not None:
