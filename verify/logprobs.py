@@ -5,11 +5,12 @@ Windows are cut as llama-perplexity cuts them: no overlap, the first half read o
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,19 @@ from convert.errors import Failure
 from verify.atomic import replacing
 from verify.worker import Worker
 
-# Of float64; about three arrays of this size are alive at once.
+# Of what a server says, in float64; about three arrays of this size are alive at once.
 CHUNK_VALUES = 1 << 20
+# Of logits, in float32: a few arrays of this size stay in a core's cache.
+CACHED_VALUES = 1 << 17
 MIN_LENGTH = 16
 # What a server's logprobs leave for all other tokens is known no finer than float32.
 LEAST_REST = 1e-7
 MOST_LOGPROB = 1e-4
+
+
+Rows = NDArray[np.float32]  # of logits
+# Of the source's rows, an artifact's and the tokens that came: both surprisals, and the divergence.
+Compare = Callable[[Rows, Rows, NDArray[np.int64]], tuple[NDArray[np.float64], ...]]
 
 
 @dataclass(frozen=True)
@@ -76,29 +84,29 @@ def cut(ids: Sequence[int], length: int, *, bos_id: int | None = None, most: int
     return Windows(tuple((*first, *ids[at + len(first) : at + length]) for at in starts))
 
 
-def scored_logits(worker: Worker, windows: Windows) -> Iterator[NDArray[np.float32]]:
+def scored_logits(worker: Worker, windows: Windows) -> Iterator[Rows]:
     """Yield the logits of every scored position in order, in blocks of rows; or what is known of them."""
     for window in windows.ids:
         yield from next_logits(worker, window, windows.scored.start)
 
 
-def next_logits(worker: Worker, ids: Sequence[int], first: int) -> Iterator[NDArray[np.float32]]:
+def next_logits(worker: Worker, ids: Sequence[int], first: int) -> Iterator[Rows]:
     """Yield the logits of the positions from `first` to the last but one, or what is known of them."""
     if worker.info.top_logprobs is not None:
         yield from _top_logprobs(worker, ids, first)
         return
-    at = 0
-    with closing(worker.logits(ids)) as blocks:
+    at = first
+    with closing(worker.logits(ids, first)) as blocks:
         for block in blocks:
-            wanted = block[max(0, first - at) : max(0, len(ids) - 1 - at)]
+            wanted = block[: max(0, len(ids) - 1 - at)]
             at += len(block)
             if len(wanted):
                 yield wanted
     if at != len(ids):
-        raise Failure(f"{at} rows of logits came for {len(ids)} tokens")
+        raise Failure(f"{at - first} rows of logits came for {len(ids) - first} tokens")
 
 
-def _top_logprobs(worker: Worker, ids: Sequence[int], first: int) -> Iterator[NDArray[np.float32]]:
+def _top_logprobs(worker: Worker, ids: Sequence[int], first: int) -> Iterator[Rows]:
     rows = 0
     with closing(worker.top_logprobs(ids, first)) as blocks:
         for block in blocks:
@@ -120,23 +128,62 @@ def foretold(worker: Worker, ids: Sequence[int], first: int) -> Foretold:
     """Compute it for the tokens after position `first`."""
     targets, at = np.array(ids[first + 1 :], np.int64), 0
     surprisal, top = np.empty(len(targets)), np.empty(len(targets), np.int64)
+    (room,) = room_for(1, worker.info.vocab_size or 1)
     for block in next_logits(worker, ids, first):
-        for part in _parts(block):
-            rows = slice(at, at + len(part))
-            found = _as_log_probabilities(worker, part)
-            surprisal[rows] = -found[np.arange(len(part)), targets[rows]]
+        for part in _parts(block, CACHED_VALUES):
+            rows, wanted = slice(at, at + len(part)), targets[at : at + len(part)]
+            if worker.info.top_logprobs is None:
+                surprisal[rows] = odds(part, room).surprisal(wanted)
+            else:
+                surprisal[rows] = -_checked(part)[np.arange(len(part)), wanted]
             top[rows] = part.argmax(axis=1)
             at += len(part)
     return Foretold(surprisal, top)
 
 
-def _parts(block: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+def _parts(block: Rows, most_values: int = CHUNK_VALUES) -> Iterator[Rows]:
     """Cut a block into parts whose odds fit in little memory."""
-    size = max(1, CHUNK_VALUES // block.shape[1])
+    size = max(1, most_values // block.shape[1])
     return (block[start : start + size] for start in range(0, len(block), size))
 
 
-def log_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+class Odds(NamedTuple):
+    """The odds of each next token, not yet divided by their sum; a likeliest one has 1."""
+
+    logits: Rows  # less the largest of each row
+    weights: Rows
+    log_totals: NDArray[np.float64]  # the logarithm of each row's sum
+
+    def surprisal(self, targets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return how little each row expected its token, in nats."""
+        found: NDArray[np.float64] = self.log_totals - self.logits[np.arange(len(targets)), targets]
+        return found
+
+    def divergence(self, other: "Odds") -> NDArray[np.float64]:
+        """Compute KL(these ‖ others) of each row, in nats; what the other has is used up."""
+        apart = np.subtract(self.logits, other.logits, out=other.logits)
+        total = np.multiply(apart, self.weights, out=apart).sum(axis=1, dtype=np.float64)
+        found = total / np.exp(self.log_totals) + other.log_totals - self.log_totals
+        return np.asarray(np.maximum(found, 0.0, out=found))  # rounding can leave a hair below zero
+
+
+def room_for(models: int, vocab_size: int) -> Rows:
+    """Make memory for the odds of some rows, to be used again: new pages take longer than the arithmetic."""
+    return np.empty((models, 2, max(1, CACHED_VALUES // vocab_size), vocab_size), np.float32)
+
+
+def odds(logits: Rows, room: Rows) -> Odds:
+    """Compute odds in float32, several at a time, and their sums in float64."""
+    highest = logits.max(axis=1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not np.isfinite(highest - logits.min(axis=1, keepdims=True)).all():
+            raise Failure("its logits have values that are not finite numbers")
+    shifted = np.subtract(logits, highest, out=room[0, : len(logits)])
+    weights = np.exp(shifted, out=room[1, : len(logits)])
+    return Odds(shifted, weights, np.log(weights.sum(axis=1, dtype=np.float64)))
+
+
+def log_probabilities(logits: Rows) -> NDArray[np.float64]:
     """Return the logarithms of the softmax, stable for any finite logits."""
     if not np.isfinite(logits).all():
         raise Failure("its logits have values that are not finite numbers")
@@ -183,7 +230,7 @@ class Reference:
         """Return the size that the whole file has."""
         return self.windows.positions * self.vocab_size * 4
 
-    def read(self, file: BinaryIO, count: int) -> NDArray[np.float32]:
+    def read(self, file: BinaryIO, count: int) -> Rows:
         """Read the next rows."""
         rows = np.fromfile(file, "<f4", count * self.vocab_size)
         if rows.size != count * self.vocab_size:
@@ -257,25 +304,37 @@ def compare_logits(worker: Worker, reference: Reference) -> Comparison:
     targets, at = windows.targets().ravel(), 0
     shape = (len(windows.ids), len(windows.scored))
     figures, same = np.empty((3, windows.positions)), np.empty(windows.positions, np.bool_)
+    compare: Compare = partial(compare_rows, room=room_for(2, reference.vocab_size))
+    size = CACHED_VALUES
+    if worker.info.top_logprobs is not None:
+        compare, size = _compare_known, CHUNK_VALUES
     with reference.path.open("rb", buffering=0) as file:
         for block in scored_logits(worker, windows):
-            for part in _parts(block):
-                rows, index = slice(at, at + len(part)), np.arange(len(part))
+            for part in _parts(block, size):
+                rows = slice(at, at + len(part))
                 true = reference.read(file, len(part))
-                wanted, got = log_probabilities(true), _as_log_probabilities(worker, part)
                 same[rows] = true.argmax(axis=1) == part.argmax(axis=1)
-                figures[0, rows] = -wanted[index, targets[rows]]
-                figures[1, rows] = -got[index, targets[rows]]
-                figures[2, rows] = kl(wanted, got)
+                figures[:, rows] = compare(true, part, targets[rows])
                 at += len(part)
     source_surprisal, surprisal, divergence = figures.reshape(3, *shape)
     return Comparison(source_surprisal, surprisal, divergence, same.reshape(shape))
 
 
-def _as_log_probabilities(worker: Worker, part: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return rows of logits as log probabilities; a server's are that already, as far as they are known."""
-    if worker.info.top_logprobs is None:
-        return log_probabilities(part)
+def compare_rows(
+    true: Rows, part: Rows, targets: NDArray[np.int64], room: Rows
+) -> tuple[NDArray[np.float64], ...]:
+    """Compute both surprisals and the divergence of rows of logits."""
+    wanted, got = odds(true, room[0]), odds(part, room[1])
+    return wanted.surprisal(targets), got.surprisal(targets), wanted.divergence(got)
+
+
+def _compare_known(true: Rows, part: Rows, targets: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
+    """Compute them where a server gives log probabilities, as far as it knows them."""
+    wanted, got, index = log_probabilities(true), _checked(part), np.arange(len(part))
+    return -wanted[index, targets], -got[index, targets], kl(wanted, got)
+
+
+def _checked(part: Rows) -> NDArray[np.float64]:
     if np.isnan(part).any() or (part > MOST_LOGPROB).any():
         raise Failure("its logprobs have values that are none")
     return part.astype(np.float64)

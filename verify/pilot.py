@@ -7,7 +7,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from verify.logprobs import log_probabilities
+import numpy as np
+
+from verify.logprobs import compare_rows, next_logits, room_for
 from verify.runtimes import Request
 
 if TYPE_CHECKING:
@@ -79,12 +81,11 @@ def _window_s(worker: Worker, ids: tuple[int, ...], window: int) -> float:
     """Measure the odds of a few tokens, half of them compared, and count a whole window."""
     if "logits" not in worker.info.can or not ids:
         return 0.0
-    began_s, at = time.perf_counter(), 0
-    for block in worker.logits(ids):
-        scored = block[max(0, len(ids) // 2 - at) :]
-        at += len(block)
-        for _ in range(2 if len(scored) else 0):  # the source's, and the artifact's
-            log_probabilities(scored)
+    target, room = np.zeros(1, np.int64), room_for(2, worker.info.vocab_size or 1)
+    began_s = time.perf_counter()
+    for scored in next_logits(worker, ids, len(ids) // 2):
+        for row in scored:
+            compare_rows(row[None], row[None], target, room)
     return (time.perf_counter() - began_s) * window / len(ids)
 
 

@@ -71,9 +71,11 @@ class Worker(Child):
         args = {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
         return self.call("template", args, lambda done: str(done["text"]))
 
-    def logits(self, ids: Sequence[int]) -> Generator[NDArray[np.float32], None, None]:
-        """Return the logits after each id, in order, in blocks of rows (n, vocab) of no more than 16 MiB."""
-        return self.stream("logits", {"ids": list(ids)}, lambda header, data: [unpack(header, data)])
+    def logits(self, ids: Sequence[int], first: int = 0) -> Generator[NDArray[np.float32], None, None]:
+        """Return the logits after each id from `first` on, in blocks of rows (n, vocab) of up to 16 MiB."""
+        return self.stream(
+            "logits", {"ids": list(ids), "first": first}, lambda header, data: [unpack(header, data)]
+        )
 
     def generate(self, request: Request) -> Generator[Piece, None, None]:
         """Continue, token by token; closing the iterator cancels."""

@@ -135,8 +135,11 @@ class Runtime(Protocol):
     def template(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
         """Lay a chat out as text, by the artifact's own template."""
 
-    def logits(self, ids: Sequence[int]) -> Generator[NDArray[np.float32], None, None]:
-        """Yield the logits after each id in blocks of rows (n, vocab); each is valid until the next."""
+    def logits(self, ids: Sequence[int], first: int = 0) -> Generator[NDArray[np.float32], None, None]:
+        """Yield the logits after each id from `first` on, in blocks of rows (n, vocab).
+
+        Each block is valid until the next.
+        """
 
     def generate(self, request: Request) -> Generator[Piece, None, None]:
         """Continue, token by token; closing the iterator cancels."""

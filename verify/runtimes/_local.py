@@ -100,12 +100,16 @@ class LocalRuntime(ABC, Generic[V]):
         template, markup = self.vocabulary.chat_template or "", self.vocabulary.markup
         return render(template, messages, add_generation_prompt=add_generation_prompt, markup=markup)
 
-    def logits(self, ids: Sequence[int]) -> Generator[NDArray[np.float32], None, None]:
-        """Read the ids in parts, and yield the rows of each."""
+    def logits(self, ids: Sequence[int], first: int = 0) -> Generator[NDArray[np.float32], None, None]:
+        """Read the ids in parts, and yield the rows of each from `first` on."""
         self._admit(ids, len(ids))
         self._start(len(ids))
-        size = self._part_size()
-        for at in range(0, len(ids), size):
+        size = self._prompt_part_size()
+        for at in range(0, first, size):
+            self._skip(ids[at : min(at + size, first)], at)
+        count = max(1, -(-(len(ids) - first) // self._part_size()))
+        size = max(1, -(-(len(ids) - first) // count))  # about as many in each
+        for at in range(first, len(ids), size):
             yield self._rows(ids[at : at + size], at)
 
     def generate(self, request: Request) -> Generator[Piece, None, None]:
@@ -185,6 +189,10 @@ class LocalRuntime(ABC, Generic[V]):
     def _prompt_part_size(self) -> int:
         """Return how many tokens of a prompt are read at once."""
         return self.BATCH
+
+    def _skip(self, part: Sequence[int], at: int) -> None:
+        """Read the tokens that come at a position, whose logits nobody wants."""
+        self._last_row(part, at)
 
     @abstractmethod
     def _start(self, room: int) -> None:

@@ -105,6 +105,7 @@ class Rows:
         }
         logits = next(each for each in session.get_outputs() if each.name == names.logits)
         self._logits_type, self._vocab_size = TYPES[logits.type], int(logits.shape[-1])
+        self._logits: NDArray[Any] = np.empty(0, self._logits_type)
         self._bindings: dict[tuple[int, int, bool], Any] = {}
         self._places = [*range(count)]  # the row of each seat
         self._length: list[int] = [0] * count  # the tokens in each row
@@ -170,7 +171,7 @@ class Rows:
     def _run(
         self, first: int, ids: Sequence[Sequence[int]], at: Sequence[int], *, has_head: bool = True
     ) -> NDArray[np.float32]:
-        """Read as many tokens in each of some rows; return all logits, or none."""
+        """Read as many tokens in each of some rows; return all logits, until the next step, or none."""
         count, size = len(ids), len(ids[0])
         ends = np.array(at, np.int64)[:, None] + size
         names, binding = self._names, self._binding(first, count, has_head=has_head)
@@ -187,7 +188,7 @@ class Rows:
         }
         for name, value in bound.items():
             binding.bind_cpu_input(name, value)
-        logits = np.empty((count, size, self._vocab_size if has_head else 0), self._logits_type)
+        logits = self._logits_of(count, size if has_head else 0)
         if has_head:
             binding.bind_output(names.logits, "cpu", 0, logits.dtype, logits.shape, logits.ctypes.data)
             self._session.run_with_iobinding(binding)
@@ -195,6 +196,13 @@ class Rows:
             self._session.run_with_iobinding(binding, self._without_head)
         self._length[first : first + count] = [int(end) for end in ends[:, 0]]
         return logits.astype(np.float32, copy=False)
+
+    def _logits_of(self, count: int, size: int) -> NDArray[Any]:
+        """Return memory for logits, the same in every step: new pages take time."""
+        values = count * size * self._vocab_size
+        if self._logits.size < values:
+            self._logits = np.empty(values, self._logits_type)
+        return self._logits[:values].reshape(count, size, self._vocab_size)
 
     def _binding(self, first: int, count: int, *, has_head: bool) -> Any:
         """Return a binding by which the session reads and writes the cache of some rows in its place."""

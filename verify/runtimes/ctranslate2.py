@@ -118,6 +118,9 @@ class CTranslate2(LocalRuntime[FolderVocabulary]):
     def _part_size(self) -> int:
         return self.BATCH
 
+    def _skip(self, part: Sequence[int], at: int) -> None:
+        self._ids += part  # read with those that follow
+
     def _rows(self, part: Sequence[int], at: int) -> NDArray[np.float32]:
         self._ids += part
         return self._read(self._ids)
