@@ -32,4 +32,10 @@ def opened(runtime: str, path: Path | str, *, limits: Limits = LIMITS, **options
 
 
 def logits(worker: Worker, ids: list[int]) -> NDArray[np.float32]:
-    return np.concatenate(list(worker.logits(ids)))
+    """Return the logits of all positions, once those of the second half alone were found the same."""
+    rows, first = np.concatenate([each.copy() for each in worker.logits(ids)]), len(ids) // 2
+    late = np.concatenate(list(worker.logits(ids, first)))
+    assert late.shape == rows[first:].shape
+    # Not of every row: another order of sums may turn a router's choice.
+    assert np.median(np.abs(late - rows[first:]).max(axis=1)) < 0.02 * np.abs(rows).max()
+    return rows

@@ -123,7 +123,7 @@ class CTranslate2(LocalRuntime[FolderVocabulary]):
 
     def _rows(self, part: Sequence[int], at: int) -> NDArray[np.float32]:
         self._ids += part
-        return self._read(self._ids)
+        return self._read(self._ids)[at:]
 
     def _last_row(self, part: Sequence[int], at: int) -> NDArray[np.float32]:
         row: NDArray[np.float32] = self._rows(part, at)[-1]
