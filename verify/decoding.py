@@ -14,7 +14,8 @@ LOOP_PERIOD = 128
 LOOP_REPEATS = 4
 LOOP_TOKENS = 64
 # What may come before a line's number; and the token that each such number counts as.
-MARKS = b" \t\r*#-"
+MARKS = " \t\r*#-"
+_MARKS = MARKS.encode()
 NUMBER = -2
 _PERIODS = np.arange(1, LOOP_PERIOD + 1)
 _NEEDED = np.maximum(LOOP_TOKENS, LOOP_REPEATS * _PERIODS) - _PERIODS
@@ -78,12 +79,12 @@ class LoopWatch:
 
     def add(self, token: int, piece: bytes) -> bool:
         """Take one token and its bytes; return whether a passage has come often enough."""
-        is_number = self._begins_line and piece.strip(MARKS).isdigit()
+        is_number = self._begins_line and piece.strip(_MARKS).isdigit()
         if is_number and self._is_in_number:
             return False  # a number of several tokens counts as one: 9 is followed by 10
         self._is_in_number = is_number
         _, newline, begun = piece.rpartition(b"\n")
-        self._begins_line = is_number or (not begun.strip(MARKS) and (bool(newline) or self._begins_line))
+        self._begins_line = is_number or (not begun.strip(_MARKS) and (bool(newline) or self._begins_line))
         token = NUMBER if is_number else token
         self._runs = np.where(self._last == token, self._runs + 1, 0)
         self._last = np.roll(self._last, 1)

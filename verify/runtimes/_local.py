@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from math import ceil
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from convert.child.sandbox import render
@@ -107,8 +108,8 @@ class LocalRuntime(ABC, Generic[V]):
         size = self._prompt_part_size()
         for at in range(0, first, size):
             self._skip(ids[at : min(at + size, first)], at)
-        count = max(1, -(-(len(ids) - first) // self._part_size()))
-        size = max(1, -(-(len(ids) - first) // count))  # about as many in each
+        left = len(ids) - first
+        size = ceil(left / ceil(left / self._part_size()))  # about as many in each
         for at in range(first, len(ids), size):
             yield self._rows(ids[at : at + size], at)
 

@@ -4,6 +4,7 @@ from collections import Counter
 
 import regex
 
+from verify.decoding import MARKS
 from verify.scenarios.checks.registry import Context, Verdict, bad, check, right
 from verify.scenarios.wording import CHAT_MARKUP, IS_CJK, fold, sentences, terms
 
@@ -12,7 +13,7 @@ _ROLE_LINE = regex.compile(
     r"^\s*(?:问题|资料|用户|助手|question|materials?|user|human|assistant|system)\s*[:：]",
     regex.IGNORECASE | regex.MULTILINE,
 )
-_LINE_NUMBER = regex.compile(r"^[ \t*#-]*\d+", regex.MULTILINE)
+_LINE_NUMBER = regex.compile(rf"^[{MARKS}]*\d+", regex.MULTILINE)
 # A shorter sentence of the prompt may be repeated by chance.
 MIN_ECHO_CHARS = 8
 MIN_MATERIAL_CHARS = 20
