@@ -93,7 +93,7 @@ def question_source(
             copy, fitted = None, whole(plan, len(windows.ids))
             if plan.budget_s is not None:
                 forecast.doing(NAME, "short measurement")
-                model = Paced(worker, pilot(worker, plan))
+                model = Paced(worker, replace(pilot(worker, plan), waits=True))
                 if (make := source.copy) and _is_worth_a_copy(source, model, plan, windows, forecast):
                     forecast.doing(NAME, "making a copy that answers faster")
                     sample = sample_of(windows)
@@ -104,7 +104,7 @@ def question_source(
                     if faster:
                         worker.close()
                         worker = stack.enter_context(faster)
-                        model = Paced(worker, replace(pilot(worker, plan), itself=model.rates))
+                        model = Paced(worker, replace(pilot(worker, plan), itself=model.rates, waits=True))
                 fitted = settle(model, plan, len(windows.ids), others, forecast)
             plan, windows = fitted.plan, windows.only(fitted.windows)
             forecast.expect(fitted.expected)

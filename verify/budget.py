@@ -69,6 +69,11 @@ def speed_plans(full: SpeedPlan) -> tuple[SpeedPlan, ...]:
     )
 
 
+def opening_s(rates: Rates) -> float:
+    """Compute how long it takes until a model can be asked."""
+    return 0.0 if rates.waits else START_S + rates.open_s
+
+
 def speed_s(rates: Rates, plan: SpeedPlan) -> float:
     """Compute how long one model's speed takes to measure; a copy's is not."""
     rates = rates.itself or rates
@@ -136,7 +141,7 @@ def fit(
     models = list(rates.values())
     order = ranked(plan.packs)[: most.dialogues if most else None]
     room_for = min(windows, most.windows) if most else windows
-    room_s = SHARE * left_s - sum(START_S + each.open_s for each in models)
+    room_s = SHARE * left_s - sum(opening_s(each) for each in models)
     window_s = sum(each.window_s for each in models)
     fitting_windows = ODDS_SHARE * max(0.0, room_s) / window_s if window_s > 0 else inf
     kept_windows = max(min(windows, FEWEST_WINDOWS), int(min(room_for, fitting_windows)))
@@ -177,7 +182,7 @@ def _expected(
     weights = [weigh(pack, dialogue, count) for pack in plan.packs for dialogue in pack.dialogues]
     found: dict[tuple[str, str], float] = {}
     for name, each in rates.items():
-        found[name, "opening"] = START_S + each.open_s
+        found[name, "opening"] = opening_s(each)
         found[name, "odds"] = windows * each.window_s
         found[name, "dialogues"] = dialogues_s(each, weights)
         found[name, "speed"] = speed_s(each, plan.speed)

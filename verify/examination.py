@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +47,18 @@ class Examination:
         self._watch = watch if isinstance(watch, Forecast) else Forecast(watch)
         self._files = files.Files()
         self._resources = ExitStack()
+        self._waiting: Worker | None = None  # open since it was measured
         self._checks: list[Check] = []
         self._smoke_drop: float | None = None
         self._others: tuple[str, ...] = ()
         self._odds: tuple[Comparison, Info] | None = None
         self._scope: Scope | None = None  # what was asked, once that is known
         self._found: dict[str, Any] = {}  # the result's other fields, as far as they are known
+
+    @property
+    def server(self) -> str | None:
+        """Name the server that is started for it, which takes longer than a model takes to open."""
+        return self._subject.server
 
     def forget(self) -> None:
         """Remove what an interrupted verification would go on from."""
@@ -92,8 +99,14 @@ class Examination:
             self._choose()
             if not measure.fits_together([self.launch]):
                 return None
-            with Worker(self.launch) as worker:
-                return pilot(worker, self._plan)
+            with ExitStack() as stack:
+                worker = stack.enter_context(Worker(self.launch))
+                rates = pilot(worker, self._plan)
+                if not self.server:
+                    return rates
+                self._waiting = worker  # a server is not started twice
+                self._resources.push(stack.pop_all())
+                return replace(rates, waits=True)
         except Failure:  # it will fail again, as a check with a name
             return None
 
@@ -116,7 +129,7 @@ class Examination:
     def _open(self, baseline: Baseline) -> None:
         others = self._choose()
         self._found["other_runtimes"] = others
-        with Worker(self.launch) as worker:
+        with self._waiting or Worker(self.launch) as worker:
             self._question_open(worker, baseline, others)
 
     def _question_open(self, worker: Worker, baseline: Baseline, others: tuple[str, ...]) -> None:

@@ -1,11 +1,12 @@
 """Gates: a limit and a measurement make a verdict."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from convert.child import Fault
+from convert.child import Fault, last_words
 from convert.recipe import Gates
 from verify.scope import Part
 
@@ -18,6 +19,7 @@ SIZE_RATIOS = (0.05, 2.2)
 # Python's own stack when a native crashes: it says nothing about the artifact.
 FRAMES = ("  File ", "Extension modules:", "Current thread ", "Stack (most recent call")
 TAIL_LINES = 4
+_PROCESS = re.compile(r"^\(\w+ pid=\d+\) ?")  # of a server that has several
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,9 @@ def size_ratio(size_bytes: int, source_bytes: int) -> Check:
 
 def failed(name: str, fault: Fault) -> Check:
     """Return the failed check of a process that gave no answer."""
-    words = [line for line in fault.stderr_tail if line.strip() and not line.startswith(FRAMES)]
-    tail = " | ".join(words[-TAIL_LINES:])
+    lines = [_PROCESS.sub("", line) for line in fault.stderr_tail]
+    words = [line.strip() for line in lines if line.strip() and not line.startswith(FRAMES)]
+    tail = " | ".join(last_words(words, TAIL_LINES))
     why = fault.reason + (f" (stderr: {tail})" if tail else "")
     return Check(name, fault.kind.value, "an answer", passed=False, why=why)
 

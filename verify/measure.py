@@ -15,11 +15,12 @@ from convert.child import ChildFailure, available_memory
 from verify.circumstances import Observer
 from verify.runtimes import Request
 from verify.sample import Samples
+from verify.servers import find_server
 from verify.undisturbed import undisturbed
 from verify.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from convert.child import Fault
     from verify.runtimes import Info, Piece, Tick
@@ -46,8 +47,8 @@ def measure_in_turns(
 ) -> dict[str, Measured | Fault]:
     """Measure each artifact; one that fails leaves the rounds, and has its fault instead of figures.
 
-    Only one works at a time. They stay open between their turns where their files fit in half of the spare
-    memory, or where `keeps_open` says so; else each turn opens its artifact again.
+    Only one works at a time. They stay open between their turns where there is room for all, or where
+    `keeps_open` says so; else a turn is an opening with all of its repetitions.
     """
     plan = plan or SpeedPlan()
     stays = fits_together(launches.values()) if keeps_open is None else keeps_open
@@ -64,12 +65,13 @@ def measure_in_turns(
         for entry in entries.values():
             stack.callback(entry.close)
         for opening in range(plan.openings):
-            for turn in range(plan.rounds):
-                each(partial(_Entry.repeat, number=turn + opening * plan.rounds))
+            numbers = range(opening * plan.rounds, (opening + 1) * plan.rounds)
+            for turn in _turns(numbers, stays=stays):
+                each(partial(_Entry.repeat, numbers=turn))
             for entry in order:
                 entry.close()
-        for count in plan.concurrency:
-            each(partial(_Entry.answer_together, count=count))
+        for turn in _turns(plan.concurrency, stays=stays):
+            each(partial(_Entry.answer_together, counts=turn))
     found = observer.circumstances()
     return {
         name: entry.fault or entry.samples.doubt() or entry.samples.figures(found)
@@ -77,9 +79,20 @@ def measure_in_turns(
     }
 
 
-def fits_together(launches: Iterable[Launch]) -> bool:
-    """Return whether all of these fit in half of the spare memory."""
+def _turns(steps: Sequence[int], *, stays: bool) -> Sequence[Sequence[int]]:
+    return [[step] for step in steps] if stays else [steps] if steps else []
+
+
+def fits_together(launches: Collection[Launch]) -> bool:
+    """Return whether all of these fit in half of the spare memory, and at most one fills a GPU."""
+    if sum(_fills_gpu(launch) for launch in launches) > 1:
+        return False
     return 2 * sum(_size(launch.path) for launch in launches) < available_memory()
+
+
+def _fills_gpu(launch: Launch) -> bool:
+    server = launch.settings.options.get("server")
+    return isinstance(server, str) and find_server(server).fills_gpu
 
 
 def _size(path: str | Path) -> int:
@@ -108,10 +121,12 @@ class _Entry:
         if not stays or self.fault is not None:
             self.close()
 
-    def repeat(self, number: int) -> None:
-        """Take one repetition."""
-        worker = self._open()
+    def repeat(self, numbers: Iterable[int]) -> None:
+        """Take repetitions."""
+        for number in numbers:
+            self._repeat(self._open(), number)
 
+    def _repeat(self, worker: Worker, number: int) -> None:
         def answer(again: int) -> tuple[tuple[Request, list[Piece], float], float]:
             request = self._request(worker.info, number, again)
             before_s, began_s = worker.stopped_s(), time.perf_counter()
@@ -123,11 +138,14 @@ class _Entry:
         self.samples.note_cache(worker, request, pieces)
         self.samples.note_peaks(worker)
 
-    def answer_together(self, count: int) -> None:
-        """Answer this many requests at once, where the runtime can; memory is not measured any more."""
+    def answer_together(self, counts: Iterable[int]) -> None:
+        """Answer so many requests at once, where the runtime can; memory is not measured any more."""
         worker = self._open()
-        if "together" not in worker.info.can:
-            return
+        if "together" in worker.info.can:
+            for count in counts:
+                self._answer_together(worker, count)
+
+    def _answer_together(self, worker: Worker, count: int) -> None:
         plan = self._plan
         length, tokens = plan.concurrent_prompt_tokens, plan.concurrent_tokens
 

@@ -32,6 +32,7 @@ class Rates:
     alone_s: float  # a token of an answer that grows alone
     seats: int = 1  # answers at once
     answers: bool = True  # it is asked dialogues
+    waits: bool = False  # it stays open until it is asked
     itself: Rates | None = None  # the source's, where these are of a copy that answers in its place
 
 

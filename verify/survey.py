@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from math import inf
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from convert.size import duration
 from verify.budget import Fitted, Sample, asking_s, fit, full_s
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from verify.worker import Worker
 
 # Each artifact's own measurement; one without any is taken to be as fast as the source.
-Others: TypeAlias = "Mapping[str, Callable[[], Rates | None]]"
+Others: TypeAlias = "Mapping[str, Other]"
 NAME = "source"
 # Where everything takes less by the source's measurement alone, no artifact is opened for it.
 QUICK_S = 600.0
@@ -28,6 +28,17 @@ SLOWER = 2.0
 # Without a budget of their own, people wait so long; or longer, for so many dialogues and windows.
 PATIENCE_S = 300.0
 SAMPLE = Sample(dialogues=4, windows=4)
+
+
+class Other(Protocol):
+    """An artifact that can be measured."""
+
+    @property
+    def server(self) -> str | None:
+        """Name the server that is started for it, which takes longer than a model takes to open."""
+
+    def measure(self) -> Rates | None:
+        """Return how fast it is; None where that cannot be measured."""
 
 
 def full_asking_s(model: Paced, plan: Plan, windows: int) -> float:
@@ -41,9 +52,16 @@ def settle(model: Paced, plan: Plan, windows: int, others: Others, forecast: For
     rates, count = model.rates, _counter(model.worker)
     alone_s = full_s(plan, windows, rates, count)
     is_quick = alone_s * (1 + SLOWER * len(others)) <= min(QUICK_S, budget_s)
-    all_rates = {NAME: rates}
-    for name, measure in others.items():
-        all_rates[name] = (None if is_quick else measure()) or rates
+    all_rates, closed = {NAME: rates}, replace(rates, waits=False)
+    served: dict[str, Rates] = {}
+    for name, other in others.items():
+        if other.server in served:  # it starts alike for all
+            all_rates[name] = served[other.server]
+            continue
+        found = None if is_quick and not other.server else other.measure()
+        all_rates[name] = found or closed
+        if found and other.server:
+            served[other.server] = replace(found, waits=False)
     elapsed_s = forecast.elapsed_s()
     if plan.is_sample:
         fitted = fit(plan, windows, all_rates, count, PATIENCE_S - elapsed_s)

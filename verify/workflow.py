@@ -49,7 +49,7 @@ def verify_artifacts(
         cache = plan.cache or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="modelwright-logits-"))
         )
-        others = {examination.name: examination.measure for examination in everything}
+        others = {examination.name: examination for examination in everything}
         baseline = question_source(source, plan, cache, watch, others)
         for examination in everything:
             examination.question(baseline)

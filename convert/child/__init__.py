@@ -5,9 +5,19 @@ A `Child` is a Python process of ours that answers calls: the verification worke
 """
 
 from convert.child.client import Child
-from convert.child.fault import ChildFailure, Fault, FaultKind
+from convert.child.fault import ChildFailure, Fault, FaultKind, last_words
 from convert.child.limits import Limits
 from convert.child.memory import Peaks, available_memory
 from convert.child.process import run
 
-__all__ = ["Child", "ChildFailure", "Fault", "FaultKind", "Limits", "Peaks", "available_memory", "run"]
+__all__ = [
+    "Child",
+    "ChildFailure",
+    "Fault",
+    "FaultKind",
+    "Limits",
+    "Peaks",
+    "available_memory",
+    "last_words",
+    "run",
+]

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from convert.child.channel import Channel, GarbledError, GoneError, Header, LateError
-from convert.child.fault import SURVIVABLE, ChildFailure, Fault, FaultKind
+from convert.child.fault import SURVIVABLE, ChildFailure, Fault, FaultKind, last_words
 from convert.child.limits import Limits, environment
 from convert.child.memory import Peaks
-from convert.child.process import TAIL_LINES, Process
+from convert.child.process import Process
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class Child:
 
     def stderr_tail(self) -> tuple[str, ...]:
         """Return the last lines that the child printed."""
-        return self.output_lines()[-TAIL_LINES:]
+        return last_words(self.output_lines())
 
     def close(self) -> None:
         """End the child and everything that it started."""

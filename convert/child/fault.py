@@ -1,5 +1,7 @@
 """Why a child did not answer, as a value that a report can hold."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,6 +22,20 @@ class FaultKind(StrEnum):
 
 
 SURVIVABLE = frozenset({FaultKind.REFUSED, FaultKind.UNSUPPORTED})
+
+
+TAIL_LINES = 20
+# An error by its name, but not one that only says where to look for its cause.
+_NAMED = re.compile(r"\b\w*(Error|Exception): (?!.*\babove\b)")
+
+
+def last_words(lines: Sequence[str], count: int = TAIL_LINES) -> tuple[str, ...]:
+    """Return the last lines, and before them the last error that is named earlier.
+
+    A server of several processes ends with the words of the one that noticed the end of another.
+    """
+    named = [line for line in lines[:-count] if _NAMED.search(line)]
+    return (*named[-1:], *lines[-count:])
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from convert.child.fault import Fault, FaultKind
+from convert.child.fault import Fault, FaultKind, last_words
 from convert.child.limits import MARK, Limits
 from convert.child.watch import Watch
 
 GRACE_S = 0.5
 GLANCE_S = 0.005
 MOST_GLANCE_S = 0.1  # what takes longer is not waiting: this process was stopped, or slept
-TAIL_LINES = 20
 BY_SIGNAL = {
     signal.SIGSEGV: "it crashed: a wrong memory access (SIGSEGV)",
     signal.SIGBUS: "it crashed: a mapped file became shorter, or the disk is full or failed (SIGBUS)",
@@ -111,7 +110,7 @@ class Process:
             self.kill(FaultKind.EXITED, "it closed its side of the conversation and went on without it")
         self.end()
         verdict = self._verdict or self._cause_of_death()
-        return replace(verdict, stderr_tail=self.watch.lines()[-TAIL_LINES:])
+        return replace(verdict, stderr_tail=last_words(self.watch.lines()))
 
     def end(self) -> None:
         """Kill it and everything that it started, reap it, and give everything back."""

@@ -102,6 +102,15 @@ def _hints(report: Report, recipe: Recipe | None) -> Iterator[str]:
         if gates:
             gate = next((each for each in gates if each in QUALITY), gates[0])
             yield from paragraph(f"hint: {one_line(artifact.name)}: {remedy(gate, artifact.name, recipe)}")
+    scope = report.scope
+    if (
+        scope
+        and scope.dialogues.of
+        and not scope.dialogues.asked
+        and any(each.unmeasured for each in report.artifacts)
+    ):
+        less = ", or leave speed out: --only-quality" if scope.repetitions.asked else ""
+        yield from paragraph(f"hint: no dialogue fits into the time: give it more with --budget{less}")
 
 
 def _first_wrong(transcript: Transcript) -> str:

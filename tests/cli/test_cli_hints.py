@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,11 @@ from convert.recipe import known_recipes
 from convert.store import REBUILT
 from tests.verify import planting, reports
 from verify.gates import Check
+from verify.scope import Part, Scope
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
+    from verify.report import ArtifactResult
 
 RECIPE = "model: {model}\ntargets: {{gguf: {{quants: [Q8_0]}}}}\n"
 ARTIFACT = Path("artifacts", "a recipe", "gguf-Q8_0")
@@ -131,6 +134,21 @@ def test_the_verdict_has_a_hint_for_each_artifact_that_failed() -> None:
     assert [line for line in found if line.startswith("hint: ")] == [
         "hint: gguf-Q8_0: take a type with more bits"
     ]
+
+
+def test_a_time_without_room_for_a_dialogue_says_what_to_do() -> None:
+    lacking = reports.artifact("hf").model_copy(update={"unmeasured": ("smoke_drop",)})
+    asked = Scope(120.0, 150.0, 160.0, Part(0, 38), Part(2, 8), Part(1, 6))
+
+    def hints(artifact: ArtifactResult, scope: Scope) -> list[str]:
+        made = reports.report(artifact).model_copy(update={"scope": scope})
+        return [line for line in verdict.lines(made) if line.startswith("hint: ")]
+
+    hint = "hint: no dialogue fits into the time: give it more with --budget"
+    assert hints(lacking, asked) == [f"{hint}, or leave speed out: --only-quality"]
+    assert hints(lacking, replace(asked, repetitions=Part(0, 0))) == [hint]
+    assert hints(lacking, replace(asked, dialogues=Part(1, 38))) == []
+    assert hints(reports.artifact("hf"), asked) == []
 
 
 @pytest.mark.parametrize(

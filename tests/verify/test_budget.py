@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 
 import pytest
@@ -39,6 +39,19 @@ class Words:
 
     def tokenize(self, text: str) -> list[int]:
         return [0] * count(text)
+
+
+@dataclass
+class Made:
+    """An artifact that says how fast it is, and counts how often it was asked."""
+
+    rates: Rates | None
+    server: str | None = None
+    measured: int = 0
+
+    def measure(self) -> Rates | None:
+        self.measured += 1
+        return self.rates
 
 
 def asked(packs: object) -> set[tuple[str, str, str]]:
@@ -109,7 +122,7 @@ def test_a_sample_is_asked_where_everything_would_take_long() -> None:
     def asked_of(factor: float, budget_s: float, *, is_sample: bool) -> Scope:
         names = ("read_s", "window_s", "token_s", "alone_s")
         slower = replace(RATES, **{name: factor * getattr(RATES, name) for name in names})
-        others = dict.fromkeys("ab", lambda: slower)
+        others = {name: Made(slower) for name in "ab"}
         wanted = replace(plan(budget_s), is_sample=is_sample)
         return settle(Paced(Words(), slower), wanted, 8, others, Forecast(Silence())).scope  # type: ignore[arg-type]
 
@@ -122,6 +135,31 @@ def test_a_sample_is_asked_where_everything_would_take_long() -> None:
     assert large.expected_s is not None
     assert 300 < large.expected_s < 900
     assert asked_of(40, 900.0, is_sample=True).dialogues.asked == 0
+
+
+def test_a_server_is_started_once_to_see_how_long_that_takes() -> None:
+    """However fast the model is: its start may take longer than all questions."""
+    slow = replace(RATES, open_s=40.0)
+    quick = plan(600.0)
+
+    def settled(*others: Made) -> Scope:
+        named = {str(number): each for number, each in enumerate(others)}
+        return settle(Paced(Words(), RATES), quick, 8, named, Forecast(Silence())).scope  # type: ignore[arg-type]
+
+    first, second = Made(slow, server="vllm"), Made(None, server="vllm")
+    with_servers = settled(first, second)
+    assert (first.measured, second.measured) == (1, 0)
+    open_alone = settled(Made(RATES), Made(RATES))
+    assert with_servers.expected_s is not None
+    assert open_alone.expected_s is not None
+    assert with_servers.expected_s <= 600
+    assert with_servers.repetitions.asked < open_alone.repetitions.asked
+    dead, after = Made(None, server="vllm"), Made(slow, server="vllm")
+    settled(dead, after)
+    assert after.measured == 1
+    one, other = Made(slow, server="vllm"), Made(RATES, server="llama-server")
+    settled(one, other)
+    assert (one.measured, other.measured) == (1, 1)
 
 
 def test_a_long_dialogue_takes_as_long_however_many_seats_there_are() -> None:

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from convert.child import Fault, FaultKind
+from convert.child import Fault, FaultKind, last_words
+from convert.child.fault import TAIL_LINES
 from convert.recipe import Gates
 from verify.gates import GATES, Check, equal, failed, judge, limits_for, size_ratio, unmeasured
 
@@ -63,6 +64,20 @@ def test_a_fault_is_a_failed_check_with_its_last_words() -> None:
     check = failed("opens", Fault(FaultKind.CRASHED, "it crashed", tail))
     why = "it crashed (stderr: loading | ggml: no memory)"
     assert check == Check("opens", "crashed", "an answer", passed=False, why=why)
+
+
+def test_the_cause_is_said_where_another_process_has_the_last_word() -> None:
+    """As vLLM ends: its engine's error, and then a long traceback of the process that waited for it."""
+    engine = "(EngineCore pid=7) ValueError: Free memory on device is less than desired"
+    noticed = [f"(APIServer pid=6)   File {number}" for number in range(30)]
+    end = "(APIServer pid=6) RuntimeError: Engine core initialization failed. See root cause above."
+    tail = last_words(["(EngineCore pid=7) loading", engine, *noticed, end])
+    assert len(tail) == TAIL_LINES + 1
+    assert tail[0] == engine
+    check = failed("opens", Fault(FaultKind.EXITED, "vllm exited with code 1", tail))
+    cause, last = (line.partition(") ")[2] for line in (engine, end))
+    assert check.why == f"vllm exited with code 1 (stderr: {cause} | {last})"
+    assert last_words(["a", "b"], 1) == ("b",)
 
 
 @pytest.mark.parametrize(("size", "passed"), [(4, False), (6, True), (200, True), (230, False)])

@@ -80,6 +80,7 @@ class Server:
     load: Callable[[Start], Sequence[Sequence[str]]] = lambda _: ()
     listed: Callable[[Start], str] = lambda start: start.model  # as /models names the model
     is_parallel: bool = True  # answers as many requests at once as it has slots
+    fills_gpu: bool = False  # takes most of a GPU when it starts, however small the model
     client: type[OpenAiHttp] = OpenAiHttp
     body: Mapping[str, Any] = field(default_factory=dict)  # sent with every request
     endless: Mapping[str, Any] = field(default_factory=lambda: {"ignore_eos": True})  # to the last token

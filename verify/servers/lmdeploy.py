@@ -27,4 +27,5 @@ SERVER = Server(
     formats=("hf", "gptq", "awq"),
     commands=commands,
     hint="pip install lmdeploy in an environment, and put its lmdeploy on PATH",
+    fills_gpu=True,
 )

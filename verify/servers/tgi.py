@@ -48,4 +48,5 @@ SERVER = Server(
     listed=lambda start: str(start.path),  # it takes no other name
     endless={},  # its OpenAI routes have no such thing
     version=version,
+    fills_gpu=True,
 )

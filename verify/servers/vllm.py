@@ -134,4 +134,5 @@ SERVER = Server(
     body={"repetition_penalty": 1.0},  # a checkpoint may ask for another by default
     version=version,
     describe=describe,
+    fills_gpu=True,
 )
