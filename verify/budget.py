@@ -137,7 +137,7 @@ def fit(
     *,
     most: Sample | None = None,
 ) -> Fitted:
-    """Leave out what does not fit into the seconds that are left, and what is beyond a sample."""
+    """Leave out what does not fit into the seconds that are left; for a sample also what is beyond it."""
     models = list(rates.values())
     order = ranked(plan.packs)[: most.dialogues if most else None]
     room_for = min(windows, most.windows) if most else windows
@@ -148,7 +148,7 @@ def fit(
     room_s -= kept_windows * window_s
     costs = [(sum(speed_s(each, speed) for each in models), speed) for speed in speed_plans(plan.speed)]
     fitting = [speed for cost_s, speed in costs if cost_s <= SPEED_SHARE * room_s]
-    speed = fitting[0] if fitting else costs[-1][1]
+    speed = costs[-1][1] if most or not fitting else fitting[0]
     room_s -= sum(speed_s(each, speed) for each in models)
     weights = [weigh(pack, dialogue, count) for pack, dialogue in order]
     dialogues = len(order)

@@ -131,7 +131,7 @@ def test_a_sample_is_asked_where_everything_would_take_long() -> None:
     assert small.expected_s < 300
     assert 4 < small.dialogues.asked < asked_of(1, 900.0, is_sample=False).dialogues.asked
     large = asked_of(4, 900.0, is_sample=True)
-    assert (large.dialogues.asked, large.windows.asked) == (4, 4)
+    assert (large.dialogues.asked, large.windows.asked, large.repetitions.asked) == (4, 4, 1)
     assert large.expected_s is not None
     assert 300 < large.expected_s < 900
     assert asked_of(40, 900.0, is_sample=True).dialogues.asked == 0
