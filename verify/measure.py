@@ -55,10 +55,11 @@ def measure_in_turns(
     entries = {name: _Entry(launch, plan) for name, launch in launches.items()}
     order = deque(entries.values())
 
-    def each(step: Callable[[_Entry], None]) -> None:
-        order.rotate(-1)  # a different one is first every time
-        for entry in order:
-            entry.take_turn(step, stays=stays)
+    def in_turns(steps: Sequence[Callable[[_Entry], None]]) -> None:
+        for turn in [[step] for step in steps] if stays else [steps]:
+            order.rotate(-1)  # a different one is first every time
+            for entry in order:
+                entry.take_turn(turn, stays=stays)
 
     observer = Observer()
     with ExitStack() as stack:
@@ -66,21 +67,15 @@ def measure_in_turns(
             stack.callback(entry.close)
         for opening in range(plan.openings):
             numbers = range(opening * plan.rounds, (opening + 1) * plan.rounds)
-            for turn in _turns(numbers, stays=stays):
-                each(partial(_Entry.repeat, numbers=turn))
+            in_turns([partial(_Entry.repeat, number=number) for number in numbers])
             for entry in order:
                 entry.close()
-        for turn in _turns(plan.concurrency, stays=stays):
-            each(partial(_Entry.answer_together, counts=turn))
+        in_turns([partial(_Entry.answer_together, count=count) for count in plan.concurrency])
     found = observer.circumstances()
     return {
         name: entry.fault or entry.samples.doubt() or entry.samples.figures(found)
         for name, entry in entries.items()
     }
-
-
-def _turns(steps: Sequence[int], *, stays: bool) -> Sequence[Sequence[int]]:
-    return [[step] for step in steps] if stays else [steps] if steps else []
 
 
 def fits_together(launches: Collection[Launch]) -> bool:
@@ -110,23 +105,22 @@ class _Entry:
         self._worker: Worker | None = None
         self.samples = Samples()
 
-    def take_turn(self, step: Callable[[_Entry], None], *, stays: bool) -> None:
-        """Take a step unless one failed before; close what failed, or does not stay open."""
+    def take_turn(self, steps: Iterable[Callable[[_Entry], None]], *, stays: bool) -> None:
+        """Take steps unless one failed before; close what failed, or does not stay open."""
         if self.fault is not None:
             return
         try:
-            step(self)
+            for step in steps:
+                step(self)
         except ChildFailure as failure:
             self.fault = failure.fault
         if not stays or self.fault is not None:
             self.close()
 
-    def repeat(self, numbers: Iterable[int]) -> None:
-        """Take repetitions."""
-        for number in numbers:
-            self._repeat(self._open(), number)
+    def repeat(self, number: int) -> None:
+        """Take one repetition."""
+        worker = self._open()
 
-    def _repeat(self, worker: Worker, number: int) -> None:
         def answer(again: int) -> tuple[tuple[Request, list[Piece], float], float]:
             request = self._request(worker.info, number, again)
             before_s, began_s = worker.stopped_s(), time.perf_counter()
@@ -138,14 +132,11 @@ class _Entry:
         self.samples.note_cache(worker, request, pieces)
         self.samples.note_peaks(worker)
 
-    def answer_together(self, counts: Iterable[int]) -> None:
-        """Answer so many requests at once, where the runtime can; memory is not measured any more."""
+    def answer_together(self, count: int) -> None:
+        """Answer this many requests at once, where the runtime can; memory is not measured any more."""
         worker = self._open()
-        if "together" in worker.info.can:
-            for count in counts:
-                self._answer_together(worker, count)
-
-    def _answer_together(self, worker: Worker, count: int) -> None:
+        if "together" not in worker.info.can:
+            return
         plan = self._plan
         length, tokens = plan.concurrent_prompt_tokens, plan.concurrent_tokens
 
