@@ -69,8 +69,9 @@ def test_answers_are_those_of_the_file(served: Worker, gguf: Worker) -> None:
     assert served.force(gguf.info.eog_ids[0]) == ("", "end")
 
 
-def test_logprobs_over_http_are_those_of_the_file(served: Worker, gguf: Worker) -> None:
-    ids = gguf.tokenize(TEXT * 8)[:40]
+@pytest.mark.parametrize("text", [TEXT, "\N{FOX FACE}龘"], ids=["words", "parts of characters"])
+def test_logprobs_over_http_are_those_of_the_file(served: Worker, gguf: Worker, text: str) -> None:
+    ids = gguf.tokenize(text * 20)[:40]
     windows = logprobs.cut(ids, 20)
     found = np.concatenate(list(logprobs.scored_logits(served, windows)))
     rows = np.concatenate([logits(gguf, list(window))[10:19] for window in windows.ids])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import importlib.util
 import json
 import shutil
 import sys
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,24 +125,41 @@ class Client(Native, OpenAiHttp):
             yield np.stack([self._row(ids, place) for place in places[at : at + ROWS]])
 
     def _row(self, ids: Sequence[int], place: int) -> NDArray[np.float32]:
+        before, wanted, top = ids[: place + 1], ids[place + 1], self.info.top_logprobs or 0
+        pairs = self._listed(before, wanted, top)
+        if not pairs:  # of a token that is a part of a character it says nothing: it gives another, and all
+            found = self._listed(before, self._letter, self.info.vocab_size or top)
+            likeliest = heapq.nlargest(top, found, key=found.__getitem__)
+            pairs = {each: found[each] for each in (*likeliest, wanted) if each in found}
+        if wanted not in pairs:
+            raise Failure("llama-server: /completion gives no logprobs")
+        return self.row(pairs)
+
+    @cached_property
+    def _letter(self) -> int:
+        return self.tokenize("a", special=False, add_bos=False)[-1]
+
+    def _listed(self, before: Sequence[int], chosen: int, count: int) -> dict[int, float]:
+        """Let a token be chosen, and return the logprobs of so many and of it; none where there are none."""
         body: dict[str, Any] = {
-            "prompt": list(ids[: place + 1]),
+            "prompt": list(before),
             "n_predict": 1,
-            "n_probs": self.info.top_logprobs,
+            "n_probs": count,
             "temperature": 0.0,
-            "logit_bias": [[ids[place + 1], BIAS]],
+            "logit_bias": [[chosen, BIAS]],
             "cache_prompt": True,
             "id_slot": 0,
         }
         answer = self.native("/completion", body)
         try:
-            (seen,) = answer["completion_probabilities"]
-            if seen["id"] != ids[place + 1]:
+            if not (listed := answer.get("completion_probabilities")):
+                return {}
+            (seen,) = listed
+            if seen["id"] != chosen:
                 raise Failure("llama-server does not choose the token that a logit bias asks for")
-            pairs = {each["id"]: each["logprob"] for each in (*seen["top_logprobs"], seen)}
-        except (KeyError, TypeError, ValueError):
+            return {each["id"]: each["logprob"] for each in (*seen["top_logprobs"], seen)}
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise Failure("llama-server: /completion gives no logprobs") from None
-        return self.row(pairs)
 
 
 BIAS = 1e6  # beyond any logit
