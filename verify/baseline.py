@@ -90,16 +90,15 @@ def question_source(
             forecast.doing(NAME, "tokens and template")
             profile = read_profile(worker)
             windows = windows_of(worker, plan) if plan.measures != "speed" else Windows(())
-            copy, fitted = None, whole(plan, len(windows.ids))
+            copy, reference, fitted = None, None, whole(plan, len(windows.ids))
             if plan.budget_s is not None:
                 forecast.doing(NAME, "short measurement")
                 model = Paced(worker, replace(pilot(worker, plan), waits=True))
                 if (make := source.copy) and _is_worth_a_copy(source, model, plan, windows, forecast):
                     forecast.doing(NAME, "making a copy that answers faster")
-                    sample = sample_of(windows)
-                    odds = save_reference(worker, sample, _logits_path(cache, source, worker, sample))
+                    reference = _logits(cache, source, worker, sample_of(windows))
                     copy, faster = open_copy(
-                        make, cache / _key(source, worker), worker, odds, source.tokenizer
+                        make, cache / _key(source, worker), worker, reference, source.tokenizer
                     )
                     if faster:
                         worker.close()
@@ -109,10 +108,11 @@ def question_source(
             plan, windows = fitted.plan, windows.only(fitted.windows)
             forecast.expect(fitted.expected)
             announce(fitted, forecast)
-            reference, parts = None, windows.parts(_affordable(worker, windows)) if windows.ids else ()
+            parts = windows.parts(_affordable(worker, windows)) if windows.ids else ()
             if parts:
                 forecast.doing(NAME, "logits")
-                reference = save_reference(worker, parts[0], _logits_path(cache, source, worker, parts[0]))
+                if reference is None or reference.windows != parts[0]:
+                    reference = _logits(cache, source, worker, parts[0])
                 forecast.done(NAME, "odds")
                 _prune(cache, reference.path)
             asked = WorkerAnswerer(worker)
@@ -238,13 +238,13 @@ def _affordable(worker: Worker, windows: Windows) -> int:
     return max(1, REFERENCE_BYTES // (4 * (worker.info.vocab_size or 1) * len(windows.scored)))
 
 
-def _logits_path(cache: Path, source: Source, worker: Worker, windows: Windows) -> Path:
-    """Return the path for exactly these logits, named by all that determines them."""
+def _logits(cache: Path, source: Source, worker: Worker, windows: Windows) -> Reference:
+    """Return exactly these logits, kept or computed: their file is named by all that determines them."""
     ids = hashlib.sha256(np.array(windows.ids, "<i4").tobytes()).hexdigest()
     path = cache / f"{_key(source, worker, ids, windows.length)}.logits"
     if not path.is_file():
         require_space(cache, windows.positions * (worker.info.vocab_size or 0) * 4)
-    return path
+    return save_reference(worker, windows, path)
 
 
 def _key(source: Source, worker: Worker, *also: object) -> str:

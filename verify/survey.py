@@ -27,7 +27,7 @@ QUICK_S = 600.0
 SLOWER = 2.0
 # Without a budget of their own, people wait so long; or longer, for so many dialogues and windows.
 PATIENCE_S = 300.0
-SAMPLE = Sample(dialogues=4, windows=4)
+SAMPLE = Sample(dialogues=2, windows=2)
 
 
 class Other(Protocol):

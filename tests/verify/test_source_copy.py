@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.verify.conftest import Made
+    from verify.logprobs import Windows
     from verify.worker import Worker
 
 RATES = Rates(open_s=4.0, read_s=0.01, window_s=2.0, token_s=0.03, alone_s=0.1)
@@ -103,6 +104,13 @@ def test_a_copy_that_differs_is_no_reference_for_a_release() -> None:
 @pytest.mark.slow
 def test_a_slow_source_is_answered_for_by_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline, "is_worth", lambda *_: True)
+    computed: list[Windows] = []
+
+    def compute(worker: Worker, windows: Windows, path: Path) -> Reference:
+        computed.append(windows)
+        return save_reference(worker, windows, path)
+
+    monkeypatch.setattr(baseline, "save_reference", compute)
     source = planting.make_source(tmp_path / "source")
     planting.write_pack(tmp_path / "pack.yaml")
     sound = planting.convert(source, tmp_path / "home", ["F16", "Q8_0"])
@@ -128,3 +136,4 @@ def test_a_slow_source_is_answered_for_by_its_copy(tmp_path: Path, monkeypatch: 
     assert first.quality is not None
     assert second.quality is not None
     assert first.quality.kl_mean < second.quality.kl_mean
+    assert [len(windows.ids) for windows in computed] == [1]  # of the source: what the copy was compared on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +12,10 @@ from convert.formats import option_models
 from tests.verify.opening import opened
 from verify.runtimes import Request
 from verify.runtimes._seats import MOST_SEATS
+from verify.runtimes.llama_cpp import SEAT_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.verify.conftest import Made
     from verify.worker import Worker
@@ -87,3 +88,20 @@ def test_a_question_that_does_not_fit_fails_alone(worker: Worker) -> None:
     assert "do not fit the context" in replies[0].text
     rest = replies[1:] or worker.advance([])
     assert [(one.seat, one.text) for one in rest] == [(1, alone(worker, asked(2))[0])]
+
+
+def test_a_cache_grows_with_a_text_and_takes_the_others_along(tmp_path: Path) -> None:
+    source = Path(__file__).parents[2] / "recipes" / "models" / "tiny-qwen"
+    (tmp_path / "tiny.yaml").write_text(f"model: {source}\ntargets: {{gguf: {{quants: [F16]}}}}\n", "utf-8")
+    convert_recipe(recipe.load(tmp_path / "tiny.yaml", option_models()), out=tmp_path, offline=True)
+    long = Request(text="The solar system has eight planets. " * 40, max_tokens=4)
+    going, short = asked(3, most=60), asked(1, most=1)
+    with opened("llama_cpp", tmp_path / "tiny" / "gguf-F16") as worker:
+        assert SEAT_TOKENS < len(worker.tokenize(long.text or "")) < worker.info.context
+        found = {one.seat: one.text for one in worker.advance([(0, going), (1, short)])}
+        assert found == {1: alone(worker, short)[0]}
+        added = [(1, long)]
+        while added or len(found) < 2:
+            found |= {one.seat: one.text for one in worker.advance(added)}
+            added = []
+        assert found == {0: alone(worker, going)[0], 1: alone(worker, long)[0]}

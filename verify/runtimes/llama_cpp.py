@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FORMATS = ("gguf",)
 OPTIONS = {"gpu_layers": 0, "tokenizer": None}  # a folder's, in place of the file's own
 CACHE_BYTES_PER_VALUE = 2  # f16, llama.cpp's default
+# A seat's tokens at first: llama.cpp writes a cache from end to end as it makes it, needed or not.
+SEAT_TOKENS = 512
 
 
 def suits(folder: Path) -> bool:
@@ -97,6 +99,7 @@ class LlamaCpp(LocalRuntime[Vocabulary]):
         )
         self._context = self._new_context(self.info.context, sequences=1)
         self._seated: Any = None
+        self._seat_tokens = 0  # that there is room for
         self._places: list[int] = []  # the sequence of each seat
         self._batch = llama_cpp.llama_batch_init(self.BATCH, 0, 1)
 
@@ -152,14 +155,14 @@ class LlamaCpp(LocalRuntime[Vocabulary]):
 
     def read_seat(self, seat: int, ids: Sequence[int], at: int) -> NDArray[np.float32]:
         """Read tokens of one seat's text, in parts."""
-        context = self._seat_context()
+        context = self._seat_context(at + len(ids))
         for start in range(0, len(ids), self.BATCH):
             self._read(context, ids[start : start + self.BATCH], at + start, self._places[seat])
         return self._row(context, -1)
 
     def step_seats(self, entries: Sequence[Entry]) -> Sequence[Sequence[NDArray[np.float32]]]:
         """Read some tokens of each seat's text."""
-        context = self._seat_context()
+        context = self._seat_context(max(entry.at + len(entry.tokens) for entry in entries))
         self._move_together([entry.seat for entry in entries])
         placed = [
             (self._places[entry.seat], token, entry.at + n, entry.seat)
@@ -195,12 +198,31 @@ class LlamaCpp(LocalRuntime[Vocabulary]):
         self._lib.llama_memory_seq_rm(memory, place, -1, -1)
         return 0
 
-    def _seat_context(self) -> Any:
-        if self._seated is None:
-            count = self.seats()
-            self._seated = self._new_context(self.info.context * count, sequences=count, is_shared=False)
+    def _seat_context(self, tokens: int = 0) -> Any:
+        """Return the context of all seats, with room for a text of so many tokens; it grows as texts do."""
+        if self._seated is not None and tokens <= self._seat_tokens:
+            return self._seated
+        count, before = self.seats(), self._seated
+        room = min(self.info.context, max(SEAT_TOKENS, tokens, 2 * self._seat_tokens))
+        context = self._new_context(room * count, sequences=count, is_shared=False)
+        if before is None:
             self._places = [*range(count)]
-        return self._seated
+        else:
+            for place in self._places:
+                self._copy_text(place, before, context)
+            self._lib.llama_free(before)
+        self._seated, self._seat_tokens = context, room
+        return context
+
+    def _copy_text(self, place: int, before: Any, after: Any) -> None:
+        """Copy what one sequence has read to another context."""
+        if self._lib.llama_memory_seq_pos_max(self._lib.llama_get_memory(before), place) < 0:
+            return
+        size = self._lib.llama_state_seq_get_size(before, place)
+        state = (ctypes.c_uint8 * size)()
+        self._lib.llama_state_seq_get_data(before, state, size, place)
+        if not self._lib.llama_state_seq_set_data(after, state, size, place):
+            raise Failure("llama.cpp could not move a text to a larger context", "its reason is on stderr")
 
     def cache_bytes(self) -> int:
         """Return the size of the cache's contents, as llama.cpp would save them."""
