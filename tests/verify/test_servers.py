@@ -149,6 +149,7 @@ def test_logprobs_over_http_are_those_of_the_model(name: str, opened: Callable[.
     ids = list(b"the quick brown fox jumps over it")
     with opened(name) as worker:
         assert worker.info.top_logprobs == 20
+        assert worker.seats() == 16
         rows = np.concatenate(list(worker.top_logprobs(ids, 10)))
         windows = logprobs.Windows((tuple(ids),))
         scored = np.concatenate(list(logprobs.scored_logits(worker, windows)))

@@ -41,7 +41,7 @@ OPTIONS: dict[str, Any] = {
     "server": None,
     "program": None,
     "args": [],
-    "slots": 4,
+    "slots": 0,  # as many as suit the server
     "top": 64,
     "timeout_s": 300.0,
     "body": {},
@@ -75,7 +75,7 @@ def open_runtime(path: str, settings: RuntimeSettings) -> OpenAiHttp:
         threads=thread_count(settings),
         home=Path.cwd(),  # the worker's own, which goes with it
         program=options["program"],
-        slots=options["slots"],
+        slots=options["slots"] or server.slots,
         top=options["top"],
     )
     programs = Programs(options["server"], server, start, options["args"])

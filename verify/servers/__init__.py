@@ -88,6 +88,11 @@ class Server:
     # Adds what the server says of the model to what is known of any.
     describe: Callable[[Info, Start, Api], Info] = lambda info, _start, _api: info
 
+    @property
+    def slots(self) -> int:
+        """Return how many requests it answers at once by default: a GPU's memory is shared out in pages."""
+        return 16 if self.fills_gpu else 4
+
 
 def find_server(name: str) -> Server:
     """Load the server of this name."""

@@ -45,4 +45,5 @@ SERVER = Server(
     environment=environment,
     health="/v1/models",
     body={"repetition_penalty": 1.0},  # a checkpoint may ask for another by default
+    fills_gpu=True,
 )
