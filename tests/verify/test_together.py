@@ -36,16 +36,17 @@ def worker(
 ) -> Iterator[Worker]:
     place = chat.source if request.param == "transformers" else chat.f32
     if request.param == "onnxruntime_genai":
-        place = in_onnx(chat.source, tmp_path_factory.mktemp("together"))
+        home = tmp_path_factory.mktemp("together")
+        place = converted(chat.source, home, "onnx: {precision: fp32}") / "onnx-fp32-cpu"
     with opened(request.param, place) as worker:
         yield worker
 
 
-def in_onnx(source: Path, home: Path) -> Path:
-    text = f"model: {source}\ntargets: {{onnx: {{precision: fp32}}}}\n"
+def converted(source: Path, home: Path, target: str) -> Path:
+    text = f"model: {source}\ntargets: {{{target}}}\n"
     (home / "tiny.yaml").write_text(text, "utf-8")
     convert_recipe(recipe.load(home / "tiny.yaml", option_models()), out=home, threads=1, offline=True)
-    return home / "tiny" / "onnx-fp32-cpu"
+    return home / "tiny"
 
 
 def asked(number: int, *more: dict[str, str], most: int = 24) -> Request:
@@ -92,11 +93,10 @@ def test_a_question_that_does_not_fit_fails_alone(worker: Worker) -> None:
 
 def test_a_cache_grows_with_a_text_and_takes_the_others_along(tmp_path: Path) -> None:
     source = Path(__file__).parents[2] / "recipes" / "models" / "tiny-qwen"
-    (tmp_path / "tiny.yaml").write_text(f"model: {source}\ntargets: {{gguf: {{quants: [F16]}}}}\n", "utf-8")
-    convert_recipe(recipe.load(tmp_path / "tiny.yaml", option_models()), out=tmp_path, offline=True)
+    place = converted(source, tmp_path, "gguf: {quants: [F16]}") / "gguf-F16"
     long = Request(text="The solar system has eight planets. " * 40, max_tokens=4)
     going, short = asked(3, most=60), asked(1, most=1)
-    with opened("llama_cpp", tmp_path / "tiny" / "gguf-F16") as worker:
+    with opened("llama_cpp", place) as worker:
         assert SEAT_TOKENS < len(worker.tokenize(long.text or "")) < worker.info.context
         found = {one.seat: one.text for one in worker.advance([(0, going), (1, short)])}
         assert found == {1: alone(worker, short)[0]}
