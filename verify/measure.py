@@ -6,7 +6,7 @@ import random
 import time
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,16 +43,22 @@ class SpeedPlan:
 
 
 def measure_in_turns(
-    launches: Mapping[str, Launch], plan: SpeedPlan | None = None, *, keeps_open: bool | None = None
+    launches: Mapping[str, Launch],
+    plan: SpeedPlan | None = None,
+    *,
+    once: Collection[str] = (),
+    keeps_open: bool | None = None,
 ) -> dict[str, Measured | Fault]:
     """Measure each artifact; one that fails leaves the rounds, and has its fault instead of figures.
 
+    Those in `once`, which no gate judges, are opened once only.
     Only one works at a time. They stay open between their turns where there is room for all, or where
     `keeps_open` says so; else a turn is an opening with all of its repetitions.
     """
     plan = plan or SpeedPlan()
     stays = fits_together(launches.values()) if keeps_open is None else keeps_open
-    entries = {name: _Entry(launch, plan) for name, launch in launches.items()}
+    shorter = replace(plan, openings=min(1, plan.openings))
+    entries = {name: _Entry(launch, shorter if name in once else plan) for name, launch in launches.items()}
     order = deque(entries.values())
 
     def in_turns(steps: Sequence[Callable[[_Entry], None]]) -> None:
@@ -103,6 +109,7 @@ class _Entry:
         self.fault: Fault | None = None
         self._launch, self._plan = launch, plan
         self._worker: Worker | None = None
+        self._can: Collection[str] | None = None  # None: it was not opened yet
         self.samples = Samples()
 
     def take_turn(self, steps: Iterable[Callable[[_Entry], None]], *, stays: bool) -> None:
@@ -118,7 +125,9 @@ class _Entry:
             self.close()
 
     def repeat(self, number: int) -> None:
-        """Take one repetition."""
+        """Take one repetition, if it is to have so many."""
+        if number >= self._plan.openings * self._plan.rounds:
+            return
         worker = self._open()
 
         def answer(again: int) -> tuple[tuple[Request, list[Piece], float], float]:
@@ -134,6 +143,8 @@ class _Entry:
 
     def answer_together(self, count: int) -> None:
         """Answer this many requests at once, where the runtime can; memory is not measured any more."""
+        if self._can is not None and "together" not in self._can:
+            return  # it need not be opened once more
         worker = self._open()
         if "together" not in worker.info.can:
             return
@@ -161,6 +172,7 @@ class _Entry:
     def _open(self) -> Worker:
         if self._worker is None:
             self._worker = undisturbed(self._opened)
+            self._can = self._worker.info.can
             self.samples.load_s.append(self._worker.load_s)
             self.samples.kv_computed = self._worker.info.kv_bytes_per_token
             warm_up = self._request(self._worker.info, -1)

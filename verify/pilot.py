@@ -33,6 +33,7 @@ class Rates:
     seats: int = 1  # answers at once
     answers: bool = True  # it is asked dialogues
     waits: bool = False  # it stays open until it is asked
+    opens_once: bool = False  # for its speed: it is the source, which answers one at a time
     itself: Rates | None = None  # the source's, where these are of a copy that answers in its place
 
 

@@ -49,10 +49,10 @@ def full_asking_s(model: Paced, plan: Plan, windows: int) -> float:
 def settle(model: Paced, plan: Plan, windows: int, others: Others, forecast: Forecast) -> Fitted:
     """Choose what is asked of every model in the plan's time."""
     budget_s = inf if plan.budget_s is None else plan.budget_s
-    rates, count = model.rates, _counter(model.worker)
+    rates, count = replace(model.rates, opens_once=True), _counter(model.worker)
     alone_s = full_s(plan, windows, rates, count)
     is_quick = alone_s * (1 + SLOWER * len(others)) <= min(QUICK_S, budget_s)
-    all_rates, closed = {NAME: rates}, replace(rates, waits=False)
+    all_rates, closed = {NAME: rates}, replace(rates, waits=False, opens_once=False)
     served: dict[str, Rates] = {}
     for name, other in others.items():
         if other.server in served:  # it starts alike for all

@@ -87,7 +87,7 @@ def measure_speed(
         launches[SOURCE] = baseline.launch
     for name in ready:
         forecast.doing(name, "speed, in turns")
-    for name, figures in measure.measure_in_turns(launches, baseline.plan.speed).items():
+    for name, figures in measure.measure_in_turns(launches, baseline.plan.speed, once=(SOURCE,)).items():
         if name in ready:
             ready[name].take_speed(figures)
         elif isinstance(figures, Measured):

@@ -9,7 +9,7 @@ import pytest
 
 from verify.runtimes import Info, Request
 from verify.runtimes._drafts import Draft, depth
-from verify.runtimes._seats import Entry, Seats
+from verify.runtimes._seats import WORTH_COPYING, Entry, Seats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ class Model:
         self.GUESSES, self.GUESSING_SEATS, self._forgets = guesses, 16, forgets
         self._texts: dict[int, list[int]] = {}
         self._given: NDArray[np.float32] = np.zeros((0, SIZE), np.float32)
-        self.steps = 0
+        self.steps = self.read = 0
 
     def tokenize(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
         assert not special
@@ -89,6 +89,7 @@ class Model:
         return [int(word) for word in text.split()]
 
     def read_seat(self, seat: int, ids: Sequence[int], at: int) -> NDArray[np.float32]:
+        self.read += len(ids)
         self._given.fill(0)  # what was given before is overwritten, as llama.cpp does
         self._texts[seat] = [*self._texts.get(seat, [])[:at], *ids]
         return self._row(self._texts[seat])
@@ -102,6 +103,10 @@ class Model:
         ]
         self._given = np.array(rows)
         return [list(each) for each in self._given]
+
+    def copy_seat(self, seat: int, other: int) -> bool:
+        self._texts[seat] = list(self._texts[other]) if self._forgets else []
+        return self._forgets
 
     def keep_seat(self, seat: int, count: int) -> int:
         count = count if self._forgets else 0
@@ -151,3 +156,19 @@ def test_answers_are_the_same_with_and_without_guesses(likely: str, *, forgets: 
     assert guessing.steps <= plain.steps
     if forgets:
         assert guessing.steps < 0.6 * plain.steps
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_what_another_seat_has_read_is_not_read_again(*, copies: bool) -> None:
+    model = Model(0, forgets=copies)
+    seats = Seats(model, lambda: lambda token: f"{token} ".encode())
+    long = tuple(CYCLE * 8)[:WORTH_COPYING]
+    first, second = Request(ids=(*long, 3, 5), max_tokens=4), Request(ids=(*long, 7), max_tokens=6)
+    done = seats.advance([(0, first), (1, second)])
+    done += seats.advance([])
+    alone = [
+        Seats(Model(0), lambda: lambda token: f"{token} ".encode()).advance([(0, each)])[0]
+        for each in (first, second)
+    ]
+    assert [(one.text, one.tokens) for one in done] == [(one.text, one.tokens) for one in alone]
+    assert model.read == len(long) + 2 + (1 if copies else len(long) + 1)

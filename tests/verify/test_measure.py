@@ -78,6 +78,19 @@ def test_all_are_measured_and_what_crashes_is_out(
     assert opened.count("gguf-F32") == opened.count("gguf-Q8_0") == 3
 
 
+@pytest.mark.slow
+def test_a_source_that_answers_one_at_a_time_is_opened_once(chat: Made) -> None:
+    source = Launch("transformers", chat.source, RuntimeSettings(threads=1), LIMITS)
+    launches = {"Q8_0": llama(chat.q8_0), "source": source}
+    found = measure_in_turns(launches, replace(PLAN, rounds=1), once=("source",), keeps_open=True)
+    speeds = {name: each.speed for name, each in found.items() if isinstance(each, Measured)}
+    assert {name: (each.load_s.count, each.ttft_s.count) for name, each in speeds.items()} == {
+        "Q8_0": (3, 2),
+        "source": (1, 1),
+    }
+    assert not speeds["source"].throughput_tok_s
+
+
 STOP_S = 0.8
 
 

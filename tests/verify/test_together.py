@@ -11,8 +11,8 @@ from convert import convert_recipe, recipe
 from convert.formats import option_models
 from tests.verify.opening import opened
 from verify.runtimes import Request
+from verify.runtimes._llama_context import SEAT_TOKENS
 from verify.runtimes._seats import MOST_SEATS
-from verify.runtimes.llama_cpp import SEAT_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,6 +80,18 @@ def test_a_second_turn_goes_on_from_what_was_read(worker: Worker) -> None:
     assert (second.text, second.end, second.tokens) == alone(worker, later)
     (again,) = worker.advance([(3, asked(0))])
     assert again == first
+
+
+def test_a_text_that_begins_as_another_takes_what_that_one_has_read(worker: Worker) -> None:
+    begun = "The solar system has eight planets. " * 8
+    first, *others = (
+        Request(text=begun + end, max_tokens=most) for end, most in (("Mars", 40), ("Venus", 9), ("Earth", 9))
+    )
+    done = worker.advance([(5, first), (6, others[0]), (7, others[1])])
+    while len(done) < 3:
+        done += worker.advance([])
+    found = {one.seat: (one.text, one.end, one.tokens) for one in done}
+    assert found == {seat: alone(worker, each) for seat, each in enumerate((first, *others), 5)}
 
 
 def test_a_question_that_does_not_fit_fails_alone(worker: Worker) -> None:

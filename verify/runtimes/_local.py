@@ -153,6 +153,10 @@ class LocalRuntime(ABC, Generic[V]):
         """Read as many tokens of each seat's text; only a runtime that can `advance` does."""
         raise NotImplementedError
 
+    def copy_seat(self, seat: int, other: int) -> bool:
+        """Replace what a seat has read by what another has, where a runtime can."""
+        return False
+
     def keep_seat(self, seat: int, count: int) -> int:
         """Forget the rest of a seat's text; only a runtime that can `advance` does."""
         raise NotImplementedError

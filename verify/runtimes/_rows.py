@@ -149,6 +149,13 @@ class Rows:
         found = self._run(0, [entry.tokens for entry in placed], [entry.at for entry in placed])
         return [found[self._places[entry.seat]] for entry in entries]
 
+    def copy(self, seat: int, other: int) -> None:
+        """Replace what was read of one text by what was read of another."""
+        here, there = self._places[other], self._places[seat]
+        self._length[there] = length = self._length[here]
+        for kept in self._cache.values():
+            kept[there, :, :length] = kept[here, :, :length]
+
     def keep(self, seat: int, count: int) -> int:
         """Forget what a seat has read but for the first tokens, and return how many are left."""
         place = self._places[seat]
@@ -161,11 +168,9 @@ class Rows:
         taken = {self._places[seat] for seat in seats}
         room = range(len(seats))
         for here, there in zip(sorted(taken.difference(room)), sorted(set(room) - taken), strict=True):
-            length = self._length[here]
-            for kept in self._cache.values():
-                kept[there, :, :length] = kept[here, :, :length]
-            self._length[there], self._length[here] = length, 0
             one, other = self._places.index(here), self._places.index(there)
+            self.copy(other, one)
+            self._length[here] = 0
             self._places[one], self._places[other] = there, here
 
     def _run(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MOST_SEATS = 16
 # Of keys and values, for all seats together.
 CACHE_BYTES = 2 << 30
+# Texts of one kind begin alike. To copy what was read of another takes as long as to read fewer than these.
+WORTH_COPYING = 32
 
 
 class Host(Protocol):
@@ -40,6 +42,9 @@ class Host(Protocol):
 
     def step_seats(self, entries: Sequence[Entry]) -> Sequence[Sequence[NDArray[np.float32]]]:
         """Read as many tokens of each seat, and return the logits after each."""
+
+    def copy_seat(self, seat: int, other: int) -> bool:
+        """Replace what a seat has read by what another has; return whether that can be done."""
 
     def keep_seat(self, seat: int, count: int) -> int:
         """Forget what a seat has read but for the first tokens, and return how many are left."""
@@ -141,7 +146,7 @@ class Seats:
     def _begin(self, seat: int, request: Request) -> NDArray[np.float32]:
         """Read the prompt from where it departs from what the seat has read before."""
         ids = list(request.ids or ())
-        known = self._read.get(seat, [])
+        known = self._known(seat, ids)
         kept = self._host.keep_seat(seat, min(_same(known, ids), len(ids) - 1))
         self._read[seat] = ids[:kept]
         row = self._host.read_seat(seat, ids[kept:], kept)
@@ -154,6 +159,13 @@ class Seats:
             self._stream(),
         )
         return row
+
+    def _known(self, seat: int, ids: Sequence[int]) -> Sequence[int]:
+        """Return what a seat has read; it takes what another has, where that begins more like these ids."""
+        known = self._read.get(seat, [])
+        other = max(self._read, key=lambda other: _same(self._read[other], ids), default=seat)
+        gain = _same(self._read.get(other, ()), ids) - _same(known, ids)
+        return self._read[other] if gain >= WORTH_COPYING and self._host.copy_seat(seat, other) else known
 
     def _choose(self, seat: int, row: NDArray[np.float32]) -> list[Finished]:
         """Choose a seat's next token; return the answer if that was its last."""

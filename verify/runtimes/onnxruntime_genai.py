@@ -209,6 +209,11 @@ class OnnxRuntimeGenai(LocalRuntime[GenaiVocabulary]):
         rows: Sequence[Sequence[NDArray[np.float32]]] = self._seat_rows.step(entries)
         return rows
 
+    def copy_seat(self, seat: int, other: int) -> bool:
+        """Replace what a seat has read by what another has."""
+        self._seat_rows.copy(seat, other)
+        return True
+
     def keep_seat(self, seat: int, count: int) -> int:
         """Keep the first tokens of a seat's text."""
         return int(self._seat_rows.keep(seat, count))

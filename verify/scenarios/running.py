@@ -17,15 +17,12 @@ from verify.scenarios.window import FittedMaterials, NoRoomError, Pair
 
 Talk: TypeAlias = Generator[Prompt, Answer, Transcript]
 # Another model's answers to each dialogue, turn by turn, by the names of its pack and its own.
-Likely: TypeAlias = Mapping[tuple[str, str, str], Sequence[str]]
+Likely: TypeAlias = Mapping[tuple[str, str, str], Sequence[Exchange]]
 
 
 def answers_of(transcripts: Iterable[Transcript]) -> Likely:
     """Return what a model answered, for another that may answer alike."""
-    return {
-        (each.scenario, each.language, each.dialogue): [exchange.raw for exchange in each.exchanges]
-        for each in transcripts
-    }
+    return {(each.scenario, each.language, each.dialogue): each.exchanges for each in transcripts}
 
 
 def run(
@@ -52,7 +49,12 @@ def _converse_together(
     likely: Likely,
 ) -> tuple[Transcript, ...]:
     """Go through several dialogues at a time, one on each seat; the longest begin first."""
-    waiting = deque(sorted(range(len(work)), key=lambda number: -_most_tokens(*work[number])))
+    answers = [likely.get((pack.scenario, pack.language, dialogue.name), ()) for pack, dialogue in work]
+
+    def length(number: int) -> tuple[int, int]:
+        return sum(each.tokens or 0 for each in answers[number]), _most_tokens(*work[number])
+
+    waiting = deque(sorted(range(len(work)), key=length, reverse=True))
     talks: dict[int, tuple[int, Talk]] = {}
     asked: dict[int, Prompt] = {}
     done: dict[int, Transcript] = {}
@@ -70,8 +72,7 @@ def _converse_together(
             seat = next(seat for seat in range(crowd.seats) if seat not in talks)
             number = waiting.popleft()
             pack, dialogue = work[number]
-            answers = likely.get((pack.scenario, pack.language, dialogue.name), ())
-            talks[seat] = number, talk(pack, dialogue, crowd, answers)
+            talks[seat] = number, talk(pack, dialogue, crowd, answers[number])
             go_on(seat, partial(next, talks[seat][1]))
         if not talks:
             continue
@@ -110,7 +111,7 @@ def converse(pack: Pack, dialogue: Dialogue, answerer: Answerer) -> Transcript:
         return transcript
 
 
-def talk(pack: Pack, dialogue: Dialogue, answerer: Answerer, likely: Sequence[str] = ()) -> Talk:
+def talk(pack: Pack, dialogue: Dialogue, answerer: Answerer, likely: Sequence[Exchange] = ()) -> Talk:
     """Yield each prompt and take its answer; a turn without one fails, and ends the dialogue."""
     style: Style = "chat" if answerer.is_chat else "completion"
     prompts = PromptBuilder(pack, answerer)
@@ -133,7 +134,7 @@ def talk(pack: Pack, dialogue: Dialogue, answerer: Answerer, likely: Sequence[st
             prompt = prompts.prompt(
                 history, user, pack.max_tokens_of(turn), keeps_first=bool(dialogue.materials)
             )
-            guess = likely[len(exchanges)] if len(exchanges) < len(likely) else ""
+            guess = likely[len(exchanges)].raw if len(exchanges) < len(likely) else ""
             answer = yield replace(prompt, likely=guess)
         except (NoRoomError, Failure) as fault:
             no_room = f"the context of {answerer.context_length} tokens is too small for this turn"
