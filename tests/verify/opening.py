@@ -27,8 +27,10 @@ LAID_OUT = (
 )
 
 
-def opened(runtime: str, path: Path | str, *, limits: Limits = LIMITS, **options: Any) -> Worker:
-    return Worker(Launch(runtime, path, RuntimeSettings(threads=1, options=options), limits))
+def opened(
+    runtime: str, path: Path | str, *, limits: Limits = LIMITS, threads: int = 1, **options: Any
+) -> Worker:
+    return Worker(Launch(runtime, path, RuntimeSettings(threads=threads, options=options), limits))
 
 
 def logits(worker: Worker, ids: list[int]) -> NDArray[np.float32]:

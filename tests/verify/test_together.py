@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tests.verify.conftest import Made
     from verify.worker import Worker
 
+THREADS = 2  # llama.cpp reads texts in as many groups
 QUESTIONS = (
     *("What is the largest planet?", "太阳系有几颗行星？", "a", "Name the planets, please, one by one."),
     *("Which one is the smallest, and which is the largest?", "请把内容部分扩充", "x y z", "八颗"),
@@ -38,7 +40,7 @@ def worker(
     if request.param == "onnxruntime_genai":
         home = tmp_path_factory.mktemp("together")
         place = converted(chat.source, home, "onnx: {precision: fp32}") / "onnx-fp32-cpu"
-    with opened(request.param, place) as worker:
+    with opened(request.param, place, threads=THREADS) as worker:
         yield worker
 
 
@@ -108,7 +110,7 @@ def test_a_cache_grows_with_a_text_and_takes_the_others_along(tmp_path: Path) ->
     place = converted(source, tmp_path, "gguf: {quants: [F16]}") / "gguf-F16"
     long = Request(text="The solar system has eight planets. " * 40, max_tokens=4)
     going, short = asked(3, most=60), asked(1, most=1)
-    with opened("llama_cpp", place) as worker:
+    with opened("llama_cpp", place, threads=THREADS) as worker:
         assert SEAT_TOKENS < len(worker.tokenize(long.text or "")) < worker.info.context
         found = {one.seat: one.text for one in worker.advance([(0, going), (1, short)])}
         assert found == {1: alone(worker, short)[0]}
@@ -117,3 +119,24 @@ def test_a_cache_grows_with_a_text_and_takes_the_others_along(tmp_path: Path) ->
             found |= {one.seat: one.text for one in worker.advance(added)}
             added = []
         assert found == {0: alone(worker, going)[0], 1: alone(worker, long)[0]}
+
+
+def test_a_text_that_made_room_for_another_is_not_copied(chat: Made) -> None:
+    begun = "The solar system has eight planets. " * 8
+    gone, long, other = (
+        Request(text=begun, max_tokens=1),
+        asked(3, most=60),
+        Request(text="x " * 40, max_tokens=1),
+    )
+    # One on an even seat: in the group of these, the text of seat 8 makes room when 10 and 14 go on.
+    with opened("llama_cpp", chat.f32, threads=THREADS) as worker:
+        for seat, request in ((8, gone), (2, other)):
+            assert [one.end for one in worker.advance([(seat, request)])] == ["length"]
+        going = {10: replace(long, max_tokens=2), 14: long}
+        found = {one.seat: one.text for one in worker.advance([*going.items()])}
+        again = Request(text=begun + "Venus", max_tokens=9)
+        found |= {one.seat: one.text for one in worker.advance([(2, again)])}
+        while len(found) < 3:
+            found |= {one.seat: one.text for one in worker.advance([])}
+        wanted = {**going, 2: again}
+        assert found == {seat: alone(worker, each)[0] for seat, each in wanted.items()}
