@@ -77,7 +77,7 @@ def opening_s(rates: Rates) -> float:
 def speed_s(rates: Rates, plan: SpeedPlan) -> float:
     """Compute how long one model's speed takes to measure; a copy's is not."""
     if rates.opens_once:
-        plan = replace(plan, openings=min(1, plan.openings), concurrency=())
+        plan = replace(plan.once(), concurrency=())
     rates = rates.itself or rates
     once = plan.prompt_tokens * rates.read_s + plan.answer_tokens * rates.alone_s
     opening = START_S + rates.open_s + once / 2

@@ -41,6 +41,10 @@ class SpeedPlan:
     concurrent_prompt_tokens: int = 32
     seed: int = 0
 
+    def once(self) -> SpeedPlan:
+        """Return the same with one opening at most."""
+        return replace(self, openings=min(1, self.openings))
+
 
 def measure_in_turns(
     launches: Mapping[str, Launch],
@@ -57,8 +61,9 @@ def measure_in_turns(
     """
     plan = plan or SpeedPlan()
     stays = fits_together(launches.values()) if keeps_open is None else keeps_open
-    shorter = replace(plan, openings=min(1, plan.openings))
-    entries = {name: _Entry(launch, shorter if name in once else plan) for name, launch in launches.items()}
+    entries = {
+        name: _Entry(launch, plan.once() if name in once else plan) for name, launch in launches.items()
+    }
     order = deque(entries.values())
 
     def in_turns(steps: Sequence[Callable[[_Entry], None]]) -> None:

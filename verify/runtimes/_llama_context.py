@@ -133,7 +133,7 @@ class SeatGroup:
         """Replace what was read of a seat's text by what was read of another's."""
         before, place = other._room(0), other._places[others_seat]
         length = self._lib.llama_memory_seq_pos_max(before.memory, place) + 1
-        self._room(length).copy_text(self._places[seat], other._room(0), place)
+        self._room(length).copy_text(self._places[seat], before, place)
 
     def _move_together(self, seats: Sequence[int]) -> None:
         """Move texts into each other's neighborhood: llama.cpp reads the weights again after each gap."""
