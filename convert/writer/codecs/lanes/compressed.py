@@ -1,7 +1,6 @@
 """compressed-tensors: the passes over all weights; numpy finds the scales between them.
 
-Numbers of a block follow each other, so that short loops over plain numbers become vectors by themselves:
-each does one kind of arithmetic, on floats or on their bits, in memory that stays in the nearest cache.
+Numbers of a block follow each other, so each vector has neighbors of one block.
 """
 
 from typing import Any, NamedTuple
@@ -10,20 +9,30 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.writer.codecs.lanes.jit import LINE, ROWS, Bytes, Floats, kernel_as
+from convert.writer.codecs.lanes.jit import LINE, ROWS, Bytes, Floats, kernel_as, part
+from convert.writer.codecs.lanes.memory import load, store_bytes
+from convert.writer.codecs.lanes.rounding import whole
+from convert.writer.codecs.lanes.vector import (
+    WIDTH,
+    Vector,
+    bits_of,
+    float_of_bits,
+    larger,
+    select,
+    smaller,
+    to_int,
+)
 
 BITS = numba.types.Array(numba.uint32, 2, "C", readonly=True)
-# Weights of a block that are worked on at once.
-STEP = 2048
 FP8, FP4, INTEGER = 0, 1, 2
-ONE, SIGN = np.uint32(1), np.uint32(0x80000000)
+SIZE, UPPER = 0x7FFFFFFF, -0x10000  # of the bits of a float32: all but the sign, those of a bfloat16
 # Of E4M3, as bits of a float32: what is added to round, the least normal number, the largest, and how far
 # the exponents are apart. Then a power of two that leaves whole steps below the least normal number.
-HALF_8, LEAST_8, MOST_8 = np.uint32(0x7FFFF), np.uint32(0x3C800000), np.uint32(0x43E00000)
-APART_8, MAGIC_8, MAGIC_8_BITS = np.uint32(960), np.float32(16384.0), np.uint32(0x46800000)
+HALF_8, LEAST_8, MOST_8 = 0x7FFFF, 0x3C800000, 0x43E00000
+APART_8, MAGIC_8, MAGIC_8_BITS = 960, np.float32(16384.0), 0x46800000
 # The same of E2M1.
-HALF_4, LEAST_4, MOST_4 = np.uint32(0x1FFFFF), np.uint32(0x3F800000), np.uint32(0x40C00000)
-APART_4, MAGIC_4, MAGIC_4_BITS = np.uint32(252), np.float32(4194304.0), np.uint32(0x4A800000)
+HALF_4, LEAST_4, MOST_4 = 0x1FFFFF, 0x3F800000, 0x40C00000
+APART_4, MAGIC_4, MAGIC_4_BITS = 252, np.float32(4194304.0), 0x4A800000
 
 
 @kernel_as(numba.void(BITS, numba.uint32[::1]))
@@ -36,6 +45,45 @@ def largest(blocks: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
         out[block] = most
 
 
+@part
+def narrowed(value: Vector) -> Vector:
+    """Round to bfloat16, ties to even."""
+    bits = bits_of(value)
+    return float_of_bits((bits + ((bits >> 16) & 1) + 0x7FFF) & UPPER)
+
+
+@part
+def fp8(value: Vector) -> Vector:
+    """Encode in E4M3, no further than the largest number."""
+    bits = bits_of(value)
+    size = smaller(bits & SIZE, MOST_8)
+    normal = ((size + ((size >> 20) & 1) + HALF_8) >> 20) - APART_8
+    small = bits_of(abs(value) + MAGIC_8) - MAGIC_8_BITS
+    return select(size < LEAST_8, small, normal) | ((bits >> 24) & 0x80)
+
+
+@part
+def fp4(value: Vector) -> Vector:
+    """Encode in E2M1, no further than the largest number; a zero has no sign."""
+    bits = bits_of(value)
+    size = smaller(bits & SIZE, MOST_4)
+    normal = ((size + ((size >> 22) & 1) + HALF_4) >> 22) - APART_4
+    small = bits_of(abs(value) + MAGIC_4) - MAGIC_4_BITS
+    code = select(size < LEAST_4, small, normal)
+    return select(size > 0, code | ((bits >> 28) & 8), code)
+
+
+@part
+def code_of(quotient: Vector, is_narrow: bool, kind: int, low: Any, high: Any) -> Vector:
+    """Round to what is stored."""
+    value = narrowed(quotient) if is_narrow else quotient
+    if kind == FP8:
+        return fp8(value)
+    if kind == FP4:
+        return fp4(value)
+    return to_int(whole(smaller(larger(value, low), high)) - low)
+
+
 @kernel_as(
     numba.void(ROWS, LINE, numba.boolean, numba.intp, numba.float32, numba.float32, numba.uint8[:, ::1])
 )
@@ -44,44 +92,17 @@ def codes(
 ) -> None:
     """Divide by each block's scale, round to BF16 where that is the source's float, and encode."""
     count, size = blocks.shape
-    quotients, shifted = np.empty(STEP, np.float32), np.empty(STEP, np.float32)
-    bits, shifted_bits = quotients.view(np.uint32), shifted.view(np.uint32)
+    some, some_codes = np.zeros(WIDTH, np.float32), np.empty(WIDTH, np.uint8)
+    rest = size % WIDTH
     for block in range(count):
-        scale = scales[block]
-        for first in range(0, size, STEP):
-            n = min(STEP, size - first)
-            for i in range(n):
-                quotients[i] = blocks[block, first + i] / scale
-            if is_narrow:
-                for i in range(n):
-                    odd = np.uint32((bits[i] >> np.uint32(16)) & ONE)
-                    bits[i] = np.uint32(bits[i] + odd + np.uint32(0x7FFF)) & np.uint32(0xFFFF0000)
-            if kind == INTEGER:
-                for i in range(n):
-                    out[block, first + i] = np.uint8(
-                        np.int32(np.rint(min(max(quotients[i], low), high)) - low)
-                    )
-            elif kind == FP8:
-                for i in range(n):
-                    shifted[i] = abs(quotients[i]) + MAGIC_8
-                for i in range(n):
-                    size_bits = min(np.uint32(bits[i] & ~SIGN), MOST_8)
-                    odd = np.uint32((size_bits >> np.uint32(20)) & ONE)
-                    normal = np.uint32((np.uint32(size_bits + HALF_8 + odd) >> np.uint32(20)) - APART_8)
-                    small = np.uint32(shifted_bits[i] - MAGIC_8_BITS)
-                    code = small if size_bits < LEAST_8 else normal
-                    out[block, first + i] = np.uint8(code | ((bits[i] & SIGN) >> np.uint32(24)))
-            else:
-                for i in range(n):
-                    shifted[i] = abs(quotients[i]) + MAGIC_4
-                for i in range(n):
-                    size_bits = min(np.uint32(bits[i] & ~SIGN), MOST_4)
-                    odd = np.uint32((size_bits >> np.uint32(22)) & ONE)
-                    normal = np.uint32((np.uint32(size_bits + HALF_4 + odd) >> np.uint32(22)) - APART_4)
-                    small = np.uint32(shifted_bits[i] - MAGIC_4_BITS)
-                    code = small if size_bits < LEAST_4 else normal
-                    sign = (bits[i] & SIGN) >> np.uint32(28) if size_bits > 0 else np.uint32(0)
-                    out[block, first + i] = np.uint8(code | sign)
+        scale, at = scales[block], block * size
+        for i in range(at, at + size - rest, WIDTH):
+            store_bytes(out, i, code_of(load(blocks, i) / scale, is_narrow, kind, low, high))
+        if rest:
+            first = size - rest
+            some[:rest] = blocks[block, first:]
+            store_bytes(some_codes, 0, code_of(load(some, 0) / scale, is_narrow, kind, low, high))
+            out[block, first:] = some_codes[:rest]
 
 
 class Passes(NamedTuple):

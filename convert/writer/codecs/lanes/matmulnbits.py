@@ -1,6 +1,6 @@
 """MatMulNBits: the two passes over all weights; numpy finds the scales between them.
 
-Blocks are in the order of memory here, so that loops over plain numbers become vectors by themselves.
+Blocks are in the order of memory here, so each vector has neighbors of one block.
 """
 
 from typing import Any, NamedTuple
@@ -8,28 +8,53 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from convert.writer.codecs.lanes.jit import OPTIONS, ROWS, Bytes, Floats, kernel_as, part
+from convert.writer.codecs.lanes.jit import ROWS, Bytes, Floats, kernel_as, part
+from convert.writer.codecs.lanes.memory import load, store_bytes, store_nibbles
+from convert.writer.codecs.lanes.vector import (
+    WIDTH,
+    Vector,
+    larger,
+    least_lane,
+    most_lane,
+    smaller,
+    to_int,
+)
 
 BLOCKS = numba.float32[::1]
 
 
 @part
-def whole(doubled: Any, doubled_top: Any) -> Any:
-    """Halve a number that is clipped, half away from zero: its whole part is what is rounded."""
-    doubled = np.float32(0) if doubled < 0 else doubled
-    doubled = doubled_top if doubled > doubled_top else doubled
-    return (np.int32(doubled) + np.int32(1)) >> 1
+def whole(doubled: Vector, doubled_top: Any) -> Vector:
+    """Clip and halve, half away from zero: the whole part of a number and one is what is rounded."""
+    return (to_int(smaller(larger(doubled, 0.0), doubled_top)) + 1) >> 1
 
 
-# A lowest number is the same in any order, but for the sign of zero, which is not taken from here.
-@numba.njit(**OPTIONS | {"fastmath": {"nnan", "nsz"}})  # type: ignore[untyped-decorator]  # numba has no types
+@part
 def extremes(blocks: Floats, block: int) -> tuple[Any, Any]:
     """Find the lowest and the highest weight of a block."""
+    size = blocks.shape[1]
     least = most = blocks[block, 0]
-    for i in range(blocks.shape[1]):
+    whole_size = size // WIDTH * WIDTH
+    if whole_size:
+        at = block * size
+        low = high = load(blocks, at)
+        for i in range(WIDTH, whole_size, WIDTH):
+            x = load(blocks, at + i)
+            low, high = smaller(x, low), larger(x, high)
+        least, most = least_lane(low), most_lane(high)
+    for i in range(whole_size, size):
         least = min(least, blocks[block, i])
         most = max(most, blocks[block, i])
     return least, most
+
+
+@part
+def write(out: Bytes, index: int, doubled: Vector, bits: int) -> None:
+    """Store whole numbers of 8 bits, or of 4 and two a byte, the first below."""
+    if bits == 8:
+        store_bytes(out, index, whole(doubled, np.float32(510)))
+    else:
+        store_nibbles(out, index, whole(doubled, np.float32(30)))
 
 
 @kernel_as(numba.void(ROWS, BLOCKS, BLOCKS))
@@ -45,18 +70,20 @@ def bounds(blocks: Floats, low: Floats, high: Floats) -> None:
 
 @kernel_as(numba.void(ROWS, BLOCKS, BLOCKS, numba.intp, numba.uint8[:, ::1]))
 def pack(blocks: Floats, doubled_scales: Floats, doubled_zeros: Floats, bits: int, out: Bytes) -> None:
-    """Round to whole numbers of 8 bits, or of 4 and two a byte, the first below."""
+    """Round to whole numbers."""
     count, size = blocks.shape
+    some, some_codes = np.zeros(WIDTH, np.float32), np.empty(WIDTH, np.uint8)
+    rest = size % WIDTH
+    first = size - rest
     for block in range(count):
         scale, zero = doubled_scales[block], doubled_zeros[block]
-        if bits == 8:
-            for i in range(size):
-                out[block, i] = whole(blocks[block, i] * scale + zero, np.float32(510))
-        else:
-            for i in range(size // 2):
-                first = whole(blocks[block, 2 * i] * scale + zero, np.float32(30))
-                second = whole(blocks[block, 2 * i + 1] * scale + zero, np.float32(30))
-                out[block, i] = first | (second << 4)
+        at, to = block * size, block * out.shape[1]
+        for i in range(0, first, WIDTH):
+            write(out, to + i * bits // 8, load(blocks, at + i) * scale + zero, bits)
+        if rest:
+            some[:rest] = blocks[block, first:]
+            write(some_codes, 0, load(some, 0) * scale + zero, bits)
+            out[block, first * bits // 8 :] = some_codes[: rest * bits // 8]
 
 
 class Passes(NamedTuple):

@@ -7,7 +7,7 @@ from numba.core import types
 
 from convert.writer.codecs.lanes.vector import FLOAT, FLOATS, INT, INTS, WIDTH, primitive
 
-INDEX = ir.IntType(64)
+INDEX, BYTE = ir.IntType(64), ir.IntType(8)
 SIDE = 16  # of the squares that are turned around in registers
 SQUARE = ir.VectorType(FLOAT, SIDE)
 
@@ -137,3 +137,32 @@ def _scatter(bits: int) -> Any:
 
 
 scatter_words, scatter_halves, scatter_bytes = _scatter(32), _scatter(16), _scatter(8)
+
+
+@primitive
+def store_bytes(typingctx: Any, out: Any, index: Any, value: Any) -> Any:
+    """Write the low byte of each lane, one after the other."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        out, index, value = args
+        narrow = builder.trunc(value, ir.VectorType(BYTE, WIDTH))
+        builder.store(narrow, _address(context, builder, sig.args[0], out, index, narrow.type), align=1)
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, INTS), emit
+
+
+@primitive
+def store_nibbles(typingctx: Any, out: Any, index: Any, value: Any) -> Any:
+    """Write the low four bits of each lane, two lanes a byte, the first below."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        out, index, value = args
+        pairs = ir.VectorType(ir.IntType(16), WIDTH // 2)
+        both = builder.bitcast(builder.trunc(value, ir.VectorType(BYTE, WIDTH)), pairs)
+        four = ir.Constant(pairs, [4] * (WIDTH // 2))
+        narrow = builder.trunc(builder.or_(both, builder.lshr(both, four)), ir.VectorType(BYTE, WIDTH // 2))
+        builder.store(narrow, _address(context, builder, sig.args[0], out, index, narrow.type), align=1)
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, INTS), emit

@@ -211,3 +211,26 @@ def any_lane(typingctx: Any, mask: Any) -> Any:
         return builder.icmp_unsigned("!=", number, ir.Constant(number.type, 0))
 
     return types.boolean(MASK), emit
+
+
+def _fold(sign: str) -> Any:
+    """Make a function that finds one number of all lanes: halves are compared until one is left."""
+
+    def typing(typingctx: Any, value: Any) -> Any:
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            left, count = args[0], WIDTH
+            while count > 1:
+                count //= 2
+                lower, upper = (
+                    builder.shuffle_vector(left, left, ir.Constant(ir.VectorType(INT, count), list(half)))
+                    for half in (range(count), range(count, 2 * count))
+                )
+                left = builder.select(builder.fcmp_ordered(sign, lower, upper), lower, upper)
+            return builder.extract_element(left, INT(0))
+
+        return types.float32(FLOATS), emit
+
+    return primitive(typing)
+
+
+least_lane, most_lane = _fold("<"), _fold(">")
