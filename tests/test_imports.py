@@ -39,7 +39,7 @@ STEPS = (
     ("rounding",),
     ("writer.codecs",),
     ("writer.layout", "writer.share"),
-    ("writer.front",),
+    ("writer.sink",),
     ("writer.slice",),
     ("writer.engine", "writer.trial", "model.forward", "quantizer"),
     ("learning",),

@@ -12,8 +12,8 @@ from convert.pipeline.result import PlannedStep
 from convert.pipeline.sampling import Sample, sample
 from convert.pipeline.transform import rotated_count, transform_cost
 from convert.source.digest import DigestNotes
-from convert.store import STEP_BYTES
 from convert.writer import engine
+from convert.writer.sink import BLOCK_BYTES, FILE_BLOCKS
 from convert.writer.speed import Disk, Speeds
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Forecast:
             sizes = [layout.size_bytes for layout in layouts]
             yield self._pass([*layouts, *scratch_layouts], sum(sizes))
         if layouts:
-            yield self._digest([min(each, STEP_BYTES) for each in sizes])
+            yield self._digest([min(each, FILE_BLOCKS * BLOCK_BYTES) for each in sizes])
         for job in jobs:
             if finish := job.planned.finish:
                 limit = f"GPTQModel on the {DEVICES.get(finish.device, finish.device)}"

@@ -7,7 +7,6 @@ from convert.errors import Failure
 from convert.store import inventory, part, staging
 from convert.store.digest import Begun, Progress
 from convert.store.fault import explained
-from convert.store.follow import STEP_BYTES, Follower
 from convert.store.inventory import (
     REBUILT,
     ArtifactReport,
@@ -44,7 +43,6 @@ __all__ = [
     "ADAPTER_FOLDER",
     "MANIFEST_NAME",
     "REBUILT",
-    "STEP_BYTES",
     "AdapterRecord",
     "ArtifactReport",
     "Begun",
@@ -52,7 +50,6 @@ __all__ = [
     "FileEntry",
     "FileReport",
     "Flaw",
-    "Follower",
     "Manifest",
     "MissingManifest",
     "ModelRecord",

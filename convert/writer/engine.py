@@ -15,10 +15,10 @@ from convert.checkpoint import Checkpoint
 from convert.checkpoint.lent import Scratch
 from convert.model.tensor import Origin, Ref
 from convert.writer.codecs import Codec, plane_rows
-from convert.writer.front import Front
 from convert.writer.layout import Computed, Layout, Piece
 from convert.writer.share import WHOLE, Part, Share
-from convert.writer.slice import Place, Slice, Target, write
+from convert.writer.sink import PEAK_BYTES, Disk, HeardSink, Sink
+from convert.writer.slice import Place, Slice, Target
 
 # Weights in a slice: large enough that Python's share is small, small enough for a core's cache.
 SLICE_WEIGHTS = 1 << 19
@@ -35,7 +35,8 @@ class Output:
     # Where a part is made away from the others: the file is cut into stretches of this length, and a part
     # makes whole ones. None where all parts write into one file.
     stretch_bytes: int | None = None
-    reached: Callable[[int], None] = lambda _bytes: None  # hears how much of it is final, from its start
+    # Hears the file from its start while it is filled, as far as that goes without waiting.
+    hears: Callable[[memoryview], None] | None = None
 
 
 def available_threads() -> int:
@@ -50,7 +51,7 @@ def slice_weights(codecs: Iterable[Codec]) -> int:
 
 def peak_bytes(threads: int, widest_row: int, most_weights: int = SLICE_WEIGHTS) -> int:
     """Bound the memory of a pass, over that of the program itself."""
-    return threads * max(most_weights, widest_row) * WEIGHT_BYTES
+    return threads * max(most_weights, widest_row) * WEIGHT_BYTES + PEAK_BYTES
 
 
 def run(
@@ -71,13 +72,11 @@ def run(
     count = threads or available_threads()
     with ExitStack() as stack:
         targets: dict[Place, list[Target]] = defaultdict(list)
-        descriptors: list[int] = []
+        disk = stack.enter_context(Disk())
+        sinks: list[Sink] = []
         for output in outputs:
-            descriptor = os.open(output.path, os.O_RDWR | os.O_CREAT, 0o666)
-            stack.callback(os.close, descriptor)
-            descriptors.append(descriptor)
-            os.truncate(descriptor, output.layout.size_bytes)
-            for place, target in _targets(output, descriptor, origins):
+            sinks.append(sink := _sink(output, disk))
+            for place, target in _targets(output.layout, sink, origins):
                 targets[place].append(target)
         places = list(targets)
         if part != WHOLE:
@@ -85,28 +84,36 @@ def run(
             places.sort(key=lambda place: (order[place.name], place.matrix or 0))
         cut = _Cut(checkpoint, places, targets, part)
         shares = {
-            descriptor: Share(output.layout.size_bytes, output.stretch_bytes, part)
-            for descriptor, output in zip(descriptors, outputs, strict=True)
+            sink: Share(output.layout.size_bytes, output.stretch_bytes, part)
+            for sink, output in zip(sinks, outputs, strict=True)
             if output.stretch_bytes is not None
         }
         cut.divide(shares)
-        for descriptor, output in zip(descriptors, outputs, strict=True):
-            share = shares.get(descriptor)
+        for sink, output in zip(sinks, outputs, strict=True):
+            share = shares.get(sink)
             for offset_bytes, data in output.layout.fixed:
                 is_mine = part.number == 1 if share is None else share.has(offset_bytes, len(data))
                 if is_mine:
-                    made = data.make() if isinstance(data, Computed) else data
-                    write(descriptor, made, offset_bytes)
+                    sink.write(data.make() if isinstance(data, Computed) else data, offset_bytes)
         _pass(checkpoint, cut.slices(shares), count, advance)
-        return tuple(shares[each].mine if each in shares else () for each in descriptors)
+        disk.finish()
+        return tuple(shares[each].mine if each in shares else () for each in sinks)
 
 
-def _targets(
-    output: Output, descriptor: int, origins: Mapping[Ref, Origin]
-) -> Iterator[tuple[Place, Target]]:
+def _sink(output: Output, disk: Disk) -> Sink:
+    """Open a file; one that is made here alone is heard while it is filled, where somebody listens."""
     layout = output.layout
-    front = Front(layout.slots, layout.size_bytes, output.reached)
-    for number, slot in enumerate(layout.slots):
+    if output.hears is None:
+        return Sink(output.path, layout.size_bytes, disk)
+    fixed = ((at, len(data)) for at, data in layout.fixed)
+    slots = (
+        place for slot in layout.slots for place in zip(slot.offsets_bytes, slot.sizes_bytes, strict=True)
+    )
+    return HeardSink(output.path, layout.size_bytes, disk, itertools.chain(fixed, slots), output.hears)
+
+
+def _targets(layout: Layout, sink: Sink, origins: Mapping[Ref, Origin]) -> Iterator[tuple[Place, Target]]:
+    for slot in layout.slots:
         row = 0
         row_bytes = slot.codec.row_bytes(slot.columns)
         turned_bytes: tuple[tuple[int, int], ...] = ()
@@ -133,16 +140,13 @@ def _targets(
                     piece,
                     piece.codec or slot.codec,
                     offsets,
-                    descriptor,
-                    front,
-                    number,
+                    sink,
                     turned_bytes,
                     phase,
                     step,
                     shared,
                 )
                 at += target.written(count * step) * piece.lanes
-                front.expect(number, target.stop_row - first)
                 yield Place(origin.name, origin.index, origin.is_transposed), target
             if piece.lane == piece.lanes - 1:
                 row += piece.out_rows * piece.lanes
@@ -180,11 +184,7 @@ def _pass(
                     task = next(slices, None)
                 if task is None:
                     return
-                done_bytes = task.encode(checkpoint, scratch)
-                with lock:
-                    for target in task.targets:
-                        target.front.wrote(target.slot, task.stop_row - task.first_row)
-                advance(done_bytes)
+                advance(task.encode(checkpoint, scratch))
         except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
             failures.append(error)
 
@@ -207,17 +207,17 @@ class _Cut:
     targets: Mapping[Place, list[Target]]
     part: Part
 
-    def divide(self, shares: Mapping[int, Share]) -> None:
+    def divide(self, shares: Mapping[Sink, Share]) -> None:
         """Let each stretch be made by the part in which the first slice is that goes into it."""
         if not shares:
             return
         for each, number in self._numbered():
             for target in each.targets:
-                if (share := shares.get(target.descriptor)) is not None:
+                if (share := shares.get(target.sink)) is not None:
                     for start, stop in each.spans(target):
                         share.claim(start, stop, number)
 
-    def slices(self, shares: Mapping[int, Share]) -> Iterator[Slice]:
+    def slices(self, shares: Mapping[Sink, Share]) -> Iterator[Slice]:
         """Yield the slices of a part: one stretch of the source, or all that goes into its own files."""
         if not shares:
             yield from (each for each, number in self._numbered() if number == self.part.number)
@@ -226,7 +226,7 @@ class _Cut:
             mine = tuple(
                 target
                 for target in each.targets
-                if any(shares[target.descriptor].has(at, stop - at) for at, stop in each.spans(target))
+                if any(shares[target.sink].has(at, stop - at) for at, stop in each.spans(target))
             )
             if mine:
                 yield replace(each, targets=mine)

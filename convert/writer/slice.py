@@ -1,7 +1,6 @@
 """Rows of the source on their way into every file that takes them."""
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,8 +13,8 @@ from convert.checkpoint.lent import Scratch
 from convert.errors import Failure
 from convert.writer.codecs import Codec
 from convert.writer.codecs.plain import Plain
-from convert.writer.front import Front
 from convert.writer.layout import Piece
+from convert.writer.sink import Sink
 
 
 class Place(NamedTuple):
@@ -35,9 +34,7 @@ class Target:
     piece: Piece
     codec: Codec
     offsets_bytes: tuple[int, ...]  # of the first row, one a plane
-    descriptor: int
-    front: Front
-    slot: int
+    sink: Sink
     # Where rows become columns, for each plane: what stays together of a row, and how far apart such are.
     turned_bytes: tuple[tuple[int, int], ...] = ()
     phase: int = 0  # which of every `step` rows it takes
@@ -112,9 +109,9 @@ class Slice:
             if target.piece.lanes > 1:
                 step_bytes = row_bytes * target.piece.lanes
                 for number, row in enumerate(plane, written):
-                    write(target.descriptor, row, offset_bytes + number * step_bytes)
+                    target.sink.write(row, offset_bytes + number * step_bytes)
             else:
-                write(target.descriptor, plane, offset_bytes + written * row_bytes)
+                target.sink.write(plane, offset_bytes + written * row_bytes)
 
     def spans(self, target: Target) -> Iterator[tuple[int, int]]:
         """Find where these rows go in one file: the first byte of each plane, and the one after the last."""
@@ -146,18 +143,10 @@ class Slice:
         return size * self.stop_row // self.matrix_rows - size * self.first_row // self.matrix_rows
 
 
-def write(descriptor: int, data: bytes | NDArray[np.uint8], offset_bytes: int) -> None:
-    view = memoryview(data).cast("B")  # type: ignore[arg-type] # numpy's arrays are buffers from 3.12 on
-    while view:
-        written = os.pwrite(descriptor, view, offset_bytes)
-        view = view[written:]
-        offset_bytes += written
-
-
 def _write_turned(target: Target, plane: NDArray[np.uint8], number: int, written: int) -> None:
     """Write rows as columns: the same part of each row side by side."""
     size_bytes, apart_bytes = target.turned_bytes[number]
     parts = plane.reshape(plane.shape[0], -1, size_bytes)
     offset_bytes = target.offsets_bytes[number] + written * size_bytes
     for at, together in enumerate(np.ascontiguousarray(parts.swapaxes(0, 1))):
-        write(target.descriptor, together, offset_bytes + at * apart_bytes)
+        target.sink.write(together, offset_bytes + at * apart_bytes)

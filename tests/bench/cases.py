@@ -75,7 +75,9 @@ class Place:
         program = str(Path(sys.executable).parent / "modelwright")
         out = self.out(name)
         command = (program, "--quiet", "convert", str(recipe), "--out", str(out))
-        return Route((command,), (out,), {"XDG_CACHE_HOME": str(self.work / "cache")})
+        # An installed package has its code compiled.
+        environment = {"XDG_CACHE_HOME": str(self.work / "cache"), "PYTHONDONTWRITEBYTECODE": ""}
+        return Route((command,), (out,), environment)
 
     def llama(self, model: Path, quants: Sequence[str]) -> Route:
         """Convert with llama.cpp: a whole file in 16 bits, then a pass over it for each type."""

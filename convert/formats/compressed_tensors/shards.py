@@ -56,7 +56,7 @@ def shard_layouts(
     layouts = []
     for path, names in shards.items():
         parts = [part for name in names for part in of_name[name][1]]
-        header, offsets = pack_header([part.entry for part in parts])
+        header, offsets = pack_header([part.entry for part in parts], keeps_order=True)
         fixed = [(offsets[part.entry.name], part.data) for part in parts if part.data is not None]
         slots = tuple(
             Slot(

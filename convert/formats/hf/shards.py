@@ -1,5 +1,6 @@
 """Files of safetensors, planned to the byte as its own library writes them, and their index."""
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -88,16 +89,20 @@ def index(shards: Mapping[str, Sequence[Entry]]) -> dict[str, bytes]:
     return {INDEX_NAME: to_json({"metadata": {"total_size": total_bytes}, "weight_map": names})}
 
 
-def pack_header(entries: Sequence[Entry], framework: str = "pt") -> tuple[bytes, dict[str, int]]:
+def pack_header(
+    entries: Sequence[Entry], framework: str = "pt", *, keeps_order: bool = False
+) -> tuple[bytes, dict[str, int]]:
     """Pack a header, which says whose tensors these are, and say where in the file each begins.
 
-    The order is the library's own, wide types first, so that each tensor is aligned; then by name. A second
-    key of metadata would come out of the library in any order, so there is one.
+    The order is the library's own, wide types first, so that each tensor is aligned; then by name. A file
+    that keeps the order of its entries, where they are aligned in it, is digested while it is written.
+    A second key of metadata would come out of the library in any order, so there is one.
     """
     content: dict[str, Any] = {"__metadata__": {"format": framework}}
     places: dict[str, int] = {}
     at = 0
-    for entry in sorted(entries, key=lambda each: (-_rank(each.dtype), each.name)):
+    ordered = sorted(entries, key=lambda each: (-_rank(each.dtype), each.name))
+    for entry in entries if keeps_order and _is_aligned(entries) else ordered:
         places[entry.name] = at
         content[entry.name] = {
             "dtype": entry.dtype,
@@ -111,8 +116,18 @@ def pack_header(entries: Sequence[Entry], framework: str = "pt") -> tuple[bytes,
     return header, {name: len(header) + place for name, place in places.items()}
 
 
+def _is_aligned(entries: Sequence[Entry]) -> bool:
+    """Tell whether each tensor begins at a multiple of its numbers' width, one after the other."""
+    starts = itertools.accumulate((each.size_bytes for each in entries), initial=0)
+    return not any(at % WIDTHS_BYTES[each.dtype] for at, each in zip(starts, entries, strict=False))
+
+
 # The library's own order of types, in which it sorts them, wide ones first; those that a checkpoint may have.
-_ORDER = ("BOOL", "U8", "I8", "F8_E4M3", "I16", "F16", "BF16", "I32", "U32", "F32", "I64")
+WIDTHS_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "I16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4,
+    "I64": 8,
+}  # fmt: skip
+_ORDER = tuple(WIDTHS_BYTES)
 
 
 def _rank(dtype: str) -> int:

@@ -112,7 +112,7 @@ def layouts(found: Iterable[Tensor], max_bytes: int) -> tuple[tuple[Layout, ...]
 
 
 def _layout(path: str, parts: Iterable[Tensor], entries: list[Entry]) -> Layout:
-    header, offsets = pack_header(entries, "mlx")
+    header, offsets = pack_header(entries, "mlx", keeps_order=True)
     slots = tuple(
         replace(each.slot, offsets_bytes=tuple(offsets[entry.name] for entry in each.entries))
         for each in parts

@@ -1,5 +1,6 @@
 """Build the artifacts: one pass over the weights fills all files, and each artifact is put in place whole."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ from convert.model.source import Weights
 from convert.pipeline.record import manifest
 from convert.pipeline.run import Job, Run
 from convert.pipeline.weights import fill, legal_files, opened
-from convert.store import Begun, Follower, Staging, seal
+from convert.store import Begun, Staging, seal
 from convert.store.lessons import held
 from convert.writer import engine
 from convert.writer.codecs.lanes.prepare import preparing
@@ -84,7 +85,7 @@ def _fill(run: Run, weights: Weights, jobs: list[Job]) -> None:
     """
     legal = legal_files(run)
     with ExitStack() as stack:
-        follower = stack.enter_context(Follower())
+        begun: defaultdict[Path, Begun] = defaultdict(Begun)  # digests, of what is filled
         outputs: list[engine.Output] = []
         stagings: list[Staging] = []
         for job in jobs:
@@ -92,7 +93,7 @@ def _fill(run: Run, weights: Weights, jobs: list[Job]) -> None:
             stagings.append(staging)
             made = _allocate(staging, job.planned.layouts)
             if job.planned.finish is None:  # what a tool comes after is not final yet
-                made = [replace(each, reached=follower.watch(each.path)) for each in made]
+                made = [replace(each, hears=begun[each.path].add) for each in made]
             outputs += made
             write_files(staging.path, {**legal, **job.planned.files})
         scratches: list[tuple[Scratch, Path]] = []  # tools that want the same scratch checkpoint share one
@@ -106,7 +107,7 @@ def _fill(run: Run, weights: Weights, jobs: list[Job]) -> None:
         fill(run, weights, outputs)
         built = list(zip(jobs, stagings, strict=True))
         whole = [(job, each) for job, each in built if job.planned.finish is None]
-        commit(run, whole, follower.begun())
+        commit(run, whole, begun)
         for job, staging in built:
             if (finish := job.planned.finish) is not None:
                 folder = next(path for scratch, path in scratches if scratch == finish.scratch)

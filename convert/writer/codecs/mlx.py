@@ -61,17 +61,16 @@ class Affine:
 
     def encode(self, rows: Rows) -> tuple[NDArray[np.uint8], ...]:
         count, columns = rows.shape
-        groups = rounded(rows, self.dtype).reshape(-1, self.group_size)
-        kernel = lanes.ready.get(KERNEL)
-        make = self._compiled if kernel else self._computed
-        packed, scales, biases = make(groups, kernel)
+        if kernel := lanes.ready.get(KERNEL):
+            packed, scales, biases = self._compiled(rows, kernel)
+        else:
+            packed, scales, biases = self._computed(rounded(rows, self.dtype).reshape(-1, self.group_size))
         small = (Plain(self.dtype).encode(each.reshape(count, -1))[0] for each in (scales, biases))
         return packed.reshape(count, columns * self.bits // 8), *small
 
-    def _computed(self, groups: Rows, _: None) -> tuple[NDArray[np.uint8], Rows, Rows]:
+    def _computed(self, groups: Rows) -> tuple[NDArray[np.uint8], Rows, Rows]:
         """Find the packed numbers, the scales and the biases of groups by numpy."""
-        scales, biases = np.empty(len(groups), np.float32), np.empty(len(groups), np.float32)
-        packed = np.empty((len(groups), self.group_size * self.bits // 8), np.uint8)
+        scales, biases, packed = self._room(len(groups))
         step = STEP_WEIGHTS // self.group_size
         for first in range(0, len(groups), step):
             here = slice(first, first + step)
@@ -84,14 +83,19 @@ class Affine:
             packed[here] = pack(values.astype(np.uint8), self.bits)
         return packed, scales, biases
 
-    def _compiled(self, groups: Rows, kernel: Any) -> tuple[NDArray[np.uint8], Rows, Rows]:
+    def _compiled(self, rows: Rows, kernel: Any) -> tuple[NDArray[np.uint8], Rows, Rows]:
         """Find them by a kernel."""
-        low, high = np.empty(len(groups), np.float32), np.empty(len(groups), np.float32)
-        kernel.bounds(groups, low, high)
-        scales, biases = self._scales(low, high)
-        packed = np.empty((len(groups), self.group_size * self.bits // 8), np.uint8)
-        kernel.codes(groups, scales, biases, self.bits, packed)
+        values = (
+            rounded(rows, self.dtype) if self.dtype == "F16" else np.require(rows, np.float32, ("C", "A"))
+        )
+        groups = values.reshape(-1, self.group_size)
+        scales, biases, packed = self._room(len(groups))
+        kernel(groups, self.dtype == "BF16", self.bits, scales, biases, packed)
         return packed, scales, biases
+
+    def _room(self, groups: int) -> tuple[Rows, Rows, NDArray[np.uint8]]:
+        packed = np.empty((groups, self.group_size * self.bits // 8), np.uint8)
+        return np.empty(groups, np.float32), np.empty(groups, np.float32), packed
 
     @property
     def grid(self) -> Grid:
