@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -57,14 +57,27 @@ class NBits:
     def encode(self, rows: Rows) -> tuple[NDArray[np.uint8], ...]:
         count = len(rows)
         blocks = self._blocks(rows)
+        kernel = lanes.ready.get(KERNEL)
+        packed, scales, zero_points = self._compiled(blocks, kernel) if kernel else self._computed(blocks)
+        packed = packed.reshape(count, -1)
+        # Beyond the last weight the reference leaves zeros, whatever number means zero elsewhere.
+        packed[:, -(-rows.shape[1] * self.bits // 8) :] = 0
+        planes = packed, scales.reshape(count, -1).view(np.uint8)
+        return planes if self.is_symmetric else (*planes, self._pack_zero_points(zero_points, count))
+
+    def _computed(self, blocks: Rows) -> tuple[NDArray[np.uint8], NDArray[Any], Rows]:
+        """Find the packed weights, the scales as they are stored, and the zero points by numpy."""
         low, high = _bounds(blocks)
         scales, zero_points = self._symmetric(low, high) if self.is_symmetric else self._between(low, high)
         stored = self._stored(scales)
-        packed = self._pack(blocks, stored.astype(np.float32, copy=False), zero_points).reshape(count, -1)
-        # Beyond the last weight the reference leaves zeros, whatever number means zero elsewhere.
-        packed[:, -(-rows.shape[1] * self.bits // 8) :] = 0
-        planes = packed, stored.reshape(count, -1).view(np.uint8)
-        return planes if self.is_symmetric else (*planes, self._pack_zero_points(zero_points, count))
+        return self._pack(blocks, stored.astype(np.float32, copy=False), zero_points), stored, zero_points
+
+    def _compiled(self, blocks: Rows, kernel: Any) -> tuple[NDArray[np.uint8], NDArray[Any], Rows]:
+        """Find them by a kernel."""
+        packed = np.empty((len(blocks), self.block_size * self.bits // 8), np.uint8)
+        scales, zero_points = np.empty(len(blocks), np.float32), np.empty(len(blocks), np.float32)
+        kernel(blocks, self.bits, self.is_symmetric, self.scale == "F16", scales, zero_points, packed)
+        return packed, self._stored(scales), zero_points
 
     def decode(self, planes: Sequence[NDArray[np.uint8]], columns: int) -> Rows:
         """Read encoded rows again, as onnxruntime does."""
@@ -144,9 +157,6 @@ class NBits:
         doubled_scale[np.isinf(doubled_scale)] = 0
         doubled_zero = zero_points * np.float32(2)
         out = np.empty((len(blocks), self.block_size * self.bits // 8), np.uint8)
-        if kernel := lanes.ready.get(KERNEL):
-            kernel.pack(blocks, doubled_scale, doubled_zero, self.bits, out)
-            return out
         step = max(1, STEP_WEIGHTS // self.block_size)
         for first in range(0, len(blocks), step):
             here = slice(first, first + step)
@@ -184,9 +194,6 @@ def _bounds(blocks: Rows) -> tuple[Rows, Rows]:
     """
     count, size = blocks.shape
     low, high = np.empty(count, np.float32), np.empty(count, np.float32)
-    if kernel := lanes.ready.get(KERNEL):
-        kernel.bounds(blocks, low, high)
-        return low, high
     step = max(1, STEP_WEIGHTS // size)
     for first in range(0, count, step):
         across = np.ascontiguousarray(blocks[first : first + step].T)
