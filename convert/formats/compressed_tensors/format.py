@@ -61,7 +61,7 @@ class CompressedTensorsFormat(Format[CompressedTensorsOptions, Matrices]):
     """One checkpoint a scheme."""
 
     name = NAME
-    REVISION = 1
+    REVISION = 2
     RENDERS = hf.HfFormat.RENDERS  # the runtimes' own classes compute what the config says
 
     def renders(

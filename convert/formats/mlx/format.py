@@ -48,7 +48,7 @@ class MlxFormat(Format[MlxOptions, Shared]):
     """Checkpoints for mlx-lm: matrices in groups with scales, the rest as floats."""
 
     name = "mlx"
-    REVISION = 1
+    REVISION = 2
     RENDERS: frozenset[Feature] = frozenset()  # each model file has its own
 
     def renders(self, decoder: Decoder, options: MlxOptions | None = None) -> frozenset[Feature] | None:
