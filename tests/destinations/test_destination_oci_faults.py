@@ -146,7 +146,7 @@ def test_a_lying_registry_is_found(server: RegistryServer, tmp_path: Path) -> No
         place.read_back(bundle, sent, Silent())
 
 
-@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("is_after", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_interrupted_at_any_request_the_tag_names_the_old_or_the_new(
     server: RegistryServer, tmp_path: Path, *, is_after: bool
 ) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # The others are refused without an importance matrix, or for narrow rows: see test_types.py. NVFP4 is ours.
 REFUSED = ("IQ1", "IQ2", "IQ3", "Q1_0", "Q2_K_S", "NVFP4")
 ALL = tuple(name for name in MIXTURES if not name.startswith(REFUSED))
-QUICK = ("F16", "BF16", "Q8_0", "Q4_K_M", "Q3_K_L")
+QUICK = ("F16", "Q4_K_M", "Q3_K_L")
 # Deep enough for the rules that ask for a sixteenth of the layers, and narrow enough to be quick.
 DEEP = {"num_hidden_layers": 16, "intermediate_size": 256, "layer_types": None}
 

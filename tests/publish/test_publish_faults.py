@@ -55,6 +55,7 @@ FAULTS = {
     "cut upload": Fault("cut-upload", after_bytes=10),
 }
 # What a client rides out, once.
+RARER = ("reset", "412", "403", "429 for an hour")
 PASSING = ("429", "500", "503", "reset", "lost", "cut", "slow", "slow upload", "cut upload")
 
 
@@ -131,8 +132,10 @@ def meets(server: HubServer, hub: Hub, what: Bundle, call: str, fault: str, *, t
     return failure is None
 
 
-@pytest.mark.parametrize("fault", ["500", "lost", "reset", "412", "403", "429 for an hour"])
-@pytest.mark.parametrize("call", ["commit", "upload"])
+@pytest.mark.parametrize(
+    "fault", ["500", "lost", *(pytest.param(each, marks=pytest.mark.slow) for each in RARER)]
+)
+@pytest.mark.parametrize("call", ["commit", pytest.param("upload", marks=pytest.mark.slow)])
 def test_the_requests_that_carry_everything(
     server: HubServer, hub: Hub, what: Bundle, call: str, fault: str
 ) -> None:

@@ -138,6 +138,7 @@ def test_killed_at_any_request_a_repo_is_the_old_one_or_the_new(parts: HubServer
     assert sweep(parts, bundle(tmp_path / "new", SETTINGS, size_bytes=SIZE_BYTES), old) > 30
 
 
+@pytest.mark.slow
 def test_killed_around_the_commit(parts: HubServer, tmp_path: Path) -> None:
     what = bundle(tmp_path, SETTINGS, size_bytes=SIZE_BYTES)
     with publisher(parts) as publishing:

@@ -48,7 +48,10 @@ def start(root: Path, mark: str, *mode: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize(("mode", "fewest"), [("--sweep", 60), ("--sweep-without-exchange", 30)])
+@pytest.mark.parametrize(
+    ("mode", "fewest"),
+    [("--sweep", 60), pytest.param("--sweep-without-exchange", 30, marks=pytest.mark.slow)],
+)
 def test_a_build_killed_ahead_of_any_call_leaves_the_old_the_new_or_nothing(
     quick_disk: Path, mode: str, fewest: int
 ) -> None:

@@ -55,6 +55,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_pass_at_once(tmp_path: Path) -> None:
     sizes = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 8}
     folder = tiny.make(tmp_path / "model", tiny.Recipe("mistral", sizes))
