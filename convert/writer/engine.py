@@ -72,7 +72,7 @@ def run(
     count = threads or available_threads()
     with ExitStack() as stack:
         targets: dict[Place, list[Target]] = defaultdict(list)
-        disk = stack.enter_context(Disk())
+        disk = stack.enter_context(Disk(count))
         sinks: list[Sink] = []
         for output in outputs:
             sinks.append(sink := _sink(output, disk))

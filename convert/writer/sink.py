@@ -32,6 +32,8 @@ BLOCK_BYTES = 1 << 20
 # Blocks in memory: of one file, and of all. As many after the next one, a block is far from its turn.
 FILE_BLOCKS, MOST_BLOCKS = 16, 64
 PEAK_BYTES = MOST_BLOCKS * BLOCK_BYTES
+# A core hashes several times as fast as one encodes.
+CORES_BY_HEARING = 4
 # A disk wants the length of a direct write to be a multiple of its sectors'.
 SECTOR_BYTES = 4096
 
@@ -223,25 +225,24 @@ def _by_block(size_bytes: int, covered: Iterable[tuple[int, int]]) -> list[int]:
 
 
 class Disk:
-    """Two threads for all files: one lets blocks be heard, one writes them."""
+    """The threads of all files: some let blocks be heard, each of another file, and one writes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, cores: int = 1) -> None:
         self.sinks: list[Sink] = []
         self.lock = RLock()
         self._to_hear, self._to_write = Condition(self.lock), Condition(self.lock)
         self._due: deque[HeardSink] = deque()
+        self._heard: set[HeardSink] = set()  # by a thread, right now
         self._full: deque[tuple[HeardSink, int]] = deque()
         self._free: list[Bytes] = []
         self._made = 0
         self._is_over = self._is_heard = False
         self._failure: BaseException | None = None
-        self._threads = [
-            Thread(target=self._work, args=(work,), name=work.__name__.strip("_"), daemon=True)
-            for work in (self._hear, self._write)
-        ]
+        self._hearing = [self._thread(self._hear) for _ in range(max(1, cores // CORES_BY_HEARING))]
+        self._writing = self._thread(self._write)
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
+        for thread in (*self._hearing, self._writing):
             thread.start()
         return self
 
@@ -259,8 +260,9 @@ class Disk:
         """Let everything be on its way to the disk; what would have to be read is not heard any more."""
         with self.lock:
             self._is_over = True
-            self._to_hear.notify()
-        self._threads[0].join()
+            self._to_hear.notify_all()
+        for thread in self._hearing:
+            thread.join()
         with self.lock:
             self.require_sound()
             for sink in self.sinks:
@@ -271,9 +273,9 @@ class Disk:
     def _end(self) -> None:
         with self.lock:
             self._is_over = self._is_heard = True
-            self._to_hear.notify()
+            self._to_hear.notify_all()
             self._to_write.notify()
-        for thread in self._threads:
+        for thread in (*self._hearing, self._writing):
             thread.join()
 
     def require_sound(self) -> None:
@@ -304,6 +306,9 @@ class Disk:
         self._full.append((sink, number))
         self._to_write.notify()
 
+    def _thread(self, work: Callable[[], None]) -> Thread:
+        return Thread(target=self._work, args=(work,), name=work.__name__.strip("_"), daemon=True)
+
     def _work(self, work: Callable[[], None]) -> None:
         try:
             work()
@@ -319,12 +324,14 @@ class Disk:
                 if not self._due:
                     return
                 sink = self._due.popleft()
-                if not sink.is_due(from_memory=self._is_over):
+                if sink in self._heard or not sink.is_due(from_memory=self._is_over):
                     continue
+                self._heard.add(sink)
             sink.hear_next()
             with self.lock:
+                self._heard.remove(sink)
                 if sink.is_due():
-                    self._due.append(sink)
+                    self.hear(sink)
 
     def _write(self) -> None:
         while True:

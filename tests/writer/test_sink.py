@@ -69,8 +69,9 @@ def test_blocks_that_come_long_before_their_turn_are_read_back(tmp_path: Path, d
     assert path.read_bytes() == data
 
 
-def test_many_files_share_the_memory(tmp_path: Path, data: bytes) -> None:
-    with Disk() as disk:
+@pytest.mark.parametrize("cores", [1, 16])
+def test_many_files_share_the_memory(tmp_path: Path, data: bytes, cores: int) -> None:
+    with Disk(cores) as disk:
         heard = [bytearray() for _ in range(MOST_BLOCKS // FILE_BLOCKS + 2)]
         files = [
             HeardSink(tmp_path / str(number), SIZE_BYTES, disk, PIECES, each.extend)
@@ -81,6 +82,23 @@ def test_many_files_share_the_memory(tmp_path: Path, data: bytes) -> None:
                 file.write(data[at : at + count], at)
         disk.finish()
     assert all((tmp_path / str(number)).read_bytes() == data for number in range(len(heard)))
+    assert all(data.startswith(each) for each in heard)
+
+
+def test_files_are_heard_by_several_threads(tmp_path: Path, data: bytes) -> None:
+    heard = [bytearray() for _ in range(5)]
+    with Disk(16) as disk:
+        files = [
+            HeardSink(tmp_path / str(number), SIZE_BYTES, disk, PIECES, each.extend)
+            for number, each in enumerate(heard)
+        ]
+        for at, count in PIECES:
+            for file in files:
+                file.write(data[at : at + count], at)
+        while any(len(each) < SIZE_BYTES for each in heard):
+            disk.require_sound()
+        disk.finish()
+    assert all(each == data for each in heard)
 
 
 def test_what_nobody_writes_is_zero(tmp_path: Path) -> None:
