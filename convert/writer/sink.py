@@ -86,6 +86,7 @@ class HeardSink(Sink):
         self._missing_bytes = _by_block(size_bytes, covered)
         # Blocks in memory; None for those of which everything is written at once.
         self._blocks: dict[int, Bytes | None] = {}
+        self._held = 0  # of them in memory
         self._leaving: set[int] = set()  # for the file, from which they are read when it is their turn
         self._next = 0  # the block to be heard
         if self.is_due():
@@ -112,10 +113,11 @@ class HeardSink(Sink):
             offset_bytes += part.size
 
     def _begin(self, number: int) -> Bytes | None:
-        is_free = sum(block is not None for block in self._blocks.values()) < FILE_BLOCKS
-        block = self._blocks[number] = self._disk.take() if is_free else None
-        if block is not None and self._missing_bytes[number] < self._length(number):
-            block[:] = 0  # what nobody writes
+        block = self._blocks[number] = self._disk.take() if self._held < FILE_BLOCKS else None
+        if block is not None:
+            self._held += 1
+            if self._missing_bytes[number] < self._length(number):
+                block[:] = 0  # what nobody writes
         return block
 
     def _filled(self, number: int) -> None:
@@ -170,6 +172,7 @@ class HeardSink(Sink):
         with self._disk.lock:
             self._disk.give_back(block)
             del self._blocks[number]
+            self._held -= 1
             self._leaving.discard(number)
             if number == self._next:
                 self._disk.hear(self)

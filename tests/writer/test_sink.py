@@ -29,13 +29,20 @@ def data() -> bytes:
     return random.Random(1).randbytes(SIZE_BYTES)
 
 
-def fill(path: Path, data: bytes, pieces: list[tuple[int, int]], threads: int) -> bytes:
-    """Write pieces of a file in this order; return what was heard."""
+def fill(
+    path: Path, data: bytes, pieces: list[tuple[int, int]], threads: int, *, waits: bool = True
+) -> bytes:
+    """Write pieces of a file in this order; return what was heard, which is all of it where that is awaited.
+
+    When all is written, what would have to be read is not heard any more.
+    """
     heard = bytearray()
     with Disk() as disk:
         file = HeardSink(path, len(data), disk, pieces, heard.extend)
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda piece: file.write(data[piece[0] : sum(piece)], piece[0]), pieces))
+        while waits and len(heard) < len(data):
+            disk.require_sound()
         disk.finish()
     return bytes(heard)
 
@@ -47,26 +54,16 @@ def test_what_is_written_in_order_is_heard_to_its_end(tmp_path: Path, data: byte
 
 @pytest.mark.parametrize("order", ["backwards", "any"])
 def test_any_order_gives_the_same_file(tmp_path: Path, data: bytes, order: str) -> None:
-    """What is heard is the start of it: what would have to be read when all is written is left out."""
     pieces = PIECES[::-1] if order == "backwards" else random.Random(2).sample(PIECES, len(PIECES))
-    heard = fill(tmp_path / "file", data, pieces, 3)
+    heard = fill(tmp_path / "file", data, pieces, 3, waits=False)
     assert (tmp_path / "file").read_bytes() == data
     assert data.startswith(heard)
 
 
 def test_blocks_that_come_long_before_their_turn_are_read_back(tmp_path: Path, data: bytes) -> None:
-    """The first piece comes last: memory is free for others meanwhile, and all of it is heard at last."""
-    heard = bytearray()
-    path = tmp_path / "file"
-    with Disk() as disk:
-        file = HeardSink(path, SIZE_BYTES, disk, PIECES, heard.extend)
-        for at, count in [*PIECES[1:], PIECES[0]]:
-            file.write(data[at : at + count], at)
-        while len(heard) < SIZE_BYTES:
-            disk.require_sound()
-        disk.finish()
-    assert heard == data
-    assert path.read_bytes() == data
+    """The first piece comes last: others leave memory meanwhile, and all of it is heard at last."""
+    assert fill(tmp_path / "file", data, [*PIECES[1:], PIECES[0]], 1) == data
+    assert (tmp_path / "file").read_bytes() == data
 
 
 @pytest.mark.parametrize("cores", [1, 16])
