@@ -28,8 +28,9 @@ class Scratch:
         return self._wide[:count]
 
 
-# A float's bits without its sign, twice, are at least this where it is infinite or no number.
-_INFINITE = {"BF16": 0xFF00, "F16": 0xF800}
+# The bits of infinity; what is no number has larger ones.
+_INFINITE = {"BF16": 0x7F80, "F16": 0x7C00}
+_SIGN = 0x8000
 
 
 class Lent:
@@ -49,10 +50,10 @@ class Lent:
 
     def is_finite(self) -> bool:
         """Tell whether all of them are finite numbers."""
-        limit = _INFINITE.get(self.stored_as or "")
-        if self._wide is None and limit:
-            doubled = self._scratch.wide(self.rows.size).view(np.uint16)[: self.rows.size]
-            np.left_shift(self.rows.view(np.uint16).reshape(-1), 1, out=doubled)
-            return bool(doubled.max(initial=0) < limit)
+        if infinite := _INFINITE.get(self.stored_as or ""):
+            # As integers numbers of a sign are in the order of their size, the positive ones above the others
+            # where integers have a sign, and below them where they have none.
+            signed, unsigned = self.rows.view(np.int16), self.rows.view(np.uint16)
+            return bool(signed.max(initial=0) < infinite and unsigned.max(initial=0) < _SIGN + infinite)
         rows = self.wide()
         return bool(np.isfinite(rows.max(initial=0)) and np.isfinite(rows.min(initial=0)))
