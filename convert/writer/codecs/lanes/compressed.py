@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from convert.writer.codecs.lanes.jit import LINE, ROWS, Bytes, Floats, kernel_as, part
 from convert.writer.codecs.lanes.memory import load, store_bytes
-from convert.writer.codecs.lanes.rounding import whole
+from convert.writer.codecs.lanes.rounding import narrowed, whole
 from convert.writer.codecs.lanes.vector import (
     WIDTH,
     Vector,
     bits_of,
-    float_of_bits,
     larger,
     select,
     smaller,
@@ -25,7 +24,7 @@ from convert.writer.codecs.lanes.vector import (
 
 BITS = numba.types.Array(numba.uint32, 2, "C", readonly=True)
 FP8, FP4, INTEGER = 0, 1, 2
-SIZE, UPPER = 0x7FFFFFFF, -0x10000  # of the bits of a float32: all but the sign, those of a bfloat16
+SIZE = 0x7FFFFFFF  # of the bits of a float32: all but the sign
 # Of E4M3, as bits of a float32: what is added to round, the least normal number, the largest, and how far
 # the exponents are apart. Then a power of two that leaves whole steps below the least normal number.
 HALF_8, LEAST_8, MOST_8 = 0x7FFFF, 0x3C800000, 0x43E00000
@@ -43,13 +42,6 @@ def largest(blocks: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
         for i in range(blocks.shape[1]):
             most = max(most, np.uint32(blocks[block, i] & np.uint32(0x7FFFFFFF)))
         out[block] = most
-
-
-@part
-def narrowed(value: Vector) -> Vector:
-    """Round to bfloat16, ties to even."""
-    bits = bits_of(value)
-    return float_of_bits((bits + ((bits >> 16) & 1) + 0x7FFF) & UPPER)
 
 
 @part

@@ -5,9 +5,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from convert.writer.codecs.lanes.compressed import narrowed
 from convert.writer.codecs.lanes.jit import ROWS, Bytes, Floats, kernel_as, part
 from convert.writer.codecs.lanes.memory import load, store, store_bytes, store_nibbles
+from convert.writer.codecs.lanes.rounding import narrowed
 from convert.writer.codecs.lanes.vector import (
     WIDTH,
     Vector,

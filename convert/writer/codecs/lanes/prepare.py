@@ -16,10 +16,11 @@ Remark = Callable[[str], None]
 
 # CPU seconds that a kernel must save a good part of, to be taken from the cache: that costs half a second.
 LOAD_FROM_S = 2.0
-# CPU seconds that compiling takes, and how many times as long as that work without a kernel must take.
-COMPILING_S, COMPILE_FROM = 6.0, 2.0
+# CPU seconds that compiling takes, and how many times as long as that work without a kernel must take. The
+# next conversion takes the kernel from the cache, so this one need not win by it alone.
+COMPILING_S, COMPILE_FROM = 6.0, 1.5
 QUICKLY_COMPILED_S = {
-    "Compressed": 2.0, "IQ4_NL": 3.0, "IQ4_XS": 3.0, "MLX": 2.0, "MXFP4": 2.0, "MatMulNBits": 2.0,
+    "Compressed": 3.0, "IQ4_NL": 3.0, "IQ4_XS": 3.0, "MLX": 2.0, "MXFP4": 2.0, "MatMulNBits": 3.0,
     "Q3_K": 4.5, "Q6_K": 3.0, "Q8_0": 1.5, "Searched": 5.0,
 }  # fmt: skip
 STOP_S = 5.0

@@ -1,4 +1,4 @@
-"""Rounding as ggml does it, lane by lane."""
+"""Rounding lane by lane, as ggml and others do it."""
 
 from convert.writer.codecs.lanes.jit import part
 from convert.writer.codecs.lanes.vector import (
@@ -12,6 +12,7 @@ from convert.writer.codecs.lanes.vector import (
     smaller,
 )
 
+_UPPER = -0x10000  # those bits of a float32 that a bfloat16 has
 _TO_INFINITY, _TO_ZERO = 2.0**112, 2.0**-110
 
 
@@ -36,6 +37,13 @@ def to_half(value: Vector) -> Vector:
     rounded = ((base >> 13) & 0x7C00) + (base & 0x0FFF)
     is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
     return ((bits >> 16) & 0x8000) | select(is_nan, 0x7E00, rounded)
+
+
+@part
+def narrowed(value: Vector) -> Vector:
+    """Round to bfloat16, ties to even."""
+    bits = bits_of(value)
+    return float_of_bits((bits + ((bits >> 16) & 1) + 0x7FFF) & _UPPER)
 
 
 @part
