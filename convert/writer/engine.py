@@ -17,7 +17,7 @@ from convert.model.tensor import Origin, Ref
 from convert.writer.codecs import Codec, plane_rows
 from convert.writer.layout import Computed, Layout, Piece
 from convert.writer.share import WHOLE, Part, Share
-from convert.writer.sink import PEAK_BYTES, Disk, HeardSink, Sink
+from convert.writer.sink import PEAK_BYTES, Drain, HeardSink, Sink
 from convert.writer.slice import Place, Slice, Target
 
 # Weights in a slice: large enough that Python's share is small, small enough for a core's cache.
@@ -72,10 +72,10 @@ def run(
     count = threads or available_threads()
     with ExitStack() as stack:
         targets: dict[Place, list[Target]] = defaultdict(list)
-        disk = stack.enter_context(Disk(count))
+        drain = stack.enter_context(Drain(count))
         sinks: list[Sink] = []
         for output in outputs:
-            sinks.append(sink := _sink(output, disk))
+            sinks.append(sink := _sink(output, drain))
             for place, target in _targets(output.layout, sink, origins):
                 targets[place].append(target)
         places = list(targets)
@@ -96,20 +96,20 @@ def run(
                 if is_mine:
                     sink.write(data.make() if isinstance(data, Computed) else data, offset_bytes)
         _pass(checkpoint, cut.slices(shares), count, advance)
-        disk.finish()
+        drain.finish()
         return tuple(shares[each].mine if each in shares else () for each in sinks)
 
 
-def _sink(output: Output, disk: Disk) -> Sink:
+def _sink(output: Output, drain: Drain) -> Sink:
     """Open a file; one that is made here alone is heard while it is filled, where somebody listens."""
     layout = output.layout
     if output.hears is None:
-        return Sink(output.path, layout.size_bytes, disk)
+        return Sink(output.path, layout.size_bytes, drain)
     fixed = ((at, len(data)) for at, data in layout.fixed)
     slots = (
         place for slot in layout.slots for place in zip(slot.offsets_bytes, slot.sizes_bytes, strict=True)
     )
-    return HeardSink(output.path, layout.size_bytes, disk, itertools.chain(fixed, slots), output.hears)
+    return HeardSink(output.path, layout.size_bytes, drain, itertools.chain(fixed, slots), output.hears)
 
 
 def _targets(layout: Layout, sink: Sink, origins: Mapping[Ref, Origin]) -> Iterator[tuple[Place, Target]]:

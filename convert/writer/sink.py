@@ -41,10 +41,10 @@ SECTOR_BYTES = 4096
 class Sink:
     """A file of a planned length, into which everything is written at once."""
 
-    def __init__(self, path: Path, size_bytes: int, disk: Disk) -> None:
+    def __init__(self, path: Path, size_bytes: int, drain: Drain) -> None:
         self.path, self.size_bytes = path, size_bytes
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        disk.sinks.append(self)
+        drain.sinks.append(self)
         os.truncate(self.descriptor, size_bytes)
 
     def bring_rest(self) -> None:
@@ -75,13 +75,13 @@ class HeardSink(Sink):
         self,
         path: Path,
         size_bytes: int,
-        disk: Disk,
+        drain: Drain,
         covered: Iterable[tuple[int, int]],
         hears: Callable[[memoryview], None],
     ) -> None:
         """Take the ranges that will be written, of which no two have a byte in common."""
-        super().__init__(path, size_bytes, disk)
-        self._hears, self._disk = hears, disk
+        super().__init__(path, size_bytes, drain)
+        self._hears, self._drain = hears, drain
         self._direct = _open_directly(path)
         self._missing_bytes = _by_block(size_bytes, covered)
         # Blocks in memory; None for those of which everything is written at once.
@@ -90,7 +90,7 @@ class HeardSink(Sink):
         self._leaving: set[int] = set()  # for the file, from which they are read when it is their turn
         self._next = 0  # the block to be heard
         if self.is_due():
-            disk.hear(self)
+            drain.hear(self)
 
     def write(self, data: bytes | Bytes, offset_bytes: int) -> None:
         """Write into blocks in memory, or into the file."""
@@ -98,14 +98,14 @@ class HeardSink(Sink):
         while left.size:
             number, first = divmod(offset_bytes, BLOCK_BYTES)
             part = left[: BLOCK_BYTES - first]
-            with self._disk.lock:
-                self._disk.require_sound()
+            with self._drain.lock:
+                self._drain.require_sound()
                 block = self._blocks[number] if number in self._blocks else self._begin(number)
             if block is None:
                 write(self.descriptor, part, offset_bytes)
             else:
                 np.copyto(block[first : first + part.size], part)
-            with self._disk.lock:
+            with self._drain.lock:
                 self._missing_bytes[number] -= part.size
                 if not self._missing_bytes[number]:
                     self._filled(number)
@@ -113,7 +113,7 @@ class HeardSink(Sink):
             offset_bytes += part.size
 
     def _begin(self, number: int) -> Bytes | None:
-        block = self._blocks[number] = self._disk.take() if self._held < FILE_BLOCKS else None
+        block = self._blocks[number] = self._drain.take() if self._held < FILE_BLOCKS else None
         if block is not None:
             self._held += 1
             if self._missing_bytes[number] < self._length(number):
@@ -123,10 +123,10 @@ class HeardSink(Sink):
     def _filled(self, number: int) -> None:
         block = self._blocks[number]
         if number == self._next:
-            self._disk.hear(self)
+            self._drain.hear(self)
         elif block is not None and number >= self._next + FILE_BLOCKS:
             self._leaving.add(number)
-            self._disk.bring(self, number)
+            self._drain.bring(self, number)
 
     def is_due(self, *, from_memory: bool = False) -> bool:
         """Say whether the next block can be heard, without being read if that is asked for."""
@@ -143,12 +143,12 @@ class HeardSink(Sink):
             self._hear_file(number * BLOCK_BYTES, self._length(number))
         else:
             self._hears(block.data[: self._length(number)])
-        with self._disk.lock:
+        with self._drain.lock:
             self._next += 1
             if block is None:
                 self._blocks.pop(number, None)
             else:
-                self._disk.bring(self, number)
+                self._drain.bring(self, number)
 
     def _hear_file(self, offset_bytes: int, left_bytes: int) -> None:
         left = memoryview(bytearray(left_bytes))
@@ -169,13 +169,13 @@ class HeardSink(Sink):
         # What is read back stays in the kernel's memory until then.
         if number in self._leaving or whole.size % SECTOR_BYTES or not self._wrote_directly(whole, number):
             write(self.descriptor, whole, number * BLOCK_BYTES)
-        with self._disk.lock:
-            self._disk.give_back(block)
+        with self._drain.lock:
+            self._drain.give_back(block)
             del self._blocks[number]
             self._held -= 1
             self._leaving.discard(number)
             if number == self._next:
-                self._disk.hear(self)
+                self._drain.hear(self)
 
     def _wrote_directly(self, whole: Bytes, number: int) -> bool:
         if self._direct is None:
@@ -196,7 +196,7 @@ class HeardSink(Sink):
             raise ValueError(f"{self.path}: some planned bytes were not written")
         for number, block in self._blocks.items():
             if block is not None and number >= self._next and number not in self._leaving:
-                self._disk.bring(self, number)
+                self._drain.bring(self, number)
 
     def close(self) -> None:
         """Close the file."""
@@ -227,7 +227,7 @@ def _by_block(size_bytes: int, covered: Iterable[tuple[int, int]]) -> list[int]:
     return counts
 
 
-class Disk:
+class Drain:
     """The threads of all files: some let blocks be heard, each of another file, and one writes them."""
 
     def __init__(self, cores: int = 1) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from convert.errors import Failure
 from convert.writer import sink
-from convert.writer.sink import BLOCK_BYTES, FILE_BLOCKS, MOST_BLOCKS, Disk, HeardSink
+from convert.writer.sink import BLOCK_BYTES, FILE_BLOCKS, MOST_BLOCKS, Drain, HeardSink
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,13 +37,13 @@ def fill(
     When all is written, what would have to be read is not heard any more.
     """
     heard = bytearray()
-    with Disk() as disk:
-        file = HeardSink(path, len(data), disk, pieces, heard.extend)
+    with Drain() as drain:
+        file = HeardSink(path, len(data), drain, pieces, heard.extend)
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda piece: file.write(data[piece[0] : sum(piece)], piece[0]), pieces))
         while waits and len(heard) < len(data):
-            disk.require_sound()
-        disk.finish()
+            drain.require_sound()
+        drain.finish()
     return bytes(heard)
 
 
@@ -68,49 +68,49 @@ def test_blocks_that_come_long_before_their_turn_are_read_back(tmp_path: Path, d
 
 @pytest.mark.parametrize("cores", [1, 16])
 def test_many_files_share_the_memory(tmp_path: Path, data: bytes, cores: int) -> None:
-    with Disk(cores) as disk:
+    with Drain(cores) as drain:
         heard = [bytearray() for _ in range(MOST_BLOCKS // FILE_BLOCKS + 2)]
         files = [
-            HeardSink(tmp_path / str(number), SIZE_BYTES, disk, PIECES, each.extend)
+            HeardSink(tmp_path / str(number), SIZE_BYTES, drain, PIECES, each.extend)
             for number, each in enumerate(heard)
         ]
         for at, count in PIECES[::-1]:
             for file in files:
                 file.write(data[at : at + count], at)
-        disk.finish()
+        drain.finish()
     assert all((tmp_path / str(number)).read_bytes() == data for number in range(len(heard)))
     assert all(data.startswith(each) for each in heard)
 
 
 def test_files_are_heard_by_several_threads(tmp_path: Path, data: bytes) -> None:
     heard = [bytearray() for _ in range(5)]
-    with Disk(16) as disk:
+    with Drain(16) as drain:
         files = [
-            HeardSink(tmp_path / str(number), SIZE_BYTES, disk, PIECES, each.extend)
+            HeardSink(tmp_path / str(number), SIZE_BYTES, drain, PIECES, each.extend)
             for number, each in enumerate(heard)
         ]
         for at, count in PIECES:
             for file in files:
                 file.write(data[at : at + count], at)
         while any(len(each) < SIZE_BYTES for each in heard):
-            disk.require_sound()
-        disk.finish()
+            drain.require_sound()
+        drain.finish()
     assert all(each == data for each in heard)
 
 
 def test_what_nobody_writes_is_zero(tmp_path: Path) -> None:
     """Also in memory that another block was in before."""
-    with Disk() as disk:
+    with Drain() as drain:
         first, second = (
-            HeardSink(tmp_path / name, BLOCK_BYTES, disk, pieces, lambda _: None)
+            HeardSink(tmp_path / name, BLOCK_BYTES, drain, pieces, lambda _: None)
             for name, pieces in (("first", [(0, BLOCK_BYTES)]), ("second", [(0, 8), (4096, 8)]))
         )
         first.write(bytes([255]) * BLOCK_BYTES, 0)
-        while not disk._free:
-            disk.require_sound()
+        while not drain._free:
+            drain.require_sound()
         second.write(bytes([1]) * 8, 0)
         second.write(bytes([2]) * 8, 4096)
-        disk.finish()
+        drain.finish()
     expected = (bytes([1]) * 8).ljust(4096, b"\0") + (bytes([2]) * 8).ljust(BLOCK_BYTES - 4096, b"\0")
     assert (tmp_path / "second").read_bytes() == expected
 
@@ -159,26 +159,26 @@ def test_what_hears_may_fail(tmp_path: Path, data: bytes) -> None:
     def fails(_: memoryview) -> None:
         raise RuntimeError("no more")
 
-    with Disk() as disk:
-        file = HeardSink(tmp_path / "file", SIZE_BYTES, disk, PIECES, fails)
+    with Drain() as drain:
+        file = HeardSink(tmp_path / "file", SIZE_BYTES, drain, PIECES, fails)
         file.write(data[:BLOCK_BYTES], 0)
         with pytest.raises(RuntimeError, match="no more"):
             write_for_ever(file, data)
 
 
 def test_bytes_that_are_planned_and_missing_are_said(tmp_path: Path, data: bytes) -> None:
-    with Disk() as disk:
-        file = HeardSink(tmp_path / "file", SIZE_BYTES, disk, PIECES, lambda _: None)
+    with Drain() as drain:
+        file = HeardSink(tmp_path / "file", SIZE_BYTES, drain, PIECES, lambda _: None)
         file.write(data[1:], 1)
         with pytest.raises(ValueError, match="some planned bytes were not written"):
-            disk.finish()
+            drain.finish()
 
 
 def test_a_file_that_is_cut_short_meanwhile_is_named(tmp_path: Path, data: bytes) -> None:
     path, heard = tmp_path / "file", bytearray()
-    with Disk() as disk:
-        file = HeardSink(path, SIZE_BYTES, disk, PIECES, heard.extend)
-        other = HeardSink(tmp_path / "other", SIZE_BYTES, disk, PIECES, lambda _: None)
+    with Drain() as drain:
+        file = HeardSink(path, SIZE_BYTES, drain, PIECES, heard.extend)
+        other = HeardSink(tmp_path / "other", SIZE_BYTES, drain, PIECES, lambda _: None)
         for at, count in [*PIECES[1:], PIECES[0]]:
             if not at:
                 os.truncate(path, 1)

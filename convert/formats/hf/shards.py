@@ -122,7 +122,8 @@ def _is_aligned(entries: Sequence[Entry]) -> bool:
     return not any(at % WIDTHS_BYTES[each.dtype] for at, each in zip(starts, entries, strict=False))
 
 
-# The library's own order of types, in which it sorts them, wide ones first; those that a checkpoint may have.
+# The bytes of a number, in the library's own order, by which it sorts, wide types first; those that a
+# checkpoint may have.
 WIDTHS_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "I16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4,
     "I64": 8,

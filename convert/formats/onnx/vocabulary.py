@@ -1,7 +1,7 @@
 """The tokenizer's files as onnxruntime-genai reads them, and where it departs from the source."""
 
 import json
-from functools import cache
+from functools import lru_cache
 
 from convert.deviation import Deviation
 from convert.errors import Failure
@@ -67,7 +67,7 @@ def deviations(tokenizer: Tokenizer) -> tuple[Deviation, ...]:
     return tuple(Deviation(f"tokenizer: {what}", *words) for what, *words in found)
 
 
-@cache
+@lru_cache(1)
 def _normalizes(tokenizer_json: bytes) -> bool:
     return "NFC" in json.dumps(json.loads(tokenizer_json).get("normalizer"))
 
