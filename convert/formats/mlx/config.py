@@ -48,5 +48,6 @@ def _rotary(config: dict[str, Any]) -> dict[str, Any]:
         return {}
     outer = {key: found[key] for key in OUTER if found.get(key) is not None}
     scaling = {key: each for key, each in found.items() if key not in OUTER}
-    is_scaled = scaling.get("rope_type", "default") != "default"
+    # mlx-lm reads proportional positions in `rope_parameters` alone, and Transformers refuses them elsewhere.
+    is_scaled = scaling.get("rope_type", "default") not in ("default", "proportional")
     return {**outer, "rope_scaling": scaling if is_scaled else None}
