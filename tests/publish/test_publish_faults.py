@@ -54,8 +54,8 @@ FAULTS = {
     "slow upload": Fault("slow-upload", pause_s=0.001),
     "cut upload": Fault("cut-upload", after_bytes=10),
 }
-# What a client rides out, once.
 RARER = ("reset", "412", "403", "429 for an hour")
+# What a client rides out, once.
 PASSING = ("429", "500", "503", "reset", "lost", "cut", "slow", "slow upload", "cut upload")
 
 

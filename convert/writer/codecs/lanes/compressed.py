@@ -25,13 +25,11 @@ from convert.writer.codecs.lanes.vector import (
 BITS = numba.types.Array(numba.uint32, 2, "C", readonly=True)
 FP8, FP4, INTEGER = 0, 1, 2
 SIZE = 0x7FFFFFFF  # of the bits of a float32: all but the sign
-# Of E4M3, as bits of a float32: what is added to round, the least normal number, the largest, and how far
-# the exponents are apart. Then a power of two that leaves whole steps below the least normal number.
-HALF_8, LEAST_8, MOST_8 = 0x7FFFF, 0x3C800000, 0x43E00000
-APART_8, MAGIC_8, MAGIC_8_BITS = 960, np.float32(16384.0), 0x46800000
-# The same of E2M1.
-HALF_4, LEAST_4, MOST_4 = 0x1FFFFF, 0x3F800000, 0x40C00000
-APART_4, MAGIC_4, MAGIC_4_BITS = 252, np.float32(4194304.0), 0x4A800000
+# Of a small float, as bits of a float32: where its lowest bit is, what is added to round, the least normal
+# number, the largest, and how far the exponents are apart. Then a power of two that leaves whole steps below
+# the least normal number, and its bits.
+E4M3 = (20, 0x7FFFF, 0x3C800000, 0x43E00000, 960, np.float32(16384.0), 0x46800000)
+E2M1 = (22, 0x1FFFFF, 0x3F800000, 0x40C00000, 252, np.float32(4194304.0), 0x4A800000)
 
 
 @kernel_as(numba.void(BITS, numba.uint32[::1]))
@@ -45,24 +43,26 @@ def largest(blocks: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
 
 
 @part
+def unsigned(value: Vector, kind: Any) -> Vector:
+    """Encode a number's size in a small float, no further than the largest."""
+    shift, half, least, most, apart, magic, magic_bits = kind
+    size = smaller(bits_of(value) & SIZE, most)
+    normal = ((size + ((size >> shift) & 1) + half) >> shift) - apart
+    small = bits_of(abs(value) + magic) - magic_bits
+    return select(size < least, small, normal)
+
+
+@part
 def fp8(value: Vector) -> Vector:
-    """Encode in E4M3, no further than the largest number."""
-    bits = bits_of(value)
-    size = smaller(bits & SIZE, MOST_8)
-    normal = ((size + ((size >> 20) & 1) + HALF_8) >> 20) - APART_8
-    small = bits_of(abs(value) + MAGIC_8) - MAGIC_8_BITS
-    return select(size < LEAST_8, small, normal) | ((bits >> 24) & 0x80)
+    """Encode in E4M3."""
+    return unsigned(value, E4M3) | ((bits_of(value) >> 24) & 0x80)
 
 
 @part
 def fp4(value: Vector) -> Vector:
-    """Encode in E2M1, no further than the largest number; a zero has no sign."""
-    bits = bits_of(value)
-    size = smaller(bits & SIZE, MOST_4)
-    normal = ((size + ((size >> 22) & 1) + HALF_4) >> 22) - APART_4
-    small = bits_of(abs(value) + MAGIC_4) - MAGIC_4_BITS
-    code = select(size < LEAST_4, small, normal)
-    return select(size > 0, code | ((bits >> 28) & 8), code)
+    """Encode in E2M1; a zero has no sign."""
+    code = unsigned(value, E2M1)
+    return select(value != 0.0, code | ((bits_of(value) >> 28) & 8), code)
 
 
 @part

@@ -14,6 +14,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 # What is read may be read-only.
 ROWS, LINE = (numba.types.Array(numba.float32, axes, "C", readonly=True) for axes in (2, 1))
+NUMBERS = numba.float32[::1]  # that a kernel finds for each block
 # Rows of weights, the importance of each column or nothing, rows of bytes.
 SIGNATURE = numba.void(ROWS, LINE, numba.uint8[:, ::1])
 # No fast math: a sum in another order, or a fused multiply-add, gives other bytes.

@@ -5,7 +5,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from convert.writer.codecs.lanes.jit import ROWS, Bytes, Floats, kernel_as, part
+from convert.writer.codecs.lanes.jit import NUMBERS, ROWS, Bytes, Floats, kernel_as, part
 from convert.writer.codecs.lanes.memory import load, store_bytes, store_nibbles
 from convert.writer.codecs.lanes.rounding import of_half, to_half
 from convert.writer.codecs.lanes.vector import (
@@ -19,7 +19,6 @@ from convert.writer.codecs.lanes.vector import (
     to_int,
 )
 
-NUMBERS = numba.float32[::1]
 ZERO, ONE, TWO, HALF = np.float32(0), np.float32(1), np.float32(2), np.float32(0.5)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from convert.writer.codecs.lanes.jit import ROWS, Bytes, Floats, kernel_as, part
+from convert.writer.codecs.lanes.jit import NUMBERS, ROWS, Bytes, Floats, kernel_as, part
 from convert.writer.codecs.lanes.memory import load, store, store_bytes, store_nibbles
 from convert.writer.codecs.lanes.rounding import narrowed
 from convert.writer.codecs.lanes.vector import (
@@ -21,7 +21,6 @@ from convert.writer.codecs.lanes.vector import (
 # A float32 that is larger by this much has a whole number, rounded to even, in its lowest bits.
 MAGIC = np.float32(12582912)
 LEAST_SCALE = np.float32(1e-7)
-NUMBERS = numba.float32[::1]
 
 
 @part
